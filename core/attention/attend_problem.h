@@ -1,0 +1,101 @@
+// A validated problem of attention over embeddings: project to query, key and value, attend, project back.
+//
+// Immutable and non-owning: views must outlive it. May be shared between threads.
+#ifndef ATTEND_CORE_ATTENTION_ATTEND_PROBLEM_H_
+#define ATTEND_CORE_ATTENTION_ATTEND_PROBLEM_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/attention/options.h"
+#include "core/attention/sdpa_problem.h"
+#include "core/tensor/heads_view.h"
+
+namespace attend {
+
+// A dense batch of embeddings [batch, length, dim].
+struct EmbeddingsView {
+  const float* data = nullptr;  // Null means "absent".
+  std::int64_t batch = 0;
+  std::int64_t length = 0;
+  std::int64_t dim = 0;
+};
+
+// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out.
+struct LinearView {
+  const float* weight = nullptr;  // [out_features, in_features], dense. Null means "absent".
+  const float* bias = nullptr;    // [out_features], or null for none.
+  std::int64_t out_features = 0;
+  std::int64_t in_features = 0;
+};
+
+// The weights of an attention layer.
+struct LayerView {
+  LinearView query;   // [H * E, D]
+  LinearView key;     // [K * E, D']
+  LinearView value;   // [K * V, D']
+  LinearView output;  // [D_out, H * V], or absent: heads are concatenated.
+  std::int64_t num_heads = 1;
+  std::int64_t num_kv_heads = 1;
+};
+
+// Where the results go; null or an absent view is not computed.
+struct AttendOutputs {
+  float* output = nullptr;             // [B, T, D_out], dense
+  float* query = nullptr;              // [B, H, T, E], dense
+  float* key = nullptr;                // [B, K, S, E], dense
+  float* value = nullptr;              // [B, K, S, V], dense
+  MutableHeadsView attention_weights;  // As SdpaOutputs.
+  MutableHeadsView averaged_weights;
+  MutableHeadsView scores;
+  float* log_sum_exp = nullptr;  // [B, H, T], dense
+};
+
+class AttendProblem {
+ public:
+  struct Spec {
+    EmbeddingsView embeddings;       // [B, T, D]
+    EmbeddingsView context;          // [B, S, D'], or absent: the embeddings.
+    std::optional<LayerView> layer;  // None: query = embeddings, key = value = context, one head.
+    AttentionOptions options;        // query_lengths is set by Create in self-attention; leave it empty.
+  };
+
+  // Errors: INVALID_ARGUMENT with the field (`embeddings`, `layer.key_projection.weight`, `layer.num_heads`,
+  // `options.mask`, ...).
+  static absl::StatusOr<AttendProblem> Create(const Spec& spec);
+
+  bool self_attention() const { return !has_context_; }
+  const EmbeddingsView& embeddings() const { return spec_.embeddings; }
+  const EmbeddingsView& context() const { return spec_.context; }  // The embeddings in self-attention.
+  const std::optional<LayerView>& layer() const { return spec_.layer; }
+  const AttentionOptions& options() const { return spec_.options; }
+
+  std::int64_t batch() const { return spec_.embeddings.batch; }
+  std::int64_t query_length() const { return spec_.embeddings.length; }
+  std::int64_t key_length() const { return spec_.context.length; }
+  std::int64_t num_heads() const { return spec_.layer ? spec_.layer->num_heads : 1; }
+  std::int64_t num_kv_heads() const { return spec_.layer ? spec_.layer->num_kv_heads : 1; }
+  std::int64_t head_dim() const { return head_dim_; }      // E
+  std::int64_t value_dim() const { return value_dim_; }    // V
+  std::int64_t output_dim() const { return output_dim_; }  // D_out
+
+  // An upper bound of the floating-point operations of computing it: projections and attention.
+  double Flops() const;
+  // As SdpaProblem::ScratchBytes, with the projected tensors.
+  double ScratchBytes(int num_threads, bool averages_weights) const;
+
+ private:
+  explicit AttendProblem(const Spec& spec) : spec_(spec) {}
+
+  Spec spec_;
+  bool has_context_ = false;
+  std::int64_t head_dim_ = 0;
+  std::int64_t value_dim_ = 0;
+  std::int64_t output_dim_ = 0;
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_ATTENTION_ATTEND_PROBLEM_H_

@@ -1,0 +1,160 @@
+#include "core/attention/row_group.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace attend {
+namespace {
+
+// Keys that every panel of a group uses before the next are read: small enough that they stay in the second-level cache
+// (at 128 dimensions, 256 keys and values are 256 KiB).
+constexpr std::int64_t kKeysPerTurn = 256;
+
+// Where the keys that any row of the panel may see begin (rounded down to a block) and end.
+void FindKeys(PanelPlace& place) {
+  std::int64_t begin = std::numeric_limits<std::int64_t>::max();
+  std::int64_t end = 0;
+  for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
+    const QueryRow& row = place.panel.rows[r];
+    if (row.key_begin >= row.key_end) continue;
+    begin = std::min(begin, row.key_begin);
+    end = std::max(end, row.key_end);
+  }
+  place.key_begin = std::min(begin, end) / kKeyBlock * kKeyBlock;
+  place.key_end = end;
+}
+
+// Scores of keys before the first and behind the last that any row sees.
+void KeepMaskedEnds(const PanelPlace& place, std::int64_t key_length) {
+  for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
+    float* kept = place.panel.rows[r].kept_scores();
+    if (kept == nullptr) return;
+    std::fill(kept, kept + place.key_begin, -std::numeric_limits<float>::infinity());
+    std::fill(kept + place.key_end, kept + key_length, -std::numeric_limits<float>::infinity());
+  }
+}
+
+}  // namespace
+
+RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspace, float* weights)
+    : run_(run),
+      kernels_(KernelsForRows(run.kernels, range.count)),
+      workspace_(workspace),
+      task_(MakeTask(run.problem, range.kv)) {
+  workspace.rows.resize(static_cast<std::size_t>(range.count));
+  QueryRow* rows = workspace.rows.data();
+  MakeRows(run.problem, run.outputs, range.kv, range.first, range.count, rows);
+  if (weights != nullptr) {
+    for (std::int64_t i = 0; i < range.count; ++i) rows[i].weights = weights + i * task_.key_length;
+  }
+
+  const PanelCut cut(kernels_, range.count);
+  workspace.panels.resize(static_cast<std::size_t>(cut.num_panels()));
+  std::int64_t packed_size = 0;
+  std::int64_t scratch_size = 0;
+  for (std::int64_t i = 0; i < cut.num_panels(); ++i) {
+    PanelPlace& place = workspace.panels[static_cast<std::size_t>(i)];
+    const std::int64_t count = cut.First(i + 1) - cut.First(i);
+    place = PanelPlace{{.task = &task_, .rows = rows + cut.First(i), .num_rows = count}};
+    place.packed_offset = packed_size;
+    place.state_offset = state_size_;
+    packed_size += PadToCacheLine(kernels_.packed_size(task_, count));
+    state_size_ += PadToCacheLine(kernels_.state_size(task_, count));
+    scratch_size = std::max(scratch_size, PadToCacheLine(kernels_.scratch_size(task_, count)));
+    FindKeys(place);
+  }
+  totals_ = workspace.Floats(packed_size + 2 * state_size_ + scratch_size);
+  chunks_ = totals_ + state_size_;
+  float* scratch = chunks_ + state_size_;
+  for (PanelPlace& place : workspace.panels) {
+    place.panel.scratch = scratch;
+    place.panel.packed = scratch + scratch_size + place.packed_offset;
+    kernels_.pack(place.panel);
+  }
+}
+
+void RowGroup::Reset(float* states) {
+  for (const PanelPlace& place : workspace_.panels) kernels_.reset(place.panel, states + place.state_offset);
+}
+
+void RowGroup::Merge(const float* states) {
+  for (const PanelPlace& place : workspace_.panels) {
+    kernels_.merge(place.panel, states + place.state_offset, totals_ + place.state_offset);
+  }
+}
+
+// With `first_into_total`, a panel's first chunk goes straight into its empty total: merging would not change a bit.
+bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
+  const std::int64_t chunk_end = std::min((chunk + 1) * kKeyChunk, task_.key_length);
+  for (std::int64_t turn = chunk * kKeyChunk; turn < chunk_end; turn += kKeysPerTurn) {
+    for (PanelPlace& place : workspace_.panels) {
+      const std::int64_t begin = std::max(turn, place.key_begin);
+      const std::int64_t end = std::min({turn + kKeysPerTurn, chunk_end, place.key_end});
+      if (begin >= end) continue;
+      if (run_.Cancelled()) return false;
+      const bool into_total = first_into_total && chunk == place.key_begin / kKeyChunk;
+      kernels_.accumulate(place.panel, begin, end, (into_total ? totals_ : chunks_) + place.state_offset);
+    }
+  }
+  return true;
+}
+
+bool RowGroup::AddKeys() {
+  std::int64_t begin = task_.key_length;
+  std::int64_t end = 0;
+  for (const PanelPlace& place : workspace_.panels) {
+    begin = std::min(begin, place.key_begin);
+    end = std::max(end, place.key_end);
+  }
+  Reset(totals_);
+  for (std::int64_t chunk = begin / kKeyChunk; chunk * kKeyChunk < end; ++chunk) {
+    const auto merges = [chunk](const PanelPlace& place) {
+      return chunk > place.key_begin / kKeyChunk && chunk * kKeyChunk < place.key_end;
+    };
+    for (const PanelPlace& place : workspace_.panels) {
+      if (merges(place)) kernels_.reset(place.panel, chunks_ + place.state_offset);
+    }
+    if (!AddChunk(chunk, true)) return false;
+    for (const PanelPlace& place : workspace_.panels) {
+      if (merges(place)) {
+        kernels_.merge(place.panel, chunks_ + place.state_offset, totals_ + place.state_offset);
+      }
+    }
+  }
+  return true;
+}
+
+bool RowGroup::Finish() {
+  bool finite = true;
+  for (PanelPlace& place : workspace_.panels) {
+    KeepMaskedEnds(place, task_.key_length);
+    finite = kernels_.finish(place.panel, totals_ + place.state_offset) && finite;
+  }
+  return finite;
+}
+
+// Multiplying by a weight of zero does not mask a value that is NaN or infinite. That is so rare that it is noticed
+// afterwards, and then done again by selecting.
+bool RowGroup::FinishOrRepeat() {
+  if (Finish()) return true;
+  task_.select_values = true;
+  if (!AddKeys()) return false;
+  Finish();
+  return true;
+}
+
+bool RowGroup::Compute() { return AddKeys() && FinishOrRepeat(); }
+
+bool RowGroup::ComputeChunk(std::int64_t chunk, float* states) {
+  chunks_ = states;
+  Reset(states);
+  return AddChunk(chunk, false);
+}
+
+bool RowGroup::MergeAndFinish(std::int64_t num_chunks, const float* states) {
+  Reset(totals_);
+  for (std::int64_t chunk = 0; chunk < num_chunks; ++chunk) Merge(states + chunk * state_size_);
+  return FinishOrRepeat();
+}
+
+}  // namespace attend

@@ -1,0 +1,55 @@
+// From a problem to what the kernels work on: the rules of one key/value head, its query rows, and how rows are cut
+// into panels.
+//
+// The query rows of one batch entry and key/value head are numbered r = t * G + g, with t the query's position and g
+// the head within its group of G: neighbours share keys and values, and see nearly the same ones.
+//
+// Pure; may be called concurrently.
+#ifndef ATTEND_CORE_ATTENTION_ROW_PANELS_H_
+#define ATTEND_CORE_ATTENTION_ROW_PANELS_H_
+
+#include <cstdint>
+
+#include "core/attention/sdpa_problem.h"
+#include "core/kernels/kernel_table.h"
+
+namespace attend {
+
+// One batch entry and key/value head.
+struct KvHead {
+  std::int64_t batch = 0;
+  std::int64_t head = 0;
+};
+
+AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
+
+// Writes rows [first, first + count) of `kv` to `rows`.
+void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
+              QueryRow* rows);
+
+// How many rows one key/value head has.
+inline std::int64_t RowsPerKvHead(const SdpaProblem& problem) { return problem.query_length() * problem.group_size(); }
+
+// Which kernels suit `num_rows` rows.
+inline const RowKernels& KernelsForRows(const KernelTable& table, std::int64_t num_rows) {
+  return num_rows <= table.few.max_rows ? table.few : table.many;
+}
+
+// `num_rows` rows cut into as few panels as possible, all nearly the same size and whole multiples of the kernels' row
+// multiple but for the last. How rows are cut does not influence results.
+class PanelCut {
+ public:
+  PanelCut(const RowKernels& kernels, std::int64_t num_rows);
+  std::int64_t num_panels() const { return num_panels_; }
+  std::int64_t First(std::int64_t panel) const;  // First(num_panels()) is the number of rows.
+
+ private:
+  std::int64_t num_rows_;
+  std::int64_t multiple_;
+  std::int64_t units_;  // Multiples, the last perhaps not full.
+  std::int64_t num_panels_;
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_ATTENTION_ROW_PANELS_H_

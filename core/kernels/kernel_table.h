@@ -1,0 +1,143 @@
+// What the vector kernels offer to core/attention, without a word of SIMD: plain data in, plain functions.
+//
+// One source is compiled once per instruction set; KernelsFor() hands out that set's functions. There is no global
+// choice: every call names its set, so tests run all of them in one process.
+//
+// The arithmetic of one query row, which every kernel follows to the bit:
+//   s_j   = chain of fused multiply-adds over d ascending from 0 of (q_d * query_scale) * k_jd, in units of log2
+//   s_j   = softcap * tanh(s_j); + log2(e) * bias_j; + alibi * |position - j|; -infinity where key j is masked
+//   block = kKeyBlock keys at a multiple of kKeyBlock. If the block's maximum exceeds the running maximum m by more
+//           than 8, then l and o are multiplied by exp2(m - block maximum) and m becomes it: decided per row
+//   p_j   = exp2(s_j - m);  l = l + p_j;  o_v = fma(p_j, v_jv, o_v): keys ascending
+//   chunk = kKeyChunk keys at a multiple of kKeyChunk: a state (m, l, o) of its own, merged into the total in
+//           ascending order (Milakov & Gimelshein 2018, arXiv:1805.02867)
+// A masked key changes nothing (p_j = 0), so skipping a dead block and computing it masked are the same.
+//
+// All functions are pure apart from the memory they are handed and may be called concurrently on different memory.
+#ifndef ATTEND_CORE_KERNELS_KERNEL_TABLE_H_
+#define ATTEND_CORE_KERNELS_KERNEL_TABLE_H_
+
+#include <cstdint>
+#include <limits>
+
+#include "core/kernels/instruction_set.h"
+
+namespace attend {
+
+// Part of the result's definition, not tuning: the same for every instruction set, shape and number of threads.
+inline constexpr std::int64_t kKeyBlock = 64;
+inline constexpr std::int64_t kKeyChunk = 1024;
+
+inline constexpr float kLog2E = 1.4426950408889634f;
+inline constexpr float kLn2 = 0.6931471805599453f;
+
+// What all rows of a panel share: one key/value head and the rules.
+struct AttentionTask {
+  const float* key = nullptr;  // [key_length, head_dim], rows `key_stride` apart.
+  std::int64_t key_stride = 0;
+  const float* value = nullptr;  // [key_length, value_dim], rows `value_stride` apart.
+  std::int64_t value_stride = 0;
+  std::int64_t key_length = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t value_dim = 0;
+
+  float query_scale = 1;         // scale * log2(e); with a softcap scale / softcap.
+  float softcap = 0;             // softcap * log2(e), or 0 for none.
+  bool has_bias = false;         // Then every row has one.
+  bool has_alibi = false;        // Then every row has a slope.
+  std::int64_t mask_stride = 1;  // Between the keys of a row's mask: 1, or 0 to repeat one value.
+  std::int64_t bias_stride = 1;  // Likewise.
+  // Skip masked keys in the sum over values instead of adding zero times their value: slower, and only different when
+  // a masked value is not finite.
+  bool select_values = false;
+};
+
+// One query row: where it is and what it sees. A null pointer means "absent".
+struct QueryRow {
+  const float* query = nullptr;  // [head_dim]
+  std::int64_t key_begin = 0;    // Visible keys are within [key_begin, key_end).
+  std::int64_t key_end = 0;
+  const std::uint8_t* mask = nullptr;                    // [key_length], non-zero is visible.
+  const float* bias = nullptr;                           // [key_length]
+  float alibi = 0;                                       // -slope * log2(e)
+  float position = 0;                                    // The row's place among the keys.
+  float sink = -std::numeric_limits<float>::infinity();  // A logit times log2(e) in the denominator.
+  float* output = nullptr;                               // [value_dim]
+  float* weights = nullptr;                              // [key_length]
+  float* scores = nullptr;                               // [key_length]
+  float* log_sum_exp = nullptr;                          // One element.
+
+  // Where scores are kept until the row's maximum and sum are known.
+  float* kept_scores() const { return scores != nullptr ? scores : weights; }
+};
+
+// Rows that are computed together, and their memory, all owned by the caller.
+struct Panel {
+  const AttentionTask* task = nullptr;
+  const QueryRow* rows = nullptr;
+  std::int64_t num_rows = 0;    // In [1, RowKernels::max_rows].
+  float* packed = nullptr;      // packed_size floats, written by pack.
+  float* scratch = nullptr;     // scratch_size floats; may be shared by panels used one after the other.
+  bool saw_masked_key = false;  // Set by accumulate when it zeroed the weight of a key it read.
+};
+
+// One way of mapping rows and keys to vector lanes. Sizes are in floats; buffers are aligned to 64 bytes.
+struct RowKernels {
+  std::int64_t max_rows;
+  std::int64_t row_multiple;  // Panels of a multiple of it waste no lanes; divides max_rows.
+  std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows);
+  std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows);
+  std::int64_t (*scratch_size)(const AttentionTask& task, std::int64_t num_rows);
+
+  // Copies the scaled queries to panel.packed.
+  void (*pack)(const Panel& panel);
+  // Makes `state` empty.
+  void (*reset)(const Panel& panel, float* state);
+  // Adds keys [begin, end) to `state`; keeps their scores if rows want them. REQUIRES: begin is a multiple of
+  // kKeyBlock; end is one too or not below any row's key_end; all keys are of one chunk and below key_length.
+  void (*accumulate)(Panel& panel, std::int64_t begin, std::int64_t end, float* state);
+  // total = total merged with chunk.
+  void (*merge)(const Panel& panel, const float* chunk, float* total);
+  // Applies sinks, normalises and writes every output of the rows. Returns false if a row's output is not finite
+  // although its weights are: a value that is NaN or infinite took part, perhaps one that is masked.
+  bool (*finish)(const Panel& panel, float* total);
+};
+
+// y = x . weight^T + bias for a range of output features; each element is a chain of fused multiply-adds over
+// in_features ascending from 0, plus the bias last.
+struct LinearTask {
+  const float* x = nullptr;  // [num_rows, in_features], rows `x_stride` apart.
+  std::int64_t x_stride = 0;
+  std::int64_t num_rows = 0;
+  const float* weight = nullptr;  // [out_features, in_features], dense.
+  const float* bias = nullptr;    // [out_features], or null.
+  std::int64_t in_features = 0;
+  std::int64_t out_features = 0;
+  float* y = nullptr;  // [num_rows, out_features], rows `y_stride` apart.
+  std::int64_t y_stride = 0;
+};
+
+struct LinearKernels {
+  std::int64_t panel_width;  // Output features that share a packed panel.
+  std::int64_t (*scratch_size)(const LinearTask& task);
+  // Computes all of `task`, one panel after the other.
+  void (*linear)(const LinearTask& task, float* scratch);
+};
+
+struct KernelTable {
+  RowKernels many;  // Queries in lanes: the matrix-matrix case.
+  RowKernels few;   // Keys in lanes, for up to max_rows queries: limited by reading keys and values.
+  LinearKernels linear;
+};
+
+// REQUIRES: `set` is one of SupportedInstructionSets().
+const KernelTable& KernelsFor(InstructionSet set);
+
+// The parts, each from its own translation unit.
+const RowKernels& QueryLaneKernels(InstructionSet set);
+const RowKernels& KeyLaneKernels(InstructionSet set);
+const LinearKernels& LinearKernelsFor(InstructionSet set);
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_KERNELS_KERNEL_TABLE_H_

@@ -1,0 +1,318 @@
+// Attention with keys in vector lanes: for a few rows per key/value head, as in decoding, where reading keys and values
+// once is all that matters.
+//
+// A block of keys is transposed in registers into the first-level cache; scores are then the same chains over the head
+// dimension as with queries in lanes, a broadcast query element times a vector of keys. The sum over values has value
+// dimensions in lanes and broadcasts p: again the same chains. So both files give the same bits.
+#include "core/kernels/kernel_table.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "core/kernels/key_lanes.cc"
+#include "core/kernels/targets.h"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "core/kernels/softmax-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace attend {
+namespace HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kMaxRows = 8;
+// Head dimensions that are transposed at a time: a slab of kKeyBlock keys is 16 KiB.
+constexpr int64_t kSlab = 64;
+constexpr int64_t kBlockVectors = kKeyBlock / kLanes;
+
+int64_t PaddedTo(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+// Rows of floats start on a cache line.
+int64_t Padded(int64_t size) { return PaddedTo(size, 16); }
+
+// A state is [maximum: kMaxRows][sum: kMaxRows][output: rows x value_dim, padded].
+struct State {
+  State(const Panel& panel, float* data)
+      : stride(Padded(panel.task->value_dim)), max(data), sum(data + kMaxRows), output(data + 2 * kMaxRows) {}
+  int64_t stride;
+  float* max;
+  float* sum;
+  float* output;
+};
+
+// The memory behind panel.scratch.
+struct Scratch {
+  explicit Scratch(const Panel& panel)
+      : scores(panel.scratch), keys(scores + kMaxRows * kKeyBlock), values(keys + kSlab * kKeyBlock) {}
+  float* scores;  // [rows][kKeyBlock]
+  float* keys;    // [kSlab][kKeyBlock]
+  float* values;  // [kKeyBlock][padded value_dim], used where rows of values do not end with a vector.
+};
+
+int64_t PackedSize(const AttentionTask& task, int64_t num_rows) { return num_rows * task.head_dim; }
+int64_t StateSize(const AttentionTask& task, int64_t num_rows) {
+  return 2 * kMaxRows + num_rows * Padded(task.value_dim);
+}
+int64_t ScratchSize(const AttentionTask& task, int64_t) {
+  const int64_t values = task.value_dim % kLanes == 0 ? 0 : kKeyBlock * Padded(task.value_dim);
+  return (kMaxRows + kSlab) * kKeyBlock + values;
+}
+
+void Pack(const Panel& panel) {
+  const AttentionTask& task = *panel.task;
+  float* to = panel.packed;
+  for (int64_t r = 0; r < panel.num_rows; ++r, to += task.head_dim) {
+    for (int64_t d = 0; d < task.head_dim; ++d) to[d] = panel.rows[r].query[d] * task.query_scale;
+  }
+}
+
+void Reset(const Panel& panel, float* data) {
+  const State state(panel, data);
+  for (int64_t r = 0; r < kMaxRows; ++r) {
+    state.max[r] = -kInfinity;
+    state.sum[r] = 0;
+  }
+  for (int64_t i = 0; i < panel.num_rows * state.stride; ++i) state.output[i] = 0;
+}
+
+struct Block {
+  const AttentionTask& task;
+  const Panel& panel;
+  int64_t first;
+  int64_t count;
+  Scratch scratch;
+};
+
+void ComputeScores(const Block& block) {
+  const AttentionTask& task = block.task;
+  for (int64_t d = 0; d < task.head_dim; d += kSlab) {
+    const int64_t depth = HWY_MIN(kSlab, task.head_dim - d);
+    for (int64_t k = 0; k < kKeyBlock && k < PaddedTo(block.count, kLanes); k += kLanes) {
+      const int64_t at = block.first + k;
+      const float* key = task.key + at * task.key_stride + d;
+      const int64_t stride = task.key_stride;
+      // What the next vector of keys will read, and its values: rows are read side by side, a pattern that hardware
+      // prefetchers do not follow. Harmless beyond the end.
+      const Ahead ahead{key + kLanes * stride, stride,
+                        task.value + (at + kLanes) * task.value_stride + HWY_MIN(d, task.value_dim - 1),
+                        task.value_stride};
+      PackTransposed<true>([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
+                           block.scratch.keys + k, kKeyBlock, ahead);
+    }
+    Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(block.count, kLanes) / kLanes,
+                               {block.panel.packed + d, task.head_dim}, {block.scratch.keys, kKeyBlock}, depth,
+                               {block.scratch.scores, kKeyBlock}, d > 0);
+  }
+}
+
+// Softcap, bias, ALiBi and mask for one vector of keys of one row; `sees` has the keys' bits lowest.
+HWY_INLINE Vec ModifyScores(const Block& block, const QueryRow& row, int64_t k, std::uint64_t sees, Vec score) {
+  const FloatTag d;
+  const AttentionTask& task = block.task;
+  const int64_t valid = block.count - k;
+  if (task.softcap != 0) score = hn::Mul(Broadcast(task.softcap), Tanh(score));
+  if (task.has_bias) {
+    const Vec bias = task.bias_stride == 0 ? Broadcast(*row.bias) : LoadFirst(row.bias + block.first + k, valid);
+    score = hn::MulAdd(bias, Broadcast(kLog2E), score);
+  }
+  if (task.has_alibi) {
+    const Vec key = hn::Iota(d, static_cast<float>(block.first + k));
+    score = hn::MulAdd(Broadcast(row.alibi), hn::Abs(hn::Sub(Broadcast(row.position), key)), score);
+  }
+#if HWY_TARGET == HWY_SCALAR
+  return sees & 1 ? score : Broadcast(-kInfinity);
+#else
+  std::uint8_t bits[8];
+  std::memcpy(bits, &sees, sizeof(bits));
+  return hn::IfThenElse(hn::LoadMaskBits(d, bits), score, Broadcast(-kInfinity));
+#endif
+}
+
+// Applies the rules to a row's scores and returns their maximum.
+HWY_INLINE float FinishScores(const Block& block, const QueryRow& row, std::uint64_t visible, float* scores) {
+  const FloatTag d;
+  Vec max = Broadcast(-kInfinity);
+  for (int64_t k = 0; k < block.count; k += kLanes) {
+    const Vec score = ModifyScores(block, row, k, visible >> k, hn::Load(d, scores + k));
+    max = hn::Max(score, max);
+    hn::Store(score, d, scores + k);
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, max));
+}
+
+// exp2 of one number, with the vector's bits.
+HWY_INLINE float ScalarExp2(float x) { return hn::GetLane(Exp2(Broadcast(x))); }
+
+void UpdateMaximum(const Block& block, const State& state, int64_t r, float block_max) {
+  if (!(block_max > state.max[r] + kLazyGrowth)) return;
+  const float factor = ScalarExp2(state.max[r] - block_max);
+  state.max[r] = block_max;
+  state.sum[r] *= factor;
+  float* output = state.output + r * state.stride;
+  for (int64_t v = 0; v < block.task.value_dim; ++v) output[v] *= factor;
+}
+
+// Turns a row's scores into p and adds them up in ascending order; -0 marks masked keys as in query_lanes.cc.
+void Exponentiate(const Block& block, const State& state, int64_t r, float* scores) {
+  const FloatTag d;
+  const Vec subtract = FiniteMaximum(Broadcast(state.max[r]));
+  for (int64_t k = 0; k < block.count; k += kLanes) {
+    const Vec score = hn::Load(d, scores + k);
+    Vec p = Exp2(hn::Sub(score, subtract));
+    if (block.task.select_values) p = hn::IfThenElse(hn::Eq(score, Broadcast(-kInfinity)), Broadcast(-0.0f), p);
+    hn::Store(p, d, scores + k);
+  }
+  float sum = state.sum[r];
+  for (int64_t k = 0; k < block.count; ++k) sum += scores[k];
+  state.sum[r] = sum;
+}
+
+void AddValues(const Block& block, const State& state) {
+  const AttentionTask& task = block.task;
+  const FloatTag d;
+  const float* values = task.value + block.first * task.value_stride;
+  int64_t stride = task.value_stride;
+  if (task.value_dim % kLanes != 0) {  // A vector would reach beyond the end of a row.
+    stride = state.stride;
+    for (int64_t k = 0; k < block.count; ++k) {
+      for (int64_t v = 0; v < task.value_dim; v += kLanes) {
+        const Vec piece = LoadFirst(values + k * task.value_stride + v, task.value_dim - v);
+        hn::StoreU(piece, d, block.scratch.values + k * stride + v);
+      }
+    }
+    values = block.scratch.values;
+  }
+  Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(task.value_dim, kLanes) / kLanes,
+                             {block.scratch.scores, kKeyBlock}, {values, stride}, block.count,
+                             {state.output, state.stride}, true);
+}
+
+void AddSelectedValues(const Block& block, const State& state) {
+  const FloatTag d;
+  const AttentionTask& task = block.task;
+  for (int64_t k = 0; k < block.count; ++k) {
+    const float* value = task.value + (block.first + k) * task.value_stride;
+    for (int64_t r = 0; r < block.panel.num_rows; ++r) {
+      const float p = block.scratch.scores[r * kKeyBlock + k];
+      if (p == 0 && std::signbit(p)) continue;
+      for (int64_t v = 0; v < task.value_dim; v += kLanes) {
+        float* o = state.output + r * state.stride + v;
+        hn::StoreU(hn::MulAdd(Broadcast(p), LoadFirst(value + v, task.value_dim - v), hn::LoadU(d, o)), d, o);
+      }
+    }
+  }
+}
+
+// One block of keys from scores to outputs. Returns whether a key that was read is masked for some row.
+bool AccumulateBlock(const Block& block, const State& state) {
+  const Panel& panel = block.panel;
+  std::uint64_t visible[kMaxRows];
+  std::uint64_t any = 0;
+  bool partial = block.task.has_bias;
+  for (int64_t r = 0; r < panel.num_rows; ++r) {
+    visible[r] = VisibleWord(block.task, panel.rows[r], block.first, block.count);
+    any |= visible[r];
+    partial = partial || visible[r] != LowBits(block.count);
+  }
+  if (any == 0) {
+    for (int64_t r = 0; r < panel.num_rows; ++r) {
+      KeepMasked(panel.rows[r], block.first, block.first + block.count);
+    }
+    return false;
+  }
+  ComputeScores(block);
+  for (int64_t r = 0; r < panel.num_rows; ++r) {
+    const QueryRow& row = panel.rows[r];
+    float* scores = block.scratch.scores + r * kKeyBlock;
+    const float block_max = FinishScores(block, row, visible[r], scores);
+    float* kept = row.kept_scores();
+    if (kept != nullptr) std::memcpy(kept + block.first, scores, static_cast<size_t>(block.count) * sizeof(float));
+    UpdateMaximum(block, state, r, block_max);
+    Exponentiate(block, state, r, scores);
+  }
+  if (block.task.select_values) {
+    AddSelectedValues(block, state);
+  } else {
+    AddValues(block, state);
+  }
+  return partial;
+}
+
+void Accumulate(Panel& panel, int64_t begin, int64_t end, float* data) {
+  const State state(panel, data);
+  for (int64_t first = begin; first < end; first += kKeyBlock) {
+    const Block block{*panel.task, panel, first, HWY_MIN(kKeyBlock, end - first), Scratch(panel)};
+    if (AccumulateBlock(block, state)) panel.saw_masked_key = true;
+  }
+}
+
+void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
+  const FloatTag d;
+  const State chunk(panel, const_cast<float*>(chunk_data));
+  const State total(panel, total_data);
+  for (int64_t r = 0; r < panel.num_rows; ++r) {
+    const Vec chunk_max = Broadcast(chunk.max[r]);
+    const Vec total_max = Broadcast(total.max[r]);
+    const Vec max = hn::Max(chunk_max, total_max);
+    const Vec subtract = FiniteMaximum(max);
+    const Vec chunk_factor = Exp2(hn::Sub(chunk_max, subtract));
+    const Vec total_factor = Exp2(hn::Sub(total_max, subtract));
+    const Vec sum = hn::MulAdd(Broadcast(chunk.sum[r]), chunk_factor, hn::Mul(Broadcast(total.sum[r]), total_factor));
+    total.max[r] = hn::GetLane(max);
+    total.sum[r] = hn::GetLane(sum);
+    for (int64_t v = r * total.stride; v < (r + 1) * total.stride; v += kLanes) {
+      const Vec scaled = hn::Mul(hn::LoadU(d, total.output + v), total_factor);
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, chunk.output + v), chunk_factor, scaled), d, total.output + v);
+    }
+  }
+}
+
+// One row: sink, normalisation, outputs. Returns whether the output is finite or its sum is NaN.
+bool FinishRow(const AttentionTask& task, const QueryRow& row, float row_max, float row_sum, const float* output) {
+  const FloatTag d;
+  const Vec old_max = Broadcast(row_max);
+  const Vec sink = Broadcast(row.sink);
+  const Vec max = hn::Max(sink, old_max);
+  const Vec subtract = FiniteMaximum(max);
+  const auto no_keys = hn::Eq(Broadcast(row_sum), hn::Zero(d));  // Then the output is 0, even if the sink is NaN.
+  const Vec factor = hn::IfThenZeroElse(no_keys, Exp2(hn::Sub(old_max, subtract)));
+  const Vec sum = hn::MulAdd(Broadcast(row_sum), factor, Exp2(hn::Sub(sink, subtract)));
+  const Vec one_over = hn::IfThenZeroElse(no_keys, hn::Div(Broadcast(1.0f), sum));
+  Vec zero_if_finite = hn::Zero(d);
+  for (int64_t v = 0; v < task.value_dim; v += kLanes) {
+    const int64_t count = HWY_MIN(kLanes, task.value_dim - v);
+    const Vec normal = hn::MulAdd(hn::Mul(LoadFirst(output + v, count), factor), one_over, hn::Zero(d));
+    zero_if_finite = hn::MulAdd(normal, hn::Zero(d), zero_if_finite);
+    if (row.output != nullptr) StoreFirst(normal, row.output + v, count);
+  }
+  const float final_max = hn::GetLane(max);
+  const float final_sum = hn::GetLane(sum);
+  if (row.log_sum_exp != nullptr) *row.log_sum_exp = LogSumExp(final_max, final_sum);
+  FinishKeptScores(row, task.key_length, final_max, hn::GetLane(one_over));
+  return hn::AllTrue(d, hn::Eq(zero_if_finite, hn::Zero(d))) || final_sum != final_sum;
+}
+
+bool Finish(const Panel& panel, float* data) {
+  const State state(panel, data);
+  bool finite = true;
+  for (int64_t r = 0; r < panel.num_rows; ++r) {
+    const float* output = state.output + r * state.stride;
+    finite = FinishRow(*panel.task, panel.rows[r], state.max[r], state.sum[r], output) && finite;
+  }
+  return finite;
+}
+
+}  // namespace
+
+const RowKernels& KeyLanes() {
+  static constexpr RowKernels kKernels = {kMaxRows, 1,     PackedSize, StateSize, ScratchSize,
+                                          Pack,     Reset, Accumulate, Merge,     Finish};
+  return kKernels;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace attend
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace attend {
+const RowKernels& KeyLaneKernels(InstructionSet set) { ATTEND_RETURN_FOR(set, KeyLanes) }
+}  // namespace attend
+#endif

@@ -1,0 +1,55 @@
+// Non-owning views of the four-axis float tensors that attention works on.
+//
+// Every such tensor is [batch, heads, length, dim] with arbitrary strides on the first three axes and dense rows, so
+// that the two layouts in use are both views: split heads [B, H, T, E] as given to scaled dot-product attention, and
+// merged heads [B, T, H * E] as a projection writes them. A stride of 0 repeats an axis (broadcast).
+//
+// Views are values; they own nothing and are valid while the memory they point to is. Thread-compatible.
+#ifndef ATTEND_CORE_TENSOR_HEADS_VIEW_H_
+#define ATTEND_CORE_TENSOR_HEADS_VIEW_H_
+
+#include <cstdint>
+
+namespace attend {
+
+// T is `float`, `const float`, or `const std::uint8_t` for boolean masks.
+template <typename T>
+struct BasicHeadsView {
+  T* data = nullptr;  // Null means "absent".
+  std::int64_t batch = 0;
+  std::int64_t heads = 0;
+  std::int64_t length = 0;
+  std::int64_t dim = 0;
+  // In elements. Rows are dense: the stride of the last axis is 1 (0 for a broadcast mask or bias, see dim_stride).
+  std::int64_t batch_stride = 0;
+  std::int64_t head_stride = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t dim_stride = 1;  // 1, or 0 where the last axis of a mask or bias is broadcast.
+
+  explicit operator bool() const { return data != nullptr; }
+
+  // The row [dim] of one batch entry, head and position. REQUIRES: each index is within its axis.
+  T* Row(std::int64_t b, std::int64_t h, std::int64_t t) const {
+    return data + b * batch_stride + h * head_stride + t * row_stride;
+  }
+};
+
+using HeadsView = BasicHeadsView<const float>;
+using MutableHeadsView = BasicHeadsView<float>;
+using MaskView = BasicHeadsView<const std::uint8_t>;
+
+// A dense [batch, heads, length, dim] view.
+template <typename T>
+BasicHeadsView<T> SplitHeads(T* data, std::int64_t batch, std::int64_t heads, std::int64_t length, std::int64_t dim) {
+  return {data, batch, heads, length, dim, heads * length * dim, length * dim, dim, 1};
+}
+
+// A view of [batch, length, heads * dim] as [batch, heads, length, dim].
+template <typename T>
+BasicHeadsView<T> MergedHeads(T* data, std::int64_t batch, std::int64_t heads, std::int64_t length, std::int64_t dim) {
+  return {data, batch, heads, length, dim, length * heads * dim, dim, heads * dim, 1};
+}
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_TENSOR_HEADS_VIEW_H_
