@@ -1,0 +1,116 @@
+#include "server/attention_server.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/codec/decoders.h"
+#include "server/config/transport_settings.h"
+#include "server/services/server_info.h"
+
+namespace attend::server {
+namespace {
+
+std::vector<std::string> ServiceNames() {
+  return {"attend.v1.AttentionService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+          "grpc.reflection.v1alpha.ServerReflection"};
+}
+
+absl::StatusOr<InstructionSet> ChooseInstructionSet(const std::string& name) {
+  if (name == "auto") return BestInstructionSet();
+  const std::vector<InstructionSet> supported = SupportedInstructionSets();
+  const std::optional<InstructionSet> chosen = ParseInstructionSet(name);
+  if (chosen.has_value() && std::find(supported.begin(), supported.end(), *chosen) != supported.end()) return *chosen;
+  std::string names;
+  for (const InstructionSet set : supported) absl::StrAppend(&names, " ", std::string(InstructionSetName(set)));
+  return absl::InvalidArgumentError(
+      absl::StrCat("--instruction-set: this machine does not run ", name, "; it runs", names));
+}
+
+double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+
+// One line per call, for those who asked for debug.
+void LogCall(Log& log, const Call& call, const absl::Status& status) {
+  const CallTiming& timing = call.timing();
+  log.Write(spdlog::level::debug, "call finished",
+            {{"method", call.method()},
+             {"code", absl::StatusCodeToString(status.code())},
+             {"peer", call.peer()},
+             {"duration_ms", Milliseconds(Clock::now() - call.arrival())},
+             {"receive_ms", Milliseconds(timing.receive)},
+             {"queue_ms", Milliseconds(timing.queue)},
+             {"compute_ms", Milliseconds(timing.compute)},
+             {"send_ms", Milliseconds(timing.send)},
+             {"request_bytes", call.request_bytes()},
+             {"response_bytes", call.response_bytes()}});
+}
+
+}  // namespace
+
+AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet instruction_set, Log& log)
+    : config_(config),
+      log_(log),
+      health_({"attend.v1.AttentionService"}),
+      reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
+      executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
+      admission_(executor_, config.limits.max_queued_requests),
+      unary_{.admission = &admission_,
+             .limits = config.limits,
+             .instruction_set = instruction_set,
+             .inline_flops = config.inline_flops} {
+  unary_.limits.num_threads = config.threads;
+}
+
+MethodTable AttentionServer::MakeMethods() {
+  MethodTable methods;
+  const std::string service = "/attend.v1.AttentionService/";
+  methods.Add(service + "Attend", MakeUnaryMethod(unary_, {.decode = AttendDecoder()}));
+  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(unary_, {.decode = SdpaDecoder()}));
+  methods.Add(service + "GetServerInfo",
+              MakeUnaryMethod(unary_, {.decode = ServerInfoDecoder(MakeServerInfo(unary_.limits, unary_.instruction_set,
+                                                                                  executor_.num_threads())),
+                                       .refusable = false}));
+  AddHealthService(health_, unary_, methods);
+  AddReflectionService(reflection_, methods);
+  return methods;
+}
+
+absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const ServerConfig& config, Log& log) {
+  const absl::StatusOr<InstructionSet> instruction_set = ChooseInstructionSet(config.instruction_set);
+  if (!instruction_set.ok()) return instruction_set.status();
+  auto credentials = MakeCredentials(config.tls);
+  if (!credentials.ok()) return credentials.status();
+
+  std::unique_ptr<AttentionServer> server(new AttentionServer(config, *instruction_set, log));
+  CallEngine::Options options;
+  options.listen = config.listen;
+  options.credentials = *std::move(credentials);
+  options.configure = [transport = config.transport](grpc::ServerBuilder& builder) {
+    ApplyTransportSettings(transport, builder);
+  };
+  options.num_polling_threads = config.polling_threads;
+  if (log.Enabled(spdlog::level::debug)) {
+    options.on_finished = [&log](const Call& call, const absl::Status& status) { LogCall(log, call, status); };
+  }
+  auto engine = CallEngine::Start(std::move(options), server->MakeMethods());
+  if (!engine.ok()) return engine.status();
+  server->engine_ = *std::move(engine);
+  return server;
+}
+
+void AttentionServer::Drain() {
+  log_.Info("draining", {{"wait", absl::FormatDuration(config_.drain_wait)},
+                         {"timeout", absl::FormatDuration(config_.drain_timeout)},
+                         {"calls_in_flight", std::int64_t{engine_->calls_in_flight()}}});
+  health_.Drain();
+  hurry_.WaitForNotificationWithTimeout(config_.drain_wait);
+  engine_->Drain(hurry_.HasBeenNotified() ? absl::ZeroDuration() : config_.drain_timeout);
+}
+
+void AttentionServer::Hurry() {
+  if (!hurry_.HasBeenNotified()) hurry_.Notify();
+  engine_->CancelAllCalls();
+}
+
+}  // namespace attend::server

@@ -1,0 +1,60 @@
+// The whole server as one object: executor, admission, services and call engine, put together from a configuration.
+//
+// Thread-safe after Start, except that Drain is called at most once.
+#ifndef ATTEND_SERVER_ATTENTION_SERVER_H_
+#define ATTEND_SERVER_ATTENTION_SERVER_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/synchronization/notification.h"
+#include "core/runtime/executor.h"
+#include "server/config/server_config.h"
+#include "server/logging.h"
+#include "server/rpc/admission.h"
+#include "server/rpc/call_engine.h"
+#include "server/rpc/unary_call.h"
+#include "server/services/health_service.h"
+#include "server/services/reflection_service.h"
+
+namespace attend::server {
+
+class AttentionServer {
+ public:
+  // Starts to serve. `log` must outlive the server. Errors: INVALID_ARGUMENT naming the flag, UNAVAILABLE for an
+  // address that cannot be bound.
+  static absl::StatusOr<std::unique_ptr<AttentionServer>> Start(const ServerConfig& config, Log& log);
+
+  // Stops without waiting, if Drain was not called.
+  ~AttentionServer() = default;
+
+  // The ports bound, in the order of ServerConfig::listen.
+  const std::vector<int>& ports() const { return engine_->ports(); }
+
+  // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
+  // close and the calls in flight have `drain_timeout` to finish.
+  void Drain();
+
+  // Makes a Drain that is under way, or still to come, return soon: no more waiting, calls are cancelled.
+  void Hurry();
+
+ private:
+  AttentionServer(const ServerConfig& config, InstructionSet instruction_set, Log& log);
+  MethodTable MakeMethods();
+
+  const ServerConfig config_;
+  Log& log_;
+  absl::Notification hurry_;
+  // Destroyed in reverse: first the engine, which ends all calls; the executor last but for what its tasks use.
+  HealthState health_;
+  Reflection reflection_;
+  Executor executor_;
+  Admission admission_;
+  UnaryServices unary_;
+  std::unique_ptr<CallEngine> engine_;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_ATTENTION_SERVER_H_

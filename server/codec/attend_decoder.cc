@@ -1,0 +1,141 @@
+// Attend: bytes to job to bytes.
+#include <cstdint>
+#include <initializer_list>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "attend/v1/attention_service.pb.h"
+#include "core/attention/attend_problem.h"
+#include "core/base/error.h"
+#include "server/codec/attention_job.h"
+#include "server/codec/decoders.h"
+#include "server/codec/layer_inputs.h"
+#include "server/codec/request_options.h"
+#include "server/codec/request_reader.h"
+#include "server/codec/response_buffer.h"
+#include "server/codec/tensor_codec.h"
+
+namespace attend::server {
+namespace {
+
+using Request = v1::AttendRequest;
+using Response = v1::AttendResponse;
+
+constexpr TensorRule kEmbeddingsRule = {
+    "embeddings", {Request::kEmbeddingsFieldNumber}, DataType::kFloat32, {2, 3}, "[T, D] or [B, T, D]"};
+constexpr TensorRule kContextRule = {
+    "context", {Request::kContextFieldNumber}, DataType::kFloat32, {2, 3}, "[S, D'] or [B, S, D']"};
+
+// A request whose tensors are checked.
+struct AttendInputs {
+  InputTensor embeddings;
+  InputTensor context;
+  LayerInputs layer;
+  OptionInputs options;
+
+  const InputTensor& First() const { return embeddings; }
+  std::vector<InputTensor*> Tensors() {
+    std::vector<InputTensor*> tensors = {&embeddings,           &context,      &options.mask, &options.bias,
+                                         &options.alibi_slopes, &options.sinks};
+    layer.AppendTensors(tensors);
+    return tensors;
+  }
+  AttendProblem::Spec Spec() const;
+};
+
+// [T, D] or [B, T, D] as three axes.
+EmbeddingsView View(const InputTensor& tensor) {
+  if (!tensor) return {};
+  return {tensor.floats(), tensor.rank() == 3 ? tensor.axis(0) : 1, tensor.axis(-2), tensor.axis(-1)};
+}
+
+AttendProblem::Spec AttendInputs::Spec() const {
+  return {View(embeddings), View(context), layer.View(), options.View()};
+}
+
+absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
+  absl::StatusOr<InputTensor> embeddings = CheckTensor(raw.embeddings, kEmbeddingsRule);
+  if (!embeddings.ok()) return embeddings.status();
+  absl::StatusOr<InputTensor> context = CheckTensor(raw.context, kContextRule);
+  if (!context.ok()) return context.status();
+  inputs.embeddings = *embeddings;
+  inputs.context = *context;
+  if (!inputs.embeddings || !inputs.context || context->rank() == embeddings->rank()) return absl::OkStatus();
+  return InvalidField("context.shape",
+                      absl::StrCat("context.shape has ", context->rank(), " axes, but embeddings.shape has ",
+                                   embeddings->rank(), "; they must have as many"));
+}
+
+absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes) {
+  AttendInputs inputs;
+  if (absl::Status status = CheckTokens(raw, inputs); !status.ok()) return status;
+  absl::StatusOr<LayerInputs> layer = CheckLayer(raw.layer);
+  if (!layer.ok()) return layer.status();
+  inputs.layer = *layer;
+  absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, View(inputs.embeddings).batch);
+  if (!options.ok()) return options.status();
+  inputs.options = *std::move(options);
+  return inputs;
+}
+
+struct AttendMethod {
+  using Raw = RawAttendRequest;
+  using Inputs = AttendInputs;
+  using Problem = AttendProblem;
+
+  static constexpr std::initializer_list<v1::OutputKind> kOutputs = {
+      v1::OUTPUT_KIND_OUTPUT,      v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
+      v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_QUERY,
+      v1::OUTPUT_KIND_KEY,         v1::OUTPUT_KIND_VALUE,
+      v1::OUTPUT_KIND_SCORES};
+
+  static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
+  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) { return CheckInputs(raw, bytes); }
+
+  static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
+                         ResponseBuffer& response) {
+    // `axes` behind the batch axis, if the embeddings had one.
+    const auto add = [&](v1::OutputKind kind, int field_number, std::vector<std::int64_t> axes) {
+      if (!outputs.Has(kind)) return;
+      if (inputs.embeddings.rank() == 3) axes.insert(axes.begin(), problem.batch());
+      response.AddTensor(field_number, axes);
+    };
+    const std::int64_t heads = problem.num_heads(), kv_heads = problem.num_kv_heads();
+    const std::int64_t queries = problem.query_length(), keys = problem.key_length();
+    const std::vector<std::int64_t> all_heads = {queries, keys}, per_head = {heads, queries, keys};
+    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, {queries, problem.output_dim()});
+    add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber,
+        inputs.options.weights_per_head ? per_head : all_heads);
+    add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, {heads, queries});
+    add(v1::OUTPUT_KIND_QUERY, Response::kQueryFieldNumber, {heads, queries, problem.head_dim()});
+    add(v1::OUTPUT_KIND_KEY, Response::kKeyFieldNumber, {kv_heads, keys, problem.head_dim()});
+    add(v1::OUTPUT_KIND_VALUE, Response::kValueFieldNumber, {kv_heads, keys, problem.value_dim()});
+    add(v1::OUTPUT_KIND_SCORES, Response::kScoresFieldNumber, per_head);
+  }
+
+  static absl::Status Compute(const Problem& problem, bool weights_per_head, const ResponseBuffer& response,
+                              const ComputeContext& context) {
+    // What was not added has no elements, and a view of them is absent.
+    const auto scores_like = [&](int field_number, std::int64_t heads) {
+      return SplitHeads(response.Elements(field_number), problem.batch(), heads, problem.query_length(),
+                        problem.key_length());
+    };
+    AttendOutputs out;
+    out.output = response.Elements(Response::kOutputFieldNumber);
+    out.query = response.Elements(Response::kQueryFieldNumber);
+    out.key = response.Elements(Response::kKeyFieldNumber);
+    out.value = response.Elements(Response::kValueFieldNumber);
+    out.log_sum_exp = response.Elements(Response::kLogSumExpFieldNumber);
+    out.scores = scores_like(Response::kScoresFieldNumber, problem.num_heads());
+    MutableHeadsView& weights = weights_per_head ? out.attention_weights : out.averaged_weights;
+    weights = scores_like(Response::kAttentionWeightsFieldNumber, weights_per_head ? problem.num_heads() : 1);
+    return ComputeAttend(problem, out, context);
+  }
+};
+
+}  // namespace
+
+Decoder AttendDecoder() { return AttentionJob<AttendMethod>::Decode; }
+
+}  // namespace attend::server

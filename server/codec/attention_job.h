@@ -1,0 +1,116 @@
+// What the methods that compute have in common: the order in which a request is checked, and the job it becomes.
+//
+// A `Method` says what differs:
+//
+//   struct Method {
+//     using Raw, Problem;             // The request as read; the core's problem.
+//     struct Inputs {                 // The request with its tensors checked.
+//       OptionInputs options;
+//       const InputTensor& First() const;         // Decides the form of the response.
+//       std::vector<InputTensor*> Tensors();      // All, also absent ones.
+//       Problem::Spec Spec() const;
+//     };
+//     static constexpr std::initializer_list<v1::OutputKind> kOutputs;  // What the response can hold.
+//     static absl::Status Read(const WireBytes& bytes, Raw& raw);
+//     static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes);
+//     static void AddTensors(const Problem&, const Inputs&, const OutputSet&, ResponseBuffer& response);
+//     static absl::Status Compute(const Problem&, bool weights_per_head, const ResponseBuffer&, const ComputeContext&);
+//   };
+#ifndef ATTEND_SERVER_CODEC_ATTENTION_JOB_H_
+#define ATTEND_SERVER_CODEC_ATTENTION_JOB_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/tensor/aligned_buffer.h"
+#include "server/codec/request_options.h"
+#include "server/codec/request_reader.h"
+#include "server/codec/response_buffer.h"
+#include "server/codec/tensor_codec.h"
+#include "server/codec/wire_reader.h"
+#include "server/job.h"
+
+namespace attend::server {
+
+// Thread-compatible, as every Job.
+template <typename Method>
+class AttentionJob final : public Job {
+ public:
+  // A Decoder. The order of the checks is that of decoders.h.
+  static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const Limits& limits) {
+    const WireBytes bytes(request);
+    if (absl::Status status = CheckRequestSize(bytes.size(), limits); !status.ok()) return status;
+    typename Method::Raw raw;
+    if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
+    absl::StatusOr<Inputs> inputs = Method::Check(raw, bytes);
+    if (!inputs.ok()) return inputs.status();
+    const absl::StatusOr<OutputSet> outputs = CheckOutputs(raw.outputs, Method::kOutputs);
+    if (!outputs.ok()) return outputs.status();
+    const absl::StatusOr<Problem> claim = Problem::Create(inputs->Spec());  // On placeholders, for the shapes.
+    if (!claim.ok()) return claim.status();
+
+    std::unique_ptr<AttentionJob> job(new AttentionJob(*claim, *inputs, *outputs));
+    if (absl::Status status = CheckCost(job->Cost(*inputs, *outputs, limits.num_threads), limits); !status.ok())
+      return status;
+    if (absl::Status status = job->Gather(bytes, *std::move(inputs)); !status.ok()) return status;
+    return job;
+  }
+
+  double flops() const override { return flops_; }
+
+  absl::Status Compute(const ComputeContext& context) override {
+    response_.Allocate();
+    return Method::Compute(problem_, weights_per_head_, response_, context);
+  }
+
+  grpc::ByteBuffer TakeResponse() override {
+    tensors_ = AlignedBuffer<std::byte>();  // Sending takes its time, and the inputs have served.
+    return response_.Take();
+  }
+
+ private:
+  using Inputs = typename Method::Inputs;
+  using Problem = typename Method::Problem;
+
+  AttentionJob(const Problem& claim, const Inputs& inputs, const OutputSet& outputs)
+      : problem_(claim),
+        weights_per_head_(inputs.options.weights_per_head),
+        response_(inputs.First().from_values() ? TensorForm::kValues : TensorForm::kData),
+        flops_(claim.Flops()) {
+    Method::AddTensors(claim, inputs, outputs, response_);
+  }
+
+  RequestCost Cost(Inputs& inputs, const OutputSet& outputs, int num_threads) const {
+    const bool averages_weights = outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS) && !weights_per_head_;
+    const auto gathered = static_cast<double>(GatheredBytes(inputs.Tensors()) + inputs.options.NumBytes());
+    return {.flops = flops_,
+            .memory_bytes = gathered + response_.MemoryBytes() + problem_.ScratchBytes(num_threads, averages_weights),
+            .response_bytes = response_.SerializedBytes()};
+  }
+
+  // Copies the tensors and builds the same problem on them.
+  absl::Status Gather(const WireBytes& bytes, Inputs inputs) {
+    tensors_ = GatherTensors(bytes, inputs.Tensors());
+    const absl::StatusOr<Problem> problem = Problem::Create(inputs.Spec());
+    if (!problem.ok()) return problem.status();
+    problem_ = *problem;
+    valid_lengths_ = std::move(inputs.options.valid_lengths);
+    return absl::OkStatus();
+  }
+
+  Problem problem_;  // Views the two members below.
+  AlignedBuffer<std::byte> tensors_;
+  std::vector<std::int64_t> valid_lengths_;
+  bool weights_per_head_;
+  ResponseBuffer response_;
+  double flops_;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_CODEC_ATTENTION_JOB_H_

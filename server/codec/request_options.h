@@ -1,0 +1,72 @@
+// The parts that both kinds of request share: the options, what to return, and what it may cost.
+//
+// Pure functions; may be called concurrently.
+#ifndef ATTEND_SERVER_CODEC_REQUEST_OPTIONS_H_
+#define ATTEND_SERVER_CODEC_REQUEST_OPTIONS_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attend/v1/attention_service.pb.h"
+#include "core/attention/options.h"
+#include "server/codec/request_reader.h"
+#include "server/codec/tensor_codec.h"
+#include "server/codec/wire_reader.h"
+#include "server/job.h"
+
+namespace attend::server {
+
+// AttentionOptions of a request, with what they point to. May be moved; views taken before stay valid.
+struct OptionInputs {
+  AttentionOptions scalars;  // Its views are empty.
+  bool weights_per_head = false;
+  InputTensor mask;
+  InputTensor bias;
+  InputTensor alibi_slopes;
+  InputTensor sinks;
+  std::int64_t num_valid_lengths = 0;
+  std::vector<std::int64_t> valid_lengths;  // Empty as long as their number is not known to be right.
+
+  // The memory that the valid lengths take.
+  std::int64_t NumBytes() const { return static_cast<std::int64_t>(valid_lengths.size() * sizeof(std::int64_t)); }
+
+  // All options as the core takes them.
+  AttentionOptions View() const;
+};
+
+// Checks what can be said about the options alone. `batch` is the number of batch entries of the first tensor: only if
+// there are as many valid lengths are they copied, which bounds them by the request's own tensors. Errors:
+// INVALID_ARGUMENT with the field below `options`.
+absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, std::int64_t batch);
+
+// Which tensors the response holds.
+class OutputSet {
+ public:
+  bool Has(v1::OutputKind kind) const { return (bits_ >> kind & 1) != 0; }
+
+ private:
+  friend absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs&, std::initializer_list<v1::OutputKind>);
+  unsigned bits_ = 0;
+};
+
+// The output alone when none is named. Errors: INVALID_ARGUMENT with `outputs[i]` for the first kind that is not
+// `allowed`.
+absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, std::initializer_list<v1::OutputKind> allowed);
+
+// What computing a request takes; sums of sizes that alone fit into an int64.
+struct RequestCost {
+  double flops = 0;
+  double memory_bytes = 0;    // Inputs, outputs and scratch.
+  double response_bytes = 0;  // Serialized.
+};
+
+// Errors: RESOURCE_EXHAUSTED naming the flag of the limit.
+absl::Status CheckRequestSize(std::int64_t request_bytes, const Limits& limits);
+absl::Status CheckCost(const RequestCost& cost, const Limits& limits);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_CODEC_REQUEST_OPTIONS_H_

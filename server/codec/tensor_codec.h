@@ -1,0 +1,83 @@
+// Tensors of a request: first claims that are checked, then memory that is computed on.
+//
+//   absl::StatusOr<InputTensor> query = CheckTensor(raw.query, kQueryRule);          // Nothing is allocated.
+//   ... every other rule, with query->floats() as a placeholder ...
+//   AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&*query, ...});          // Now query->floats() is real.
+//
+// Tensor rules live here, attention rules in the core's problems: those look at shapes and never at elements, so that
+// they can be asked before a single element is in place.
+#ifndef ATTEND_SERVER_CODEC_TENSOR_CODEC_H_
+#define ATTEND_SERVER_CODEC_TENSOR_CODEC_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "core/tensor/aligned_buffer.h"
+#include "core/tensor/data_type.h"
+#include "server/codec/request_reader.h"
+#include "server/codec/wire_reader.h"
+
+namespace attend::server {
+
+// What one tensor field of a request demands. All are constants.
+struct TensorRule {
+  const char* field;                    // As errors name it: `layer.query_projection.weight`.
+  FieldPath path;                       // Where it is in the request.
+  DataType type = DataType::kFloat32;   // The only one accepted, and the default.
+  std::array<std::int64_t, 3> ranks{};  // The numbers of axes accepted; 0 for none.
+  const char* shapes;                   // What they mean, for people: `[T, D] or [B, T, D]`.
+};
+
+// A tensor whose type, shape and number of bytes are right. A default one is absent.
+class InputTensor {
+ public:
+  explicit operator bool() const { return rule_ != nullptr; }
+
+  int rank() const { return rank_; }
+  // The length of an axis. A negative one counts from the end, as in NumPy. REQUIRES: -rank() <= axis < rank().
+  std::int64_t axis(int axis) const { return shape_[static_cast<std::size_t>(axis < 0 ? axis + rank_ : axis)]; }
+  std::int64_t num_elements() const { return num_elements_; }
+  // The size in memory.
+  std::int64_t num_bytes() const { return num_elements_ * ElementSize(rule_->type); }
+  // Whether the elements came as `values` instead of `data`.
+  bool from_values() const { return data_.empty(); }
+
+  // The elements, row-major, aligned to 64 bytes. Before GatherTensors an address that is not null and must not be
+  // read from; null when absent. A boolean is true when its byte is not 0. REQUIRES: the rule's type is that type.
+  const float* floats() const { return static_cast<const float*>(memory_); }
+  const std::uint8_t* bools() const { return static_cast<const std::uint8_t*>(memory_); }
+
+ private:
+  friend absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& rule);
+  friend AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors);
+
+  const TensorRule* rule_ = nullptr;
+  int rank_ = 0;
+  std::array<std::int64_t, kMaxRank> shape_{};
+  std::int64_t num_elements_ = 0;
+  ByteRange data_;
+  const void* memory_ = nullptr;
+};
+
+// Checks one tensor; absent when `raw` is. Errors: INVALID_ARGUMENT with the path of the type, the shape, the axis, the
+// data or the values. `rule` must outlive the result. Pure; may be called concurrently.
+absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& rule);
+
+// The memory that GatherTensors takes; no more than the request's own bytes plus 63 for each tensor.
+std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors);
+
+// Copies the elements of all tensors that are not absent into one piece of memory, converts them where they came as
+// `values`, and points the tensors at it. Tensors may be moved afterwards. REQUIRES: all come from `bytes`.
+AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors);
+
+// `[2, 3, 4]`.
+std::string ShapeText(absl::Span<const std::int64_t> shape);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_CODEC_TENSOR_CODEC_H_

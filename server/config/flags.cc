@@ -1,0 +1,181 @@
+#include "server/config/flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "server/config/options.h"
+#include "server/version.h"
+
+// POSIX declares it so.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+extern char** environ;
+
+namespace attend::server {
+namespace {
+
+constexpr std::string_view kPrefix = "ATTEND_";
+constexpr std::size_t kTypoDistance = 2;
+constexpr char kConfigHelp[] = "File with `some-flag = value` lines";
+
+// One command line with everything it fills. Two are made for each parse, see ParseFlags.
+struct CommandLine {
+  CommandLine() : app("Serves transformer attention over gRPC.", "attend-server") {
+    DeclareOptions(app, config);
+    app.footer(
+        "Every flag is also read from the environment (--some-flag as ATTEND_SOME_FLAG) and from the file that\n"
+        "--config names (some-flag = value). A flag wins over the environment, that over the file.");
+    app.set_version_flag("--version", kVersion)->configurable(false);
+    app.add_flag("--print-config", print_config, "Print the effective configuration as a file for --config, and exit")
+        ->configurable(false);
+    app.add_flag("--check-config", check_config, "Check the configuration and exit")->configurable(false);
+  }
+
+  ServerConfig config;
+  bool print_config = false;
+  bool check_config = false;
+  CLI::App app;
+};
+
+// --some-flag -> ATTEND_SOME_FLAG.
+std::string VariableName(const std::string& flag) {
+  std::string name(kPrefix);
+  for (const char c : flag) name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+bool HasVariable(const CLI::Option& option) {
+  return option.get_configurable() || option.get_single_name() == "config";
+}
+
+// Levenshtein's distance.
+std::size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replace}));
+    }
+  }
+  return row[b.size()];
+}
+
+std::vector<std::string> FindTypos(const CLI::App& app, const Environment& environment) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : app.get_options()) {
+    if (HasVariable(*option)) known.push_back(VariableName(option->get_single_name()));
+  }
+  std::vector<std::string> warnings;
+  for (const auto& [name, value] : environment) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
+    for (const std::string& candidate : known) {
+      if (EditDistance(name, candidate) > kTypoDistance) continue;
+      warnings.push_back(absl::StrCat("the environment variable ", name, " is ignored; did you mean ", candidate, "?"));
+      break;
+    }
+  }
+  return warnings;
+}
+
+// `value` as the file has it: numbers bare, all else in quotes.
+std::string FileValue(const std::string& value) {
+  if (double number = 0; absl::SimpleAtod(value, &number) && std::isfinite(number)) return value;
+  const char* quote = value.find('"') == std::string::npos ? "\"" : "'";
+  return absl::StrCat(quote, value, quote);
+}
+
+// Every configurable flag with its value, in the form that --config reads. One without a value is left as a comment.
+std::string PrintConfig(const CLI::App& app) {
+  std::string text;
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_configurable()) continue;
+    std::vector<std::string> values = option->count() > 0
+                                          ? option->reduced_results()
+                                          : std::vector<std::string>(absl::StrSplit(option->get_default_str(), ','));
+    for (std::string& value : values) value = FileValue(value);
+    const bool empty = values.size() == 1 && values[0] == FileValue("");
+    const std::string joined = absl::StrJoin(values, ", ");
+    absl::StrAppend(&text, empty ? "# " : "", option->get_single_name(), " = ",
+                    values.size() > 1 ? absl::StrCat("[", joined, "]") : joined, "\n");
+  }
+  return text;
+}
+
+// The variables of flags that are not on the command line, as if they were.
+std::vector<std::string> FromEnvironment(const CLI::App& app, const Environment& environment) {
+  std::vector<std::string> arguments;
+  for (const CLI::Option* option : app.get_options()) {
+    if (!HasVariable(*option) || option->count() > 0) continue;
+    const auto found = environment.find(VariableName(option->get_single_name()));
+    if (found == environment.end() || found->second.empty()) continue;
+    arguments.push_back(absl::StrCat("--", option->get_single_name(), "=", found->second));
+  }
+  return arguments;
+}
+
+// Parses; empty when the server should go on, else what to print before it exits.
+absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
+  try {
+    app.parse(std::move(arguments));
+    return std::nullopt;
+  } catch (const CLI::CallForHelp&) {
+    return app.help();
+  } catch (const CLI::CallForVersion&) {
+    return absl::StrCat(kVersion, "\n");
+  } catch (const CLI::FileError& error) {
+    return absl::NotFoundError(absl::StrCat("--config: ", error.what()));
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+}
+
+}  // namespace
+
+Environment ReadEnvironment() {
+  Environment environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string_view text(*variable);
+    const std::size_t equals = text.find('=');
+    if (equals == std::string_view::npos || text.substr(0, kPrefix.size()) != kPrefix) continue;
+    environment.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return environment;
+}
+
+absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments, const Environment& environment) {
+  // CLI11 would let the file win over the environment. So the command line is read once to see which flags it lacks,
+  // and once more with those from the environment added.
+  CommandLine first;
+  std::string ignored_path;
+  first.app.add_option("--config", ignored_path, kConfigHelp);
+  absl::StatusOr<std::optional<std::string>> output = Parse(first.app, arguments);
+  if (!output.ok()) return output.status();
+  if (output->has_value()) return ParsedFlags{.config = {}, .output = *output, .warnings = {}};
+
+  std::vector<std::string> merged = FromEnvironment(first.app, environment);
+  merged.insert(merged.end(), arguments.begin(), arguments.end());
+  CommandLine second;
+  second.app.set_config("--config", "", kConfigHelp)->configurable(false);
+  second.app.allow_config_extras(CLI::config_extras_mode::error);
+  output = Parse(second.app, merged);
+  if (!output.ok()) return output.status();
+  if (absl::Status valid = ValidateConfig(second.config); !valid.ok()) return valid;
+
+  ParsedFlags parsed{.config = second.config, .output = *output, .warnings = FindTypos(first.app, environment)};
+  if (second.print_config) parsed.output = PrintConfig(second.app);
+  if (second.check_config && !second.print_config) parsed.output = "the configuration is valid\n";
+  return parsed;
+}
+
+}  // namespace attend::server

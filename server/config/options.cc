@@ -1,0 +1,148 @@
+#include "server/config/options.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace attend::server {
+namespace {
+
+constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
+// Protobuf's own bound of a message, and what gRPC counts in.
+constexpr std::int64_t kMaxMessageBytes = std::numeric_limits<int>::max();
+
+// Durations are written as in 500ms, 10s, 5m, 1h30m and inf.
+CLI::Option* AddDuration(CLI::App& app, const std::string& name, absl::Duration& value, const std::string& help,
+                         absl::Duration least) {
+  const auto parse = [name, &value, least](const std::string& text) {
+    if (!absl::ParseDuration(text, &value) || value < least) {
+      throw CLI::ValidationError(name, absl::StrCat("'", text, "' is not a duration of at least ",
+                                                    absl::FormatDuration(least), ", such as 500ms, 10s, 5m or inf"));
+    }
+  };
+  return app.add_option_function<std::string>(name, parse, help)
+      ->type_name("DURATION")
+      ->default_str(absl::FormatDuration(value));
+}
+
+// Sizes take a unit, all of them binary: 64, 64KiB, 64MB.
+CLI::Option* AddSize(CLI::App& app, const std::string& name, std::int64_t& value, const std::string& help,
+                     std::int64_t most) {
+  return app.add_option(name, value, help)
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false).description(""))
+      ->check(CLI::Range(std::int64_t{1}, most).description(""))
+      ->type_name("SIZE");
+}
+
+void DeclareServing(CLI::App& app, ServerConfig& config) {
+  app.add_option("--listen", config.listen, "Address to serve on, host:port; port 0: any free one. Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str(absl::StrJoin(config.listen, ","));
+  app.add_option("--port-file", config.port_file, "File to write the bound ports to, one a line, once calls are taken");
+  app.add_option("--threads", config.threads, "Compute threads; default: the cores this process may use")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--polling-threads", config.polling_threads, "Threads that read and write connections")
+      ->check(CLI::Range(1, 256));
+  app.add_option("--instruction-set", config.instruction_set, "Vector instructions of the kernels")
+      ->check(CLI::IsMember({"auto", "avx512", "avx2", "neon", "sse4", "baseline"}, CLI::ignore_case));
+  app.add_option("--inline-flops", config.inline_flops,
+                 "Requests of at most so many floating-point operations are computed on the polling thread")
+      ->check(CLI::Range(0.0, 1e12));
+  AddDuration(app, "--drain-wait", config.drain_wait,
+              "On SIGTERM, how long to take calls after health went to NOT_SERVING", absl::ZeroDuration());
+  AddDuration(app, "--drain-timeout", config.drain_timeout, "How long calls in flight may then take",
+              absl::ZeroDuration());
+  app.add_option("--log-format", config.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
+  app.add_option("--log-level", config.log_level, "Least level to log; debug has a line per call")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "warning", "error", "off"}));
+}
+
+void DeclareLimits(CLI::App& app, Limits& limits) {
+  AddSize(app, "--max-request-bytes", limits.max_request_bytes, "Largest serialized request", kMaxMessageBytes);
+  AddSize(app, "--max-response-bytes", limits.max_response_bytes, "Largest serialized response", kMaxMessageBytes);
+  app.add_option("--max-request-flops", limits.max_request_flops, "Most floating-point operations of one request")
+      ->check(CLI::Range(1.0, 1e18));
+  AddSize(app, "--max-request-memory-bytes", limits.max_request_memory_bytes,
+          "Most memory that one request may need for inputs, outputs and scratch", kMaxInt64);
+  app.add_option("--max-queued-requests", limits.max_queued_requests,
+                 "Requests that may wait for a compute thread; further ones are refused with UNAVAILABLE")
+      ->check(CLI::Range(0, 1 << 20));
+}
+
+void DeclareTransport(CLI::App& app, TransportConfig& transport) {
+  app.add_option("--max-concurrent-streams", transport.max_concurrent_streams, "Calls in progress per connection")
+      ->check(CLI::Range(1, std::numeric_limits<int>::max()));
+  AddDuration(app, "--keepalive-time", transport.keepalive_time, "Silence after which a client is pinged",
+              absl::Seconds(1));
+  AddDuration(app, "--keepalive-timeout", transport.keepalive_timeout, "How long a ping may remain unanswered",
+              absl::Seconds(1));
+  AddDuration(app, "--min-ping-interval", transport.min_ping_interval, "How often clients may ping",
+              absl::ZeroDuration());
+  AddDuration(app, "--max-connection-idle", transport.max_connection_idle, "When connections without calls are closed",
+              absl::Seconds(1));
+  AddDuration(app, "--max-connection-age", transport.max_connection_age, "When connections are asked to go elsewhere",
+              absl::Seconds(1));
+  AddDuration(app, "--max-connection-age-grace", transport.max_connection_age_grace, "How long calls may then take",
+              absl::ZeroDuration());
+  AddDuration(app, "--handshake-timeout", transport.handshake_timeout, "Time for a connection's handshakes",
+              absl::Milliseconds(100));
+  app.add_option("--max-metadata-bytes", transport.max_metadata_bytes, "Metadata of one call, in bytes")
+      ->check(CLI::Range(1024, 1 << 20));
+  AddSize(app, "--transport-memory-bytes", transport.memory_bytes,
+          "Memory of the transport's buffers over all connections", kMaxInt64);
+  app.add_option("--grpc-channel-argument", transport.channel_arguments,
+                 "Any gRPC channel argument as key=value. Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str(absl::StrJoin(transport.channel_arguments, ","));
+}
+
+void DeclareTls(CLI::App& app, TlsConfig& tls) {
+  app.add_option("--tls-cert", tls.certificate_path, "Certificate chain of this server, a PEM file; turns TLS on");
+  app.add_option("--tls-key", tls.key_path, "Its private key, a PEM file");
+  app.add_option("--tls-client-ca", tls.client_ca_path,
+                 "Authorities of client certificates, a PEM file; clients must then present one");
+  AddDuration(app, "--tls-refresh-interval", tls.refresh_interval, "How often the files are looked at again",
+              absl::Seconds(1));
+}
+
+}  // namespace
+
+void DeclareOptions(CLI::App& app, ServerConfig& config) {
+  app.option_defaults()->always_capture_default();
+  DeclareServing(app, config);
+  DeclareLimits(app, config.limits);
+  DeclareTransport(app, config.transport);
+  DeclareTls(app, config.tls);
+}
+
+absl::Status ValidateConfig(const ServerConfig& config) {
+  // CLI11's ranges let NaN pass.
+  if (std::isnan(config.limits.max_request_flops)) return absl::InvalidArgumentError("--max-request-flops is NaN");
+  if (std::isnan(config.inline_flops)) return absl::InvalidArgumentError("--inline-flops is NaN");
+  if (config.listen.empty()) return absl::InvalidArgumentError("--listen: at least one address is needed");
+  if (config.transport.memory_bytes < config.limits.max_request_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--transport-memory-bytes=", config.transport.memory_bytes,
+        " is less than --max-request-bytes=", config.limits.max_request_bytes, ": such a request could never arrive"));
+  }
+  if (config.tls.certificate_path.empty() != config.tls.key_path.empty()) {
+    return absl::InvalidArgumentError("--tls-cert and --tls-key must be given together");
+  }
+  if (!config.tls.client_ca_path.empty() && config.tls.certificate_path.empty()) {
+    return absl::InvalidArgumentError("--tls-client-ca needs --tls-cert and --tls-key");
+  }
+  for (const std::string& argument : config.transport.channel_arguments) {
+    if (argument.find('=') == std::string::npos || argument.front() == '=') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--grpc-channel-argument: '", argument, "' is not of the form key=value"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace attend::server

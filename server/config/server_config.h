@@ -1,0 +1,76 @@
+// Everything an operator can set, as data. The defaults here are the defaults of the flags; server/config/flags.h reads
+// them from the command line, the environment and a file.
+#ifndef ATTEND_SERVER_CONFIG_SERVER_CONFIG_H_
+#define ATTEND_SERVER_CONFIG_SERVER_CONFIG_H_
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "core/runtime/available_cores.h"
+#include "server/job.h"
+
+namespace attend::server {
+
+// Settings of the HTTP/2 transport; each corrects a default of gRPC that does not suit a server that others depend on.
+struct TransportConfig {
+  // Calls in progress per connection; further ones wait in the client. gRPC's own default, no limit, lets one peer
+  // open streams until memory ends (CVE-2023-44487).
+  int max_concurrent_streams = 256;
+  // Pings to clients that are silent, so that half-open connections are found. gRPC: 2 h.
+  absl::Duration keepalive_time = absl::Seconds(60);
+  absl::Duration keepalive_timeout = absl::Seconds(20);
+  // How often a client may ping before it is sent away with `too_many_pings`, also without calls. gRPC: 5 min, which
+  // cuts off clients with ordinary keepalive settings.
+  absl::Duration min_ping_interval = absl::Seconds(10);
+  // Connections without calls are closed after this time. gRPC: never.
+  absl::Duration max_connection_idle = absl::Minutes(15);
+  // Connections are asked to go elsewhere at this age, so that clients behind a load balancer find new servers; calls
+  // still running at the end of the grace are cancelled. gRPC: never.
+  absl::Duration max_connection_age = absl::Minutes(30);
+  absl::Duration max_connection_age_grace = absl::Minutes(5);
+  // Time for TLS and the first HTTP/2 frames of a connection. gRPC: 120 s.
+  absl::Duration handshake_timeout = absl::Seconds(10);
+  // Metadata of one call, in bytes. gRPC: 8 KiB. As HTTP/2 has it, a limit announced in SETTINGS binds a peer once it
+  // has acknowledged it: gRPC 1.51 accepts more from one that never does.
+  int max_metadata_bytes = 16 << 10;
+  // Memory of the transport's own buffers, in bytes, over all connections; at least Limits::max_request_bytes. Beyond
+  // it connections are refused and calls reset. The only bound that gRPC 1.51 puts on messages that are too large.
+  std::int64_t memory_bytes = std::int64_t{1} << 30;
+  // Any other channel argument, as `key=value`; an integer where the value is one.
+  std::vector<std::string> channel_arguments;
+};
+
+// Files in PEM form; they are watched, so that renewed certificates are used without a restart. All empty: plaintext.
+struct TlsConfig {
+  std::string certificate_path;  // The server's certificate chain.
+  std::string key_path;          // Its private key.
+  std::string client_ca_path;    // When given, clients must present a certificate signed by one of these (mTLS).
+  absl::Duration refresh_interval = absl::Seconds(10);  // How often the files are looked at; whole seconds.
+};
+
+struct ServerConfig {
+  std::vector<std::string> listen = {"0.0.0.0:50051"};
+  std::string port_file;  // Where the bound ports are written, one a line; empty: nowhere.
+  int threads = AvailableCores();
+  // One serves about 40 k small calls a second.
+  int polling_threads = std::clamp(AvailableCores() / 4, 1, 8);
+  std::string instruction_set = "auto";
+  // Measured: handing a job to another thread and back costs about 40 us of processor time, in which a core with
+  // AVX-512 does 5e6 floating-point operations; up to 4e6 both throughput and latency are better without.
+  double inline_flops = 4e6;
+  Limits limits;
+  TransportConfig transport;
+  TlsConfig tls;
+  // On SIGTERM: how long calls are still taken after health went to NOT_SERVING, so that load balancers notice ...
+  absl::Duration drain_wait = absl::Seconds(1);
+  // ... and how long calls in flight may then take. The sum should be below Kubernetes' 30 s of termination grace.
+  absl::Duration drain_timeout = absl::Seconds(25);
+  std::string log_format = "text";
+  std::string log_level = "info";
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_CONFIG_SERVER_CONFIG_H_

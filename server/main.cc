@@ -1,0 +1,78 @@
+// attend-server: serves attend.v1.AttentionService until SIGTERM or SIGINT.
+//
+// Exit codes: 0 after a drain and after --help and its like; 1 when it cannot serve; 2 when it was asked wrongly.
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/synchronization/mutex.h"
+#include "core/kernels/instruction_set.h"
+#include "server/attention_server.h"
+#include "server/config/flags.h"
+#include "server/logging.h"
+#include "server/process.h"
+#include "server/version.h"
+
+namespace attend::server {
+namespace {
+
+void LogStart(const ServerConfig& config, const AttentionServer& server, Log& log) {
+  for (std::size_t i = 0; i < server.ports().size(); ++i) {
+    log.Info("listening", {{"address", config.listen[i]},
+                           {"port", std::int64_t{server.ports()[i]}},
+                           {"tls", std::string(config.tls.certificate_path.empty() ? "off"
+                                               : config.tls.client_ca_path.empty() ? "on"
+                                                                                   : "mutual")}});
+  }
+  log.Info("serving", {{"version", std::string(kVersion)},
+                       {"threads", std::int64_t{config.threads}},
+                       {"polling_threads", std::int64_t{config.polling_threads}},
+                       {"instruction_set", config.instruction_set}});
+}
+
+int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
+  const ServerConfig& config = flags.config;
+  Log log({.format = config.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
+           .level = ParseLogLevel(config.log_level)});
+  const GrpcLogRoute grpc_log(log);
+  for (const std::string& warning : flags.warnings) log.Warning(warning);
+  RaiseOpenFileLimit();
+
+  auto server = AttentionServer::Start(config, log);
+  absl::Status started = server.status();
+  if (started.ok()) LogStart(config, **server, log);
+  if (started.ok() && !config.port_file.empty()) started = WritePortFile(config.port_file, (*server)->ports());
+  if (!started.ok()) {
+    log.Error(std::string_view(started.message().data(), started.message().size()));
+    return absl::IsInvalidArgument(started) ? 2 : 1;
+  }
+
+  signals.Wait();
+  signals.RunWhileListening([&server] { (*server)->Drain(); }, [&server] { (*server)->Hurry(); });
+  log.Info("stopped");
+  return 0;
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  const ShutdownSignals signals;
+  const absl::StatusOr<ParsedFlags> flags = ParseFlags(arguments, ReadEnvironment());
+  if (!flags.ok()) {
+    std::cerr << "attend-server: " << flags.status().message() << "\nTry attend-server --help.\n";
+    return 2;
+  }
+  if (flags->output.has_value()) {
+    std::cout << *flags->output;
+    return 0;
+  }
+  return Serve(*flags, signals);
+}
+
+}  // namespace
+}  // namespace attend::server
+
+int main(int argc, char** argv) {
+  // Debian builds Abseil with its lock-order detector live: one lock for all locks, and a wrong guess ends the process.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  return attend::server::Main(std::vector<std::string>(argv + 1, argv + argc));
+}

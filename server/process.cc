@@ -1,0 +1,69 @@
+#include "server/process.h"
+
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+
+namespace attend::server {
+namespace {
+
+// Wakes RunWhileListening when the work is done; nobody else sends it to a server.
+constexpr int kWorkDone = SIGUSR2;
+
+}  // namespace
+
+ShutdownSignals::ShutdownSignals() {
+  sigemptyset(&signals_);
+  for (const int signal : {SIGTERM, SIGINT, kWorkDone}) sigaddset(&signals_, signal);
+  pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
+  // A log reader or client that goes away is an error code of a write, not the end of the server.
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+void ShutdownSignals::Wait() const {
+  int signal = kWorkDone;
+  while (signal == kWorkDone) sigwait(&signals_, &signal);
+}
+
+void ShutdownSignals::RunWhileListening(const std::function<void()>& work, const std::function<void()>& hurry) const {
+  const pthread_t listener = pthread_self();
+  std::thread worker([&work, listener] {
+    work();
+    pthread_kill(listener, kWorkDone);
+  });
+  for (int signal = 0; signal != kWorkDone;) {
+    sigwait(&signals_, &signal);
+    if (signal != kWorkDone) hurry();
+  }
+  worker.join();
+}
+
+std::int64_t RaiseOpenFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return -1;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return static_cast<std::int64_t>(limit.rlim_cur);
+}
+
+absl::Status WritePortFile(const std::string& path, const std::vector<int>& ports) {
+  const std::string temporary = path + ".tmp";
+  {
+    std::ofstream file(temporary, std::ios::trunc);
+    for (const int port : ports) file << port << '\n';
+    file.close();
+    if (file.good() && std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
+  }
+  return absl::UnavailableError(absl::StrCat("--port-file: cannot write '", path, "': ", std::strerror(errno)));
+}
+
+}  // namespace attend::server

@@ -1,0 +1,40 @@
+// What the server needs of the process it runs in.
+#ifndef ATTEND_SERVER_PROCESS_H_
+#define ATTEND_SERVER_PROCESS_H_
+
+#include <csignal>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace attend::server {
+
+// SIGTERM and SIGINT as something to wait for instead of something that interrupts: they are blocked in the thread that
+// makes this object and in all that it starts later. REQUIRES: made before any other thread.
+class ShutdownSignals {
+ public:
+  ShutdownSignals();
+
+  // Returns when one of them arrives.
+  void Wait() const;
+
+  // Runs `work` on another thread and returns when it is done; each signal that arrives in the meantime calls `hurry`.
+  void RunWhileListening(const std::function<void()>& work, const std::function<void()>& hurry) const;
+
+ private:
+  sigset_t signals_;
+};
+
+// Raises the limit of open files to the most that is allowed: when a gRPC 1.51 listener once fails to accept for lack
+// of descriptors, it never accepts again (CVE-2023-4785). Returns the limit now in force.
+std::int64_t RaiseOpenFileLimit();
+
+// Writes one port a line, all or nothing: whoever sees the file can read it. Errors: UNAVAILABLE with the system's
+// reason.
+absl::Status WritePortFile(const std::string& path, const std::vector<int>& ports);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_PROCESS_H_

@@ -1,0 +1,167 @@
+#include "server/rpc/call.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "server/codec/status.h"
+#include "server/rpc/admission.h"
+#include "server/rpc/call_engine.h"
+#include "server/rpc/method_table.h"
+
+namespace attend::server {
+namespace {
+
+// How long a caller should stay away from a server that stops: by then its name resolves to others.
+constexpr char kDrainingRetryMs[] = "1000";
+
+// What gRPC's own libraries look at before they retry by themselves; they know nothing of google.rpc.RetryInfo.
+void AddRetryPushback(const absl::Status& status, grpc::ServerContext& context) {
+  for (const auto& [key, value] : GetErrorDetails(status).metadata) {
+    if (key == kRetryDelayKey) context.AddTrailingMetadata(kRetryPushbackKey, value);
+  }
+}
+
+absl::Status DrainingStatus() {
+  return WithDetails(absl::UnavailableError("this server is stopping; try another one"),
+                     {.reason = "DRAINING", .field = "", .metadata = {{kRetryDelayKey, kDrainingRetryMs}}});
+}
+
+}  // namespace
+
+void CallHandler::OnDrain(Call& call) { call.Finish(DrainingStatus()); }
+
+void Call::Read() {
+  Ref();
+  stream_.Read(&read_buffer_, &read_tag_);
+}
+
+void Call::Write(const grpc::ByteBuffer& message) {
+  response_bytes_ += static_cast<std::int64_t>(message.Length());
+  writing_ = true;
+  Ref();
+  stream_.Write(message, &write_tag_);
+}
+
+bool Call::BeginFinish() { return !finished_.exchange(true, std::memory_order_acq_rel); }
+
+void Call::Finish(const absl::Status& status) {
+  if (!BeginFinish()) return;
+  if (writing_) {
+    status_after_write_ = status;  // gRPC wants no two operations that send at a time.
+  } else {
+    SendStatus(status);
+  }
+}
+
+void Call::SendStatus(const absl::Status& status) {
+  context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
+  if (!status.ok()) AddRetryPushback(status, context_);
+  if (engine_.options_.on_finished) engine_.options_.on_finished(*this, status);
+  Ref();
+  stream_.Finish(ToGrpcStatus(status), &finish_tag_);
+}
+
+void Call::FinishWithResponse(const grpc::ByteBuffer& response) {
+  if (!BeginFinish()) return;
+  response_bytes_ = static_cast<std::int64_t>(response.Length());
+  context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
+  if (engine_.options_.on_finished) engine_.options_.on_finished(*this, absl::OkStatus());
+  Ref();
+  stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, &finish_tag_);
+}
+
+void Call::Wake() {
+  if (wake_pending_.exchange(true, std::memory_order_acq_rel)) return;
+  Ref();
+  // An alarm that rings at once is gRPC's way to put an event of one's own on a completion queue.
+  wake_alarm_ = std::make_unique<grpc::Alarm>();
+  wake_alarm_->Set(&queue_, gpr_now(GPR_CLOCK_MONOTONIC), &wake_tag_);
+}
+
+absl::Status Call::CancelledStatus() const {
+  return DeadlinePassed() ? absl::DeadlineExceededError("the call's deadline passed before it was done")
+                          : absl::CancelledError("the caller cancelled the call or went away");
+}
+
+void Call::Unref() {
+  if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  CallEngine& engine = engine_;
+  delete this;
+  engine.CallDeleted();
+}
+
+void Call::Handle(Operation operation, bool ok) {
+  switch (operation) {
+    case Operation::kRequest:
+      if (ok) HandleRequest();
+      break;
+    case Operation::kDone: HandleDone(); break;
+    case Operation::kRead: HandleRead(ok); break;
+    case Operation::kWrite: HandleWritten(ok); break;
+    case Operation::kFinish: break;
+    case Operation::kWake: HandleWake(); break;
+  }
+  Unref();
+}
+
+void Call::HandleRequest() {
+  arrival_ = Clock::now();
+  Ref();  // The done notification, which comes for every call that arrived.
+  engine_.Arm(queue_);
+  // Counted before the question, so that Drain either sees the call or is seen by it.
+  engine_.in_flight_.fetch_add(1);
+  accepted_ = !engine_.draining();
+  if (!accepted_) {
+    engine_.in_flight_.fetch_sub(1);
+    return Finish(DrainingStatus());
+  }
+  const Method* method = engine_.methods_.Find(context_.method());
+  if (method == nullptr) {
+    return Finish(WithDetails(absl::UnimplementedError(absl::StrCat("this server has no method ", context_.method(),
+                                                                    "; ask its reflection service for those it has")),
+                              {.reason = "UNKNOWN_METHOD", .field = "", .metadata = {}}));
+  }
+  handler_ = method->make_handler();
+  is_stream_ = method->is_stream;
+  if (is_stream_) engine_.RegisterStream(*this);
+  handler_->OnStart(*this);
+}
+
+void Call::HandleRead(bool ok) {
+  if (ok) {
+    request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());
+    handler_->OnRead(*this, &read_buffer_);
+  } else {
+    handler_->OnRead(*this, nullptr);
+  }
+}
+
+void Call::HandleWritten(bool ok) {
+  writing_ = false;
+  if (status_after_write_.has_value()) {
+    SendStatus(*status_after_write_);
+  } else {
+    handler_->OnWritten(*this, ok);
+  }
+}
+
+void Call::HandleDone() {
+  if (accepted_) engine_.in_flight_.fetch_sub(1);
+  if (is_stream_) engine_.UnregisterStream(*this);
+  if (!context_.IsCancelled()) return;
+  cancelled_.store(true, std::memory_order_release);
+  if (handler_ != nullptr) handler_->OnCancelled(*this);
+}
+
+void Call::HandleWake() {
+  wake_pending_.store(false, std::memory_order_release);
+  if (finished() || cancelled()) return;
+  if (engine_.draining()) {
+    handler_->OnDrain(*this);
+  } else {
+    handler_->OnWake(*this);
+  }
+}
+
+}  // namespace attend::server

@@ -1,0 +1,173 @@
+// One call of any kind (unary or streaming) on gRPC's generic asynchronous API.
+//
+// A Call is armed before it exists: CallEngine::Arm asks gRPC for the next call that arrives. Its metadata comes first;
+// the payload is read only when the handler asks for it, so that a call can be refused before anything is buffered.
+//
+// Threads. All callbacks of one call's handler run on the one polling thread that owns the call, one after the other,
+// so that a handler needs no lock; they must not block. Finish, Wake and the accessors may be called from any thread
+// that holds a CallRef.
+//
+// Lifetime. Every operation under way and every CallRef counts; the last one to go deletes the call and its handler.
+#ifndef ATTEND_SERVER_RPC_CALL_H_
+#define ATTEND_SERVER_RPC_CALL_H_
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/completion_queue.h>
+#include <grpcpp/generic/async_generic_service.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "server/rpc/server_timing.h"
+
+namespace attend::server {
+
+class Call;
+class CallEngine;
+
+// What a method does with its calls; one object per call, owned by it.
+class CallHandler {
+ public:
+  virtual ~CallHandler() = default;
+
+  // The call has arrived, its metadata alone.
+  virtual void OnStart(Call& call) = 0;
+  // The answer to Call::Read: a message, which may be moved from, or null when there is none (half-closed or gone).
+  virtual void OnRead(Call& call, grpc::ByteBuffer* message) = 0;
+  // The answer to Call::Write; not ok: the caller is gone.
+  virtual void OnWritten(Call& /*call*/, bool /*ok*/) {}
+  // Someone called Call::Wake; several wakes may arrive as one.
+  virtual void OnWake(Call& /*call*/) {}
+  // The caller cancelled, went away, or its deadline passed; Call::cancelled() is already set. Called at most once.
+  virtual void OnCancelled(Call& /*call*/) {}
+  // Streaming calls only: the server stops. Ends the call now unless overridden.
+  virtual void OnDrain(Call& call);
+};
+
+class Call {
+ public:
+  Call(CallEngine& engine, grpc::ServerCompletionQueue& queue) : engine_(engine), queue_(queue) {}
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  // Reads the next message. REQUIRES: polling thread; no read under way.
+  void Read();
+  // Writes one message of a stream. REQUIRES: polling thread; no write under way; not finished.
+  void Write(const grpc::ByteBuffer& message);
+  // Ends the call with a status and, for a unary call that went well, its one response. Only the first of several has
+  // an effect. While a write is under way the end waits for it. Any thread, but for streams the polling thread.
+  void Finish(const absl::Status& status);
+  void FinishWithResponse(const grpc::ByteBuffer& response);
+  // Has the handler's OnWake called on the polling thread. Any thread.
+  void Wake();
+
+  // Raised when the caller cancelled, is gone, or its deadline passed: gRPC watches the deadline. Never lowered.
+  const std::atomic<bool>& cancelled() const { return cancelled_; }
+  bool DeadlinePassed() const { return std::chrono::system_clock::now() >= context_.deadline(); }
+  bool finished() const { return finished_.load(std::memory_order_acquire); }
+  // CANCELLED or, when that is why the call was cancelled, DEADLINE_EXCEEDED.
+  absl::Status CancelledStatus() const;
+
+  // The full path, for example `/attend.v1.AttentionService/Attend`.
+  const std::string& method() const { return context_.method(); }
+  // `ipv4:127.0.0.1:40000` or the like; costs an allocation.
+  std::string peer() const { return context_.peer(); }
+  const grpc::ServerContext& context() const { return context_; }
+  std::int64_t request_bytes() const { return request_bytes_; }
+  std::int64_t response_bytes() const { return response_bytes_; }
+
+  // When the metadata arrived. REQUIRES: OnStart was called.
+  Clock::time_point arrival() const { return arrival_; }
+  // Filled in by the handler; written by one station at a time.
+  CallTiming& timing() { return timing_; }
+  const CallTiming& timing() const { return timing_; }
+
+ private:
+  friend class CallEngine;
+  friend class CallRef;
+
+  enum class Operation : std::uint8_t { kRequest, kDone, kRead, kWrite, kFinish, kWake };
+
+  // What travels through the completion queue.
+  struct Tag {
+    Call* call;
+    Operation operation;
+  };
+
+  ~Call() = default;
+  void Ref() { refs_.fetch_add(1, std::memory_order_relaxed); }
+  void Unref();
+  // Takes one event off the completion queue; may delete the call.
+  void Handle(Operation operation, bool ok);
+  void HandleRequest();
+  void HandleRead(bool ok);
+  void HandleWritten(bool ok);
+  void HandleDone();
+  void HandleWake();
+  // True for the one caller that ends the call.
+  bool BeginFinish();
+  void SendStatus(const absl::Status& status);
+
+  CallEngine& engine_;
+  grpc::ServerCompletionQueue& queue_;
+  grpc::GenericServerContext context_;
+  grpc::GenericServerAsyncReaderWriter stream_{&context_};
+  std::unique_ptr<CallHandler> handler_;
+  bool is_stream_ = false;
+  bool accepted_ = false;  // Arrived before the drain.
+
+  Tag request_tag_{this, Operation::kRequest};
+  Tag done_tag_{this, Operation::kDone};
+  Tag read_tag_{this, Operation::kRead};
+  Tag write_tag_{this, Operation::kWrite};
+  Tag finish_tag_{this, Operation::kFinish};
+  Tag wake_tag_{this, Operation::kWake};
+
+  bool writing_ = false;
+  std::optional<absl::Status> status_after_write_;  // A Finish that waits for a write.
+
+  std::atomic<int> refs_{1};  // The request operation.
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> finished_{false};
+  std::atomic<bool> wake_pending_{false};
+  std::unique_ptr<grpc::Alarm> wake_alarm_;  // Touched only by whoever set wake_pending_.
+
+  grpc::ByteBuffer read_buffer_;
+  std::int64_t request_bytes_ = 0;
+  std::int64_t response_bytes_ = 0;
+  Clock::time_point arrival_;
+  CallTiming timing_;
+};
+
+// Shared ownership of a call, for whoever keeps it beyond a callback.
+class CallRef {
+ public:
+  explicit CallRef(Call& call) : call_(&call) { call_->Ref(); }
+  CallRef(const CallRef& other) : call_(other.call_) {
+    if (call_ != nullptr) call_->Ref();
+  }
+  CallRef(CallRef&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
+  CallRef& operator=(CallRef other) noexcept {
+    std::swap(call_, other.call_);
+    return *this;
+  }
+  ~CallRef() {
+    if (call_ != nullptr) call_->Unref();
+  }
+
+  Call& operator*() const { return *call_; }
+  Call* operator->() const { return call_; }
+
+ private:
+  Call* call_;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_RPC_CALL_H_

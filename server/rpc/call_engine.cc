@@ -1,0 +1,144 @@
+#include "server/rpc/call_engine.h"
+
+#include <grpc/grpc.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace attend::server {
+namespace {
+
+// Calls armed per completion queue. With one, each new call would wait for the poller to come round and arm the next;
+// measured, the rate stops rising at about 16.
+constexpr int kArmedCalls = 64;
+
+// How often Drain looks whether the last call has ended.
+constexpr absl::Duration kDrainCheckInterval = absl::Milliseconds(1);
+
+// How long new calls are refused one by one before connections are told to go elsewhere.
+constexpr absl::Duration kRefuseTime = absl::Seconds(1);
+
+// How long the last responses have to reach their callers before the connections are closed: closing one with unread
+// bytes resets it, and the peer may then lose what it has not read.
+constexpr absl::Duration kFlushTime = absl::Milliseconds(50);
+
+}  // namespace
+
+CallEngine::CallEngine(Options options, MethodTable methods)
+    : options_(std::move(options)), methods_(std::move(methods)) {}
+
+absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, MethodTable methods) {
+  std::unique_ptr<CallEngine> engine(new CallEngine(std::move(options), std::move(methods)));
+  if (absl::Status listening = engine->Listen(); !listening.ok()) return listening;
+  engine->StartPolling();
+  return engine;
+}
+
+absl::Status CallEngine::Listen() {
+  grpc::ServerBuilder builder;
+  // Otherwise a second server could take the same port without an error and half of the connections.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // gRPC 1.51 inflates a message without bound before it compares its size with any limit.
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
+  if (options_.configure) options_.configure(builder);
+  ports_.resize(options_.listen.size());
+  for (std::size_t i = 0; i < options_.listen.size(); ++i) {
+    builder.AddListeningPort(options_.listen[i], options_.credentials, &ports_[i]);
+  }
+  builder.RegisterAsyncGenericService(&service_);
+  for (int i = 0; i < options_.num_polling_threads; ++i) queues_.push_back(builder.AddCompletionQueue());
+  server_ = builder.BuildAndStart();
+  for (std::size_t i = 0; i < ports_.size(); ++i) {
+    if (server_ == nullptr && ports_[i] == 0) {
+      return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen[i],
+                                                 " (--listen): the address is malformed, not of this machine, not "
+                                                 "permitted, or in use by another process"));
+    }
+  }
+  return server_ != nullptr ? absl::OkStatus() : absl::InternalError("gRPC could not start the server; see its log");
+}
+
+void CallEngine::StartPolling() {
+  for (auto& queue : queues_) {
+    for (int i = 0; i < kArmedCalls; ++i) Arm(*queue);
+    pollers_.emplace_back([this, &queue] { Poll(*queue); });
+  }
+}
+
+void CallEngine::Poll(grpc::ServerCompletionQueue& queue) {
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue.Next(&tag, &ok)) {
+    const auto& event = *static_cast<Call::Tag*>(tag);
+    event.call->Handle(event.operation, ok);
+  }
+}
+
+void CallEngine::Arm(grpc::ServerCompletionQueue& queue) {
+  live_.fetch_add(1, std::memory_order_relaxed);
+  auto* call = new Call(*this, queue);  // Owned by its operations, see Call.
+  call->context_.AsyncNotifyWhenDone(&call->done_tag_);
+  service_.RequestCall(&call->context_, &call->stream_, &queue, &queue, &call->request_tag_);
+}
+
+void CallEngine::CallDeleted() { live_.fetch_sub(1, std::memory_order_release); }
+
+void CallEngine::RegisterStream(Call& call) {
+  {
+    absl::MutexLock lock(&mu_);
+    streams_.emplace(&call, CallRef(call));
+  }
+  if (draining()) call.Wake();  // Drain may have looked before it was registered.
+}
+
+void CallEngine::UnregisterStream(Call& call) {
+  absl::MutexLock lock(&mu_);
+  streams_.erase(&call);
+}
+
+void CallEngine::WakeStreams() {
+  absl::MutexLock lock(&mu_);
+  for (auto& [call, ref] : streams_) call->Wake();
+}
+
+void CallEngine::CancelAllCalls() { grpc_server_cancel_all_calls(server_->c_server()); }
+
+bool CallEngine::WaitUntilIdle(absl::Duration timeout) const {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (calls_in_flight() != 0) {
+    if (absl::Now() >= deadline) return false;
+    absl::SleepFor(kDrainCheckInterval);
+  }
+  return true;
+}
+
+void CallEngine::Drain(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  draining_.store(true);
+  WakeStreams();
+  if (WaitUntilIdle(std::min(timeout, kRefuseTime))) {
+    absl::SleepFor(std::min(timeout, kFlushTime));
+    CancelAllCalls();
+  }
+  server_->Shutdown(absl::ToChronoTime(deadline));
+  // Armed calls have been given back and the others have ended. A queue may be shut down only when nobody can start an
+  // operation on it any more, that is when the last call, maybe held by a compute thread, is deleted.
+  while (live_.load(std::memory_order_acquire) != 0) absl::SleepFor(kDrainCheckInterval);
+  for (auto& queue : queues_) queue->Shutdown();
+  for (std::thread& poller : pollers_) poller.join();
+  pollers_.clear();
+}
+
+CallEngine::~CallEngine() {
+  if (server_ == nullptr) {
+    for (auto& queue : queues_) queue->Shutdown();
+  } else if (!pollers_.empty()) {
+    Drain(absl::ZeroDuration());
+  }
+}
+
+}  // namespace attend::server

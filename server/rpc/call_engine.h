@@ -1,0 +1,106 @@
+// Runs a gRPC server whose every call, known method or not, comes through one asynchronous path.
+//
+// The engine owns the grpc::Server, its completion queues and one polling thread for each. It keeps several calls armed
+// per queue, hands each that arrives to its method's handler, and knows how to stop without losing one.
+//
+// Thread-safe, except for what is said below.
+#ifndef ATTEND_SERVER_RPC_CALL_ENGINE_H_
+#define ATTEND_SERVER_RPC_CALL_ENGINE_H_
+
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/rpc/call.h"
+#include "server/rpc/method_table.h"
+
+namespace attend::server {
+
+class CallEngine {
+ public:
+  struct Options {
+    // `host:port` each, at least one; port 0 lets the system choose.
+    std::vector<std::string> listen;
+    std::shared_ptr<grpc::ServerCredentials> credentials;
+    // Applies transport settings before the server is built. Empty: gRPC's own.
+    std::function<void(grpc::ServerBuilder&)> configure;
+    // Completion queues, each with a thread; at least 1.
+    int num_polling_threads = 1;
+    // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
+    std::function<void(const Call&, const absl::Status&)> on_finished;
+  };
+
+  // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound.
+  static absl::StatusOr<std::unique_ptr<CallEngine>> Start(Options options, MethodTable methods);
+
+  // Stops at once, if Drain was not called.
+  ~CallEngine();
+
+  // The ports bound, in the order of Options::listen.
+  const std::vector<int>& ports() const { return ports_; }
+
+  // Stops without losing a call:
+  //   1. new calls are refused with UNAVAILABLE and a retry time, streams end, calls in flight go on;
+  //   2. when the last of those has finished, every connection is closed; if that takes longer than a second, the
+  //      listeners close first and each connection is told to go elsewhere (GOAWAY);
+  //   3. what has not finished after `timeout` is cancelled.
+  // Step 1 comes before gRPC's own shutdown because that ends calls it meets with CANCELLED, which nobody retries. Only
+  // a client that connects anew in the last moment can still meet it. Returns when all is done. REQUIRES: called at
+  // most once.
+  void Drain(absl::Duration timeout);
+
+  // Cancels every call now; what a second SIGTERM does during Drain.
+  void CancelAllCalls();
+
+  // Calls that have been accepted and not ended.
+  int calls_in_flight() const { return in_flight_.load(); }
+
+ private:
+  friend class Call;
+
+  CallEngine(Options options, MethodTable methods);
+  absl::Status Listen();
+  void StartPolling();
+  void Poll(grpc::ServerCompletionQueue& queue);
+
+  // Asks gRPC for one more call.
+  void Arm(grpc::ServerCompletionQueue& queue);
+  void CallDeleted();
+  // A call is registered from its start to its end if it is a stream, to be told of Drain.
+  void RegisterStream(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  void UnregisterStream(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  void WakeStreams() ABSL_LOCKS_EXCLUDED(mu_);
+  bool WaitUntilIdle(absl::Duration timeout) const;
+  bool draining() const { return draining_.load(); }
+
+  const Options options_;
+  const MethodTable methods_;
+  grpc::AsyncGenericService service_;
+  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
+  std::unique_ptr<grpc::Server> server_;
+  std::vector<int> ports_;
+  std::vector<std::thread> pollers_;
+  std::atomic<bool> draining_{false};
+  std::atomic<int> live_{0};       // Calls that exist, armed ones included.
+  std::atomic<int> in_flight_{0};  // Calls that have been accepted.
+  absl::Mutex mu_;
+  absl::flat_hash_map<Call*, CallRef> streams_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_RPC_CALL_ENGINE_H_

@@ -1,0 +1,131 @@
+#include "server/services/health_service.h"
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "server/services/control_message.h"
+#include "server/services/ready_job.h"
+
+namespace attend::server {
+namespace {
+
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+
+constexpr char kLiveness[] = "liveness";
+constexpr char kReadiness[] = "readiness";
+
+grpc::ByteBuffer Response(HealthState::Status status) {
+  HealthCheckResponse response;
+  response.set_status(status);
+  return SerializeControlMessage(response);
+}
+
+absl::StatusOr<std::unique_ptr<Job>> Check(const HealthState& health, const grpc::ByteBuffer& bytes) {
+  HealthCheckRequest request;
+  if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
+  const HealthState::Status status = health.Get(request.service());
+  if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
+    return WithDetails(absl::NotFoundError(absl::StrCat("this server has no service named '", request.service(), "'")),
+                       {.reason = "SERVICE_UNKNOWN", .field = "service", .metadata = {}});
+  }
+  return std::make_unique<ReadyJob>(Response(status));
+}
+
+// One Watch: sends the status at once and then whenever it has changed; writes at most one message at a time.
+class WatchCall final : public CallHandler {
+ public:
+  explicit WatchCall(HealthState& health) : health_(health) {}
+
+  void OnStart(Call& call) override { call.Read(); }
+
+  void OnRead(Call& call, grpc::ByteBuffer* message) override {
+    if (message == nullptr) {
+      return call.Finish(absl::UnimplementedError("Watch needs one request message"));
+    }
+    HealthCheckRequest request;
+    if (absl::Status parsed = ParseControlMessage(*message, request); !parsed.ok()) return call.Finish(parsed);
+    service_ = request.service();
+    health_.AddWatcher(call);
+    SendIfChanged(call);
+  }
+
+  void OnWritten(Call& call, bool ok) override {
+    writing_ = false;
+    if (ok) SendIfChanged(call);
+  }
+
+  void OnWake(Call& call) override { SendIfChanged(call); }
+
+  void OnCancelled(Call& call) override {
+    health_.RemoveWatcher(call);
+    call.Finish(call.CancelledStatus());
+  }
+
+  void OnDrain(Call& call) override {
+    health_.RemoveWatcher(call);
+    SendIfChanged(call);  // The last wake may have come together with this one.
+    CallHandler::OnDrain(call);
+  }
+
+ private:
+  void SendIfChanged(Call& call) {
+    if (writing_ || call.finished()) return;
+    const HealthState::Status status = health_.Get(service_);
+    if (status == last_sent_) return;
+    last_sent_ = status;
+    writing_ = true;
+    call.Write(Response(status));
+  }
+
+  HealthState& health_;
+  std::string service_;
+  std::optional<HealthState::Status> last_sent_;
+  bool writing_ = false;
+};
+
+}  // namespace
+
+HealthState::HealthState(const std::vector<std::string>& services) {
+  absl::MutexLock lock(&mu_);
+  for (const std::string& service : services) statuses_[service] = HealthCheckResponse::SERVING;
+  for (const char* name : {"", kLiveness, kReadiness}) statuses_[name] = HealthCheckResponse::SERVING;
+}
+
+HealthState::Status HealthState::Get(std::string_view service) const {
+  absl::MutexLock lock(&mu_);
+  const auto found = statuses_.find(std::string(service));
+  return found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second;
+}
+
+void HealthState::Drain() {
+  absl::MutexLock lock(&mu_);
+  for (auto& [name, status] : statuses_) {
+    if (name != kLiveness) status = HealthCheckResponse::NOT_SERVING;
+  }
+  for (auto& [call, ref] : watchers_) call->Wake();
+}
+
+void HealthState::AddWatcher(Call& call) {
+  absl::MutexLock lock(&mu_);
+  watchers_.emplace(&call, CallRef(call));
+}
+
+void HealthState::RemoveWatcher(Call& call) {
+  absl::MutexLock lock(&mu_);
+  watchers_.erase(&call);
+}
+
+void AddHealthService(HealthState& health, const UnaryServices& services, MethodTable& methods) {
+  methods.Add("/grpc.health.v1.Health/Check",
+              MakeUnaryMethod(services, {.decode = [&health](const grpc::ByteBuffer& request,
+                                                             const Limits&) { return Check(health, request); },
+                                         .refusable = false}));
+  methods.Add("/grpc.health.v1.Health/Watch",
+              {.make_handler = [&health] { return std::make_unique<WatchCall>(health); }, .is_stream = true});
+}
+
+}  // namespace attend::server

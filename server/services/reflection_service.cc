@@ -1,0 +1,129 @@
+#include "server/services/reflection_service.h"
+
+#include <google/protobuf/descriptor.pb.h>
+#include <grpcpp/support/status.h>
+
+#include <memory>
+#include <set>
+#include <string>
+
+#include "grpc/reflection/v1alpha/reflection.pb.h"
+#include "server/services/control_message.h"
+
+namespace attend::server {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::DescriptorPool;
+using google::protobuf::FieldDescriptor;
+using google::protobuf::FileDescriptor;
+using grpc::reflection::v1::ServerReflectionRequest;
+using grpc::reflection::v1::ServerReflectionResponse;
+
+void SetError(grpc::StatusCode code, std::string message, ServerReflectionResponse& response) {
+  response.mutable_error_response()->set_error_code(code);
+  response.mutable_error_response()->set_error_message(std::move(message));
+}
+
+void AppendFile(const FileDescriptor& file, std::set<const FileDescriptor*>& seen, ServerReflectionResponse& response) {
+  if (!seen.insert(&file).second) return;
+  google::protobuf::FileDescriptorProto proto;
+  file.CopyTo(&proto);
+  response.mutable_file_descriptor_response()->add_file_descriptor_proto(proto.SerializeAsString());
+  for (int i = 0; i < file.dependency_count(); ++i) AppendFile(*file.dependency(i), seen, response);
+}
+
+void SetFile(const FileDescriptor* file, const std::string& asked, ServerReflectionResponse& response) {
+  if (file == nullptr) return SetError(grpc::StatusCode::NOT_FOUND, "this server does not know " + asked, response);
+  std::set<const FileDescriptor*> seen;
+  AppendFile(*file, seen, response);
+}
+
+void SetExtensionFile(const DescriptorPool& pool, const ServerReflectionRequest& request,
+                      ServerReflectionResponse& response) {
+  const auto& asked = request.file_containing_extension();
+  const Descriptor* type = pool.FindMessageTypeByName(asked.containing_type());
+  const FieldDescriptor* field = type == nullptr ? nullptr : pool.FindExtensionByNumber(type, asked.extension_number());
+  SetFile(field == nullptr ? nullptr : field->file(),
+          "extension " + std::to_string(asked.extension_number()) + " of " + asked.containing_type(), response);
+}
+
+void SetExtensionNumbers(const DescriptorPool& pool, const std::string& type_name, ServerReflectionResponse& response) {
+  const Descriptor* type = pool.FindMessageTypeByName(type_name);
+  if (type == nullptr) return SetError(grpc::StatusCode::NOT_FOUND, "this server does not know " + type_name, response);
+  std::vector<const FieldDescriptor*> extensions;
+  pool.FindAllExtensions(type, &extensions);
+  auto* numbers = response.mutable_all_extension_numbers_response();
+  numbers->set_base_type_name(type_name);
+  for (const FieldDescriptor* extension : extensions) numbers->add_extension_number(extension->number());
+}
+
+// Question, answer, until the client has no more.
+class ReflectionCall final : public CallHandler {
+ public:
+  explicit ReflectionCall(const Reflection& reflection) : reflection_(reflection) {}
+
+  void OnStart(Call& call) override { call.Read(); }
+
+  void OnRead(Call& call, grpc::ByteBuffer* message) override {
+    if (message == nullptr) return call.Finish(call.cancelled() ? call.CancelledStatus() : absl::OkStatus());
+    ServerReflectionRequest request;
+    if (absl::Status parsed = ParseControlMessage(*message, request); !parsed.ok()) return call.Finish(parsed);
+    message->Clear();
+    if (!call.finished()) call.Write(SerializeControlMessage(reflection_.Answer(request)));
+  }
+
+  void OnWritten(Call& call, bool ok) override {
+    if (ok && !call.finished()) call.Read();
+  }
+
+  void OnCancelled(Call& call) override { call.Finish(call.CancelledStatus()); }
+
+ private:
+  const Reflection& reflection_;
+};
+
+}  // namespace
+
+Reflection::Reflection(std::vector<std::string> services, const google::protobuf::DescriptorPool& pool)
+    : services_(std::move(services)), pool_(pool) {
+  // Only a mention makes the linker keep the file's descriptors.
+  grpc::reflection::v1alpha::ServerReflectionRequest::descriptor();
+}
+
+ServerReflectionResponse Reflection::Answer(const ServerReflectionRequest& request) const {
+  ServerReflectionResponse response;
+  response.set_valid_host(request.host());
+  *response.mutable_original_request() = request;
+  switch (request.message_request_case()) {
+    case ServerReflectionRequest::kFileByFilename:
+      SetFile(pool_.FindFileByName(request.file_by_filename()), request.file_by_filename(), response);
+      break;
+    case ServerReflectionRequest::kFileContainingSymbol:
+      SetFile(pool_.FindFileContainingSymbol(request.file_containing_symbol()), request.file_containing_symbol(),
+              response);
+      break;
+    case ServerReflectionRequest::kFileContainingExtension: SetExtensionFile(pool_, request, response); break;
+    case ServerReflectionRequest::kAllExtensionNumbersOfType:
+      SetExtensionNumbers(pool_, request.all_extension_numbers_of_type(), response);
+      break;
+    case ServerReflectionRequest::kListServices:
+      for (const std::string& name : services_)
+        response.mutable_list_services_response()->add_service()->set_name(name);
+      break;
+    case ServerReflectionRequest::MESSAGE_REQUEST_NOT_SET:
+      SetError(grpc::StatusCode::INVALID_ARGUMENT, "the request asks nothing", response);
+      break;
+  }
+  return response;
+}
+
+void AddReflectionService(const Reflection& reflection, MethodTable& methods) {
+  for (const char* version : {"v1", "v1alpha"}) {
+    methods.Add(
+        std::string("/grpc.reflection.") + version + ".ServerReflection/ServerReflectionInfo",
+        {.make_handler = [&reflection] { return std::make_unique<ReflectionCall>(reflection); }, .is_stream = true});
+  }
+}
+
+}  // namespace attend::server
