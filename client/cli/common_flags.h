@@ -1,0 +1,36 @@
+// The flags of every subcommand that talks to a server.
+#ifndef ATTEND_CLIENT_CLI_COMMON_FLAGS_H_
+#define ATTEND_CLIENT_CLI_COMMON_FLAGS_H_
+
+#include <CLI/App.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/lib/client.h"
+
+namespace attend::client {
+
+struct CommonFlags {
+  std::vector<std::string> endpoints = {"127.0.0.1:50051"};
+  std::string timeout = "30s";
+  bool tls = false;    // Implied by the ones below.
+  std::string tls_ca;  // Path of a PEM file, as the next two.
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_server_name;
+};
+
+// Declares the flags on `command`; they are read into `flags`, which must outlive parsing. Each also reads its
+// environment variable (`--tls-ca` reads ATTEND_TLS_CA).
+void AddCommonFlags(CLI::App* command, CommonFlags* flags);
+
+// `30s`, `500ms`, `1m30s`, or a number of seconds. Errors: INVALID_ARGUMENT unless positive and finite.
+absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text);
+
+// A client for the servers that `flags` name. Errors: as Client::Connect, and those of reading the PEM files.
+absl::StatusOr<Client> ConnectWith(const CommonFlags& flags);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_CLI_COMMON_FLAGS_H_

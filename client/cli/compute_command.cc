@@ -1,0 +1,132 @@
+#include "client/cli/compute_command.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/functional/function_ref.h"
+#include "client/cli/computation.h"
+#include "client/cli/layer_file.h"
+#include "client/cli/presenter.h"
+#include "client/cli/progress.h"
+#include "client/cli/report.h"
+#include "client/cli/tensor_source.h"
+
+namespace attend::client {
+namespace {
+
+constexpr absl::Duration kConnectPatience = absl::Seconds(1);
+
+// Loads the tensor that `source` names into a message.
+absl::Status Place(const std::string& source, v1::Tensor* message) {
+  absl::StatusOr<Tensor> tensor = LoadFloats(source);
+  return tensor.ok() ? (*std::move(tensor)).MoveTo(message) : tensor.status();
+}
+
+// What the two commands share.
+struct Batch {
+  const CommonFlags& common;
+  const AttentionFlags& attention;
+  const ResultFlags& result;
+  std::vector<std::string> labels;  // One per call.
+};
+
+// Makes all calls of a batch. `prepare(index)` completes `request` for one of them.
+ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
+                  absl::FunctionRef<absl::Status(std::size_t)> prepare) {
+  absl::StatusOr<Presenter> presenter = Presenter::Create(batch.result, ReturnedKinds(batch.attention), batch.labels);
+  if (!presenter.ok()) return ReportUsage(presenter.status());
+  const absl::StatusOr<v1::AttentionOptions> options = BuildOptions(batch.attention);
+  if (!options.ok()) return ReportUsage(options.status());
+  const absl::StatusOr<Client> client = ConnectWith(batch.common);
+  if (!client.ok()) return ReportUsage(client.status());
+  std::visit(
+      [&](auto& message) {
+        *message.mutable_options() = *options;
+        for (const v1::OutputKind kind : presenter->RequestedKinds()) message.add_outputs(kind);
+      },
+      *request);
+  const CallOptions call(*ParseTimeout(batch.common.timeout));
+  // A receipt is about the call; making the connection would be most of a small one's round trip. When it cannot be
+  // made, the call itself says so better.
+  if (batch.result.timing)
+    client->WaitUntilConnected(CallOptions(std::min(call.timeout, kConnectPatience))).IgnoreError();
+  Progress progress(batch.labels.size());
+  for (std::size_t i = 0; i < batch.labels.size(); ++i) {
+    progress.Begin(i, batch.labels[i]);
+    absl::Status prepared = prepare(i);
+    absl::StatusOr<Outcome> outcome = prepared.ok() ? Send(*client, *request, call) : prepared;
+    progress.Pause();
+    if (!prepared.ok()) return ReportUsage(prepared);
+    if (!outcome.ok()) return ReportCall(outcome.status());
+    if (absl::Status status = presenter->Present(i, *request, *outcome); !status.ok()) return ReportUsage(status);
+  }
+  return presenter->differs() ? kExitDiffers : kExitOk;
+}
+
+absl::Status PlaceLayer(const ComputeFlags& flags, v1::AttendRequest* request) {
+  if (flags.layer.empty()) {
+    if (!flags.num_heads.has_value() && !flags.num_kv_heads.has_value()) return absl::OkStatus();
+    return absl::InvalidArgumentError("--num-heads and --num-kv-heads belong to a --layer");
+  }
+  absl::StatusOr<v1::AttentionLayer> layer = LoadLayer(flags.layer);
+  if (!layer.ok()) return layer.status();
+  *request->mutable_layer() = *std::move(layer);
+  if (flags.num_heads.has_value()) request->mutable_layer()->set_num_heads(*flags.num_heads);
+  if (flags.num_kv_heads.has_value()) request->mutable_layer()->set_num_kv_heads(*flags.num_kv_heads);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+CLI::App* AddComputeCommand(CLI::App* app, ComputeFlags* flags) {
+  CLI::App* command = app->add_subcommand("compute", "Attention over embeddings, through a layer or none");
+  command
+      ->add_option("--input", flags->inputs,
+                   "Embeddings [T, D] or [B, T, D]: FILE.npy, FILE.safetensors:TENSOR or - for stdin. May be repeated")
+      ->required()
+      ->allow_extra_args(false);
+  command->add_option("--context", flags->context, "Tokens to look at, for cross-attention (default: the input)");
+  command->add_option("--layer", flags->layer,
+                      "Weights: FILE.safetensors[:PREFIX] with query/key/value.weight, q/k/v_proj.weight or "
+                      "torch.nn.MultiheadAttention's names");
+  command->add_option("--num-heads", flags->num_heads, "Query heads of the layer (default: 1)");
+  command->add_option("--num-kv-heads", flags->num_kv_heads, "Key and value heads of the layer (default: --num-heads)");
+  AddAttentionFlags(command, &flags->attention);
+  AddResultFlags(command, &flags->result);
+  AddCommonFlags(command, &flags->common);
+  return command;
+}
+
+CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags) {
+  CLI::App* command = app->add_subcommand("sdpa", "Scaled dot-product attention over given query, key and value");
+  command->add_option("--query", flags->query, "[T, E], [H, T, E] or [B, H, T, E], as a file")->required();
+  command->add_option("--key", flags->key, "[S, E], [K, S, E] or [B, K, S, E], as a file")->required();
+  command->add_option("--value", flags->value, "[S, V], [K, S, V] or [B, K, S, V], as a file")->required();
+  AddAttentionFlags(command, &flags->attention);
+  AddResultFlags(command, &flags->result);
+  AddCommonFlags(command, &flags->common);
+  return command;
+}
+
+ExitCode RunCompute(const ComputeFlags& flags) {
+  ComputationRequest request = v1::AttendRequest();
+  auto& message = std::get<v1::AttendRequest>(request);
+  absl::Status status = PlaceLayer(flags, &message);
+  if (!flags.context.empty()) status.Update(Place(flags.context, message.mutable_context()));
+  if (!status.ok()) return ReportUsage(status);
+  return RunBatch({flags.common, flags.attention, flags.result, flags.inputs}, &request,
+                  [&](std::size_t index) { return Place(flags.inputs[index], message.mutable_embeddings()); });
+}
+
+ExitCode RunSdpa(const SdpaFlags& flags) {
+  ComputationRequest request = v1::ScaledDotProductAttentionRequest();
+  auto& message = std::get<v1::ScaledDotProductAttentionRequest>(request);
+  return RunBatch({flags.common, flags.attention, flags.result, {flags.query}}, &request, [&](std::size_t) {
+    absl::Status status = Place(flags.query, message.mutable_query());
+    status.Update(Place(flags.key, message.mutable_key()));
+    status.Update(Place(flags.value, message.mutable_value()));
+    return status;
+  });
+}
+
+}  // namespace attend::client

@@ -1,0 +1,47 @@
+// `attend compute` and `attend sdpa`: files in, attention, files out.
+#ifndef ATTEND_CLIENT_CLI_COMPUTE_COMMAND_H_
+#define ATTEND_CLIENT_CLI_COMPUTE_COMMAND_H_
+
+#include <CLI/App.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "client/cli/attention_flags.h"
+#include "client/cli/common_flags.h"
+#include "client/cli/exit_code.h"
+#include "client/cli/result_flags.h"
+
+namespace attend::client {
+
+struct ComputeFlags {
+  std::vector<std::string> inputs;
+  std::string context;
+  std::string layer;
+  std::optional<int> num_heads;
+  std::optional<int> num_kv_heads;
+  AttentionFlags attention;
+  ResultFlags result;
+  CommonFlags common;
+};
+
+struct SdpaFlags {
+  std::string query;
+  std::string key;
+  std::string value;
+  AttentionFlags attention;
+  ResultFlags result;
+  CommonFlags common;
+};
+
+// Declares a subcommand of `app`; its flags are read into `flags`, which must outlive parsing.
+CLI::App* AddComputeCommand(CLI::App* app, ComputeFlags* flags);
+CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags);
+
+// Runs it, reporting errors on stderr. A batch stops at its first error.
+ExitCode RunCompute(const ComputeFlags& flags);
+ExitCode RunSdpa(const SdpaFlags& flags);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_CLI_COMPUTE_COMMAND_H_

@@ -1,0 +1,142 @@
+#include "client/cli/output_format.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/io/npy.h"
+#include "client/io/safetensors.h"
+#include "client/io/stream.h"
+
+namespace attend::client {
+namespace {
+
+// With float numbers, so that 0.1f is printed as 0.1 and not as the double next to it.
+using Json = nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t, std::uint64_t, float>;
+
+constexpr std::int64_t kEdge = 3;  // Rows and columns shown at each end of a large matrix.
+
+// The positions shown of `count`, with -1 for what is left out between them.
+std::vector<std::int64_t> Shown(std::int64_t count) {
+  std::vector<std::int64_t> shown;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (count > 2 * kEdge + 1 && i == kEdge) {
+      shown.push_back(-1);
+      i = count - kEdge;
+    }
+    shown.push_back(i);
+  }
+  return shown;
+}
+
+// The first matrix of a tensor, or its only row.
+std::string FormatMatrix(const Tensor& tensor) {
+  const std::vector<double> values = tensor.ToDoubles();
+  const std::vector<std::int64_t>& shape = tensor.shape();
+  const std::int64_t cols = shape.empty() ? 1 : shape.back();
+  const std::int64_t rows = shape.size() < 2 ? 1 : shape[shape.size() - 2];
+  std::string out;
+  if (shape.size() > 2) {
+    absl::StrAppend(&out, "  at [", absl::StrJoin(std::vector<int>(shape.size() - 2, 0), ", "), "]:\n");
+  }
+  for (const std::int64_t row : Shown(rows)) {
+    absl::StrAppend(&out, "  ");
+    for (const std::int64_t col : Shown(row < 0 ? 0 : cols)) {
+      absl::StrAppend(&out, col < 0 ? "        ..." : absl::StrFormat(" %10.5g", values[row * cols + col]));
+    }
+    absl::StrAppend(&out, row < 0 ? "        ...\n" : "\n");
+  }
+  return out;
+}
+
+Json JsonNumber(float value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  return value;
+}
+
+Json JsonTensor(const Tensor& tensor) {
+  Json values = Json::array();
+  for (const double value : tensor.ToDoubles()) values.push_back(JsonNumber(static_cast<float>(value)));
+  return {{"data_type", std::string(ElementTypeName(tensor.type()))},
+          {"shape", tensor.shape()},
+          {"values", std::move(values)}};
+}
+
+Json JsonComparison(const Comparison& comparison) {
+  return {{"name", comparison.name},
+          {"against", comparison.against},
+          {"largest_error", JsonNumber(static_cast<float>(comparison.error))},
+          {"bound", static_cast<float>(comparison.bound)},
+          {"index", comparison.index},
+          {"ok", comparison.ok()}};
+}
+
+}  // namespace
+
+std::string FormatTable(const std::vector<NamedTensor>& tensors) {
+  std::string out;
+  for (const NamedTensor& entry : tensors) {
+    absl::StrAppend(&out, entry.name, "  ", entry.tensor.Describe(), "\n");
+    if (entry.tensor.num_elements() > 0) absl::StrAppend(&out, FormatMatrix(entry.tensor));
+  }
+  return out;
+}
+
+std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
+                       const std::vector<Comparison>& comparisons) {
+  Json json;
+  json["input"] = input;
+  for (const NamedTensor& entry : tensors) json["tensors"][entry.name] = JsonTensor(entry.tensor);
+  json["round_trip_ms"] = static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip));
+  json["server_timing_ms"] = Json::object();
+  for (const StageTime& stage : outcome.server_timing) {
+    json["server_timing_ms"][stage.name] = static_cast<float>(stage.milliseconds);
+  }
+  for (const Comparison& comparison : comparisons) json["comparisons"].push_back(JsonComparison(comparison));
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tensors) {
+  std::string stream;
+  for (const NamedTensor& entry : tensors) {
+    const absl::StatusOr<std::string> file = FormatNpy(entry.tensor);
+    if (!file.ok()) return file.status();
+    stream.append(*file);
+  }
+  return stream;
+}
+
+absl::Status CheckOutputPath(const std::string& path, std::size_t count) {
+  if (absl::EndsWith(path, ".safetensors")) return absl::OkStatus();
+  if (!absl::EndsWith(path, ".npy")) {
+    return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": expected a .npy or .safetensors file"));
+  }
+  if (count == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": a .npy file holds one tensor, but ", count,
+                                                 " are returned; use .safetensors"));
+}
+
+absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
+  if (absl::Status status = CheckOutputPath(path, tensors.size()); !status.ok()) return status;
+  const absl::StatusOr<std::string> contents =
+      absl::EndsWith(path, ".npy") ? FormatNpyStream(tensors) : FormatSafetensors(tensors);
+  return contents.ok() ? WriteFile(path, *contents) : contents.status();
+}
+
+std::string FormatTiming(const Outcome& outcome) {
+  std::string out =
+      absl::StrFormat("round trip %.3f ms to %s\n", absl::ToDoubleMilliseconds(outcome.round_trip), outcome.peer);
+  for (const StageTime& stage : outcome.server_timing) {
+    absl::StrAppendFormat(&out, "  server %-8s %10.3f ms\n", stage.name, stage.milliseconds);
+  }
+  return out;
+}
+
+}  // namespace attend::client

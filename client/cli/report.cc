@@ -1,0 +1,39 @@
+#include "client/cli/report.h"
+
+#include <iostream>
+
+#include "absl/time/time.h"
+#include "client/lib/server_error.h"
+
+namespace attend::client {
+namespace {
+
+bool IsNetworkError(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kCancelled: return true;
+    case absl::StatusCode::kUnavailable: return !AnsweredByServer(status);
+    default: return false;
+  }
+}
+
+}  // namespace
+
+ExitCode ReportUsage(const absl::Status& status) {
+  std::cerr << "attend: " << status.message() << "\n";
+  return kExitUsage;
+}
+
+ExitCode ReportCall(const absl::Status& status) {
+  std::cerr << "attend: " << absl::StatusCodeToString(status.code()) << ": " << status.message() << "\n";
+  const ServerError error = GetServerError(status);
+  if (!error.reason.empty()) std::cerr << "  reason: " << error.reason << " (" << error.domain << ")\n";
+  for (const auto& [name, value] : error.metadata) std::cerr << "  " << name << ": " << value << "\n";
+  for (const FieldViolation& violation : error.field_violations) {
+    std::cerr << "  field " << violation.field << ": " << violation.description << "\n";
+  }
+  if (error.retry_delay.has_value()) std::cerr << "  try again in " << absl::FormatDuration(*error.retry_delay) << "\n";
+  return IsNetworkError(status) ? kExitNetwork : kExitServer;
+}
+
+}  // namespace attend::client

@@ -1,0 +1,21 @@
+// Says on stderr what went wrong, and chooses the exit code.
+#ifndef ATTEND_CLIENT_CLI_REPORT_H_
+#define ATTEND_CLIENT_CLI_REPORT_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "client/cli/exit_code.h"
+
+namespace attend::client {
+
+// An error in what the user gave. REQUIRES: !status.ok().
+ExitCode ReportUsage(const absl::Status& status);
+
+// The error of a call: kExitNetwork when no server answered or the deadline passed, else kExitServer. Prints the
+// server's reason, the offending fields and when to try again. REQUIRES: !status.ok().
+ExitCode ReportCall(const absl::Status& status);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_CLI_REPORT_H_

@@ -1,0 +1,23 @@
+// Checks an answer against the float64 reference, computed here from the same request.
+#ifndef ATTEND_CLIENT_CLI_VERIFY_H_
+#define ATTEND_CLIENT_CLI_VERIFY_H_
+
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/cli/comparison.h"
+#include "client/cli/computation.h"
+
+namespace attend::client {
+
+// One comparison for each tensor of `outcome`. REQUIRES: the server has answered `request` with `outcome`; every tensor
+// of the request travels as `data` and is float32, or bool for the mask.
+//
+// Errors: INVALID_ARGUMENT when the reference's rules refuse a request that the server accepted; RESOURCE_EXHAUSTED
+// when the reference, which stores all scores in float64, would need more than 4 GiB.
+absl::StatusOr<std::vector<Comparison>> VerifyAgainstReference(const ComputationRequest& request,
+                                                               const Outcome& outcome);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_CLI_VERIFY_H_

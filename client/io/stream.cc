@@ -1,0 +1,93 @@
+#include "client/io/stream.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace attend::client {
+namespace {
+
+constexpr std::int64_t kFirstChunk = std::int64_t{1} << 20;
+
+absl::Status SystemError(const std::string& doing, int error) {
+  return absl::UnknownError(absl::StrCat(doing, ": ", std::strerror(error)));
+}
+
+absl::Status WriteDirectly(const std::string& path, const std::string& contents) {
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return SystemError(absl::StrCat("cannot create ", path), errno);
+  const bool written = std::fwrite(contents.data(), 1, contents.size(), file) == contents.size();
+  const int error = errno;
+  if (std::fclose(file) != 0) return SystemError(absl::StrCat("cannot write ", path), errno);
+  return written ? absl::OkStatus() : SystemError(absl::StrCat("cannot write ", path), error);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadExactly(std::istream& in, std::int64_t size, const std::string& what) {
+  std::string bytes;
+  std::int64_t got = 0;
+  while (got < size) {
+    const std::int64_t chunk = std::min(size - got, std::max(kFirstChunk, got));
+    bytes.resize(static_cast<std::size_t>(got + chunk));
+    in.read(bytes.data() + got, chunk);
+    got += in.gcount();
+    if (in.gcount() < chunk) {
+      return absl::DataLossError(absl::StrCat(what, " is incomplete: expected ", size, " bytes, found ", got));
+    }
+  }
+  return bytes;
+}
+
+absl::StatusOr<std::ifstream> OpenFile(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    return absl::NotFoundError(absl::StrCat("cannot read ", path, ": it is a directory"));
+  }
+  errno = 0;
+  std::ifstream in(path, std::ios::binary);
+  if (!in) return absl::NotFoundError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
+  return in;
+}
+
+absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t max_bytes) {
+  absl::StatusOr<std::ifstream> in = OpenFile(path);
+  if (!in.ok()) return in.status();
+  std::string contents(static_cast<std::size_t>(max_bytes) + 1, '\0');
+  in->read(contents.data(), max_bytes + 1);
+  if (in->gcount() > max_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is larger than ", max_bytes, " bytes"));
+  }
+  contents.resize(static_cast<std::size_t>(in->gcount()));
+  return contents;
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& contents) {
+  std::error_code error;
+  const std::filesystem::file_status existing = std::filesystem::status(path, error);
+  if (std::filesystem::exists(existing) && !std::filesystem::is_regular_file(existing)) {
+    return WriteDirectly(path, contents);
+  }
+  const std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
+  absl::Status status = WriteDirectly(temporary, contents);
+  if (status.ok() && std::rename(temporary.c_str(), path.c_str()) != 0) {
+    status = SystemError(absl::StrCat("cannot write ", path), errno);
+  }
+  if (!status.ok()) std::remove(temporary.c_str());
+  return status;
+}
+
+absl::Status Annotate(const std::string& path, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+}
+
+}  // namespace attend::client

@@ -1,0 +1,35 @@
+// Bytes in and out of files, with every length checked and every failure said.
+#ifndef ATTEND_CLIENT_IO_STREAM_H_
+#define ATTEND_CLIENT_IO_STREAM_H_
+
+#include <cstdint>
+#include <fstream>
+#include <istream>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace attend::client {
+
+// Exactly `size` bytes of `in`. Memory grows with what really arrives, so a lying length costs nothing. Errors:
+// DATA_LOSS when the stream ends early, naming `what` is incomplete.
+absl::StatusOr<std::string> ReadExactly(std::istream& in, std::int64_t size, const std::string& what);
+
+// An open file. Errors: NOT_FOUND when it cannot be opened.
+absl::StatusOr<std::ifstream> OpenFile(const std::string& path);
+
+// The whole of a small file (a certificate). Errors: NOT_FOUND; INVALID_ARGUMENT when larger than `max_bytes`.
+absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t max_bytes);
+
+// Writes `contents` to `path` so that readers see the old file or the whole new one: to a temporary file beside it,
+// which is then renamed. Anything that is not a regular file (/dev/stdout, a pipe) is written directly. Errors: UNKNOWN
+// with the system's reason.
+absl::Status WriteFile(const std::string& path, const std::string& contents);
+
+// `status` with `path: ` before its message.
+absl::Status Annotate(const std::string& path, const absl::Status& status);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_IO_STREAM_H_

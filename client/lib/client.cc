@@ -1,0 +1,147 @@
+#include "client/lib/client.h"
+
+#include <grpcpp/client_context.h>
+
+#include <chrono>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "attend/v1/attention_service.grpc.pb.h"
+#include "client/lib/channel.h"
+#include "client/lib/server_error.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+
+namespace attend::client {
+namespace {
+
+absl::Status CheckTimeout(const CallOptions& options) {
+  if (options.timeout > absl::ZeroDuration() && options.timeout < absl::InfiniteDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the timeout is ", absl::FormatDuration(options.timeout), "; it must be positive and finite"));
+}
+
+void Prepare(const CallOptions& options, grpc::ClientContext* context) {
+  context->set_wait_for_ready(options.wait_for_ready);
+  if (options.timeout == absl::InfiniteDuration()) return;
+  context->set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
+}
+
+std::string ServerTiming(const grpc::ClientContext& context) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto found = trailers.find("server-timing");
+  return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
+}
+
+// gRPC's codes and Abseil's are the same numbers with the same meanings.
+absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& context) {
+  if (status.ok()) return absl::OkStatus();
+  return internal::WithServerError(
+      absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()), status.error_details(),
+      ServerTiming(context));
+}
+
+// Makes one unary call: `invoke(context, response)` is the stub's method.
+template <typename Response, typename Invoke>
+absl::StatusOr<Answer<Response>> Call(const CallOptions& options, const Invoke& invoke) {
+  if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
+  grpc::ClientContext context;
+  Prepare(options, &context);
+  Answer<Response> answer;
+  const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  const grpc::Status status = invoke(&context, &answer.response);
+  answer.round_trip = absl::FromChrono(std::chrono::steady_clock::now() - start);
+  if (!status.ok()) return ToStatus(status, context);
+  answer.server_timing = ParseServerTiming(ServerTiming(context));
+  answer.peer = context.peer();
+  return answer;
+}
+
+HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
+  switch (status) {
+    case grpc::health::v1::HealthCheckResponse::SERVING: return HealthState::kServing;
+    case grpc::health::v1::HealthCheckResponse::NOT_SERVING: return HealthState::kNotServing;
+    case grpc::health::v1::HealthCheckResponse::SERVICE_UNKNOWN: return HealthState::kServiceUnknown;
+    default: return HealthState::kUnknown;
+  }
+}
+
+}  // namespace
+
+struct Client::Stubs {
+  explicit Stubs(const std::shared_ptr<grpc::Channel>& c) : channel(c), attention(c), health(c) {}
+
+  std::shared_ptr<grpc::Channel> channel;
+  v1::AttentionService::Stub attention;
+  grpc::health::v1::Health::Stub health;
+};
+
+Client::Client(std::unique_ptr<Stubs> stubs) : stubs_(std::move(stubs)) {}
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+Client::~Client() = default;
+
+absl::StatusOr<Client> Client::Connect(const ClientOptions& options) {
+  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(options);
+  if (!channel.ok()) return channel.status();
+  return Client(std::make_unique<Stubs>(*channel));
+}
+
+absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
+  if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
+  if (stubs_->channel->WaitForConnected(absl::ToChronoTime(absl::Now() + options.timeout))) return absl::OkStatus();
+  return absl::DeadlineExceededError("no endpoint was reached in time");
+}
+
+absl::StatusOr<Answer<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
+                                                          const CallOptions& options) const {
+  return Call<v1::AttendResponse>(options, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+    return stubs_->attention.Attend(context, request, response);
+  });
+}
+
+absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotProductAttention(
+    const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const {
+  using Response = v1::ScaledDotProductAttentionResponse;
+  return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+    return stubs_->attention.ScaledDotProductAttention(context, request, response);
+  });
+}
+
+absl::StatusOr<Answer<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {
+  using Response = v1::GetServerInfoResponse;
+  return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+    return stubs_->attention.GetServerInfo(context, v1::GetServerInfoRequest(), response);
+  });
+}
+
+absl::StatusOr<HealthState> Client::CheckHealth(const std::string& service, const CallOptions& options) const {
+  using Response = grpc::health::v1::HealthCheckResponse;
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  const absl::StatusOr<Answer<Response>> answer =
+      Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+        return stubs_->health.Check(context, request, response);
+      });
+  if (!answer.ok()) return answer.status();
+  return FromProto(answer->response.status());
+}
+
+absl::Status Client::WatchHealth(const std::string& service, const CallOptions& options,
+                                 absl::FunctionRef<bool(HealthState)> on_state) const {
+  if (options.timeout <= absl::ZeroDuration()) return CheckTimeout(options);
+  grpc::ClientContext context;
+  Prepare(options, &context);
+  grpc::health::v1::HealthCheckRequest request;
+  request.set_service(service);
+  const auto reader = stubs_->health.Watch(&context, request);
+  grpc::health::v1::HealthCheckResponse response;
+  bool wanted = true;
+  while (wanted && reader->Read(&response)) wanted = on_state(FromProto(response.status()));
+  if (!wanted) context.TryCancel();
+  const grpc::Status status = reader->Finish();
+  return wanted ? ToStatus(status, context) : absl::OkStatus();
+}
+
+}  // namespace attend::client

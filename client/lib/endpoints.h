@@ -1,0 +1,30 @@
+// Turns the addresses a user gives into the one target that a gRPC channel takes.
+#ifndef ATTEND_CLIENT_LIB_ENDPOINTS_H_
+#define ATTEND_CLIENT_LIB_ENDPOINTS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace attend::client {
+
+// Where to connect to, and the host name that the servers' certificates must carry.
+struct Target {
+  std::string uri;   // `ipv4:10.0.0.1:50051,10.0.0.2:50051`, `dns:///attend.example:50051`, `unix:/run/attend.sock`
+  std::string host;  // Of the first endpoint; empty for a Unix socket.
+};
+
+// Each endpoint is `host:port`, `1.2.3.4:port`, `[::1]:port`, or a target URI (`dns:///host:port`, `unix:/path`) that
+// is passed on as it is and must stand alone. A single host name stays a name, so that gRPC balances over all of its
+// addresses and resolves it again when connections break. In a list of several endpoints, names are resolved here,
+// once.
+//
+// Errors: INVALID_ARGUMENT for an empty list or a malformed endpoint; UNAVAILABLE when a name has no address. May block
+// on name resolution; may be called concurrently.
+absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_LIB_ENDPOINTS_H_

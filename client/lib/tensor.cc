@@ -1,0 +1,189 @@
+#include "client/lib/tensor.h"
+
+#include <Eigen/Core>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+namespace attend::client {
+namespace {
+
+// Calls `visit` with a value of the C++ type that stores `type`.
+template <typename Visitor>
+auto VisitType(ElementType type, const Visitor& visit) {
+  switch (type) {
+    case ElementType::kFloat64: return visit(double{});
+    case ElementType::kFloat16: return visit(Eigen::half{});
+    case ElementType::kBFloat16: return visit(Eigen::bfloat16{});
+    case ElementType::kBool:
+    case ElementType::kUint8: return visit(std::uint8_t{});
+    case ElementType::kInt8: return visit(std::int8_t{});
+    case ElementType::kInt16: return visit(std::int16_t{});
+    case ElementType::kInt32: return visit(std::int32_t{});
+    case ElementType::kInt64: return visit(std::int64_t{});
+    case ElementType::kUint16: return visit(std::uint16_t{});
+    case ElementType::kUint32: return visit(std::uint32_t{});
+    case ElementType::kUint64: return visit(std::uint64_t{});
+    case ElementType::kFloat32: break;
+  }
+  return visit(float{});
+}
+
+// Converts each of the T in `bytes`. Bytes of a string have no alignment to promise, so each element is copied out.
+template <typename To, typename T>
+void Convert(const std::string& bytes, bool is_bool, To* out) {
+  const std::size_t count = bytes.size() / sizeof(T);
+  for (std::size_t i = 0; i < count; ++i) {
+    T value;
+    std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
+    out[i] = is_bool ? static_cast<To>(value != T(0)) : static_cast<To>(value);
+  }
+}
+
+v1::DataType ToProtoType(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat32: return v1::DATA_TYPE_FLOAT32;
+    case ElementType::kFloat64: return v1::DATA_TYPE_FLOAT64;
+    case ElementType::kFloat16: return v1::DATA_TYPE_FLOAT16;
+    case ElementType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
+    case ElementType::kBool: return v1::DATA_TYPE_BOOL;
+    default: return v1::DATA_TYPE_UNSPECIFIED;
+  }
+}
+
+std::optional<ElementType> FromProtoType(v1::DataType type) {
+  switch (type) {
+    case v1::DATA_TYPE_UNSPECIFIED:
+    case v1::DATA_TYPE_FLOAT32: return ElementType::kFloat32;
+    case v1::DATA_TYPE_FLOAT64: return ElementType::kFloat64;
+    case v1::DATA_TYPE_FLOAT16: return ElementType::kFloat16;
+    case v1::DATA_TYPE_BFLOAT16: return ElementType::kBFloat16;
+    case v1::DATA_TYPE_BOOL: return ElementType::kBool;
+    default: return std::nullopt;
+  }
+}
+
+// The bytes of `values` in the form of `type`.
+template <typename Values>
+std::string EncodeValues(ElementType type, const Values& values) {
+  std::string bytes(static_cast<std::size_t>(values.size()) * ElementSize(type), '\0');
+  VisitType(type, [&](auto zero) {
+    using T = decltype(zero);
+    for (int i = 0; i < values.size(); ++i) {
+      const T value = type == ElementType::kBool ? static_cast<T>(values.Get(i) != 0) : static_cast<T>(values.Get(i));
+      std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
+    }
+  });
+  return bytes;
+}
+
+}  // namespace
+
+absl::StatusOr<std::int64_t> CountElements(absl::Span<const std::int64_t> shape, std::int64_t element_size) {
+  std::int64_t bytes = element_size;
+  bool empty = false;
+  for (const std::int64_t axis : shape) {
+    if (axis < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("the shape ", ShapeString(shape), " has a negative axis"));
+    }
+    if (axis == 0) empty = true;
+    if (axis > 0 && __builtin_mul_overflow(bytes, axis, &bytes)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the shape ", ShapeString(shape), " has more elements than any memory holds"));
+    }
+  }
+  return empty ? 0 : bytes / element_size;
+}
+
+std::string ShapeString(absl::Span<const std::int64_t> shape) {
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
+
+absl::StatusOr<Tensor> Tensor::Create(ElementType type, std::vector<std::int64_t> shape, std::string bytes) {
+  const absl::StatusOr<std::int64_t> count = CountElements(shape, ElementSize(type));
+  if (!count.ok()) return count.status();
+  const std::int64_t expected = *count * ElementSize(type);
+  if (static_cast<std::int64_t>(bytes.size()) != expected) {
+    return absl::InvalidArgumentError(absl::StrFormat("a %s tensor of shape %s has %d bytes, but %d were given",
+                                                      ElementTypeName(type), ShapeString(shape), expected,
+                                                      bytes.size()));
+  }
+  return Tensor(type, std::move(shape), std::move(bytes));
+}
+
+Tensor Tensor::FromFloats(std::vector<std::int64_t> shape, absl::Span<const float> values) {
+  std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float));
+  return Tensor(ElementType::kFloat32, std::move(shape), std::move(bytes));
+}
+
+absl::StatusOr<Tensor> Tensor::FromProto(v1::Tensor&& proto) {
+  const std::optional<ElementType> type = FromProtoType(proto.data_type());
+  if (!type.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("data type ", proto.data_type(), " is not known to this client"));
+  }
+  std::vector<std::int64_t> shape(proto.shape().begin(), proto.shape().end());
+  if (proto.values_size() == 0) return Create(*type, std::move(shape), std::move(*proto.mutable_data()));
+  return Create(*type, std::move(shape), EncodeValues(*type, proto.values()));
+}
+
+absl::Status Tensor::MoveTo(v1::Tensor* proto) && {
+  const v1::DataType type = ToProtoType(type_);
+  if (type == v1::DATA_TYPE_UNSPECIFIED) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("the service has no %s tensors; use one of float32 and bool", ElementTypeName(type_)));
+  }
+  proto->Clear();
+  proto->set_data_type(type);
+  proto->mutable_shape()->Assign(shape_.begin(), shape_.end());
+  proto->set_data(std::move(bytes_));
+  *this = Tensor();
+  return absl::OkStatus();
+}
+
+Tensor Tensor::ToFloat32() && {
+  if (type_ == ElementType::kFloat32) return std::move(*this);
+  std::string converted(static_cast<std::size_t>(num_elements()) * sizeof(float), '\0');
+  VisitType(type_, [&](auto zero) {
+    Convert<float, decltype(zero)>(bytes_, type_ == ElementType::kBool, reinterpret_cast<float*>(converted.data()));
+  });
+  return Tensor(ElementType::kFloat32, std::move(shape_), std::move(converted));
+}
+
+absl::StatusOr<std::vector<std::int64_t>> Tensor::ToInt64() const {
+  std::vector<std::int64_t> values(static_cast<std::size_t>(num_elements()));
+  const bool integral = VisitType(type_, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (std::is_integral_v<T>) Convert<std::int64_t, T>(bytes_, false, values.data());
+    return std::is_integral_v<T>;
+  });
+  if (!integral || type_ == ElementType::kBool) {
+    return absl::InvalidArgumentError(absl::StrCat("expected integers, got ", Describe()));
+  }
+  for (const std::int64_t value : values) {
+    if (type_ == ElementType::kUint64 && value < 0) {
+      return absl::InvalidArgumentError("a uint64 value is larger than int64 can hold");
+    }
+  }
+  return values;
+}
+
+std::vector<double> Tensor::ToDoubles() const {
+  std::vector<double> values(static_cast<std::size_t>(num_elements()));
+  VisitType(type_,
+            [&](auto zero) { Convert<double, decltype(zero)>(bytes_, type_ == ElementType::kBool, values.data()); });
+  return values;
+}
+
+absl::Span<const float> Tensor::floats() const {
+  return {reinterpret_cast<const float*>(bytes_.data()), bytes_.size() / sizeof(float)};
+}
+
+std::string Tensor::Describe() const { return absl::StrFormat("%s %s", ElementTypeName(type_), ShapeString(shape_)); }
+
+}  // namespace attend::client
