@@ -1,0 +1,151 @@
+// attend-core-run: times the core alone, without a server, for peers.py.
+//
+// Reads one JSON object a line from standard input and answers each with one line, {"ms": M}: the median time of a
+// computation in milliseconds, or {"error": "..."}. It stays alive between lines, so that its measurements can
+// alternate with those of other programs. Keys of a line:
+//
+//   query, key, value           files of little-endian float32; required
+//   heads, kv_heads             1 by default; kv_heads: `heads`
+//   tokens, dim                 query length, which is the key length too, and head size; required
+//   merged                      true: the files hold [tokens, heads * dim], else [heads, tokens, dim]
+//   causal, window_left, mask   the options; `mask` is a file of [tokens, tokens] bytes
+//   weights                     true: the attention weights are computed too, averaged over the heads
+//   threads, repeats            1 by default
+//   output                      a file to write the result of the last computation to; in the layout of the query
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "core/attention/compute.h"
+#include "core/runtime/executor.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace attend {
+namespace {
+
+using nlohmann::json;
+
+// The elements of a file, aligned as the server aligns them.
+template <typename T>
+AlignedBuffer<T> ReadFile(const std::string& path, std::int64_t size) {
+  AlignedBuffer<T> buffer(size);
+  std::ifstream file(path, std::ios::binary);
+  const std::streamsize bytes = static_cast<std::streamsize>(size * static_cast<std::int64_t>(sizeof(T)));
+  if (!file.read(reinterpret_cast<char*>(buffer.data()), bytes)) throw std::runtime_error("cannot read " + path);
+  return buffer;
+}
+
+struct Shape {
+  std::int64_t heads;
+  std::int64_t tokens;
+  std::int64_t dim;
+  bool merged;
+
+  std::int64_t size() const { return heads * tokens * dim; }
+  template <typename T>
+  BasicHeadsView<T> View(T* data) const {
+    return merged ? MergedHeads(data, 1, heads, tokens, dim) : SplitHeads(data, 1, heads, tokens, dim);
+  }
+};
+
+// One command: its tensors, and what to compute on them.
+class Measurement {
+ public:
+  explicit Measurement(const json& command)
+      : query_shape_{command.value("heads", std::int64_t{1}), command.at("tokens"), command.at("dim"),
+                     command.value("merged", false)},
+        key_shape_(query_shape_) {
+    key_shape_.heads = command.value("kv_heads", query_shape_.heads);
+    query_ = ReadFile<float>(command.at("query"), query_shape_.size());
+    key_ = ReadFile<float>(command.at("key"), key_shape_.size());
+    value_ = ReadFile<float>(command.at("value"), key_shape_.size());
+    output_ = AlignedBuffer<float>(query_shape_.size());
+    outputs_.output = query_shape_.View(output_.data());
+    if (command.value("weights", false)) AddWeights();
+    ReadOptions(command);
+  }
+
+  // The median of `repeats` times in milliseconds, after one that does not count.
+  double Run(const ComputeContext& context, int repeats) {
+    const absl::StatusOr<SdpaProblem> problem =
+        SdpaProblem::Create({.query = query_shape_.View<const float>(query_.data()),
+                             .key = key_shape_.View<const float>(key_.data()),
+                             .value = key_shape_.View<const float>(value_.data()),
+                             .options = options_});
+    if (!problem.ok()) throw std::runtime_error(std::string(problem.status().message()));
+    std::vector<double> times;
+    for (int i = 0; i <= repeats; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      const absl::Status computed = ComputeSdpa(*problem, outputs_, context);
+      times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+      if (!computed.ok()) throw std::runtime_error(std::string(computed.message()));
+    }
+    std::nth_element(times.begin() + 1, times.begin() + 1 + repeats / 2, times.end());
+    return times[static_cast<std::size_t>(1 + repeats / 2)];
+  }
+
+  void WriteOutput(const std::string& path) const {
+    std::ofstream(path, std::ios::binary)
+        .write(reinterpret_cast<const char*>(output_.data()),
+               static_cast<std::streamsize>(output_.size() * static_cast<std::int64_t>(sizeof(float))));
+  }
+
+ private:
+  void AddWeights() {
+    weights_ = AlignedBuffer<float>(query_shape_.tokens * query_shape_.tokens);
+    outputs_.averaged_weights = SplitHeads(weights_.data(), 1, 1, query_shape_.tokens, query_shape_.tokens);
+  }
+
+  void ReadOptions(const json& command) {
+    if (command.value("causal", false)) options_.causal = CausalMode::kBottomRight;
+    if (command.contains("window_left")) options_.sliding_window_left = command["window_left"].get<std::int64_t>();
+    if (!command.contains("mask")) return;
+    const std::int64_t tokens = query_shape_.tokens;
+    mask_ = ReadFile<std::uint8_t>(command["mask"], tokens * tokens);
+    options_.mask = SplitHeads<const std::uint8_t>(mask_.data(), 1, 1, tokens, tokens);
+  }
+
+  Shape query_shape_;
+  Shape key_shape_;
+  AlignedBuffer<float> query_;
+  AlignedBuffer<float> key_;
+  AlignedBuffer<float> value_;
+  AlignedBuffer<float> output_;
+  AlignedBuffer<float> weights_;
+  AlignedBuffer<std::uint8_t> mask_;
+  AttentionOptions options_;
+  SdpaOutputs outputs_;
+};
+
+json Answer(const std::string& line) {
+  try {
+    const json command = json::parse(line);
+    Measurement measurement(command);
+    // The calling thread computes too, so that an executor of one thread makes two.
+    const int threads = command.value("threads", 1);
+    std::unique_ptr<Executor> helpers;
+    if (threads > 1) helpers = std::make_unique<Executor>(Executor::Options{.num_threads = threads - 1});
+    const double ms = measurement.Run({.executor = helpers.get()}, command.value("repeats", 1));
+    if (command.contains("output")) measurement.WriteOutput(command["output"]);
+    return {{"ms", ms}};
+  } catch (const std::exception& error) {
+    return {{"error", error.what()}};
+  }
+}
+
+}  // namespace
+}  // namespace attend
+
+int main() {
+  std::string line;
+  while (std::getline(std::cin, line)) std::cout << attend::Answer(line) << std::endl;
+  return 0;
+}

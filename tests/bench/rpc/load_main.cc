@@ -1,0 +1,85 @@
+// attend-load: sends one request again and again and prints what came back as one line of JSON.
+//
+//   attend-load --target 127.0.0.1:50051 --method /attend.v1.AttentionService/Attend --request request.bin
+//
+// The request file holds one serialized message. Times are in milliseconds. rpc_bench.py drives it; by hand it is the
+// tool for loads at which ghz itself would be the bottleneck.
+
+#include <absl/synchronization/mutex.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/security/credentials.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "tests/bench/rpc/load_run.h"
+
+namespace {
+
+using attend::bench::LoadOptions;
+using attend::bench::LoadResult;
+
+grpc::ByteBuffer ReadRequest(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
+  grpc::Slice slice(bytes);
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+nlohmann::json Percentiles(std::vector<float> values) {
+  std::sort(values.begin(), values.end());
+  const auto at = [&values](double q) {
+    return values[std::min(values.size() - 1, static_cast<std::size_t>(q * static_cast<double>(values.size())))];
+  };
+  return {{"count", values.size()}, {"p50", at(0.5)}, {"p90", at(0.9)}, {"p99", at(0.99)}, {"max", values.back()}};
+}
+
+nlohmann::json ToJson(const LoadResult& result) {
+  nlohmann::json json = {{"seconds", result.seconds},
+                         {"not_started", result.not_started},
+                         {"all_calls", result.all_calls},
+                         {"codes", nlohmann::json::object()}};
+  for (const auto& [code, latencies] : result.latencies_by_code)
+    json["codes"][std::to_string(code)] = Percentiles(latencies);
+  if (!result.compute.empty()) json["compute"] = Percentiles(result.compute);
+  const auto ok = result.calls_by_code.find(0);
+  json["rps"] = ok == result.calls_by_code.end() ? 0.0 : static_cast<double>(ok->second) / result.seconds;
+  return json;
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& target) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetMaxSendMessageSize(-1);
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // Debian's build has it on; it costs time.
+  CLI::App app("Sends one request again and again and prints what came back as JSON");
+  LoadOptions options;
+  std::string target;
+  std::string request_file;
+  app.add_option("--target", target, "Server, host:port")->required();
+  app.add_option("--method", options.method, "Full method path")->required();
+  app.add_option("--request", request_file, "File with one serialized request")->required()->check(CLI::ExistingFile);
+  app.add_option("--concurrency", options.concurrency, "Calls in flight")->check(CLI::Range(1, 100000));
+  app.add_option("--rate", options.rate, "Calls per second; 0: as many as come back")->check(CLI::NonNegativeNumber);
+  app.add_option("--warmup", options.warmup_seconds, "Seconds not counted")->check(CLI::NonNegativeNumber);
+  app.add_option("--seconds", options.seconds, "Seconds counted")->check(CLI::PositiveNumber);
+  app.add_option("--deadline", options.deadline_seconds, "Seconds each call may take")->check(CLI::PositiveNumber);
+  CLI11_PARSE(app, argc, argv);
+
+  const grpc::ByteBuffer request = ReadRequest(request_file);
+  grpc::GenericStub stub(Connect(target));
+  std::cout << ToJson(attend::bench::RunLoad(stub, request, options)) << std::endl;
+  return 0;
+}

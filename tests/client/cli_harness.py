@@ -1,0 +1,125 @@
+"""Runs the built `attend` command: with pipes, and on a terminal of its own."""
+
+import dataclasses
+import os
+import pathlib
+import pty
+import re
+import select
+import subprocess
+import tempfile
+import unittest
+
+import numpy as np
+
+from attend_testing.server import BUILD_DIR, PATIENCE, SOURCE_DIR, Server
+
+ATTEND = str(BUILD_DIR / "bin" / "attend")
+GOLDEN = SOURCE_DIR / "tests" / "data" / "golden"
+
+
+@dataclasses.dataclass
+class Run:
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self):
+        return self.out.decode()
+
+
+def environment(extra=None):
+    """This process's environment without what would steer the command, and with `extra`."""
+    steering = ("ATTEND_", "NO_COLOR", "COLORTERM", "TERM", "COLUMNS", "LC_", "LANG")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
+    # The runtime's own setting of the sanitizers must survive, ours begins with neither.
+    return {**clean, **(extra or {})}
+
+
+def attend(*arguments, env=None, stdin=b""):
+    """Runs with pipes."""
+    done = subprocess.run([ATTEND, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE, check=False)
+    return Run(done.returncode, done.stdout, done.stderr.decode())
+
+
+def attend_on_terminal(*arguments, env=None):
+    """Runs with stdout and stderr on a terminal; `out` holds both, with \\n at line ends."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen([ATTEND, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=environment(env))
+    os.close(terminal)
+    out = b""
+    while select.select([controller], [], [], PATIENCE)[0]:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # The other side is closed.
+            break
+        if not part:
+            break
+        out += part
+    os.close(controller)
+    return Run(process.wait(PATIENCE), out.replace(b"\r\n", b"\n"), "")
+
+
+def npy_arrays(data):
+    """All arrays of concatenated .npy files."""
+    arrays = []
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        while file.tell() < len(data):
+            arrays.append(np.load(file))
+    return arrays
+
+
+def write_safetensors(path, tensors):
+    """{name: array}, written by the format's description and not by our writer."""
+    import json
+    import struct
+
+    names = {"float32": "F32", "float64": "F64", "int64": "I64", "bool": "BOOL"}
+    header, data = {}, b""
+    for name, array in tensors.items():
+        raw = np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": names[array.dtype.name], "shape": list(array.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    pathlib.Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+class CliTestCase(unittest.TestCase):
+    """Tests that share one server and have a directory each."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server()
+        cls.addClassCleanup(cls.server.stop)
+        cls.env = {"ATTEND_ENDPOINTS": cls.server.address}
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="attend-cli-")
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+        self.rng = np.random.default_rng(11)
+
+    def save(self, name, array):
+        path = self.directory / name
+        np.save(path, array)
+        return path
+
+    def random(self, *shape):
+        return self.rng.standard_normal(shape, dtype=np.float32)
+
+    def attend(self, *arguments, **keywords):
+        return attend(*arguments, env={**self.env, **keywords.pop("env", {})}, **keywords)
+
+    def attend_ok(self, *arguments, **keywords):
+        run = self.attend(*arguments, **keywords)
+        self.assertEqual(run.code, 0, run.err)
+        return run
+
+    def assert_fails(self, run, code, *needles):
+        self.assertEqual(run.code, code, f"{run.err}\n{run.out[:400]}")
+        self.assertEqual(run.out, b"", "errors go to stderr alone")
+        for needle in needles:
+            self.assertRegex(run.err, re.compile(needle))

@@ -1,0 +1,153 @@
+// Guards the small parts of the client library: tensors, endpoints, the server-timing receipt.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "client/lib/endpoints.h"
+#include "client/lib/server_timing.h"
+#include "client/lib/tensor.h"
+
+namespace attend::client {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(CountElements, IsExactAtTheEdgeOf63Bits) {
+  const std::int64_t max = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(*CountElements({}, 4), 1);
+  EXPECT_EQ(*CountElements({2, 3, 4}, 4), 24);
+  EXPECT_EQ(*CountElements({0, 5}, 4), 0);
+  EXPECT_EQ(*CountElements({max}, 1), max);
+  EXPECT_EQ(*CountElements({max / 4}, 4), max / 4);
+  EXPECT_FALSE(CountElements({max / 4 + 1}, 4).ok());
+  EXPECT_FALSE(CountElements({std::int64_t{1} << 32, std::int64_t{1} << 31}, 1).ok());
+  EXPECT_FALSE(CountElements({-1}, 4).ok());
+}
+
+TEST(Tensor, BytesAndShapeMustAgree) {
+  EXPECT_TRUE(Tensor::Create(ElementType::kFloat32, {2, 3}, std::string(24, 'x')).ok());
+  const absl::Status status = Tensor::Create(ElementType::kFloat32, {2, 3}, std::string(23, 'x')).status();
+  EXPECT_EQ(status.message(), "a float32 tensor of shape [2, 3] has 24 bytes, but 23 were given");
+}
+
+TEST(Tensor, TravelsThroughMessagesWithoutCopies) {
+  const std::vector<float> values(1000, 1.5f);
+  Tensor tensor = Tensor::FromFloats({10, 100}, values);
+  const char* const memory = tensor.bytes().data();
+  v1::Tensor message;
+  ASSERT_TRUE(std::move(tensor).MoveTo(&message).ok());
+  EXPECT_EQ(message.data().data(), memory);
+  EXPECT_EQ(message.data_type(), v1::DATA_TYPE_FLOAT32);
+  EXPECT_THAT(message.shape(), ElementsAre(10, 100));
+  const absl::StatusOr<Tensor> back = Tensor::FromProto(std::move(message));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->bytes().data(), memory);
+}
+
+TEST(Tensor, ReadsTheValuesFormOfAMessage) {
+  v1::Tensor message;
+  for (const float value : {0.f, 2.f, -1.f}) message.add_values(value);
+  message.add_shape(3);
+  EXPECT_THAT(Tensor::FromProto(v1::Tensor(message))->floats(), ElementsAre(0, 2, -1));
+  message.set_data_type(v1::DATA_TYPE_BOOL);
+  EXPECT_EQ(Tensor::FromProto(v1::Tensor(message))->bytes(), std::string("\0\1\1", 3));
+  message.set_data_type(v1::DATA_TYPE_FLOAT16);
+  EXPECT_THAT(Tensor::FromProto(v1::Tensor(message))->ToDoubles(), ElementsAre(0, 2, -1));
+  message.add_shape(2);
+  EXPECT_FALSE(Tensor::FromProto(v1::Tensor(message)).ok()) << "3 values were taken for [3, 2]";
+  message.set_data_type(static_cast<v1::DataType>(99));
+  EXPECT_THAT(std::string(Tensor::FromProto(v1::Tensor(message)).status().message()), HasSubstr("99"));
+}
+
+TEST(Tensor, IntegersAreNotSentAsSomethingElse) {
+  v1::Tensor message;
+  absl::StatusOr<Tensor> integers = Tensor::Create(ElementType::kInt64, {1}, std::string(8, '\0'));
+  EXPECT_FALSE((*std::move(integers)).MoveTo(&message).ok());
+}
+
+TEST(Tensor, ConvertsBetweenElementTypes) {
+  // 1.0, -2.0, infinity and the smallest subnormal, as IEEE 754 lays them out.
+  const absl::StatusOr<Tensor> half =
+      Tensor::Create(ElementType::kFloat16, {4}, std::string("\x00\x3c\x00\xc0\x00\x7c\x01\x00", 8));
+  EXPECT_THAT(half->ToDoubles(), ElementsAre(1, -2, std::numeric_limits<double>::infinity(), std::ldexp(1, -24)));
+  EXPECT_THAT(Tensor(*half).ToFloat32().floats(),
+              ElementsAre(1, -2, std::numeric_limits<float>::infinity(), std::ldexp(1.f, -24)));
+  const absl::StatusOr<Tensor> brain = Tensor::Create(ElementType::kBFloat16, {2}, std::string("\x80\x3f\x00\xc0", 4));
+  EXPECT_THAT(Tensor(*brain).ToFloat32().floats(), ElementsAre(1, -2));
+  const absl::StatusOr<Tensor> flags = Tensor::Create(ElementType::kBool, {3}, std::string("\0\1\xff", 3));
+  EXPECT_THAT(Tensor(*flags).ToFloat32().floats(), ElementsAre(0, 1, 1));
+  EXPECT_FALSE(flags->ToInt64().ok());
+  const absl::StatusOr<Tensor> small = Tensor::Create(ElementType::kInt8, {2}, std::string("\xff\x05", 2));
+  EXPECT_THAT(*small->ToInt64(), ElementsAre(-1, 5));
+  EXPECT_FALSE(half->ToInt64().ok());
+  EXPECT_FALSE(Tensor::Create(ElementType::kUint64, {1}, std::string(8, '\xff'))->ToInt64().ok());
+}
+
+TEST(ServerTiming, ReadsMetricsAndForgivesTheRest) {
+  const struct {
+    const char* header;
+    std::vector<std::pair<std::string, double>> stages;
+  } cases[] = {
+      {"", {}},
+      {"receive;dur=0.12, queue;dur=0, compute;dur=3.4", {{"receive", 0.12}, {"queue", 0}, {"compute", 3.4}}},
+      {" compute ; desc=\"a, b; dur=9\" ; dur = \"2.5\" ", {{"compute", 2.5}}},
+      {"a;DUR=1", {{"a", 1}}},
+      {"a;dur=1;dur=2", {{"a", 1}}},
+      {"a, b;dur=, c;dur=x, d;dur=-1, e;dur=nan, f;dur=inf, ;dur=1, g;dur=1e3", {{"g", 1000}}},
+      {"a;desc=\"\\\"\";dur=4,b;dur=5", {{"a", 4}, {"b", 5}}},
+      {"a;desc=\"not closed, b;dur=5", {}},
+  };
+  for (const auto& test : cases) {
+    std::vector<std::pair<std::string, double>> stages;
+    for (const StageTime& stage : ParseServerTiming(test.header)) stages.emplace_back(stage.name, stage.milliseconds);
+    EXPECT_EQ(stages, test.stages) << test.header;
+  }
+}
+
+TEST(Endpoints, BecomeOneTarget) {
+  const struct {
+    std::vector<std::string> endpoints;
+    const char* uri;
+    const char* host;
+  } cases[] = {
+      {{"127.0.0.1:50051"}, "ipv4:127.0.0.1:50051", "127.0.0.1"},
+      {{"10.0.0.1:1", "10.0.0.2:65535"}, "ipv4:10.0.0.1:1,10.0.0.2:65535", "10.0.0.1"},
+      {{"[::1]:50051"}, "ipv6:[::1]:50051", "::1"},
+      {{"10.0.0.1:5", "[::1]:6"}, "ipv6:[::ffff:10.0.0.1]:5,[::1]:6", "10.0.0.1"},
+      {{"attend.example:50051"}, "dns:///attend.example:50051", "attend.example"},
+      {{"dns:///attend.example:50051"}, "dns:///attend.example:50051", ""},
+      {{"unix:/run/attend.sock"}, "unix:/run/attend.sock", ""},
+  };
+  for (const auto& test : cases) {
+    const absl::StatusOr<Target> target = ResolveTarget(test.endpoints);
+    ASSERT_TRUE(target.ok()) << test.endpoints[0] << ": " << target.status();
+    EXPECT_EQ(target->uri, test.uri);
+    EXPECT_EQ(target->host, test.host);
+  }
+}
+
+TEST(Endpoints, MalformedOnesAreNamed) {
+  for (const char* endpoint : {"", "host", ":50051", "host:", "host:0", "host:65536", "host:x", "host:-1", "::1:50051",
+                               "[::1:50051", "[]:1", "http://host:1", "a,b:1", "host :1", "ho[st:1"}) {
+    const absl::StatusOr<Target> target = ResolveTarget({endpoint});
+    ASSERT_EQ(target.status().code(), absl::StatusCode::kInvalidArgument) << endpoint;
+    EXPECT_THAT(std::string(target.status().message()), HasSubstr(std::string("'") + endpoint + "'"));
+  }
+  EXPECT_FALSE(ResolveTarget({}).ok());
+  EXPECT_FALSE(ResolveTarget({"127.0.0.1:1", "unix:/a"}).ok()) << "a URI in a list of several";
+}
+
+TEST(Endpoints, NamesInAListAreResolved) {
+  const absl::StatusOr<Target> target = ResolveTarget({"10.0.0.1:1", "localhost:2"});
+  ASSERT_TRUE(target.ok()) << target.status();
+  EXPECT_THAT(target->uri, ::testing::AnyOf(HasSubstr("127.0.0.1:2"), HasSubstr("[::1]:2")));
+  EXPECT_EQ(ResolveTarget({"10.0.0.1:1", "name.invalid:2"}).status().code(), absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace attend::client

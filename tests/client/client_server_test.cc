@@ -1,0 +1,109 @@
+// The client library against a real server: what one sends the other understands, details and receipt included.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "client/io/safetensors.h"
+#include "client/lib/client.h"
+#include "client/lib/server_error.h"
+#include "client/lib/tensor.h"
+#include "tests/support/test_server.h"
+
+namespace attend::client {
+namespace {
+
+using ::testing::Contains;
+using ::testing::Field;
+using ::testing::HasSubstr;
+using ::testing::Key;
+
+const CallOptions kCall(absl::Seconds(30));
+
+void Place(SafetensorsReader& file, const std::string& name, v1::Tensor* message) {
+  ASSERT_TRUE((*file.Read(name)).MoveTo(message).ok()) << name;
+}
+
+TEST(ClientAndServer, AgreeWithPyTorchOnTheNotebook) {
+  testing::TestServer server;
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  ASSERT_TRUE(client.ok()) << client.status();
+  absl::StatusOr<SafetensorsReader> file =
+      SafetensorsReader::Open(std::string(ATTEND_TEST_DATA) + "/golden/notebook_512x64.safetensors");
+  v1::AttendRequest request;
+  Place(*file, "x", request.mutable_embeddings());
+  const std::pair<const char*, v1::Linear*> projections[] = {
+      {"query", request.mutable_layer()->mutable_query_projection()},
+      {"key", request.mutable_layer()->mutable_key_projection()},
+      {"value", request.mutable_layer()->mutable_value_projection()}};
+  for (const auto& [name, linear] : projections) {
+    Place(*file, std::string(name) + ".weight", linear->mutable_weight());
+    Place(*file, std::string(name) + ".bias", linear->mutable_bias());
+  }
+  absl::StatusOr<Answer<v1::AttendResponse>> answer = client->Attend(request, kCall);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_THAT(answer->server_timing, Contains(Field(&StageTime::name, "compute")));
+  const absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*answer->response.mutable_output()));
+  ASSERT_TRUE(output.ok()) << output.status();
+  const std::vector<double> expected = file->Read("output_f64")->ToDoubles();
+  ASSERT_EQ(output->floats().size(), expected.size());
+  double worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    worst = std::max(worst, std::abs(output->floats()[i] - expected[i]));
+  constexpr double kMaxValue = 2.4688;  // max|x . W_v^T + b_v| of this case, by NumPy.
+  EXPECT_LE(worst, 2e-6 * kMaxValue + 1e-6);
+}
+
+TEST(ClientAndServer, ARefusalNamesTheField) {
+  testing::TestServer server;
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  v1::ScaledDotProductAttentionRequest request;
+  const std::vector<float> values(6, 1);
+  ASSERT_TRUE(Tensor::FromFloats({2, 3}, values).MoveTo(request.mutable_query()).ok());
+  ASSERT_TRUE(Tensor::FromFloats({3, 2}, values).MoveTo(request.mutable_key()).ok());
+  ASSERT_TRUE(Tensor::FromFloats({3, 2}, values).MoveTo(request.mutable_value()).ok());
+  const absl::Status status = client->ScaledDotProductAttention(request, kCall).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(AnsweredByServer(status));
+  const ServerError error = GetServerError(status);
+  EXPECT_EQ(error.domain, "attend.v1");
+  ASSERT_EQ(error.field_violations.size(), 1u);
+  EXPECT_THAT(error.field_violations[0].field, HasSubstr("key"));
+  EXPECT_THAT(error.server_timing, Contains(Field(&StageTime::name, "receive")));
+}
+
+TEST(ClientAndServer, ALimitIsNamedAndNotRepeated) {
+  server::ServerConfig config = testing::TestConfig();
+  config.limits.max_request_bytes = 1 << 20;
+  testing::TestServer server(config);
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  const absl::StatusOr<Answer<v1::GetServerInfoResponse>> info = client->GetServerInfo(kCall);
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->response.limits().max_request_bytes(), 1 << 20);
+  v1::AttendRequest request;
+  const std::vector<float> values(1 << 19, 1);
+  ASSERT_TRUE(Tensor::FromFloats({1 << 10, 1 << 9}, values).MoveTo(request.mutable_embeddings()).ok());
+  const absl::Status status = client->Attend(request, kCall).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(GetServerError(status).metadata, Contains(Key("flag")));
+  EXPECT_FALSE(GetServerError(status).retry_delay.has_value());
+}
+
+TEST(ClientAndServer, HealthIsUnderstood) {
+  testing::TestServer server;
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  ASSERT_TRUE(client->WaitUntilConnected(kCall).ok());
+  for (const char* service : {"", "attend.v1.AttentionService", "liveness", "readiness"}) {
+    const absl::StatusOr<HealthState> state = client->CheckHealth(service, kCall);
+    ASSERT_TRUE(state.ok()) << state.status();
+    EXPECT_EQ(*state, HealthState::kServing) << service;
+  }
+  EXPECT_EQ(client->CheckHealth("nobody", kCall).status().code(), absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace attend::client

@@ -1,0 +1,297 @@
+// Guards what the client library promises of every call: a deadline, retries of the right calls alone, errors with
+// their details, large messages, balancing, TLS. The server is a fake, so that it fails exactly when told to.
+#include "client/lib/client.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "client/lib/server_error.h"
+#include "client/lib/tensor.h"
+#include "core/base/error.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "tests/client/fake_server.h"
+
+namespace attend::client {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Pair;
+
+const CallOptions kCall(absl::Seconds(20));
+
+grpc::Status Ok(int, grpc::ServerContext*, const v1::AttendRequest&, v1::AttendResponse*) { return grpc::Status::OK; }
+
+// Fails the first `failures` calls with `code`.
+FakeServer::Handler FailFirst(int failures, grpc::StatusCode code) {
+  return [=](int call, grpc::ServerContext*, const v1::AttendRequest&, v1::AttendResponse*) {
+    return call < failures ? grpc::Status(code, "not now") : grpc::Status::OK;
+  };
+}
+
+Client Connect(const std::vector<std::string>& endpoints) { return *Client::Connect({.endpoints = endpoints}); }
+
+v1::AttendRequest RequestOf(std::int64_t bytes) {
+  v1::AttendRequest request;
+  *request.mutable_embeddings()->mutable_data() = std::string(static_cast<std::size_t>(bytes), 'x');
+  return request;
+}
+
+TEST(Client, ReturnsTheAnswerWithItsReceipt) {
+  FakeServer server(
+      [](int, grpc::ServerContext* context, const v1::AttendRequest& request, v1::AttendResponse* response) {
+        context->AddTrailingMetadata("server-timing", "receive;dur=0.25, compute;dur=3.5");
+        *response->mutable_output() = request.embeddings();
+        return grpc::Status::OK;
+      });
+  const Client client = Connect({server.endpoint()});
+  v1::AttendRequest request;
+  const float values[] = {1, 2, 3, 4, 5, 6};
+  ASSERT_TRUE(Tensor::FromFloats({2, 3}, values).MoveTo(request.mutable_embeddings()).ok());
+  absl::StatusOr<Answer<v1::AttendResponse>> answer = client.Attend(request, kCall);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_THAT(Tensor::FromProto(std::move(*answer->response.mutable_output()))->floats(),
+              ElementsAre(1, 2, 3, 4, 5, 6));
+  ASSERT_EQ(answer->server_timing.size(), 2u);
+  EXPECT_EQ(answer->server_timing[1].name, "compute");
+  EXPECT_EQ(answer->server_timing[1].milliseconds, 3.5);
+  EXPECT_EQ(answer->peer, "ipv4:" + server.endpoint());
+  EXPECT_GT(answer->round_trip, absl::ZeroDuration());
+}
+
+TEST(Client, UnpacksEveryDetailOfARefusal) {
+  FakeServer server([](int, grpc::ServerContext* context, const v1::AttendRequest&, v1::AttendResponse*) {
+    google::rpc::ErrorInfo info;
+    info.set_reason("INVALID_FIELD");
+    info.set_domain("attend.v1");
+    (*info.mutable_metadata())["flag"] = "--max-request-bytes";
+    google::rpc::BadRequest bad_request;
+    for (const char* field : {"query.shape[2]", "options.scale"}) {
+      google::rpc::BadRequest::FieldViolation* violation = bad_request.add_field_violations();
+      violation->set_field(field);
+      violation->set_description(std::string(field) + " is wrong");
+    }
+    google::rpc::RetryInfo retry;
+    retry.mutable_retry_delay()->set_seconds(1);
+    retry.mutable_retry_delay()->set_nanos(500000000);
+    google::rpc::Status details;
+    details.set_code(3);
+    details.add_details()->PackFrom(info);
+    details.add_details()->PackFrom(bad_request);
+    details.add_details()->PackFrom(retry);
+    context->AddTrailingMetadata("server-timing", "receive;dur=1");
+    return grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "two fields are wrong", details.SerializeAsString());
+  });
+  const absl::Status status = Connect({server.endpoint()}).Attend({}, kCall).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "two fields are wrong");
+  EXPECT_TRUE(AnsweredByServer(status));
+  const ServerError error = GetServerError(status);
+  EXPECT_EQ(error.reason, "INVALID_FIELD");
+  EXPECT_EQ(error.domain, "attend.v1");
+  EXPECT_THAT(error.metadata, ElementsAre(Pair("flag", "--max-request-bytes")));
+  ASSERT_EQ(error.field_violations.size(), 2u);
+  EXPECT_EQ(error.field_violations[1].field, "options.scale");
+  EXPECT_EQ(error.field_violations[1].description, "options.scale is wrong");
+  EXPECT_EQ(error.retry_delay, absl::Milliseconds(1500));
+  ASSERT_EQ(error.server_timing.size(), 1u);
+  EXPECT_EQ(error.server_timing[0].name, "receive");
+  const ErrorDetails core = GetErrorDetails(status);
+  EXPECT_EQ(core.reason, "INVALID_FIELD");
+  EXPECT_EQ(core.field, "query.shape[2]");
+  EXPECT_THAT(core.metadata, ElementsAre(Pair("flag", "--max-request-bytes")));
+}
+
+TEST(Client, DetailsThatDoNotParseLeaveTheErrorAsItIs) {
+  FakeServer server([](int, grpc::ServerContext*, const v1::AttendRequest&, v1::AttendResponse*) {
+    return grpc::Status(grpc::StatusCode::NOT_FOUND, "gone", std::string("\xff\xff\xff"));
+  });
+  const absl::Status status = Connect({server.endpoint()}).Attend({}, kCall).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(GetServerError(status).reason, "");
+}
+
+TEST(Client, RepeatsUnavailableUpToFourAttempts) {
+  FakeServer twice(FailFirst(3, grpc::StatusCode::UNAVAILABLE));
+  EXPECT_TRUE(Connect({twice.endpoint()}).Attend({}, kCall).ok());
+  EXPECT_EQ(twice.calls(), 4);
+  FakeServer always(FailFirst(100, grpc::StatusCode::UNAVAILABLE));
+  EXPECT_EQ(Connect({always.endpoint()}).Attend({}, kCall).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(always.calls(), 4);
+}
+
+TEST(Client, RepeatsNothingButUnavailable) {
+  for (const grpc::StatusCode code :
+       {grpc::StatusCode::INVALID_ARGUMENT, grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::INTERNAL,
+        grpc::StatusCode::ABORTED, grpc::StatusCode::UNKNOWN}) {
+    FakeServer server(FailFirst(1, code));
+    EXPECT_FALSE(Connect({server.endpoint()}).Attend({}, kCall).ok()) << code;
+    EXPECT_EQ(server.calls(), 1) << code;
+  }
+}
+
+// gRPC never repeats a call whose request is larger than its retry buffer, 256 KiB unless it is raised.
+TEST(Client, RepeatsLargeRequestsToo) {
+  FakeServer server(FailFirst(2, grpc::StatusCode::UNAVAILABLE));
+  const absl::Status status = Connect({server.endpoint()}).Attend(RequestOf(3 << 20), kCall).status();
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(server.calls(), 3);
+}
+
+// gRPC refuses to receive more than 4 MiB unless it is told otherwise.
+TEST(Client, SendsAndReceivesLargeMessages) {
+  FakeServer server([](int, grpc::ServerContext*, const v1::AttendRequest& request, v1::AttendResponse* response) {
+    *response->mutable_output() = request.embeddings();
+    return grpc::Status::OK;
+  });
+  const auto answer = Connect({server.endpoint()}).Attend(RequestOf(9 << 20), kCall);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(answer->response.output().data().size(), 9u << 20);
+}
+
+TEST(Client, RefusesToCallWithoutADeadline) {
+  FakeServer server(Ok);
+  const Client client = Connect({server.endpoint()});
+  for (const absl::Duration timeout : {absl::ZeroDuration(), -absl::Seconds(1), absl::InfiniteDuration()}) {
+    EXPECT_EQ(client.Attend({}, CallOptions(timeout)).status().code(), absl::StatusCode::kInvalidArgument);
+  }
+  EXPECT_EQ(client.WatchHealth("", CallOptions(absl::ZeroDuration()), [](HealthState) { return true; }).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(server.calls(), 0);
+}
+
+TEST(Client, EndsACallAtItsDeadlineAndTellsTheServer) {
+  FakeServer server([](int, grpc::ServerContext* context, const v1::AttendRequest&, v1::AttendResponse*) {
+    while (!context->IsCancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return grpc::Status::CANCELLED;
+  });
+  const absl::Status status = Connect({server.endpoint()}).Attend({}, CallOptions(absl::Milliseconds(200))).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_FALSE(AnsweredByServer(status));
+}
+
+TEST(Client, AnUnreachableServerIsUnavailableAndNotAnAnswer) {
+  std::string endpoint;
+  {
+    FakeServer gone(Ok);
+    endpoint = gone.endpoint();
+  }
+  const absl::Status status = Connect({endpoint}).Attend({}, kCall).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(AnsweredByServer(status));
+}
+
+TEST(Client, GoesRoundAllEndpoints) {
+  FakeServer first(Ok);
+  FakeServer second(Ok);
+  const Client client = Connect({first.endpoint(), second.endpoint()});
+  CallOptions call = kCall;
+  call.wait_for_ready = true;
+  for (int i = 0; i < 200 && (first.calls() == 0 || second.calls() == 0); ++i) {
+    ASSERT_TRUE(client.Attend({}, call).ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_GT(first.calls(), 0);
+  EXPECT_GT(second.calls(), 0);
+}
+
+TEST(Client, IgnoresWebProxiesOfTheEnvironment) {
+  FakeServer server(Ok);
+  setenv("http_proxy", "http://127.0.0.1:1", 1);
+  const absl::Status status = Connect({server.endpoint()}).Attend({}, kCall).status();
+  unsetenv("http_proxy");
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+TEST(Client, ChecksAndWatchesHealth) {
+  FakeServer server(Ok);
+  const Client client = Connect({server.endpoint()});
+  EXPECT_EQ(*client.CheckHealth("", kCall), HealthState::kServing);
+  EXPECT_EQ(client.CheckHealth("nobody", kCall).status().code(), absl::StatusCode::kNotFound);
+  std::vector<HealthState> seen;
+  const absl::Status status = client.WatchHealth("some", kCall, [&](HealthState state) {
+    seen.push_back(state);
+    if (state == HealthState::kServiceUnknown) server.health()->SetServingStatus("some", true);
+    if (state == HealthState::kServing) server.health()->SetServingStatus("some", false);
+    return state != HealthState::kNotServing;
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(seen, ElementsAre(HealthState::kServiceUnknown, HealthState::kServing, HealthState::kNotServing));
+}
+
+TEST(Client, RefusesOptionsThatCannotWork) {
+  EXPECT_FALSE(Client::Connect({.endpoints = {}}).ok());
+  EXPECT_FALSE(Client::Connect({.endpoints = {"nowhere"}}).ok());
+  EXPECT_FALSE(Client::Connect({.tls = TlsOptions{.client_certificate = "x"}}).ok());
+  EXPECT_FALSE(Client::Connect({.tls = TlsOptions{.client_key = "x"}}).ok());
+  EXPECT_FALSE(Client::Connect({.max_message_bytes = 0}).ok());
+  EXPECT_FALSE(Client::Connect({.max_message_bytes = std::int64_t{1} << 31}).ok());
+}
+
+// Certificates made for this run: one authority, a server `attend.test`, a client.
+class ClientTls : public ::testing::Test {
+ protected:
+  ClientTls() {
+    std::string pattern = ::testing::TempDir() + "client_test_XXXXXX";
+    directory_ = mkdtemp(pattern.data());
+    Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj "
+        "/CN=ca");
+    for (const std::string name : {"server", "client"}) {
+      std::ofstream(directory_ / "san") << "subjectAltName=DNS:attend.test\n";
+      Run("openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout " + name + ".key -out " + name +
+          ".csr -subj /CN=" + name);
+      Run("openssl x509 -req -in " + name + ".csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile san -out " +
+          name + ".pem");
+    }
+  }
+  ~ClientTls() override { std::filesystem::remove_all(directory_); }
+
+  void Run(const std::string& command) {
+    const std::string quiet = "cd " + directory_.string() + " && " + command + " >/dev/null 2>&1";
+    ASSERT_EQ(std::system(quiet.c_str()), 0) << command;
+  }
+
+  std::string Pem(const std::string& name) const {
+    std::ifstream in(directory_ / name);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  std::shared_ptr<grpc::ServerCredentials> ServerCredentials() const {
+    grpc::SslServerCredentialsOptions options(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    options.pem_root_certs = Pem("ca.pem");
+    options.pem_key_cert_pairs.push_back({Pem("server.key"), Pem("server.pem")});
+    return grpc::SslServerCredentials(options);
+  }
+
+  std::filesystem::path directory_;
+};
+
+TEST_F(ClientTls, MutualTlsWorksAndNothingLessDoes) {
+  FakeServer server(Ok, ServerCredentials());
+  const TlsOptions good{Pem("ca.pem"), Pem("client.pem"), Pem("client.key"), "attend.test"};
+  const auto call = [&](std::optional<TlsOptions> tls) {
+    return Client::Connect({.endpoints = {server.endpoint()}, .tls = std::move(tls)})->Attend({}, kCall).status();
+  };
+  EXPECT_TRUE(call(good).ok()) << call(good);
+  EXPECT_FALSE(call(std::nullopt).ok()) << "plaintext was accepted";
+  TlsOptions other = good;
+  other.server_name.clear();
+  EXPECT_FALSE(call(other).ok()) << "a certificate for another name was accepted";
+  other = good;
+  other.ca_certificates.clear();
+  EXPECT_FALSE(call(other).ok()) << "a certificate of an unknown authority was accepted";
+  other = good;
+  other.client_certificate.clear();
+  other.client_key.clear();
+  EXPECT_FALSE(call(other).ok()) << "a client without a certificate was served";
+}
+
+}  // namespace
+}  // namespace attend::client

@@ -1,0 +1,80 @@
+#include "core/tensor/aligned_buffer.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include "absl/base/config.h"
+
+namespace attend {
+namespace {
+
+// Around where memory begins to come from the system, and a huge page's multiples.
+constexpr std::int64_t kSizes[] = {
+    1, 63, 64, 65, 4097, (2 << 20) + 1, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 9 << 20, (10 << 20) + 12345};
+
+TEST(AlignedBufferTest, EveryByteOfEverySizeCanBeWrittenAndIsAligned) {
+  for (const std::int64_t size : kSizes) {
+    const AlignedBuffer<std::uint8_t> buffer(size);
+    ASSERT_NE(buffer.data(), nullptr) << size;
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % AlignedBuffer<std::uint8_t>::kAlignment, 0u) << size;
+    std::memset(buffer.data(), 0x5A, static_cast<std::size_t>(size));
+    EXPECT_EQ(buffer[0], 0x5A);
+    EXPECT_EQ(buffer[size - 1], 0x5A);
+  }
+}
+
+TEST(AlignedBufferTest, BuffersOfEverySizeLiveBesideEachOther) {
+  AlignedBuffer<std::uint8_t> buffers[std::size(kSizes)];
+  for (std::size_t i = 0; i < std::size(kSizes); ++i) {
+    buffers[i] = AlignedBuffer<std::uint8_t>(kSizes[i]);
+    std::memset(buffers[i].data(), static_cast<int>(i), static_cast<std::size_t>(kSizes[i]));
+  }
+  for (std::size_t i = 0; i < std::size(kSizes); ++i) {
+    EXPECT_EQ(buffers[i][0], i);
+    EXPECT_EQ(buffers[i][kSizes[i] - 1], i);
+  }
+}
+
+TEST(AlignedBufferTest, MovingLeavesAnEmptyBufferAndMovesTheMemory) {
+  AlignedBuffer<float> from(16);
+  const float* memory = from.data();
+  const AlignedBuffer<float> to = std::move(from);
+  EXPECT_EQ(to.data(), memory);
+  EXPECT_EQ(to.size(), 16);
+  EXPECT_EQ(from.data(), nullptr);  // NOLINT(bugprone-use-after-move): what is promised.
+  EXPECT_EQ(from.size(), 0);        // NOLINT(bugprone-use-after-move)
+}
+
+TEST(AlignedBufferTest, NothingIsTakenForNothing) {
+  EXPECT_EQ(AlignedBuffer<float>().data(), nullptr);
+  EXPECT_EQ(AlignedBuffer<float>(0).data(), nullptr);
+}
+
+#if !defined(ABSL_HAVE_ADDRESS_SANITIZER) && !defined(ABSL_HAVE_THREAD_SANITIZER)
+// Of this process, in bytes.
+std::int64_t ResidentBytes() {
+  std::ifstream statm("/proc/self/statm");
+  std::int64_t total = 0, resident = 0;
+  statm >> total >> resident;
+  return resident * 4096;
+}
+
+TEST(AlignedBufferTest, LargeMemoryGoesBackToTheSystem) {
+  constexpr std::int64_t kSize = 64 << 20;
+  const std::int64_t before = ResidentBytes();
+  {
+    const AlignedBuffer<std::uint8_t> buffer(kSize);
+    std::memset(buffer.data(), 1, kSize);
+    EXPECT_GT(ResidentBytes(), before + kSize / 2);
+  }
+  EXPECT_LT(ResidentBytes(), before + kSize / 4);
+}
+#endif
+
+}  // namespace
+}  // namespace attend

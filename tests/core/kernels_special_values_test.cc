@@ -1,0 +1,278 @@
+// NaN, Infinity, masked rows and keys that must not be read.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include "core/runtime/executor.h"
+#include "gtest/gtest.h"
+#include "tests/support/sdpa_case.h"
+
+namespace attend {
+namespace {
+
+using testing::SameBits;
+using testing::SdpaCase;
+using testing::SdpaCaseSpec;
+using testing::SdpaResult;
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+SdpaResult Compute(const SdpaProblem& problem, InstructionSet set) {
+  SdpaResult result(problem);
+  ComputeContext context;
+  context.instruction_set = set;
+  EXPECT_TRUE(ComputeSdpa(problem, result.Outputs(), context).ok());
+  return result;
+}
+
+// Few rows go one way through the kernels, many another.
+constexpr std::int64_t kFewAndMany[] = {3, 40};
+
+TEST(KernelsSpecialValues, FullyMaskedRowGivesZerosAndMinusInfinity) {
+  for (std::int64_t queries : kFewAndMany) {
+    for (bool sinks : {false, true}) {
+      SdpaCaseSpec spec;
+      spec.queries = queries;
+      spec.keys = 1100;
+      spec.mask = true;
+      spec.sinks = sinks;
+      SdpaCase sdpa_case(spec);
+      std::memset(sdpa_case.mask.data() + 2 * spec.keys, 0, static_cast<std::size_t>(spec.keys));
+      const SdpaProblem problem = sdpa_case.Problem();
+      for (InstructionSet set : SupportedInstructionSets()) {
+        const SdpaResult result = Compute(problem, set);
+        for (std::int64_t v = 0; v < spec.value_dim; ++v) EXPECT_EQ(result.output[2 * 8 + v], 0.0f);
+        for (std::int64_t j = 0; j < spec.keys; ++j) {
+          EXPECT_EQ(result.weights[2 * spec.keys + j], 0.0f);
+          EXPECT_EQ(result.scores[2 * spec.keys + j], -kInf);
+        }
+        if (sinks) {
+          EXPECT_NEAR(result.log_sum_exp[2], sdpa_case.sinks[0], 1e-6);
+        } else {
+          EXPECT_EQ(result.log_sum_exp[2], -kInf);
+        }
+        EXPECT_TRUE(std::isfinite(result.log_sum_exp[1]));
+      }
+    }
+  }
+}
+
+TEST(KernelsSpecialValues, NoValidKeysAtAll) {
+  for (std::int64_t queries : kFewAndMany) {
+    SdpaCaseSpec spec;
+    spec.queries = queries;
+    spec.keys = 100;
+    spec.key_lengths = {0};
+    const SdpaCase sdpa_case(spec);
+    const SdpaProblem problem = sdpa_case.Problem();
+    for (InstructionSet set : SupportedInstructionSets()) {
+      const SdpaResult result = Compute(problem, set);
+      for (float x : result.output) EXPECT_EQ(x, 0.0f);
+      for (float x : result.weights) EXPECT_EQ(x, 0.0f);
+      for (float x : result.averaged) EXPECT_EQ(x, 0.0f);
+      for (float x : result.scores) EXPECT_EQ(x, -kInf);
+      for (float x : result.log_sum_exp) EXPECT_EQ(x, -kInf);
+    }
+  }
+}
+
+// Overwrites what masked keys hold and expects not a bit to change.
+void ExpectMaskedKeysDoNotLeak(const SdpaCaseSpec& spec, float poison) {
+  SdpaCase sdpa_case(spec);
+  const SdpaProblem problem = sdpa_case.Problem();
+  for (InstructionSet set : SupportedInstructionSets()) {
+    const SdpaResult clean = Compute(problem, set);
+    const std::vector<float> key = sdpa_case.key, value = sdpa_case.value;
+    for (std::int64_t j = 0; j < spec.keys; ++j) {
+      bool masked = true;
+      for (std::int64_t t = 0; t < spec.queries; ++t) masked = masked && clean.scores[t * spec.keys + j] == -kInf;
+      if (!masked) continue;
+      for (std::int64_t d = 0; d < spec.head_dim; ++d) sdpa_case.key[j * spec.head_dim + d] = poison;
+      for (std::int64_t d = 0; d < spec.value_dim; ++d) sdpa_case.value[j * spec.value_dim + d] = poison;
+    }
+    EXPECT_NE(0, std::memcmp(key.data(), sdpa_case.key.data(), key.size() * sizeof(float))) << "nothing was masked";
+    EXPECT_TRUE(SameBits(clean, Compute(problem, set)))
+        << poison << " " << InstructionSetName(set) << " " << ::testing::PrintToString(spec);
+    std::copy(key.begin(), key.end(), sdpa_case.key.begin());
+    std::copy(value.begin(), value.end(), sdpa_case.value.begin());
+  }
+}
+
+TEST(KernelsSpecialValues, MaskedKeysDoNotLeakNanOrInfinity) {
+  for (std::int64_t queries : kFewAndMany) {
+    for (float poison : {kNan, kInf, -kInf}) {
+      SdpaCaseSpec spec;
+      spec.queries = queries;
+      spec.keys = 1150;
+      spec.value_dim = 20;
+      SdpaCaseSpec masked = spec;
+      masked.mask = masked.broadcast = true;
+      SdpaCase probe(masked);
+      SdpaCaseSpec lengths = spec;
+      lengths.key_lengths = {1070};
+      ExpectMaskedKeysDoNotLeak(lengths, poison);
+      SdpaCaseSpec window = spec;
+      window.window_left = 5;
+      ExpectMaskedKeysDoNotLeak(window, poison);
+      SdpaCaseSpec causal = spec;
+      causal.causal = CausalMode::kTopLeft;
+      ExpectMaskedKeysDoNotLeak(causal, poison);
+    }
+  }
+}
+
+// Key 7 is masked for every second row and holds NaN: those rows stay as they are, the others become NaN.
+TEST(KernelsSpecialValues, NanReachesExactlyTheRowsThatSeeIt) {
+  for (std::int64_t queries : kFewAndMany) {
+    for (bool by_bias : {false, true}) {
+      SdpaCaseSpec spec;
+      spec.queries = queries;
+      spec.keys = 90;
+      spec.mask = !by_bias;
+      spec.bias = by_bias;
+      SdpaCase sdpa_case(spec);
+      for (std::int64_t t = 0; t < queries; ++t) {
+        const auto at = static_cast<std::size_t>(t * spec.keys + 7);
+        if (by_bias) sdpa_case.bias[at] = t % 2 == 0 ? -kInf : 0.0f;
+        if (!by_bias) sdpa_case.mask[at] = t % 2 == 0 ? 0 : 1;
+      }
+      const SdpaProblem problem = sdpa_case.Problem();
+      for (InstructionSet set : SupportedInstructionSets()) {
+        const SdpaResult clean = Compute(problem, set);
+        sdpa_case.value[7 * 8 + 3] = kNan;
+        const SdpaResult poisoned = Compute(problem, set);
+        sdpa_case.value[7 * 8 + 3] = 0;
+        for (std::int64_t t = 0; t < queries; ++t) {
+          for (std::int64_t v = 0; v < 8; ++v) {
+            const auto at = static_cast<std::size_t>(t * 8 + v);
+            if (v == 3) {
+              EXPECT_EQ(std::isnan(poisoned.output[at]), t % 2 == 1) << t << InstructionSetName(set);
+            } else {
+              EXPECT_EQ(0, std::memcmp(&poisoned.output[at], &clean.output[at], 4)) << t << " " << v;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelsSpecialValues, NanAndInfinityInVisibleInputsPropagate) {
+  for (std::int64_t queries : kFewAndMany) {
+    SdpaCaseSpec spec;
+    spec.queries = queries;
+    spec.keys = 1100;
+    SdpaCase sdpa_case(spec);
+    const SdpaProblem problem = sdpa_case.Problem();
+    for (InstructionSet set : SupportedInstructionSets()) {
+      const SdpaResult clean = Compute(problem, set);
+      const float saved = sdpa_case.query[8];
+      sdpa_case.query[8] = kNan;  // Row 1.
+      const SdpaResult nan_query = Compute(problem, set);
+      sdpa_case.query[8] = saved;
+      for (std::int64_t v = 0; v < 8; ++v) {
+        EXPECT_TRUE(std::isnan(nan_query.output[8 + v])) << InstructionSetName(set);
+        EXPECT_EQ(nan_query.output[16 + v], clean.output[16 + v]);
+      }
+      EXPECT_TRUE(std::isnan(nan_query.log_sum_exp[1]));
+      EXPECT_TRUE(std::isnan(nan_query.weights[static_cast<std::size_t>(spec.keys)]));
+
+      sdpa_case.value[1050 * 8] = kInf;
+      const SdpaResult infinite_value = Compute(problem, set);
+      sdpa_case.value[1050 * 8] = 0;
+      EXPECT_EQ(infinite_value.output[0], kInf);
+      EXPECT_TRUE(std::isfinite(infinite_value.output[1]));
+
+      const float saved_key = sdpa_case.key[1050 * 8];
+      sdpa_case.key[1050 * 8] = kNan;
+      const SdpaResult nan_key = Compute(problem, set);
+      sdpa_case.key[1050 * 8] = saved_key;
+      for (float x : nan_key.output) EXPECT_TRUE(std::isnan(x));
+    }
+  }
+}
+
+// Tensors that end where readable memory ends.
+class GuardedFloats {
+ public:
+  explicit GuardedFloats(const std::vector<float>& floats, std::size_t readable) {
+    const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+    const std::size_t bytes = readable * sizeof(float);
+    size_ = (bytes + page - 1) / page * page + page;
+    base_ = static_cast<char*>(mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    data_ = reinterpret_cast<float*>(base_ + size_ - page - bytes);
+    std::memcpy(data_, floats.data(), bytes);
+    EXPECT_EQ(0, mprotect(base_ + size_ - page, page, PROT_NONE));
+  }
+  ~GuardedFloats() { munmap(base_, size_); }
+  GuardedFloats(const GuardedFloats&) = delete;
+  GuardedFloats& operator=(const GuardedFloats&) = delete;
+  const float* data() const { return data_; }
+
+ private:
+  char* base_;
+  std::size_t size_;
+  float* data_;
+};
+
+TEST(KernelsSpecialValues, KeysBeyondTheValidLengthAreNeverRead) {
+  for (std::int64_t queries : kFewAndMany) {
+    for (std::int64_t valid : {1, 63, 70, 1030}) {
+      for (std::int64_t dim : {5, 16, 19}) {
+        SdpaCaseSpec spec;
+        spec.queries = queries;
+        spec.keys = 1100;
+        spec.head_dim = spec.value_dim = dim;
+        spec.key_lengths = {valid};
+        const SdpaCase sdpa_case(spec);
+        const auto readable = static_cast<std::size_t>(valid * dim);
+        const GuardedFloats key(sdpa_case.key, readable), value(sdpa_case.value, readable);
+        const auto all = static_cast<std::size_t>(queries * dim);
+        const GuardedFloats query(sdpa_case.query, all);
+        const absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create(
+            {SplitHeads(query.data(), 1, 1, queries, dim), SplitHeads(key.data(), 1, 1, spec.keys, dim),
+             SplitHeads(value.data(), 1, 1, spec.keys, dim), sdpa_case.options});
+        ASSERT_TRUE(problem.ok());
+        for (InstructionSet set : SupportedInstructionSets()) {
+          EXPECT_TRUE(SameBits(Compute(*problem, set), Compute(sdpa_case.Problem(), set)));
+        }
+      }
+    }
+  }
+}
+
+TEST(KernelsSpecialValues, CancellationIsNoticedBeforeTheEnd) {
+  SdpaCaseSpec spec;
+  spec.queries = spec.keys = 6000;
+  spec.head_dim = spec.value_dim = 64;
+  const SdpaCase sdpa_case(spec);
+  const SdpaProblem problem = sdpa_case.Problem();
+  SdpaResult result(problem, testing::Ask::kOutput);
+  Executor executor({.num_threads = 2});
+  for (Executor* helpers : {static_cast<Executor*>(nullptr), &executor}) {
+    std::atomic<bool> cancelled{true};
+    ComputeContext context;
+    context.executor = helpers;
+    context.cancelled = &cancelled;
+    EXPECT_EQ(ComputeSdpa(problem, result.Outputs(), context).code(), absl::StatusCode::kCancelled);
+
+    cancelled = false;
+    std::thread caller([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      cancelled = true;
+    });
+    EXPECT_EQ(ComputeSdpa(problem, result.Outputs(), context).code(), absl::StatusCode::kCancelled);
+    caller.join();
+  }
+}
+
+}  // namespace
+}  // namespace attend

@@ -1,0 +1,62 @@
+# Fails when an #include points against the direction of dependencies: proto -> nothing; core -> Abseil, Eigen, Highway;
+# server -> proto, core; client -> proto, and of the core what its --verify needs; tests -> everything.
+#
+#   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
+#
+# Before it trusts its verdict on ROOT, it checks that it finds violations planted in SCRATCH.
+
+# Includes with a directory in their name that a layer may use; those without one are the standard library's.
+set(standard "(sys|bits|arpa|netinet|linux)/")
+set(allowed_in_core "^(${standard}|absl/|Eigen/|hwy/|core/)")
+set(forbidden_in_server "^(client|tests)/")
+set(forbidden_in_client "^(server|tests|core/runtime|core/kernels)/|^core/attention/compute\\.h$")
+
+# Sets `out` to the lines "FILE includes NAME" that break a rule below `root`.
+function(find_violations root out)
+  set(violations)
+  foreach(layer core server client)
+    file(GLOB_RECURSE files RELATIVE ${root} ${root}/${layer}/*.h ${root}/${layer}/*.cc)
+    foreach(file ${files})
+      file(STRINGS ${root}/${file} lines REGEX "^[ \t]*#[ \t]*include[ \t]*[<\"]")
+      foreach(line ${lines})
+        string(REGEX REPLACE "^[^<\"]*[<\"]([^>\"]*).*$" "\\1" name "${line}")
+        if(layer STREQUAL "core")
+          if(name MATCHES "/" AND NOT name MATCHES "${allowed_in_core}")
+            list(APPEND violations "${file} includes ${name}")
+          endif()
+        elseif(name MATCHES "${forbidden_in_${layer}}")
+          list(APPEND violations "${file} includes ${name}")
+        endif()
+      endforeach()
+    endforeach()
+  endforeach()
+  set(${out} "${violations}" PARENT_SCOPE)
+endfunction()
+
+set(planted
+    "core/a.cc includes grpcpp/grpcpp.h"
+    "core/a.cc includes google/protobuf/message.h"
+    "core/deep/er/b.h includes spdlog/spdlog.h"
+    "core/deep/er/b.h includes server/job.h"
+    "core/deep/er/b.h includes attend/v1/tensor.pb.h"
+    "server/c.cc includes client/lib/client.h"
+    "client/d.cc includes server/job.h"
+    "client/d.cc includes core/attention/compute.h"
+    "client/d.cc includes core/runtime/executor.h")
+file(REMOVE_RECURSE ${SCRATCH})
+file(WRITE ${SCRATCH}/core/fine.cc "#include <vector>\n#include <Eigen/Core>\n#include \"absl/status/status.h\"\n")
+file(WRITE ${SCRATCH}/client/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/attention/reference.h\"\n")
+foreach(violation ${planted})
+  string(REGEX MATCH "^([^ ]*) includes (.*)$" _ "${violation}")
+  file(APPEND ${SCRATCH}/${CMAKE_MATCH_1} "#include \"${CMAKE_MATCH_2}\"\n")
+endforeach()
+find_violations(${SCRATCH} found)
+if(NOT found STREQUAL planted)
+  message(FATAL_ERROR "This test does not find what was planted.\nPlanted: ${planted}\nFound:   ${found}")
+endif()
+
+find_violations(${ROOT} found)
+if(found)
+  list(JOIN found "\n  " found)
+  message(FATAL_ERROR "Against the direction of dependencies (see the top of this test):\n  ${found}")
+endif()

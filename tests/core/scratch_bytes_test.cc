@@ -1,0 +1,67 @@
+// The bounds on scratch memory that the server refuses requests by, against the address space that computing takes.
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "core/attention/attend_problem.h"
+#include "core/attention/compute.h"
+#include "core/attention/sdpa_problem.h"
+
+namespace attend {
+namespace {
+
+// Large enough that the blocks that matter come straight from the system and show in VmPeak.
+constexpr std::int64_t kWide = std::int64_t{1} << 20;
+// What the process may take besides: small blocks, the C library's own.
+constexpr double kSlack = 4 << 20;
+
+double PeakBytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmPeak:", 0) == 0) return std::stod(line.substr(7)) * 1024;
+  }
+  return 0;
+}
+
+TEST(ScratchBytes, CoversWhatWideHeadsTake) {
+  const std::vector<float> query(kWide, 0.001f), key(2 * kWide, 0.001f), value(2 * kWide, 1.0f);
+  std::vector<float> output(kWide);
+  const SdpaProblem problem = *SdpaProblem::Create({.query = SplitHeads(query.data(), 1, 1, 1, kWide),
+                                                    .key = SplitHeads(key.data(), 1, 1, 2, kWide),
+                                                    .value = SplitHeads(value.data(), 1, 1, 2, kWide)});
+  const double before = PeakBytes();
+  ASSERT_TRUE(ComputeSdpa(problem, {.output = SplitHeads(output.data(), 1, 1, 1, kWide)}, {}).ok());
+  const double taken = PeakBytes() - before;
+  EXPECT_GT(taken, 4.0 * kWide) << "nothing was measured";
+  EXPECT_LE(taken, problem.ScratchBytes(1, false) + kSlack);
+}
+
+TEST(ScratchBytes, CoversWhatWideEmbeddingsTake) {
+  const std::vector<float> embeddings(kWide, 0.001f), weight(kWide, 0.001f);
+  std::vector<float> output(1);
+  const LinearView linear = {.weight = weight.data(), .bias = nullptr, .out_features = 1, .in_features = kWide};
+  const AttendProblem problem =
+      *AttendProblem::Create({.embeddings = {.data = embeddings.data(), .batch = 1, .length = 1, .dim = kWide},
+                              .layer = LayerView{.query = linear, .key = linear, .value = linear}});
+  const double before = PeakBytes();
+  ASSERT_TRUE(ComputeAttend(problem, {.output = output.data()}, {}).ok());
+  const double taken = PeakBytes() - before;
+  EXPECT_GT(taken, 4.0 * kWide) << "nothing was measured";
+  EXPECT_LE(taken, problem.ScratchBytes(1, false) + kSlack);
+}
+
+TEST(ScratchBytes, GrowsWithThreadsAndWithAveragedWeights) {
+  const std::vector<float> x(64 * 64);
+  const HeadsView view = SplitHeads(x.data(), 1, 1, 64, 64);
+  const SdpaProblem problem = *SdpaProblem::Create({.query = view, .key = view, .value = view});
+  EXPECT_EQ(problem.ScratchBytes(3, false), 3 * problem.ScratchBytes(1, false));
+  EXPECT_EQ(problem.ScratchBytes(1, true) - problem.ScratchBytes(1, false), 4.0 * 48 * 64);
+}
+
+}  // namespace
+}  // namespace attend

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Builds the real Dockerfile and calls the server in the built image: as the image's own user, which is not root, on a root
+# file system that nobody can write, without a shell. Measures what the image adds to its base.
+#
+#   tests/deploy/image_test.sh        as root; needs buildah and debootstrap (scripts/install-dependencies.sh image)
+#
+# No container engine is needed: buildah builds without one, and the server runs in a mount namespace of its own.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+readonly MAX_OWN_BYTES=$((40 * 1024 * 1024))
+readonly IMAGE=localhost/attend:test
+
+store=${XDG_CACHE_HOME:-$HOME/.cache}/attend/image-store
+export BUILDAH_OPTIONS="--root $store --runroot $store-run --storage-driver vfs"
+work=$(mktemp -d)
+server=
+
+in_buildah() {
+  # shellcheck disable=SC2086  # Options, not one word.
+  buildah $BUILDAH_OPTIONS "$@"
+}
+
+clean_up() {
+  [[ -z $server ]] || kill -KILL "$server" 2>/dev/null || true
+  in_buildah rm --all >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap clean_up EXIT
+
+fail() {
+  printf 'FAILED: %s\n' "$*" >&2
+  [[ ! -s $work/server.log ]] || sed 's/^/server: /' "$work/server.log" >&2
+  exit 1
+}
+
+image_setting() {
+  in_buildah inspect --type image --format "{{$1}}" "$IMAGE"
+}
+
+# Runs a command in the image as the image's user: read-only root, nothing mounted, no new privileges.
+in_image() {
+  # shellcheck disable=SC2016  # For the inner shell, which is the host's.
+  exec unshare --mount --propagation private bash -c '
+    mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" &&
+      exec setpriv --no-new-privs chroot --groups= --userspec="$1" "$0" "${@:2}"' "$root" "$user" "$@"
+}
+
+free_port() {
+  /usr/bin/python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+check_layers() {
+  local base_layers own
+  in_buildah push --quiet --disable-compression "$IMAGE" "dir:$work/layers" >/dev/null
+  base_layers=$(in_buildah inspect --type image --format '{{len .OCIv1.RootFS.DiffIDs}}' docker.io/library/debian:bookworm-slim)
+  own=$(/usr/bin/python3 - "$work/layers" "$base_layers" <<'PYTHON'
+import json, sys
+directory, base_layers = sys.argv[1], int(sys.argv[2])
+print(sum(layer["size"] for layer in json.load(open(f"{directory}/manifest.json"))["layers"][base_layers:]))
+PYTHON
+  )
+  printf 'own layers: %d bytes (%.1f MiB of at most 40)\n' "$own" "$(awk "BEGIN { print $own / 1048576 }")"
+  ((own > 0 && own <= MAX_OWN_BYTES)) || fail "the image's own layers take $own bytes"
+}
+
+check_settings() {
+  user=$(image_setting .Docker.Config.User)
+  [[ $user =~ ^[1-9][0-9]*:[1-9][0-9]*$ ]] || fail "the image's user is '$user', not a number other than root's"
+  [[ $(image_setting .Docker.Config.Entrypoint) == '[/usr/local/bin/attend-server]' ]] || fail 'entrypoint'
+  [[ $(image_setting .Docker.Config.Healthcheck.Test) == '[CMD /usr/local/bin/attend health]' ]] || fail 'health check'
+  [[ $(image_setting '(index .Docker.Config.Labels "org.opencontainers.image.version")') =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] ||
+    fail 'no version label'
+}
+
+start_server() {
+  local port
+  port=$(free_port)
+  (in_image /usr/local/bin/attend-server --listen "127.0.0.1:$port" --drain-wait 0s) >"$work/server.log" 2>&1 &
+  server=$!
+  export ATTEND_ENDPOINTS=127.0.0.1:$port
+  for _ in $(seq 100); do
+    ! (in_image /usr/local/bin/attend health) >"$work/health" 2>&1 || return 0
+    kill -0 "$server" 2>/dev/null || fail 'the server ended'
+    sleep 0.1
+  done
+  fail "the image's health check does not succeed: $(cat "$work/health")"
+}
+
+check_isolation() {
+  [[ $(awk '/^Uid:/ { print $2, $3 }' "/proc/$server/status") == "${user%:*} ${user%:*}" ]] || fail 'the server runs as another user'
+  [[ $(awk '/^Cap(Eff|Prm):/ { print $2 }' "/proc/$server/status" | sort -u) =~ ^0+$ ]] || fail 'the server has capabilities'
+  ! touch "/proc/$server/root/tmp/written" 2>/dev/null || fail 'the root file system can be written'
+}
+
+check_answers() {
+  local five=tests/data/golden/notebook_5x64.safetensors
+  build/release/bin/attend compute -o table --input "$five:x" --layer "$five" --expect "$five:output_f64" ||
+    fail 'the answer is wrong'
+}
+
+check_drain() {
+  kill -TERM "$server"
+  wait "$server" || fail "SIGTERM: exit code $?"
+  server=
+}
+
+[[ $EUID -eq 0 ]] || fail 'run as root: the base image is made with debootstrap'
+# Start from nothing: a base of an earlier run may name package sources that this machine no longer has.
+in_buildah rm --all >/dev/null 2>&1 || true
+in_buildah rmi --all --force >/dev/null 2>&1 || true
+# A docker or podman on this machine is not asked: the rest of this test reads buildah's store.
+ATTEND_IMAGE_TOOL=buildah scripts/build-image.sh "$IMAGE" >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail build; }
+root=$(in_buildah mount "$(in_buildah from --pull-never "$IMAGE")")
+check_settings
+check_layers
+start_server
+check_isolation
+check_answers
+check_drain
+printf 'image: built, healthy, unprivileged, read-only, correct, drained\n'

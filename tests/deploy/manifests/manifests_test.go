@@ -1,0 +1,234 @@
+package manifests
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+func forEachOverlay(t *testing.T, check func(t *testing.T, r rendered)) {
+	for _, overlay := range overlays {
+		t.Run(overlay, func(t *testing.T) { check(t, render(t, overlay)) })
+	}
+}
+
+// The value of a key of attend.conf that is a duration.
+func duration(t *testing.T, config, key string) time.Duration {
+	t.Helper()
+	match := regexp.MustCompile(`(?m)^` + key + ` = (\S+)$`).FindStringSubmatch(config)
+	if match == nil {
+		t.Fatalf("attend.conf has no %s", key)
+	}
+	value, err := time.ParseDuration(match[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+func config(t *testing.T, r rendered) string {
+	t.Helper()
+	if len(r.configMaps) != 1 {
+		t.Fatalf("want one ConfigMap, got %d", len(r.configMaps))
+	}
+	return r.configMaps[0].Data["attend.conf"]
+}
+
+// The binary whose flags and configuration keys the manifests use.
+func serverBinary(t *testing.T) string {
+	t.Helper()
+	path := os.Getenv("ATTEND_SERVER_BINARY")
+	if path == "" {
+		t.Fatal("set ATTEND_SERVER_BINARY to a built attend-server")
+	}
+	return path
+}
+
+func TestMisspeltFieldIsRefused(t *testing.T) {
+	r := render(t, "production")
+	broken := bytes.Replace(r.yaml, []byte("readOnlyRootFilesystem"), []byte("readOnlyRootFileSystem"), 1)
+	if _, err := decode(broken); err == nil || !strings.Contains(err.Error(), "readOnlyRootFileSystem") {
+		t.Errorf("want an error that names the field, got %v", err)
+	}
+}
+
+func TestServerAcceptsArgumentsAndConfiguration(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		_, container := r.server(t)
+		if len(container.VolumeMounts) != 1 {
+			t.Fatalf("want one volume mount, got %v", container.VolumeMounts)
+		}
+		directory := t.TempDir()
+		if err := os.WriteFile(filepath.Join(directory, "attend.conf"), []byte(config(t, r)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		arguments := []string{"--check-config"}
+		for _, argument := range container.Args {
+			arguments = append(arguments, strings.ReplaceAll(argument, container.VolumeMounts[0].MountPath, directory))
+		}
+		if output, err := exec.Command(serverBinary(t), arguments...).CombinedOutput(); err != nil {
+			t.Errorf("attend-server %v: %v\n%s", arguments, err, output)
+		}
+	})
+}
+
+func TestGracePeriodOutlastsTheDrain(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		deployment, _ := r.server(t)
+		grace := time.Duration(*deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
+		drain := duration(t, config(t, r), "drain-wait") + duration(t, config(t, r), "drain-timeout")
+		if grace < drain+2*time.Second {
+			t.Errorf("terminationGracePeriodSeconds %v is too short for a drain of %v", grace, drain)
+		}
+		if wait := duration(t, config(t, r), "drain-wait"); wait < 5*time.Second {
+			t.Errorf("drain-wait %v is shorter than endpoints take to leave", wait)
+		}
+	})
+}
+
+func TestPodMeetsTheRestrictedSecurityStandard(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		deployment, container := r.server(t)
+		pod, security := deployment.Spec.Template.Spec, container.SecurityContext
+		if !*pod.SecurityContext.RunAsNonRoot || *pod.SecurityContext.RunAsUser == 0 {
+			t.Error("runs as root")
+		}
+		if pod.SecurityContext.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
+			t.Error("no seccomp profile")
+		}
+		if *security.AllowPrivilegeEscalation || !*security.ReadOnlyRootFilesystem {
+			t.Error("container may gain privileges or write its root file system")
+		}
+		if drop := security.Capabilities.Drop; len(drop) != 1 || drop[0] != "ALL" || len(security.Capabilities.Add) != 0 {
+			t.Error("keeps capabilities")
+		}
+		if *pod.AutomountServiceAccountToken || *r.serviceAccounts[0].AutomountServiceAccountToken {
+			t.Error("has a token of the cluster's API")
+		}
+		if pod.ServiceAccountName != r.serviceAccounts[0].Name {
+			t.Errorf("serviceAccountName %q is not the ServiceAccount's name", pod.ServiceAccountName)
+		}
+		if r.namespaces[0].Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
+			t.Error("namespace does not enforce the restricted standard")
+		}
+	})
+}
+
+func TestProbesAskTheHealthServiceOnTheServersPort(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		_, container := r.server(t)
+		for _, probe := range []struct {
+			name, service string
+			probe         *corev1.Probe
+		}{
+			{"startup", "readiness", container.StartupProbe},
+			{"readiness", "readiness", container.ReadinessProbe},
+			{"liveness", "liveness", container.LivenessProbe},
+		} {
+			if probe.probe == nil || probe.probe.GRPC == nil || probe.probe.GRPC.Service == nil {
+				t.Fatalf("%s is not a gRPC probe of a named service", probe.name)
+			}
+			if *probe.probe.GRPC.Service != probe.service || probe.probe.GRPC.Port != container.Ports[0].ContainerPort {
+				t.Errorf("%s probe asks %q on port %d", probe.name, *probe.probe.GRPC.Service, probe.probe.GRPC.Port)
+			}
+		}
+	})
+}
+
+func TestEverySelectorFindsThePods(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		deployment, _ := r.server(t)
+		pod := labels.Set(deployment.Spec.Template.Labels)
+		found := func(what string, selector *metav1.LabelSelector) {
+			t.Helper()
+			if s, err := metav1.LabelSelectorAsSelector(selector); err != nil || s.Empty() || !s.Matches(pod) {
+				t.Errorf("%s does not select %v: %v", what, pod, err)
+			}
+		}
+		found("Deployment", deployment.Spec.Selector)
+		for _, service := range r.services {
+			found("Service "+service.Name, &metav1.LabelSelector{MatchLabels: service.Spec.Selector})
+		}
+		for _, policy := range r.policies {
+			found("NetworkPolicy "+policy.Name, &policy.Spec.PodSelector)
+		}
+		for _, budget := range r.budgets {
+			found("PodDisruptionBudget "+budget.Name, budget.Spec.Selector)
+		}
+		for _, spread := range deployment.Spec.Template.Spec.TopologySpreadConstraints {
+			found("topology spread over "+spread.TopologyKey, spread.LabelSelector)
+		}
+		for _, key := range []string{"name", "component", "part-of", "version"} {
+			if deployment.Labels["app.kubernetes.io/"+key] == "" {
+				t.Errorf("Deployment has no label app.kubernetes.io/%s", key)
+			}
+		}
+	})
+}
+
+func TestServicesReachTheServersPort(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		_, container := r.server(t)
+		headless := 0
+		for _, service := range r.services {
+			if service.Spec.ClusterIP == corev1.ClusterIPNone {
+				headless++
+			}
+			if target := service.Spec.Ports[0].TargetPort.StrVal; target != container.Ports[0].Name {
+				t.Errorf("Service %s targets port %q, the container's is %q", service.Name, target, container.Ports[0].Name)
+			}
+		}
+		if len(r.services) != 2 || headless != 1 {
+			t.Errorf("want a ClusterIP and a headless Service, got %d Services, %d headless", len(r.services), headless)
+		}
+	})
+}
+
+func TestProductionScalesSpreadsAndSurvivesDisruption(t *testing.T) {
+	r := render(t, "production")
+	deployment, container := r.server(t)
+	if len(r.autoscalers) != 1 || len(r.budgets) != 1 || len(r.policies) != 1 {
+		t.Fatal("want one HorizontalPodAutoscaler, one PodDisruptionBudget and one NetworkPolicy")
+	}
+	scaler := r.autoscalers[0].Spec
+	if scaler.ScaleTargetRef.Name != deployment.Name || scaler.Metrics[0].ContainerResource.Container != container.Name {
+		t.Error("the HorizontalPodAutoscaler scales something else")
+	}
+	if deployment.Spec.Replicas != nil {
+		t.Error("the Deployment and the HorizontalPodAutoscaler both set the number of replicas")
+	}
+	if *scaler.MinReplicas < 3 {
+		t.Error("fewer replicas than zones")
+	}
+	keys := map[string]bool{}
+	for _, spread := range deployment.Spec.Template.Spec.TopologySpreadConstraints {
+		keys[spread.TopologyKey] = true
+	}
+	if !keys["topology.kubernetes.io/zone"] || !keys["kubernetes.io/hostname"] {
+		t.Errorf("replicas are spread over %v only", keys)
+	}
+}
+
+func TestKubeScoreHasNothingCritical(t *testing.T) {
+	r := render(t, "production")
+	command := exec.Command("go", "run", "github.com/zegl/kube-score/cmd/kube-score@v1.20.0", "score",
+		"--output-format", "ci",
+		// A tag names one image here, so that pulling it again brings nothing new.
+		"--ignore-test", "container-image-pull-policy",
+		// Topology spread constraints keep replicas apart.
+		"--ignore-test", "deployment-has-host-podantiaffinity", "-")
+	command.Stdin = bytes.NewReader(r.yaml)
+	output, err := command.CombinedOutput()
+	if err != nil || bytes.Contains(output, []byte("[WARNING]")) {
+		t.Errorf("kube-score: %v\n%s", err, output)
+	}
+}

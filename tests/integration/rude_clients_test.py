@@ -1,0 +1,125 @@
+"""Clients that send garbage, vanish, cancel or never speak harm themselves alone: the others are served, nothing leaks."""
+
+import concurrent.futures
+import contextlib
+import os
+import socket
+import time
+import unittest
+
+import grpc
+import numpy as np
+
+from attend_testing.errors import call_failure
+from attend_testing.load import wait_until
+from attend_testing.requests import sdpa_request
+from attend_testing.server import CHANNEL_OPTIONS, ServerTestCase, is_sanitized
+from attend_testing.tensors import assert_same_bits, from_tensor
+
+METHOD = "/attend.v1.AttentionService/ScaledDotProductAttention"
+
+# What a connection may start with that is not HTTP/2, or only just.
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+GARBAGE = {
+    "nothing": b"",
+    "HTTP/1.1": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(500),
+    "half a preface": PREFACE[:10],
+    "zeros": bytes(100000),
+    "a frame of unknown type": PREFACE + b"\x00\x00\x04\xff\x00\x00\x00\x00\x00abcd",
+    "a frame of 16 MiB": PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + bytes(1000),
+    "headers that do not decode": PREFACE + b"\x00\x00\x05\x01\x04\x00\x00\x00\x01" + b"\xff" * 5,
+    "data without a stream": PREFACE + b"\x00\x00\x01\x00\x01\x00\x00\x00\x07x",
+    "a window that overflows": PREFACE + 3 * b"\x00\x00\x04\x08\x00\x00\x00\x00\x00\x7f\xff\xff\xff",
+}
+
+
+def request(tokens=5):
+    x = np.random.default_rng(tokens).standard_normal((tokens, 32), dtype=np.float32)
+    return sdpa_request(x, x, x)
+
+
+class RudeClientsTest(ServerTestCase):
+    FLAGS = ("--threads", "2")
+    ALLOWED = (128 if is_sanitized() else 64) << 20
+
+    def setUp(self):
+        self.expected = from_tensor(self.stub.ScaledDotProductAttention(request(), timeout=60).output)
+
+    def tearDown(self):
+        """Whatever happened in a test, a good call is served as before."""
+        self.assertTrue(self.server.alive(), self.server.log())
+        answer = self.stub.ScaledDotProductAttention(request(), timeout=60)
+        assert_same_bits(from_tensor(answer.output), self.expected, "a good call afterwards")
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.server.port), timeout=5)
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.server.pid}/fd"))
+
+    def test_garbage_on_the_wire(self):
+        for what, data in GARBAGE.items():
+            with self.subTest(what):
+                with self.connect() as connection, contextlib.suppress(OSError):
+                    connection.sendall(data)
+                    connection.settimeout(0.2)
+                    connection.recv(1000)
+                self.tearDown()
+
+    def test_silent_connections_neither_block_nor_leak(self):
+        before = self.descriptors()
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                stack.enter_context(self.connect())
+            wait_until(lambda: self.descriptors() >= before + 200, "all are accepted")
+            self.tearDown()
+        wait_until(lambda: self.descriptors() <= before + 2, "all are closed again")
+
+    def test_a_compression_bomb_is_refused_unopened(self):
+        self.server.reset_peak_rss()
+        before = self.server.rss_bytes()
+        bomb = b"\x82\x3f\x80\x80\x80\x50" + bytes(160 << 20)  # An unknown field of 160 MiB of zeros: 160 KiB as gzip.
+        with grpc.insecure_channel(
+            self.server.address, options=CHANNEL_OPTIONS, compression=grpc.Compression.Gzip
+        ) as channel:
+            failure = call_failure(channel.unary_unary(METHOD), bomb)
+        self.assertEqual(failure.code, grpc.StatusCode.UNIMPLEMENTED)
+        self.assertLess(self.server.peak_rss_bytes() - before, self.ALLOWED)
+
+    def test_a_unary_method_needs_its_one_message(self):
+        method = self.server.channel.stream_unary(METHOD)
+        with self.assertRaises(grpc.RpcError) as caught:
+            method(iter(()), timeout=60)
+        self.assertEqual(caught.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
+
+    def test_clients_that_cancel_at_any_moment(self):
+        descriptors, memory = self.descriptors(), self.server.rss_bytes()
+        heavy = request(700)
+
+        def churn(seed):
+            random = np.random.default_rng(seed)
+            with self.server.new_channel() as channel:
+                stub = type(self.stub)(channel)
+                for _ in range(40):
+                    call = stub.ScaledDotProductAttention.future(heavy, timeout=60)
+                    time.sleep(random.random() * 0.01)
+                    call.cancel()
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for result in [pool.submit(churn, seed) for seed in range(8)]:
+                result.result()
+        wait_until(lambda: self.descriptors() <= descriptors + 2, "the connections are closed")
+        self.assertLess(self.server.rss_bytes() - memory, self.ALLOWED)
+
+    def test_deadlines_that_pass_at_any_moment(self):
+        heavy = request(700)
+        for step in range(100):
+            try:
+                self.stub.ScaledDotProductAttention(heavy, timeout=0.0001 + 0.0005 * (step % 20))
+            except grpc.RpcError as error:
+                self.assertEqual(error.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,269 @@
+// What a tensor field accepts, at each bound and one step beyond it.
+#include "server/codec/tensor_codec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "attend/v1/attention_service.pb.h"
+#include "core/base/error.h"
+#include "tests/support/reader_vs_protobuf.h"
+#include "tests/support/tensor_messages.h"
+
+namespace attend::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+constexpr TensorRule kFloatRule = {"query", {1}, DataType::kFloat32, {1, 3, 8}, "[A], [A, B, C] or eight axes"};
+constexpr TensorRule kBoolRule = {"query", {1}, DataType::kBool, {2}, "[T, S]"};
+
+struct Case {
+  std::string name;
+  std::function<void(v1::Tensor&)> change;  // Of a FLOAT32 [2, 3, 4] in `data`.
+  std::string field;                        // Empty: accepted.
+  std::string message = "";
+  const TensorRule* rule = &kFloatRule;
+};
+
+void PrintTo(const Case& c, std::ostream* os) { *os << c.name; }
+
+void SetShape(v1::Tensor& tensor, const std::vector<std::int64_t>& shape) {
+  tensor.clear_shape();
+  tensor.mutable_shape()->Add(shape.begin(), shape.end());
+}
+
+// Sets the shape and as many bytes as it takes.
+void Resize(v1::Tensor& tensor, const std::vector<std::int64_t>& shape) {
+  SetShape(tensor, shape);
+  tensor.set_data(std::string(static_cast<std::size_t>(NumElements(shape) * 4), 'x'));
+}
+
+void UseBool(v1::Tensor& tensor, std::size_t bytes) { tensor = BoolTensor({2, 3}, std::string(bytes, '\1')); }
+
+std::vector<Case> Cases() {
+  return {
+      {"AsItIs", [](v1::Tensor&) {}, ""},
+      {"TypeByDefault", [](v1::Tensor& t) { t.clear_data_type(); }, ""},
+      {"OneAxis", [](v1::Tensor& t) { Resize(t, {1}); }, ""},
+      {"EightAxes",
+       [](v1::Tensor& t) {
+         Resize(t, {1, 2, 1, 2, 1, 2, 1, 2});
+       },
+       ""},
+      {"Values", [](v1::Tensor& t) { UseValues(t); }, ""},
+      {"NoAxes", [](v1::Tensor& t) { t.clear_shape(); }, "query.shape",
+       "query.shape is empty; it must be [A], [A, B, C]"},
+      {"TwoAxes",
+       [](v1::Tensor& t) {
+         Resize(t, {2, 12});
+       },
+       "query.shape", "has 2 axes; it must be [A]"},
+      {"NineAxes",
+       [](v1::Tensor& t) {
+         Resize(t, {1, 1, 1, 1, 1, 1, 1, 1, 1});
+       },
+       "query.shape", "has 9 axes"},
+      {"HundredAxes", [](v1::Tensor& t) { Resize(t, std::vector<std::int64_t>(100, 1)); }, "query.shape", "100 axes"},
+      {"OneAxisWhereTwoAreTaken", [](v1::Tensor& t) { t = BoolTensor({2}, "\1\1"); }, "query.shape",
+       "has 1 axis; it must be [T, S]", &kBoolRule},
+      {"ZeroAxis",
+       [](v1::Tensor& t) {
+         SetShape(t, {2, 0, 4});
+       },
+       "query.shape[1]", "is 0; every axis must be at least 1"},
+      {"ZeroAxisBehindAnOverflow",
+       [](v1::Tensor& t) {
+         SetShape(t, {kMax, 2, 0});
+       },
+       "query.shape", "any machine"},
+      {"NegativeAxis",
+       [](v1::Tensor& t) {
+         SetShape(t, {-2, 3, -4});
+       },
+       "query.shape[0]", "is -2"},
+      {"NegativeAxesWithTheRightProduct",
+       [](v1::Tensor& t) {
+         SetShape(t, {2, -3, -4});
+       },
+       "query.shape[1]", "is -3"},
+      {"SmallestAxis",
+       [](v1::Tensor& t) {
+         SetShape(t, {2, 3, -kMax - 1});
+       },
+       "query.shape[2]", "is -9223372036854775808"},
+      {"LargestAxis",
+       [](v1::Tensor& t) {
+         SetShape(t, {kMax, 1, 1});
+       },
+       "query.shape", "any machine"},
+      {"Axis2To62",
+       [](v1::Tensor& t) {
+         SetShape(t, {1, 1, std::int64_t{1} << 62});
+       },
+       "query.shape", "any machine"},
+      {"MostElements",
+       [](v1::Tensor& t) {
+         SetShape(t, {1, 1, std::int64_t{1} << 59});
+       },
+       "query.data", "which takes 2305843009213693952 ("},
+      {"OneElementTooMany",
+       [](v1::Tensor& t) {
+         SetShape(t, {1, 1, (std::int64_t{1} << 59) + 1});
+       },
+       "query.shape", "any machine"},
+      {"ProductOverflowsToZero",
+       [](v1::Tensor& t) {
+         SetShape(t, {std::int64_t{1} << 32, std::int64_t{1} << 32, 1});
+       },
+       "query.shape", "any machine"},
+      {"ProductOverflowsToTheRightSize",  // (2^62 + 1) * 4 * 6 = 24 modulo 2^64.
+       [](v1::Tensor& t) {
+         SetShape(t, {(std::int64_t{1} << 62) + 1, 4, 6});
+       },
+       "query.shape", "any machine"},
+      {"ProductInBytesOverflowsToTheRightSize",  // 4 * (2^62 + 24) = 96 modulo 2^64.
+       [](v1::Tensor& t) {
+         SetShape(t, {1, 1, (std::int64_t{1} << 62) + 24});
+       },
+       "query.shape", "any machine"},
+      {"OneByteTooFew", [](v1::Tensor& t) { t.mutable_data()->pop_back(); }, "query.data",
+       "query.data has 95 bytes, but query.shape is [2, 3, 4], which takes 96 (24 elements of 4 bytes"},
+      {"OneByteTooMany", [](v1::Tensor& t) { t.mutable_data()->push_back('x'); }, "query.data", "has 97 bytes"},
+      {"OneElementTooFew", [](v1::Tensor& t) { t.mutable_data()->resize(92); }, "query.data", "has 92 bytes"},
+      {"NeitherDataNorValues", [](v1::Tensor& t) { t.clear_data(); }, "query",
+       "has neither data nor values; send 96 bytes of data or 24 values for its shape [2, 3, 4]"},
+      {"BothDataAndValues", [](v1::Tensor& t) { t.add_values(1); }, "query", "has both data (96 bytes) and values (1"},
+      {"OneValueTooFew", [](v1::Tensor& t) { UseValues(t), t.mutable_values()->RemoveLast(); }, "query.values",
+       "query.values has 23 numbers, but query.shape is [2, 3, 4], which takes 24"},
+      {"OneValueTooMany", [](v1::Tensor& t) { UseValues(t), t.add_values(0); }, "query.values", "has 25"},
+      {"Bool", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_BOOL); }, "query.data_type",
+       "query.data_type is DATA_TYPE_BOOL; query must be DATA_TYPE_FLOAT32"},
+      {"Float64", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_FLOAT64); }, "query.data_type",
+       "DATA_TYPE_FLOAT64"},
+      {"Float16", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_FLOAT16); }, "query.data_type",
+       "DATA_TYPE_FLOAT16"},
+      {"BFloat16", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_BFLOAT16); }, "query.data_type", "BFLOAT16"},
+      {"UnknownType", [](v1::Tensor& t) { t.set_data_type(static_cast<v1::DataType>(6)); }, "query.data_type",
+       "query.data_type is 6, which is not a known type; query must be DATA_TYPE_FLOAT32"},
+      {"NegativeType", [](v1::Tensor& t) { t.set_data_type(static_cast<v1::DataType>(-1)); }, "query.data_type",
+       "is -1"},
+      {"BoolInBytes", [](v1::Tensor& t) { UseBool(t, 6); }, "", "", &kBoolRule},
+      {"BoolByDefault", [](v1::Tensor& t) { UseBool(t, 6), t.clear_data_type(); }, "", "", &kBoolRule},
+      {"BoolInFourBytes", [](v1::Tensor& t) { UseBool(t, 24); }, "query.data", "which takes 6", &kBoolRule},
+      {"FloatWhereBoolIsTaken",
+       [](v1::Tensor& t) {
+         Resize(t, {2, 3});
+       },
+       "query.data_type", "query must be DATA_TYPE_BOOL", &kBoolRule},
+      {"Empty", [](v1::Tensor& t) { t.Clear(); }, "query.shape", "is empty"},
+  };
+}
+
+// A message whose field 1 is `tensor`, in slices.
+grpc::ByteBuffer Wrap(const v1::Tensor& tensor, std::size_t slice_size) {
+  v1::ScaledDotProductAttentionRequest request;
+  *request.mutable_query() = tensor;
+  return Sliced(request.SerializeAsString(), slice_size);
+}
+
+RawTensor Read(const WireBytes& bytes) {
+  RawSdpaRequest request;
+  EXPECT_TRUE(ReadSdpaRequest(bytes, request).ok());
+  return request.query;
+}
+
+class TensorRules : public ::testing::TestWithParam<Case> {};
+
+TEST_P(TensorRules, AcceptsOrBlamesTheField) {
+  v1::Tensor tensor = RandomTensor({2, 3, 4}, 1);
+  GetParam().change(tensor);
+  const WireBytes bytes(Wrap(tensor, 0));
+  const absl::StatusOr<InputTensor> checked = CheckTensor(Read(bytes), *GetParam().rule);
+  if (GetParam().field.empty()) {
+    EXPECT_TRUE(checked.ok()) << checked.status();
+    return;
+  }
+  EXPECT_EQ(checked.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetErrorDetails(checked.status()).field, GetParam().field);
+  EXPECT_EQ(GetErrorDetails(checked.status()).reason, "INVALID_FIELD");
+  EXPECT_THAT(std::string(checked.status().message()), HasSubstr(GetParam().message));
+}
+
+const auto kCaseName = [](const auto& info) { return info.param.name; };
+INSTANTIATE_TEST_SUITE_P(Cases, TensorRules, ::testing::ValuesIn(Cases()), kCaseName);
+
+TEST(CheckTensor, AbsentIsNoError) {
+  const absl::StatusOr<InputTensor> checked = CheckTensor(RawTensor(), kFloatRule);
+  ASSERT_TRUE(checked.ok());
+  EXPECT_FALSE(*checked);
+  EXPECT_EQ(checked->floats(), nullptr);
+}
+
+TEST(CheckTensor, ShapeCanBeAskedFromEitherEnd) {
+  const WireBytes bytes(Wrap(RandomTensor({2, 3, 4}, 1), 0));
+  const InputTensor tensor = *CheckTensor(Read(bytes), kFloatRule);
+  EXPECT_EQ(tensor.rank(), 3);
+  EXPECT_EQ(tensor.axis(0), 2);
+  EXPECT_EQ(tensor.axis(-1), 4);
+  EXPECT_EQ(tensor.axis(-3), 2);
+  EXPECT_EQ(tensor.num_elements(), 24);
+  EXPECT_EQ(tensor.num_bytes(), 96);
+  EXPECT_NE(tensor.floats(), nullptr) << "a placeholder, so that the core sees a tensor";
+}
+
+// NaN payloads, infinities, denormals and signed zeros: nothing may touch the bits.
+TEST(GatherTensors, KeepsBitsAndAlignsThem) {
+  std::vector<float> values;
+  for (const std::uint32_t bits :
+       {0x7FC00001u, 0xFF800000u, 0x80000000u, 0x00000001u, 0x7F7FFFFFu, 0xFFFFFFFFu, 0x7F800001u}) {
+    values.push_back(std::bit_cast<float>(bits));
+  }
+  for (const bool as_values : {false, true}) {
+    for (std::size_t slice_size = 0; slice_size < 40; ++slice_size) {
+      v1::Tensor tensor = DataTensor({7}, values);
+      if (as_values) UseValues(tensor);
+      const WireBytes bytes(Wrap(tensor, slice_size));
+      InputTensor one = *CheckTensor(Read(bytes), kFloatRule), absent, two = one;
+      ASSERT_EQ(one.from_values(), as_values);
+      ASSERT_EQ(GatheredBytes({&one, &absent, &two}), 128);
+      const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&one, &absent, &two});
+      EXPECT_EQ(absent.floats(), nullptr);
+      ASSERT_NE(one.floats(), two.floats());
+      for (const InputTensor* t : {&one, &two}) {
+        EXPECT_EQ(reinterpret_cast<std::uintptr_t>(t->floats()) % 64, 0u);
+        EXPECT_EQ(std::memcmp(t->floats(), values.data(), 28), 0) << "slices of " << slice_size;
+      }
+    }
+  }
+}
+
+TEST(GatherTensors, ABoolIsAByte) {
+  v1::Tensor tensor = BoolTensor({2, 3}, std::string("\0\1\2\0\xFF\0", 6));
+  const WireBytes bytes(Wrap(tensor, 4));
+  InputTensor in_data = *CheckTensor(Read(bytes), kBoolRule);
+  const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&in_data});
+  tensor.clear_data();
+  for (const float value : {0.0f, 1.0f, 0.5f, -0.0f, -7.0f, 0.0f}) tensor.add_values(value);
+  const WireBytes value_bytes(Wrap(tensor, 4));
+  InputTensor in_values = *CheckTensor(Read(value_bytes), kBoolRule);
+  const AlignedBuffer<std::byte> value_memory = GatherTensors(value_bytes, {&in_values});
+  for (int i = 0; i < 6; ++i) {
+    const bool expected = i == 1 || i == 2 || i == 4;
+    EXPECT_EQ(in_data.bools()[i] != 0, expected) << i;
+    EXPECT_EQ(in_values.bools()[i] != 0, expected) << i;
+  }
+}
+
+}  // namespace
+}  // namespace attend::server

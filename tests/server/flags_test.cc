@@ -1,0 +1,213 @@
+// Configuration: precedence, names, ranges, and files that read back.
+#include "server/config/flags.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+
+#include "server/version.h"
+
+namespace attend::server {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// A file that is gone at the end of the test.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::string& text) {
+    char path[] = "/tmp/attend-flags-test-XXXXXX";
+    close(mkstemp(path));
+    path_ = path;
+    std::ofstream(path_) << text;
+  }
+  ~TemporaryFile() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+TEST(FlagsTest, FlagWinsOverEnvironmentOverFileOverDefault) {
+  const TemporaryFile file("max-queued-requests = 3\n");
+  const std::string config = "--config=" + file.path();
+  struct Case {
+    std::vector<std::string> arguments;
+    Environment environment;
+    int expected;
+  };
+  const Environment variable = {{"ATTEND_MAX_QUEUED_REQUESTS", "2"}};
+  const std::vector<Case> cases = {
+      {{}, {}, Limits().max_queued_requests},
+      {{config}, {}, 3},
+      {{}, variable, 2},
+      {{config}, variable, 2},
+      {{"--max-queued-requests=1"}, {}, 1},
+      {{config, "--max-queued-requests=1"}, {}, 1},
+      {{"--max-queued-requests=1"}, variable, 1},
+      {{config, "--max-queued-requests", "1"}, variable, 1},
+      {{}, {{"ATTEND_CONFIG", file.path()}}, 3},
+      {{}, {{"ATTEND_MAX_QUEUED_REQUESTS", ""}}, Limits().max_queued_requests},
+  };
+  for (const Case& c : cases) {
+    const auto parsed = ParseFlags(c.arguments, c.environment);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->config.limits.max_queued_requests, c.expected)
+        << ::testing::PrintToString(c.arguments) << ::testing::PrintToString(c.environment);
+  }
+}
+
+TEST(FlagsTest, EveryKindOfValueIsReadFromEachSource) {
+  const TemporaryFile file(
+      "listen = [\"127.0.0.1:1\", \"[::1]:2\"]\n"
+      "drain-wait = \"1500ms\"\n"
+      "max-request-bytes = \"3MiB\"\n"
+      "log-format = \"json\"\n");
+  const auto from_file = ParseFlags({"--config", file.path()}, {});
+  const auto from_environment = ParseFlags({}, {{"ATTEND_LISTEN", "127.0.0.1:1,[::1]:2"},
+                                                {"ATTEND_DRAIN_WAIT", "1500ms"},
+                                                {"ATTEND_MAX_REQUEST_BYTES", "3MiB"},
+                                                {"ATTEND_LOG_FORMAT", "json"}});
+  const auto from_flags = ParseFlags({"--listen=127.0.0.1:1", "--listen", "[::1]:2", "--drain-wait=1.5s",
+                                      "--max-request-bytes=3145728", "--log-format", "json"},
+                                     {});
+  for (const auto& parsed : {from_file, from_environment, from_flags}) {
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_THAT(parsed->config.listen, ElementsAre("127.0.0.1:1", "[::1]:2"));
+    EXPECT_EQ(parsed->config.drain_wait, absl::Milliseconds(1500));
+    EXPECT_EQ(parsed->config.limits.max_request_bytes, 3 << 20);
+    EXPECT_EQ(parsed->config.log_format, "json");
+    EXPECT_THAT(parsed->warnings, IsEmpty());
+    EXPECT_FALSE(parsed->output.has_value());
+  }
+}
+
+TEST(FlagsTest, PrintedConfigurationReadsBackTheSame) {
+  const std::vector<std::vector<std::string>> command_lines = {
+      {},
+      {"--listen=127.0.0.1:1", "--listen=127.0.0.1:2", "--grpc-channel-argument=a=1", "--grpc-channel-argument=b=x y",
+       "--max-request-flops=123456789", "--max-connection-age=inf", "--drain-timeout=1h2m3s", "--tls-cert=/a b",
+       "--tls-key=/c\"d", "--max-request-bytes=1GiB", "--instruction-set=AVX2", "--inline-flops=0"},
+  };
+  for (std::vector<std::string> arguments : command_lines) {
+    arguments.push_back("--print-config");
+    const auto printed = ParseFlags(arguments, {});
+    ASSERT_TRUE(printed.ok()) << printed.status();
+    ASSERT_TRUE(printed->output.has_value());
+    const TemporaryFile file(*printed->output);
+    const auto again = ParseFlags({"--config=" + file.path(), "--print-config"}, {});
+    ASSERT_TRUE(again.ok()) << again.status() << "\n" << *printed->output;
+    EXPECT_EQ(*again->output, *printed->output);
+    EXPECT_EQ(again->config.listen, printed->config.listen);
+    EXPECT_EQ(again->config.transport.channel_arguments, printed->config.transport.channel_arguments);
+    EXPECT_EQ(again->config.transport.max_connection_age, printed->config.transport.max_connection_age);
+    EXPECT_EQ(again->config.limits.max_request_flops, printed->config.limits.max_request_flops);
+    EXPECT_EQ(again->config.limits.max_request_bytes, printed->config.limits.max_request_bytes);
+    EXPECT_EQ(again->config.tls.certificate_path, printed->config.tls.certificate_path);
+    EXPECT_EQ(again->config.tls.key_path, printed->config.tls.key_path);
+    EXPECT_EQ(again->config.drain_timeout, printed->config.drain_timeout);
+  }
+}
+
+TEST(FlagsTest, PrintedConfigurationNamesEveryFlag) {
+  const auto help = ParseFlags({"--help"}, {});
+  const auto printed = ParseFlags({"--print-config"}, {});
+  ASSERT_TRUE(help.ok() && printed.ok());
+  const std::string text = *help->output;
+  int flags = 0;
+  for (std::size_t at = text.find("\n  --"); at != std::string::npos; at = text.find("\n  --", at + 1)) {
+    const std::string name = text.substr(at + 5, text.find_first_of(" \n=", at + 5) - at - 5);
+    if (name == "version" || name == "print-config" || name == "check-config" || name == "config") continue;
+    EXPECT_THAT(*printed->output, HasSubstr(name + " = "));
+    ++flags;
+  }
+  EXPECT_GT(flags, 25);
+}
+
+TEST(FlagsTest, WrongInputIsAnErrorThatNamesTheFlag) {
+  const TemporaryFile unknown("max-queued-request = 3\n");
+  const TemporaryFile wrong("threads = many\n");
+  struct Case {
+    std::vector<std::string> arguments;
+    Environment environment;
+    std::string message;
+  };
+  const std::vector<Case> cases = {
+      {{"--no-such-flag=1"}, {}, "no-such-flag"},
+      {{"stray"}, {}, "stray"},
+      {{"--config=" + unknown.path()}, {}, "max-queued-request"},
+      {{"--config=" + wrong.path()}, {}, "threads"},
+      {{"--config=/no/such/file"}, {}, "/no/such/file"},
+      {{}, {{"ATTEND_THREADS", "many"}}, "threads"},
+      {{"--threads=0"}, {}, "threads"},
+      {{"--threads=4097"}, {}, "threads"},
+      {{"--max-request-bytes=0"}, {}, "max-request-bytes"},
+      {{"--max-request-bytes=-1"}, {}, "max-request-bytes"},
+      {{"--max-request-bytes=2147483648"}, {}, "max-request-bytes"},
+      {{"--max-request-bytes=2GiB"}, {}, "max-request-bytes"},
+      {{"--max-request-bytes=99999999999999999999"}, {}, "max-request-bytes"},
+      {{"--max-request-flops=nan"}, {}, "max-request-flops"},
+      {{"--max-queued-requests=-1"}, {}, "max-queued-requests"},
+      {{"--max-metadata-bytes=1023"}, {}, "max-metadata-bytes"},
+      {{"--drain-wait=-1s"}, {}, "drain-wait"},
+      {{"--drain-wait=soon"}, {}, "drain-wait"},
+      {{"--drain-wait=5"}, {}, "drain-wait"},
+      {{"--keepalive-time=999ms"}, {}, "keepalive-time"},
+      {{"--log-level=loud"}, {}, "log-level"},
+      {{"--log-format=xml"}, {}, "log-format"},
+      {{"--instruction-set=mmx"}, {}, "instruction-set"},
+      {{"--transport-memory-bytes=268435455"}, {}, "--max-request-bytes"},
+      {{"--tls-cert=/a"}, {}, "--tls-key"},
+      {{"--tls-key=/a"}, {}, "--tls-cert"},
+      {{"--tls-client-ca=/a"}, {}, "--tls-cert"},
+      {{"--grpc-channel-argument=novalue"}, {}, "grpc-channel-argument"},
+      {{"--grpc-channel-argument==1"}, {}, "grpc-channel-argument"},
+  };
+  for (const Case& c : cases) {
+    const auto parsed = ParseFlags(c.arguments, c.environment);
+    EXPECT_FALSE(parsed.ok()) << ::testing::PrintToString(c.arguments);
+    EXPECT_THAT(Message(parsed.status()), HasSubstr(c.message)) << ::testing::PrintToString(c.arguments);
+  }
+}
+
+TEST(FlagsTest, BoundsThemselvesAreAccepted) {
+  EXPECT_TRUE(ParseFlags({"--max-request-bytes=2147483647", "--transport-memory-bytes=2147483647"}, {}).ok());
+  for (const char* flag :
+       {"--threads=1", "--threads=4096", "--max-request-bytes=1", "--transport-memory-bytes=256MiB",
+        "--max-queued-requests=0", "--drain-wait=0s", "--drain-timeout=inf", "--keepalive-time=1s",
+        "--max-metadata-bytes=1024", "--max-request-flops=1", "--inline-flops=0", "--grpc-channel-argument=a="}) {
+    EXPECT_TRUE(ParseFlags({flag}, {}).ok()) << flag;
+  }
+}
+
+TEST(FlagsTest, VariablesOfOthersAreLeftAloneAndTyposAreReported) {
+  const auto others = ParseFlags({}, {{"ATTEND_ENDPOINTS", "a:1"},
+                                      {"ATTEND_SERVICE_HOST", "10.0.0.1"},
+                                      {"ATTEND_SERVICE_PORT", "50051"},
+                                      {"ATTEND_PORT", "tcp://10.0.0.1:50051"},
+                                      {"ATTEND_PORT_50051_TCP_PROTO", "tcp"}});
+  ASSERT_TRUE(others.ok()) << others.status();
+  EXPECT_THAT(others->warnings, IsEmpty());
+  const auto typo = ParseFlags({}, {{"ATTEND_MAX_QUEUED_REQUEST", "5"}});
+  ASSERT_TRUE(typo.ok());
+  EXPECT_THAT(typo->warnings, ElementsAre(HasSubstr("ATTEND_MAX_QUEUED_REQUESTS")));
+  EXPECT_EQ(typo->config.limits.max_queued_requests, Limits().max_queued_requests);
+}
+
+TEST(FlagsTest, QuestionsAreAnsweredInsteadOfServing) {
+  EXPECT_EQ(ParseFlags({"--version"}, {})->output, std::string(kVersion) + "\n");
+  EXPECT_THAT(*ParseFlags({"--help"}, {})->output, HasSubstr("--max-queued-requests"));
+  EXPECT_THAT(*ParseFlags({"--check-config", "--threads=3"}, {})->output, HasSubstr("valid"));
+  EXPECT_FALSE(ParseFlags({"--check-config", "--threads=0"}, {}).ok());
+  EXPECT_FALSE(ParseFlags({"--check-config"}, {{"ATTEND_THREADS", "0"}}).ok());
+}
+
+}  // namespace
+}  // namespace attend::server

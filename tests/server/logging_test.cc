@@ -1,0 +1,83 @@
+// Log lines: one per event, readable by machines, whatever the text.
+#include "server/logging.h"
+
+#include <gmock/gmock.h>
+#include <grpc/support/log.h>
+#include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+namespace attend::server {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+class LoggingTest : public ::testing::Test {
+ protected:
+  Log MakeLog(LogFormat format, LogLevel level = spdlog::level::info) {
+    return Log({.format = format, .level = level}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out_));
+  }
+  std::string text() const { return out_.str(); }
+  std::ptrdiff_t lines() const {
+    const std::string all = text();
+    return std::count(all.begin(), all.end(), '\n');
+  }
+
+  std::ostringstream out_;
+};
+
+TEST_F(LoggingTest, JsonLinesParseWhateverTheTextIs) {
+  const std::vector<std::string> texts = {"plain",       "with \"quotes\"",       "a\nline",          "",
+                                          "100% {} {0}", std::string("nul\0", 4), "broken \xff utf8", "back\\slash"};
+  Log log = MakeLog(LogFormat::kJson);
+  for (const std::string& text : texts) {
+    out_.str("");
+    log.Info(text, {{"text", text}, {"count", std::int64_t{-3}}, {"ratio", 0.5}});
+    ASSERT_EQ(lines(), 1) << out_.str();
+    const auto json = nlohmann::json::parse(out_.str());
+    EXPECT_EQ(json.at("level"), "info");
+    EXPECT_EQ(json.at("message"), json.at("text"));
+    if (text.find('\xff') == std::string::npos) {
+      EXPECT_EQ(json.at("text"), text);
+    }
+    EXPECT_EQ(json.at("count"), -3);
+    EXPECT_EQ(json.at("ratio"), 0.5);
+    EXPECT_THAT(json.at("time").get<std::string>(),
+                MatchesRegex("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z"));
+  }
+}
+
+TEST_F(LoggingTest, TextLinesStayOneLineAndQuoteWhatIsAmbiguous) {
+  Log log = MakeLog(LogFormat::kText);
+  log.Info("two\nlines", {{"a", std::string("plain")}, {"b", std::string("has space\n")}, {"c", std::int64_t{7}}});
+  EXPECT_THAT(text(), HasSubstr("info two lines a=plain b=\"has space\\n\" c=7\n"));
+  EXPECT_EQ(lines(), 1);
+}
+
+TEST_F(LoggingTest, LevelsBelowTheChosenOneAreSilent) {
+  Log log = MakeLog(LogFormat::kText, ParseLogLevel("warning"));
+  EXPECT_FALSE(log.Enabled(spdlog::level::info));
+  log.Info("quiet");
+  EXPECT_EQ(text(), "");
+  log.Error("loud");
+  EXPECT_THAT(text(), HasSubstr("error loud"));
+}
+
+TEST_F(LoggingTest, WhatGrpcLogsComesOutInTheSameForm) {
+  Log log = MakeLog(LogFormat::kJson);
+  {
+    const GrpcLogRoute route(log);
+    gpr_log(GPR_ERROR, "handshake with %s failed", "somebody");
+  }
+  const auto json = nlohmann::json::parse(text());
+  EXPECT_EQ(json.at("message"), "handshake with somebody failed");
+  EXPECT_EQ(json.at("source"), "grpc");
+  EXPECT_EQ(json.at("level"), "warning");
+}
+
+}  // namespace
+}  // namespace attend::server

@@ -1,0 +1,170 @@
+// The built binary as an operator meets it: start, ports, exit codes, log and signals.
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "attend/v1/attention_service.pb.h"
+#include "tests/server/engine_fixture.h"
+#include "tests/support/raw_call.h"
+#include "tests/support/server_process.h"
+#include "tests/support/test_server.h"
+
+namespace attend::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kInfo[] = "/attend.v1.AttentionService/GetServerInfo";
+
+attend::v1::GetServerInfoResponse Info(const ServerProcess& server) {
+  const RawAnswer answer = CallRaw(MakeTestChannel(server.address()), kInfo, "");
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  attend::v1::GetServerInfoResponse info;
+  EXPECT_TRUE(info.ParseFromString(answer.response));
+  return info;
+}
+
+TEST(ServerProcessTest, StartsQuicklyAnswersAndEndsOnSigterm) {
+  ServerProcess server;
+  RecordProperty("startup_ms", static_cast<int>(server.startup_time().count()));
+  std::cout << "ready after " << server.startup_time().count() << " ms\n";
+  EXPECT_LT(server.startup_time(), std::chrono::seconds(2));  // Only a hang is slower; 200 ms is the aim.
+  EXPECT_NE(Info(server).version(), "");
+  EXPECT_EQ(server.Terminate(), 0) << server.standard_error();
+}
+
+// Eight heads of 512 tokens: enough arithmetic that sixteen take a while.
+std::string SdpaRequest() {
+  attend::v1::ScaledDotProductAttentionRequest request;
+  for (auto* tensor : {request.mutable_query(), request.mutable_key(), request.mutable_value()}) {
+    for (const int axis : {8, 512, 64}) tensor->add_shape(axis);
+    tensor->set_data(std::string(sizeof(float) * 8 * 512 * 64, '\0'));
+  }
+  return request.SerializeAsString();
+}
+
+TEST(ServerProcessTest, SigtermLosesNoneOfSixteenCallsInFlight) {
+  ServerProcess server({.flags = {"--threads=1", "--drain-wait=500ms"}});
+  const std::string request = SdpaRequest();
+  std::atomic<int> started{0};
+  std::atomic<int> answered{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 16; ++i) {
+    clients.emplace_back([&] {
+      const auto channel = MakeTestChannel(server.address());
+      ASSERT_TRUE(CallRaw(channel, kInfo, "").status.ok());  // Connected.
+      const RawAnswer answer =
+          CallRaw(channel, "/attend.v1.AttentionService/ScaledDotProductAttention", request,
+                  {.timeout = std::chrono::seconds(120), .on_started = [&](grpc::ClientContext&) { ++started; }});
+      EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+      if (answer.response.size() > sizeof(float) * 8 * 512 * 64) ++answered;
+    });
+  }
+  ASSERT_TRUE(WaitFor([&] { return started == 16; }));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0) << server.standard_error();
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(answered, 16);
+  EXPECT_THAT(server.standard_error(), ::testing::Not(HasSubstr("calls_in_flight=0")));
+}
+
+TEST(ServerProcessTest, SigintEndsItToo) {
+  ServerProcess server;
+  server.Signal(SIGINT);
+  EXPECT_EQ(server.Wait(), 0) << server.standard_error();
+}
+
+TEST(ServerProcessTest, ASecondSignalEndsALongDrain) {
+  ServerProcess server({.flags = {"--drain-wait=1h"}});
+  server.Signal(SIGTERM);
+  ASSERT_TRUE(WaitFor([&] { return server.standard_error().find("draining") != std::string::npos; }));
+  server.Signal(SIGTERM);
+  EXPECT_EQ(server.Wait(), 0) << server.standard_error();
+}
+
+TEST(ServerProcessTest, ServerInfoReportsTheEffectiveConfiguration) {
+  ServerProcess server({.flags = {"--max-request-bytes=12345", "--instruction-set=baseline"},
+                        .environment = {"ATTEND_THREADS=3", "ATTEND_MAX_QUEUED_REQUESTS=7"}});
+  const auto info = Info(server);
+  EXPECT_EQ(info.num_threads(), 3);
+  EXPECT_EQ(info.limits().max_queued_requests(), 7);
+  EXPECT_EQ(info.limits().max_request_bytes(), 12345);
+  EXPECT_EQ(info.instruction_set(), "BASELINE");
+  EXPECT_FALSE(info.bit_reproducible());
+  EXPECT_GT(info.supported_data_types_size(), 0);
+}
+
+TEST(ServerProcessTest, SeveralAddressesAreServedAndTheirPortsWritten) {
+  ServerProcess server({.flags = {"--listen=127.0.0.1:0"}});
+  EXPECT_THAT(server.standard_error(), HasSubstr("port=" + std::to_string(server.port())));
+  std::size_t listening = 0;
+  std::istringstream log(server.standard_error());
+  for (std::string line; std::getline(log, line);) listening += line.find("listening") != std::string::npos ? 1 : 0;
+  EXPECT_EQ(listening, 2u);
+}
+
+TEST(ServerProcessTest, JsonLogParsesLineByLineWithALineForEachCallAtDebug) {
+  ServerProcess server({.flags = {"--log-format=json", "--log-level=debug"}});
+  Info(server);
+  CallRaw(MakeTestChannel(server.address()), "/no.Such/Method", "");
+  ASSERT_EQ(server.Terminate(), 0);
+  std::vector<nlohmann::json> calls;
+  std::istringstream log(server.standard_error());
+  for (std::string line; std::getline(log, line);) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_TRUE(json.contains("time") && json.contains("level") && json.contains("message")) << line;
+    if (json.at("message") == "call finished") calls.push_back(json);
+  }
+  ASSERT_EQ(calls.size(), 2u);
+  EXPECT_EQ(calls[0].at("method"), kInfo);
+  EXPECT_EQ(calls[0].at("code"), "OK");
+  EXPECT_GT(calls[0].at("response_bytes").get<int>(), 0);
+  EXPECT_THAT(calls[0].at("peer").get<std::string>(), HasSubstr("127.0.0.1"));
+  EXPECT_EQ(calls[1].at("code"), "UNIMPLEMENTED");
+}
+
+TEST(ServerProcessTest, ATakenPortIsAnErrorAndNotShared) {
+  ServerProcess first;
+  ServerProcess second({.flags = {"--listen=" + first.address()}, .wait_until_ready = false});
+  EXPECT_EQ(second.Wait(), 1);
+  EXPECT_THAT(second.standard_error(), HasSubstr(first.address()));
+  EXPECT_NE(Info(first).version(), "");
+}
+
+TEST(ServerProcessTest, WrongFlagsEndWithTwoAndQuestionsWithZero) {
+  struct Case {
+    std::string flag;
+    int exit_code;
+    std::string output;
+    std::string error;
+  };
+  const std::vector<Case> cases = {
+      {"--no-such-flag", 2, "", "no-such-flag"},
+      {"--instruction-set=neon", 2, "", "--instruction-set"},
+      {"--tls-cert=/no/file", 2, "", "--tls-key"},
+      {"--check-config", 0, "valid", ""},
+      {"--print-config", 0, "max-queued-requests = 64", ""},
+      {"--version", 0, ".", ""},
+      {"--help", 0, "--listen", ""},
+  };
+  for (const Case& c : cases) {
+    ServerProcess server({.flags = {c.flag}, .wait_until_ready = false});
+    EXPECT_EQ(server.Wait(), c.exit_code) << c.flag;
+    EXPECT_THAT(server.standard_output(), HasSubstr(c.output)) << c.flag;
+    EXPECT_THAT(server.standard_error(), HasSubstr(c.error)) << c.flag;
+  }
+}
+
+TEST(ServerProcessTest, ATypoInTheEnvironmentIsReported) {
+  ServerProcess server({.environment = {"ATTEND_THREAD=1", "ATTEND_ENDPOINTS=a:1"}});
+  EXPECT_THAT(server.standard_error(), HasSubstr("ATTEND_THREADS"));
+  EXPECT_THAT(server.standard_error(), ::testing::Not(HasSubstr("ATTEND_ENDPOINTS")));
+}
+
+}  // namespace
+}  // namespace attend::testing

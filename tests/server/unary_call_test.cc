@@ -1,0 +1,321 @@
+// The life of a unary call: admission, limits, queue, deadline, cancellation, trailers.
+#include "server/rpc/unary_call.h"
+
+#include <gmock/gmock.h>
+#include <google/rpc/error_details.pb.h>
+#include <google/rpc/status.pb.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <thread>
+#include <vector>
+
+#include "tests/server/engine_fixture.h"
+
+namespace attend::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::MatchesRegex;
+
+// One duration for each station, in milliseconds.
+constexpr char kTimingPattern[] =
+    "receive;dur=[0-9]+\\.[0-9]+, queue;dur=[0-9]+\\.[0-9]+, compute;dur=[0-9]+\\.[0-9]+, send;dur=[0-9]+\\.[0-9]+";
+
+// The detail of type T in the status; fails the test when there is none.
+template <typename T>
+T Detail(const RawAnswer& answer) {
+  google::rpc::Status status;
+  EXPECT_TRUE(status.ParseFromString(answer.trailer("grpc-status-details-bin")));
+  T detail;
+  for (const auto& any : status.details()) {
+    if (any.UnpackTo(&detail)) return detail;
+  }
+  ADD_FAILURE() << "no " << T::descriptor()->full_name() << " in " << status.ShortDebugString();
+  return detail;
+}
+
+using UnaryCallTest = EngineFixture;
+
+TEST_F(UnaryCallTest, SmallRequestsAnswerAndSayWhereTheTimeWent) {
+  Start({});
+  const RawAnswer answer = CallRaw(channel_, kEcho, "small");
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.response, "small");
+  EXPECT_THAT(answer.trailer("server-timing"), MatchesRegex(kTimingPattern));
+  EXPECT_EQ(answer.trailers.count("server-timing"), 1u);
+}
+
+TEST_F(UnaryCallTest, LargeRequestsAnswerThroughTheExecutor) {
+  Start({});
+  log_.gate.Notify();
+  const std::string request = "large" + std::string(1 << 20, 'x');
+  const RawAnswer answer = CallRaw(channel_, kEcho, request);
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.response, request);
+  EXPECT_THAT(answer.trailer("server-timing"), MatchesRegex(kTimingPattern));
+}
+
+TEST_F(UnaryCallTest, EmptyRequestIsARequest) {
+  Start({});
+  const RawAnswer answer = CallRaw(channel_, kEcho, "");
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(log_.decoded, 1);
+}
+
+TEST_F(UnaryCallTest, ManyCallsFromManyConnectionsAllGetTheirOwnAnswer) {
+  Start({.threads = 2, .polling_threads = 3, .limits = {.max_queued_requests = 1000}});
+  log_.gate.Notify();
+  std::vector<std::thread> clients;
+  std::atomic<int> right{0};
+  for (int i = 0; i < 8; ++i) {
+    clients.emplace_back([this, i, &right] {
+      const auto channel = MakeTestChannel(address());
+      for (int j = 0; j < 100; ++j) {
+        const std::string request = (j % 2 == 0 ? "large" : "small") + std::to_string(1000 * i + j);
+        const RawAnswer answer = CallRaw(channel, kEcho, request);
+        if (answer.status.ok() && answer.response == request) ++right;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(right, 800);
+}
+
+TEST_F(UnaryCallTest, UnknownMethodsAreUnimplementedAndStillTimed) {
+  Start({});
+  for (const char* path : {"/test.Test/Nothing", "/", "/test.Test/echo", "/test.Test/Echo/"}) {
+    const RawAnswer answer = CallRaw(channel_, path, "small");
+    EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << path;
+    EXPECT_THAT(answer.status.error_message(), HasSubstr(path));
+    EXPECT_THAT(answer.trailer("server-timing"), MatchesRegex(kTimingPattern));
+    EXPECT_EQ(Detail<google::rpc::ErrorInfo>(answer).reason(), "UNKNOWN_METHOD");
+  }
+  EXPECT_EQ(log_.decoded, 0);
+}
+
+TEST_F(UnaryCallTest, RequestOfExactlyTheLimitIsAcceptedAndOneByteMoreIsNot) {
+  Start({.limits = {.max_request_bytes = 100000}});
+  const RawAnswer fits = CallRaw(channel_, kEcho, std::string(100000, 'x'));
+  EXPECT_TRUE(fits.status.ok()) << fits.status.error_message();
+  EXPECT_EQ(log_.decoded, 1);
+  const RawAnswer over = CallRaw(channel_, kEcho, std::string(100001, 'x'));
+  EXPECT_EQ(over.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(over.status.error_message(), HasSubstr("100001"));
+  EXPECT_THAT(over.status.error_message(), HasSubstr("--max-request-bytes"));
+  EXPECT_THAT(over.trailer("server-timing"), MatchesRegex(kTimingPattern));
+  EXPECT_EQ(over.trailers.count("grpc-retry-pushback-ms"), 0u);
+  EXPECT_EQ(log_.decoded, 1);
+}
+
+TEST_F(UnaryCallTest, CompressedRequestsAreRefusedUnread) {
+  Start({});
+  // gRPC 1.51 would inflate a bomb to its end before it looked at any limit.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetCompressionAlgorithm(GRPC_COMPRESS_GZIP);
+  const auto channel = grpc::CreateCustomChannel(address(), grpc::InsecureChannelCredentials(), arguments);
+  const RawAnswer answer = CallRaw(channel, kEcho, std::string(1 << 20, 'x'));
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << answer.status.error_message();
+  EXPECT_EQ(log_.decoded, 0);
+}
+
+TEST_F(UnaryCallTest, CallsBeyondTheQueueAreRefusedWithARetryTime) {
+  Start({.threads = 1, .limits = {.max_queued_requests = 1}});
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 2; ++i) {
+    clients.emplace_back([this] { EXPECT_TRUE(CallRaw(channel_, kEcho, "large").status.ok()); });
+    ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == i + 1; }));
+  }
+  ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));  // One computes, one waits.
+  const int decoded = log_.decoded;
+  const RawAnswer refused = CallRaw(channel_, kEcho, "small");
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(log_.decoded, decoded) << "a refused request was read";
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused).reason(), "QUEUE_FULL");
+  const auto delay = Detail<google::rpc::RetryInfo>(refused).retry_delay();
+  EXPECT_GT(delay.seconds() * 1000000000 + delay.nanos(), 0);
+  EXPECT_THAT(refused.trailer("grpc-retry-pushback-ms"), MatchesRegex("[1-9][0-9]*"));
+  EXPECT_THAT(refused.trailer("server-timing"), MatchesRegex(kTimingPattern));
+
+  EXPECT_TRUE(CallRaw(channel_, kAlways, "small").status.ok()) << "what is never refused was refused";
+  log_.gate.Notify();
+  for (std::thread& client : clients) client.join();
+  ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 0; }));
+  EXPECT_TRUE(CallRaw(channel_, kEcho, "small").status.ok()) << "the queue did not open again";
+}
+
+TEST_F(UnaryCallTest, AJobWhoseDeadlinePassesInTheQueueNeverStarts) {
+  Start({.threads = 1, .limits = {.max_queued_requests = 4}});
+  std::thread first([this] { EXPECT_TRUE(CallRaw(channel_, kEcho, "large").status.ok()); });
+  ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
+  const RawAnswer late = CallRaw(channel_, kEcho, "large", {.timeout = std::chrono::milliseconds(50)});
+  EXPECT_EQ(late.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));  // The server has noticed.
+  log_.gate.Notify();
+  first.join();
+  ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 0; }));
+  EXPECT_EQ(log_.started, 1);
+}
+
+TEST_F(UnaryCallTest, DeadlineDuringComputeStopsTheJob) {
+  Start({.threads = 1});
+  const RawAnswer late = CallRaw(channel_, kEcho, "large", {.timeout = std::chrono::milliseconds(50)});
+  EXPECT_EQ(late.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(WaitFor([&] { return log_.stopped_by_flag == 1; }));
+}
+
+TEST_F(UnaryCallTest, CancellingStopsTheJob) {
+  Start({.threads = 1});
+  std::thread canceller;
+  const RawAnswer answer = CallRaw(channel_, kEcho, "large", {.on_started = [&](grpc::ClientContext& context) {
+                                     canceller = std::thread([&] {
+                                       EXPECT_TRUE(WaitFor([&] { return log_.started == 1; }));
+                                       context.TryCancel();
+                                     });
+                                   }});
+  canceller.join();
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(WaitFor([&] { return log_.stopped_by_flag == 1 && engine_->calls_in_flight() == 0; }));
+}
+
+TEST_F(UnaryCallTest, AClientThatGoesAwayDuringItsUploadLeavesNothingBehind) {
+  Start({});
+  {
+    grpc::GenericStub stub(channel_);
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    auto call = stub.PrepareCall(&context, kEcho, &queue);
+    void* tag = nullptr;
+    bool ok = false;
+    call->StartCall(&tag);
+    ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+    ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));
+    context.TryCancel();  // The metadata has arrived, the message never will.
+    grpc::Status status;
+    call->Finish(&status, &tag);
+    queue.Next(&tag, &ok);
+    queue.Shutdown();
+  }
+  EXPECT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 0; }));
+  EXPECT_EQ(log_.decoded, 0);
+  EXPECT_TRUE(CallRaw(channel_, kEcho, "small").status.ok());
+}
+
+// One HTTP/2 frame; `payload` shorter than 16 KiB.
+std::string Frame(char type, char flags, char stream, const std::string& payload) {
+  const std::string length = {0, static_cast<char>(payload.size() >> 8), static_cast<char>(payload.size())};
+  return length + type + flags + std::string(3, '\0') + stream + payload;
+}
+
+// A header as HPACK's literal without indexing.
+std::string Header(const std::string& name, const std::string& value) {
+  return std::string(1, '\0') + static_cast<char>(name.size()) + name + static_cast<char>(value.size()) + value;
+}
+
+TEST_F(UnaryCallTest, AConnectionThatBreaksInTheMiddleOfAMessageLeavesNothingBehind) {
+  Start({});
+  const int connection = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in server{};
+  server.sin_family = AF_INET;
+  server.sin_port = htons(static_cast<std::uint16_t>(engine_->ports()[0]));
+  server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(connect(connection, reinterpret_cast<sockaddr*>(&server), sizeof(server)), 0);
+  const std::string headers = Header(":method", "POST") + Header(":scheme", "http") + Header(":path", kEcho) +
+                              Header(":authority", "test") + Header("te", "trailers") +
+                              Header("content-type", "application/grpc");
+  const std::string half_message = std::string("\0\0\0\x10\0", 5) + "only the beginning";  // Of 4096 bytes.
+  const std::string bytes =
+      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, "") + Frame(1, 4, 1, headers) + Frame(0, 0, 1, half_message);
+  ASSERT_EQ(write(connection, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));
+  close(connection);
+  EXPECT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 0; }));
+  EXPECT_EQ(log_.decoded, 0);
+  EXPECT_TRUE(CallRaw(channel_, kEcho, "small").status.ok());
+}
+
+TEST_F(UnaryCallTest, ACallWithoutAMessageIsRefused) {
+  Start({});
+  grpc::GenericStub stub(channel_);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  auto call = stub.PrepareCall(&context, kEcho, &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(&tag);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  call->WritesDone(&tag);
+  ASSERT_TRUE(queue.Next(&tag, &ok) && ok);
+  grpc::Status status;
+  call->Finish(&status, &tag);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNIMPLEMENTED);
+  EXPECT_THAT(status.error_message(), HasSubstr("one request message"));
+}
+
+TEST_F(UnaryCallTest, DrainFinishesSixteenCallsInFlightAndLosesNone) {
+  Start({.threads = 2, .limits = {.max_queued_requests = 32}});
+  std::vector<std::thread> clients;
+  std::atomic<int> answered{0};
+  for (int i = 0; i < 16; ++i) {
+    clients.emplace_back([this, i, &answered] {
+      const std::string request = "large" + std::to_string(i);
+      const RawAnswer answer = CallRaw(MakeTestChannel(address()), kEcho, request);
+      EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+      if (answer.response == request) ++answered;
+    });
+  }
+  ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 16; }));
+  std::thread drain([this] { engine_->Drain(absl::Seconds(20)); });
+  absl::SleepFor(absl::Milliseconds(20));
+  log_.gate.Notify();
+  drain.join();
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(answered, 16);
+  EXPECT_FALSE(CallRaw(MakeTestChannel(address()), kEcho, "small").status.ok());
+}
+
+TEST_F(UnaryCallTest, CallsDuringADrainAreRefusedWithARetryTimeWhileThoseInFlightGoOn) {
+  Start({.threads = 1});
+  std::thread in_flight([this] { EXPECT_TRUE(CallRaw(channel_, kEcho, "large").status.ok()); });
+  ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
+  std::thread drain([this] { engine_->Drain(absl::Seconds(20)); });
+  RawAnswer refused = CallRaw(channel_, kEcho, "small");  // The first ones may come before the drain.
+  for (int i = 0; i < 1000 && refused.status.ok(); ++i) refused = CallRaw(channel_, kEcho, "small");
+  EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE) << refused.status.error_message();
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused).reason(), "DRAINING");
+  EXPECT_EQ(refused.trailer("grpc-retry-pushback-ms"), "1000");
+  EXPECT_THAT(refused.trailer("server-timing"), MatchesRegex(kTimingPattern));
+  EXPECT_EQ(CallRaw(channel_, kAlways, "small").status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  log_.gate.Notify();
+  in_flight.join();
+  drain.join();
+}
+
+TEST_F(UnaryCallTest, DrainCancelsWhatDoesNotFinishInTime) {
+  Start({.threads = 1});
+  std::thread client([this] { EXPECT_FALSE(CallRaw(channel_, kEcho, "large").status.ok()); });
+  ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
+  engine_->Drain(absl::Milliseconds(10));
+  client.join();
+  EXPECT_EQ(log_.stopped_by_flag, 1);
+}
+
+TEST_F(UnaryCallTest, HurryingEndsADrainThatWaits) {
+  Start({.threads = 1});
+  std::thread client([this] { EXPECT_FALSE(CallRaw(channel_, kEcho, "large").status.ok()); });
+  ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
+  std::thread drain([this] { engine_->Drain(absl::Hours(1)); });
+  absl::SleepFor(absl::Milliseconds(10));
+  engine_->CancelAllCalls();
+  drain.join();
+  client.join();
+  EXPECT_EQ(log_.stopped_by_flag, 1);
+}
+
+}  // namespace
+}  // namespace attend::testing

@@ -1,0 +1,105 @@
+"""Attention in float64 with NumPy, written from the comments of attention_service.proto and from nothing else."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Options:
+    """AttentionOptions; `causal` is None, "bottom_right" or "top_left". Arrays as in the request."""
+
+    scale: float | None = None
+    causal: str | None = None
+    left: int | None = None
+    right: int | None = None
+    softcap: float | None = None
+    valid_lengths: list | None = None
+    mask: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    alibi_slopes: np.ndarray | None = None
+    sinks: np.ndarray | None = None
+
+
+@dataclasses.dataclass
+class Result:
+    output: np.ndarray  # [B, H, T, V]
+    weights: np.ndarray  # [B, H, T, S]
+    log_sum_exp: np.ndarray  # [B, H, T]
+    scores: np.ndarray  # [B, H, T, S]
+
+
+def attend(query, key, value, options=Options(), self_attention=False):
+    """query [B, H, T, E], key [B, K, S, E], value [B, K, S, V]."""
+    query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+    group = query.shape[1] // key.shape[1]
+    key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
+    scores = np.stack([_scores(query[b], key[b], b, options, self_attention) for b in range(len(query))])
+    sinks = np.full(query.shape[1], -np.inf) if options.sinks is None else options.sinks.astype(np.float64)
+    log_sum_exp = _log_sum_exp(scores, sinks[None, :, None])
+    with np.errstate(invalid="ignore"):
+        weights = np.where(np.isneginf(scores), 0, np.exp(scores - log_sum_exp[..., None]))
+    # A key of weight 0 by exclusion contributes nothing, not 0 * NaN.
+    terms = np.where(np.isneginf(scores)[..., None], 0, weights[..., None] * value[:, :, None])
+    return Result(terms.sum(axis=3), weights, log_sum_exp, scores)
+
+
+def _scores(query, key, b, options, self_attention):
+    """[H, T, S] of batch entry b."""
+    (heads, queries, dim), keys = query.shape, key.shape[1]
+    scale = 1 / np.sqrt(dim) if options.scale is None else options.scale
+    scores = scale * np.einsum("hte,hse->hts", query, key)
+    if options.softcap is not None:
+        scores = options.softcap * np.tanh(scores / options.softcap)
+    valid_keys = keys if not options.valid_lengths else options.valid_lengths[b]
+    valid_queries = valid_keys if self_attention else queries
+    offset = 0 if options.causal == "top_left" else valid_keys - valid_queries
+    p, j = np.arange(queries)[:, None] + offset, np.arange(keys)[None, :]
+    if options.bias is not None:
+        scores = scores + _entry(options.bias, b, heads, queries, keys)
+    if options.alibi_slopes is not None:
+        scores = scores - options.alibi_slopes.astype(np.float64)[:, None, None] * np.abs(p - j)
+    visible = np.broadcast_to(j < valid_keys, (queries, keys))
+    if options.causal is not None:
+        visible = visible & (j <= p)
+    if options.left is not None:
+        visible = visible & (p - j <= options.left)
+    if options.right is not None:
+        visible = visible & (j - p <= options.right)
+    if options.mask is not None:
+        visible = visible & _entry(options.mask, b, heads, queries, keys)
+    return np.where(visible, scores, -np.inf)
+
+
+def _entry(array, b, heads, queries, keys):
+    """[H, T, S] of a mask or bias of shape [T, S] or [B, H, T, S] whose axes of size 1 repeat."""
+    array = array if array.dtype == bool else array.astype(np.float64)
+    if array.ndim == 4:
+        array = array[b if array.shape[0] > 1 else 0]
+    return np.broadcast_to(array, (heads, queries, keys))
+
+
+def _log_sum_exp(scores, sinks):
+    """Over the last axis and the sink; -inf where there is neither a visible key nor a sink."""
+    top = np.maximum(scores.max(axis=-1), sinks)
+    top = np.where(np.isneginf(top), 0, top)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return top + np.log(np.exp(scores - top[..., None]).sum(axis=-1) + np.exp(sinks - top))
+
+
+def project(x, weight, bias=None):
+    """x . weight^T + bias in float64."""
+    y = np.asarray(x, np.float64) @ np.asarray(weight, np.float64).T
+    return y if bias is None else y + bias
+
+
+def split_heads(x, heads):
+    """[B, T, heads * E] -> [B, heads, T, E]."""
+    batch, length, width = x.shape
+    return x.reshape(batch, length, heads, width // heads).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x):
+    """[B, H, T, V] -> [B, T, H * V]."""
+    batch, heads, length, dim = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(batch, length, heads * dim)

@@ -1,0 +1,49 @@
+"""Requests from arrays and the oracle's options."""
+
+from attend_testing import oracle
+from attend_testing.stubs import pb
+from attend_testing.tensors import OUTPUT, PER_HEAD, to_linear, to_tensor
+
+_CAUSAL = {
+    None: pb.CAUSAL_MODE_UNSPECIFIED,
+    "bottom_right": pb.CAUSAL_MODE_BOTTOM_RIGHT,
+    "top_left": pb.CAUSAL_MODE_TOP_LEFT,
+}
+
+
+def to_options(options, form="data", per_head=False):
+    """AttentionOptions of an oracle.Options. Its scalars must be float32 numbers, so that both see the same ones."""
+    message = pb.AttentionOptions(
+        scale=options.scale,
+        causal=_CAUSAL[options.causal],
+        sliding_window_left=options.left,
+        sliding_window_right=options.right,
+        softcap=options.softcap,
+        valid_lengths=options.valid_lengths,
+    )
+    assert options.scale is None or message.scale == options.scale, f"{options.scale} is no float32"
+    assert options.softcap is None or message.softcap == options.softcap, f"{options.softcap} is no float32"
+    for name in ("mask", "bias", "alibi_slopes", "sinks"):
+        if (array := getattr(options, name)) is not None:
+            getattr(message, name).CopyFrom(to_tensor(array, form))
+    if per_head:
+        message.attention_weights_form = PER_HEAD
+    return message
+
+
+def sdpa_request(query, key, value, options=oracle.Options(), outputs=(OUTPUT,), form="data", per_head=False):
+    return pb.ScaledDotProductAttentionRequest(
+        query=to_tensor(query, form),
+        key=to_tensor(key, form),
+        value=to_tensor(value, form),
+        options=to_options(options, form, per_head),
+        outputs=outputs,
+    )
+
+
+def to_layer(projections, num_heads, num_kv_heads=None, form="data"):
+    """AttentionLayer of {"query": (weight, bias or None), "key": ..., "value": ..., maybe "output": ...}."""
+    layer = pb.AttentionLayer(num_heads=num_heads, num_kv_heads=num_kv_heads or 0)
+    for name, (weight, bias) in projections.items():
+        getattr(layer, f"{name}_projection").CopyFrom(to_linear(weight, bias, form))
+    return layer

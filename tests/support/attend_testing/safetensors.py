@@ -1,0 +1,22 @@
+"""Reads .safetensors files (https://huggingface.co/docs/safetensors): a JSON header, then the tensors' bytes."""
+
+import json
+import struct
+
+import numpy as np
+
+_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "BOOL": np.bool_}
+
+
+def load(path):
+    """({name: array}, metadata)."""
+    with open(path, "rb") as file:
+        (header_size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(header_size))
+        data = file.read()
+    metadata = header.pop("__metadata__", {})
+    tensors = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        tensors[name] = np.frombuffer(data[begin:end], _TYPES[entry["dtype"]]).reshape(entry["shape"])
+    return tensors, metadata

@@ -1,0 +1,25 @@
+"""The generated Python classes, those of gRPC's own protocols included.
+
+The build writes grpc/health/v1/... and google/rpc/... beside attend/v1/..., under the names of packages that are
+installed elsewhere: their search paths are extended so that both are found.
+"""
+
+import os
+import pathlib
+
+import google
+import grpc
+
+_GENERATED = pathlib.Path(os.environ["ATTEND_BUILD_DIR"]) / "generated" / "python"
+grpc.__path__.append(str(_GENERATED / "grpc"))
+google.__path__.append(str(_GENERATED / "google"))
+
+# pylint: disable=wrong-import-position,unused-import
+from attend.v1 import attention_service_pb2 as pb
+from attend.v1 import attention_service_pb2_grpc as pb_grpc
+from attend.v1 import tensor_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc.health.v1 import health_pb2, health_pb2_grpc
+from grpc.reflection.v1 import reflection_pb2, reflection_pb2_grpc
+from grpc.reflection.v1alpha import reflection_pb2 as reflection_alpha_pb2
+from grpc.reflection.v1alpha import reflection_pb2_grpc as reflection_alpha_pb2_grpc
