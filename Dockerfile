@@ -1,0 +1,47 @@
+# The attend server and client on Debian 12 slim. Build with `make image`, or: docker build -t attend .
+#
+#   docker run --read-only --cap-drop ALL -p 50051:50051 attend --threads 4
+#
+# The run-time libraries come from Debian's packages, not from the build stage, so that scanners see them and a rebuild
+# brings their security fixes. Nothing at run time needs a shell, a writable root file system or a name for the user.
+
+ARG BASE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE} AS build
+WORKDIR /src
+COPY scripts/install-dependencies.sh scripts/
+RUN scripts/install-dependencies.sh build
+COPY CMakeLists.txt CMakePresets.json ./
+COPY cmake cmake
+COPY proto proto
+COPY core core
+COPY server server
+COPY client client
+RUN cmake --preset release -DATTEND_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local \
+    && cmake --build --preset release --target attend-server attend \
+    && DESTDIR=/out cmake --install build/release --strip
+
+FROM ${BASE}
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        libabsl20220623 libgrpc++1.51 libhwy1 libpng16-16 libprotobuf32 libspdlog1.10 \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/cache/ldconfig/* /var/log/* \
+        /usr/share/doc/* /var/lib/dpkg/*-old
+COPY --from=build /out/ /
+# A library that the binaries need and the line above does not bring is an error now, not when a container starts.
+RUN ["/usr/local/bin/attend-server", "--check-config"]
+RUN ["/usr/local/bin/attend", "--version"]
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="attend" \
+      org.opencontainers.image.description="Attention as a service: transformer attention over gRPC" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+EXPOSE 50051
+STOPSIGNAL SIGTERM
+USER 65532:65532
+# The client reads ATTEND_ENDPOINTS and ATTEND_TLS_*: set them when the server listens elsewhere or speaks TLS.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/usr/local/bin/attend", "health"]
+ENTRYPOINT ["/usr/local/bin/attend-server"]
