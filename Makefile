@@ -1,0 +1,113 @@
+# attend: everything a person or CI does, by name. `make help` lists it.
+#
+# Two targets install what a bare Debian 12 lacks before they work: demo and test. The others expect it to be there.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 60
+CTEST = ctest --preset $(1) --parallel $(JOBS) --no-tests=error
+
+.PHONY: demo
+demo: deps-demo  ## Install, build, start a server, compute a five-token example, compare it with PyTorch
+	@cmake --preset release >/dev/null
+	cmake --build --preset release --parallel $(JOBS) --target attend-server attend
+	scripts/demo.sh
+
+.PHONY: test
+test: deps  ## Install, then test everything the project promises: optimised, with sanitizers, with thread-safety analysis
+	@scripts/steps.sh test-release test-dev test-tsan test-thread-safety
+
+.PHONY: test-release
+test-release: build-release  ## The whole suite, optimised
+	$(call CTEST,release)
+
+.PHONY: test-dev
+test-dev: build-dev  ## The whole suite, with AddressSanitizer and UndefinedBehaviorSanitizer
+	$(call CTEST,dev)
+
+.PHONY: test-tsan
+test-tsan: build-tsan  ## The core's suite, with ThreadSanitizer
+	$(call CTEST,tsan)
+
+.PHONY: test-thread-safety
+test-thread-safety: build-thread-safety  ## clang's thread-safety analysis of server, client and core
+
+.PHONY: test-image
+test-image: build-release  ## Build the container image and call the server in it (needs root)
+	scripts/install-dependencies.sh image
+	ctest --test-dir build/release --label-regex '^image$$' --output-on-failure --no-tests=error
+
+.PHONY: test-vectors
+test-vectors: build-release  ## ONNX's own test vectors, and random problems judged by PyTorch (fetches 600 MB of packages)
+	scripts/install-dependencies.sh peers
+	scripts/vectors-venv.sh
+	ctest --test-dir build/release --build-config vectors --label-regex '^vectors$$' --output-on-failure --no-tests=error
+
+.PHONY: build
+build: build-release  ## Server, client and tests, optimised, in build/release/bin
+
+build-%:
+	@cmake --preset $* >/dev/null
+	cmake --build --preset $* --parallel $(JOBS)
+
+.PHONY: lint
+lint: build-thread-safety  ## Formatting, clang-tidy, shell scripts
+	scripts/lint.sh
+
+.PHONY: format
+format:  ## Format the C++ files in place
+	git ls-files '*.cc' '*.h' | xargs clang-format-14 -i
+
+.PHONY: bench
+bench: bench-core bench-rpc  ## Measure attend
+
+.PHONY: bench-core
+bench-core: build-release  ## Measure the kernels against this machine's peak; results in build/bench/summary.json
+	@mkdir -p build/bench
+	build/release/bin/core_bench --benchmark_out=build/bench/core.json --benchmark_out_format=json
+	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json
+
+.PHONY: bench-rpc
+bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes
+	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin
+
+.PHONY: bench-peers
+bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime and NumPy (fetches 600 MB of packages)
+	scripts/install-dependencies.sh peers
+	scripts/vectors-venv.sh
+	build/venv/bin/python tests/bench/peers.py --bin build/release/bin --results tests/bench/RESULTS.md
+
+.PHONY: load
+load: build-release  ## Load a local server with ghz: 5x64 and 512x64, JSON and binary; results in build/load
+	tests/load/run.sh
+
+.PHONY: image
+image:  ## Build the container image with docker, podman or buildah
+	scripts/build-image.sh
+
+.PHONY: fuzz
+fuzz: build-fuzz  ## Fuzz every parser for FUZZ_SECONDS (60) each
+	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+.PHONY: verify-bare
+verify-bare:  ## Run `make demo` and `make test` in a fresh, bare Debian 12 (needs root; about an hour)
+	scripts/install-dependencies.sh bare
+	scripts/verify-bare.sh
+
+.PHONY: deps deps-demo
+deps:
+	scripts/install-dependencies.sh build test lint
+deps-demo:
+	scripts/install-dependencies.sh build test
+
+.PHONY: clean
+clean:  ## Remove build/
+	rm -rf build
+
+.PHONY: help
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Builds the container image from the Dockerfile with docker, podman or buildah, whichever is there and works, or with
+# the one that ATTEND_IMAGE_TOOL names.
+#
+#   scripts/build-image.sh [TAG]        default attend:VERSION, VERSION as in CMakeLists.txt
+#
+# Without docker and podman, and so usually without a registry, the base image is this machine's own Debian 12, made by
+# scripts/debian-root.sh (needs root). BUILDAH_OPTIONS are given to every buildah command, for example a --root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+version=$(sed -n 's/^project(attend VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+readonly version
+readonly tag=${1:-attend:$version}
+revision=$(git rev-parse HEAD 2>/dev/null || printf unknown)
+readonly arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$tag" .)
+
+readonly base=docker.io/library/debian:bookworm-slim
+read -r -a buildah_options <<<"${BUILDAH_OPTIONS:---storage-driver vfs}"
+
+in_buildah() {
+  buildah "${buildah_options[@]}" "$@"
+}
+
+# Puts Debian 12 as this machine installs it into buildah's store, under the names that a Dockerfile may use for it.
+import_base() {
+  local root container
+  root=$(mktemp -d)
+  scripts/debian-root.sh "$root"
+  container=$(in_buildah from scratch)
+  in_buildah copy --quiet "$container" "$root" / >/dev/null
+  in_buildah commit --quiet "$container" "$base" >/dev/null
+  in_buildah tag "$base" localhost/debian:bookworm-slim
+  in_buildah rm "$container" >/dev/null
+  rm -rf --one-file-system "$root"
+}
+
+with_buildah() {
+  local ccache=${XDG_CACHE_HOME:-$HOME/.cache}/attend/image-ccache
+  mkdir -p "$ccache"
+  in_buildah inspect --type image "$base" >/dev/null 2>&1 || import_base
+  # HEALTHCHECK exists in Docker's image format alone. The compiler cache makes the next build quick.
+  in_buildah bud --isolation chroot --pull-never --format docker --volume "$ccache:/root/.cache/ccache" "${arguments[@]}"
+}
+
+tool=${ATTEND_IMAGE_TOOL:-}
+if [[ -z $tool ]]; then
+  for tool in docker podman buildah none; do
+    ! "$tool" info >/dev/null 2>&1 || break
+  done
+fi
+case $tool in
+  docker) docker build "${arguments[@]}" ;;
+  podman) podman build --format docker "${arguments[@]}" ;;
+  buildah) with_buildah ;;
+  *)
+    printf 'error: none of docker, podman and buildah works here; scripts/install-dependencies.sh image brings buildah\n' >&2
+    exit 1
+    ;;
+esac

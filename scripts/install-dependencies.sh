@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs what attend needs from Debian 12's own packages. Nothing happens, and no network is asked, when all is there.
+#
+#   scripts/install-dependencies.sh [--check] [GROUP ...]     default: build test lint
+#
+# Run as root, or as a user with sudo. With --check, only lists what is missing and fails when something is.
+set -euo pipefail
+
+declare -rA PACKAGES=(
+  # What CMake needs for the server and the client.
+  [build]="g++ cmake ninja-build ccache pkg-config make
+           libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc grpc-proto
+           libabsl-dev libeigen3-dev libhwy-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libpng-dev libssl-dev"
+  # What the tests, the benchmarks and the demo need on top. Python is the oracle and the foreign client.
+  [test]="libgtest-dev libgmock-dev libbenchmark-dev python3 python3-grpcio python3-protobuf python3-numpy
+          openssl curl git procps"
+  # clang's thread-safety analysis, the fuzzers' runtime and everything `make lint` runs.
+  [lint]="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev shellcheck git"
+  # Building the container image without a Docker engine, and its test.
+  [image]="debootstrap buildah ca-certificates"
+  # scripts/vectors-venv.sh
+  [peers]="python3-venv gcc binutils"
+  # scripts/find-go.sh
+  [tools]="python3-venv ca-certificates"
+  # scripts/verify-bare.sh
+  [bare]="debootstrap git ca-certificates"
+)
+
+# Prints those of the given packages that are not installed.
+missing() {
+  local package
+  for package in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || printf '%s\n' "$package"
+  done
+}
+
+as_root() {
+  if [[ $EUID -eq 0 ]]; then
+    env DEBIAN_FRONTEND=noninteractive "$@"
+  elif command -v sudo >/dev/null; then
+    sudo env DEBIAN_FRONTEND=noninteractive "$@"
+  else
+    printf 'error: not root and no sudo; as root, run: apt-get install --no-install-recommends %s\n' "${absent[*]}" >&2
+    exit 1
+  fi
+}
+
+main() {
+  local check=false group
+  local -a wanted=()
+  if [[ ${1:-} == --check ]]; then
+    check=true
+    shift
+  fi
+  [[ $# -gt 0 ]] || set -- build test lint
+  for group in "$@"; do
+    if [[ -z ${PACKAGES[$group]:-} ]]; then
+      printf 'error: no group "%s"; there are: %s\n' "$group" "${!PACKAGES[*]}" >&2
+      exit 2
+    fi
+    read -r -d '' -a packages <<<"${PACKAGES[$group]}" || true
+    wanted+=("${packages[@]}")
+  done
+
+  read -r -d '' -a absent <<<"$(missing "${wanted[@]}" | sort -u)" || true
+  [[ ${#absent[@]} -gt 0 ]] || return 0
+  printf 'missing Debian packages (%s): %s\n' "$*" "${absent[*]}"
+  [[ $check == false ]] || exit 1
+
+  # A machine's third-party package sources may be unreachable; that is a warning here. Debian's own must answer,
+  # and the installation says so if they did not.
+  as_root apt-get update -qq || printf 'warning: apt-get update reported errors; trying to install all the same\n' >&2
+  as_root apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "${absent[@]}" </dev/null
+}
+
+absent=()
+main "$@"
