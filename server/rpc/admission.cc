@@ -36,7 +36,7 @@ absl::Status Admission::Check(std::chrono::system_clock::time_point deadline) co
   const double wait_ms = DurationMs(waiting);
   if (wait_ms <= left.count()) return absl::OkStatus();
   return Busy("DEADLINE_UNREACHABLE",
-              absl::StrCat(waiting, " requests wait before this one, about ", std::llround(wait_ms),
+              absl::StrCat("the queue is ", waiting, waiting == 1 ? " request" : " requests", " long, about ", std::llround(wait_ms),
                            " ms, which is more than its deadline leaves"),
               RetryDelayMs());
 }
