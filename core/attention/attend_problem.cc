@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/attention/key_visibility.h"
 #include "core/attention/scratch_bytes.h"
+#include "core/attention/sequences.h"
 #include "core/attention/validate_options.h"
 #include "core/base/checked_product.h"
 #include "core/base/error.h"
@@ -26,6 +27,21 @@ absl::Status ValidateEmbeddings(const EmbeddingsView& view, const char* name) {
     return InvalidField(shape, absl::StrCat(shape, " describes more elements than any machine can hold; send less"));
   }
   return absl::OkStatus();
+}
+
+// `field` is that of a tensor.
+absl::Status ValidateType(const char* field, DataType type, DataType embeddings_type) {
+  if (IsFloatingPoint(type) && (type == DataType::kFloat64) == (embeddings_type == DataType::kFloat64)) {
+    return absl::OkStatus();
+  }
+  const std::string type_field = absl::StrCat(field, ".data_type");
+  if (!IsFloatingPoint(type)) {
+    return InvalidField(type_field, absl::StrCat(type_field, " is ", std::string(DataTypeName(type)),
+                                                 "; it must be FLOAT32, FLOAT64, FLOAT16 or BFLOAT16"));
+  }
+  return InvalidField(
+      type_field, absl::StrCat(type_field, " is ", std::string(DataTypeName(type)), ", but embeddings.data_type is ",
+                               std::string(DataTypeName(embeddings_type)), "; FLOAT64 does not mix with other types"));
 }
 
 absl::Status ValidateHeadCounts(const LayerView& layer) {
@@ -73,6 +89,25 @@ absl::Status ValidateProjection(const LinearView& linear, const ProjectionRule& 
                             "]; its first axis must be a multiple of ", rule.heads_field, ", which is ", rule.heads));
   }
   return absl::OkStatus();
+}
+
+absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type) {
+  const struct {
+    const LinearView& linear;
+    const char* weight;
+    const char* bias;
+  } projections[] = {
+      {layer.query, "layer.query_projection.weight", "layer.query_projection.bias"},
+      {layer.key, "layer.key_projection.weight", "layer.key_projection.bias"},
+      {layer.value, "layer.value_projection.weight", "layer.value_projection.bias"},
+      {layer.output, "layer.output_projection.weight", "layer.output_projection.bias"},
+  };
+  absl::Status status;
+  for (const auto& p : projections) {
+    if (p.linear.weight != nullptr) status.Update(ValidateType(p.weight, p.linear.weight_type, embeddings_type));
+    if (p.linear.bias != nullptr) status.Update(ValidateType(p.bias, p.linear.bias_type, embeddings_type));
+  }
+  return status;
 }
 
 absl::Status ValidateOutputProjection(const LayerView& layer, std::int64_t value_dim) {
@@ -147,8 +182,15 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
   if (!problem.has_context_) {
     s.context = s.embeddings;
     s.options.query_lengths = s.options.key_lengths;
+    if (s.options.cumulative_key_lengths.empty()) {
+      s.options.cumulative_key_lengths = s.options.cumulative_query_lengths;
+    }
   }
   if (absl::Status status = ValidateEmbeddings(s.context, "context"); !status.ok()) return status;
+  for (absl::Status status : {ValidateType("embeddings", s.embeddings.type, s.embeddings.type),
+                              ValidateType("context", s.context.type, s.embeddings.type)}) {
+    if (!status.ok()) return status;
+  }
   if (s.context.batch != s.embeddings.batch) {
     return InvalidField("context.shape",
                         absl::StrCat("context.shape has batch size ", s.context.batch, ", but embeddings.shape has ",
@@ -159,6 +201,7 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
     if (absl::Status status = ValidateLayer(*s.layer, s.embeddings.dim, s.context.dim, context_name); !status.ok()) {
       return status;
     }
+    if (absl::Status status = ValidateLayerTypes(*s.layer, s.embeddings.type); !status.ok()) return status;
     problem.head_dim_ = s.layer->query.out_features / s.layer->num_heads;
     problem.value_dim_ = s.layer->value.out_features / s.layer->num_kv_heads;
     problem.output_dim_ =
@@ -173,7 +216,8 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
   }
   if (absl::Status status = ValidateResultSizes(problem); !status.ok()) return status;
   const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
-  if (absl::Status status = ValidateOptions(shape, s.options); !status.ok()) return status;
+  if (absl::Status status = ValidateOptions(shape, s.embeddings.type, s.options); !status.ok()) return status;
+  problem.score_columns_ = ScoreColumns(s.options, problem.key_length());
   return problem;
 }
 
@@ -190,22 +234,35 @@ double AttendProblem::Flops() const {
   return flops;
 }
 
-double AttendProblem::ScratchBytes(int num_threads, bool averages_weights) const {
+double AttendProblem::ScratchBytes(int num_threads, bool consumes_weights) const {
+  const DataType type = embeddings().type;
+  const bool is_narrow = ElementSize(type) == 2 || ElementSize(context().type) == 2;
   const double attention = SdpaScratchBytes({.rows = query_length() * num_heads() / num_kv_heads(),
                                              .kv_heads = batch() * num_kv_heads(),
                                              .key_length = key_length(),
                                              .head_dim = head_dim_,
-                                             .value_dim = value_dim_},
-                                            num_threads, averages_weights);
+                                             .value_dim = value_dim_,
+                                             .is_double = is_double(),
+                                             .has_narrow = is_narrow,
+                                             .consumes_weights = consumes_weights},
+                                            num_threads);
   if (!spec_.layer) return attention;
   const LayerView& layer = *spec_.layer;
-  const double query = Product(batch(), query_length(), layer.query.out_features);
-  const double key = Product(batch(), key_length(), layer.key.out_features);
-  const double value = Product(batch(), key_length(), layer.value.out_features);
-  const double merged = layer.output.weight ? Product(batch(), query_length(), layer.output.in_features) : 0;
+  double numbers = Product(batch(), query_length(), layer.query.out_features) +
+                   Product(batch(), key_length(), layer.key.out_features) +
+                   Product(batch(), key_length(), layer.value.out_features);
+  if (layer.output.weight) numbers += Product(batch(), query_length(), layer.output.in_features);
+  if (is_narrow) {  // Copies of the tokens, of biases, and of the output before it is narrowed.
+    numbers += Product(batch(), query_length(), embeddings().dim) + Product(batch(), key_length(), context().dim) +
+               Product(batch(), query_length(), output_dim_);
+  }
+  const std::int64_t widest_bias =
+      std::max({layer.query.out_features, layer.key.out_features, layer.value.out_features, layer.output.out_features});
   const std::int64_t in_features = std::max({layer.query.in_features, layer.key.in_features, layer.value.in_features,
                                              layer.output.weight ? layer.output.in_features : 0});
-  return sizeof(float) * (query + key + value + merged) + attention + ProjectionScratchBytes(in_features, num_threads);
+  const double size = is_double() ? sizeof(double) : sizeof(float);
+  return size * (numbers + static_cast<double>(widest_bias)) + attention +
+         ProjectionScratchBytes(in_features, num_threads);
 }
 
 }  // namespace attend

@@ -1,5 +1,7 @@
 // A validated problem of attention over embeddings: project to query, key and value, attend, project back.
 //
+// Types: FLOAT32, FLOAT16 and BFLOAT16 in any mixture, computed in FLOAT32; FLOAT64 goes with FLOAT64 alone.
+//
 // Immutable and non-owning: views must outlive it. May be shared between threads.
 #ifndef ATTEND_CORE_ATTENTION_ATTEND_PROBLEM_H_
 #define ATTEND_CORE_ATTENTION_ATTEND_PROBLEM_H_
@@ -17,18 +19,21 @@ namespace attend {
 
 // A dense batch of embeddings [batch, length, dim].
 struct EmbeddingsView {
-  const float* data = nullptr;  // Null means "absent".
+  const void* data = nullptr;  // Null means "absent".
   std::int64_t batch = 0;
   std::int64_t length = 0;
   std::int64_t dim = 0;
+  DataType type = DataType::kFloat32;
 };
 
 // An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out.
 struct LinearView {
-  const float* weight = nullptr;  // [out_features, in_features], dense. Null means "absent".
-  const float* bias = nullptr;    // [out_features], or null for none.
+  const void* weight = nullptr;  // [out_features, in_features], dense. Null means "absent".
+  const void* bias = nullptr;    // [out_features], or null for none.
   std::int64_t out_features = 0;
   std::int64_t in_features = 0;
+  DataType weight_type = DataType::kFloat32;
+  DataType bias_type = DataType::kFloat32;
 };
 
 // The weights of an attention layer.
@@ -41,15 +46,16 @@ struct LayerView {
   std::int64_t num_kv_heads = 1;
 };
 
-// Where the results go; null or an absent view is not computed.
+// Where the results go; null or an absent view is not computed. The first four have the type of the embeddings.
 struct AttendOutputs {
-  float* output = nullptr;             // [B, T, D_out], dense
-  float* query = nullptr;              // [B, H, T, E], dense
-  float* key = nullptr;                // [B, K, S, E], dense
-  float* value = nullptr;              // [B, K, S, V], dense
-  MutableHeadsView attention_weights;  // As SdpaOutputs.
-  MutableHeadsView averaged_weights;
-  MutableHeadsView scores;
+  void* output = nullptr;                   // [B, T, D_out], dense
+  void* query = nullptr;                    // [B, H, T, E], dense
+  void* key = nullptr;                      // [B, K, S, E], dense
+  void* value = nullptr;                    // [B, K, S, V], dense
+  MutableTypedHeadsView attention_weights;  // As SdpaOutputs.
+  MutableTypedHeadsView averaged_weights;
+  MutableTypedHeadsView scores;
+  TopWeights top_weights;
   float* log_sum_exp = nullptr;  // [B, H, T], dense
 };
 
@@ -59,13 +65,15 @@ class AttendProblem {
     EmbeddingsView embeddings;       // [B, T, D]
     EmbeddingsView context;          // [B, S, D'], or absent: the embeddings.
     std::optional<LayerView> layer;  // None: query = embeddings, key = value = context, one head.
-    AttentionOptions options;        // query_lengths is set by Create in self-attention; leave it empty.
+    AttentionOptions options;        // In self-attention Create sets query_lengths from key_lengths,
+                                     // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
   };
 
   // Errors: INVALID_ARGUMENT with the field (`embeddings`, `layer.key_projection.weight`, `layer.num_heads`,
   // `options.mask`, ...).
   static absl::StatusOr<AttendProblem> Create(const Spec& spec);
 
+  bool is_double() const { return spec_.embeddings.type == DataType::kFloat64; }  // Of the arithmetic.
   bool self_attention() const { return !has_context_; }
   const EmbeddingsView& embeddings() const { return spec_.embeddings; }
   const EmbeddingsView& context() const { return spec_.context; }  // The embeddings in self-attention.
@@ -75,6 +83,7 @@ class AttendProblem {
   std::int64_t batch() const { return spec_.embeddings.batch; }
   std::int64_t query_length() const { return spec_.embeddings.length; }
   std::int64_t key_length() const { return spec_.context.length; }
+  std::int64_t score_columns() const { return score_columns_; }  // As SdpaProblem.
   std::int64_t num_heads() const { return spec_.layer ? spec_.layer->num_heads : 1; }
   std::int64_t num_kv_heads() const { return spec_.layer ? spec_.layer->num_kv_heads : 1; }
   std::int64_t head_dim() const { return head_dim_; }      // E
@@ -84,7 +93,7 @@ class AttendProblem {
   // An upper bound of the floating-point operations of computing it: projections and attention.
   double Flops() const;
   // As SdpaProblem::ScratchBytes, with the projected tensors.
-  double ScratchBytes(int num_threads, bool averages_weights) const;
+  double ScratchBytes(int num_threads, bool consumes_weights) const;
 
  private:
   explicit AttendProblem(const Spec& spec) : spec_(spec) {}
@@ -94,6 +103,7 @@ class AttendProblem {
   std::int64_t head_dim_ = 0;
   std::int64_t value_dim_ = 0;
   std::int64_t output_dim_ = 0;
+  std::int64_t score_columns_ = 0;
 };
 
 }  // namespace attend

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "core/attention/compute.h"
@@ -11,53 +12,81 @@ namespace attend {
 namespace {
 
 // Query, key and value of all heads: projected, or the embeddings as they are.
+template <typename T>
 struct Heads {
-  HeadsView query;
-  HeadsView key;
-  HeadsView value;
-  AlignedBuffer<float> memory;
+  TypedHeadsView query;
+  TypedHeadsView key;
+  TypedHeadsView value;
+  AlignedBuffer<T> memory;
 };
 
 std::int64_t Rows(const EmbeddingsView& tokens) { return tokens.batch * tokens.length; }
 
-Heads PlainHeads(const AttendProblem& problem) {
-  const EmbeddingsView& q = problem.embeddings();
-  const EmbeddingsView& kv = problem.context();
-  const HeadsView context = SplitHeads(kv.data, kv.batch, 1, kv.length, kv.dim);
-  return {SplitHeads(q.data, q.batch, 1, q.length, q.dim), context, context, {}};
+TypedHeadsView OneHead(const EmbeddingsView& tokens) {
+  TypedHeadsView view = SplitHeads(static_cast<const float*>(tokens.data), tokens.batch, 1, tokens.length, tokens.dim);
+  view.type = tokens.type;
+  return view;
 }
 
-Heads ProjectHeads(const AttendProblem& problem, const ComputeContext& context, WorkspacePool& pool) {
+// Tokens in the type of the arithmetic: where they are, or widened to memory of their own.
+template <typename T>
+class WideTokens {
+ public:
+  WideTokens(const EmbeddingsView& tokens, const ConvertKernels& convert) : data_(static_cast<const T*>(tokens.data)) {
+    if (tokens.type == kDataTypeOf<T>) return;
+    if constexpr (std::is_same_v<T, float>) {
+      memory_ = AlignedBuffer<float>(Rows(tokens) * tokens.dim);
+      convert.widen(tokens.type, tokens.data, memory_.size(), memory_.data());
+      data_ = memory_.data();
+    }
+  }
+  const T* data() const { return data_; }
+
+ private:
+  AlignedBuffer<T> memory_;
+  const T* data_;
+};
+
+template <typename T>
+Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& context, WorkspacePool& pool) {
   const LayerView& layer = *problem.layer();
-  const EmbeddingsView& tokens = problem.embeddings();
-  const EmbeddingsView& memory = problem.context();
-  const std::int64_t query_size = Rows(tokens) * layer.query.out_features;
-  const std::int64_t key_size = Rows(memory) * layer.key.out_features;
-  Heads heads;
-  heads.memory = AlignedBuffer<float>(query_size + key_size + Rows(memory) * layer.value.out_features);
-  float* query = heads.memory.data();
-  float* key = query + query_size;
-  float* value = key + key_size;
-  const Projection projections[] = {
-      {tokens.data, Rows(tokens), layer.query, query},
-      {memory.data, Rows(memory), layer.key, key},
-      {memory.data, Rows(memory), layer.value, value},
+  const ConvertKernels& convert = KernelsFor(context.instruction_set).convert;
+  const std::int64_t rows = Rows(problem.embeddings()), context_rows = Rows(problem.context());
+  const std::int64_t query_size = rows * layer.query.out_features;
+  const std::int64_t key_size = context_rows * layer.key.out_features;
+  Heads<T> heads;
+  heads.memory = AlignedBuffer<T>(query_size + key_size + context_rows * layer.value.out_features);
+  T* query = heads.memory.data();
+  T* key = query + query_size;
+  T* value = key + key_size;
+  const WideTokens<T> tokens(problem.embeddings(), convert);
+  const WideTokens<T> memory(problem.self_attention() ? EmbeddingsView() : problem.context(), convert);
+  const T* looked_at = problem.self_attention() ? tokens.data() : memory.data();
+  const Projection<T> projections[] = {
+      {tokens.data(), rows, layer.query, query},
+      {looked_at, context_rows, layer.key, key},
+      {looked_at, context_rows, layer.value, value},
   };
   Project(context, projections, 3, pool);
   const std::int64_t batch = problem.batch();
-  heads.query = MergedHeads<const float>(query, batch, layer.num_heads, problem.query_length(), problem.head_dim());
-  heads.key = MergedHeads<const float>(key, batch, layer.num_kv_heads, problem.key_length(), problem.head_dim());
-  heads.value = MergedHeads<const float>(value, batch, layer.num_kv_heads, problem.key_length(), problem.value_dim());
+  heads.query = MergedHeads<const T>(query, batch, layer.num_heads, problem.query_length(), problem.head_dim());
+  heads.key = MergedHeads<const T>(key, batch, layer.num_kv_heads, problem.key_length(), problem.head_dim());
+  heads.value = MergedHeads<const T>(value, batch, layer.num_kv_heads, problem.key_length(), problem.value_dim());
   return heads;
 }
 
-// Copies a view to dense [batch, heads, length, dim]; nothing if `to` is null.
-void CopyHeads(const HeadsView& from, float* to) {
+// Copies a view to dense [batch, heads, length, dim] of `type`; nothing if `to` is null.
+void CopyHeads(const TypedHeadsView& from, DataType type, void* to, const ConvertKernels& convert) {
   if (to == nullptr) return;
+  auto* next = static_cast<std::byte*>(to);
   for (std::int64_t b = 0; b < from.batch; ++b) {
     for (std::int64_t h = 0; h < from.heads; ++h) {
-      for (std::int64_t t = 0; t < from.length; ++t, to += from.dim) {
-        std::memcpy(to, from.Row(b, h, t), static_cast<std::size_t>(from.dim) * sizeof(float));
+      for (std::int64_t t = 0; t < from.length; ++t, next += from.dim * ElementSize(type)) {
+        if (from.type == type) {
+          std::memcpy(next, from.Row(b, h, t), static_cast<std::size_t>(from.dim * ElementSize(type)));
+        } else {
+          convert.narrow(type, reinterpret_cast<const float*>(from.Row(b, h, t)), from.dim, next);
+        }
       }
     }
   }
@@ -67,21 +96,61 @@ bool ProjectsOutput(const AttendProblem& problem) {
   return problem.layer().has_value() && problem.layer()->output.weight != nullptr;
 }
 
-absl::Status Attend(const AttendProblem& problem, const Heads& heads, const AttendOutputs& outputs, float* merged,
-                    const ComputeContext& context) {
+// `output` is [B, T, H * V] of `output_type`, or null.
+template <typename T>
+absl::Status Attend(const AttendProblem& problem, const Heads<T>& heads, const AttendOutputs& outputs, void* output,
+                    DataType output_type, const ComputeContext& context) {
   const absl::StatusOr<SdpaProblem> sdpa =
       SdpaProblem::Create({heads.query, heads.key, heads.value, problem.options()});
   if (!sdpa.ok()) return sdpa.status();  // Never: what was checked for embeddings holds for their heads.
   SdpaOutputs results;
-  if (merged != nullptr) {
-    results.output =
-        MergedHeads(merged, problem.batch(), problem.num_heads(), problem.query_length(), problem.value_dim());
-  }
+  results.output = MergedHeads(static_cast<float*>(output), problem.batch(), problem.num_heads(),
+                               problem.query_length(), problem.value_dim());
+  results.output.type = output_type;
   results.attention_weights = outputs.attention_weights;
   results.averaged_weights = outputs.averaged_weights;
   results.scores = outputs.scores;
+  results.top_weights = outputs.top_weights;
   results.log_sum_exp = outputs.log_sum_exp;
   return ComputeSdpa(*sdpa, results, context);
+}
+
+// The output projection of `merged` [B * T, H * V] to `output` of the embeddings' type.
+template <typename T>
+void ProjectOutput(const AttendProblem& problem, const T* merged, void* output, const ComputeContext& context,
+                   WorkspacePool& pool) {
+  const LinearView& linear = problem.layer()->output;
+  const std::int64_t rows = Rows(problem.embeddings());
+  const DataType type = problem.embeddings().type;
+  const AlignedBuffer<T> wide(type == kDataTypeOf<T> ? 0 : rows * linear.out_features);
+  const Projection<T> projection{merged, rows, linear, wide.size() > 0 ? wide.data() : static_cast<T*>(output)};
+  Project(context, &projection, 1, pool);
+  if constexpr (std::is_same_v<T, float>) {
+    if (wide.size() > 0) KernelsFor(context.instruction_set).convert.narrow(type, wide.data(), wide.size(), output);
+  }
+}
+
+// T is the type of the arithmetic.
+template <typename T>
+absl::Status Compute(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
+  const ConvertKernels& convert = KernelsFor(context.instruction_set).convert;
+  const DataType type = problem.embeddings().type;
+  WorkspacePool pool;
+  const Heads<T> heads =
+      problem.layer()
+          ? ProjectHeads<T>(problem, context, pool)
+          : Heads<T>{OneHead(problem.embeddings()), OneHead(problem.context()), OneHead(problem.context()), {}};
+  if (IsCancelled(context)) return CancelledStatus();
+  CopyHeads(heads.query, type, outputs.query, convert);
+  CopyHeads(heads.key, type, outputs.key, convert);
+  CopyHeads(heads.value, type, outputs.value, convert);
+  if (!ProjectsOutput(problem) || outputs.output == nullptr) {
+    return Attend(problem, heads, outputs, outputs.output, type, context);
+  }
+  const AlignedBuffer<T> merged(Rows(problem.embeddings()) * problem.num_heads() * problem.value_dim());
+  if (absl::Status s = Attend(problem, heads, outputs, merged.data(), kDataTypeOf<T>, context); !s.ok()) return s;
+  ProjectOutput(problem, merged.data(), outputs.output, context, pool);
+  return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
 }
 
 }  // namespace
@@ -89,25 +158,7 @@ absl::Status Attend(const AttendProblem& problem, const Heads& heads, const Atte
 absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
   ComputeContext own = context;
   if (IsSmall(problem.Flops())) own.executor = nullptr;
-  WorkspacePool pool;
-  const Heads heads = problem.layer() ? ProjectHeads(problem, own, pool) : PlainHeads(problem);
-  if (IsCancelled(context)) return CancelledStatus();
-  CopyHeads(heads.query, outputs.query);
-  CopyHeads(heads.key, outputs.key);
-  CopyHeads(heads.value, outputs.value);
-
-  const bool projects = ProjectsOutput(problem) && outputs.output != nullptr;
-  const std::int64_t rows = problem.batch() * problem.query_length();
-  const AlignedBuffer<float> merged(projects ? rows * problem.num_heads() * problem.value_dim() : 0);
-  if (absl::Status status = Attend(problem, heads, outputs, projects ? merged.data() : outputs.output, own);
-      !status.ok()) {
-    return status;
-  }
-  if (projects) {
-    const Projection projection{merged.data(), rows, problem.layer()->output, outputs.output};
-    Project(own, &projection, 1, pool);
-  }
-  return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
+  return problem.is_double() ? Compute<double>(problem, outputs, own) : Compute<float>(problem, outputs, own);
 }
 
 }  // namespace attend

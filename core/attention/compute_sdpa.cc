@@ -3,8 +3,12 @@
 #include <vector>
 
 #include "core/attention/compute.h"
+#include "core/attention/compute_sdpa_double.h"
 #include "core/attention/parallel.h"
+#include "core/attention/ragged.h"
 #include "core/attention/row_group.h"
+#include "core/attention/sequences.h"
+#include "core/attention/weight_consumer.h"
 
 namespace attend {
 namespace {
@@ -86,46 +90,37 @@ void ComputeChunksOfGroups(const SdpaRun& run, const GroupCut& cut) {
   });
 }
 
-// averaged[j] = (averaged[j] + weights[j]) * factor, starting from 0 for the first head.
-void AddWeights(const float* weights, std::int64_t length, bool first, float factor, float* averaged) {
-  for (std::int64_t j = 0; j < length; ++j) averaged[j] = ((first ? 0.0f : averaged[j]) + weights[j]) * factor;
-}
-
-// The rows of queries [first, end) of batch entry b for all heads one after the other, adding up their weights in
-// ascending order of heads.
-void ComputeAveragedQueries(const SdpaRun& run, std::int64_t b, std::int64_t first, std::int64_t end,
-                            WorkspacePool& pool) {
+// The rows of a tile for all heads one after the other, their weights going to a consumer.
+void ComputeTileForConsumer(const SdpaRun& run, const QueryTile& tile, WorkspacePool& pool) {
   const SdpaProblem& problem = run.problem;
   const std::int64_t group = problem.group_size();
   const std::int64_t length = problem.key_length();
   const std::int64_t max_rows = run.kernels.many.max_rows;
-  const float one_over_heads = 1.0f / static_cast<float>(problem.num_heads());
   WorkspacePool::Loan workspace(pool);
   const bool own_weights = !run.outputs.attention_weights;
-  AlignedBuffer<float> scratch(own_weights ? std::min(max_rows, (end - first) * group) * length : 0);
+  const AlignedBuffer<float> scratch(own_weights ? std::min(max_rows, (tile.end - tile.first) * group) * length : 0);
+  WeightConsumer<float> consumer(problem, run.outputs, tile);
   for (std::int64_t kv = 0; kv < problem.num_kv_heads(); ++kv) {
-    for (std::int64_t row = first * group; row < end * group; row += max_rows) {
-      const std::int64_t count = std::min(max_rows, end * group - row);
-      RowGroup rows(run, {{b, kv}, row, count}, *workspace, own_weights ? scratch.data() : nullptr);
-      if (!rows.Compute()) return;
+    for (std::int64_t row = tile.first * group; row < tile.end * group; row += max_rows) {
+      const std::int64_t count = std::min(max_rows, tile.end * group - row);
+      const KvHead kv_head{tile.b, kv};
+      if (!RowGroup(run, {kv_head, row, count}, *workspace, own_weights ? scratch.data() : nullptr).Compute()) return;
       for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t h = kv * group + (row + i) % group;
-        AddWeights((*workspace).rows[static_cast<std::size_t>(i)].weights, length, h == 0,
-                   h == problem.num_heads() - 1 ? one_over_heads : 1.0f,
-                   run.outputs.averaged_weights.Row(b, 0, (row + i) / group));
+        const RowPlace place = PlaceOfRow(problem, kv_head, row + i);
+        consumer.Add(place.head, place.query, (*workspace).rows[static_cast<std::size_t>(i)].weights);
       }
     }
   }
 }
 
-void ComputeAveraged(const SdpaRun& run) {
+void ComputeForConsumer(const SdpaRun& run) {
   const std::int64_t queries = run.problem.query_length();
   const std::int64_t per_tile = std::max<std::int64_t>(1, run.kernels.many.max_rows / run.problem.group_size());
   const std::int64_t tiles = CeilDiv(queries, per_tile);
   WorkspacePool pool;
   ForEach(run.context, run.problem.batch() * tiles, [&](std::int64_t i) {
     const std::int64_t first = i % tiles * per_tile;
-    if (!run.Cancelled()) ComputeAveragedQueries(run, i / tiles, first, std::min(first + per_tile, queries), pool);
+    if (!run.Cancelled()) ComputeTileForConsumer(run, {i / tiles, first, std::min(first + per_tile, queries)}, pool);
   });
 }
 
@@ -134,10 +129,12 @@ void ComputeAveraged(const SdpaRun& run) {
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context) {
   ComputeContext own = context;
   if (IsSmall(problem.Flops())) own.executor = nullptr;
+  if (IsRagged(problem.options())) return ComputeRagged(problem, outputs, own);
+  if (problem.is_double()) return ComputeSdpaDouble(problem, outputs, own);
   const SdpaRun run{problem, outputs, own, KernelsFor(context.instruction_set)};
   const int threads = NumThreads(own);
-  if (outputs.averaged_weights) {
-    ComputeAveraged(run);
+  if (WeightConsumer<float>::IsNeeded(outputs)) {
+    ComputeForConsumer(run);
   } else {
     const GroupCut cut(run, threads);
     const bool few_groups = threads > 1 && cut.num_groups() < threads * kGroupsPerThread / 2;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/attention/sequences.h"
+
 namespace attend {
 namespace {
 
@@ -23,6 +25,16 @@ double SumOfClampedRamp(std::int64_t first, std::int64_t count, std::int64_t lim
   const double on_ramp = static_cast<double>(ramp_end - ramp_begin);
   const double ends = static_cast<double>(first + ramp_begin) + static_cast<double>(first + ramp_end - 1);
   return on_ramp * ends / 2 + static_cast<double>(count - ramp_end) * static_cast<double>(limit);
+}
+
+double VisiblePairsOfSequences(const AttentionOptions& options) {
+  const AttentionOptions one = WithoutSequences(options);
+  double pairs = 0;
+  for (std::int64_t n = 0; n < NumSequences(options); ++n) {
+    const Sequence sequence = GetSequence(options, n);
+    pairs += VisiblePairs(one, {1, 1, sequence.num_queries(), sequence.num_keys()});
+  }
+  return pairs;
 }
 
 }  // namespace
@@ -49,6 +61,7 @@ KeyRange VisibleKeyRange(const AttentionOptions& options, std::int64_t valid_key
 }
 
 double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape) {
+  if (IsRagged(options)) return VisiblePairsOfSequences(options);
   // No position is further than this from any key, so that a larger window is the same window.
   const std::int64_t everything = shape.query_length + shape.key_length;
   const std::int64_t ahead = std::min(KeysAhead(options), everything);

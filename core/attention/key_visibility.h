@@ -38,7 +38,8 @@ std::int64_t PositionOffset(const AttentionOptions& options, const AttentionShap
 // What a query at `position` may see among `valid_keys` keys.
 KeyRange VisibleKeyRange(const AttentionOptions& options, std::int64_t valid_keys, std::int64_t position);
 
-// The number of query-key pairs of all batch entries (of one head) that are left. In closed form: O(B), not O(B T).
+// The number of query-key pairs of all batch entries or sequences (of one head) that are left. In closed form: O(1) for
+// each, not O(T).
 double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape);
 
 }  // namespace attend

@@ -31,8 +31,15 @@ struct AttentionOptions {
   std::optional<float> softcap;                      // Positive, finite: x -> softcap * tanh(x / softcap).
   absl::Span<const std::int64_t> key_lengths;        // S' per batch entry, each in [0, S]; empty: all S.
   absl::Span<const std::int64_t> query_lengths;      // T' per batch entry, each in [0, T]; empty: all T. Only moves p.
-  MaskView mask;   // [B, H, T, S], broadcast by zero strides; non-zero is visible. Absent: all visible.
-  HeadsView bias;  // [B, H, T, S], broadcast by zero strides; added after softcap. Absent: none.
+  // A ragged batch: sequences laid end to end along T and S of the one batch entry. For N sequences N + 1 offsets each,
+  // from 0 to T and to S: sequence n has the queries [cumulative_query_lengths[n], cumulative_query_lengths[n + 1]),
+  // which see its keys alone, and whose positions are counted within it. Both empty: one sequence. Views of shape [..,
+  // T, S] then have as many columns as the longest sequence has keys, column j being key j of the row's own sequence.
+  absl::Span<const std::int64_t> cumulative_query_lengths;
+  absl::Span<const std::int64_t> cumulative_key_lengths;
+  MaskView mask;  // [B, H, T, S], broadcast by zero strides; non-zero is visible. Absent: all visible.
+  // [B, H, T, S], broadcast by zero strides; added after softcap. FLOAT32, or FLOAT64 where query is. Absent: none.
+  TypedHeadsView bias;
   absl::Span<const float> alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
   absl::Span<const float> sinks;         // [H]: a logit in the denominator alone. Empty: none.
 };

@@ -1,9 +1,12 @@
 #include "core/attention/projection.h"
 
 #include <algorithm>
+#include <cstddef>
 
 #include "core/attention/parallel.h"
+#include "core/kernels/double_kernels.h"
 #include "core/kernels/kernel_table.h"
+#include "core/tensor/aligned_buffer.h"
 
 namespace attend {
 namespace {
@@ -16,7 +19,7 @@ std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // A projection cut into tiles of one panel of output features and some tokens.
 struct Tiles {
-  Tiles(const Projection& p, std::int64_t width)
+  Tiles(const Projection<float>& p, std::int64_t width)
       : projection(p),
         panel_width(width),
         row_tiles(CeilDiv(p.num_rows, kRowsPerTile)),
@@ -30,31 +33,74 @@ struct Tiles {
     task.x = projection.x + row * linear.in_features;
     task.x_stride = task.in_features = linear.in_features;
     task.num_rows = std::min(kRowsPerTile, projection.num_rows - row);
-    task.weight = linear.weight + first * linear.in_features;
-    task.bias = linear.bias == nullptr ? nullptr : linear.bias + first;
+    task.weight_type = linear.weight_type;
+    task.weight =
+        static_cast<const std::byte*>(linear.weight) + first * linear.in_features * ElementSize(linear.weight_type);
+    task.bias = bias == nullptr ? nullptr : bias + first;
     task.out_features = std::min(panel_width, linear.out_features - first);
     task.y = projection.y + row * linear.out_features + first;
     task.y_stride = linear.out_features;
     return task;
   }
 
-  Projection projection;
+  Projection<float> projection;
+  const float* bias = nullptr;
   std::int64_t panel_width;
   std::int64_t row_tiles;
   std::int64_t count;
 };
 
+// The bias as floats: where it is, or widened to `wide`.
+const float* WideBias(const LinearView& linear, const ConvertKernels& convert, AlignedBuffer<float>& wide) {
+  if (linear.bias == nullptr || linear.bias_type == DataType::kFloat32) return static_cast<const float*>(linear.bias);
+  wide = AlignedBuffer<float>(linear.out_features);
+  convert.widen(linear.bias_type, linear.bias, linear.out_features, wide.data());
+  return wide.data();
+}
+
+// Rows of a tile whose products with all weights are computed one after the other, 64-bit.
+constexpr std::int64_t kDoubleRowsPerTile = 8;
+
+void ProjectRows(const Projection<double>& projection, const DoubleKernels& kernels, std::int64_t first,
+                 std::int64_t end) {
+  const LinearView& linear = projection.linear;
+  const auto* weight = static_cast<const double*>(linear.weight);
+  const auto* bias = static_cast<const double*>(linear.bias);
+  for (std::int64_t o = 0; o < linear.out_features; ++o, weight += linear.in_features) {
+    for (std::int64_t r = first; r < end; ++r) {
+      const double sum = kernels.dot(projection.x + r * linear.in_features, weight, linear.in_features);
+      projection.y[r * linear.out_features + o] = bias == nullptr ? sum : sum + bias[o];
+    }
+  }
+}
+
 }  // namespace
 
-void Project(const ComputeContext& context, const Projection* projections, std::int64_t count, WorkspacePool& pool) {
-  const LinearKernels& kernels = KernelsFor(context.instruction_set).linear;
+void Project(const ComputeContext& context, const Projection<float>* projections, std::int64_t count,
+             WorkspacePool& pool) {
+  const KernelTable& table = KernelsFor(context.instruction_set);
+  const LinearKernels& kernels = table.linear;
   for (std::int64_t p = 0; p < count; ++p) {
-    const Tiles tiles(projections[p], kernels.panel_width);
+    AlignedBuffer<float> wide;
+    Tiles tiles(projections[p], kernels.panel_width);
+    tiles.bias = WideBias(projections[p].linear, table.convert, wide);
     ForEach(context, tiles.count, [&](std::int64_t i) {
       if (IsCancelled(context)) return;
       const LinearTask task = tiles.Tile(i);
       WorkspacePool::Loan workspace(pool);
       kernels.linear(task, (*workspace).Floats(kernels.scratch_size(task)));
+    });
+  }
+}
+
+void Project(const ComputeContext& context, const Projection<double>* projections, std::int64_t count, WorkspacePool&) {
+  const DoubleKernels& kernels = DoubleKernelsFor(context.instruction_set);
+  for (std::int64_t p = 0; p < count; ++p) {
+    const Projection<double>& projection = projections[p];
+    ForEach(context, CeilDiv(projection.num_rows, kDoubleRowsPerTile), [&](std::int64_t i) {
+      const std::int64_t first = i * kDoubleRowsPerTile;
+      if (IsCancelled(context)) return;
+      ProjectRows(projection, kernels, first, std::min(first + kDoubleRowsPerTile, projection.num_rows));
     });
   }
 }

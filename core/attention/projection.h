@@ -10,17 +10,22 @@
 
 namespace attend {
 
-// y = x . weight^T + bias for dense x [num_rows, in_features] and y [num_rows, out_features]. Each element of y is one
-// chain of fused multiply-adds over ascending in_features, so its bits depend on its own row of x and weight alone.
+// y = x . weight^T + bias for dense x [num_rows, in_features] and y [num_rows, out_features]. Each element of y depends
+// on its own row of x and weight alone, also in its bits: it is one chain of fused multiply-adds over ascending
+// in_features, or for double what DoubleKernels::dot says.
+template <typename T>
 struct Projection {
-  const float* x = nullptr;
+  const T* x = nullptr;
   std::int64_t num_rows = 0;
-  LinearView linear;
-  float* y = nullptr;
+  LinearView linear;  // For float of any type but FLOAT64, for double of that.
+  T* y = nullptr;
 };
 
 // Computes `count` independent projections. Stops early, with y unspecified, when `context` is cancelled.
-void Project(const ComputeContext& context, const Projection* projections, std::int64_t count, WorkspacePool& pool);
+void Project(const ComputeContext& context, const Projection<float>* projections, std::int64_t count,
+             WorkspacePool& pool);
+void Project(const ComputeContext& context, const Projection<double>* projections, std::int64_t count,
+             WorkspacePool& pool);
 
 }  // namespace attend
 

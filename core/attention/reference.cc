@@ -8,13 +8,13 @@
 #include <utility>
 
 #include "core/attention/key_visibility.h"
+#include "core/attention/sequences.h"
 
 namespace attend {
 namespace {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using Row = Eigen::RowVectorXd;
-using FloatMatrix = Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -38,13 +38,27 @@ struct Operands {
   }
 };
 
+// Number i of a row of any type.
+double Number(const void* numbers, DataType type, std::int64_t i) {
+  switch (type) {
+    case DataType::kFloat64: return static_cast<const double*>(numbers)[i];
+    case DataType::kFloat16: return double{static_cast<float>(static_cast<const Eigen::half*>(numbers)[i])};
+    case DataType::kBFloat16: return double{static_cast<float>(static_cast<const Eigen::bfloat16*>(numbers)[i])};
+    default: return double{static_cast<const float*>(numbers)[i]};
+  }
+}
+
+double Number(const TypedHeadsView& view, std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t d) {
+  return Number(view.Row(b, h, t), view.type, d * view.dim_stride);
+}
+
 // Everything that is added after the softcap: [T, S].
 Matrix Bias(const Operands& x, std::int64_t b, std::int64_t h) {
   Matrix bias = Matrix::Zero(x.shape.query_length, x.shape.key_length);
   const std::int64_t offset = PositionOffset(x.options, x.shape, b);
   for (std::int64_t t = 0; t < bias.rows(); ++t) {
     for (std::int64_t j = 0; j < bias.cols(); ++j) {
-      if (x.options.bias) bias(t, j) += x.options.bias.Row(b, h, t)[j * x.options.bias.dim_stride];
+      if (x.options.bias) bias(t, j) += Number(x.options.bias, b, h, t, j);
       if (x.options.alibi_slopes.empty()) continue;
       const auto distance = static_cast<double>(std::abs(t + offset - j));
       bias(t, j) -= x.options.alibi_slopes[static_cast<std::size_t>(h)] * distance;
@@ -102,8 +116,11 @@ void Append(std::vector<double>& to, const Dense& rows) {
   to.insert(to.end(), rows.data(), rows.data() + rows.size());
 }
 
+ReferenceResult RaggedAttention(const Operands& x);
+
 // softmax(scores) . value for every batch entry and head: everything of the result but `query`, `key` and `value`.
 ReferenceResult Attention(const Operands& x) {
+  if (IsRagged(x.options)) return RaggedAttention(x);
   ReferenceResult result;
   for (std::int64_t b = 0; b < x.shape.batch; ++b) {
     Matrix averaged = Matrix::Zero(x.shape.query_length, x.shape.key_length);
@@ -124,24 +141,84 @@ ReferenceResult Attention(const Operands& x) {
   return result;
 }
 
-std::vector<Matrix> Widen(const HeadsView& view) {
+// Rows [begin, end) of each matrix.
+std::vector<Matrix> MiddleRows(const std::vector<Matrix>& matrices, const KeyRange& rows) {
+  std::vector<Matrix> middle;
+  for (const Matrix& matrix : matrices) middle.emplace_back(matrix.middleRows(rows.begin, rows.end - rows.begin));
+  return middle;
+}
+
+// One sequence of a ragged batch by itself.
+Operands SequenceOperands(const Operands& x, const Sequence& sequence) {
+  Operands one{{1, x.shape.heads, sequence.num_queries(), sequence.num_keys()},
+               WithoutSequences(x.options),
+               x.kv_heads,
+               MiddleRows(x.query, sequence.queries),
+               MiddleRows(x.key, sequence.keys),
+               MiddleRows(x.value, sequence.keys)};
+  MaskView& mask = one.options.mask;
+  TypedHeadsView& bias = one.options.bias;
+  if (mask) mask.data = mask.Row(0, 0, sequence.queries.begin);
+  if (bias) bias.data = bias.Row(0, 0, sequence.queries.begin);
+  return one;
+}
+
+// Puts [H, rows, from_columns] into the first columns of `to` [H, length, columns].
+void Place(const std::vector<double>& from, std::int64_t heads, const KeyRange& rows, std::int64_t from_columns,
+           std::int64_t length, std::int64_t columns, std::vector<double>& to) {
+  const double* next = from.data();
+  for (std::int64_t h = 0; h < heads; ++h) {
+    for (std::int64_t t = rows.begin; t < rows.end; ++t, next += from_columns) {
+      std::copy(next, next + from_columns, to.begin() + (h * length + t) * columns);
+    }
+  }
+}
+
+ReferenceResult RaggedAttention(const Operands& x) {
+  const std::int64_t heads = x.shape.heads, length = x.shape.query_length;
+  const std::int64_t columns = ScoreColumns(x.options, x.shape.key_length), dim = x.value.front().cols();
+  const auto zeros = [](std::int64_t size) { return std::vector<double>(static_cast<std::size_t>(size)); };
+  ReferenceResult all;
+  all.output = zeros(heads * length * dim);
+  all.attention_weights = zeros(heads * length * columns);
+  all.averaged_weights = zeros(length * columns);
+  all.scores.assign(all.attention_weights.size(), -kInfinity);
+  all.log_sum_exp = zeros(heads * length);
+  for (std::int64_t n = 0; n < NumSequences(x.options); ++n) {
+    const Sequence sequence = GetSequence(x.options, n);
+    if (sequence.num_queries() == 0) continue;
+    const ReferenceResult one = Attention(SequenceOperands(x, sequence));
+    const std::int64_t keys = sequence.num_keys();
+    Place(one.output, heads, sequence.queries, dim, length, dim, all.output);
+    Place(one.attention_weights, heads, sequence.queries, keys, length, columns, all.attention_weights);
+    Place(one.averaged_weights, 1, sequence.queries, keys, length, columns, all.averaged_weights);
+    Place(one.scores, heads, sequence.queries, keys, length, columns, all.scores);
+    Place(one.log_sum_exp, heads, sequence.queries, 1, length, 1, all.log_sum_exp);
+  }
+  return all;
+}
+
+std::vector<Matrix> Widen(const TypedHeadsView& view) {
   std::vector<Matrix> heads;
   for (std::int64_t b = 0; b < view.batch; ++b) {
     for (std::int64_t h = 0; h < view.heads; ++h) {
-      Matrix& head = heads.emplace_back(view.length, view.dim);
-      for (std::int64_t t = 0; t < view.length; ++t) {
-        head.row(t) = FloatMatrix(view.Row(b, h, t), 1, view.dim).cast<double>();
-      }
+      heads.push_back(Matrix::NullaryExpr(view.length, view.dim,
+                                          [&](Eigen::Index t, Eigen::Index d) { return Number(view, b, h, t, d); }));
     }
   }
   return heads;
 }
 
+// The dense matrix [rows, columns] that starts at number `first`.
+Matrix Widen(const void* numbers, DataType type, std::int64_t first, std::int64_t rows, std::int64_t columns) {
+  return Matrix::NullaryExpr(
+      rows, columns, [=](Eigen::Index i, Eigen::Index j) { return Number(numbers, type, first + i * columns + j); });
+}
+
 // x . weight^T + bias
 Matrix Project(const Matrix& x, const LinearView& linear) {
-  const FloatMatrix weight(linear.weight, linear.out_features, linear.in_features);
-  Matrix y = x * weight.cast<double>().transpose();
-  if (linear.bias) y.rowwise() += Row(FloatMatrix(linear.bias, 1, linear.out_features).cast<double>());
+  Matrix y = x * Widen(linear.weight, linear.weight_type, 0, linear.out_features, linear.in_features).transpose();
+  if (linear.bias) y.rowwise() += Row(Widen(linear.bias, linear.bias_type, 0, 1, linear.out_features));
   return y;
 }
 
@@ -149,7 +226,7 @@ Matrix Project(const Matrix& x, const LinearView& linear) {
 std::vector<Matrix> ProjectedHeads(const EmbeddingsView& tokens, const LinearView* linear, std::int64_t num_heads) {
   std::vector<Matrix> heads;
   for (std::int64_t b = 0; b < tokens.batch; ++b) {
-    Matrix x = FloatMatrix(tokens.data + b * tokens.length * tokens.dim, tokens.length, tokens.dim).cast<double>();
+    Matrix x = Widen(tokens.data, tokens.type, b * tokens.length * tokens.dim, tokens.length, tokens.dim);
     if (linear) x = Project(x, *linear);
     const std::int64_t dim = x.cols() / num_heads;
     for (std::int64_t h = 0; h < num_heads; ++h) heads.emplace_back(x.middleCols(h * dim, dim));

@@ -6,10 +6,6 @@
 namespace attend {
 namespace {
 
-// Keys that every panel of a group uses before the next are read: small enough that they stay in the second-level cache
-// (at 128 dimensions, 256 keys and values are 256 KiB).
-constexpr std::int64_t kKeysPerTurn = 256;
-
 // Where the keys that any row of the panel may see begin (rounded down to a block) and end.
 void FindKeys(PanelPlace& place) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max();
@@ -22,6 +18,17 @@ void FindKeys(PanelPlace& place) {
   }
   place.key_begin = std::min(begin, end) / kKeyBlock * kKeyBlock;
   place.key_end = end;
+}
+
+// What panels see of keys [begin, end).
+KeyRange KeysOfTurn(const std::vector<PanelPlace>& panels, std::int64_t begin, std::int64_t end) {
+  KeyRange keys{end, begin};
+  for (const PanelPlace& place : panels) {
+    if (place.key_begin >= place.key_end) continue;
+    keys.begin = std::min(keys.begin, std::max(begin, place.key_begin));
+    keys.end = std::max(keys.end, std::min(end, place.key_end));
+  }
+  return keys;
 }
 
 // Scores of keys before the first and behind the last that any row sees.
@@ -40,7 +47,8 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
     : run_(run),
       kernels_(KernelsForRows(run.kernels, range.count)),
       workspace_(workspace),
-      task_(MakeTask(run.problem, range.kv)) {
+      task_(MakeTask(run.problem, range.kv)),
+      wide_(run.problem, run.outputs, run.kernels.convert, range) {
   workspace.rows.resize(static_cast<std::size_t>(range.count));
   QueryRow* rows = workspace.rows.data();
   MakeRows(run.problem, run.outputs, range.kv, range.first, range.count, rows);
@@ -63,9 +71,10 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
     scratch_size = std::max(scratch_size, PadToCacheLine(kernels_.scratch_size(task_, count)));
     FindKeys(place);
   }
-  totals_ = workspace.Floats(packed_size + 2 * state_size_ + scratch_size);
+  totals_ = workspace.Floats(packed_size + 2 * state_size_ + scratch_size + wide_.size());
   chunks_ = totals_ + state_size_;
   float* scratch = chunks_ + state_size_;
+  wide_.Place(scratch + scratch_size + packed_size, rows);
   for (PanelPlace& place : workspace.panels) {
     place.panel.scratch = scratch;
     place.panel.packed = scratch + scratch_size + place.packed_offset;
@@ -87,9 +96,12 @@ void RowGroup::Merge(const float* states) {
 bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
   const std::int64_t chunk_end = std::min((chunk + 1) * kKeyChunk, task_.key_length);
   for (std::int64_t turn = chunk * kKeyChunk; turn < chunk_end; turn += kKeysPerTurn) {
+    const KeyRange keys = KeysOfTurn(workspace_.panels, turn, std::min(turn + kKeysPerTurn, chunk_end));
+    if (keys.begin >= keys.end) continue;
+    wide_.WidenKeys(keys.begin, keys.end, task_);
     for (PanelPlace& place : workspace_.panels) {
-      const std::int64_t begin = std::max(turn, place.key_begin);
-      const std::int64_t end = std::min({turn + kKeysPerTurn, chunk_end, place.key_end});
+      const std::int64_t begin = std::max(keys.begin, place.key_begin);
+      const std::int64_t end = std::min(keys.end, place.key_end);
       if (begin >= end) continue;
       if (run_.Cancelled()) return false;
       const bool into_total = first_into_total && chunk == place.key_begin / kKeyChunk;
@@ -136,10 +148,12 @@ bool RowGroup::Finish() {
 // Multiplying by a weight of zero does not mask a value that is NaN or infinite. That is so rare that it is noticed
 // afterwards, and then done again by selecting.
 bool RowGroup::FinishOrRepeat() {
-  if (Finish()) return true;
-  task_.select_values = true;
-  if (!AddKeys()) return false;
-  Finish();
+  if (!Finish()) {
+    task_.select_values = true;
+    if (!AddKeys()) return false;
+    Finish();
+  }
+  wide_.NarrowOutputs(workspace_.rows.data());
   return true;
 }
 

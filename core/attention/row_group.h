@@ -6,6 +6,7 @@
 
 #include "core/attention/parallel.h"
 #include "core/attention/row_panels.h"
+#include "core/attention/wide_rows.h"
 #include "core/attention/workspace.h"
 
 namespace attend {
@@ -18,13 +19,6 @@ struct SdpaRun {
   const KernelTable& kernels;
 
   bool Cancelled() const { return IsCancelled(context); }
-};
-
-// Rows [first, first + count) of one key/value head, numbered as in row_panels.h.
-struct RowRange {
-  KvHead kv;
-  std::int64_t first = 0;
-  std::int64_t count = 0;
 };
 
 // Rows cut into panels, with their memory in a workspace and their queries packed. Keys are added in ascending chunks;
@@ -60,6 +54,7 @@ class RowGroup {
   const RowKernels& kernels_;
   Workspace& workspace_;
   AttentionTask task_;
+  WideRows wide_;
   std::int64_t state_size_ = 0;
   float* totals_ = nullptr;
   float* chunks_ = nullptr;

@@ -7,10 +7,14 @@ namespace attend {
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   const AttentionOptions& options = problem.options();
   AttentionTask task;
-  task.key = problem.key().Row(kv.batch, kv.head, 0);
-  task.key_stride = problem.key().row_stride;
-  task.value = problem.value().Row(kv.batch, kv.head, 0);
-  task.value_stride = problem.value().row_stride;
+  if (problem.key().type == DataType::kFloat32) {
+    task.key = problem.key().As<const float>().Row(kv.batch, kv.head, 0);
+    task.key_stride = problem.key().row_stride;
+  }
+  if (problem.value().type == DataType::kFloat32) {
+    task.value = problem.value().As<const float>().Row(kv.batch, kv.head, 0);
+    task.value_stride = problem.value().row_stride;
+  }
   task.key_length = problem.key_length();
   task.head_dim = problem.head_dim();
   task.value_dim = problem.value_dim();
@@ -34,6 +38,9 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
   const std::int64_t b = kv.batch;
   const std::int64_t group = problem.group_size();
   const std::int64_t offset = problem.PositionOffset(b);
+  const HeadsView query = problem.query().As<const float>(), bias = options.bias.As<const float>();
+  const MutableHeadsView output = outputs.output.As<float>(), weights = outputs.attention_weights.As<float>();
+  const MutableHeadsView scores = outputs.scores.As<float>();
   std::int64_t t = first / group;
   std::int64_t g = first % group;
   KeyRange visible = problem.VisibleKeys(b, t);
@@ -42,19 +49,19 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
     const auto head = static_cast<std::size_t>(h);
     QueryRow& row = rows[i];
     row = QueryRow();
-    row.query = problem.query().Row(b, h, t);
+    if (problem.query().type == DataType::kFloat32) row.query = query.Row(b, h, t);
     row.key_begin = visible.begin;
     row.key_end = visible.end;
     if (options.mask) row.mask = options.mask.Row(b, h, t);
-    if (options.bias) row.bias = options.bias.Row(b, h, t);
+    if (options.bias) row.bias = bias.Row(b, h, t);
     if (!options.alibi_slopes.empty()) row.alibi = -options.alibi_slopes[head] * kLog2E;
     row.position = static_cast<float>(t + offset);
     if (!options.sinks.empty()) row.sink = options.sinks[head] * kLog2E;
-    if (outputs.output) row.output = outputs.output.Row(b, h, t);
-    if (outputs.attention_weights) row.weights = outputs.attention_weights.Row(b, h, t);
-    if (outputs.scores) row.scores = outputs.scores.Row(b, h, t);
+    if (outputs.output && outputs.output.type == DataType::kFloat32) row.output = output.Row(b, h, t);
+    if (outputs.attention_weights) row.weights = weights.Row(b, h, t);
+    if (outputs.scores) row.scores = scores.Row(b, h, t);
     if (outputs.log_sum_exp != nullptr) {
-      row.log_sum_exp = outputs.log_sum_exp + (b * problem.num_heads() + h) * problem.query_length() + t;
+      row.log_sum_exp = LogSumExpOf(problem, outputs, b, h, t);
     }
     if (++g == group) {
       g = 0;

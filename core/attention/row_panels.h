@@ -21,11 +21,23 @@ struct KvHead {
   std::int64_t head = 0;
 };
 
+// Keys and values of 16 bits are left out, and likewise below the queries, and the places of outputs: they need memory
+// to be widened to or narrowed from. REQUIRES: !problem.is_double().
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
 
 // Writes rows [first, first + count) of `kv` to `rows`.
 void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
               QueryRow* rows);
+
+// The query and head within its group that row `row` of a key/value head stands for.
+struct RowPlace {
+  std::int64_t query = 0;
+  std::int64_t head = 0;  // Among all query heads.
+};
+inline RowPlace PlaceOfRow(const SdpaProblem& problem, KvHead kv, std::int64_t row) {
+  const std::int64_t group = problem.group_size();
+  return {row / group, kv.head * group + row % group};
+}
 
 // How many rows one key/value head has.
 inline std::int64_t RowsPerKvHead(const SdpaProblem& problem) { return problem.query_length() * problem.group_size(); }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/attention/wide_rows.h"
+#include "core/attention/workspace.h"
 #include "core/kernels/kernel_table.h"
 
 namespace attend {
@@ -11,20 +13,26 @@ namespace {
 constexpr std::int64_t kPanelRows = 48;
 constexpr std::int64_t kLanes = 16;
 constexpr std::int64_t kPanelsPerGroup = 4;
+constexpr std::int64_t kDoubleRowsPerTile = 8;
 // Rounding to cache lines, and the small parts of a panel: maximum, sum, masks.
 constexpr double kFloatsBesides = 8192;
 
-}  // namespace
-
-double SdpaScratchBytes(const SdpaExtents& extents, int num_threads, bool averages_weights) {
+double FloatBytes(const SdpaExtents& extents, int num_threads) {
   const auto rows =
       static_cast<double>(std::min((extents.rows + kLanes - 1) / kLanes * kLanes, kPanelRows * kPanelsPerGroup));
   const auto head_dim = static_cast<double>(extents.head_dim);
   const auto state = static_cast<double>(extents.value_dim + 2);
   // Packed queries, the states of all keys and of one chunk, and a block of scores per thread.
   double per_thread = rows * (head_dim + 2 * state) + static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
-  if (averages_weights) {
-    per_thread += static_cast<double>(std::min(kPanelRows, extents.rows)) * static_cast<double>(extents.key_length);
+  // Float copies of queries, outputs, and the keys and values of a turn.
+  if (extents.has_narrow) {
+    const auto keys = static_cast<double>(std::min(kKeysPerTurn, extents.key_length));
+    per_thread += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
+                                   static_cast<double>(PadToCacheLine(extents.value_dim)));
+  }
+  // A tile's weights, and their mean over heads.
+  if (extents.consumes_weights) {
+    per_thread += 2 * static_cast<double>(std::min(kPanelRows, extents.rows)) * static_cast<double>(extents.key_length);
   }
   // The states of chunks computed side by side, which happens for few rows only.
   const std::int64_t num_chunks = (extents.key_length + kKeyChunk - 1) / kKeyChunk;
@@ -34,8 +42,23 @@ double SdpaScratchBytes(const SdpaExtents& extents, int num_threads, bool averag
   return sizeof(float) * (num_threads * per_thread + states);
 }
 
+// Scores of a tile's rows, and where weights are consumed those and their mean.
+double DoubleBytes(const SdpaExtents& extents, int num_threads) {
+  const auto rows = static_cast<double>(std::min(kDoubleRowsPerTile, extents.rows));
+  const double copies = extents.consumes_weights ? 3 : 1;
+  return sizeof(double) * num_threads * (copies * rows * static_cast<double>(extents.key_length) + kFloatsBesides);
+}
+
+}  // namespace
+
+double SdpaScratchBytes(const SdpaExtents& extents, int num_threads) {
+  return extents.is_double ? DoubleBytes(extents, num_threads) : FloatBytes(extents, num_threads);
+}
+
 double ProjectionScratchBytes(std::int64_t in_features, int num_threads) {
-  const double per_thread = static_cast<double>(in_features + kPanelRows) * kPanelRows;
+  // A packed panel of weights, the sums of a block of rows, and 16-bit weights on their way into the panel.
+  const double per_thread = static_cast<double>(in_features + kPanelRows) * kPanelRows +
+                            static_cast<double>(in_features) * static_cast<double>(kLanes);
   return sizeof(float) * num_threads * per_thread;
 }
 

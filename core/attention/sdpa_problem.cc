@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/attention/scratch_bytes.h"
+#include "core/attention/sequences.h"
 #include "core/attention/validate_options.h"
 #include "core/base/checked_product.h"
 #include "core/base/error.h"
@@ -17,7 +18,7 @@ AttentionShape ShapeOf(const SdpaProblem::Spec& spec) {
 }
 
 // `name` is `query`, `key` or `value`; what is said about one tensor alone.
-absl::Status ValidateTensor(const HeadsView& view, const char* name) {
+absl::Status ValidateTensor(const TypedHeadsView& view, const char* name) {
   if (!view) return InvalidField(name, absl::StrCat(name, " is missing; query, key and value are all required"));
   const std::string shape = absl::StrCat(name, ".shape");
   if (view.batch < 1 || view.heads < 1 || view.length < 1 || view.dim < 1) {
@@ -32,7 +33,21 @@ absl::Status ValidateTensor(const HeadsView& view, const char* name) {
     return InvalidField(
         name, absl::StrCat(name, " has a stride of ", view.dim_stride, " within its rows; rows must be dense"));
   }
+  if (!IsFloatingPoint(view.type)) {
+    const std::string type = absl::StrCat(name, ".data_type");
+    return InvalidField(type, absl::StrCat(type, " is ", std::string(DataTypeName(view.type)),
+                                           "; it must be FLOAT32, FLOAT64, FLOAT16 or BFLOAT16"));
+  }
   return absl::OkStatus();
+}
+
+// `name` is `key` or `value`.
+absl::Status ValidateType(const TypedHeadsView& view, const char* name, DataType query_type) {
+  if ((view.type == DataType::kFloat64) == (query_type == DataType::kFloat64)) return absl::OkStatus();
+  const std::string type = absl::StrCat(name, ".data_type");
+  return InvalidField(type,
+                      absl::StrCat(type, " is ", std::string(DataTypeName(view.type)), ", but query.data_type is ",
+                                   std::string(DataTypeName(query_type)), "; FLOAT64 does not mix with other types"));
 }
 
 // One axis that two tensors share. `field` is blamed.
@@ -43,7 +58,7 @@ absl::Status ValidateSame(const char* field, const char* axis, std::int64_t actu
                                           "; they must be equal"));
 }
 
-absl::Status ValidateHeads(const HeadsView& query, const HeadsView& key) {
+absl::Status ValidateHeads(const TypedHeadsView& query, const TypedHeadsView& key) {
   if (query.heads % key.heads == 0) return absl::OkStatus();
   return InvalidField("key.shape",
                       absl::StrCat("key.shape has number of heads ", key.heads, ", but query.shape has ", query.heads,
@@ -66,6 +81,8 @@ absl::Status ValidateShapes(const SdpaProblem::Spec& spec) {
            ValidateSame("value.shape", "batch size", value.batch, "query.shape", query.batch),
            ValidateSame("value.shape", "number of heads", value.heads, "key.shape", key.heads),
            ValidateSame("value.shape", "number of tokens", value.length, "key.shape", key.length),
+           ValidateType(key, "key", query.type),
+           ValidateType(value, "value", query.type),
        }) {
     if (!status.ok()) return status;
   }
@@ -80,12 +97,18 @@ absl::Status ValidateShapes(const SdpaProblem::Spec& spec) {
 
 }  // namespace
 
+SdpaProblem::SdpaProblem(const Spec& spec, double scale)
+    : spec_(spec), scale_(scale), score_columns_(ScoreColumns(spec.options, spec.key.length)) {}
+
 absl::StatusOr<SdpaProblem> SdpaProblem::Create(const Spec& spec) {
   if (absl::Status status = ValidateShapes(spec); !status.ok()) return status;
   Spec normalized = spec;
-  if (absl::Status status = ValidateOptions(ShapeOf(spec), normalized.options); !status.ok()) return status;
-  const double default_scale = 1.0 / std::sqrt(static_cast<double>(spec.query.dim));
-  return SdpaProblem(normalized, spec.options.scale.value_or(static_cast<float>(default_scale)));
+  if (absl::Status status = ValidateOptions(ShapeOf(spec), spec.query.type, normalized.options); !status.ok())
+    return status;
+  double scale = 1.0 / std::sqrt(static_cast<double>(spec.query.dim));
+  if (spec.query.type != DataType::kFloat64) scale = static_cast<float>(scale);
+  if (spec.options.scale) scale = *spec.options.scale;
+  return SdpaProblem(normalized, scale);
 }
 
 std::int64_t SdpaProblem::ValidKeys(std::int64_t b) const {
@@ -105,13 +128,17 @@ double SdpaProblem::Flops() const {
   return per_pair * static_cast<double>(num_heads()) * VisiblePairs(spec_.options, ShapeOf(spec_));
 }
 
-double SdpaProblem::ScratchBytes(int num_threads, bool averages_weights) const {
+double SdpaProblem::ScratchBytes(int num_threads, bool consumes_weights) const {
+  const auto is_narrow = [](const TypedHeadsView& view) { return ElementSize(view.type) == 2; };
   return SdpaScratchBytes({.rows = query_length() * group_size(),
                            .kv_heads = batch() * num_kv_heads(),
                            .key_length = key_length(),
                            .head_dim = head_dim(),
-                           .value_dim = value_dim()},
-                          num_threads, averages_weights);
+                           .value_dim = value_dim(),
+                           .is_double = is_double(),
+                           .has_narrow = is_narrow(query()) || is_narrow(key()) || is_narrow(value()),
+                           .consumes_weights = consumes_weights},
+                          num_threads);
 }
 
 }  // namespace attend

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "core/attention/sequences.h"
 #include "core/base/error.h"
 
 namespace attend {
@@ -59,12 +60,12 @@ bool BroadcastAxis(std::int64_t wanted, std::int64_t& size, std::int64_t& stride
   return true;
 }
 
-// `field` is `options.mask` or `options.bias`.
-template <typename T>
-absl::Status BroadcastToScores(const AttentionShape& shape, const char* field, BasicHeadsView<T>& view) {
+// `field` is `options.mask` or `options.bias`; View a BasicHeadsView or a BasicTypedHeadsView.
+template <typename View>
+absl::Status BroadcastToScores(const AttentionShape& shape, const char* field, View& view) {
   if (!view) return absl::OkStatus();
   const std::string shape_field = absl::StrCat(field, ".shape");
-  const BasicHeadsView<T> given = view;
+  const View given = view;
   if (!BroadcastAxis(shape.batch, view.batch, view.batch_stride) ||
       !BroadcastAxis(shape.heads, view.heads, view.head_stride) ||
       !BroadcastAxis(shape.query_length, view.length, view.row_stride) ||
@@ -82,6 +83,15 @@ absl::Status BroadcastToScores(const AttentionShape& shape, const char* field, B
   return absl::OkStatus();
 }
 
+absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
+  if (!bias || bias.type == DataType::kFloat32 || (bias.type == DataType::kFloat64 && bias.type == query_type)) {
+    return absl::OkStatus();
+  }
+  constexpr char kField[] = "options.bias.data_type";
+  return InvalidField(kField, absl::StrCat(kField, " is ", std::string(DataTypeName(bias.type)),
+                                           "; it must be FLOAT32, or FLOAT64 where the queries are FLOAT64 too"));
+}
+
 absl::Status ValidatePerHead(absl::Span<const float> values, const char* field, std::int64_t heads) {
   if (values.empty() || static_cast<std::int64_t>(values.size()) == heads) return absl::OkStatus();
   const std::string shape_field = absl::StrCat(field, ".shape");
@@ -91,8 +101,13 @@ absl::Status ValidatePerHead(absl::Span<const float> values, const char* field, 
 
 }  // namespace
 
-absl::Status ValidateOptions(const AttentionShape& shape, AttentionOptions& options) {
+absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options) {
+  AttentionShape shape = given;
   if (absl::Status s = ValidateScalars(options); !s.ok()) return s;
+  if (IsRagged(options)) {
+    if (absl::Status s = ValidateCumulativeLengths(shape, options); !s.ok()) return s;
+    shape.key_length = ScoreColumns(options, shape.key_length);
+  }
   if (absl::Status s =
           ValidateLengths(options.key_lengths, "options.valid_lengths", "keys", shape.batch, shape.key_length);
       !s.ok()) {
@@ -105,6 +120,7 @@ absl::Status ValidateOptions(const AttentionShape& shape, AttentionOptions& opti
   }
   if (absl::Status s = BroadcastToScores(shape, "options.mask", options.mask); !s.ok()) return s;
   if (absl::Status s = BroadcastToScores(shape, "options.bias", options.bias); !s.ok()) return s;
+  if (absl::Status s = ValidateBiasType(options.bias, query_type); !s.ok()) return s;
   if (absl::Status s = ValidatePerHead(options.alibi_slopes, "options.alibi_slopes", shape.heads); !s.ok()) return s;
   return ValidatePerHead(options.sinks, "options.sinks", shape.heads);
 }

@@ -8,13 +8,13 @@
 
 namespace attend {
 
-// Checks every option against its range and `shape`, and gives mask and bias the full shape [B, H, T, S]: an axis of
-// size 1 becomes a repeated one with stride 0.
+// Checks every option against its range, the shape `given` and the type of the queries, and gives mask and bias the
+// full shape [B, H, T, S]: an axis of size 1 becomes a repeated one with stride 0.
 //
 // Errors: INVALID_ARGUMENT with the field as the API names it: `options.scale`, `options.valid_lengths[2]`,
 // `options.mask.shape`, ... `options` is then unspecified. Numbers in tensors may be NaN or infinite, scalars may not.
 // Pure; may be called concurrently.
-absl::Status ValidateOptions(const AttentionShape& shape, AttentionOptions& options);
+absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options);
 
 }  // namespace attend
 

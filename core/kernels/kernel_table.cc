@@ -8,7 +8,7 @@ namespace {
 constexpr int kNumSets = 5;
 
 KernelTable MakeTable(InstructionSet set) {
-  return {QueryLaneKernels(set), KeyLaneKernels(set), LinearKernelsFor(set)};
+  return {QueryLaneKernels(set), KeyLaneKernels(set), LinearKernelsFor(set), ConvertKernelsFor(set)};
 }
 
 }  // namespace

@@ -20,7 +20,9 @@
 #include <cstdint>
 #include <limits>
 
+#include "core/kernels/convert_kernels.h"
 #include "core/kernels/instruction_set.h"
+#include "core/tensor/data_type.h"
 
 namespace attend {
 
@@ -33,10 +35,12 @@ inline constexpr float kLn2 = 0.6931471805599453f;
 
 // What all rows of a panel share: one key/value head and the rules.
 struct AttentionTask {
-  const float* key = nullptr;  // [key_length, head_dim], rows `key_stride` apart.
+  const float* key = nullptr;  // [.., head_dim] from key `first_key` on, rows `key_stride` apart.
   std::int64_t key_stride = 0;
-  const float* value = nullptr;  // [key_length, value_dim], rows `value_stride` apart.
+  std::int64_t first_key = 0;    // More than 0 where keys, and below values, are widened piece by piece.
+  const float* value = nullptr;  // [.., value_dim] from key `first_value` on, rows `value_stride` apart.
   std::int64_t value_stride = 0;
+  std::int64_t first_value = 0;
   std::int64_t key_length = 0;
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
@@ -50,6 +54,10 @@ struct AttentionTask {
   // Skip masked keys in the sum over values instead of adding zero times their value: slower, and only different when
   // a masked value is not finite.
   bool select_values = false;
+
+  // The rows of key j. REQUIRES: j is within what is there.
+  const float* Key(std::int64_t j) const { return key + (j - first_key) * key_stride; }
+  const float* Value(std::int64_t j) const { return value + (j - first_value) * value_stride; }
 };
 
 // One query row: where it is and what it sees. A null pointer means "absent".
@@ -109,8 +117,9 @@ struct LinearTask {
   const float* x = nullptr;  // [num_rows, in_features], rows `x_stride` apart.
   std::int64_t x_stride = 0;
   std::int64_t num_rows = 0;
-  const float* weight = nullptr;  // [out_features, in_features], dense.
-  const float* bias = nullptr;    // [out_features], or null.
+  const void* weight = nullptr;               // [out_features, in_features], dense.
+  DataType weight_type = DataType::kFloat32;  // FLOAT32, FLOAT16 or BFLOAT16.
+  const float* bias = nullptr;                // [out_features], or null.
   std::int64_t in_features = 0;
   std::int64_t out_features = 0;
   float* y = nullptr;  // [num_rows, out_features], rows `y_stride` apart.
@@ -128,6 +137,7 @@ struct KernelTable {
   RowKernels many;  // Queries in lanes: the matrix-matrix case.
   RowKernels few;   // Keys in lanes, for up to max_rows queries: limited by reading keys and values.
   LinearKernels linear;
+  ConvertKernels convert;
 };
 
 // REQUIRES: `set` is one of SupportedInstructionSets().

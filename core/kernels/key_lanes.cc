@@ -86,12 +86,11 @@ void ComputeScores(const Block& block) {
     const int64_t depth = HWY_MIN(kSlab, task.head_dim - d);
     for (int64_t k = 0; k < kKeyBlock && k < PaddedTo(block.count, kLanes); k += kLanes) {
       const int64_t at = block.first + k;
-      const float* key = task.key + at * task.key_stride + d;
+      const float* key = task.Key(at) + d;
       const int64_t stride = task.key_stride;
       // What the next vector of keys will read, and its values: rows are read side by side, a pattern that hardware
       // prefetchers do not follow. Harmless beyond the end.
-      const Ahead ahead{key + kLanes * stride, stride,
-                        task.value + (at + kLanes) * task.value_stride + HWY_MIN(d, task.value_dim - 1),
+      const Ahead ahead{key + kLanes * stride, stride, task.Value(at + kLanes) + HWY_MIN(d, task.value_dim - 1),
                         task.value_stride};
       PackTransposed<true>([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
                            block.scratch.keys + k, kKeyBlock, ahead);
@@ -167,7 +166,7 @@ void Exponentiate(const Block& block, const State& state, int64_t r, float* scor
 void AddValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
   const FloatTag d;
-  const float* values = task.value + block.first * task.value_stride;
+  const float* values = task.Value(block.first);
   int64_t stride = task.value_stride;
   if (task.value_dim % kLanes != 0) {  // A vector would reach beyond the end of a row.
     stride = state.stride;
@@ -188,7 +187,7 @@ void AddSelectedValues(const Block& block, const State& state) {
   const FloatTag d;
   const AttentionTask& task = block.task;
   for (int64_t k = 0; k < block.count; ++k) {
-    const float* value = task.value + (block.first + k) * task.value_stride;
+    const float* value = task.Value(block.first + k);
     for (int64_t r = 0; r < block.panel.num_rows; ++r) {
       const float p = block.scratch.scores[r * kKeyBlock + k];
       if (p == 0 && std::signbit(p)) continue;

@@ -2,6 +2,8 @@
 //
 // Output features are in lanes: a panel of weights is packed transposed once, then rows of x are read in their natural
 // layout, an element broadcast at a time, and y is written in its own.
+#include <cstddef>
+
 #include "core/kernels/kernel_table.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -9,6 +11,7 @@
 #include "core/kernels/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
+#include "core/kernels/convert-inl.h"
 #include "core/kernels/multiply-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -22,7 +25,11 @@ constexpr int64_t kRowBlock = 6 * kTileRows;
 // Input features of a packed slab, which with its rows of sums stays in the first-level cache.
 constexpr int64_t kSlab = 128;
 
-int64_t ScratchSize(const LinearTask& task) { return (task.in_features + kRowBlock) * kWidth; }
+// A panel's packed weights, the sums of a block of rows, and what PackWeights widens.
+int64_t ScratchSize(const LinearTask& task) {
+  const int64_t wide = task.weight_type == DataType::kFloat32 ? 0 : kLanes * task.in_features;
+  return (task.in_features + kRowBlock) * kWidth + wide;
+}
 
 // Output features [first, first + width) of one panel.
 struct LinearPanel {
@@ -34,10 +41,20 @@ struct LinearPanel {
   float* sums;          // [kRowBlock][vectors * kLanes]
 };
 
+// Weight rows [first, first + count) as floats: where they are, or widened to `wide`.
+const float* WeightRows(const LinearTask& task, int64_t first, int64_t count, float* wide) {
+  const auto* rows =
+      static_cast<const std::byte*>(task.weight) + first * task.in_features * ElementSize(task.weight_type);
+  if (task.weight_type == DataType::kFloat32) return reinterpret_cast<const float*>(rows);
+  Widen(task.weight_type, rows, count * task.in_features, wide);
+  return wide;
+}
+
 void PackWeights(const LinearTask& task, int64_t first, int64_t width, int64_t vectors, float* packed) {
+  float* wide = packed + task.in_features * kWidth;
   for (int64_t o = 0; o < width; o += kLanes) {
-    const float* weight = task.weight + (first + o) * task.in_features;
     const int64_t stride = task.in_features;
+    const float* weight = WeightRows(task, first + o, HWY_MIN(kLanes, width - o), wide);
     PackTransposed([weight, stride](int64_t i) { return weight + i * stride; }, width - o, task.in_features, 1.0f,
                    packed + o, vectors * kLanes);
   }

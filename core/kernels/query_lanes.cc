@@ -95,8 +95,7 @@ void FindVisible(const Block& block, Visibility& visible) {
 void ComputeScores(const Block& block) {
   const AttentionTask& task = block.task;
   for (int64_t d = 0; d < task.head_dim; d += kSlab) {
-    Multiply<Walk::kAlongRows>(block.count, block.width / kLanes,
-                               {task.key + block.first * task.key_stride + d, task.key_stride},
+    Multiply<Walk::kAlongRows>(block.count, block.width / kLanes, {task.Key(block.first) + d, task.key_stride},
                                {block.panel.packed + d * block.width, block.width}, HWY_MIN(kSlab, task.head_dim - d),
                                {block.scores, block.width}, d > 0);
   }
@@ -257,8 +256,7 @@ void Exponentiate(const Block& block, const State& state) {
 
 void AddValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
-  Multiply<Walk::kAcrossRows>(task.value_dim, block.width / kLanes,
-                              {task.value + block.first * task.value_stride, task.value_stride},
+  Multiply<Walk::kAcrossRows>(task.value_dim, block.width / kLanes, {task.Value(block.first), task.value_stride},
                               {block.scores, block.width}, block.count, {state.output, block.width}, true);
 }
 
@@ -269,7 +267,7 @@ void AddSelectedValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
   const auto masked_bits = hn::Set(du, 0x80000000u);
   for (int64_t k = 0; k < block.count; ++k) {
-    const float* value = task.value + (block.first + k) * task.value_stride;
+    const float* value = task.Value(block.first + k);
     for (int64_t r = 0; r < block.width; r += kLanes) {
       const Vec p = hn::Load(d, block.scores + k * block.width + r);
       const auto masked = hn::RebindMask(d, hn::Eq(hn::BitCast(du, p), masked_bits));

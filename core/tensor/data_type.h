@@ -9,6 +9,29 @@ namespace attend {
 
 enum class DataType : std::uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16, kBool };
 
+// Numbers of 16 bits as they are stored; arithmetic is done on float.
+struct Float16 {
+  std::uint16_t bits;  // IEEE 754 binary16.
+};
+struct BFloat16 {
+  std::uint16_t bits;  // The upper half of an IEEE 754 binary32.
+};
+
+// The DataType of a C++ type.
+template <typename T>
+inline constexpr DataType kDataTypeOf = DataType::kFloat32;
+template <>
+inline constexpr DataType kDataTypeOf<double> = DataType::kFloat64;
+template <>
+inline constexpr DataType kDataTypeOf<Float16> = DataType::kFloat16;
+template <>
+inline constexpr DataType kDataTypeOf<BFloat16> = DataType::kBFloat16;
+template <>
+inline constexpr DataType kDataTypeOf<std::uint8_t> = DataType::kBool;
+
+// Whether tensors of this type can be attended over.
+constexpr bool IsFloatingPoint(DataType type) { return type != DataType::kBool; }
+
 // The size of one element in bytes: 4, 8, 2, 2, 1.
 constexpr std::int64_t ElementSize(DataType type) {
   switch (type) {

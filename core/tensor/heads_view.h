@@ -8,11 +8,15 @@
 #ifndef ATTEND_CORE_TENSOR_HEADS_VIEW_H_
 #define ATTEND_CORE_TENSOR_HEADS_VIEW_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <type_traits>
+
+#include "core/tensor/data_type.h"
 
 namespace attend {
 
-// T is `float`, `const float`, or `const std::uint8_t` for boolean masks.
+// T is a number, const or not, or `const std::uint8_t` for boolean masks.
 template <typename T>
 struct BasicHeadsView {
   T* data = nullptr;  // Null means "absent".
@@ -37,6 +41,52 @@ struct BasicHeadsView {
 using HeadsView = BasicHeadsView<const float>;
 using MutableHeadsView = BasicHeadsView<float>;
 using MaskView = BasicHeadsView<const std::uint8_t>;
+
+// The same with a type of number that is known at run time only.
+template <typename Byte>
+struct BasicTypedHeadsView {
+  Byte* data = nullptr;  // Null means "absent". Aligned as its numbers need.
+  DataType type = DataType::kFloat32;
+  std::int64_t batch = 0;
+  std::int64_t heads = 0;
+  std::int64_t length = 0;
+  std::int64_t dim = 0;
+  std::int64_t batch_stride = 0;  // In elements, as above.
+  std::int64_t head_stride = 0;
+  std::int64_t row_stride = 0;
+  std::int64_t dim_stride = 1;
+
+  BasicTypedHeadsView() = default;
+  // Every view of numbers is one of these.
+  template <typename T>
+  BasicTypedHeadsView(const BasicHeadsView<T>& view)  // NOLINT(google-explicit-constructor)
+      : data(reinterpret_cast<Byte*>(view.data)),
+        type(kDataTypeOf<std::remove_const_t<T>>),
+        batch(view.batch),
+        heads(view.heads),
+        length(view.length),
+        dim(view.dim),
+        batch_stride(view.batch_stride),
+        head_stride(view.head_stride),
+        row_stride(view.row_stride),
+        dim_stride(view.dim_stride) {}
+
+  explicit operator bool() const { return data != nullptr; }
+
+  // As above.
+  Byte* Row(std::int64_t b, std::int64_t h, std::int64_t t) const {
+    return data + (b * batch_stride + h * head_stride + t * row_stride) * ElementSize(type);
+  }
+
+  // The view with its type. T is const where Byte is. REQUIRES: T is that type, or the view is absent.
+  template <typename T>
+  BasicHeadsView<T> As() const {
+    return {reinterpret_cast<T*>(data), batch, heads, length, dim, batch_stride, head_stride, row_stride, dim_stride};
+  }
+};
+
+using TypedHeadsView = BasicTypedHeadsView<const std::byte>;
+using MutableTypedHeadsView = BasicTypedHeadsView<std::byte>;
 
 // A dense [batch, heads, length, dim] view.
 template <typename T>

@@ -83,8 +83,8 @@ struct AttendResult {
                value.data(),
                SplitHeads(weights.data(), b, h, t, s),
                SplitHeads(averaged.data(), b, 1, t, s),
-               SplitHeads(scores.data(), b, h, t, s),
-               log_sum_exp.data()};
+               SplitHeads(scores.data(), b, h, t, s)};
+    outputs.log_sum_exp = log_sum_exp.data();
   }
   AttendResult(const AttendResult&) = delete;
   AttendResult& operator=(const AttendResult&) = delete;

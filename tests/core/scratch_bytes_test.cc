@@ -55,12 +55,12 @@ TEST(ScratchBytes, CoversWhatWideEmbeddingsTake) {
   EXPECT_LE(taken, problem.ScratchBytes(1, false) + kSlack);
 }
 
-TEST(ScratchBytes, GrowsWithThreadsAndWithAveragedWeights) {
+TEST(ScratchBytes, GrowsWithThreadsAndWithConsumedWeights) {
   const std::vector<float> x(64 * 64);
   const HeadsView view = SplitHeads(x.data(), 1, 1, 64, 64);
   const SdpaProblem problem = *SdpaProblem::Create({.query = view, .key = view, .value = view});
   EXPECT_EQ(problem.ScratchBytes(3, false), 3 * problem.ScratchBytes(1, false));
-  EXPECT_EQ(problem.ScratchBytes(1, true) - problem.ScratchBytes(1, false), 4.0 * 48 * 64);
+  EXPECT_EQ(problem.ScratchBytes(1, true) - problem.ScratchBytes(1, false), 2 * 4.0 * 48 * 64);
 }
 
 }  // namespace

@@ -124,13 +124,15 @@ void SdpaCase::ReadMask(ByteReader& reader) {
 
 void SdpaCase::ReadBias(ByteReader& reader) {
   if (!reader.Bit()) return;
-  const std::int64_t count = Broadcast(reader, spec_.options.bias);
+  HeadsView view;
+  const std::int64_t count = Broadcast(reader, view);
   float* bias = Floats(count, kMagnitudes[reader.InRange(0, std::size(kMagnitudes) - 1)]);
   const std::uint32_t excluded_of_256 = reader.Byte();
   for (std::int64_t i = 0; i < count; ++i) {  // The other way in which people mask.
     if (NextRandom() % 256 < excluded_of_256) bias[i] = -std::numeric_limits<float>::infinity();
   }
-  spec_.options.bias.data = bias;
+  view.data = bias;
+  spec_.options.bias = view;
 }
 
 void SdpaCase::ReadPerHead(ByteReader& reader) {

@@ -72,7 +72,9 @@ Results Compute(const SdpaProblem& problem, InstructionSet set) {
   const SdpaOutputs outputs{SplitHeads(r.output.data(), batch, heads, queries, dim),
                             SplitHeads(r.attention_weights.data(), batch, heads, queries, keys),
                             SplitHeads(r.averaged_weights.data(), batch, 1, queries, keys),
-                            SplitHeads(r.scores.data(), batch, heads, queries, keys), r.log_sum_exp.data()};
+                            SplitHeads(r.scores.data(), batch, heads, queries, keys),
+                            {},
+                            r.log_sum_exp.data()};
   const absl::Status status = ComputeSdpa(problem, outputs, {.instruction_set = set});
   FUZZ_CHECK(status.ok(), "%s", status.ToString());
   return r;
@@ -113,7 +115,7 @@ struct RowIndex {
 // Whether scaling the query neither overflows nor underflows in float32: 0 * infinity is NaN, which the exact product
 // might not be.
 bool ScalesWithinFloat(const SdpaProblem& problem, const float* query) {
-  const double factor = std::abs(double{problem.scale()}) / std::min(problem.options().softcap.value_or(1.0f), 1.0f);
+  const double factor = std::abs(problem.scale()) / std::min(problem.options().softcap.value_or(1.0f), 1.0f);
   if (factor > 1e37) return false;
   for (std::int64_t d = 0; d < problem.head_dim(); ++d) {
     const double scaled = std::abs(query[d]) * factor;
@@ -126,15 +128,16 @@ bool ScalesWithinFloat(const SdpaProblem& problem, const float* query) {
 // of the terms that are added to it.
 double ScoreError(const SdpaProblem& problem, const RowIndex& row) {
   const AttentionOptions& options = problem.options();
-  const float* query = problem.query().Row(row.b, row.h, row.t);
+  const float* query = problem.query().As<const float>().Row(row.b, row.h, row.t);
   const KeyRange range = problem.VisibleKeys(row.b, row.t);
   double worst = 0;
   if (!ScalesWithinFloat(problem, query)) return kHopelessScoreError;
   for (std::int64_t j = range.begin; j < range.end; ++j) {
-    const float* key = problem.key().Row(row.b, row.h / problem.group_size(), j);
+    const float* key = problem.key().As<const float>().Row(row.b, row.h / problem.group_size(), j);
     double magnitude = 0, added = 0;
     for (std::int64_t d = 0; d < problem.head_dim(); ++d) magnitude += std::abs(double{query[d]} * key[d]);
-    if (options.bias) added += std::abs(options.bias.Row(row.b, row.h, row.t)[j * options.bias.dim_stride]);
+    const HeadsView bias = options.bias.As<const float>();
+    if (bias) added += std::abs(bias.Row(row.b, row.h, row.t)[j * bias.dim_stride]);
     if (!options.alibi_slopes.empty()) {
       const auto distance = static_cast<double>(std::abs(row.t + problem.PositionOffset(row.b) - j));
       added += std::abs(options.alibi_slopes[static_cast<std::size_t>(row.h)] * distance);
@@ -151,7 +154,7 @@ double ScoreError(const SdpaProblem& problem, const RowIndex& row) {
 
 double MaxFiniteValue(const SdpaProblem& problem) {
   double max = 0;
-  const HeadsView& value = problem.value();
+  const HeadsView value = problem.value().As<const float>();
   for (std::int64_t i = 0; i < value.batch * value.heads * value.length * value.dim; ++i) {  // Dense in both layouts.
     if (std::isfinite(value.data[i])) max = std::max(max, double{std::abs(value.data[i])});
   }
