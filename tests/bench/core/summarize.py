@@ -19,6 +19,7 @@ GOALS = {
     "core/sdpa/f32/mask/T2048/D64/1t/peak_fraction": (">=", 0.65),
     "core/sdpa/f32/weights/T1024/D64/1t/peak_fraction": (">=", 0.40),
     "core/decode/f32/S65536/D128/bandwidth_fraction": (">=", 0.80),
+    "core/decode/f32/S65536/D128/2t/bandwidth_fraction": (">=", 0.80),
     "core/scaling/T2048/H8/D64/2t_over_1t": (">=", 1.80),
     "core/projection/T512/D768/peak_fraction": (">=", 0.85),
     "core/memory/T32768/D64/extra_bytes_over_io": ("<=", 0.10),
