@@ -1,6 +1,7 @@
 # attend: everything a person or CI does, by name. `make help` lists it.
 #
-# Two targets install what a bare Debian 12 lacks before they work: demo and test. The others expect it to be there.
+# Two targets install what a bare Debian 12 lacks before they work: demo and test. The others expect it to be there,
+# but for what only they need.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -66,7 +67,10 @@ format:  ## Format the C++ files in place
 bench: bench-core bench-rpc  ## Measure attend
 
 .PHONY: bench-core
-bench-core: build-release  ## Measure the kernels against this machine's peak; results in build/bench/summary.json
+bench-core:  ## Measure the kernels against this machine's peak and oneDNN; results in build/bench/summary.json
+	@scripts/install-dependencies.sh bench || echo 'bench-core: goes on without oneDNN' >&2
+	@cmake --preset release >/dev/null
+	cmake --build --preset release --parallel $(JOBS) --target core_bench
 	@mkdir -p build/bench
 	build/release/bin/core_bench --benchmark_out=build/bench/core.json --benchmark_out_format=json
 	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json

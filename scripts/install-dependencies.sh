@@ -18,6 +18,8 @@ declare -rA PACKAGES=(
   [lint]="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev shellcheck git"
   # Building the container image without a Docker engine, and its test.
   [image]="debootstrap buildah ca-certificates"
+  # What `make bench-core` compares with; attend itself is built without it.
+  [bench]="libdnnl-dev"
   # scripts/vectors-venv.sh
   [peers]="python3-venv gcc binutils"
   # scripts/find-go.sh

@@ -1,0 +1,41 @@
+// An attention problem with its tensors, for the cases to compute.
+#ifndef ATTEND_TESTS_BENCH_CORE_SDPA_H_
+#define ATTEND_TESTS_BENCH_CORE_SDPA_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "core/attention/compute.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace attend::bench {
+
+struct Shape {
+  std::int64_t heads = 1, kv_heads = 1, queries = 0, keys = 0, dim = 0;
+  bool causal = false, mask = false, weights = false;
+};
+
+// Owns a problem's tensors and results.
+class Sdpa {
+ public:
+  explicit Sdpa(const Shape& shape);
+  Sdpa(const Sdpa&) = delete;
+  Sdpa& operator=(const Sdpa&) = delete;
+
+  // On this thread alone, or with the executor's help.
+  void Compute(Executor* executor = nullptr) const;
+
+  double Flops() const { return problem_->Flops(); }  // Of live keys alone.
+  std::int64_t KeyValueBytes() const { return (key_.size() + value_.size()) * 4; }
+  std::int64_t IoBytes() const { return KeyValueBytes() + (query_.size() + output_.size()) * 4; }
+
+ private:
+  AlignedBuffer<float> query_, key_, value_, output_, weights_;
+  AlignedBuffer<std::uint8_t> mask_;
+  std::optional<SdpaProblem> problem_;
+  SdpaOutputs outputs_;
+};
+
+}  // namespace attend::bench
+
+#endif  // ATTEND_TESTS_BENCH_CORE_SDPA_H_

@@ -1,0 +1,46 @@
+// Attention of many queries: the share of the machine's multiply-adds that one thread uses, and what a second one adds.
+#include <string>
+
+#include "tests/bench/core/cases.h"
+#include "tests/bench/core/harness.h"
+#include "tests/bench/core/machine.h"
+#include "tests/bench/core/sdpa.h"
+
+namespace attend::bench {
+namespace {
+
+double PeakFraction(const Shape& shape) {
+  const Sdpa sdpa(shape);
+  return MedianQuotient(RateOf(
+                            ThreadClock, [&] { sdpa.Compute(); }, sdpa.Flops()),
+                        [] { return MeasurePeakFlops(BestInstructionSet()); });
+}
+
+void RegisterPeakFraction(const std::string& name, const Shape& shape) {
+  Register("core/sdpa/f32/" + name + "/1t/peak_fraction", [shape] { return Figure{PeakFraction(shape)}; });
+}
+
+double Scaling() {
+  const Sdpa sdpa({.heads = 8, .kv_heads = 8, .queries = 2048, .keys = 2048, .dim = 64});
+  Executor one({.num_threads = 1}), two({.num_threads = 2});
+  const auto rate = [&sdpa](Executor& executor) {
+    return RateOf(
+        WallClock, [&] { RunOn(executor, [&] { sdpa.Compute(&executor); }); }, sdpa.Flops());
+  };
+  return MedianQuotient(rate(two), rate(one));
+}
+
+}  // namespace
+
+void RegisterSdpaCases() {
+  RegisterPeakFraction("T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64});
+  RegisterPeakFraction("T2048/D128", {.queries = 2048, .keys = 2048, .dim = 128});
+  RegisterPeakFraction("T256/D64", {.queries = 256, .keys = 256, .dim = 64});
+  RegisterPeakFraction("causal/T4096/D64", {.queries = 4096, .keys = 4096, .dim = 64, .causal = true});
+  RegisterPeakFraction("gqa8/T2048/D128", {.heads = 8, .queries = 2048, .keys = 2048, .dim = 128});
+  RegisterPeakFraction("mask/T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64, .mask = true});
+  RegisterPeakFraction("weights/T1024/D64", {.queries = 1024, .keys = 1024, .dim = 64, .weights = true});
+  Register("core/scaling/T2048/H8/D64/2t_over_1t", [] { return Figure{Scaling()}; });
+}
+
+}  // namespace attend::bench
