@@ -18,6 +18,8 @@ declare -rA PACKAGES=(
   [lint]="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev shellcheck git"
   # Building the container image without a Docker engine, and its test.
   [image]="debootstrap buildah ca-certificates"
+  # Building for 64-bit Arm and running it; scripts/arm64-sysroot.sh fetches the libraries.
+  [neon]="g++-aarch64-linux-gnu qemu-user"
   # scripts/vectors-venv.sh
   [peers]="python3-venv gcc binutils"
   # scripts/find-go.sh
