@@ -37,6 +37,13 @@ test-tsan: build-tsan  ## The core's suite, with ThreadSanitizer
 .PHONY: test-thread-safety
 test-thread-safety: build-thread-safety  ## clang's thread-safety analysis of server, client and core
 
+.PHONY: test-neon
+test-neon: deps-neon  ## Install, then the core's suite on emulated 64-bit Arm: NEON gives the bits that this machine gives
+	@cmake --preset release >/dev/null
+	cmake --build --preset release --parallel $(JOBS) --target core_bits
+	@$(MAKE) build-neon
+	$(call CTEST,neon)
+
 .PHONY: test-image
 test-image: build-release  ## Build the container image and call the server in it (needs root)
 	scripts/install-dependencies.sh image
@@ -102,11 +109,14 @@ verify-bare:  ## Run `make demo` and `make test` in a fresh, bare Debian 12 (nee
 	scripts/install-dependencies.sh bare
 	scripts/verify-bare.sh
 
-.PHONY: deps deps-demo
+.PHONY: deps deps-demo deps-neon
 deps:
 	scripts/install-dependencies.sh build test lint
 deps-demo:
 	scripts/install-dependencies.sh build test
+deps-neon:
+	scripts/install-dependencies.sh build test neon
+	scripts/arm64-sysroot.sh
 
 .PHONY: clean
 clean:  ## Remove build/

@@ -17,7 +17,9 @@ endif()
 
 if(ATTEND_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
-  find_package(benchmark CONFIG REQUIRED)
+  if(NOT CMAKE_CROSSCOMPILING)  # An emulator is not worth measuring.
+    find_package(benchmark CONFIG REQUIRED)
+  endif()
   find_package(nlohmann_json CONFIG REQUIRED)
   find_package(Python3 COMPONENTS Interpreter)
 endif()

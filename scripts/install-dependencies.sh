@@ -20,6 +20,8 @@ declare -rA PACKAGES=(
   [image]="debootstrap buildah ca-certificates"
   # What `make bench-core` compares with; attend itself is built without it.
   [bench]="libdnnl-dev"
+  # Building for 64-bit Arm and running it; scripts/arm64-sysroot.sh fetches the libraries.
+  [neon]="g++-aarch64-linux-gnu qemu-user"
   # scripts/vectors-venv.sh
   [peers]="python3-venv gcc binutils"
   # scripts/find-go.sh

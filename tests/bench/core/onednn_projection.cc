@@ -39,7 +39,7 @@ std::string Version() {
 }
 
 template <typename Primitive, typename Description>
-void Finish(const Projection& p, const std::string& kind, const Description& description, Setup& setup) {
+void Finish(const Projection<float>& p, const std::string& kind, const Description& description, Setup& setup) {
   setup.name = Version() + " " + kind + " " + description.impl_info_str();
   setup.primitive = Primitive(description);
   setup.x = memory(description.src_desc(), setup.engine, const_cast<float*>(p.x));
@@ -49,10 +49,10 @@ void Finish(const Projection& p, const std::string& kind, const Description& des
 }
 
 // Either keeps the weights in the caller's layout or lets the primitive choose one.
-std::shared_ptr<Setup> InnerProduct(const Projection& p, bool choose) {
+std::shared_ptr<Setup> InnerProduct(const Projection<float>& p, bool choose) {
   const auto setup = std::make_shared<Setup>();
   const std::int64_t in = p.linear.in_features, out = p.linear.out_features;
-  setup->given = memory(Matrix(out, in, Tag::ab), setup->engine, const_cast<float*>(p.linear.weight));
+  setup->given = memory(Matrix(out, in, Tag::ab), setup->engine, const_cast<void*>(p.linear.weight));
   const dnnl::inner_product_forward::desc operation(dnnl::prop_kind::forward_inference, Matrix(p.num_rows, in, Tag::ab),
                                                     Matrix(out, in, choose ? Tag::any : Tag::ab),
                                                     Matrix(p.num_rows, out, Tag::ab));
@@ -61,10 +61,10 @@ std::shared_ptr<Setup> InnerProduct(const Projection& p, bool choose) {
   return setup;
 }
 
-std::shared_ptr<Setup> Matmul(const Projection& p, bool choose) {
+std::shared_ptr<Setup> Matmul(const Projection<float>& p, bool choose) {
   const auto setup = std::make_shared<Setup>();
   const std::int64_t in = p.linear.in_features, out = p.linear.out_features;
-  setup->given = memory(Matrix(in, out, Tag::ba), setup->engine, const_cast<float*>(p.linear.weight));
+  setup->given = memory(Matrix(in, out, Tag::ba), setup->engine, const_cast<void*>(p.linear.weight));
   const dnnl::matmul::desc operation(Matrix(p.num_rows, in, Tag::ab), Matrix(in, out, choose ? Tag::any : Tag::ba),
                                      Matrix(p.num_rows, out, Tag::ab));
   Finish<dnnl::matmul>(p, "matmul", dnnl::matmul::primitive_desc(operation, setup->engine), *setup);
@@ -89,7 +89,7 @@ void AddWays(const std::shared_ptr<Setup>& setup, std::vector<OnednnWay>& ways) 
 
 }  // namespace
 
-std::vector<OnednnWay> OnednnWays(const Projection& projection) {
+std::vector<OnednnWay> OnednnWays(const Projection<float>& projection) {
   omp_set_num_threads(1);
   std::vector<OnednnWay> ways;
   for (const bool choose : {false, true}) {

@@ -21,7 +21,7 @@ struct OnednnWay {
 
 // All ways to compute `projection` without bias, except those for which oneDNN has only its reference implementation.
 // Empty without oneDNN. The projection's memory stays with the caller.
-std::vector<OnednnWay> OnednnWays(const Projection& projection);
+std::vector<OnednnWay> OnednnWays(const Projection<float>& projection);
 
 }  // namespace attend::bench
 

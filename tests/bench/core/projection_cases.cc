@@ -43,7 +43,7 @@ class ProjectionCase {
   OnednnWay FastestWay(bool packed_before) {
     OnednnWay fastest;
     double most = 0;
-    Projection theirs = projection_;
+    Projection<float> theirs = projection_;
     theirs.y = their_y_.data();
     for (const OnednnWay& way : OnednnWays(theirs)) {
       if (way.packed_before != packed_before) continue;
@@ -63,7 +63,7 @@ class ProjectionCase {
 
   AlignedBuffer<float> x_ = Numbers(kTokens * kDim), weight_ = Numbers(kDim * kDim);
   AlignedBuffer<float> y_{kTokens * kDim}, their_y_{kTokens * kDim};
-  Projection projection_{x_.data(), kTokens, {weight_.data(), nullptr, kDim, kDim}, y_.data()};
+  Projection<float> projection_{x_.data(), kTokens, {weight_.data(), nullptr, kDim, kDim}, y_.data()};
   WorkspacePool pool_;
 };
 

@@ -1,0 +1,30 @@
+// The problems that core_bits computes, each with a name that says what is special about it.
+#ifndef ATTEND_TESTS_CORE_CORE_BITS_CASES_H_
+#define ATTEND_TESTS_CORE_CORE_BITS_CASES_H_
+
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/kernels/instruction_set.h"
+
+namespace attend::testing {
+
+// One of a result's tensors.
+struct Part {
+  std::string_view name;
+  std::vector<float> elements;
+};
+
+struct BitsCase {
+  std::string name;  // No spaces, for example `sdpa/decode_2500/softcap`.
+  std::function<std::vector<Part>(InstructionSet)> compute;
+};
+
+// The same on every machine: inputs come from integers and from operations that round the same everywhere.
+std::vector<BitsCase> BitsCases();
+
+}  // namespace attend::testing
+
+#endif  // ATTEND_TESTS_CORE_CORE_BITS_CASES_H_

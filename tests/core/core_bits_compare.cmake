@@ -1,0 +1,52 @@
+# Compares, problem by problem, the bits that this machine's instruction sets give with those of a build for another
+# processor, run under its emulator.
+#
+#   cmake -DNATIVE=core_bits -DFOREIGN="emulator ... core_bits" -DFOREIGN_SET=NEON -P core_bits_compare.cmake
+
+function(run name command)
+  execute_process(COMMAND ${command} OUTPUT_VARIABLE output ERROR_VARIABLE errors RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "${command} failed (${result}):\n${errors}")
+  endif()
+  string(STRIP "${errors}" sets)
+  string(REGEX REPLACE "\n$" "" output "${output}")
+  string(REPLACE "\n" ";" lines "${output}")
+  set(${name}_lines "${lines}" PARENT_SCOPE)
+  set(${name}_sets "${sets}" PARENT_SCOPE)
+endfunction()
+
+if(NOT EXISTS "${NATIVE}")
+  message(FATAL_ERROR "there is no ${NATIVE} to compare with; `make test-neon` builds it")
+endif()
+run(native "${NATIVE}")
+run(foreign "${FOREIGN}")
+if(NOT foreign_sets STREQUAL FOREIGN_SET)
+  message(FATAL_ERROR "computed with ${foreign_sets}, but ${FOREIGN_SET} was to be compared")
+endif()
+
+# Says which parts of a problem's two lines differ.
+function(report expected actual)
+  string(REPLACE " " ";" expected_words "${expected}")
+  string(REPLACE " " ";" actual_words "${actual}")
+  list(GET expected_words 0 name)
+  set(parts "")
+  foreach(left right IN ZIP_LISTS expected_words actual_words)
+    if(NOT left STREQUAL right)
+      string(APPEND parts "\n    ${left} (${native_sets}) against ${right} (${foreign_sets})")
+    endif()
+  endforeach()
+  message("${name}: not the same bits${parts}")
+endfunction()
+
+set(differing 0)
+foreach(expected actual IN ZIP_LISTS native_lines foreign_lines)
+  if(NOT expected STREQUAL actual)
+    math(EXPR differing "${differing} + 1")
+    report("${expected}" "${actual}")
+  endif()
+endforeach()
+list(LENGTH native_lines count)
+if(differing GREATER 0)
+  message(FATAL_ERROR "${differing} of ${count} problems differ; core_bits --show NAME prints one's elements")
+endif()
+message("${count} problems: ${foreign_sets} gives the bits of ${native_sets}")
