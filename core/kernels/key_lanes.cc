@@ -80,24 +80,78 @@ struct Block {
   Scratch scratch;
 };
 
-void ComputeScores(const Block& block) {
+// What is asked for ahead of its use, a few lines with each step of the computation, so that memory is busy all the
+// time and not in bursts. Into the second-level cache, because more lines may be on their way there than to the first.
+// In the order of memory where rows are dense: keys are read side by side, which no hardware prefetcher follows.
+// Harmless beyond the end.
+struct Ahead {
+  // The rows of the next block; of this one if it is the last.
+  Ahead(const Block& block, const float* rows, int64_t row_stride, int64_t row_size)
+      : dense(row_stride == row_size), stride(row_stride) {
+    const int64_t left = block.task.key_length - kKeyBlock - block.first;
+    next = rows + HWY_MAX(HWY_MIN(kKeyBlock, left), 0) * row_stride;
+  }
+
+  // As many lines as tile number `tile` has, of kLanes keys from `k` on and kLanes columns from `column` on.
+  HWY_INLINE void PrefetchTile(int64_t tile, int64_t k, int64_t column) const {
+    const float* line = dense ? next + tile * kLanes * kLanes : next + k * stride + column;
+    const int64_t step = dense ? kLanes : stride;
+    HWY_UNROLL(16)
+    for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(line + i * step, 0, 2);
+  }
+
+  bool dense;
+  int64_t stride;
+  const float* next;
+};
+
+// Scores of a whole block whose head dimensions fill vectors: what is transposed is used straight from registers.
+void ComputeWholeScores(const Block& block) {
+  const FloatTag d;
+  const AttentionTask& task = block.task;
+  const float* first = task.Key(block.first);
+  const Ahead ahead(block, first, task.key_stride, task.head_dim);
+  int64_t tile_number = 0;
+  for (int64_t c = 0; c < task.head_dim; c += kLanes) {
+    for (int64_t k = 0; k < kKeyBlock; k += kLanes) {
+      const float* key = first + k * task.key_stride;
+      Vec tile[kLanes];
+      LoadTransposed([key, &task](int64_t i) { return key + i * task.key_stride; }, c, tile);
+      ahead.PrefetchTile(tile_number++, k, c);
+      const float* query = block.panel.packed + c;
+      float* scores = block.scratch.scores + k;
+      for (int64_t r = 0; r < block.panel.num_rows; ++r, query += task.head_dim, scores += kKeyBlock) {
+        Vec sum = c == 0 ? hn::Zero(d) : hn::Load(d, scores);
+        HWY_UNROLL(16)
+        for (int64_t i = 0; i < kLanes; ++i) sum = hn::MulAdd(Broadcast(query[i]), tile[i], sum);
+        hn::Store(sum, d, scores);
+      }
+    }
+  }
+}
+
+// The same chains for any block: keys are transposed to the first-level cache a slab at a time.
+void ComputePartialScores(const Block& block) {
   const AttentionTask& task = block.task;
   for (int64_t d = 0; d < task.head_dim; d += kSlab) {
     const int64_t depth = HWY_MIN(kSlab, task.head_dim - d);
-    for (int64_t k = 0; k < kKeyBlock && k < PaddedTo(block.count, kLanes); k += kLanes) {
-      const int64_t at = block.first + k;
-      const float* key = task.Key(at) + d;
+    for (int64_t k = 0; k < PaddedTo(block.count, kLanes); k += kLanes) {
+      const float* key = task.Key(block.first + k) + d;
       const int64_t stride = task.key_stride;
-      // What the next vector of keys will read, and its values: rows are read side by side, a pattern that hardware
-      // prefetchers do not follow. Harmless beyond the end.
-      const Ahead ahead{key + kLanes * stride, stride, task.Value(at + kLanes) + HWY_MIN(d, task.value_dim - 1),
-                        task.value_stride};
-      PackTransposed<true>([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
-                           block.scratch.keys + k, kKeyBlock, ahead);
+      PackTransposed([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
+                     block.scratch.keys + k, kKeyBlock);
     }
     Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(block.count, kLanes) / kLanes,
                                {block.panel.packed + d, task.head_dim}, {block.scratch.keys, kKeyBlock}, depth,
                                {block.scratch.scores, kKeyBlock}, d > 0);
+  }
+}
+
+void ComputeScores(const Block& block) {
+  if (block.count == kKeyBlock && block.task.head_dim % kLanes == 0) {
+    ComputeWholeScores(block);
+  } else {
+    ComputePartialScores(block);
   }
 }
 
@@ -163,7 +217,63 @@ void Exponentiate(const Block& block, const State& state, int64_t r, float* scor
   state.sum[r] = sum;
 }
 
-void AddValues(const Block& block, const State& state) {
+// Adds kVectors vectors of value dimensions from `v` on of all keys of a block to kRows rows from `row` on.
+template <int kRows, int kVectors>
+HWY_INLINE void AddTile(const Block& block, const State& state, const float* ahead, int64_t row, int64_t v) {
+  const FloatTag d;
+  const int64_t stride = block.task.value_stride;
+  const float* value = block.task.Value(block.first) + v;
+  const float* p = block.scratch.scores + row * kKeyBlock;
+  float* output = state.output + row * state.stride + v;
+  Vec sum[kRows][kVectors];
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kVectors; ++i) sum[r][i] = hn::LoadU(d, output + r * state.stride + i * kLanes);
+  }
+  for (int64_t k = 0; k < kKeyBlock; ++k) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kVectors; ++i) {
+      if (row == 0) __builtin_prefetch(ahead + k * stride + v + i * kLanes, 0, 2);
+      const Vec column = hn::LoadU(d, value + k * stride + i * kLanes);
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) sum[r][i] = hn::MulAdd(Broadcast(p[r * kKeyBlock + k]), column, sum[r][i]);
+    }
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kVectors; ++i) hn::StoreU(sum[r][i], d, output + r * state.stride + i * kLanes);
+  }
+}
+
+// All value dimensions for kRows rows, in tiles as wide as the registers allow.
+template <int kRows>
+HWY_NOINLINE void AddRows(const Block& block, const State& state, const float* ahead, int64_t row) {
+  constexpr int kMost = HWY_MIN(8, (kManyRegisters ? 16 : 8) / kRows);
+  int64_t v = 0;
+  for (; v + kMost * kLanes <= block.task.value_dim; v += kMost * kLanes) {
+    AddTile<kRows, kMost>(block, state, ahead, row, v);
+  }
+  for (; v < block.task.value_dim; v += kLanes) AddTile<kRows, 1>(block, state, ahead, row, v);
+}
+
+// The values of a whole block whose value dimensions fill vectors.
+void AddWholeValues(const Block& block, const State& state) {
+  const AttentionTask& task = block.task;
+  const Ahead ahead(block, task.Value(block.first), task.value_stride, task.value_dim);
+  const int64_t rows = block.panel.num_rows;
+  int64_t row = 0;
+  if constexpr (kManyRegisters) {
+    for (; row + 8 <= rows; row += 8) AddRows<8>(block, state, ahead.next, row);
+  }
+  for (; row + 4 <= rows; row += 4) AddRows<4>(block, state, ahead.next, row);
+  for (; row + 2 <= rows; row += 2) AddRows<2>(block, state, ahead.next, row);
+  for (; row < rows; ++row) AddRows<1>(block, state, ahead.next, row);
+}
+
+// The same chains for any block.
+void AddPartialValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
   const FloatTag d;
   const float* values = task.Value(block.first);
@@ -181,6 +291,14 @@ void AddValues(const Block& block, const State& state) {
   Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(task.value_dim, kLanes) / kLanes,
                              {block.scratch.scores, kKeyBlock}, {values, stride}, block.count,
                              {state.output, state.stride}, true);
+}
+
+void AddValues(const Block& block, const State& state) {
+  if (block.count == kKeyBlock && block.task.value_dim % kLanes == 0) {
+    AddWholeValues(block, state);
+  } else {
+    AddPartialValues(block, state);
+  }
 }
 
 void AddSelectedValues(const Block& block, const State& state) {

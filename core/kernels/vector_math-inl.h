@@ -184,20 +184,11 @@ HWY_INLINE void StoreFirst(Vec v, float* to, int64_t count) {
   if (count > 0) std::memcpy(to, padded, static_cast<size_t>(count) * sizeof(float));
 }
 
-// Rows of two matrices that PackTransposed prefetches on the side, `columns` elements each, in the order of memory: as
-// many rows as it reads itself.
-struct Ahead {
-  const float* first = nullptr;
-  int64_t first_stride = 0;
-  const float* second = nullptr;
-  int64_t second_stride = 0;
-};
-
 // to[c * to_stride + r] = factor * row(r)[c] for c in [0, columns), r in [0, kLanes). Rows from num_rows on, for which
 // row() is not called, count as zeros.
-template <bool kPrefetch = false, class Row>
+template <class Row>
 HWY_INLINE void PackTransposed(const Row& row, int64_t num_rows, int64_t columns, float factor, float* to,
-                               int64_t to_stride, const Ahead& ahead = {}) {
+                               int64_t to_stride) {
   const FloatTag d;
   const Vec scale = Broadcast(factor);
   for (int64_t c = 0; c < columns; c += kLanes) {
@@ -205,17 +196,6 @@ HWY_INLINE void PackTransposed(const Row& row, int64_t num_rows, int64_t columns
     Vec tile[kLanes];
     if (width == kLanes && num_rows >= kLanes) {
       LoadTransposed(row, c, tile);
-      if constexpr (kPrefetch) {
-        // Not in a function of its own: GCC takes one that does nothing but prefetch for one that does nothing.
-        const int64_t row_begin = c * kLanes / columns;
-        const int64_t row_end = HWY_MIN(kLanes, (c + kLanes) * kLanes / columns);
-        for (int64_t r = row_begin; r < row_end; ++r) {
-          for (int64_t i = 0; i < columns; i += 16) {
-            __builtin_prefetch(ahead.first + r * ahead.first_stride + i);
-            __builtin_prefetch(ahead.second + r * ahead.second_stride + i);
-          }
-        }
-      }
     } else {
       for (int64_t r = 0; r < kLanes; ++r) tile[r] = r < num_rows ? LoadFirst(row(r) + c, width) : hn::Zero(d);
       Transpose(tile);
