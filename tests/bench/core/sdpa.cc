@@ -3,16 +3,34 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "core/kernels/convert_kernels.h"
 #include "tests/bench/core/harness.h"
 
 namespace attend::bench {
 namespace {
 
 // Written once, so that the system has given its pages.
-AlignedBuffer<float> Zeros(std::int64_t size) {
-  AlignedBuffer<float> zeros(size);
-  std::fill_n(zeros.data(), size, 0.0f);
+template <typename T>
+AlignedBuffer<T> Zeros(std::int64_t size) {
+  AlignedBuffer<T> zeros(size);
+  std::fill_n(zeros.data(), size, T{0});
   return zeros;
+}
+
+// Numbers of a type, as bytes.
+AlignedBuffer<std::byte> TypedNumbers(DataType type, std::int64_t size) {
+  const AlignedBuffer<float> numbers = Numbers(size);
+  AlignedBuffer<std::byte> bytes(size * ElementSize(type));
+  ConvertKernelsFor(BestInstructionSet()).narrow(type, numbers.data(), size, bytes.data());
+  return bytes;
+}
+
+template <typename View>
+View Heads(const AlignedBuffer<std::byte>& bytes, DataType type, std::int64_t heads, std::int64_t length,
+           std::int64_t dim) {
+  View view = SplitHeads(reinterpret_cast<float*>(bytes.data()), 1, heads, length, dim);
+  view.type = type;
+  return view;
 }
 
 // About one key in eight is masked.
@@ -25,20 +43,20 @@ AlignedBuffer<std::uint8_t> Mask(std::int64_t size) {
 }  // namespace
 
 Sdpa::Sdpa(const Shape& s)
-    : query_(Numbers(s.heads * s.queries * s.dim)),
-      key_(Numbers(s.kv_heads * s.keys * s.dim)),
-      value_(Numbers(s.kv_heads * s.keys * s.dim)),
-      output_(Zeros(s.heads * s.queries * s.dim)),
-      weights_(Zeros(s.weights ? s.heads * s.queries * s.keys : 0)),
+    : query_(TypedNumbers(s.type, s.heads * s.queries * s.dim)),
+      key_(TypedNumbers(s.type, s.kv_heads * s.keys * s.dim)),
+      value_(TypedNumbers(s.type, s.kv_heads * s.keys * s.dim)),
+      output_(Zeros<std::byte>(s.heads * s.queries * s.dim * ElementSize(s.type))),
+      weights_(Zeros<float>(s.weights ? s.heads * s.queries * s.keys : 0)),
       mask_(Mask(s.mask ? s.queries * s.keys : 0)) {
   SdpaProblem::Spec spec;
-  spec.query = SplitHeads<const float>(query_.data(), 1, s.heads, s.queries, s.dim);
-  spec.key = SplitHeads<const float>(key_.data(), 1, s.kv_heads, s.keys, s.dim);
-  spec.value = SplitHeads<const float>(value_.data(), 1, s.kv_heads, s.keys, s.dim);
+  spec.query = Heads<TypedHeadsView>(query_, s.type, s.heads, s.queries, s.dim);
+  spec.key = Heads<TypedHeadsView>(key_, s.type, s.kv_heads, s.keys, s.dim);
+  spec.value = Heads<TypedHeadsView>(value_, s.type, s.kv_heads, s.keys, s.dim);
   if (s.causal) spec.options.causal = CausalMode::kBottomRight;
   if (s.mask) spec.options.mask = SplitHeads<const std::uint8_t>(mask_.data(), 1, 1, s.queries, s.keys);
   problem_ = *SdpaProblem::Create(spec);
-  outputs_.output = SplitHeads(output_.data(), 1, s.heads, s.queries, s.dim);
+  outputs_.output = Heads<MutableTypedHeadsView>(output_, s.type, s.heads, s.queries, s.dim);
   if (s.weights) outputs_.attention_weights = SplitHeads(weights_.data(), 1, s.heads, s.queries, s.keys);
 }
 

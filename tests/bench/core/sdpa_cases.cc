@@ -16,8 +16,9 @@ double PeakFraction(const Shape& shape) {
                         [] { return MeasurePeakFlops(BestInstructionSet()); });
 }
 
+// Of the FLOAT32 peak, whatever the type.
 void RegisterPeakFraction(const std::string& name, const Shape& shape) {
-  Register("core/sdpa/f32/" + name + "/1t/peak_fraction", [shape] { return Figure{PeakFraction(shape)}; });
+  Register("core/sdpa/" + name + "/1t/peak_fraction", [shape] { return Figure{PeakFraction(shape)}; });
 }
 
 double Scaling() {
@@ -33,13 +34,14 @@ double Scaling() {
 }  // namespace
 
 void RegisterSdpaCases() {
-  RegisterPeakFraction("T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64});
-  RegisterPeakFraction("T2048/D128", {.queries = 2048, .keys = 2048, .dim = 128});
-  RegisterPeakFraction("T256/D64", {.queries = 256, .keys = 256, .dim = 64});
-  RegisterPeakFraction("causal/T4096/D64", {.queries = 4096, .keys = 4096, .dim = 64, .causal = true});
-  RegisterPeakFraction("gqa8/T2048/D128", {.heads = 8, .queries = 2048, .keys = 2048, .dim = 128});
-  RegisterPeakFraction("mask/T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64, .mask = true});
-  RegisterPeakFraction("weights/T1024/D64", {.queries = 1024, .keys = 1024, .dim = 64, .weights = true});
+  RegisterPeakFraction("f32/T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64});
+  RegisterPeakFraction("f32/T2048/D128", {.queries = 2048, .keys = 2048, .dim = 128});
+  RegisterPeakFraction("f32/T256/D64", {.queries = 256, .keys = 256, .dim = 64});
+  RegisterPeakFraction("f32/causal/T4096/D64", {.queries = 4096, .keys = 4096, .dim = 64, .causal = true});
+  RegisterPeakFraction("f32/gqa8/T2048/D128", {.heads = 8, .queries = 2048, .keys = 2048, .dim = 128});
+  RegisterPeakFraction("bf16/T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64, .type = DataType::kBFloat16});
+  RegisterPeakFraction("f32/mask/T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64, .mask = true});
+  RegisterPeakFraction("f32/weights/T1024/D64", {.queries = 1024, .keys = 1024, .dim = 64, .weights = true});
   Register("core/scaling/T2048/H8/D64/2t_over_1t", [] { return Figure{Scaling()}; });
 }
 
