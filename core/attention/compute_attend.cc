@@ -23,9 +23,7 @@ struct Heads {
 std::int64_t Rows(const EmbeddingsView& tokens) { return tokens.batch * tokens.length; }
 
 TypedHeadsView OneHead(const EmbeddingsView& tokens) {
-  TypedHeadsView view = SplitHeads(static_cast<const float*>(tokens.data), tokens.batch, 1, tokens.length, tokens.dim);
-  view.type = tokens.type;
-  return view;
+  return SplitTypedHeads(tokens.data, tokens.type, tokens.batch, 1, tokens.length, tokens.dim);
 }
 
 // Tokens in the type of the arithmetic: where they are, or widened to memory of their own.

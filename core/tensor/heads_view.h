@@ -100,6 +100,20 @@ BasicHeadsView<T> MergedHeads(T* data, std::int64_t batch, std::int64_t heads, s
   return {data, batch, heads, length, dim, length * heads * dim, dim, heads * dim, 1};
 }
 
+// The same of any type.
+inline TypedHeadsView SplitTypedHeads(const void* data, DataType type, std::int64_t batch, std::int64_t heads,
+                                      std::int64_t length, std::int64_t dim) {
+  TypedHeadsView view = SplitHeads(static_cast<const float*>(data), batch, heads, length, dim);
+  view.type = type;
+  return view;
+}
+inline MutableTypedHeadsView SplitTypedHeads(void* data, DataType type, std::int64_t batch, std::int64_t heads,
+                                             std::int64_t length, std::int64_t dim) {
+  MutableTypedHeadsView view = SplitHeads(static_cast<float*>(data), batch, heads, length, dim);
+  view.type = type;
+  return view;
+}
+
 }  // namespace attend
 
 #endif  // ATTEND_CORE_TENSOR_HEADS_VIEW_H_

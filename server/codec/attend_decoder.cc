@@ -1,6 +1,5 @@
 // Attend: bytes to job to bytes.
 #include <cstdint>
-#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "server/codec/request_options.h"
 #include "server/codec/request_reader.h"
 #include "server/codec/response_buffer.h"
+#include "server/codec/row_outputs.h"
 #include "server/codec/tensor_codec.h"
 
 namespace attend::server {
@@ -23,9 +23,9 @@ using Request = v1::AttendRequest;
 using Response = v1::AttendResponse;
 
 constexpr TensorRule kEmbeddingsRule = {
-    "embeddings", {Request::kEmbeddingsFieldNumber}, DataType::kFloat32, {2, 3}, "[T, D] or [B, T, D]"};
+    "embeddings", {Request::kEmbeddingsFieldNumber}, TypeRule::kNumbers, {2, 3}, "[T, D] or [B, T, D]"};
 constexpr TensorRule kContextRule = {
-    "context", {Request::kContextFieldNumber}, DataType::kFloat32, {2, 3}, "[S, D'] or [B, S, D']"};
+    "context", {Request::kContextFieldNumber}, TypeRule::kNumbers, {2, 3}, "[S, D'] or [B, S, D']"};
 
 // A request whose tensors are checked.
 struct AttendInputs {
@@ -42,12 +42,13 @@ struct AttendInputs {
     return tensors;
   }
   AttendProblem::Spec Spec() const;
+  absl::Status CheckWith(const OutputSet&) const { return absl::OkStatus(); }
 };
 
 // [T, D] or [B, T, D] as three axes.
 EmbeddingsView View(const InputTensor& tensor) {
   if (!tensor) return {};
-  return {tensor.floats(), tensor.rank() == 3 ? tensor.axis(0) : 1, tensor.axis(-2), tensor.axis(-1)};
+  return {tensor.elements(), tensor.rank() == 3 ? tensor.axis(0) : 1, tensor.axis(-2), tensor.axis(-1), tensor.type()};
 }
 
 AttendProblem::Spec AttendInputs::Spec() const {
@@ -73,7 +74,8 @@ absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const Wire
   absl::StatusOr<LayerInputs> layer = CheckLayer(raw.layer);
   if (!layer.ok()) return layer.status();
   inputs.layer = *layer;
-  absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, View(inputs.embeddings).batch);
+  absl::StatusOr<OptionInputs> options =
+      CheckOptions(raw.options, bytes, {View(inputs.embeddings).batch, View(inputs.embeddings).length});
   if (!options.ok()) return options.status();
   inputs.options = *std::move(options);
   return inputs;
@@ -83,53 +85,62 @@ struct AttendMethod {
   using Raw = RawAttendRequest;
   using Inputs = AttendInputs;
   using Problem = AttendProblem;
+  using Extras = WeightsForm;
 
-  static constexpr std::initializer_list<v1::OutputKind> kOutputs = {
-      v1::OUTPUT_KIND_OUTPUT,      v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
-      v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_QUERY,
-      v1::OUTPUT_KIND_KEY,         v1::OUTPUT_KIND_VALUE,
-      v1::OUTPUT_KIND_SCORES};
+  static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT,      v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
+                                                v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_QUERY,
+                                                v1::OUTPUT_KIND_KEY,         v1::OUTPUT_KIND_VALUE,
+                                                v1::OUTPUT_KIND_SCORES,      v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
   static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) { return CheckInputs(raw, bytes); }
+  static Extras MakeExtras(const Inputs& inputs) { return inputs.options.weights; }
+  static double ExtraBytes(const Problem&, const Inputs&) { return 0; }
 
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
                          ResponseBuffer& response) {
     // `axes` behind the batch axis, if the embeddings had one.
-    const auto add = [&](v1::OutputKind kind, int field_number, std::vector<std::int64_t> axes) {
+    const auto add = [&](v1::OutputKind kind, int field_number, v1::DataType type, std::vector<std::int64_t> axes) {
       if (!outputs.Has(kind)) return;
       if (inputs.embeddings.rank() == 3) axes.insert(axes.begin(), problem.batch());
-      response.AddTensor(field_number, axes);
+      response.AddTensor(field_number, type, axes);
     };
+    const v1::DataType own = ToWire(inputs.embeddings.type());
+    const v1::DataType arithmetic = problem.is_double() ? v1::DATA_TYPE_FLOAT64 : v1::DATA_TYPE_FLOAT32;
     const std::int64_t heads = problem.num_heads(), kv_heads = problem.num_kv_heads();
     const std::int64_t queries = problem.query_length(), keys = problem.key_length();
-    const std::vector<std::int64_t> all_heads = {queries, keys}, per_head = {heads, queries, keys};
-    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, {queries, problem.output_dim()});
-    add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber,
-        inputs.options.weights_per_head ? per_head : all_heads);
-    add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, {heads, queries});
-    add(v1::OUTPUT_KIND_QUERY, Response::kQueryFieldNumber, {heads, queries, problem.head_dim()});
-    add(v1::OUTPUT_KIND_KEY, Response::kKeyFieldNumber, {kv_heads, keys, problem.head_dim()});
-    add(v1::OUTPUT_KIND_VALUE, Response::kValueFieldNumber, {kv_heads, keys, problem.value_dim()});
-    add(v1::OUTPUT_KIND_SCORES, Response::kScoresFieldNumber, per_head);
+    const WeightsForm& form = inputs.options.weights;
+    const auto rows = [&](bool per_head, std::int64_t columns) {
+      return per_head ? std::vector<std::int64_t>{heads, queries, columns}
+                      : std::vector<std::int64_t>{queries, columns};
+    };
+    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, own, {queries, problem.output_dim()});
+    add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber, arithmetic,
+        rows(form.per_head, problem.score_columns()));
+    add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, v1::DATA_TYPE_FLOAT32, {heads, queries});
+    add(v1::OUTPUT_KIND_QUERY, Response::kQueryFieldNumber, own, {heads, queries, problem.head_dim()});
+    add(v1::OUTPUT_KIND_KEY, Response::kKeyFieldNumber, own, {kv_heads, keys, problem.head_dim()});
+    add(v1::OUTPUT_KIND_VALUE, Response::kValueFieldNumber, own, {kv_heads, keys, problem.value_dim()});
+    add(v1::OUTPUT_KIND_SCORES, Response::kScoresFieldNumber, arithmetic, rows(true, problem.score_columns()));
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionWeightsFieldNumber, arithmetic,
+        rows(form.per_head, form.top_k));
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionIndicesFieldNumber, v1::DATA_TYPE_INT32,
+        rows(form.per_head, form.top_k));
   }
 
-  static absl::Status Compute(const Problem& problem, bool weights_per_head, const ResponseBuffer& response,
+  static absl::Status Compute(const Problem& problem, const Extras& form, const ResponseBuffer& response,
                               const ComputeContext& context) {
-    // What was not added has no elements, and a view of them is absent.
-    const auto scores_like = [&](int field_number, std::int64_t heads) {
-      return SplitHeads(response.Elements(field_number), problem.batch(), heads, problem.query_length(),
-                        problem.key_length());
-    };
     AttendOutputs out;
     out.output = response.Elements(Response::kOutputFieldNumber);
     out.query = response.Elements(Response::kQueryFieldNumber);
     out.key = response.Elements(Response::kKeyFieldNumber);
     out.value = response.Elements(Response::kValueFieldNumber);
-    out.log_sum_exp = response.Elements(Response::kLogSumExpFieldNumber);
-    out.scores = scores_like(Response::kScoresFieldNumber, problem.num_heads());
-    MutableHeadsView& weights = weights_per_head ? out.attention_weights : out.averaged_weights;
-    weights = scores_like(Response::kAttentionWeightsFieldNumber, weights_per_head ? problem.num_heads() : 1);
+    out.log_sum_exp = response.Floats(Response::kLogSumExpFieldNumber);
+    const RowOutputs<Response> rows(problem, form, response);
+    out.scores = rows.Scores();
+    out.attention_weights = rows.PerHeadWeights();
+    out.averaged_weights = rows.AveragedWeights();
+    out.top_weights = rows.Top();
     return ComputeAttend(problem, out, context);
   }
 };

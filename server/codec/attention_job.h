@@ -9,12 +9,16 @@
 //       const InputTensor& First() const;         // Decides the form of the response.
 //       std::vector<InputTensor*> Tensors();      // All, also absent ones.
 //       Problem::Spec Spec() const;
+//       absl::Status CheckWith(const OutputSet& outputs) const;  // What cannot be asked for together.
 //     };
-//     static constexpr std::initializer_list<v1::OutputKind> kOutputs;  // What the response can hold.
+//     struct Extras;                  // What of the inputs Compute needs besides the problem; may view tensors.
+//     static constexpr v1::OutputKind kOutputs[];  // What the response can hold.
 //     static absl::Status Read(const WireBytes& bytes, Raw& raw);
 //     static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes);
+//     static Extras MakeExtras(const Inputs&);
+//     static double ExtraBytes(const Problem&, const Inputs&);  // Memory beyond inputs, outputs and the core's.
 //     static void AddTensors(const Problem&, const Inputs&, const OutputSet&, ResponseBuffer& response);
-//     static absl::Status Compute(const Problem&, bool weights_per_head, const ResponseBuffer&, const ComputeContext&);
+//     static absl::Status Compute(const Problem&, const Extras&, const ResponseBuffer&, const ComputeContext&);
 //   };
 #ifndef ATTEND_SERVER_CODEC_ATTENTION_JOB_H_
 #define ATTEND_SERVER_CODEC_ATTENTION_JOB_H_
@@ -49,8 +53,9 @@ class AttentionJob final : public Job {
     if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
     absl::StatusOr<Inputs> inputs = Method::Check(raw, bytes);
     if (!inputs.ok()) return inputs.status();
-    const absl::StatusOr<OutputSet> outputs = CheckOutputs(raw.outputs, Method::kOutputs);
+    const absl::StatusOr<OutputSet> outputs = CheckOutputs(raw.outputs, Method::kOutputs, inputs->options.weights);
     if (!outputs.ok()) return outputs.status();
+    if (absl::Status status = inputs->CheckWith(*outputs); !status.ok()) return status;
     const absl::StatusOr<Problem> claim = Problem::Create(inputs->Spec());  // On placeholders, for the shapes.
     if (!claim.ok()) return claim.status();
 
@@ -65,7 +70,7 @@ class AttentionJob final : public Job {
 
   absl::Status Compute(const ComputeContext& context) override {
     response_.Allocate();
-    return Method::Compute(problem_, weights_per_head_, response_, context);
+    return Method::Compute(problem_, extras_, response_, context);
   }
 
   grpc::ByteBuffer TakeResponse() override {
@@ -79,17 +84,19 @@ class AttentionJob final : public Job {
 
   AttentionJob(const Problem& claim, const Inputs& inputs, const OutputSet& outputs)
       : problem_(claim),
-        weights_per_head_(inputs.options.weights_per_head),
+        extras_(Method::MakeExtras(inputs)),
         response_(inputs.First().from_values() ? TensorForm::kValues : TensorForm::kData),
         flops_(claim.Flops()) {
     Method::AddTensors(claim, inputs, outputs, response_);
   }
 
   RequestCost Cost(Inputs& inputs, const OutputSet& outputs, int num_threads) const {
-    const bool averages_weights = outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS) && !weights_per_head_;
-    const auto gathered = static_cast<double>(GatheredBytes(inputs.Tensors()) + inputs.options.NumBytes());
+    const bool consumes_weights = outputs.Has(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS) ||
+                                  (outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS) && !inputs.options.weights.per_head);
+    const auto gathered = static_cast<double>(GatheredBytes(inputs.Tensors()) + inputs.options.lengths.NumBytes());
     return {.flops = flops_,
-            .memory_bytes = gathered + response_.MemoryBytes() + problem_.ScratchBytes(num_threads, averages_weights),
+            .memory_bytes = gathered + response_.MemoryBytes() + Method::ExtraBytes(problem_, inputs) +
+                            problem_.ScratchBytes(num_threads, consumes_weights),
             .response_bytes = response_.SerializedBytes()};
   }
 
@@ -99,14 +106,15 @@ class AttentionJob final : public Job {
     const absl::StatusOr<Problem> problem = Problem::Create(inputs.Spec());
     if (!problem.ok()) return problem.status();
     problem_ = *problem;
-    valid_lengths_ = std::move(inputs.options.valid_lengths);
+    extras_ = Method::MakeExtras(inputs);
+    lengths_ = std::move(inputs.options.lengths);
     return absl::OkStatus();
   }
 
-  Problem problem_;  // Views the two members below.
+  Problem problem_;  // Both view the two members below.
+  typename Method::Extras extras_;
   AlignedBuffer<std::byte> tensors_;
-  std::vector<std::int64_t> valid_lengths_;
-  bool weights_per_head_;
+  Lengths lengths_;
   ResponseBuffer response_;
   double flops_;
 };

@@ -20,8 +20,8 @@ struct LinearRule {
 
 constexpr LinearRule MakeLinearRule(const char* weight, const char* bias, int field_number) {
   const FieldPath path = kLayer / static_cast<std::uint32_t>(field_number);
-  return {{weight, path / v1::Linear::kWeightFieldNumber, DataType::kFloat32, {2}, kWeightShape},
-          {bias, path / v1::Linear::kBiasFieldNumber, DataType::kFloat32, {1}, kBiasShape}};
+  return {{weight, path / v1::Linear::kWeightFieldNumber, TypeRule::kNumbers, {2}, kWeightShape},
+          {bias, path / v1::Linear::kBiasFieldNumber, TypeRule::kNumbers, {1}, kBiasShape}};
 }
 
 constexpr LinearRule kRules[LayerInputs::kNumProjections] = {
@@ -59,7 +59,8 @@ absl::StatusOr<LayerInputs::Linear> CheckLinear(const RawLinear& raw, const Line
 
 LinearView ViewOf(const LayerInputs::Linear& linear) {
   if (!linear.weight) return {};
-  return {linear.weight.floats(), linear.bias.floats(), linear.weight.axis(0), linear.weight.axis(1)};
+  return {linear.weight.elements(), linear.bias.elements(), linear.weight.axis(0),
+          linear.weight.axis(1),    linear.weight.type(),   linear.bias.type()};
 }
 
 }  // namespace

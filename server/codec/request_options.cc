@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -20,27 +21,33 @@ static_assert(int{v1::AttendRequest::kOptionsFieldNumber} ==
 
 constexpr TensorRule kMaskRule = {"options.mask",
                                   kOptions / v1::AttentionOptions::kMaskFieldNumber,
-                                  DataType::kBool,
+                                  TypeRule::kBool,
                                   {2, 4},
                                   "[T, S] or [B, H, T, S], in which any axis may be 1"};
 constexpr TensorRule kBiasRule = {"options.bias",
                                   kOptions / v1::AttentionOptions::kBiasFieldNumber,
-                                  DataType::kFloat32,
+                                  TypeRule::kBias,
                                   {2, 4},
                                   "[T, S] or [B, H, T, S], in which any axis may be 1"};
 constexpr TensorRule kAlibiSlopesRule = {"options.alibi_slopes",
                                          kOptions / v1::AttentionOptions::kAlibiSlopesFieldNumber,
-                                         DataType::kFloat32,
+                                         TypeRule::kFloats,
                                          {1},
                                          "[H], one slope for each query head"};
 constexpr TensorRule kSinksRule = {"options.sinks",
                                    kOptions / v1::AttentionOptions::kSinksFieldNumber,
-                                   DataType::kFloat32,
+                                   TypeRule::kFloats,
                                    {1},
                                    "[H], one logit for each query head"};
 
-// Stands for valid lengths of which only the number is looked at.
+// Stands for lengths of which only the number is looked at.
 constexpr std::int64_t kNoLength = 0;
+
+// The most sequences of a ragged batch whose lengths are copied, if it has no more queries: empty ones cost nothing
+// else.
+constexpr std::int64_t kMaxEmptySequences = 1 << 16;
+
+constexpr std::int64_t kMaxTopK = 1 << 20;
 
 // The given [T, S] or [B, H, T, S] as four axes.
 template <typename T>
@@ -82,20 +89,43 @@ absl::StatusOr<bool> CheckWeightsPerHead(std::int32_t form) {
   }
 }
 
-std::vector<std::int64_t> GatherValidLengths(const WireBytes& bytes, std::int64_t count) {
-  std::vector<std::int64_t> lengths;
-  lengths.reserve(static_cast<std::size_t>(count));
-  const FieldPath path = kOptions / v1::AttentionOptions::kValidLengthsFieldNumber;
-  VisitFields(WireReader(bytes), {path}, [&lengths](std::size_t, const WireReader& reader, const WireField& field) {
-    VisitIntegers(reader, field, [&lengths](std::uint64_t length) {
-      lengths.push_back(static_cast<std::int64_t>(length));
+LengthList GatherLengths(const WireBytes& bytes, int field_number, std::int64_t count, std::int64_t most) {
+  LengthList list{count, {}};
+  if (count > most) return list;
+  list.lengths.reserve(static_cast<std::size_t>(count));
+  const FieldPath path = kOptions / static_cast<std::uint32_t>(field_number);
+  VisitFields(WireReader(bytes), {path}, [&list](std::size_t, const WireReader& reader, const WireField& field) {
+    VisitIntegers(reader, field, [&list](std::uint64_t length) {
+      list.lengths.push_back(static_cast<std::int64_t>(length));
     }).IgnoreError();  // The reading pass has seen it.
   });
+  return list;
+}
+
+absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first) {
+  using Options = v1::AttentionOptions;
+  const std::int64_t most = std::max(first.queries, kMaxEmptySequences) + 1;
+  for (const auto& [field, count] : {std::pair("options.cumulative_query_lengths", raw.num_cumulative_query_lengths),
+                                     std::pair("options.cumulative_key_lengths", raw.num_cumulative_key_lengths)}) {
+    if (count <= most) continue;
+    return InvalidField(
+        field, absl::StrCat(field, " has ", count, " entries; at most ", most, " are accepted with this many queries"));
+  }
+  Lengths lengths;
+  if (raw.num_valid_lengths != 0) {
+    // Of a wrong number only the number matters.
+    const std::int64_t right = raw.num_valid_lengths == first.batch ? first.batch : 0;
+    lengths.valid = GatherLengths(bytes, Options::kValidLengthsFieldNumber, raw.num_valid_lengths, right);
+  }
+  lengths.cumulative_queries =
+      GatherLengths(bytes, Options::kCumulativeQueryLengthsFieldNumber, raw.num_cumulative_query_lengths, most);
+  lengths.cumulative_keys =
+      GatherLengths(bytes, Options::kCumulativeKeyLengthsFieldNumber, raw.num_cumulative_key_lengths, most);
   return lengths;
 }
 
 // What goes wrong at the first element that is not allowed.
-absl::Status InvalidOutput(std::int64_t index, std::int32_t kind, std::initializer_list<v1::OutputKind> allowed) {
+absl::Status InvalidOutput(std::int64_t index, std::int32_t kind, absl::Span<const v1::OutputKind> allowed) {
   const std::string field = absl::StrCat("outputs[", index, "]");
   const std::string names =
       absl::StrJoin(allowed, ", ", [](std::string* out, v1::OutputKind k) { out->append(v1::OutputKind_Name(k)); });
@@ -105,23 +135,45 @@ absl::Status InvalidOutput(std::int64_t index, std::int32_t kind, std::initializ
       field, absl::StrCat(field, " is ", given, ", which this method cannot return; it must be one of ", names));
 }
 
+absl::Status CheckTopK(std::int64_t top_k, bool is_asked_for) {
+  constexpr char kField[] = "options.top_k";
+  if (is_asked_for && (top_k < 1 || top_k > kMaxTopK)) {
+    return InvalidField(
+        kField, absl::StrCat(kField, " is ", top_k, "; OUTPUT_KIND_TOP_ATTENTION_WEIGHTS needs a number between 1 and ",
+                             kMaxTopK));
+  }
+  if (is_asked_for || top_k == 0) return absl::OkStatus();
+  return InvalidField(kField, absl::StrCat(kField, " is ", top_k,
+                                           ", but outputs does not name OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, which is "
+                                           "all that it is for"));
+}
+
 }  // namespace
+
+absl::Span<const std::int64_t> LengthList::View() const {
+  return lengths.empty() ? absl::MakeConstSpan(&kNoLength, static_cast<std::size_t>(count))
+                         : absl::MakeConstSpan(lengths);
+}
+
+std::int64_t Lengths::NumBytes() const {
+  const std::size_t numbers = valid.lengths.size() + cumulative_queries.lengths.size() + cumulative_keys.lengths.size();
+  return static_cast<std::int64_t>(numbers * sizeof(std::int64_t));
+}
 
 AttentionOptions OptionInputs::View() const {
   AttentionOptions options = scalars;
-  if (num_valid_lengths != 0) {
-    options.key_lengths = valid_lengths.empty()
-                              ? absl::MakeConstSpan(&kNoLength, static_cast<std::size_t>(num_valid_lengths))
-                              : absl::MakeConstSpan(valid_lengths);
-  }
+  options.key_lengths = lengths.valid.View();
+  options.cumulative_query_lengths = lengths.cumulative_queries.View();
+  options.cumulative_key_lengths = lengths.cumulative_keys.View();
   options.mask = ScoresView(mask, mask.bools());
   options.bias = ScoresView(bias, bias.floats());
+  options.bias.type = bias.type();
   options.alibi_slopes = PerHead(alibi_slopes);
   options.sinks = PerHead(sinks);
   return options;
 }
 
-absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, std::int64_t batch) {
+absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first) {
   OptionInputs inputs;
   const absl::StatusOr<CausalMode> causal = CheckCausal(raw.causal);
   if (!causal.ok()) return causal.status();
@@ -132,7 +184,7 @@ absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes
                     .softcap = raw.softcap};
   const absl::StatusOr<bool> weights_per_head = CheckWeightsPerHead(raw.attention_weights_form);
   if (!weights_per_head.ok()) return weights_per_head.status();
-  inputs.weights_per_head = *weights_per_head;
+  inputs.weights = {*weights_per_head, raw.top_k};
 
   const struct {
     const RawTensor& raw;
@@ -147,12 +199,14 @@ absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes
     if (!tensor.ok()) return tensor.status();
     t.tensor = *tensor;
   }
-  inputs.num_valid_lengths = raw.num_valid_lengths;
-  if (batch != 0 && raw.num_valid_lengths == batch) inputs.valid_lengths = GatherValidLengths(bytes, batch);
+  absl::StatusOr<Lengths> lengths = CheckLengths(raw, bytes, first);
+  if (!lengths.ok()) return lengths.status();
+  inputs.lengths = *std::move(lengths);
   return inputs;
 }
 
-absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, std::initializer_list<v1::OutputKind> allowed) {
+absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,
+                                       const WeightsForm& weights) {
   std::optional<RawOutputs::Unknown> wrong = raw.unknown;
   OutputSet set;
   for (int kind = 0; kind < RawOutputs::kNumKinds; ++kind) {
@@ -164,6 +218,7 @@ absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, std::initializer_l
   }
   if (wrong) return InvalidOutput(wrong->index, wrong->kind, allowed);
   if (raw.count == 0) set.bits_ = 1u << v1::OUTPUT_KIND_OUTPUT;
+  if (absl::Status s = CheckTopK(weights.top_k, set.Has(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS)); !s.ok()) return s;
   return set;
 }
 

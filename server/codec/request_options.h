@@ -5,7 +5,6 @@
 #define ATTEND_SERVER_CODEC_REQUEST_OPTIONS_H_
 
 #include <cstdint>
-#include <initializer_list>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,28 +18,55 @@
 
 namespace attend::server {
 
+// One list of lengths of a request: how many there are, and, once that is known to be a number that may be copied, what
+// they are.
+struct LengthList {
+  std::int64_t count = 0;
+  std::vector<std::int64_t> lengths;
+
+  // The lengths; `count` times one that must not be read where they were not copied.
+  absl::Span<const std::int64_t> View() const;
+};
+
+// The lists of lengths that AttentionOptions view. May be moved; views taken before stay valid.
+struct Lengths {
+  LengthList valid;
+  LengthList cumulative_queries;
+  LengthList cumulative_keys;
+
+  std::int64_t NumBytes() const;  // Of the memory they take.
+};
+
+// How attention weights are returned.
+struct WeightsForm {
+  bool per_head = false;
+  std::int64_t top_k = 0;
+};
+
 // AttentionOptions of a request, with what they point to. May be moved; views taken before stay valid.
 struct OptionInputs {
   AttentionOptions scalars;  // Its views are empty.
-  bool weights_per_head = false;
+  WeightsForm weights;
   InputTensor mask;
   InputTensor bias;
   InputTensor alibi_slopes;
   InputTensor sinks;
-  std::int64_t num_valid_lengths = 0;
-  std::vector<std::int64_t> valid_lengths;  // Empty as long as their number is not known to be right.
-
-  // The memory that the valid lengths take.
-  std::int64_t NumBytes() const { return static_cast<std::int64_t>(valid_lengths.size() * sizeof(std::int64_t)); }
+  Lengths lengths;
 
   // All options as the core takes them.
   AttentionOptions View() const;
 };
 
-// Checks what can be said about the options alone. `batch` is the number of batch entries of the first tensor: only if
-// there are as many valid lengths are they copied, which bounds them by the request's own tensors. Errors:
-// INVALID_ARGUMENT with the field below `options`.
-absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, std::int64_t batch);
+// The axes of a request's first tensor that bound how many lengths are copied; 0 when it is absent.
+struct FirstAxes {
+  std::int64_t batch = 0;
+  std::int64_t queries = 0;
+};
+
+// Checks what can be said about the options alone. As many valid lengths as batch entries are copied and not very many
+// more cumulative lengths than queries, which bounds them by the request's own tensors. Errors: INVALID_ARGUMENT with
+// the field below `options`.
+absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first);
 
 // Which tensors the response holds.
 class OutputSet {
@@ -48,13 +74,15 @@ class OutputSet {
   bool Has(v1::OutputKind kind) const { return (bits_ >> kind & 1) != 0; }
 
  private:
-  friend absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs&, std::initializer_list<v1::OutputKind>);
+  friend absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs&, absl::Span<const v1::OutputKind>,
+                                                const WeightsForm&);
   unsigned bits_ = 0;
 };
 
 // The output alone when none is named. Errors: INVALID_ARGUMENT with `outputs[i]` for the first kind that is not
-// `allowed`.
-absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, std::initializer_list<v1::OutputKind> allowed);
+// `allowed`, with `options.top_k` when that is not given exactly with the kind that needs it.
+absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,
+                                       const WeightsForm& weights);
 
 // What computing a request takes; sums of sizes that alone fit into an int64.
 struct RequestCost {

@@ -12,6 +12,7 @@ using v1::AttendRequest;
 using v1::AttentionLayer;
 using v1::AttentionOptions;
 using v1::Linear;
+using v1::PartialAttention;
 using v1::ScaledDotProductAttentionRequest;
 using v1::Tensor;
 
@@ -45,6 +46,10 @@ absl::Status CountFloats(const WireField& field, std::int64_t& count) {
   if (field.range.size() % kSize == 0) return absl::OkStatus();
   return MalformedRequest(field.range.begin,
                           "packed floats take 4 bytes each, and their length is not a multiple of 4");
+}
+
+absl::Status CountIntegers(const WireReader& reader, const WireField& field, std::int64_t& count) {
+  return VisitIntegers(reader, field, [&count](std::uint64_t) { ++count; });
 }
 
 absl::Status ReadOutputs(const WireReader& reader, const WireField& field, RawOutputs& outputs) {
@@ -119,13 +124,28 @@ absl::Status ReadFields(WireReader reader, RawOptions& options) {
       case AttentionOptions::kSlidingWindowLeftFieldNumber: return ReadScalar(field, options.sliding_window_left);
       case AttentionOptions::kSlidingWindowRightFieldNumber: return ReadScalar(field, options.sliding_window_right);
       case AttentionOptions::kSoftcapFieldNumber: return ReadScalar(field, options.softcap);
-      case AttentionOptions::kValidLengthsFieldNumber:
-        return VisitIntegers(reader, field, [&options](std::uint64_t) { ++options.num_valid_lengths; });
+      case AttentionOptions::kValidLengthsFieldNumber: return CountIntegers(reader, field, options.num_valid_lengths);
+      case AttentionOptions::kCumulativeQueryLengthsFieldNumber:
+        return CountIntegers(reader, field, options.num_cumulative_query_lengths);
+      case AttentionOptions::kCumulativeKeyLengthsFieldNumber:
+        return CountIntegers(reader, field, options.num_cumulative_key_lengths);
       case AttentionOptions::kMaskFieldNumber: return ReadMessage(reader, field, options.mask);
       case AttentionOptions::kBiasFieldNumber: return ReadMessage(reader, field, options.bias);
       case AttentionOptions::kAlibiSlopesFieldNumber: return ReadMessage(reader, field, options.alibi_slopes);
       case AttentionOptions::kSinksFieldNumber: return ReadMessage(reader, field, options.sinks);
       case AttentionOptions::kAttentionWeightsFormFieldNumber: return ReadScalar(field, options.attention_weights_form);
+      case AttentionOptions::kTopKFieldNumber: return ReadScalar(field, options.top_k);
+      default: return absl::OkStatus();
+    }
+  });
+}
+
+absl::Status ReadFields(WireReader reader, RawPartials& partials) {
+  partials.present = true;
+  return ForEachField(reader, [&](const WireField& field) {
+    switch (field.number) {
+      case PartialAttention::kOutputFieldNumber: return ReadMessage(reader, field, partials.output);
+      case PartialAttention::kLogSumExpFieldNumber: return ReadMessage(reader, field, partials.log_sum_exp);
       default: return absl::OkStatus();
     }
   });
@@ -162,6 +182,7 @@ absl::Status ReadSdpaRequest(const WireBytes& bytes, RawSdpaRequest& request) {
       case Request::kValueFieldNumber: return ReadMessage(reader, field, request.value);
       case Request::kOptionsFieldNumber: return ReadMessage(reader, field, request.options);
       case Request::kOutputsFieldNumber: return ReadOutputs(reader, field, request.outputs);
+      case Request::kPartialsFieldNumber: return ReadMessage(reader, field, request.partials);
       default: return absl::OkStatus();
     }
   });

@@ -61,16 +61,19 @@ struct RawOptions {
   std::optional<std::int64_t> sliding_window_right;
   std::optional<float> softcap;
   std::int64_t num_valid_lengths = 0;
+  std::int64_t num_cumulative_query_lengths = 0;
+  std::int64_t num_cumulative_key_lengths = 0;
   RawTensor mask;
   RawTensor bias;
   RawTensor alibi_slopes;
   RawTensor sinks;
   std::int32_t attention_weights_form = 0;
+  std::int32_t top_k = 0;
 };
 
 // The repeated OutputKind of a request.
 struct RawOutputs {
-  static constexpr int kNumKinds = 8;  // OUTPUT_KIND_UNSPECIFIED .. OUTPUT_KIND_SCORES.
+  static constexpr int kNumKinds = 9;  // OUTPUT_KIND_UNSPECIFIED .. OUTPUT_KIND_TOP_ATTENTION_WEIGHTS.
 
   struct Unknown {
     std::int64_t index;
@@ -78,8 +81,8 @@ struct RawOutputs {
   };
 
   std::int64_t count = 0;
-  std::array<std::int64_t, kNumKinds> first_index = {-1, -1, -1, -1, -1, -1, -1, -1};  // Of each kind; -1: not named.
-  std::optional<Unknown> unknown;                                                      // The first.
+  std::array<std::int64_t, kNumKinds> first_index = {-1, -1, -1, -1, -1, -1, -1, -1, -1};  // Of each kind; -1: none.
+  std::optional<Unknown> unknown;                                                          // The first.
 };
 
 // attend.v1.AttendRequest.
@@ -91,6 +94,13 @@ struct RawAttendRequest {
   RawOutputs outputs;
 };
 
+// attend.v1.PartialAttention.
+struct RawPartials {
+  bool present = false;
+  RawTensor output;
+  RawTensor log_sum_exp;
+};
+
 // attend.v1.ScaledDotProductAttentionRequest.
 struct RawSdpaRequest {
   RawTensor query;
@@ -98,6 +108,7 @@ struct RawSdpaRequest {
   RawTensor value;
   RawOptions options;
   RawOutputs outputs;
+  RawPartials partials;
 };
 
 // Read a whole message. Errors: those of WireReader. REQUIRES: `request` is as constructed.

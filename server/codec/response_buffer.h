@@ -8,6 +8,9 @@
 //   [ gap | header 1 | elements 1 | gap | header 2 | elements 2 | ... ]
 //           \______ slice 1 ______/       \______ slice 2 ______/
 //
+// `values` are floats whatever the type: elements of another one are computed behind them and converted at the end.
+// That is the easy path, not the fast one.
+//
 // Thread-compatible.
 #ifndef ATTEND_SERVER_CODEC_RESPONSE_BUFFER_H_
 #define ATTEND_SERVER_CODEC_RESPONSE_BUFFER_H_
@@ -20,6 +23,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "attend/v1/tensor.pb.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend::server {
@@ -31,9 +35,9 @@ class ResponseBuffer {
  public:
   explicit ResponseBuffer(TensorForm form) : form_(form) {}
 
-  // Adds a FLOAT32 tensor as field `field_number` of the response. REQUIRES: Allocate was not called; field numbers are
-  // added in ascending order; every axis is at least 1 and the tensor's size IsTensorSize.
-  void AddTensor(int field_number, absl::Span<const std::int64_t> shape);
+  // Adds a tensor of `type` as field `field_number` of the response. REQUIRES: Allocate was not called; field numbers
+  // are added in ascending order; every axis is at least 1 and the tensor's size IsTensorSize.
+  void AddTensor(int field_number, v1::DataType type, absl::Span<const std::int64_t> shape);
 
   // The size of the serialized message, and of the memory that Allocate takes. Exact below 2^53; in floating point
   // because the sum over tensors may be more than an int64 holds.
@@ -43,8 +47,11 @@ class ResponseBuffer {
   // Takes the memory and writes the headers. REQUIRES: called once; MemoryBytes() is an amount that may be taken.
   void Allocate();
 
-  // The elements of a tensor, uninitialised, row-major, 64-byte aligned; null when it was not added or not allocated.
-  float* Elements(int field_number) const;
+  // The elements of a tensor in its type, uninitialised, row-major, 64-byte aligned; null when it was not added or not
+  // allocated.
+  void* Elements(int field_number) const;
+  // The same. REQUIRES: its type is FLOAT32.
+  float* Floats(int field_number) const { return static_cast<float*>(Elements(field_number)); }
 
   // The serialized message, which owns the memory from now on. REQUIRES: Allocate was called, every element is
   // written; called once.
@@ -53,10 +60,16 @@ class ResponseBuffer {
  private:
   struct Part {
     int field_number;
+    v1::DataType type;
+    std::int64_t num_elements;
+    std::int64_t wire_bytes;  // Of the elements as they are sent,
+    std::int64_t own_bytes;   // and in their type, where that is something else; 0 otherwise.
     std::string header;
-    std::int64_t num_bytes;     // Of the elements.
-    std::int64_t position = 0;  // Of the elements in `memory_`.
+    std::int64_t position = 0;      // In `memory_`, of the elements as they are sent.
+    std::int64_t own_position = 0;  // In `memory_`, of the elements as they are computed.
   };
+
+  void ConvertToValues(const Part& part);
 
   TensorForm form_;
   std::vector<Part> parts_;

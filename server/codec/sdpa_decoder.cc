@@ -1,6 +1,5 @@
 // ScaledDotProductAttention: bytes to job to bytes.
 #include <cstdint>
-#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,9 +10,11 @@
 #include "core/base/error.h"
 #include "server/codec/attention_job.h"
 #include "server/codec/decoders.h"
+#include "server/codec/partial_inputs.h"
 #include "server/codec/request_options.h"
 #include "server/codec/request_reader.h"
 #include "server/codec/response_buffer.h"
+#include "server/codec/row_outputs.h"
 #include "server/codec/tensor_codec.h"
 
 namespace attend::server {
@@ -23,11 +24,11 @@ using Request = v1::ScaledDotProductAttentionRequest;
 using Response = v1::ScaledDotProductAttentionResponse;
 
 constexpr TensorRule kQueryRule = {
-    "query", {Request::kQueryFieldNumber}, DataType::kFloat32, {2, 3, 4}, "[T, E], [H, T, E] or [B, H, T, E]"};
+    "query", {Request::kQueryFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[T, E], [H, T, E] or [B, H, T, E]"};
 constexpr TensorRule kKeyRule = {
-    "key", {Request::kKeyFieldNumber}, DataType::kFloat32, {2, 3, 4}, "[S, E], [K, S, E] or [B, K, S, E]"};
+    "key", {Request::kKeyFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[S, E], [K, S, E] or [B, K, S, E]"};
 constexpr TensorRule kValueRule = {
-    "value", {Request::kValueFieldNumber}, DataType::kFloat32, {2, 3, 4}, "[S, V], [K, S, V] or [B, K, S, V]"};
+    "value", {Request::kValueFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[S, V], [K, S, V] or [B, K, S, V]"};
 
 // A request whose tensors are checked.
 struct SdpaInputs {
@@ -35,19 +36,29 @@ struct SdpaInputs {
   InputTensor key;
   InputTensor value;
   OptionInputs options;
+  PartialInputs partials;
 
   const InputTensor& First() const { return query; }
   std::vector<InputTensor*> Tensors() {
-    return {&query, &key, &value, &options.mask, &options.bias, &options.alibi_slopes, &options.sinks};
+    return {&query,
+            &key,
+            &value,
+            &options.mask,
+            &options.bias,
+            &options.alibi_slopes,
+            &options.sinks,
+            &partials.output,
+            &partials.log_sum_exp};
   }
   SdpaProblem::Spec Spec() const;
+  absl::Status CheckWith(const OutputSet& outputs) const { return partials.CheckWith(outputs); }
 };
 
 // [T, E], [H, T, E] or [B, H, T, E] as four axes.
-HeadsView View(const InputTensor& tensor) {
+TypedHeadsView View(const InputTensor& tensor) {
   if (!tensor) return {};
-  return SplitHeads(tensor.floats(), tensor.rank() == 4 ? tensor.axis(0) : 1, tensor.rank() >= 3 ? tensor.axis(-3) : 1,
-                    tensor.axis(-2), tensor.axis(-1));
+  return SplitTypedHeads(tensor.elements(), tensor.type(), tensor.rank() == 4 ? tensor.axis(0) : 1,
+                         tensor.rank() >= 3 ? tensor.axis(-3) : 1, tensor.axis(-2), tensor.axis(-1));
 }
 
 SdpaProblem::Spec SdpaInputs::Spec() const { return {View(query), View(key), View(value), options.View()}; }
@@ -73,9 +84,13 @@ absl::StatusOr<SdpaInputs> CheckInputs(const RawSdpaRequest& raw, const WireByte
     t.tensor = *tensor;
     if (absl::Status status = CheckSameRank(t.tensor, t.rule.field, inputs.query); !status.ok()) return status;
   }
-  absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, View(inputs.query).batch);
+  const TypedHeadsView query = View(inputs.query);
+  absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, {query.batch, query.length});
   if (!options.ok()) return options.status();
   inputs.options = *std::move(options);
+  absl::StatusOr<PartialInputs> partials = CheckPartials(raw.partials, inputs.query, inputs.value);
+  if (!partials.ok()) return partials.status();
+  inputs.partials = *partials;
   return inputs;
 }
 
@@ -101,46 +116,68 @@ class ResponseShape {
   int query_rank_;
 };
 
+// What computing needs besides the problem.
+struct SdpaExtras {
+  WeightsForm weights;
+  std::vector<PartialAttention> partials;
+};
+
 struct SdpaMethod {
   using Raw = RawSdpaRequest;
   using Inputs = SdpaInputs;
   using Problem = SdpaProblem;
+  using Extras = SdpaExtras;
 
-  static constexpr std::initializer_list<v1::OutputKind> kOutputs = {
-      v1::OUTPUT_KIND_OUTPUT, v1::OUTPUT_KIND_ATTENTION_WEIGHTS, v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES};
+  static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT, v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
+                                                v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES,
+                                                v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
   static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) { return CheckInputs(raw, bytes); }
+  static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.partials.Parts()}; }
+
+  // Output and log-sum-exp are both needed for merging, asked for or not.
+  static double ExtraBytes(const Problem& problem, const Inputs& inputs) {
+    if (!inputs.partials) return 0;
+    const double rows = static_cast<double>(problem.batch()) * static_cast<double>(problem.num_heads()) *
+                        static_cast<double>(problem.query_length());
+    return rows * sizeof(float) * (1 + static_cast<double>(problem.value_dim()));
+  }
 
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
                          ResponseBuffer& response) {
     const ResponseShape shape(problem, inputs.query.rank());
-    const std::int64_t keys = problem.key_length();
-    if (outputs.Has(v1::OUTPUT_KIND_OUTPUT)) {
-      response.AddTensor(Response::kOutputFieldNumber, shape.PerHead(problem.value_dim()));
-    }
-    if (outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS)) {
-      response.AddTensor(Response::kAttentionWeightsFieldNumber,
-                         inputs.options.weights_per_head ? shape.PerHead(keys) : shape.AllHeads(keys));
-    }
-    if (outputs.Has(v1::OUTPUT_KIND_LOG_SUM_EXP)) response.AddTensor(Response::kLogSumExpFieldNumber, shape.PerHead(0));
-    if (outputs.Has(v1::OUTPUT_KIND_SCORES)) response.AddTensor(Response::kScoresFieldNumber, shape.PerHead(keys));
+    const WeightsForm& form = inputs.options.weights;
+    const v1::DataType arithmetic = problem.is_double() ? v1::DATA_TYPE_FLOAT64 : v1::DATA_TYPE_FLOAT32;
+    const auto add = [&](v1::OutputKind kind, int field_number, v1::DataType type, bool per_head,
+                         std::int64_t columns) {
+      if (!outputs.Has(kind)) return;
+      response.AddTensor(field_number, type, per_head ? shape.PerHead(columns) : shape.AllHeads(columns));
+    };
+    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, ToWire(inputs.query.type()), true, problem.value_dim());
+    add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber, arithmetic, form.per_head,
+        problem.score_columns());
+    add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, v1::DATA_TYPE_FLOAT32, true, 0);
+    add(v1::OUTPUT_KIND_SCORES, Response::kScoresFieldNumber, arithmetic, true, problem.score_columns());
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionWeightsFieldNumber, arithmetic, form.per_head,
+        form.top_k);
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionIndicesFieldNumber, v1::DATA_TYPE_INT32,
+        form.per_head, form.top_k);
   }
 
-  static absl::Status Compute(const Problem& problem, bool weights_per_head, const ResponseBuffer& response,
+  static absl::Status Compute(const Problem& problem, const Extras& extras, const ResponseBuffer& response,
                               const ComputeContext& context) {
-    // What was not added has no elements, and a view of them is absent.
-    const auto view = [&](int field_number, std::int64_t heads, std::int64_t columns) {
-      return SplitHeads(response.Elements(field_number), problem.batch(), heads, problem.query_length(), columns);
-    };
-    const std::int64_t heads = problem.num_heads(), keys = problem.key_length();
     SdpaOutputs out;
-    out.output = view(Response::kOutputFieldNumber, heads, problem.value_dim());
-    out.scores = view(Response::kScoresFieldNumber, heads, keys);
-    out.log_sum_exp = response.Elements(Response::kLogSumExpFieldNumber);
-    MutableHeadsView& weights = weights_per_head ? out.attention_weights : out.averaged_weights;
-    weights = view(Response::kAttentionWeightsFieldNumber, weights_per_head ? heads : 1, keys);
-    return ComputeSdpa(problem, out, context);
+    out.output = SplitTypedHeads(response.Elements(Response::kOutputFieldNumber), problem.query().type, problem.batch(),
+                                 problem.num_heads(), problem.query_length(), problem.value_dim());
+    out.log_sum_exp = response.Floats(Response::kLogSumExpFieldNumber);
+    const RowOutputs<Response> rows(problem, extras.weights, response);
+    out.scores = rows.Scores();
+    out.attention_weights = rows.PerHeadWeights();
+    out.averaged_weights = rows.AveragedWeights();
+    out.top_weights = rows.Top();
+    return extras.partials.empty() ? ComputeSdpa(problem, out, context)
+                                   : ComputeAndMerge(problem, extras.partials, out, context);
   }
 };
 

@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "attend/v1/tensor.pb.h"
 #include "core/base/checked_product.h"
 #include "core/base/error.h"
+#include "core/kernels/convert_kernels.h"
 
 namespace attend::server {
 namespace {
@@ -37,13 +37,39 @@ std::optional<DataType> FromWire(std::int32_t data_type, DataType default_type) 
   }
 }
 
-absl::Status CheckType(const RawTensor& raw, const TensorRule& rule) {
-  const std::optional<DataType> type = FromWire(raw.data_type, rule.type);
-  if (type == rule.type) return absl::OkStatus();
+constexpr DataType kAllNumbers[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16, DataType::kFloat64};
+constexpr DataType kBoolAlone[] = {DataType::kBool};
+
+absl::Span<const DataType> Accepted(TypeRule rule) {
+  const absl::Span<const DataType> numbers(kAllNumbers);
+  switch (rule) {
+    case TypeRule::kNumbers:
+    case TypeRule::kBias: return numbers;
+    case TypeRule::kFloats: return numbers.first(3);
+    case TypeRule::kFloat32: return numbers.first(1);
+    case TypeRule::kBool: break;
+  }
+  return kBoolAlone;
+}
+
+// The type in memory of a tensor that has `type` on the wire.
+DataType InMemory(TypeRule rule, DataType type) {
+  const bool widens = rule == TypeRule::kBias || rule == TypeRule::kFloats;
+  return widens && ElementSize(type) == 2 ? DataType::kFloat32 : type;
+}
+
+absl::StatusOr<DataType> CheckType(const RawTensor& raw, const TensorRule& rule) {
+  const absl::Span<const DataType> accepted = Accepted(rule.types);
+  const std::optional<DataType> type = FromWire(raw.data_type, accepted.front());
+  if (type && std::find(accepted.begin(), accepted.end(), *type) != accepted.end()) return *type;
   const std::string field = absl::StrCat(rule.field, ".data_type");
-  const std::string given = type ? absl::StrCat("DATA_TYPE_", Name(*type)) : absl::StrCat(raw.data_type);
-  return InvalidField(field, absl::StrCat(field, " is ", given, type ? "" : ", which is not a known type", "; ",
-                                          rule.field, " must be DATA_TYPE_", Name(rule.type)));
+  const std::string given = v1::DataType_IsValid(raw.data_type)
+                                ? v1::DataType_Name(static_cast<v1::DataType>(raw.data_type))
+                                : absl::StrCat(raw.data_type, ", which is not a known type");
+  const std::string names =
+      absl::StrJoin(accepted, ", ", [](std::string* out, DataType t) { absl::StrAppend(out, "DATA_TYPE_", Name(t)); });
+  return InvalidField(field, absl::StrCat(field, " is ", given, "; ", rule.field, " must be ",
+                                          accepted.size() > 1 ? "one of " : "", names));
 }
 
 absl::Status CheckRank(const RawTensor& raw, const TensorRule& rule) {
@@ -74,9 +100,9 @@ absl::StatusOr<std::int64_t> CheckAxes(const RawTensor& raw, const TensorRule& r
 }
 
 // The elements are there, once, and as many as the shape says.
-absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, std::int64_t elements) {
+absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataType type, std::int64_t elements) {
   const std::string shape = ShapeText({raw.shape.data(), static_cast<std::size_t>(raw.rank)});
-  const std::int64_t bytes = elements * ElementSize(rule.type);
+  const std::int64_t bytes = elements * ElementSize(type);
   if (!raw.data.empty() && raw.num_values != 0) {
     return InvalidField(rule.field,
                         absl::StrCat(rule.field, " has both data (", raw.data.size(), " bytes) and values (",
@@ -95,7 +121,7 @@ absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, std::in
     const std::string field = absl::StrCat(rule.field, ".data");
     return InvalidField(field, absl::StrCat(field, " has ", raw.data.size(), " bytes, but ", rule.field, ".shape is ",
                                             shape, ", which takes ", bytes, " (", elements, " elements of ",
-                                            ElementSize(rule.type), " bytes, DATA_TYPE_", Name(rule.type), ")"));
+                                            ElementSize(type), " bytes, DATA_TYPE_", Name(type), ")"));
   }
   return absl::OkStatus();
 }
@@ -109,12 +135,19 @@ constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
 struct ValueCursor {
   DataType type;
   std::byte* next;
+  const ConvertKernels& convert;
 
   void Append(float value) {
-    const bool truth = value != 0;
-    const std::size_t size = type == DataType::kBool ? sizeof(truth) : sizeof(value);
-    std::memcpy(next, type == DataType::kBool ? static_cast<const void*>(&truth) : &value, size);
-    next += size;
+    if (type == DataType::kBool) {
+      const bool truth = value != 0;
+      std::memcpy(next, &truth, sizeof(truth));
+    } else if (type == DataType::kFloat64) {
+      const double wide = value;
+      std::memcpy(next, &wide, sizeof(wide));
+    } else {
+      convert.narrow(type, &value, 1, next);
+    }
+    next += ElementSize(type);
   }
 };
 
@@ -127,6 +160,17 @@ void GatherValues(const WireBytes& bytes, absl::Span<const FieldPath> paths, abs
 
 }  // namespace
 
+v1::DataType ToWire(DataType type) {
+  switch (type) {
+    case DataType::kFloat32: return v1::DATA_TYPE_FLOAT32;
+    case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
+    case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
+    case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
+    case DataType::kBool: break;
+  }
+  return v1::DATA_TYPE_BOOL;
+}
+
 std::string ShapeText(absl::Span<const std::int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
@@ -134,12 +178,15 @@ std::string ShapeText(absl::Span<const std::int64_t> shape) {
 absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& rule) {
   InputTensor tensor;
   if (!raw.present) return tensor;
-  if (absl::Status status = CheckType(raw, rule); !status.ok()) return status;
+  const absl::StatusOr<DataType> type = CheckType(raw, rule);
+  if (!type.ok()) return type.status();
   if (absl::Status status = CheckRank(raw, rule); !status.ok()) return status;
   const absl::StatusOr<std::int64_t> elements = CheckAxes(raw, rule);
   if (!elements.ok()) return elements.status();
-  if (absl::Status status = CheckContents(raw, rule, *elements); !status.ok()) return status;
+  if (absl::Status status = CheckContents(raw, rule, *type, *elements); !status.ok()) return status;
   tensor.rule_ = &rule;
+  tensor.wire_type_ = *type;
+  tensor.type_ = InMemory(rule.types, *type);
   tensor.rank_ = static_cast<int>(raw.rank);
   tensor.shape_ = raw.shape;
   tensor.num_elements_ = *elements;
@@ -156,7 +203,15 @@ std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors) {
   return total;
 }
 
+void InputTensor::CopyData(const WireBytes& bytes, const ConvertKernels& convert, std::byte* to) const {
+  if (wire_type_ == type_) return bytes.Copy(data_, to);
+  const AlignedBuffer<std::byte> narrow(data_.size());
+  bytes.Copy(data_, narrow.data());
+  convert.widen(wire_type_, narrow.data(), num_elements_, reinterpret_cast<float*>(to));
+}
+
 AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors) {
+  const ConvertKernels& convert = ConvertKernelsFor(BestInstructionSet());  // All give the same bits.
   AlignedBuffer<std::byte> memory(GatheredBytes(tensors));
   std::vector<FieldPath> paths;
   std::vector<ValueCursor> cursors;
@@ -166,9 +221,9 @@ AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputT
     tensor->memory_ = next;
     if (tensor->from_values()) {
       paths.push_back(tensor->rule_->path / v1::Tensor::kValuesFieldNumber);
-      cursors.push_back({tensor->rule_->type, next});
+      cursors.push_back({tensor->type_, next, convert});
     } else {
-      bytes.Copy(tensor->data_, next);
+      tensor->CopyData(bytes, convert, next);
     }
     next += RoundUpToAlignment(tensor->num_bytes());
   }

@@ -59,14 +59,10 @@ struct TypedTensor {
 
   // [batch, heads, length, dim]
   TypedHeadsView View(std::int64_t batch, std::int64_t heads, std::int64_t length, std::int64_t dim) const {
-    TypedHeadsView view = SplitHeads(reinterpret_cast<const float*>(bytes.data()), batch, heads, length, dim);
-    view.type = type;
-    return view;
+    return SplitTypedHeads(static_cast<const void*>(bytes.data()), type, batch, heads, length, dim);
   }
   MutableTypedHeadsView MutableView(std::int64_t batch, std::int64_t heads, std::int64_t length, std::int64_t dim) {
-    MutableTypedHeadsView view = SplitHeads(reinterpret_cast<float*>(bytes.data()), batch, heads, length, dim);
-    view.type = type;
-    return view;
+    return SplitTypedHeads(static_cast<void*>(bytes.data()), type, batch, heads, length, dim);
   }
 
   friend bool operator==(const TypedTensor& a, const TypedTensor& b) { return a.type == b.type && a.bytes == b.bytes; }

@@ -25,14 +25,6 @@ AlignedBuffer<std::byte> TypedNumbers(DataType type, std::int64_t size) {
   return bytes;
 }
 
-template <typename View>
-View Heads(const AlignedBuffer<std::byte>& bytes, DataType type, std::int64_t heads, std::int64_t length,
-           std::int64_t dim) {
-  View view = SplitHeads(reinterpret_cast<float*>(bytes.data()), 1, heads, length, dim);
-  view.type = type;
-  return view;
-}
-
 // About one key in eight is masked.
 AlignedBuffer<std::uint8_t> Mask(std::int64_t size) {
   AlignedBuffer<std::uint8_t> mask(size);
@@ -50,13 +42,13 @@ Sdpa::Sdpa(const Shape& s)
       weights_(Zeros<float>(s.weights ? s.heads * s.queries * s.keys : 0)),
       mask_(Mask(s.mask ? s.queries * s.keys : 0)) {
   SdpaProblem::Spec spec;
-  spec.query = Heads<TypedHeadsView>(query_, s.type, s.heads, s.queries, s.dim);
-  spec.key = Heads<TypedHeadsView>(key_, s.type, s.kv_heads, s.keys, s.dim);
-  spec.value = Heads<TypedHeadsView>(value_, s.type, s.kv_heads, s.keys, s.dim);
+  spec.query = SplitTypedHeads(static_cast<const void*>(query_.data()), s.type, 1, s.heads, s.queries, s.dim);
+  spec.key = SplitTypedHeads(static_cast<const void*>(key_.data()), s.type, 1, s.kv_heads, s.keys, s.dim);
+  spec.value = SplitTypedHeads(static_cast<const void*>(value_.data()), s.type, 1, s.kv_heads, s.keys, s.dim);
   if (s.causal) spec.options.causal = CausalMode::kBottomRight;
   if (s.mask) spec.options.mask = SplitHeads<const std::uint8_t>(mask_.data(), 1, 1, s.queries, s.keys);
   problem_ = *SdpaProblem::Create(spec);
-  outputs_.output = Heads<MutableTypedHeadsView>(output_, s.type, s.heads, s.queries, s.dim);
+  outputs_.output = SplitTypedHeads(output_.data(), s.type, 1, s.heads, s.queries, s.dim);
   if (s.weights) outputs_.attention_weights = SplitHeads(weights_.data(), 1, s.heads, s.queries, s.keys);
 }
 
