@@ -30,7 +30,8 @@ ExitCode ReportCall(const absl::Status& status) {
   if (!error.reason.empty()) std::cerr << "  reason: " << error.reason << " (" << error.domain << ")\n";
   for (const auto& [name, value] : error.metadata) std::cerr << "  " << name << ": " << value << "\n";
   for (const FieldViolation& violation : error.field_violations) {
-    std::cerr << "  field " << violation.field << ": " << violation.description << "\n";
+    // Without a field it is about the whole message, and the error's own sentence has said it.
+    if (!violation.field.empty()) std::cerr << "  field " << violation.field << ": " << violation.description << "\n";
   }
   if (error.retry_delay.has_value()) std::cerr << "  try again in " << absl::FormatDuration(*error.retry_delay) << "\n";
   return IsNetworkError(status) ? kExitNetwork : kExitServer;

@@ -26,7 +26,7 @@ namespace attend::client {
 
 // One field of the request that the server refused.
 struct FieldViolation {
-  std::string field;        // `query.shape[2]`
+  std::string field;        // `query.shape[2]`; empty when the message as a whole is wrong.
   std::string description;  // What is wrong with it and what was expected.
 };
 

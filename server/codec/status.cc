@@ -75,9 +75,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   rich.set_code(static_cast<std::int32_t>(status.code()));
   rich.set_message(message);
   rich.add_details()->PackFrom(MakeErrorInfo(status, details));
-  if (absl::IsInvalidArgument(status) && !details.field.empty()) {
-    rich.add_details()->PackFrom(MakeBadRequest(details.field, message));
-  }
+  if (absl::IsInvalidArgument(status)) rich.add_details()->PackFrom(MakeBadRequest(details.field, message));
   if (const std::optional<google::rpc::RetryInfo> retry = MakeRetryInfo(details)) rich.add_details()->PackFrom(*retry);
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message, rich.SerializeAsString());
 }

@@ -3,7 +3,8 @@
 // A gRPC error is a code, a sentence and, in the trailer `grpc-status-details-bin`, a serialized google.rpc.Status:
 //   - ErrorInfo, always: `reason` from the error's details, else the name of its code (`INVALID_ARGUMENT`); `domain`
 //     is kErrorDomain; `metadata` holds the named values;
-//   - BadRequest, when the code is INVALID_ARGUMENT and the error names a field: one violation with its path;
+//   - BadRequest, always when the code is INVALID_ARGUMENT: one violation with the field's path, or with an empty one
+//     when the message as a whole is wrong (bytes that are no protobuf: the description says at which position);
 //   - RetryInfo, when the error carries a retry delay: see kRetryDelayKey.
 //
 // Pure; may be called concurrently.

@@ -279,6 +279,9 @@ class WrongInputTest(ServerTestCase):
                     failure = call_failure(method, data)
                     self.assertEqual(failure.code, grpc.StatusCode.INVALID_ARGUMENT, failure)
                     self.assertEqual((failure.reason, failure.domain), ("MALFORMED_REQUEST", "attend.v1"), failure)
+                    self.assertEqual(failure.fields, [""], "the message as a whole")
+                    position = failure.metadata["byte_position"]
+                    self.assertIn(f"at byte {position}:", failure.violations[0][1], failure)
                     self.check_still_serving()
 
     def test_unknown_methods(self):
