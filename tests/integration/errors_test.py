@@ -292,16 +292,31 @@ class WrongInputTest(ServerTestCase):
                 self.assertEqual(failure.domain, "attend.v1", failure)
                 self.check_still_serving()
 
-    def test_nan_and_infinity_are_no_errors(self):
-        for number in (NAN, INFINITY, -INFINITY):
+    def test_nan_and_infinity_are_no_errors_and_propagate(self):
+        """A score of NaN or +Infinity makes its row NaN; one of -Infinity counts as excluded, so all of them give 0."""
+        for number, expected in ((NAN, NAN), (INFINITY, NAN), (-INFINITY, 0)):
             for form in ("data", "values"):
                 with self.subTest(number, form=form):
-                    query = np.full((3, 8), number, np.float32)
-                    request = sdpa_request(query, ones(4, 8), ones(4, 8), form=form)
-                    output = from_tensor(self.stub.ScaledDotProductAttention(request, timeout=60).output)
-                    # A row whose scores are all -Infinity by computation is either 0, as a masked one, or NaN.
-                    self.assertFalse(np.isin(output, [1]).any(), output)
+                    query = ones(3, 8)
+                    query[1] = number  # The other rows stay what they are.
+                    outputs = [OUTPUT, WEIGHTS]
+                    request = sdpa_request(query, ones(4, 8), ones(4, 8), form=form, outputs=outputs)
+                    answer = self.stub.ScaledDotProductAttention(request, timeout=60)
+                    output, weights = from_tensor(answer.output), from_tensor(answer.attention_weights)
+                    np.testing.assert_array_equal(output[1], np.full(8, expected))
+                    np.testing.assert_array_equal(weights[1], np.full(4, expected))
+                    np.testing.assert_array_equal(output[::2], ones(2, 8))
                     self.check_still_serving()
+
+    def test_nan_and_infinity_of_values_propagate(self):
+        for number in (NAN, INFINITY, -INFINITY):
+            with self.subTest(number):
+                value = ones(4, 8)
+                value[2, 5] = number
+                answer = self.stub.ScaledDotProductAttention(sdpa_request(ones(3, 8), ones(4, 8), value), timeout=60)
+                expected = ones(3, 8)
+                expected[:, 5] = number
+                np.testing.assert_array_equal(from_tensor(answer.output), expected)
 
 
 def padded(message, size):
