@@ -55,7 +55,9 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
       admission_(executor_, config.limits.max_queued_requests),
+      memory_(config.limits.max_memory_in_flight_bytes),
       unary_{.admission = &admission_,
+             .memory = &memory_,
              .limits = config.limits,
              .instruction_set = instruction_set,
              .inline_flops = config.inline_flops} {

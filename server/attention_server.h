@@ -14,6 +14,7 @@
 #include "server/logging.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
+#include "server/rpc/memory_budget.h"
 #include "server/rpc/unary_call.h"
 #include "server/services/health_service.h"
 #include "server/services/reflection_service.h"
@@ -51,6 +52,7 @@ class AttentionServer {
   Reflection reflection_;
   Executor executor_;
   Admission admission_;
+  MemoryBudget memory_;
   UnaryServices unary_;
   std::unique_ptr<CallEngine> engine_;
 };

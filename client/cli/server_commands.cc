@@ -39,7 +39,8 @@ Json ToJson(const v1::GetServerInfoResponse& info) {
             {"max_response_bytes", limits.max_response_bytes()},
             {"max_request_flops", limits.max_request_flops()},
             {"max_request_memory_bytes", limits.max_request_memory_bytes()},
-            {"max_queued_requests", limits.max_queued_requests()}}}};
+            {"max_queued_requests", limits.max_queued_requests()},
+            {"max_memory_in_flight_bytes", limits.max_memory_in_flight_bytes()}}}};
 }
 
 std::string Mebibytes(std::int64_t bytes) {
@@ -59,6 +60,7 @@ std::string ToTable(const v1::GetServerInfoResponse& info) {
       {"max work", absl::StrFormat("%.4g GFLOP per request", limits.max_request_flops() / 1e9)},
       {"max memory", absl::StrCat(Mebibytes(limits.max_request_memory_bytes()), " per request")},
       {"max queued", absl::StrCat(limits.max_queued_requests(), " requests")},
+      {"max in flight", absl::StrCat(Mebibytes(limits.max_memory_in_flight_bytes()), " of all requests together")},
   };
   std::string out;
   for (const auto& [name, value] : rows) absl::StrAppendFormat(&out, "%-18s%s\n", name, value);

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -64,6 +65,13 @@ google::rpc::BadRequest MakeBadRequest(std::string_view field, const std::string
 }
 
 }  // namespace
+
+absl::Status BusyError(std::string_view reason, std::string_view why, std::int64_t delay_ms) {
+  const absl::string_view text(why.data(), why.size());
+  return WithDetails(
+      absl::UnavailableError(absl::StrCat(text, "; try again in ", delay_ms, " ms")),
+      {.reason = std::string(reason), .field = "", .metadata = {{kRetryDelayKey, absl::StrCat(delay_ms)}}});
+}
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;

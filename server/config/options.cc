@@ -71,6 +71,10 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
   app.add_option("--max-queued-requests", limits.max_queued_requests,
                  "Requests that may wait for a compute thread; further ones are refused with UNAVAILABLE")
       ->check(CLI::Range(0, 1 << 20));
+  AddSize(app, "--max-memory-in-flight-bytes", limits.max_memory_in_flight_bytes,
+          "Most memory of all requests and unread responses together; further requests are refused with UNAVAILABLE. "
+          "Default: half the container's memory limit, or 4 GiB without one",
+          std::int64_t{1} << 62);
 }
 
 void DeclareTransport(CLI::App& app, TransportConfig& transport) {

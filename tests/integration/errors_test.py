@@ -391,6 +391,22 @@ class LimitTest(unittest.TestCase):
                 tensors = request.ByteSize()
                 self.assertGreater(needed, tensors / 2, "inputs are counted")
 
+    def test_memory_in_flight(self):
+        """One request larger than what all may take together is too large; that others are in the way is another error."""
+        for method, request in (("ScaledDotProductAttention", sdpa()), ("Attend", attend())):
+            with self.subTest(method):
+                self.check_boundary("--max-memory-in-flight-bytes", method, request, request.ByteSize())
+                with Server("--max-memory-in-flight-bytes", str(request.ByteSize() - 1)) as server:
+                    self.check_refused(getattr(server.stub, method), request, "--max-memory-in-flight-bytes")
+
+    def test_control_messages(self):
+        with Server() as server:
+            call = server.channel.unary_unary("/attend.v1.AttentionService/GetServerInfo")
+            call(padded(pb.GetServerInfoRequest(), 1 << 16), timeout=60)
+            failure = call_failure(call, padded(pb.GetServerInfoRequest(), (1 << 16) + 1))
+        self.assertEqual(failure.code, grpc.StatusCode.RESOURCE_EXHAUSTED, failure)
+        self.assertEqual((failure.reason, failure.metadata), ("LIMIT_EXCEEDED", {"limit_bytes": "65536"}), failure)
+
     def test_values_form_counts_as_many_bytes(self):
         request = sdpa_request(ones(3, 8), ones(4, 8), ones(4, 8), form="values")
         self.check_boundary("--max-request-memory-bytes", "ScaledDotProductAttention", request, 64)
