@@ -33,6 +33,9 @@ class AttentionServer {
   // The ports bound, in the order of ServerConfig::listen.
   const std::vector<int>& ports() const { return engine_->ports(); }
 
+  // The instruction set that the kernels use.
+  InstructionSet instruction_set() const { return unary_.instruction_set; }
+
   // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
   // close and the calls in flight have `drain_timeout` to finish.
   void Drain();
