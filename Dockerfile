@@ -19,7 +19,7 @@ COPY server server
 COPY client client
 RUN cmake --preset release -DATTEND_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local \
     && cmake --build --preset release --target attend-server attend \
-    && DESTDIR=/out cmake --install build/release --strip
+    && DESTDIR=/out cmake --install build/release --component runtime --strip
 
 FROM ${BASE}
 RUN apt-get update -qq \

@@ -7,8 +7,6 @@
 //     if (error.retry_delay.has_value()) TryAgainAfter(*error.retry_delay);
 //   }
 //
-// The reason, the first field and the metadata are also reachable through attend::GetErrorDetails (core/base/error.h).
-//
 // Pure; may be called concurrently.
 #ifndef ATTEND_CLIENT_LIB_SERVER_ERROR_H_
 #define ATTEND_CLIENT_LIB_SERVER_ERROR_H_
