@@ -317,6 +317,39 @@ class PlotTest(cli_harness.CliTestCase):
                 box = (marked[0], lines[0], marked[-1], lines[1])
                 self.assertEqual(self.brightest(image, box), (row, column))
 
+    def test_the_axes_are_labelled(self):
+        """Index labels at each token, a name along each axis, a title, and numbers at the colour bar: all drawn in ink."""
+        plot = self.directory / "weights.png"
+        x = self.save("x.npy", self.random(4, 3))
+        self.attend_ok("compute", "--input", x, "--plot", plot)
+        ink = (read_png(plot) == (30, 30, 36)).all(axis=2)
+        left, right, bar_left, bar_right = np.flatnonzero(ink.sum(axis=0) > 200)
+        marked = np.flatnonzero(ink[:, left])
+        top, bottom = marked[0], marked[-1]
+        glyphs = []
+        for token in range(4):
+            column = left + int((token + 0.5) * (right - left) / 4)
+            row = top + int((token + 0.5) * (bottom - top) / 4)
+            below, beside = ink[bottom + 10 : bottom + 28, column - 12 : column + 12], ink[row - 9 : row + 9, left - 34 : left - 9]
+            for where, label in (("below", below), ("beside", beside)):
+                self.assertGreater(label.sum(), 20, f"the index of token {token} {where} the map")
+            glyphs.append(self.cropped(below).tobytes())
+            self.assertEqual(glyphs[-1], self.cropped(beside).tobytes(), "both axes use one font")
+        self.assertEqual(len(set(glyphs)), 4, "each token has a number of its own")
+        keys = self.cropped(ink[bottom + 30 :, left:right])
+        queries = self.cropped(ink[:, : left - 60])
+        self.assertTrue(90 < keys.shape[1] < 120 and keys.shape[0] < 20, f"'key token', not {keys.shape}")
+        self.assertTrue(110 < queries.shape[0] < 150 and queries.shape[1] < 20, f"'query token', upright, not {queries.shape}")
+        self.assertGreater(ink[: top - 4, left:right].sum(), 100, "the title")
+        self.assertGreater(ink[: top - 4, bar_left:].sum(), 50, "the bar's name")
+        self.assertGreater(ink[top:bottom, bar_right + 8 :].sum(), 100, "the bar's numbers")
+
+    def cropped(self, ink):
+        """`ink` without the empty lines and columns around it; it must not be all empty."""
+        self.assertTrue(ink.any(), "nothing is drawn there")
+        rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+        return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
     def test_pictures_of_other_shapes_are_valid_too(self):
         plot = self.directory / "weights.png"
         for heads, queries, keys in ((1, 1, 1), (3, 7, 33), (20, 2, 2), (1, 1, 900), (1, 900, 2)):
