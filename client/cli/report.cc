@@ -24,6 +24,17 @@ ExitCode ReportUsage(const absl::Status& status) {
   return kExitUsage;
 }
 
+ExitCode ReportConnect(const absl::Status& status) {
+  ReportUsage(status);
+  return absl::IsUnavailable(status) ? kExitNetwork : kExitUsage;
+}
+
+ExitCode ReportResult(const absl::Status& status) {
+  ReportUsage(status);
+  if (absl::IsInternal(status)) return kExitServer;
+  return absl::IsUnknown(status) ? kExitLocal : kExitUsage;
+}
+
 ExitCode ReportCall(const absl::Status& status) {
   std::cerr << "attend: " << absl::StatusCodeToString(status.code()) << ": " << status.message() << "\n";
   const ServerError error = GetServerError(status);

@@ -91,7 +91,6 @@ void PrintState(const HealthFlags& flags, HealthState state) {
 CLI::App* AddInfoCommand(CLI::App* app, InfoFlags* flags) {
   CLI::App* command = app->add_subcommand("info", "What the server is, computes with and accepts");
   AddFormatFlag(command, {"json", "table"}, &flags->format);
-  AddCommonFlags(command, &flags->common);
   return command;
 }
 
@@ -101,14 +100,13 @@ CLI::App* AddHealthCommand(CLI::App* app, HealthFlags* flags) {
                       "attend.v1.AttentionService, liveness or readiness (default: the server as a whole)");
   command->add_flag("--watch", flags->watch, "Print every change until interrupted; --timeout does not apply");
   AddFormatFlag(command, {"json", "table"}, &flags->format);
-  AddCommonFlags(command, &flags->common);
   return command;
 }
 
-ExitCode RunInfo(const InfoFlags& flags) {
-  const absl::StatusOr<Client> client = ConnectWith(flags.common);
-  if (!client.ok()) return ReportUsage(client.status());
-  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(flags.common.timeout)));
+ExitCode RunInfo(const InfoFlags& flags, const CommonFlags& common) {
+  const absl::StatusOr<Client> client = ConnectWith(common);
+  if (!client.ok()) return ReportConnect(client.status());
+  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(common.timeout)));
   if (!answer.ok()) return ReportCall(answer.status());
   if (flags.format == "json") {
     std::cout << ToJson(answer->response).dump(2) << "\n";
@@ -118,9 +116,9 @@ ExitCode RunInfo(const InfoFlags& flags) {
   return kExitOk;
 }
 
-ExitCode RunHealth(const HealthFlags& flags) {
-  const absl::StatusOr<Client> client = ConnectWith(flags.common);
-  if (!client.ok()) return ReportUsage(client.status());
+ExitCode RunHealth(const HealthFlags& flags, const CommonFlags& common) {
+  const absl::StatusOr<Client> client = ConnectWith(common);
+  if (!client.ok()) return ReportConnect(client.status());
   if (flags.watch) {
     const absl::Status status =
         client->WatchHealth(flags.service, CallOptions(absl::InfiniteDuration()), [&](HealthState state) {
@@ -130,7 +128,7 @@ ExitCode RunHealth(const HealthFlags& flags) {
     return status.ok() ? kExitOk : ReportCall(status);
   }
   const absl::StatusOr<HealthState> state =
-      client->CheckHealth(flags.service, CallOptions(*ParseTimeout(flags.common.timeout)));
+      client->CheckHealth(flags.service, CallOptions(*ParseTimeout(common.timeout)));
   if (!state.ok()) return ReportCall(state.status());
   PrintState(flags, *state);
   return *state == HealthState::kServing ? kExitOk : kExitServer;

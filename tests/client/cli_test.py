@@ -2,17 +2,19 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import unittest
 import zlib
 
 import numpy as np
 
 import cli_harness
-from attend_testing.server import PATIENCE, Server
+from attend_testing.server import PATIENCE, Server, is_sanitized
 from cli_harness import ATTEND, GOLDEN, attend, attend_on_terminal, environment, npy_arrays
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
@@ -73,6 +75,47 @@ class UsageTest(unittest.TestCase):
                 self.assertEqual(run.code, 2, run.err)
                 self.assertEqual(run.out, b"")
                 self.assertIn(needle, run.err)
+
+    def test_what_the_flag_parser_finds_is_said_as_everything_else(self):
+        for arguments in ([], ["frobnicate"], ["compute"], ["info", "--no-such-flag"], ["info", "--timeout", "0s"]):
+            with self.subTest(" ".join(arguments)):
+                self.assertRegex(attend(*arguments).err, r"^attend: .*\n")
+
+    def test_the_formats_of_other_commands_are_no_business_of_this_one(self):
+        """A container may set ATTEND_FORMAT for `compute`, and its health check must not fail for that."""
+        nowhere = {"ATTEND_ENDPOINTS": f"127.0.0.1:{closed_port()}"}
+        for command in ("info", "health"):
+            self.assertEqual(attend(command, env=nowhere | {"ATTEND_FORMAT": "npy"}).code, 4)
+            self.assertEqual(attend(command, env=nowhere | {"ATTEND_FORMAT": "yaml"}).code, 2, "not a form of any")
+            self.assertEqual(attend(command, "-o", "npy", env=nowhere).code, 2, "asked for here")
+
+    def test_the_servers_certificate_is_not_the_clients(self):
+        """In a container that is configured by environment, ATTEND_TLS_CERT and ATTEND_TLS_KEY are the server's."""
+        nowhere = {"ATTEND_ENDPOINTS": f"127.0.0.1:{closed_port()}"}
+        run = attend("health", env=nowhere | {"ATTEND_TLS_CERT": "/no/server.pem", "ATTEND_TLS_KEY": "/no/server.key"})
+        self.assertEqual(run.code, 4, run.err)
+        run = attend("health", env=nowhere | {"ATTEND_CLIENT_TLS_CERT": "/no/c.pem", "ATTEND_CLIENT_TLS_KEY": "/no/c.key"})
+        self.assertEqual(run.code, 2)
+        self.assertIn("/no/c.pem", run.err)
+
+    @unittest.skipIf(is_sanitized(), "AddressSanitizer needs all the address space there is")
+    def test_memory_that_runs_out_is_not_the_users_fault(self):
+        with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 16, 1 << 14)})
+            file.truncate(file.tell() + (4 << 30))  # Zeros that take no space on the disk.
+            limit = 1 << 30
+            done = subprocess.run(
+                [ATTEND, "compute", "--input", file.name, "--endpoints", f"127.0.0.1:{closed_port()}"],
+                capture_output=True, env=environment(), check=False, timeout=PATIENCE,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+            )  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout), (5, b""), done.stderr)
+        self.assertIn(b"attend: out of memory", done.stderr)
+
+    def test_names_that_nobody_knows_end_with_4(self):
+        run = attend("info", "--endpoints", "127.0.0.1:1,name.invalid:2")
+        self.assertEqual(run.code, 4)
+        self.assertIn("cannot resolve 'name.invalid'", run.err)
 
     def test_files_that_cannot_be_used_end_with_2_and_their_name(self):
         cases = (
@@ -172,6 +215,17 @@ class ServerTest(cli_harness.CliTestCase):
         self.assertIn("the timeout 'never'", self.attend("health", env={"ATTEND_TIMEOUT": "never"}).err)
         json.loads(self.attend_ok("info", env={"ATTEND_FORMAT": "json"}).out)
 
+    def test_the_common_flags_stand_on_either_side_of_the_command(self):
+        flags = ("--endpoints", self.server.address, "--timeout", "20s")
+        for arguments in ((*flags, "health"), ("health", *flags), (*flags[:2], "health", *flags[2:])):
+            run = attend(*arguments)
+            self.assertEqual((run.code, run.text), (0, "SERVING\n"), run.err)
+        nowhere = {"ATTEND_ENDPOINTS": f"127.0.0.1:{closed_port()}"}
+        self.assertEqual(attend(*flags, "health", env=nowhere).code, 0, "also there a flag wins over the environment")
+        for arguments in (["frobnicate"], ["frobnicate", "--help"], [*flags, "frobnicate"]):
+            run = attend(*arguments)
+            self.assertEqual((run.code, run.err), (2, "attend: there is no command 'frobnicate'; see attend --help\n"))
+
     def test_a_pipe_carries_the_answer_alone(self):
         run = self.attend_ok(*NOTEBOOK_FLAGS, "--show", "--timing", "--verify")
         npy_arrays(run.out)
@@ -181,8 +235,10 @@ class ServerTest(cli_harness.CliTestCase):
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([ATTEND, *map(str, NOTEBOOK_FLAGS)], stdout=full, stderr=subprocess.PIPE, env=environment(self.env), check=False)
-        self.assertEqual(done.returncode, 2)
+        self.assertEqual(done.returncode, 5)
         self.assertIn(b"cannot write", done.stderr)
+        run = self.attend(*NOTEBOOK_FLAGS, "--output", "/no/such/directory/x.npy")
+        self.assert_fails(run, 5, "cannot create /no/such/directory/x.npy")
 
 
 class TerminalTest(cli_harness.CliTestCase):
