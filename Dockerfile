@@ -19,7 +19,7 @@ COPY server server
 COPY client client
 RUN cmake --preset release -DATTEND_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local \
     && cmake --build --preset release --target attend-server attend \
-    && DESTDIR=/out cmake --install build/release --strip
+    && DESTDIR=/out cmake --install build/release --component runtime --strip
 
 FROM ${BASE}
 RUN apt-get update -qq \
@@ -42,6 +42,7 @@ LABEL org.opencontainers.image.title="attend" \
 EXPOSE 50051
 STOPSIGNAL SIGTERM
 USER 65532:65532
-# The client reads ATTEND_ENDPOINTS and ATTEND_TLS_*: set them when the server listens elsewhere or speaks TLS.
+# The client reads ATTEND_ENDPOINTS, ATTEND_TLS_CA and, where the server asks for client certificates,
+# ATTEND_CLIENT_TLS_CERT and ATTEND_CLIENT_TLS_KEY: set them when the server listens elsewhere or speaks TLS.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/usr/local/bin/attend", "health"]
 ENTRYPOINT ["/usr/local/bin/attend-server"]

@@ -1,11 +1,10 @@
 #include "server/attention_server.h"
 
-#include <algorithm>
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "server/codec/decoders.h"
+#include "server/config/start_settings.h"
 #include "server/config/transport_settings.h"
 #include "server/services/server_info.h"
 
@@ -15,17 +14,6 @@ namespace {
 std::vector<std::string> ServiceNames() {
   return {"attend.v1.AttentionService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
           "grpc.reflection.v1alpha.ServerReflection"};
-}
-
-absl::StatusOr<InstructionSet> ChooseInstructionSet(const std::string& name) {
-  if (name == "auto") return BestInstructionSet();
-  const std::vector<InstructionSet> supported = SupportedInstructionSets();
-  const std::optional<InstructionSet> chosen = ParseInstructionSet(name);
-  if (chosen.has_value() && std::find(supported.begin(), supported.end(), *chosen) != supported.end()) return *chosen;
-  std::string names;
-  for (const InstructionSet set : supported) absl::StrAppend(&names, " ", std::string(InstructionSetName(set)));
-  return absl::InvalidArgumentError(
-      absl::StrCat("--instruction-set: this machine does not run ", name, "; it runs", names));
 }
 
 double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
@@ -55,7 +43,9 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
       admission_(executor_, config.limits.max_queued_requests),
+      memory_(config.limits.max_memory_in_flight_bytes),
       unary_{.admission = &admission_,
+             .memory = &memory_,
              .limits = config.limits,
              .instruction_set = instruction_set,
              .inline_flops = config.inline_flops} {
@@ -77,15 +67,13 @@ MethodTable AttentionServer::MakeMethods() {
 }
 
 absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const ServerConfig& config, Log& log) {
-  const absl::StatusOr<InstructionSet> instruction_set = ChooseInstructionSet(config.instruction_set);
-  if (!instruction_set.ok()) return instruction_set.status();
-  auto credentials = MakeCredentials(config.tls);
-  if (!credentials.ok()) return credentials.status();
+  absl::StatusOr<StartSettings> settings = ResolveStartSettings(config);
+  if (!settings.ok()) return settings.status();
 
-  std::unique_ptr<AttentionServer> server(new AttentionServer(config, *instruction_set, log));
+  std::unique_ptr<AttentionServer> server(new AttentionServer(config, settings->instruction_set, log));
   CallEngine::Options options;
   options.listen = config.listen;
-  options.credentials = *std::move(credentials);
+  options.credentials = std::move(settings->credentials);
   options.configure = [transport = config.transport](grpc::ServerBuilder& builder) {
     ApplyTransportSettings(transport, builder);
   };

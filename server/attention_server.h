@@ -14,6 +14,7 @@
 #include "server/logging.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
+#include "server/rpc/memory_budget.h"
 #include "server/rpc/unary_call.h"
 #include "server/services/health_service.h"
 #include "server/services/reflection_service.h"
@@ -31,6 +32,9 @@ class AttentionServer {
 
   // The ports bound, in the order of ServerConfig::listen.
   const std::vector<int>& ports() const { return engine_->ports(); }
+
+  // The instruction set that the kernels use.
+  InstructionSet instruction_set() const { return unary_.instruction_set; }
 
   // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
   // close and the calls in flight have `drain_timeout` to finish.
@@ -51,6 +55,7 @@ class AttentionServer {
   Reflection reflection_;
   Executor executor_;
   Admission admission_;
+  MemoryBudget memory_;
   UnaryServices unary_;
   std::unique_ptr<CallEngine> engine_;
 };

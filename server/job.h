@@ -26,6 +26,7 @@ struct Limits {
   double max_request_flops = 1e14;
   std::int64_t max_request_memory_bytes = std::int64_t{2} << 30;
   int max_queued_requests = 64;
+  std::int64_t max_memory_in_flight_bytes = std::int64_t{4} << 30;  // Of all requests and responses together.
   int num_threads = 1;  // Not a limit: each compute thread takes memory of its own for a request. Flag `--threads`.
 };
 
@@ -35,6 +36,10 @@ class Job {
 
   // An upper bound of the arithmetic, in floating-point operations; decides where the job runs.
   virtual double flops() const = 0;
+
+  // An upper bound of the memory that the request and its response take, scratch included, in bytes. Once the response
+  // is taken, its own bytes are what is left of it.
+  virtual double memory_bytes() const = 0;
 
   // Computes the response. Errors: CANCELLED when the context's flag was raised. REQUIRES: called at most once.
   virtual absl::Status Compute(const ComputeContext& context) = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -66,14 +67,15 @@ std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
 // Where gRPC's log goes. gRPC calls a plain function without context, so this one variable has to be reachable from
 // everywhere.
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
-std::atomic<Log*> grpc_log{nullptr};
+std::atomic<GrpcLogRoute*> grpc_route{nullptr};
+
+// Some of gRPC's errors can be had for the asking, such as one for each compressed message.
+constexpr int kMostGrpcLines = 10;
+constexpr std::chrono::seconds kGrpcLinesWindow(10);
 
 void LogFromGrpc(gpr_log_func_args* args) {
-  Log* log = grpc_log.load(std::memory_order_acquire);
-  if (log == nullptr) return;
-  // gRPC calls an error what is often only a peer that went away; those who operate the server should look, not run.
-  const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::warn : spdlog::level::debug;
-  log->Write(level, args->message, {{"source", std::string("grpc")}, {"file", std::string(args->file)}});
+  GrpcLogRoute* route = grpc_route.load(std::memory_order_acquire);
+  if (route != nullptr) route->Write(*args);
 }
 
 }  // namespace
@@ -94,8 +96,8 @@ void Log::Write(LogLevel level, std::string_view message, std::initializer_list<
   logger_.log(level, spdlog::string_view_t(line));
 }
 
-GrpcLogRoute::GrpcLogRoute(Log& log) {
-  grpc_log.store(&log, std::memory_order_release);
+GrpcLogRoute::GrpcLogRoute(Log& log) : log_(log), limit_(kMostGrpcLines, kGrpcLinesWindow) {
+  grpc_route.store(this, std::memory_order_release);
   gpr_set_log_function(LogFromGrpc);
   // GRPC_VERBOSITY, where someone set it, stays in force.
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
@@ -103,7 +105,19 @@ GrpcLogRoute::GrpcLogRoute(Log& log) {
 
 GrpcLogRoute::~GrpcLogRoute() {
   gpr_set_log_function(nullptr);
-  grpc_log.store(nullptr, std::memory_order_release);
+  grpc_route.store(nullptr, std::memory_order_release);
+}
+
+void GrpcLogRoute::Write(const gpr_log_func_args& args) {
+  // gRPC calls an error what is often only a peer that went away; those who operate the server should look, not run.
+  const LogLevel level = args.severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::warn : spdlog::level::debug;
+  if (!log_.Enabled(level)) return;
+  if (level == spdlog::level::warn) {
+    const LogRateLimit::Verdict verdict = limit_.Ask(LogRateLimit::Clock::now());
+    if (verdict.held_back > 0) log_.Warning("warnings of gRPC were left out", {{"count", verdict.held_back}});
+    if (!verdict.pass) return;
+  }
+  log_.Write(level, args.message, {{"source", std::string("grpc")}, {"file", std::string(args.file)}});
 }
 
 }  // namespace attend::server

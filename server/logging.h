@@ -8,6 +8,7 @@
 #ifndef ATTEND_SERVER_LOGGING_H_
 #define ATTEND_SERVER_LOGGING_H_
 
+#include <grpc/support/log.h>
 #include <spdlog/common.h>
 #include <spdlog/logger.h>
 
@@ -18,6 +19,7 @@
 #include <variant>
 
 #include "absl/status/statusor.h"
+#include "server/log_rate_limit.h"
 
 namespace attend::server {
 
@@ -61,14 +63,22 @@ class Log {
   spdlog::logger logger_;
 };
 
-// Sends what gRPC itself logs to a Log, for as long as this object lives. gRPC knows one log function per process, so
-// REQUIRES: no other object of this class.
+// Sends what gRPC itself logs to a Log, for as long as this object lives: its errors as warnings, at most ten in ten
+// seconds because peers can cause them at will, with a line that counts those left out. gRPC knows one log function per
+// process, so REQUIRES: no other object of this class.
 class GrpcLogRoute {
  public:
   explicit GrpcLogRoute(Log& log);
   ~GrpcLogRoute();
   GrpcLogRoute(const GrpcLogRoute&) = delete;
   GrpcLogRoute& operator=(const GrpcLogRoute&) = delete;
+
+  // What gRPC calls for each of its lines.
+  void Write(const gpr_log_func_args& args);
+
+ private:
+  Log& log_;
+  LogRateLimit limit_;
 };
 
 }  // namespace attend::server

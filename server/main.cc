@@ -10,6 +10,7 @@
 #include "core/kernels/instruction_set.h"
 #include "server/attention_server.h"
 #include "server/config/flags.h"
+#include "server/config/start_settings.h"
 #include "server/logging.h"
 #include "server/process.h"
 #include "server/version.h"
@@ -28,7 +29,7 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
   log.Info("serving", {{"version", std::string(kVersion)},
                        {"threads", std::int64_t{config.threads}},
                        {"polling_threads", std::int64_t{config.polling_threads}},
-                       {"instruction_set", config.instruction_set}});
+                       {"instruction_set", std::string(InstructionSetName(server.instruction_set()))}});
 }
 
 int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
@@ -54,6 +55,17 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
   return 0;
 }
 
+// --check-config: whether a start with this configuration would get as far as binding its addresses.
+int Check(const ParsedFlags& flags) {
+  const absl::StatusOr<StartSettings> settings = ResolveStartSettings(flags.config);
+  if (!settings.ok()) {
+    std::cerr << "attend-server: " << settings.status().message() << "\n";
+    return 2;
+  }
+  std::cout << "the configuration is valid\n";
+  return 0;
+}
+
 int Main(const std::vector<std::string>& arguments) {
   const ShutdownSignals signals;
   const absl::StatusOr<ParsedFlags> flags = ParseFlags(arguments, ReadEnvironment());
@@ -61,10 +73,15 @@ int Main(const std::vector<std::string>& arguments) {
     std::cerr << "attend-server: " << flags.status().message() << "\nTry attend-server --help.\n";
     return 2;
   }
+  const bool serves = !flags->output.has_value() && !flags->check_only;
+  for (const std::string& warning : flags->warnings) {
+    if (!serves) std::cerr << "attend-server: warning: " << warning << "\n";  // Else they go to the log.
+  }
   if (flags->output.has_value()) {
     std::cout << *flags->output;
     return 0;
   }
+  if (flags->check_only) return Check(*flags);
   return Serve(*flags, signals);
 }
 

@@ -63,7 +63,7 @@ absl::StatusOr<std::string> Canvas::Png() const {
   png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
   std::string contents(size, '\0');
   if (png_image_write_to_memory(&image, contents.data(), &size, 0, pixels_.data(), 0, nullptr) == 0) {
-    return absl::InternalError(absl::StrCat("cannot encode the PNG: ", image.message));
+    return absl::UnknownError(absl::StrCat("cannot encode the PNG: ", image.message));
   }
   contents.resize(size);
   return contents;

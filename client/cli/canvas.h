@@ -39,7 +39,7 @@ class Canvas {
 
   static int TextWidth(const std::string& text) { return static_cast<int>(text.size()) * kTextAdvance - kTextScale; }
 
-  // The picture as a PNG file's contents. Errors: INTERNAL with libpng's message.
+  // The picture as a PNG file's contents. Errors: UNKNOWN with libpng's message.
   absl::StatusOr<std::string> Png() const;
 
  private:

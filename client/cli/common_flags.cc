@@ -10,7 +10,6 @@
 namespace attend::client {
 namespace {
 
-constexpr char kGroup[] = "Connection";
 constexpr std::int64_t kMaxPemBytes = std::int64_t{1} << 20;
 
 absl::Status ReadPem(const std::string& path, std::string* contents) {
@@ -23,37 +22,36 @@ absl::Status ReadPem(const std::string& path, std::string* contents) {
 
 }  // namespace
 
-void AddCommonFlags(CLI::App* command, CommonFlags* flags) {
-  command
-      ->add_option("--endpoints", flags->endpoints, "Servers, as host:port[,host:port...]; calls go round all of them")
+void AddCommonFlags(CLI::App* app, CommonFlags* flags) {
+  app->add_option("--endpoints", flags->endpoints, "Servers, as host:port[,host:port...]; calls go round all of them")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str()
       ->envname("ATTEND_ENDPOINTS")
-      ->group(kGroup);
-  command->add_option("--timeout", flags->timeout, "Deadline of each call, as in 500ms, 30s or 2m")
+      ->group(kConnectionGroup);
+  app->add_option("--timeout", flags->timeout, "Deadline of each call, as in 500ms, 30s or 2m")
       ->check([](const std::string& text) { return std::string(ParseTimeout(text).status().message()); })
       ->capture_default_str()
       ->envname("ATTEND_TIMEOUT")
-      ->group(kGroup);
-  command->add_flag("--tls", flags->tls, "Encrypt, trusting this system's certificate authorities")
+      ->group(kConnectionGroup);
+  app->add_flag("--tls", flags->tls, "Encrypt, trusting this system's certificate authorities")
       ->envname("ATTEND_TLS")
-      ->group(kGroup);
-  command->add_option("--tls-ca", flags->tls_ca, "Encrypt, trusting the authorities in this PEM file")
+      ->group(kConnectionGroup);
+  app->add_option("--tls-ca", flags->tls_ca, "Encrypt, trusting the authorities in this PEM file")
       ->envname("ATTEND_TLS_CA")
-      ->group(kGroup);
-  CLI::Option* cert = command->add_option("--tls-cert", flags->tls_cert, "This client's certificate chain (PEM file)")
-                          ->envname("ATTEND_TLS_CERT")
-                          ->group(kGroup);
-  CLI::Option* key = command->add_option("--tls-key", flags->tls_key, "The certificate's private key (PEM file)")
-                         ->envname("ATTEND_TLS_KEY")
-                         ->group(kGroup);
+      ->group(kConnectionGroup);
+  CLI::Option* cert = app->add_option("--tls-cert", flags->tls_cert, "This client's certificate chain (PEM file)")
+                          ->envname("ATTEND_CLIENT_TLS_CERT")
+                          ->group(kConnectionGroup);
+  CLI::Option* key = app->add_option("--tls-key", flags->tls_key, "The certificate's private key (PEM file)")
+                         ->envname("ATTEND_CLIENT_TLS_KEY")
+                         ->group(kConnectionGroup);
   cert->needs(key);
   key->needs(cert);
-  command
-      ->add_option("--tls-server-name", flags->tls_server_name,
-                   "Name in the server's certificate, when it is not the first endpoint's host")
+  app->add_option("--tls-server-name", flags->tls_server_name,
+                  "Name in the server's certificate, when it is not the first endpoint's host")
       ->envname("ATTEND_TLS_SERVER_NAME")
-      ->group(kGroup);
+      ->group(kConnectionGroup);
 }
 
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {

@@ -1,4 +1,5 @@
-// The flags of every subcommand that talks to a server.
+// The flags that say where servers are and how to talk to them: the same for every subcommand, before or after its
+// name.
 #ifndef ATTEND_CLIENT_CLI_COMMON_FLAGS_H_
 #define ATTEND_CLIENT_CLI_COMMON_FLAGS_H_
 
@@ -21,9 +22,14 @@ struct CommonFlags {
   std::string tls_server_name;
 };
 
-// Declares the flags on `command`; they are read into `flags`, which must outlive parsing. Each also reads its
-// environment variable (`--tls-ca` reads ATTEND_TLS_CA).
-void AddCommonFlags(CLI::App* command, CommonFlags* flags);
+// The heading of these flags in the help.
+inline constexpr char kConnectionGroup[] = "Connection";
+
+// Declares the flags on the command as a whole; they are read into `flags`, which must outlive parsing. Each also reads
+// its environment variable (`--tls-ca` reads ATTEND_TLS_CA). The client's own certificate and key read
+// ATTEND_CLIENT_TLS_CERT and ATTEND_CLIENT_TLS_KEY: without CLIENT, these are the server's, and a container may hold
+// both.
+void AddCommonFlags(CLI::App* app, CommonFlags* flags);
 
 // `30s`, `500ms`, `1m30s`, or a number of seconds. Errors: INVALID_ARGUMENT unless positive and finite.
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text);

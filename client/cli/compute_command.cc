@@ -38,7 +38,7 @@ ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
   const absl::StatusOr<v1::AttentionOptions> options = BuildOptions(batch.attention);
   if (!options.ok()) return ReportUsage(options.status());
   const absl::StatusOr<Client> client = ConnectWith(batch.common);
-  if (!client.ok()) return ReportUsage(client.status());
+  if (!client.ok()) return ReportConnect(client.status());
   std::visit(
       [&](auto& message) {
         *message.mutable_options() = *options;
@@ -58,7 +58,7 @@ ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
     progress.Pause();
     if (!prepared.ok()) return ReportUsage(prepared);
     if (!outcome.ok()) return ReportCall(outcome.status());
-    if (absl::Status status = presenter->Present(i, *request, *outcome); !status.ok()) return ReportUsage(status);
+    if (absl::Status status = presenter->Present(i, *request, *outcome); !status.ok()) return ReportResult(status);
   }
   return presenter->differs() ? kExitDiffers : kExitOk;
 }
@@ -93,7 +93,6 @@ CLI::App* AddComputeCommand(CLI::App* app, ComputeFlags* flags) {
   command->add_option("--num-kv-heads", flags->num_kv_heads, "Key and value heads of the layer (default: --num-heads)");
   AddAttentionFlags(command, &flags->attention);
   AddResultFlags(command, &flags->result);
-  AddCommonFlags(command, &flags->common);
   return command;
 }
 
@@ -104,24 +103,23 @@ CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags) {
   command->add_option("--value", flags->value, "[S, V], [K, S, V] or [B, K, S, V], as a file")->required();
   AddAttentionFlags(command, &flags->attention);
   AddResultFlags(command, &flags->result);
-  AddCommonFlags(command, &flags->common);
   return command;
 }
 
-ExitCode RunCompute(const ComputeFlags& flags) {
+ExitCode RunCompute(const ComputeFlags& flags, const CommonFlags& common) {
   ComputationRequest request = v1::AttendRequest();
   auto& message = std::get<v1::AttendRequest>(request);
   absl::Status status = PlaceLayer(flags, &message);
   if (!flags.context.empty()) status.Update(Place(flags.context, message.mutable_context()));
   if (!status.ok()) return ReportUsage(status);
-  return RunBatch({flags.common, flags.attention, flags.result, flags.inputs}, &request,
+  return RunBatch({common, flags.attention, flags.result, flags.inputs}, &request,
                   [&](std::size_t index) { return Place(flags.inputs[index], message.mutable_embeddings()); });
 }
 
-ExitCode RunSdpa(const SdpaFlags& flags) {
+ExitCode RunSdpa(const SdpaFlags& flags, const CommonFlags& common) {
   ComputationRequest request = v1::ScaledDotProductAttentionRequest();
   auto& message = std::get<v1::ScaledDotProductAttentionRequest>(request);
-  return RunBatch({flags.common, flags.attention, flags.result, {flags.query}}, &request, [&](std::size_t) {
+  return RunBatch({common, flags.attention, flags.result, {flags.query}}, &request, [&](std::size_t) {
     absl::Status status = Place(flags.query, message.mutable_query());
     status.Update(Place(flags.key, message.mutable_key()));
     status.Update(Place(flags.value, message.mutable_value()));

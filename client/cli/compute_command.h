@@ -22,7 +22,6 @@ struct ComputeFlags {
   std::optional<int> num_kv_heads;
   AttentionFlags attention;
   ResultFlags result;
-  CommonFlags common;
 };
 
 struct SdpaFlags {
@@ -31,7 +30,6 @@ struct SdpaFlags {
   std::string value;
   AttentionFlags attention;
   ResultFlags result;
-  CommonFlags common;
 };
 
 // Declares a subcommand of `app`; its flags are read into `flags`, which must outlive parsing.
@@ -39,8 +37,8 @@ CLI::App* AddComputeCommand(CLI::App* app, ComputeFlags* flags);
 CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags);
 
 // Runs it, reporting errors on stderr. A batch stops at its first error.
-ExitCode RunCompute(const ComputeFlags& flags);
-ExitCode RunSdpa(const SdpaFlags& flags);
+ExitCode RunCompute(const ComputeFlags& flags, const CommonFlags& common);
+ExitCode RunSdpa(const SdpaFlags& flags, const CommonFlags& common);
 
 }  // namespace attend::client
 

@@ -6,8 +6,14 @@
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
+#include "client/cli/common_flags.h"
 #include "client/cli/compute_command.h"
 #include "client/cli/exit_code.h"
 #include "client/cli/server_commands.h"
@@ -19,19 +25,46 @@ constexpr char kFooter[] = R"(Examples:
   attend compute --input x.npy --layer weights.safetensors --weights --show
   attend compute --input a.npy --input b.npy --layer mha.safetensors --num-heads 8 --output-dir results
   attend sdpa --query q.npy --key k.npy --value v.npy --causal -o npy > output.npy
-  attend health --service readiness
+  attend --endpoints 10.0.0.1:50051,10.0.0.2:50051 health --service readiness
 
 On a terminal stdout is a table; in a pipe it is the .npy file of the output (several tensors: one after the other).
 Messages go to stderr.
 
 Exit codes: 0 success, 1 --verify or --expect found too large an error, 2 wrong flags or files,
-3 the server answered with an error or is not serving, 4 no answer (network, deadline).)";
+3 the server answered with an error or is not serving, 4 no answer (network, deadline),
+5 a result could not be written or memory ran out.)";
+
+// Help as CLI11 has it, in which each subcommand also shows the flags of the command as a whole.
+class HelpFormatter final : public CLI::Formatter {
+ public:
+  std::string make_footer(const CLI::App* app) const override {
+    std::string footer = Formatter::make_footer(app);
+    if (app->get_parent() == nullptr) return footer;
+    const auto is_common = [](const CLI::Option* option) { return option->get_group() == kConnectionGroup; };
+    return make_group(kConnectionGroup, false, app->get_parent()->get_options(is_common)) + "\n" + footer;
+  }
+};
+
+std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
+  return "attend: " + CLI::FailureMessage::simple(app, error);
+}
+
+// The word that stands where a command should; empty when there is a command, or no such word.
+std::string UnknownCommand(const CLI::App& app) {
+  const std::vector<std::string> left = app.remaining();
+  return app.get_subcommands().empty() && !left.empty() && !absl::StartsWith(left.front(), "-") ? left.front() : "";
+}
 
 int Run(int argc, char** argv) {
   CLI::App app("Attention as a service, from the command line.", "attend");
   app.set_version_flag("--version", std::string("attend ") + ATTEND_VERSION);
   app.require_subcommand(1);
+  app.fallthrough();  // The common flags may stand on either side of the subcommand.
   app.footer(kFooter);
+  app.formatter(std::make_shared<HelpFormatter>());
+  app.failure_message(FailureMessage);
+  CommonFlags common;
+  AddCommonFlags(&app, &common);
   ComputeFlags compute;
   SdpaFlags sdpa;
   InfoFlags info;
@@ -40,35 +73,36 @@ int Run(int argc, char** argv) {
   const CLI::App* const sdpa_command = AddSdpaCommand(&app, &sdpa);
   const CLI::App* const info_command = AddInfoCommand(&app, &info);
   AddHealthCommand(&app, &health);
-  const auto is_named = [&](const CLI::App* command) { return command->check_name(argv[1]); };
-  if (argc > 1 && argv[1][0] != '-' && app.get_subcommands(is_named).empty()) {
-    std::cerr << "attend: there is no command '" << argv[1] << "'; see attend --help\n";
-    return kExitUsage;
-  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
+    if (const std::string unknown = UnknownCommand(app); !unknown.empty()) {
+      std::cerr << "attend: there is no command '" << unknown << "'; see attend --help\n";
+      return kExitUsage;
+    }
     return app.exit(error) == 0 ? kExitOk : kExitUsage;
   }
-  if (compute_command->parsed()) return RunCompute(compute);
-  if (sdpa_command->parsed()) return RunSdpa(sdpa);
-  if (info_command->parsed()) return RunInfo(info);
-  return RunHealth(health);
+  if (compute_command->parsed()) return RunCompute(compute, common);
+  if (sdpa_command->parsed()) return RunSdpa(sdpa, common);
+  if (info_command->parsed()) return RunInfo(info, common);
+  return RunHealth(health, common);
 }
 
 }  // namespace
 }  // namespace attend::client
 
 int main(int argc, char** argv) {
-  // Nothing of ours throws, but memory can run out.
+  // Nothing of ours throws, but memory can run out: that is this machine's fault, not the user's.
   try {
     // Debian's Abseil is built with its lock-order detector live; its default on a finding is to end the process.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     return attend::client::Run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("attend: out of memory; send less at once\n", stderr);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "attend: %s\n", error.what());
   } catch (...) {
     std::fputs("attend: unknown exception\n", stderr);
   }
-  return attend::client::kExitUsage;
+  return attend::client::kExitLocal;
 }

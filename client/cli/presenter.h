@@ -27,7 +27,8 @@ class Presenter {
   // What to ask the server for: `returned`, and what drawing and comparing need besides.
   std::vector<v1::OutputKind> RequestedKinds() const;
 
-  // Handles the answer to `request` for input number `index`. Errors: those of writing and of reading expected tensors.
+  // Handles the answer to `request` for input number `index`. Errors: those of writing (UNKNOWN) and of reading
+  // expected tensors; INTERNAL when the answer lacks a tensor that was asked for.
   absl::Status Present(std::size_t index, const ComputationRequest& request, const Outcome& outcome);
 
   // Whether a comparison so far found more than its bound.

@@ -3,6 +3,7 @@
 #define ATTEND_CLIENT_CLI_PROGRESS_H_
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -12,8 +13,33 @@
 
 namespace attend::client {
 
-// Writes to stderr from a thread of its own, at most a few times a second, and only while stderr is a terminal. The
-// line is wiped before anything else is printed (Pause) and at the end. Thread-safe.
+// What the line shows and when, as text to write: it appears a second after the start and is drawn anew at most four
+// times a second, and only while a piece of work is under way. Time is what the caller says it is. Thread-compatible.
+class ProgressLine {
+ public:
+  // `total` pieces of work are ahead, from `start` on.
+  ProgressLine(std::size_t total, absl::Time start) : total_(total), start_(start) {}
+
+  // Piece number `index` (0-based), called `label`, begins; what is shown changes with the next Tick.
+  void Begin(std::size_t index, const std::string& label);
+
+  // What to write when it is `now`: the line, or nothing.
+  std::string Tick(absl::Time now);
+
+  // What to write so that others may: wipes the line, if there is one. Nothing is shown until the next Begin.
+  std::string Pause();
+
+ private:
+  const std::size_t total_;
+  const absl::Time start_;
+  std::size_t index_ = 0;
+  std::string label_;
+  bool under_way_ = false;
+  std::optional<absl::Time> drawn_;  // When the line was last drawn, if it is there.
+};
+
+// Draws a ProgressLine on stderr from a thread of its own, as long as stderr is a terminal. The line is wiped before
+// anything else is printed (Pause) and at the end. Thread-safe.
 class Progress {
  public:
   // `total` pieces of work are ahead.
@@ -23,24 +49,15 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // Piece number `index` (0-based), called `label`, begins.
+  // As ProgressLine's.
   void Begin(std::size_t index, const std::string& label);
-
-  // Wipes the line until the next Begin.
   void Pause();
 
  private:
   void Run();
-  void Draw() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Wipe() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const std::size_t total_;
-  const absl::Time start_;
   absl::Mutex mutex_;
-  std::size_t index_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::string label_ ABSL_GUARDED_BY(mutex_);
-  bool paused_ ABSL_GUARDED_BY(mutex_) = true;
-  bool drawn_ ABSL_GUARDED_BY(mutex_) = false;
+  ProgressLine line_ ABSL_GUARDED_BY(mutex_);
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // Not started when stderr is no terminal.
 };

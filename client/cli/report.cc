@@ -24,13 +24,25 @@ ExitCode ReportUsage(const absl::Status& status) {
   return kExitUsage;
 }
 
+ExitCode ReportConnect(const absl::Status& status) {
+  ReportUsage(status);
+  return absl::IsUnavailable(status) ? kExitNetwork : kExitUsage;
+}
+
+ExitCode ReportResult(const absl::Status& status) {
+  ReportUsage(status);
+  if (absl::IsInternal(status)) return kExitServer;
+  return absl::IsUnknown(status) ? kExitLocal : kExitUsage;
+}
+
 ExitCode ReportCall(const absl::Status& status) {
   std::cerr << "attend: " << absl::StatusCodeToString(status.code()) << ": " << status.message() << "\n";
   const ServerError error = GetServerError(status);
   if (!error.reason.empty()) std::cerr << "  reason: " << error.reason << " (" << error.domain << ")\n";
   for (const auto& [name, value] : error.metadata) std::cerr << "  " << name << ": " << value << "\n";
   for (const FieldViolation& violation : error.field_violations) {
-    std::cerr << "  field " << violation.field << ": " << violation.description << "\n";
+    // Without a field it is about the whole message, and the error's own sentence has said it.
+    if (!violation.field.empty()) std::cerr << "  field " << violation.field << ": " << violation.description << "\n";
   }
   if (error.retry_delay.has_value()) std::cerr << "  try again in " << absl::FormatDuration(*error.retry_delay) << "\n";
   return IsNetworkError(status) ? kExitNetwork : kExitServer;

@@ -12,6 +12,13 @@ namespace attend::client {
 // An error in what the user gave. REQUIRES: !status.ok().
 ExitCode ReportUsage(const absl::Status& status);
 
+// An error of connecting: kExitNetwork when a name cannot be resolved, else as ReportUsage. REQUIRES: !status.ok().
+ExitCode ReportConnect(const absl::Status& status);
+
+// An error of handling an answer: kExitServer (INTERNAL) when the answer is not what was asked for, kExitLocal
+// (UNKNOWN) when a result cannot be written, else as ReportUsage. REQUIRES: !status.ok().
+ExitCode ReportResult(const absl::Status& status);
+
 // The error of a call: kExitNetwork when no server answered or the deadline passed, else kExitServer. Prints the
 // server's reason, the offending fields and when to try again. REQUIRES: !status.ok().
 ExitCode ReportCall(const absl::Status& status);

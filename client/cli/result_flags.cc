@@ -1,23 +1,38 @@
 #include "client/cli/result_flags.h"
 
 #include <CLI/Validators.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <iterator>
+#include <string_view>
 
 namespace attend::client {
 namespace {
 
 constexpr char kGroup[] = "Results";
+constexpr const char* kAllForms[] = {"json", "table", "npy"};
+constexpr char kFormatVariable[] = "ATTEND_FORMAT";
+
+// Whether the environment asks for a form that some command has and this one, which offers `forms`, does not: it was
+// meant for the others, and must not keep this one from working.
+bool VariableIsForOthers(const std::vector<std::string>& forms) {
+  const char* variable = std::getenv(kFormatVariable);
+  if (variable == nullptr || std::find(forms.begin(), forms.end(), variable) != forms.end()) return false;
+  return std::find(std::begin(kAllForms), std::end(kAllForms), std::string_view(variable)) != std::end(kAllForms);
+}
 
 }  // namespace
 
 void AddFormatFlag(CLI::App* command, const std::vector<std::string>& forms, std::string* format) {
-  command->add_option("-o,--format", *format, "Form on stdout (default: a table on a terminal, else the raw form)")
-      ->check(CLI::IsMember(forms))
-      ->envname("ATTEND_FORMAT")
-      ->group(kGroup);
+  CLI::Option* option =
+      command->add_option("-o,--format", *format, "Form on stdout (default: a table on a terminal, else the raw form)")
+          ->check(CLI::IsMember(forms))
+          ->group(kGroup);
+  if (!VariableIsForOthers(forms)) option->envname(kFormatVariable);
 }
 
 void AddResultFlags(CLI::App* command, ResultFlags* flags) {
-  AddFormatFlag(command, {"json", "table", "npy"}, &flags->format);
+  AddFormatFlag(command, {std::begin(kAllForms), std::end(kAllForms)}, &flags->format);
   CLI::Option* output =
       command->add_option("--output", flags->output, "Write the tensors to FILE.npy or FILE.safetensors")
           ->group(kGroup);

@@ -22,7 +22,7 @@ struct ResultFlags {
 // Declares the flags on `command`; they are read into `flags`, which must outlive parsing.
 void AddResultFlags(CLI::App* command, ResultFlags* flags);
 
-// Declares -o alone, with the given forms.
+// Declares -o alone, with the given forms. ATTEND_FORMAT is read unless it names a form that only other commands have.
 void AddFormatFlag(CLI::App* command, const std::vector<std::string>& forms, std::string* format);
 
 }  // namespace attend::client

@@ -39,7 +39,8 @@ Json ToJson(const v1::GetServerInfoResponse& info) {
             {"max_response_bytes", limits.max_response_bytes()},
             {"max_request_flops", limits.max_request_flops()},
             {"max_request_memory_bytes", limits.max_request_memory_bytes()},
-            {"max_queued_requests", limits.max_queued_requests()}}}};
+            {"max_queued_requests", limits.max_queued_requests()},
+            {"max_memory_in_flight_bytes", limits.max_memory_in_flight_bytes()}}}};
 }
 
 std::string Mebibytes(std::int64_t bytes) {
@@ -59,6 +60,7 @@ std::string ToTable(const v1::GetServerInfoResponse& info) {
       {"max work", absl::StrFormat("%.4g GFLOP per request", limits.max_request_flops() / 1e9)},
       {"max memory", absl::StrCat(Mebibytes(limits.max_request_memory_bytes()), " per request")},
       {"max queued", absl::StrCat(limits.max_queued_requests(), " requests")},
+      {"max in flight", absl::StrCat(Mebibytes(limits.max_memory_in_flight_bytes()), " of all requests together")},
   };
   std::string out;
   for (const auto& [name, value] : rows) absl::StrAppendFormat(&out, "%-18s%s\n", name, value);
@@ -89,7 +91,6 @@ void PrintState(const HealthFlags& flags, HealthState state) {
 CLI::App* AddInfoCommand(CLI::App* app, InfoFlags* flags) {
   CLI::App* command = app->add_subcommand("info", "What the server is, computes with and accepts");
   AddFormatFlag(command, {"json", "table"}, &flags->format);
-  AddCommonFlags(command, &flags->common);
   return command;
 }
 
@@ -99,14 +100,13 @@ CLI::App* AddHealthCommand(CLI::App* app, HealthFlags* flags) {
                       "attend.v1.AttentionService, liveness or readiness (default: the server as a whole)");
   command->add_flag("--watch", flags->watch, "Print every change until interrupted; --timeout does not apply");
   AddFormatFlag(command, {"json", "table"}, &flags->format);
-  AddCommonFlags(command, &flags->common);
   return command;
 }
 
-ExitCode RunInfo(const InfoFlags& flags) {
-  const absl::StatusOr<Client> client = ConnectWith(flags.common);
-  if (!client.ok()) return ReportUsage(client.status());
-  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(flags.common.timeout)));
+ExitCode RunInfo(const InfoFlags& flags, const CommonFlags& common) {
+  const absl::StatusOr<Client> client = ConnectWith(common);
+  if (!client.ok()) return ReportConnect(client.status());
+  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(common.timeout)));
   if (!answer.ok()) return ReportCall(answer.status());
   if (flags.format == "json") {
     std::cout << ToJson(answer->response).dump(2) << "\n";
@@ -116,9 +116,9 @@ ExitCode RunInfo(const InfoFlags& flags) {
   return kExitOk;
 }
 
-ExitCode RunHealth(const HealthFlags& flags) {
-  const absl::StatusOr<Client> client = ConnectWith(flags.common);
-  if (!client.ok()) return ReportUsage(client.status());
+ExitCode RunHealth(const HealthFlags& flags, const CommonFlags& common) {
+  const absl::StatusOr<Client> client = ConnectWith(common);
+  if (!client.ok()) return ReportConnect(client.status());
   if (flags.watch) {
     const absl::Status status =
         client->WatchHealth(flags.service, CallOptions(absl::InfiniteDuration()), [&](HealthState state) {
@@ -128,7 +128,7 @@ ExitCode RunHealth(const HealthFlags& flags) {
     return status.ok() ? kExitOk : ReportCall(status);
   }
   const absl::StatusOr<HealthState> state =
-      client->CheckHealth(flags.service, CallOptions(*ParseTimeout(flags.common.timeout)));
+      client->CheckHealth(flags.service, CallOptions(*ParseTimeout(common.timeout)));
   if (!state.ok()) return ReportCall(state.status());
   PrintState(flags, *state);
   return *state == HealthState::kServing ? kExitOk : kExitServer;

@@ -12,14 +12,12 @@ namespace attend::client {
 
 struct InfoFlags {
   std::string format;  // `json` or `table`.
-  CommonFlags common;
 };
 
 struct HealthFlags {
   std::string service;  // Empty: the server as a whole.
   bool watch = false;
   std::string format;
-  CommonFlags common;
 };
 
 // Declares a subcommand of `app`; its flags are read into `flags`, which must outlive parsing.
@@ -27,11 +25,11 @@ CLI::App* AddInfoCommand(CLI::App* app, InfoFlags* flags);
 CLI::App* AddHealthCommand(CLI::App* app, HealthFlags* flags);
 
 // Runs it, reporting errors on stderr.
-ExitCode RunInfo(const InfoFlags& flags);
+ExitCode RunInfo(const InfoFlags& flags, const CommonFlags& common);
 
 // kExitOk when the service is SERVING, kExitServer when it is anything else. With `watch`, prints each change until the
 // stream ends or the process is interrupted.
-ExitCode RunHealth(const HealthFlags& flags);
+ExitCode RunHealth(const HealthFlags& flags, const CommonFlags& common);
 
 }  // namespace attend::client
 

@@ -5,7 +5,6 @@
 
 #include "absl/strings/cord.h"
 #include "absl/types/optional.h"
-#include "core/base/error.h"
 #include "google/protobuf/any.pb.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -63,10 +62,7 @@ absl::Status WithServerError(absl::Status status, const std::string& status_deta
     status.SetPayload(kStatusUrl, absl::Cord(status_details));
   }
   if (!server_timing.empty()) status.SetPayload(kTimingUrl, absl::Cord(server_timing));
-  const ServerError error = GetServerError(status);
-  ErrorDetails core{error.reason, "", {error.metadata.begin(), error.metadata.end()}};
-  if (!error.field_violations.empty()) core.field = error.field_violations.front().field;
-  return WithDetails(std::move(status), core);
+  return status;
 }
 
 }  // namespace internal

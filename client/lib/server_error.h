@@ -7,8 +7,6 @@
 //     if (error.retry_delay.has_value()) TryAgainAfter(*error.retry_delay);
 //   }
 //
-// The reason, the first field and the metadata are also reachable through attend::GetErrorDetails (core/base/error.h).
-//
 // Pure; may be called concurrently.
 #ifndef ATTEND_CLIENT_LIB_SERVER_ERROR_H_
 #define ATTEND_CLIENT_LIB_SERVER_ERROR_H_
@@ -26,7 +24,7 @@ namespace attend::client {
 
 // One field of the request that the server refused.
 struct FieldViolation {
-  std::string field;        // `query.shape[2]`
+  std::string field;        // `query.shape[2]`; empty when the message as a whole is wrong.
   std::string description;  // What is wrong with it and what was expected.
 };
 

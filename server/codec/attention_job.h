@@ -60,13 +60,15 @@ class AttentionJob final : public Job {
     if (!claim.ok()) return claim.status();
 
     std::unique_ptr<AttentionJob> job(new AttentionJob(*claim, *inputs, *outputs));
-    if (absl::Status status = CheckCost(job->Cost(*inputs, *outputs, limits.num_threads), limits); !status.ok())
-      return status;
+    const RequestCost cost = job->Cost(*inputs, *outputs, limits.num_threads);
+    if (absl::Status status = CheckCost(cost, limits); !status.ok()) return status;
+    job->memory_bytes_ = cost.memory_bytes;
     if (absl::Status status = job->Gather(bytes, *std::move(inputs)); !status.ok()) return status;
     return job;
   }
 
   double flops() const override { return flops_; }
+  double memory_bytes() const override { return memory_bytes_; }
 
   absl::Status Compute(const ComputeContext& context) override {
     response_.Allocate();
@@ -117,6 +119,7 @@ class AttentionJob final : public Job {
   Lengths lengths_;
   ResponseBuffer response_;
   double flops_;
+  double memory_bytes_ = 0;
 };
 
 }  // namespace attend::server

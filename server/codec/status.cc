@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -65,6 +66,13 @@ google::rpc::BadRequest MakeBadRequest(std::string_view field, const std::string
 
 }  // namespace
 
+absl::Status BusyError(std::string_view reason, std::string_view why, std::int64_t delay_ms) {
+  const absl::string_view text(why.data(), why.size());
+  return WithDetails(
+      absl::UnavailableError(absl::StrCat(text, "; try again in ", delay_ms, " ms")),
+      {.reason = std::string(reason), .field = "", .metadata = {{kRetryDelayKey, absl::StrCat(delay_ms)}}});
+}
+
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   const ErrorDetails details = GetErrorDetails(status);
@@ -75,9 +83,7 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   rich.set_code(static_cast<std::int32_t>(status.code()));
   rich.set_message(message);
   rich.add_details()->PackFrom(MakeErrorInfo(status, details));
-  if (absl::IsInvalidArgument(status) && !details.field.empty()) {
-    rich.add_details()->PackFrom(MakeBadRequest(details.field, message));
-  }
+  if (absl::IsInvalidArgument(status)) rich.add_details()->PackFrom(MakeBadRequest(details.field, message));
   if (const std::optional<google::rpc::RetryInfo> retry = MakeRetryInfo(details)) rich.add_details()->PackFrom(*retry);
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message, rich.SerializeAsString());
 }

@@ -3,7 +3,8 @@
 // A gRPC error is a code, a sentence and, in the trailer `grpc-status-details-bin`, a serialized google.rpc.Status:
 //   - ErrorInfo, always: `reason` from the error's details, else the name of its code (`INVALID_ARGUMENT`); `domain`
 //     is kErrorDomain; `metadata` holds the named values;
-//   - BadRequest, when the code is INVALID_ARGUMENT and the error names a field: one violation with its path;
+//   - BadRequest, always when the code is INVALID_ARGUMENT: one violation with the field's path, or with an empty one
+//     when the message as a whole is wrong (bytes that are no protobuf: the description says at which position);
 //   - RetryInfo, when the error carries a retry delay: see kRetryDelayKey.
 //
 // Pure; may be called concurrently.
@@ -13,6 +14,8 @@
 #include <grpcpp/support/status.h>
 
 #include <cstddef>
+#include <cstdint>
+#include <string_view>
 
 #include "absl/status/status.h"
 
@@ -24,6 +27,9 @@ inline constexpr char kErrorDomain[] = "attend.v1";
 // The key of ErrorDetails::metadata under which an error says when to try again, in whole milliseconds (`"250"`, in
 // [0, 86400000]; larger ones count as a day). It becomes google.rpc.RetryInfo and is left out of ErrorInfo's metadata.
 inline constexpr char kRetryDelayKey[] = "retry_delay_ms";
+
+// UNAVAILABLE: not now, but in `delay_ms` milliseconds perhaps. `why` is a sentence without its end.
+absl::Status BusyError(std::string_view reason, std::string_view why, std::int64_t delay_ms);
 
 // Every serialized google.rpc.Status is smaller. Clients accept 8 KiB of metadata by default, and a trailer that does
 // not fit loses the whole error, so that longer texts are cut (between characters) and end in an ellipsis.

@@ -70,7 +70,7 @@ struct WireField {
 };
 
 // INVALID_ARGUMENT with reason MALFORMED_REQUEST and, as metadata `byte_position`, where the offending element starts.
-// `what` completes "the request is not valid protobuf: ".
+// It names no field: it is about the message as a whole. `what` completes "the request is not valid protobuf: ".
 absl::Status MalformedRequest(std::int64_t byte_position, std::string_view what);
 
 // A forward cursor over one message, or over one packed field, of `bytes`, which must outlive it. A small value;

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "server/config/config_file.h"
 #include "server/config/options.h"
 #include "server/version.h"
 
@@ -54,20 +55,6 @@ std::string VariableName(const std::string& flag) {
 
 bool HasVariable(const CLI::Option& option) {
   return option.get_configurable() || option.get_single_name() == "config";
-}
-
-// Levenshtein's distance.
-std::size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replace}));
-    }
-  }
-  return row[b.size()];
 }
 
 std::vector<std::string> FindTypos(const CLI::App& app, const Environment& environment) {
@@ -123,6 +110,12 @@ std::vector<std::string> FromEnvironment(const CLI::App& app, const Environment&
   return arguments;
 }
 
+// The file that --config names, on the command line or through its variable; empty when there is none.
+std::string ConfigPath(const std::string& flag, const Environment& environment) {
+  const auto variable = environment.find(VariableName("config"));
+  return !flag.empty() || variable == environment.end() ? flag : variable->second;
+}
+
 // Parses; empty when the server should go on, else what to print before it exits.
 absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
@@ -157,24 +150,29 @@ absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments
   // CLI11 would let the file win over the environment. So the command line is read once to see which flags it lacks,
   // and once more with those from the environment added.
   CommandLine first;
-  std::string ignored_path;
-  first.app.add_option("--config", ignored_path, kConfigHelp);
+  std::string config_path;
+  first.app.add_option("--config", config_path, kConfigHelp);
   absl::StatusOr<std::optional<std::string>> output = Parse(first.app, arguments);
   if (!output.ok()) return output.status();
-  if (output->has_value()) return ParsedFlags{.config = {}, .output = *output, .warnings = {}};
+  if (output->has_value()) return ParsedFlags{.config = {}, .output = *output};
 
   std::vector<std::string> merged = FromEnvironment(first.app, environment);
   merged.insert(merged.end(), arguments.begin(), arguments.end());
   CommandLine second;
   second.app.set_config("--config", "", kConfigHelp)->configurable(false);
   second.app.allow_config_extras(CLI::config_extras_mode::error);
+  if (const std::string path = ConfigPath(config_path, environment); !path.empty()) {
+    if (absl::Status keys = CheckConfigFile(second.app, path); !keys.ok()) return keys;
+  }
   output = Parse(second.app, merged);
   if (!output.ok()) return output.status();
   if (absl::Status valid = ValidateConfig(second.config); !valid.ok()) return valid;
 
-  ParsedFlags parsed{.config = second.config, .output = *output, .warnings = FindTypos(first.app, environment)};
+  ParsedFlags parsed{.config = second.config,
+                     .output = *output,
+                     .check_only = second.check_config,
+                     .warnings = FindTypos(first.app, environment)};
   if (second.print_config) parsed.output = PrintConfig(second.app);
-  if (second.check_config && !second.print_config) parsed.output = "the configuration is valid\n";
   return parsed;
 }
 

@@ -22,8 +22,10 @@ namespace attend::server {
 
 struct ParsedFlags {
   ServerConfig config;
-  // Set when there is nothing to serve (--help, --version, --print-config, --check-config): print it and exit with 0.
+  // Set when there is nothing to serve (--help, --version, --print-config): print it and exit with 0.
   std::optional<std::string> output;
+  // --check-config: make the checks of a start (ResolveStartSettings), say how they end, and exit.
+  bool check_only = false;
   // Sentences for the log.
   std::vector<std::string> warnings;
 };

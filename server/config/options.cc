@@ -1,9 +1,14 @@
 #include "server/config/options.h"
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <string>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
@@ -49,8 +54,10 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(1, 256));
   app.add_option("--instruction-set", config.instruction_set, "Vector instructions of the kernels")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "neon", "sse4", "baseline"}, CLI::ignore_case));
-  app.add_option("--inline-flops", config.inline_flops,
-                 "Requests of at most so many floating-point operations are computed on the polling thread")
+  app.add_option(
+         "--inline-flops", config.inline_flops,
+         "Requests of at most so many floating-point operations are computed on the polling thread, because handing "
+         "them over would take longer; the default was measured with AVX-512")
       ->check(CLI::Range(0.0, 1e12));
   AddDuration(app, "--drain-wait", config.drain_wait,
               "On SIGTERM, how long to take calls after health went to NOT_SERVING", absl::ZeroDuration());
@@ -71,6 +78,10 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
   app.add_option("--max-queued-requests", limits.max_queued_requests,
                  "Requests that may wait for a compute thread; further ones are refused with UNAVAILABLE")
       ->check(CLI::Range(0, 1 << 20));
+  AddSize(app, "--max-memory-in-flight-bytes", limits.max_memory_in_flight_bytes,
+          "Most memory of all requests and unread responses together; further requests are refused with UNAVAILABLE. "
+          "Default: half the container's memory limit, or 4 GiB without one",
+          std::int64_t{1} << 62);
 }
 
 void DeclareTransport(CLI::App& app, TransportConfig& transport) {
@@ -110,6 +121,34 @@ void DeclareTls(CLI::App& app, TlsConfig& tls) {
               absl::Seconds(1));
 }
 
+// Whether gRPC could serve on `address`: host:port, where the host is a name, an IPv4 address or an IPv6 address in
+// brackets, or the path of a Unix socket.
+bool IsAddress(const std::string& address) {
+  if (absl::StartsWith(address, "unix:")) return address.size() > 5;
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return false;
+  std::string host = address.substr(0, colon);
+  const std::string port = address.substr(colon + 1);
+  std::uint32_t number = 0;
+  if (!std::all_of(port.begin(), port.end(), absl::ascii_isdigit) || !absl::SimpleAtoi(port, &number) ||
+      number > 65535) {
+    return false;
+  }
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  if (bracketed) host = host.substr(1, host.size() - 2);
+  return !host.empty() && host.find_first_of(bracketed ? "[]/ " : "[]/: ") == std::string::npos;
+}
+
+absl::Status CheckAddresses(const std::vector<std::string>& addresses) {
+  if (addresses.empty()) return absl::InvalidArgumentError("--listen: at least one address is needed");
+  for (const std::string& address : addresses) {
+    if (IsAddress(address)) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--listen: '", address, "' is not host:port with a port from 0 to 65535, as in 0.0.0.0:50051 or [::1]:0"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void DeclareOptions(CLI::App& app, ServerConfig& config) {
@@ -124,7 +163,7 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   // CLI11's ranges let NaN pass.
   if (std::isnan(config.limits.max_request_flops)) return absl::InvalidArgumentError("--max-request-flops is NaN");
   if (std::isnan(config.inline_flops)) return absl::InvalidArgumentError("--inline-flops is NaN");
-  if (config.listen.empty()) return absl::InvalidArgumentError("--listen: at least one address is needed");
+  if (absl::Status addresses = CheckAddresses(config.listen); !addresses.ok()) return addresses;
   if (config.transport.memory_bytes < config.limits.max_request_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--transport-memory-bytes=", config.transport.memory_bytes,

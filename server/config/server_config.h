@@ -9,6 +9,7 @@
 
 #include "absl/time/time.h"
 #include "core/runtime/available_cores.h"
+#include "server/config/container_memory.h"
 #include "server/job.h"
 
 namespace attend::server {
@@ -60,7 +61,7 @@ struct ServerConfig {
   // Measured: handing a job to another thread and back costs about 40 us of processor time, in which a core with
   // AVX-512 does 5e6 floating-point operations; up to 4e6 both throughput and latency are better without.
   double inline_flops = 4e6;
-  Limits limits;
+  Limits limits = {.max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
   TransportConfig transport;
   TlsConfig tls;
   // On SIGTERM: how long calls are still taken after health went to NOT_SERVING, so that load balancers notice ...

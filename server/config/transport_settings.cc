@@ -7,11 +7,13 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <string>
 #include <variant>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -63,10 +65,12 @@ void Override(const std::string& argument, ChannelArguments& arguments) {
   }
 }
 
-absl::Status CheckReadable(const std::string& flag, const std::string& path) {
+absl::Status CheckPem(const std::string& flag, const std::string& path) {
   std::ifstream file(path);
-  if (file.good() && file.peek() != std::ifstream::traits_type::eof()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(flag, ": cannot read '", path, "', or it is empty"));
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(flag, ": cannot read '", path, "', or it is empty"));
+  if (absl::StrContains(text, "-----BEGIN ")) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(flag, ": '", path, "' is not a PEM file: it has no -----BEGIN line"));
 }
 
 }  // namespace
@@ -82,11 +86,11 @@ void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& 
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(const TlsConfig& config) {
   if (config.certificate_path.empty()) return grpc::InsecureServerCredentials();
-  absl::Status readable = CheckReadable("--tls-cert", config.certificate_path);
-  readable.Update(CheckReadable("--tls-key", config.key_path));
+  absl::Status usable = CheckPem("--tls-cert", config.certificate_path);
+  usable.Update(CheckPem("--tls-key", config.key_path));
   const bool mutual = !config.client_ca_path.empty();
-  if (mutual) readable.Update(CheckReadable("--tls-client-ca", config.client_ca_path));
-  if (!readable.ok()) return readable;
+  if (mutual) usable.Update(CheckPem("--tls-client-ca", config.client_ca_path));
+  if (!usable.ok()) return usable;
 
   const auto refresh_seconds = static_cast<unsigned>(std::max<std::int64_t>(
       1, std::min<std::int64_t>(absl::ToInt64Seconds(config.refresh_interval), std::numeric_limits<int>::max())));

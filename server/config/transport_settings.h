@@ -17,8 +17,8 @@ namespace attend::server {
 // Sets limits, keepalive, ages and channel arguments.
 void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& builder);
 
-// Plaintext, TLS or mTLS. Errors: INVALID_ARGUMENT naming the flag whose file cannot be read; gRPC itself would only
-// refuse each connection later.
+// Plaintext, TLS or mTLS. Errors: INVALID_ARGUMENT naming the flag whose file cannot be read or is no PEM; gRPC itself
+// would only refuse each connection later.
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(const TlsConfig& config);
 
 }  // namespace attend::server

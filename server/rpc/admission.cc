@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/error.h"
 #include "server/codec/status.h"
 
 namespace attend::server {
@@ -19,12 +17,6 @@ constexpr double kLongestRetryMs = 5000.0;
 // The weight of the newest task in the moving average: about the last ten tasks count.
 constexpr double kAverageWeight = 0.1;
 
-absl::Status Busy(std::string_view reason, const std::string& why, std::int64_t delay_ms) {
-  return WithDetails(
-      absl::UnavailableError(absl::StrCat(why, "; try again in ", delay_ms, " ms")),
-      {.reason = std::string(reason), .field = "", .metadata = {{kRetryDelayKey, absl::StrCat(delay_ms)}}});
-}
-
 }  // namespace
 
 absl::Status Admission::Check(std::chrono::system_clock::time_point deadline) const {
@@ -35,10 +27,10 @@ absl::Status Admission::Check(std::chrono::system_clock::time_point deadline) co
   const std::chrono::duration<double, std::milli> left = deadline - std::chrono::system_clock::now();
   const double wait_ms = DurationMs(waiting);
   if (wait_ms <= left.count()) return absl::OkStatus();
-  return Busy("DEADLINE_UNREACHABLE",
-              absl::StrCat("the queue is ", waiting, waiting == 1 ? " request" : " requests", " long, about ", std::llround(wait_ms),
-                           " ms, which is more than its deadline leaves"),
-              RetryDelayMs());
+  return BusyError("DEADLINE_UNREACHABLE",
+                   absl::StrCat("the queue is ", waiting, waiting == 1 ? " request" : " requests", " long, about ",
+                                std::llround(wait_ms), " ms, which is more than its deadline leaves"),
+                   RetryDelayMs());
 }
 
 absl::Status Admission::Submit(absl::AnyInvocable<void() &&> task) {
@@ -55,7 +47,7 @@ absl::Status Admission::Submit(absl::AnyInvocable<void() &&> task) {
 }
 
 absl::Status Admission::QueueFull() const {
-  return Busy(
+  return BusyError(
       "QUEUE_FULL",
       absl::StrCat("all compute threads are busy and ", max_queued_, " requests already wait (--max-queued-requests)"),
       RetryDelayMs());

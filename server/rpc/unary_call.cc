@@ -39,6 +39,8 @@ class UnaryCall final : public CallHandler {
 
   const UnaryServices& services_;
   const UnaryMethod& method_;
+  // Given back when the call, and with it this handler, is deleted: then nothing of it is left to send.
+  MemoryBudget::Reservation memory_;
   std::unique_ptr<Job> job_;
 };
 
@@ -63,6 +65,11 @@ void UnaryCall::OnRead(Call& call, grpc::ByteBuffer* message) {
                                      absl::StrCat("the request has ", bytes, " bytes; this server accepts at most ",
                                                   services_.limits.max_request_bytes, " (--max-request-bytes)")));
   }
+  // What is decoded takes no more than its bytes did. Methods that are never refused decode next to nothing.
+  absl::StatusOr<MemoryBudget::Reservation> memory =
+      services_.memory->Reserve(method_.refusable ? static_cast<double>(bytes) : 0);
+  if (!memory.ok()) return call.Finish(memory.status());
+  memory_ = *std::move(memory);
   if (message->Length() > kInlineDecodeBytes) return SubmitRequest(call, *message);
   Decode(call, *message);
   message->Clear();
@@ -76,6 +83,7 @@ void UnaryCall::Decode(Call& call, grpc::ByteBuffer& request) {
   absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, services_.limits);
   call.timing().receive += Clock::now() - start;
   if (!job.ok()) return call.Finish(job.status());
+  if (absl::Status enough = memory_.Resize((*job)->memory_bytes()); !enough.ok()) return call.Finish(enough);
   job_ = *std::move(job);
 }
 
@@ -88,6 +96,7 @@ void UnaryCall::Compute(Call& call, Executor* helpers) {
   call.timing().compute = end - start;
   if (!computed.ok()) return call.Finish(absl::IsCancelled(computed) ? call.CancelledStatus() : computed);
   const grpc::ByteBuffer response = job_->TakeResponse();
+  memory_.ShrinkTo(static_cast<std::int64_t>(response.Length()));
   call.timing().send = Clock::now() - end;
   call.FinishWithResponse(response);
 }

@@ -16,8 +16,12 @@ constexpr std::size_t kMaxControlMessageBytes = 64 << 10;
 
 absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message) {
   if (bytes.Length() > kMaxControlMessageBytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("the request has ", bytes.Length(),
-                                                     " bytes; this method accepts at most ", kMaxControlMessageBytes));
+    return WithDetails(absl::ResourceExhaustedError(absl::StrCat(
+                           "the request has ", bytes.Length(), " bytes; this method accepts at most ",
+                           kMaxControlMessageBytes, ", which no flag changes: it asks for a name or for nothing")),
+                       {.reason = "LIMIT_EXCEEDED",
+                        .field = "",
+                        .metadata = {{"limit_bytes", absl::StrCat(kMaxControlMessageBytes)}}});
   }
   grpc::Slice flat;
   if (bytes.Valid() && bytes.DumpToSingleSlice(&flat).ok() &&

@@ -13,7 +13,7 @@
 namespace attend::server {
 
 // Parses `bytes` into `message`. Errors: INVALID_ARGUMENT when they are not a message of its type, RESOURCE_EXHAUSTED
-// beyond 64 KiB: no honest control message comes near.
+// with reason LIMIT_EXCEEDED beyond 64 KiB: no honest control message comes near.
 absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message);
 
 grpc::ByteBuffer SerializeControlMessage(const google::protobuf::MessageLite& message);

@@ -23,6 +23,7 @@ attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, Instructi
   info.mutable_limits()->set_max_request_flops(limits.max_request_flops);
   info.mutable_limits()->set_max_request_memory_bytes(limits.max_request_memory_bytes);
   info.mutable_limits()->set_max_queued_requests(limits.max_queued_requests);
+  info.mutable_limits()->set_max_memory_in_flight_bytes(limits.max_memory_in_flight_bytes);
   return info;
 }
 

@@ -2,17 +2,19 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import unittest
 import zlib
 
 import numpy as np
 
 import cli_harness
-from attend_testing.server import PATIENCE, Server
+from attend_testing.server import PATIENCE, Server, is_sanitized
 from cli_harness import ATTEND, GOLDEN, attend, attend_on_terminal, environment, npy_arrays
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
@@ -73,6 +75,47 @@ class UsageTest(unittest.TestCase):
                 self.assertEqual(run.code, 2, run.err)
                 self.assertEqual(run.out, b"")
                 self.assertIn(needle, run.err)
+
+    def test_what_the_flag_parser_finds_is_said_as_everything_else(self):
+        for arguments in ([], ["frobnicate"], ["compute"], ["info", "--no-such-flag"], ["info", "--timeout", "0s"]):
+            with self.subTest(" ".join(arguments)):
+                self.assertRegex(attend(*arguments).err, r"^attend: .*\n")
+
+    def test_the_formats_of_other_commands_are_no_business_of_this_one(self):
+        """A container may set ATTEND_FORMAT for `compute`, and its health check must not fail for that."""
+        nowhere = {"ATTEND_ENDPOINTS": f"127.0.0.1:{closed_port()}"}
+        for command in ("info", "health"):
+            self.assertEqual(attend(command, env=nowhere | {"ATTEND_FORMAT": "npy"}).code, 4)
+            self.assertEqual(attend(command, env=nowhere | {"ATTEND_FORMAT": "yaml"}).code, 2, "not a form of any")
+            self.assertEqual(attend(command, "-o", "npy", env=nowhere).code, 2, "asked for here")
+
+    def test_the_servers_certificate_is_not_the_clients(self):
+        """In a container that is configured by environment, ATTEND_TLS_CERT and ATTEND_TLS_KEY are the server's."""
+        nowhere = {"ATTEND_ENDPOINTS": f"127.0.0.1:{closed_port()}"}
+        run = attend("health", env=nowhere | {"ATTEND_TLS_CERT": "/no/server.pem", "ATTEND_TLS_KEY": "/no/server.key"})
+        self.assertEqual(run.code, 4, run.err)
+        run = attend("health", env=nowhere | {"ATTEND_CLIENT_TLS_CERT": "/no/c.pem", "ATTEND_CLIENT_TLS_KEY": "/no/c.key"})
+        self.assertEqual(run.code, 2)
+        self.assertIn("/no/c.pem", run.err)
+
+    @unittest.skipIf(is_sanitized(), "AddressSanitizer needs all the address space there is")
+    def test_memory_that_runs_out_is_not_the_users_fault(self):
+        with tempfile.NamedTemporaryFile(suffix=".npy") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (1 << 16, 1 << 14)})
+            file.truncate(file.tell() + (4 << 30))  # Zeros that take no space on the disk.
+            limit = 1 << 30
+            done = subprocess.run(
+                [ATTEND, "compute", "--input", file.name, "--endpoints", f"127.0.0.1:{closed_port()}"],
+                capture_output=True, env=environment(), check=False, timeout=PATIENCE,
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+            )  # fmt: skip
+        self.assertEqual((done.returncode, done.stdout), (5, b""), done.stderr)
+        self.assertIn(b"attend: out of memory", done.stderr)
+
+    def test_names_that_nobody_knows_end_with_4(self):
+        run = attend("info", "--endpoints", "127.0.0.1:1,name.invalid:2")
+        self.assertEqual(run.code, 4)
+        self.assertIn("cannot resolve 'name.invalid'", run.err)
 
     def test_files_that_cannot_be_used_end_with_2_and_their_name(self):
         cases = (
@@ -172,6 +215,17 @@ class ServerTest(cli_harness.CliTestCase):
         self.assertIn("the timeout 'never'", self.attend("health", env={"ATTEND_TIMEOUT": "never"}).err)
         json.loads(self.attend_ok("info", env={"ATTEND_FORMAT": "json"}).out)
 
+    def test_the_common_flags_stand_on_either_side_of_the_command(self):
+        flags = ("--endpoints", self.server.address, "--timeout", "20s")
+        for arguments in ((*flags, "health"), ("health", *flags), (*flags[:2], "health", *flags[2:])):
+            run = attend(*arguments)
+            self.assertEqual((run.code, run.text), (0, "SERVING\n"), run.err)
+        nowhere = {"ATTEND_ENDPOINTS": f"127.0.0.1:{closed_port()}"}
+        self.assertEqual(attend(*flags, "health", env=nowhere).code, 0, "also there a flag wins over the environment")
+        for arguments in (["frobnicate"], ["frobnicate", "--help"], [*flags, "frobnicate"]):
+            run = attend(*arguments)
+            self.assertEqual((run.code, run.err), (2, "attend: there is no command 'frobnicate'; see attend --help\n"))
+
     def test_a_pipe_carries_the_answer_alone(self):
         run = self.attend_ok(*NOTEBOOK_FLAGS, "--show", "--timing", "--verify")
         npy_arrays(run.out)
@@ -181,8 +235,10 @@ class ServerTest(cli_harness.CliTestCase):
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([ATTEND, *map(str, NOTEBOOK_FLAGS)], stdout=full, stderr=subprocess.PIPE, env=environment(self.env), check=False)
-        self.assertEqual(done.returncode, 2)
+        self.assertEqual(done.returncode, 5)
         self.assertIn(b"cannot write", done.stderr)
+        run = self.attend(*NOTEBOOK_FLAGS, "--output", "/no/such/directory/x.npy")
+        self.assert_fails(run, 5, "cannot create /no/such/directory/x.npy")
 
 
 class TerminalTest(cli_harness.CliTestCase):
@@ -316,6 +372,39 @@ class PlotTest(cli_harness.CliTestCase):
                 marked = np.flatnonzero(ink[:, lines[0]])
                 box = (marked[0], lines[0], marked[-1], lines[1])
                 self.assertEqual(self.brightest(image, box), (row, column))
+
+    def test_the_axes_are_labelled(self):
+        """Index labels at each token, a name along each axis, a title, and numbers at the colour bar: all drawn in ink."""
+        plot = self.directory / "weights.png"
+        x = self.save("x.npy", self.random(4, 3))
+        self.attend_ok("compute", "--input", x, "--plot", plot)
+        ink = (read_png(plot) == (30, 30, 36)).all(axis=2)
+        left, right, bar_left, bar_right = np.flatnonzero(ink.sum(axis=0) > 200)
+        marked = np.flatnonzero(ink[:, left])
+        top, bottom = marked[0], marked[-1]
+        glyphs = []
+        for token in range(4):
+            column = left + int((token + 0.5) * (right - left) / 4)
+            row = top + int((token + 0.5) * (bottom - top) / 4)
+            below, beside = ink[bottom + 10 : bottom + 28, column - 12 : column + 12], ink[row - 9 : row + 9, left - 34 : left - 9]
+            for where, label in (("below", below), ("beside", beside)):
+                self.assertGreater(label.sum(), 20, f"the index of token {token} {where} the map")
+            glyphs.append(self.cropped(below).tobytes())
+            self.assertEqual(glyphs[-1], self.cropped(beside).tobytes(), "both axes use one font")
+        self.assertEqual(len(set(glyphs)), 4, "each token has a number of its own")
+        keys = self.cropped(ink[bottom + 30 :, left:right])
+        queries = self.cropped(ink[:, : left - 60])
+        self.assertTrue(90 < keys.shape[1] < 120 and keys.shape[0] < 20, f"'key token', not {keys.shape}")
+        self.assertTrue(110 < queries.shape[0] < 150 and queries.shape[1] < 20, f"'query token', upright, not {queries.shape}")
+        self.assertGreater(ink[: top - 4, left:right].sum(), 100, "the title")
+        self.assertGreater(ink[: top - 4, bar_left:].sum(), 50, "the bar's name")
+        self.assertGreater(ink[top:bottom, bar_right + 8 :].sum(), 100, "the bar's numbers")
+
+    def cropped(self, ink):
+        """`ink` without the empty lines and columns around it; it must not be all empty."""
+        self.assertTrue(ink.any(), "nothing is drawn there")
+        rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
+        return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
     def test_pictures_of_other_shapes_are_valid_too(self):
         plot = self.directory / "weights.png"

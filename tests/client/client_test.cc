@@ -13,7 +13,6 @@
 
 #include "client/lib/server_error.h"
 #include "client/lib/tensor.h"
-#include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "tests/client/fake_server.h"
@@ -103,10 +102,7 @@ TEST(Client, UnpacksEveryDetailOfARefusal) {
   EXPECT_EQ(error.retry_delay, absl::Milliseconds(1500));
   ASSERT_EQ(error.server_timing.size(), 1u);
   EXPECT_EQ(error.server_timing[0].name, "receive");
-  const ErrorDetails core = GetErrorDetails(status);
-  EXPECT_EQ(core.reason, "INVALID_FIELD");
-  EXPECT_EQ(core.field, "query.shape[2]");
-  EXPECT_THAT(core.metadata, ElementsAre(Pair("flag", "--max-request-bytes")));
+  EXPECT_EQ(error.field_violations[0].field, "query.shape[2]");
 }
 
 TEST(Client, DetailsThatDoNotParseLeaveTheErrorAsItIs) {

@@ -1,5 +1,5 @@
 # Fails when an #include points against the direction of dependencies: proto -> nothing; core -> Abseil, Eigen, Highway;
-# server -> proto, core; client -> proto, and of the core what its --verify needs; tests -> everything.
+# server -> proto, core; client -> proto, and its command of the core what --verify needs; tests -> everything.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
 #
@@ -9,12 +9,14 @@
 set(standard "(sys|bits|arpa|netinet|linux)/")
 set(allowed_in_core "^(${standard}|absl/|Eigen/|hwy/|core/)")
 set(forbidden_in_server "^(client|tests)/")
-set(forbidden_in_client "^(server|tests|core/runtime|core/kernels)/|^core/attention/compute\\.h$")
+set(forbidden_in_client/lib "^(server|tests|core)/")
+set(forbidden_in_client/io "^(server|tests|core)/")
+set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/attention/compute\\.h$")
 
 # Sets `out` to the lines "FILE includes NAME" that break a rule below `root`.
 function(find_violations root out)
   set(violations)
-  foreach(layer core server client)
+  foreach(layer core server client/lib client/io client/cli)
     file(GLOB_RECURSE files RELATIVE ${root} ${root}/${layer}/*.h ${root}/${layer}/*.cc)
     foreach(file ${files})
       file(STRINGS ${root}/${file} lines REGEX "^[ \t]*#[ \t]*include[ \t]*[<\"]")
@@ -40,12 +42,14 @@ set(planted
     "core/deep/er/b.h includes server/job.h"
     "core/deep/er/b.h includes attend/v1/tensor.pb.h"
     "server/c.cc includes client/lib/client.h"
-    "client/d.cc includes server/job.h"
-    "client/d.cc includes core/attention/compute.h"
-    "client/d.cc includes core/runtime/executor.h")
+    "client/lib/d.cc includes core/base/error.h"
+    "client/io/e.cc includes core/tensor/data_type.h"
+    "client/cli/f.cc includes server/job.h"
+    "client/cli/f.cc includes core/attention/compute.h"
+    "client/cli/f.cc includes core/runtime/executor.h")
 file(REMOVE_RECURSE ${SCRATCH})
 file(WRITE ${SCRATCH}/core/fine.cc "#include <vector>\n#include <Eigen/Core>\n#include \"absl/status/status.h\"\n")
-file(WRITE ${SCRATCH}/client/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/attention/reference.h\"\n")
+file(WRITE ${SCRATCH}/client/cli/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/attention/reference.h\"\n")
 foreach(violation ${planted})
   string(REGEX MATCH "^([^ ]*) includes (.*)$" _ "${violation}")
   file(APPEND ${SCRATCH}/${CMAKE_MATCH_1} "#include \"${CMAKE_MATCH_2}\"\n")

@@ -279,6 +279,9 @@ class WrongInputTest(ServerTestCase):
                     failure = call_failure(method, data)
                     self.assertEqual(failure.code, grpc.StatusCode.INVALID_ARGUMENT, failure)
                     self.assertEqual((failure.reason, failure.domain), ("MALFORMED_REQUEST", "attend.v1"), failure)
+                    self.assertEqual(failure.fields, [""], "the message as a whole")
+                    position = failure.metadata["byte_position"]
+                    self.assertIn(f"at byte {position}:", failure.violations[0][1], failure)
                     self.check_still_serving()
 
     def test_unknown_methods(self):
@@ -289,16 +292,31 @@ class WrongInputTest(ServerTestCase):
                 self.assertEqual(failure.domain, "attend.v1", failure)
                 self.check_still_serving()
 
-    def test_nan_and_infinity_are_no_errors(self):
-        for number in (NAN, INFINITY, -INFINITY):
+    def test_nan_and_infinity_are_no_errors_and_propagate(self):
+        """A score of NaN or +Infinity makes its row NaN; one of -Infinity counts as excluded, so all of them give 0."""
+        for number, expected in ((NAN, NAN), (INFINITY, NAN), (-INFINITY, 0)):
             for form in ("data", "values"):
                 with self.subTest(number, form=form):
-                    query = np.full((3, 8), number, np.float32)
-                    request = sdpa_request(query, ones(4, 8), ones(4, 8), form=form)
-                    output = from_tensor(self.stub.ScaledDotProductAttention(request, timeout=60).output)
-                    # A row whose scores are all -Infinity by computation is either 0, as a masked one, or NaN.
-                    self.assertFalse(np.isin(output, [1]).any(), output)
+                    query = ones(3, 8)
+                    query[1] = number  # The other rows stay what they are.
+                    outputs = [OUTPUT, WEIGHTS]
+                    request = sdpa_request(query, ones(4, 8), ones(4, 8), form=form, outputs=outputs)
+                    answer = self.stub.ScaledDotProductAttention(request, timeout=60)
+                    output, weights = from_tensor(answer.output), from_tensor(answer.attention_weights)
+                    np.testing.assert_array_equal(output[1], np.full(8, expected))
+                    np.testing.assert_array_equal(weights[1], np.full(4, expected))
+                    np.testing.assert_array_equal(output[::2], ones(2, 8))
                     self.check_still_serving()
+
+    def test_nan_and_infinity_of_values_propagate(self):
+        for number in (NAN, INFINITY, -INFINITY):
+            with self.subTest(number):
+                value = ones(4, 8)
+                value[2, 5] = number
+                answer = self.stub.ScaledDotProductAttention(sdpa_request(ones(3, 8), ones(4, 8), value), timeout=60)
+                expected = ones(3, 8)
+                expected[:, 5] = number
+                np.testing.assert_array_equal(from_tensor(answer.output), expected)
 
 
 def padded(message, size):
@@ -372,6 +390,22 @@ class LimitTest(unittest.TestCase):
                 needed = self.check_boundary("--max-request-memory-bytes", method, request, 64)
                 tensors = request.ByteSize()
                 self.assertGreater(needed, tensors / 2, "inputs are counted")
+
+    def test_memory_in_flight(self):
+        """One request larger than what all may take together is too large; that others are in the way is another error."""
+        for method, request in (("ScaledDotProductAttention", sdpa()), ("Attend", attend())):
+            with self.subTest(method):
+                self.check_boundary("--max-memory-in-flight-bytes", method, request, request.ByteSize())
+                with Server("--max-memory-in-flight-bytes", str(request.ByteSize() - 1)) as server:
+                    self.check_refused(getattr(server.stub, method), request, "--max-memory-in-flight-bytes")
+
+    def test_control_messages(self):
+        with Server() as server:
+            call = server.channel.unary_unary("/attend.v1.AttentionService/GetServerInfo")
+            call(padded(pb.GetServerInfoRequest(), 1 << 16), timeout=60)
+            failure = call_failure(call, padded(pb.GetServerInfoRequest(), (1 << 16) + 1))
+        self.assertEqual(failure.code, grpc.StatusCode.RESOURCE_EXHAUSTED, failure)
+        self.assertEqual((failure.reason, failure.metadata), ("LIMIT_EXCEEDED", {"limit_bytes": "65536"}), failure)
 
     def test_values_form_counts_as_many_bytes(self):
         request = sdpa_request(ones(3, 8), ones(4, 8), ones(4, 8), form="values")

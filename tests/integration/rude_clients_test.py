@@ -11,10 +11,10 @@ import grpc
 import numpy as np
 
 from attend_testing.errors import call_failure, failure_of
-from attend_testing.load import wait_until
+from attend_testing.load import seconds_until_idle, wait_until
 from attend_testing.requests import sdpa_request
-from attend_testing.server import CHANNEL_OPTIONS, ServerTestCase, is_sanitized
-from attend_testing.tensors import assert_same_bits, from_tensor
+from attend_testing.server import CHANNEL_OPTIONS, Server, ServerTestCase, is_sanitized
+from attend_testing.tensors import WEIGHTS, assert_same_bits, from_tensor
 
 METHOD = "/attend.v1.AttentionService/ScaledDotProductAttention"
 
@@ -37,6 +37,52 @@ GARBAGE = {
 def request(tokens=5):
     x = np.random.default_rng(tokens).standard_normal((tokens, 32), dtype=np.float32)
     return sdpa_request(x, x, x)
+
+
+class UnreadAnswersTest(unittest.TestCase):
+    """Answers that nobody reads are bounded by --max-memory-in-flight-bytes, whoever leaves them lying."""
+
+    ANSWER = 64 << 20
+    CALLS = 12
+
+    def test_clients_that_never_read(self):
+        tokens = 4096  # Their attention weights are the 64 MiB.
+        x = np.ones((tokens, 1), np.float32)
+        large = sdpa_request(x, x, x, outputs=[WEIGHTS])
+        with Server("--threads", "2", "--max-memory-in-flight-bytes", str(5 * self.ANSWER // 2)) as server:
+            server.stub.ScaledDotProductAttention(request(), timeout=60)
+            before = server.rss_bytes()
+            with server.new_channel() as channel:
+                # As a stream, so that gRPC asks for the message only when it is iterated over, which never happens.
+                method = channel.unary_stream(METHOD, request_serializer=type(large).SerializeToString)
+                calls = [method(large, timeout=300) for _ in range(self.CALLS)]
+                wait_until(lambda: sum(call.done() for call in calls) == self.CALLS - 2, "all but two are refused")
+                for call in calls:
+                    if call.done():
+                        self.check_refused(failure_of(call))
+                seconds_until_idle(server)  # The two are computed, and nobody reads them.
+                # What the two hold bounds the process, with as much again for inputs, scratch and the allocator.
+                self.assertLess(server.rss_bytes() - before, 4 * self.ANSWER * (2 if is_sanitized() else 1))
+                self.assertEqual(len(from_tensor(server.stub.ScaledDotProductAttention(request(), timeout=60).output)), 5)
+                self.check_refused(call_failure(server.stub.ScaledDotProductAttention, large))
+                for call in calls:
+                    call.cancel()
+            # The rude ones have gone: there is room again.
+            wait_until(lambda: self.is_served(server, large), "the memory is given back")
+
+    def check_refused(self, failure):
+        self.assertEqual(failure.code, grpc.StatusCode.UNAVAILABLE, failure)
+        self.assertEqual((failure.reason, failure.domain), ("MEMORY_BUDGET", "attend.v1"), failure)
+        self.assertIn("--max-memory-in-flight-bytes", failure.message)
+        self.assertGreater(failure.retry_seconds, 0)
+
+    def is_served(self, server, large):
+        try:
+            server.stub.ScaledDotProductAttention(large, timeout=60)
+        except grpc.RpcError as error:
+            self.check_refused(failure_of(error))
+            return False
+        return True
 
 
 class RudeClientsTest(ServerTestCase):

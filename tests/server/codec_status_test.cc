@@ -13,12 +13,14 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "server/codec/utf8.h"
+#include "server/codec/wire_reader.h"
 
 namespace attend::server {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Le;
 using ::testing::Lt;
@@ -57,7 +59,7 @@ TEST(ToGrpcStatus, EveryCodeKeepsItsNumberAndGivesItsNameAsReason) {
     EXPECT_EQ(status.error_message(), "What is wrong");
     EXPECT_EQ(Rich(status).code(), code);
     EXPECT_EQ(Rich(status).message(), "What is wrong");
-    ASSERT_EQ(Rich(status).details_size(), 1) << error;
+    EXPECT_EQ(Rich(status).details_size(), absl::IsInvalidArgument(error) ? 2 : 1) << error;
     const auto info = Detail<google::rpc::ErrorInfo>(status);
     EXPECT_EQ(info.reason(), absl::StatusCodeToString(error.code()));
     EXPECT_EQ(info.domain(), "attend.v1");
@@ -84,6 +86,17 @@ TEST(ToGrpcStatus, InvalidFieldBecomesAFieldViolation) {
   ASSERT_EQ(bad_request.field_violations_size(), 1);
   EXPECT_EQ(bad_request.field_violations(0).field(), "query.shape[2]");
   EXPECT_EQ(bad_request.field_violations(0).description(), "query.shape[2] is 0; it must be positive");
+}
+
+// Every INVALID_ARGUMENT has a BadRequest, so that clients need look in one place only.
+TEST(ToGrpcStatus, AMessageThatIsWrongAsAWholeIsAViolationOfTheEmptyField) {
+  const grpc::Status status = ToGrpcStatus(MalformedRequest(17, "field number 0 does not exist"));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(status).reason(), "MALFORMED_REQUEST");
+  const auto bad_request = Detail<google::rpc::BadRequest>(status);
+  ASSERT_EQ(bad_request.field_violations_size(), 1);
+  EXPECT_EQ(bad_request.field_violations(0).field(), "");
+  EXPECT_THAT(bad_request.field_violations(0).description(), HasSubstr("at byte 17: field number 0 does not exist"));
 }
 
 TEST(ToGrpcStatus, AFieldOfAnotherCodeIsNoBadRequest) {

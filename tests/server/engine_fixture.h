@@ -50,6 +50,7 @@ class EchoJob final : public server::Job {
   }
 
   double flops() const override { return large_ ? 1e12 : 1; }
+  double memory_bytes() const override { return static_cast<double>(bytes_.Length()); }
 
   absl::Status Compute(const ComputeContext& context) override {
     log_.started.fetch_add(1);
@@ -85,7 +86,9 @@ class EngineFixture : public ::testing::Test {
     executor_ = std::make_unique<Executor>(
         Executor::Options{.num_threads = settings.threads, .max_queued_tasks = settings.limits.max_queued_requests});
     admission_ = std::make_unique<server::Admission>(*executor_, settings.limits.max_queued_requests);
+    memory_ = std::make_unique<server::MemoryBudget>(settings.limits.max_memory_in_flight_bytes);
     unary_.admission = admission_.get();
+    unary_.memory = memory_.get();
     unary_.limits = settings.limits;
     const server::Decoder decode = [this](const grpc::ByteBuffer& request, const server::Limits&) {
       log_.decoded.fetch_add(1);
@@ -115,6 +118,7 @@ class EngineFixture : public ::testing::Test {
   JobLog log_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<server::Admission> admission_;
+  std::unique_ptr<server::MemoryBudget> memory_;
   server::UnaryServices unary_;
   std::unique_ptr<server::CallEngine> engine_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -143,6 +143,18 @@ TEST(FlagsTest, WrongInputIsAnErrorThatNamesTheFlag) {
       {{"--no-such-flag=1"}, {}, "no-such-flag"},
       {{"stray"}, {}, "stray"},
       {{"--config=" + unknown.path()}, {}, "max-queued-request"},
+      {{"--listen=nowhere"}, {}, "--listen: 'nowhere' is not host:port"},
+      {{"--listen=:50051"}, {}, "--listen"},
+      {{"--listen=host:"}, {}, "--listen"},
+      {{"--listen=host:65536"}, {}, "--listen"},
+      {{"--listen=host:-1"}, {}, "--listen"},
+      {{"--listen=host:http"}, {}, "--listen"},
+      {{"--listen=::1:50051"}, {}, "--listen"},
+      {{"--listen=[::1:50051"}, {}, "--listen"},
+      {{"--listen=http://host:1"}, {}, "--listen"},
+      {{"--listen=unix:"}, {}, "--listen"},
+      {{"--listen=127.0.0.1:1", "--listen=nowhere"}, {}, "nowhere"},
+      {{"--max-memory-in-flight-bytes=0"}, {}, "max-memory-in-flight-bytes"},
       {{"--config=" + wrong.path()}, {}, "threads"},
       {{"--config=/no/such/file"}, {}, "/no/such/file"},
       {{}, {{"ATTEND_THREADS", "many"}}, "threads"},
@@ -177,11 +189,35 @@ TEST(FlagsTest, WrongInputIsAnErrorThatNamesTheFlag) {
   }
 }
 
+TEST(FlagsTest, AnUnknownKeyIsNamedWithItsFileAndTheNearestThatThereIs) {
+  struct Case {
+    std::string text;
+    std::string key;
+    std::string nearest;
+  };
+  for (const Case& c :
+       {Case{"max-queued-request = 3\n", "'max-queued-request'", "'max-queued-requests'"},
+        Case{"threads = 2\nlog_level = \"info\"\n", "'log_level'", "'log-level'"},
+        Case{"bogus = 1\n", "'bogus'", "nearest"}, Case{"check-config = true\n", "'check-config'", "nearest"},
+        Case{"[section]\nthreads = 1\n", "'section.threads'", "'threads'"}}) {
+    const TemporaryFile file(c.text);
+    for (const bool by_variable : {false, true}) {
+      const auto parsed =
+          by_variable ? ParseFlags({}, {{"ATTEND_CONFIG", file.path()}}) : ParseFlags({"--config", file.path()}, {});
+      EXPECT_THAT(Message(parsed.status()), HasSubstr(c.key)) << c.text;
+      EXPECT_THAT(Message(parsed.status()), HasSubstr(c.nearest)) << c.text;
+      EXPECT_THAT(Message(parsed.status()), HasSubstr(file.path())) << c.text;
+    }
+  }
+}
+
 TEST(FlagsTest, BoundsThemselvesAreAccepted) {
   EXPECT_TRUE(ParseFlags({"--max-request-bytes=2147483647", "--transport-memory-bytes=2147483647"}, {}).ok());
   for (const char* flag :
        {"--threads=1", "--threads=4096", "--max-request-bytes=1", "--transport-memory-bytes=256MiB",
         "--max-queued-requests=0", "--drain-wait=0s", "--drain-timeout=inf", "--keepalive-time=1s",
+        "--listen=0.0.0.0:0", "--listen=[::]:65535", "--listen=localhost:1", "--listen=unix:/run/attend.sock",
+        "--max-memory-in-flight-bytes=1", "--max-memory-in-flight-bytes=4611686018427387904",
         "--max-metadata-bytes=1024", "--max-request-flops=1", "--inline-flops=0", "--grpc-channel-argument=a="}) {
     EXPECT_TRUE(ParseFlags({flag}, {}).ok()) << flag;
   }
@@ -204,7 +240,8 @@ TEST(FlagsTest, VariablesOfOthersAreLeftAloneAndTyposAreReported) {
 TEST(FlagsTest, QuestionsAreAnsweredInsteadOfServing) {
   EXPECT_EQ(ParseFlags({"--version"}, {})->output, std::string(kVersion) + "\n");
   EXPECT_THAT(*ParseFlags({"--help"}, {})->output, HasSubstr("--max-queued-requests"));
-  EXPECT_THAT(*ParseFlags({"--check-config", "--threads=3"}, {})->output, HasSubstr("valid"));
+  EXPECT_TRUE(ParseFlags({"--check-config", "--threads=3"}, {})->check_only);
+  EXPECT_FALSE(ParseFlags({"--threads=3"}, {})->check_only);
   EXPECT_FALSE(ParseFlags({"--check-config", "--threads=0"}, {}).ok());
   EXPECT_FALSE(ParseFlags({"--check-config"}, {{"ATTEND_THREADS", "0"}}).ok());
 }

@@ -79,5 +79,30 @@ TEST_F(LoggingTest, WhatGrpcLogsComesOutInTheSameForm) {
   EXPECT_EQ(json.at("level"), "warning");
 }
 
+TEST_F(LoggingTest, PeersCannotFloodTheLogThroughGrpc) {
+  Log log = MakeLog(LogFormat::kText);
+  const GrpcLogRoute route(log);
+  for (int i = 0; i < 1000; ++i) gpr_log(GPR_ERROR, "Compression algorithm 'gzip' is disabled.");
+  EXPECT_GE(lines(), 10);
+  EXPECT_LE(lines(), 40) << "even if the loop takes longer than a window";
+}
+
+TEST(LogRateLimitTest, EachWindowHasItsLinesAndCountsTheOthers) {
+  LogRateLimit limit(2, std::chrono::seconds(10));
+  const LogRateLimit::Clock::time_point start(std::chrono::hours(1));
+  const auto ask = [&](int ms) { return limit.Ask(start + std::chrono::milliseconds(ms)); };
+  EXPECT_TRUE(ask(0).pass);
+  EXPECT_TRUE(ask(1).pass);
+  EXPECT_FALSE(ask(2).pass);
+  EXPECT_FALSE(ask(9999).pass);
+  const LogRateLimit::Verdict next = ask(10000);
+  EXPECT_TRUE(next.pass);
+  EXPECT_EQ(next.held_back, 2);
+  EXPECT_TRUE(ask(10001).pass);
+  EXPECT_FALSE(ask(19999).pass) << "a window begins with its first line";
+  EXPECT_EQ(ask(50000).held_back, 1);
+  EXPECT_EQ(ask(70000).held_back, 0);
+}
+
 }  // namespace
 }  // namespace attend::server

@@ -3,7 +3,11 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
@@ -18,6 +22,22 @@ namespace attend::testing {
 namespace {
 
 using ::testing::HasSubstr;
+
+// A file that is gone at the end of the test.
+class TemporaryText {
+ public:
+  explicit TemporaryText(const std::string& text) {
+    char path[] = "/tmp/attend-process-test-XXXXXX";
+    close(mkstemp(path));
+    path_ = path;
+    std::ofstream(path_) << text;
+  }
+  ~TemporaryText() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 constexpr char kInfo[] = "/attend.v1.AttentionService/GetServerInfo";
 
@@ -158,6 +178,44 @@ TEST(ServerProcessTest, WrongFlagsEndWithTwoAndQuestionsWithZero) {
     EXPECT_THAT(server.standard_output(), HasSubstr(c.output)) << c.flag;
     EXPECT_THAT(server.standard_error(), HasSubstr(c.error)) << c.flag;
   }
+}
+
+// What --check-config accepts starts, and what would not start it does not accept.
+TEST(ServerProcessTest, CheckConfigMakesTheChecksOfAStart) {
+  const TemporaryText text("not a certificate");
+  struct Case {
+    std::vector<std::string> flags;
+    std::string error;
+  };
+  const std::vector<Case> cases = {
+      {{"--tls-cert=/no/such.crt", "--tls-key=/no/such.key"}, "--tls-cert: cannot read '/no/such.crt'"},
+      {{"--tls-cert=" + text.path(), "--tls-key=" + text.path()}, "is not a PEM file"},
+      {{"--instruction-set=neon"},
+       "--instruction-set: this machine does not run neon"},  // The tests' machines are x86.
+      {{"--listen=nowhere"}, "--listen: 'nowhere' is not host:port"},
+  };
+  for (const Case& c : cases) {
+    for (const bool check : {true, false}) {
+      std::vector<std::string> flags = c.flags;
+      if (check) flags.emplace_back("--check-config");
+      ServerProcess server({.flags = flags, .wait_until_ready = false});
+      EXPECT_EQ(server.Wait(), 2) << c.flags[0];
+      EXPECT_EQ(server.standard_output(), "");
+      EXPECT_THAT(server.standard_error(), HasSubstr(c.error));
+    }
+  }
+}
+
+TEST(ServerProcessTest, CheckConfigWarnsOfTypos) {
+  ServerProcess server({.flags = {"--check-config"}, .environment = {"ATTEND_THREAD=1"}, .wait_until_ready = false});
+  EXPECT_EQ(server.Wait(), 0);
+  EXPECT_EQ(server.standard_output(), "the configuration is valid\n");
+  EXPECT_THAT(server.standard_error(), HasSubstr("did you mean ATTEND_THREADS?"));
+}
+
+TEST(ServerProcessTest, TheLogNamesTheInstructionSetInUse) {
+  ServerProcess server;
+  EXPECT_THAT(server.standard_error(), HasSubstr("instruction_set=" + Info(server).instruction_set()));
 }
 
 TEST(ServerProcessTest, ATypoInTheEnvironmentIsReported) {

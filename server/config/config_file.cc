@@ -1,0 +1,63 @@
+#include "server/config/config_file.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace attend::server {
+namespace {
+
+// CLI11 marks the beginning and the end of a [section] with items of these names.
+bool IsSectionMark(const std::string& name) { return name == "++" || name == "--"; }
+
+std::vector<std::string> KnownKeys(const CLI::App& app) {
+  std::vector<std::string> keys;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_configurable()) keys.push_back(option->get_single_name());
+  }
+  return keys;
+}
+
+absl::Status UnknownKey(const std::string& path, const CLI::ConfigItem& item, const std::vector<std::string>& known) {
+  const auto nearest = std::min_element(known.begin(), known.end(), [&item](const auto& a, const auto& b) {
+    return EditDistance(item.name, a) < EditDistance(item.name, b);
+  });
+  return absl::InvalidArgumentError(absl::StrCat("--config: ", path, " sets '", item.fullname(),
+                                                 "', which is no key of this server; the nearest that it knows is '",
+                                                 *nearest, "' (--print-config lists all)"));
+}
+
+}  // namespace
+
+std::size_t EditDistance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replace}));
+    }
+  }
+  return row[b.size()];
+}
+
+absl::Status CheckConfigFile(const CLI::App& app, const std::string& path) {
+  const std::vector<std::string> known = KnownKeys(app);
+  try {
+    for (const CLI::ConfigItem& item : app.get_config_formatter_base()->from_file(path)) {
+      const std::string key = item.fullname();
+      if (IsSectionMark(item.name) || std::find(known.begin(), known.end(), key) != known.end()) continue;
+      return UnknownKey(path, item, known);
+    }
+  } catch (const CLI::FileError& error) {
+    return absl::NotFoundError(absl::StrCat("--config: ", error.what()));
+  } catch (const CLI::Error& error) {
+    return absl::InvalidArgumentError(absl::StrCat("--config: ", path, ": ", error.what()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace attend::server

@@ -1,0 +1,25 @@
+// The keys of a --config file, checked before CLI11 reads it: its own word for an unknown key names neither the file
+// nor what was meant.
+#ifndef ATTEND_SERVER_CONFIG_CONFIG_FILE_H_
+#define ATTEND_SERVER_CONFIG_CONFIG_FILE_H_
+
+#include <CLI/CLI.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+
+namespace attend::server {
+
+// Whether every key of the file at `path` is a configurable flag of `app`. Errors: NOT_FOUND when the file cannot be
+// read, INVALID_ARGUMENT naming the file, the key and the known key that is nearest to it.
+absl::Status CheckConfigFile(const CLI::App& app, const std::string& path);
+
+// How many letters have to be put in, left out or replaced to get from one word to the other (Levenshtein).
+std::size_t EditDistance(std::string_view a, std::string_view b);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_CONFIG_CONFIG_FILE_H_

@@ -1,0 +1,28 @@
+// What a configuration becomes on the machine that it meets: the checks that need more than the configuration itself.
+//
+// Starting and --check-config ask the same function, so that what one accepts the other does too. Thread-safe.
+#ifndef ATTEND_SERVER_CONFIG_START_SETTINGS_H_
+#define ATTEND_SERVER_CONFIG_START_SETTINGS_H_
+
+#include <grpcpp/security/server_credentials.h>
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "core/kernels/instruction_set.h"
+#include "server/config/server_config.h"
+
+namespace attend::server {
+
+struct StartSettings {
+  InstructionSet instruction_set;  // The one that `auto` stands for here, or the one asked for.
+  std::shared_ptr<grpc::ServerCredentials> credentials;
+};
+
+// Chooses the instruction set and reads the TLS files. Binds nothing. Errors: INVALID_ARGUMENT naming the flag, for an
+// instruction set that this machine does not run and for a file that cannot be used.
+absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_CONFIG_START_SETTINGS_H_

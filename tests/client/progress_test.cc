@@ -1,0 +1,59 @@
+// When the progress line of a batch appears, what it says, and that it is gone when something else is printed.
+#include "client/cli/progress.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace attend::client {
+namespace {
+
+// Draws for a batch that starts at second 0 of a clock that the test turns.
+class ProgressLineTest : public ::testing::Test {
+ protected:
+  std::string At(double seconds) { return line_.Tick(kStart + absl::Seconds(seconds)); }
+
+  const absl::Time kStart = absl::FromUnixSeconds(1'700'000'000);
+  ProgressLine line_{3, kStart};
+};
+
+TEST_F(ProgressLineTest, ABatchThatTakesLessThanASecondShowsNothing) {
+  for (std::size_t i = 0; i < 3; ++i) {
+    line_.Begin(i, "x.npy");
+    EXPECT_EQ(At(0.3 * static_cast<double>(i + 1)), "");
+    EXPECT_EQ(line_.Pause(), "") << "nothing was drawn, so nothing is wiped";
+  }
+  line_.Begin(2, "x.npy");
+  EXPECT_EQ(At(0.999), "");
+}
+
+TEST_F(ProgressLineTest, ALongerOneCountsItsPiecesFromTheStartOfTheWhole) {
+  line_.Begin(0, "a.npy");
+  EXPECT_EQ(At(1), "\r\x1b[K1/3 a.npy  1.0 s");
+  EXPECT_EQ(line_.Pause(), "\r\x1b[K");
+  line_.Begin(1, "b.npy");
+  EXPECT_EQ(At(1.1), "\r\x1b[K2/3 b.npy  1.1 s") << "the next piece is shown at once where the line was wiped";
+  line_.Pause();
+  line_.Begin(2, "c.npy");
+  EXPECT_EQ(At(61), "\r\x1b[K3/3 c.npy  61.0 s");
+}
+
+TEST_F(ProgressLineTest, IsDrawnAnewFourTimesASecondAtMost) {
+  line_.Begin(0, "a.npy");
+  int drawn = 0;
+  for (int tick = 0; tick < 400; ++tick) drawn += At(1 + 0.01 * tick).empty() ? 0 : 1;
+  EXPECT_GE(drawn, 15);
+  EXPECT_LE(drawn, 16) << "in four seconds";
+}
+
+TEST_F(ProgressLineTest, NothingIsDrawnBetweenThePieces) {
+  EXPECT_EQ(At(5), "") << "nothing has begun";
+  line_.Begin(0, "a.npy");
+  EXPECT_NE(At(6), "");
+  EXPECT_EQ(line_.Pause(), "\r\x1b[K");
+  EXPECT_EQ(line_.Pause(), "") << "wiped once";
+  EXPECT_EQ(At(9), "");
+}
+
+}  // namespace
+}  // namespace attend::client

@@ -1,0 +1,63 @@
+// How a container's memory limit is found, on trees of files that look like /sys/fs/cgroup.
+#include "server/config/container_memory.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace attend::server {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Case {
+  std::string name;
+  std::vector<std::pair<std::string, std::string>> files;  // Path below the root, content.
+  std::string self_cgroup;
+  std::optional<std::int64_t> limit;
+};
+
+TEST(ContainerMemoryTest, TheTightestLimitAlongThePathCounts) {
+  const std::string v1 = "5:cpu:/docker/abc\n4:memory:/docker/abc\n0::/\n";
+  const std::vector<Case> cases = {
+      {"NoFiles", {}, "0::/\n", std::nullopt},
+      {"NoSelfCgroup", {{"memory.max", "1000\n"}}, "", std::nullopt},
+      {"V2Unlimited", {{"memory.max", "max\n"}}, "0::/\n", std::nullopt},
+      {"V2AtTheRoot", {{"memory.max", "4294967296\n"}}, "0::/\n", std::int64_t{4} << 30},
+      {"V2ParentIsTighter", {{"a/memory.max", "10\n"}, {"a/b/memory.max", "20\n"}}, "0::/a/b\n", 10},
+      {"V2ChildIsTighter", {{"a/memory.max", "20\n"}, {"a/b/memory.max", "10\n"}}, "0::/a/b\n", 10},
+      {"V2ParentIsUnlimited", {{"a/memory.max", "max\n"}, {"a/b/memory.max", "10\n"}}, "0::/a/b\n", 10},
+      {"V2SiblingDoesNotLimit", {{"a/c/memory.max", "10\n"}}, "0::/a/b\n", std::nullopt},
+      {"V2PathNotMounted", {{"memory.max", "30\n"}}, "0::/docker/abc\n", 30},
+      {"V2PathOutsideTheNamespace", {{"memory.max", "30\n"}}, "0::/../other\n", 30},
+      {"V1", {{"memory/docker/abc/memory.limit_in_bytes", "50\n"}}, v1, 50},
+      {"V1Unlimited", {{"memory/memory.limit_in_bytes", "9223372036854771712\n"}}, v1, std::nullopt},
+      {"OtherControllersDoNotLimit", {{"cpu/memory.limit_in_bytes", "50\n"}}, "5:cpu:/\n", std::nullopt},
+      {"Garbage", {{"memory.max", "lots\n"}, {"a/memory.max", ""}}, "0::/a\nnonsense\n::\n", std::nullopt},
+      {"ZeroAndNegative", {{"memory.max", "0\n"}, {"a/memory.max", "-5\n"}}, "0::/a\n", std::nullopt},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    char path[] = "/tmp/attend-memory-test-XXXXXX";
+    const fs::path root = mkdtemp(path);
+    for (const auto& [name, content] : c.files) {
+      fs::create_directories((root / name).parent_path());
+      std::ofstream(root / name) << content;
+    }
+    EXPECT_EQ(CgroupMemoryLimit(root.string(), c.self_cgroup), c.limit);
+    fs::remove_all(root);
+  }
+}
+
+TEST(ContainerMemoryTest, TheDefaultBudgetIsAnAmountOfMemory) {
+  EXPECT_GE(DefaultMemoryInFlightBytes(), 1);
+  EXPECT_LE(DefaultMemoryInFlightBytes(), std::int64_t{1} << 59);
+}
+
+}  // namespace
+}  // namespace attend::server
