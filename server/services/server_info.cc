@@ -16,8 +16,11 @@ attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, Instructi
   info.set_instruction_set(std::string(InstructionSetName(instruction_set)));
   info.set_bit_reproducible(IsBitReproducible(instruction_set));
   info.set_num_threads(num_threads);
-  info.add_supported_data_types(attend::v1::DATA_TYPE_FLOAT32);
-  info.add_supported_data_types(attend::v1::DATA_TYPE_BOOL);
+  for (const attend::v1::DataType type :
+       {attend::v1::DATA_TYPE_FLOAT32, attend::v1::DATA_TYPE_FLOAT64, attend::v1::DATA_TYPE_FLOAT16,
+        attend::v1::DATA_TYPE_BFLOAT16, attend::v1::DATA_TYPE_BOOL}) {
+    info.add_supported_data_types(type);
+  }
   info.mutable_limits()->set_max_request_bytes(limits.max_request_bytes);
   info.mutable_limits()->set_max_response_bytes(limits.max_response_bytes);
   info.mutable_limits()->set_max_request_flops(limits.max_request_flops);

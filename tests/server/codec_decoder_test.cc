@@ -110,8 +110,8 @@ std::vector<Case<SdpaRequest>> SdpaCases() {
        "value.shape", "tokens 4"},
       {"QueryDataCut", [](R& r) { r.mutable_query()->mutable_data()->pop_back(); }, "query.data", "575 bytes"},
       {"KeyNegativeAxis", [](R& r) { r.mutable_key()->set_shape(2, -5); }, "key.shape[2]", "is -5"},
-      {"ValueHalfType", [](R& r) { r.mutable_value()->set_data_type(v1::DATA_TYPE_BFLOAT16); }, "value.data_type",
-       "value must be DATA_TYPE_FLOAT32"},
+      {"ValueHalfTypeInFourBytes", [](R& r) { r.mutable_value()->set_data_type(v1::DATA_TYPE_BFLOAT16); }, "value.data",
+       "elements of 2 bytes, DATA_TYPE_BFLOAT16"},
       {"ScaleNan", [](R& r) { r.mutable_options()->set_scale(std::numeric_limits<float>::quiet_NaN()); },
        "options.scale", "finite"},
       {"ScaleZeroIsAScale", [](R& r) { r.mutable_options()->set_scale(0); }, ""},
@@ -166,7 +166,7 @@ std::vector<Case<SdpaRequest>> SdpaCases() {
        [](R& r) {
          *r.mutable_options()->mutable_bias() = BoolTensor({3, 5}, std::string(15, '\1'));
        },
-       "options.bias.data_type", "must be DATA_TYPE_FLOAT32"},
+       "options.bias.data_type", "must be one of DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT16"},
       {"SlopesOfKeyHeads", [](R& r) { *r.mutable_options()->mutable_alibi_slopes() = RandomTensor({2}, 1); },
        "options.alibi_slopes.shape", "[4]"},
       {"SlopesOfTwoAxes",
@@ -178,8 +178,8 @@ std::vector<Case<SdpaRequest>> SdpaCases() {
        "options.sinks.shape", "[5]"},
       {"OutputUnspecified", [](R& r) { r.set_outputs(1, v1::OUTPUT_KIND_UNSPECIFIED); }, "outputs[1]",
        "outputs[1] is OUTPUT_KIND_UNSPECIFIED"},
-      {"OutputUnknown", [](R& r) { r.set_outputs(3, static_cast<v1::OutputKind>(8)); }, "outputs[3]",
-       "outputs[3] is 8"},
+      {"OutputUnknown", [](R& r) { r.set_outputs(3, static_cast<v1::OutputKind>(9)); }, "outputs[3]",
+       "outputs[3] is 9"},
       {"OutputNegative", [](R& r) { r.set_outputs(0, static_cast<v1::OutputKind>(-1)); }, "outputs[0]", "is -1"},
       {"OutputQuery", [](R& r) { r.set_outputs(1, v1::OUTPUT_KIND_QUERY); }, "outputs[1]",
        "is OUTPUT_KIND_QUERY, which this method cannot return; it must be one of OUTPUT_KIND_OUTPUT"},
@@ -262,7 +262,7 @@ std::vector<Case<AttendRequest>> AttendCases() {
        [](R& r) { r.mutable_options()->add_valid_lengths(4), r.mutable_options()->add_valid_lengths(5); },
        "options.valid_lengths[1]", "between 0 and 4"},
       {"OutputUnspecified", [](R& r) { r.add_outputs(v1::OUTPUT_KIND_UNSPECIFIED); }, "outputs[8]"},
-      {"OutputUnknown", [](R& r) { r.add_outputs(static_cast<v1::OutputKind>(8)); }, "outputs[8]"},
+      {"OutputUnknown", [](R& r) { r.add_outputs(static_cast<v1::OutputKind>(9)); }, "outputs[8]"},
   };
 }
 

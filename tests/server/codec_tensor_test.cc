@@ -25,8 +25,11 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
-constexpr TensorRule kFloatRule = {"query", {1}, DataType::kFloat32, {1, 3, 8}, "[A], [A, B, C] or eight axes"};
-constexpr TensorRule kBoolRule = {"query", {1}, DataType::kBool, {2}, "[T, S]"};
+constexpr TensorRule kFloatRule = {"query", {1}, TypeRule::kFloat32, {1, 3, 8}, "[A], [A, B, C] or eight axes"};
+constexpr TensorRule kNumberRule = {"query", {1}, TypeRule::kNumbers, {1, 3}, "[A] or [A, B, C]"};
+constexpr TensorRule kBiasRule = {"query", {1}, TypeRule::kBias, {1, 3}, "[A] or [A, B, C]"};
+constexpr TensorRule kPerHeadRule = {"query", {1}, TypeRule::kFloats, {1, 3}, "[A] or [A, B, C]"};
+constexpr TensorRule kBoolRule = {"query", {1}, TypeRule::kBool, {2}, "[T, S]"};
 
 struct Case {
   std::string name;
@@ -47,6 +50,11 @@ void SetShape(v1::Tensor& tensor, const std::vector<std::int64_t>& shape) {
 void Resize(v1::Tensor& tensor, const std::vector<std::int64_t>& shape) {
   SetShape(tensor, shape);
   tensor.set_data(std::string(static_cast<std::size_t>(NumElements(shape) * 4), 'x'));
+}
+
+void UseType(v1::Tensor& tensor, v1::DataType type, int size) {
+  tensor.set_data_type(type);
+  tensor.set_data(std::string(static_cast<std::size_t>(24 * size), '\1'));
 }
 
 void UseBool(v1::Tensor& tensor, std::size_t bytes) { tensor = BoolTensor({2, 3}, std::string(bytes, '\1')); }
@@ -154,8 +162,24 @@ std::vector<Case> Cases() {
       {"Float16", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_FLOAT16); }, "query.data_type",
        "DATA_TYPE_FLOAT16"},
       {"BFloat16", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_BFLOAT16); }, "query.data_type", "BFLOAT16"},
-      {"UnknownType", [](v1::Tensor& t) { t.set_data_type(static_cast<v1::DataType>(6)); }, "query.data_type",
-       "query.data_type is 6, which is not a known type; query must be DATA_TYPE_FLOAT32"},
+      {"UnknownType", [](v1::Tensor& t) { t.set_data_type(static_cast<v1::DataType>(7)); }, "query.data_type",
+       "query.data_type is 7, which is not a known type; query must be DATA_TYPE_FLOAT32"},
+      {"Int32", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_INT32); }, "query.data_type",
+       "query.data_type is DATA_TYPE_INT32; query must be one of DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT16, "
+       "DATA_TYPE_BFLOAT16, DATA_TYPE_FLOAT64",
+       &kNumberRule},
+      {"Float64InEightBytes", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT64, 8); }, "", "", &kNumberRule},
+      {"Float64InFourBytes", [](v1::Tensor& t) { t.set_data_type(v1::DATA_TYPE_FLOAT64); }, "query.data",
+       "which takes 192 (24 elements of 8 bytes, DATA_TYPE_FLOAT64)", &kNumberRule},
+      {"Float16InTwoBytes", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT16, 2); }, "", "", &kNumberRule},
+      {"BFloat16InTwoBytes", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_BFLOAT16, 2); }, "", "", &kNumberRule},
+      {"BFloat16OneByteTooFew",
+       [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_BFLOAT16, 2), t.mutable_data()->pop_back(); }, "query.data",
+       "has 47 bytes", &kNumberRule},
+      {"BiasInFloat64", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT64, 8); }, "", "", &kBiasRule},
+      {"PerHeadInFloat16", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT16, 2); }, "", "", &kPerHeadRule},
+      {"PerHeadInFloat64", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT64, 8); }, "query.data_type",
+       "query must be one of DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT16, DATA_TYPE_BFLOAT16", &kPerHeadRule},
       {"NegativeType", [](v1::Tensor& t) { t.set_data_type(static_cast<v1::DataType>(-1)); }, "query.data_type",
        "is -1"},
       {"BoolInBytes", [](v1::Tensor& t) { UseBool(t, 6); }, "", "", &kBoolRule},
@@ -246,6 +270,51 @@ TEST(GatherTensors, KeepsBitsAndAlignsThem) {
       }
     }
   }
+}
+
+// Whole, in pieces, as bytes and as numbers: 16-bit tensors are kept, or widened where the rule says so.
+TEST(GatherTensors, SixteenBitsAreKeptOrWidened) {
+  const std::vector<float> numbers = {1.0f, -2.5f, 0.0f, 65504.0f, 0x1p-24f};
+  const std::string halves("\x00\x3c\x00\xc1\x00\x00\xff\x7b\x01\x00", 10);  // The same as binary16.
+  for (const bool as_values : {false, true}) {
+    for (std::size_t slice_size = 0; slice_size < 20; ++slice_size) {
+      v1::Tensor tensor;
+      tensor.set_data_type(v1::DATA_TYPE_FLOAT16);
+      tensor.add_shape(5);
+      if (as_values) {
+        tensor.mutable_values()->Add(numbers.begin(), numbers.end());
+      } else {
+        tensor.set_data(halves);
+      }
+      const WireBytes bytes(Wrap(tensor, slice_size));
+      InputTensor kept = *CheckTensor(Read(bytes), kNumberRule), widened = *CheckTensor(Read(bytes), kBiasRule);
+      ASSERT_EQ(kept.num_bytes(), 10);
+      ASSERT_EQ(widened.type(), DataType::kFloat32);
+      const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&kept, &widened});
+      EXPECT_EQ(std::memcmp(kept.elements(), halves.data(), 10), 0) << slice_size;
+      EXPECT_EQ(std::memcmp(widened.floats(), numbers.data(), 20), 0) << slice_size;
+    }
+  }
+}
+
+TEST(GatherTensors, Float64FromBytesAndFromNumbers) {
+  const double exact[] = {0.1, -1e300};
+  v1::Tensor tensor;
+  tensor.set_data_type(v1::DATA_TYPE_FLOAT64);
+  tensor.add_shape(2);
+  tensor.set_data(exact, sizeof(exact));
+  const WireBytes bytes(Wrap(tensor, 3));
+  InputTensor from_bytes = *CheckTensor(Read(bytes), kNumberRule);
+  const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&from_bytes});
+  EXPECT_EQ(std::memcmp(from_bytes.elements(), exact, sizeof(exact)), 0);
+  tensor.clear_data();
+  tensor.add_values(0.1f);
+  tensor.add_values(-3.0f);
+  const WireBytes value_bytes(Wrap(tensor, 3));
+  InputTensor from_values = *CheckTensor(Read(value_bytes), kNumberRule);
+  const AlignedBuffer<std::byte> value_memory = GatherTensors(value_bytes, {&from_values});
+  const double expected[] = {double{0.1f}, -3.0};
+  EXPECT_EQ(std::memcmp(from_values.elements(), expected, sizeof(expected)), 0);
 }
 
 TEST(GatherTensors, ABoolIsAByte) {

@@ -96,12 +96,16 @@ class Comparison {
     Scalar("sliding_window_right", ours.sliding_window_right, theirs.has_sliding_window_right(),
            theirs.sliding_window_right());
     Scalar("softcap", ours.softcap, theirs.has_softcap(), theirs.softcap());
-    LengthField(ours, theirs, path);
+    LengthField("valid_lengths", ours.num_valid_lengths, theirs.valid_lengths(), path / 6);
+    LengthField("cumulative_query_lengths", ours.num_cumulative_query_lengths, theirs.cumulative_query_lengths(),
+                path / 12);
+    LengthField("cumulative_key_lengths", ours.num_cumulative_key_lengths, theirs.cumulative_key_lengths(), path / 13);
     TensorFields("mask", ours.mask, theirs.has_mask(), theirs.mask(), path / 7);
     TensorFields("bias", ours.bias, theirs.has_bias(), theirs.bias(), path / 8);
     TensorFields("alibi_slopes", ours.alibi_slopes, theirs.has_alibi_slopes(), theirs.alibi_slopes(), path / 9);
     TensorFields("sinks", ours.sinks, theirs.has_sinks(), theirs.sinks(), path / 10);
     Equal("attention_weights_form", ours.attention_weights_form, static_cast<int>(theirs.attention_weights_form()));
+    Equal("top_k", ours.top_k, theirs.top_k());
   }
 
   template <typename Request>
@@ -125,15 +129,15 @@ class Comparison {
   }
 
  private:
-  void LengthField(const RawOptions& ours, const v1::AttentionOptions& theirs, const FieldPath& path) {
-    Equal("num_valid_lengths", ours.num_valid_lengths, theirs.valid_lengths_size());
+  template <typename Numbers>
+  void LengthField(absl::string_view field, std::int64_t count, const Numbers& theirs, const FieldPath& path) {
+    Equal(absl::StrCat("number of ", field), count, theirs.size());
     std::vector<std::int64_t> lengths;
-    VisitFields(
-        WireReader(bytes_), {path / 6}, [&lengths](std::size_t, const WireReader& reader, const WireField& field) {
-          (void)VisitIntegers(reader, field, [&](std::uint64_t v) { lengths.push_back(static_cast<std::int64_t>(v)); });
-        });
-    const std::vector<std::int64_t> expected(theirs.valid_lengths().begin(), theirs.valid_lengths().end());
-    Equal("valid_lengths", lengths == expected, true);
+    VisitFields(WireReader(bytes_), {path}, [&lengths](std::size_t, const WireReader& reader, const WireField& field) {
+      (void)VisitIntegers(reader, field, [&](std::uint64_t v) { lengths.push_back(static_cast<std::int64_t>(v)); });
+    });
+    const std::vector<std::int64_t> expected(theirs.begin(), theirs.end());
+    Equal(field, lengths == expected, true);
   }
 
   const WireBytes& bytes_;
@@ -187,6 +191,11 @@ std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, b
   comparison.TensorFields("query", ours.query, theirs.has_query(), theirs.query(), {1});
   comparison.TensorFields("key", ours.key, theirs.has_key(), theirs.key(), {2});
   comparison.TensorFields("value", ours.value, theirs.has_value(), theirs.value(), {3});
+  comparison.Equal("has partials", ours.partials.present, theirs.has_partials());
+  comparison.TensorFields("partials.output", ours.partials.output, theirs.partials().has_output(),
+                          theirs.partials().output(), {6, 1});
+  comparison.TensorFields("partials.log_sum_exp", ours.partials.log_sum_exp, theirs.partials().has_log_sum_exp(),
+                          theirs.partials().log_sum_exp(), {6, 2});
   comparison.OptionFields(ours.options, theirs.options());
   comparison.OutputFields(ours.outputs, theirs);
   return comparison.difference();
