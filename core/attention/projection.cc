@@ -11,28 +11,34 @@
 namespace attend {
 namespace {
 
-// Tokens that share one packing of a panel of weights: enough that packing costs little (1 % at 512), and few enough
-// that cancelling is noticed in time.
-constexpr std::int64_t kRowsPerTile = 768;
+// Between two looks at the cancellation flag: about 2 ms on one core.
+constexpr std::int64_t kFlopsPerTile = 200'000'000;
 
 std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Tokens that share one packing of a panel of weights: many, because packing costs as much as multiplying ten (3 % at
+// 512), but not more than a tile may take.
+std::int64_t RowsPerTile(std::int64_t in_features, std::int64_t panel_width) {
+  return std::clamp<std::int64_t>(kFlopsPerTile / (2 * panel_width) / in_features, 48, 768);
+}
 
 // A projection cut into tiles of one panel of output features and some tokens.
 struct Tiles {
   Tiles(const Projection<float>& p, std::int64_t width)
       : projection(p),
         panel_width(width),
-        row_tiles(CeilDiv(p.num_rows, kRowsPerTile)),
+        rows_per_tile(RowsPerTile(p.linear.in_features, width)),
+        row_tiles(CeilDiv(p.num_rows, rows_per_tile)),
         count(row_tiles * CeilDiv(p.linear.out_features, width)) {}
 
   LinearTask Tile(std::int64_t i) const {
     const LinearView& linear = projection.linear;
-    const std::int64_t row = i % row_tiles * kRowsPerTile;
+    const std::int64_t row = i % row_tiles * rows_per_tile;
     const std::int64_t first = i / row_tiles * panel_width;
     LinearTask task;
     task.x = projection.x + row * linear.in_features;
     task.x_stride = task.in_features = linear.in_features;
-    task.num_rows = std::min(kRowsPerTile, projection.num_rows - row);
+    task.num_rows = std::min(rows_per_tile, projection.num_rows - row);
     task.weight_type = linear.weight_type;
     task.weight =
         static_cast<const std::byte*>(linear.weight) + first * linear.in_features * ElementSize(linear.weight_type);
@@ -46,6 +52,7 @@ struct Tiles {
   Projection<float> projection;
   const float* bias = nullptr;
   std::int64_t panel_width;
+  std::int64_t rows_per_tile;
   std::int64_t row_tiles;
   std::int64_t count;
 };
@@ -58,16 +65,20 @@ const float* WideBias(const LinearView& linear, const ConvertKernels& convert, A
   return wide.data();
 }
 
-// Rows of a tile whose products with all weights are computed one after the other, 64-bit.
-constexpr std::int64_t kDoubleRowsPerTile = 8;
+// Rows and output features of a FLOAT64 tile.
+constexpr std::int64_t kDoubleRows = 8;
+constexpr std::int64_t kDoubleFeatures = 64;
 
-void ProjectRows(const Projection<double>& projection, const DoubleKernels& kernels, std::int64_t first,
-                 std::int64_t end) {
+// Rows from `row` on and output features from `feature` on.
+void ProjectTile(const Projection<double>& projection, const DoubleKernels& kernels, std::int64_t row,
+                 std::int64_t feature) {
   const LinearView& linear = projection.linear;
-  const auto* weight = static_cast<const double*>(linear.weight);
   const auto* bias = static_cast<const double*>(linear.bias);
-  for (std::int64_t o = 0; o < linear.out_features; ++o, weight += linear.in_features) {
-    for (std::int64_t r = first; r < end; ++r) {
+  const std::int64_t end_row = std::min(row + kDoubleRows, projection.num_rows);
+  const std::int64_t end_feature = std::min(feature + kDoubleFeatures, linear.out_features);
+  for (std::int64_t o = feature; o < end_feature; ++o) {
+    const double* weight = static_cast<const double*>(linear.weight) + o * linear.in_features;
+    for (std::int64_t r = row; r < end_row; ++r) {
       const double sum = kernels.dot(projection.x + r * linear.in_features, weight, linear.in_features);
       projection.y[r * linear.out_features + o] = bias == nullptr ? sum : sum + bias[o];
     }
@@ -97,10 +108,10 @@ void Project(const ComputeContext& context, const Projection<double>* projection
   const DoubleKernels& kernels = DoubleKernelsFor(context.instruction_set);
   for (std::int64_t p = 0; p < count; ++p) {
     const Projection<double>& projection = projections[p];
-    ForEach(context, CeilDiv(projection.num_rows, kDoubleRowsPerTile), [&](std::int64_t i) {
-      const std::int64_t first = i * kDoubleRowsPerTile;
+    const std::int64_t columns = CeilDiv(projection.linear.out_features, kDoubleFeatures);
+    ForEach(context, CeilDiv(projection.num_rows, kDoubleRows) * columns, [&](std::int64_t i) {
       if (IsCancelled(context)) return;
-      ProjectRows(projection, kernels, first, std::min(first + kDoubleRowsPerTile, projection.num_rows));
+      ProjectTile(projection, kernels, i / columns * kDoubleRows, i % columns * kDoubleFeatures);
     });
   }
 }

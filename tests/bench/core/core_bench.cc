@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
   attend::bench::RegisterProjectionCases();
   attend::bench::RegisterMemoryCase();
   attend::bench::RegisterAttendCase();
+  attend::bench::RegisterCancelCases();
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

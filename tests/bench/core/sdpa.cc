@@ -10,17 +10,23 @@ namespace attend::bench {
 namespace {
 
 // Written once, so that the system has given its pages.
-template <typename T>
-AlignedBuffer<T> Zeros(std::int64_t size) {
-  AlignedBuffer<T> zeros(size);
-  std::fill_n(zeros.data(), size, T{0});
+AlignedBuffer<std::byte> Zeros(std::int64_t size) {
+  AlignedBuffer<std::byte> zeros(size);
+  std::fill_n(zeros.data(), size, std::byte{0});
   return zeros;
 }
+
+// Of attention weights.
+DataType ArithmeticType(DataType type) { return type == DataType::kFloat64 ? type : DataType::kFloat32; }
 
 // Numbers of a type, as bytes.
 AlignedBuffer<std::byte> TypedNumbers(DataType type, std::int64_t size) {
   const AlignedBuffer<float> numbers = Numbers(size);
   AlignedBuffer<std::byte> bytes(size * ElementSize(type));
+  if (type == DataType::kFloat64) {
+    std::copy_n(numbers.data(), size, reinterpret_cast<double*>(bytes.data()));
+    return bytes;
+  }
   ConvertKernelsFor(BestInstructionSet()).narrow(type, numbers.data(), size, bytes.data());
   return bytes;
 }
@@ -38,8 +44,8 @@ Sdpa::Sdpa(const Shape& s)
     : query_(TypedNumbers(s.type, s.heads * s.queries * s.dim)),
       key_(TypedNumbers(s.type, s.kv_heads * s.keys * s.dim)),
       value_(TypedNumbers(s.type, s.kv_heads * s.keys * s.dim)),
-      output_(Zeros<std::byte>(s.heads * s.queries * s.dim * ElementSize(s.type))),
-      weights_(Zeros<float>(s.weights ? s.heads * s.queries * s.keys : 0)),
+      output_(Zeros(s.heads * s.queries * s.dim * ElementSize(s.type))),
+      weights_(Zeros(s.weights ? s.heads * s.queries * s.keys * ElementSize(ArithmeticType(s.type)) : 0)),
       mask_(Mask(s.mask ? s.queries * s.keys : 0)) {
   SdpaProblem::Spec spec;
   spec.query = SplitTypedHeads(static_cast<const void*>(query_.data()), s.type, 1, s.heads, s.queries, s.dim);
@@ -49,13 +55,20 @@ Sdpa::Sdpa(const Shape& s)
   if (s.mask) spec.options.mask = SplitHeads<const std::uint8_t>(mask_.data(), 1, 1, s.queries, s.keys);
   problem_ = *SdpaProblem::Create(spec);
   outputs_.output = SplitTypedHeads(output_.data(), s.type, 1, s.heads, s.queries, s.dim);
-  if (s.weights) outputs_.attention_weights = SplitHeads(weights_.data(), 1, s.heads, s.queries, s.keys);
+  if (s.weights) {
+    outputs_.attention_weights =
+        SplitTypedHeads(static_cast<void*>(weights_.data()), ArithmeticType(s.type), 1, s.heads, s.queries, s.keys);
+  }
 }
 
 void Sdpa::Compute(Executor* executor) const {
   ComputeContext context;
   context.executor = executor;
   if (!ComputeSdpa(*problem_, outputs_, context).ok()) std::abort();
+}
+
+void Sdpa::ComputeUntil(const std::atomic<bool>* cancelled) const {
+  ComputeSdpa(*problem_, outputs_, {.cancelled = cancelled}).IgnoreError();
 }
 
 }  // namespace attend::bench

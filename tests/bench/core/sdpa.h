@@ -2,6 +2,7 @@
 #ifndef ATTEND_TESTS_BENCH_CORE_SDPA_H_
 #define ATTEND_TESTS_BENCH_CORE_SDPA_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -14,7 +15,7 @@ namespace attend::bench {
 struct Shape {
   std::int64_t heads = 1, kv_heads = 1, queries = 0, keys = 0, dim = 0;
   bool causal = false, mask = false, weights = false;
-  DataType type = DataType::kFloat32;  // Of query, key, value and output: FLOAT32, FLOAT16 or BFLOAT16.
+  DataType type = DataType::kFloat32;  // Of query, key, value and output: any but BOOL.
 };
 
 // Owns a problem's tensors and results.
@@ -27,13 +28,16 @@ class Sdpa {
   // On this thread alone, or with the executor's help.
   void Compute(Executor* executor = nullptr) const;
 
+  // On this thread, until the flag is raised or all is done.
+  void ComputeUntil(const std::atomic<bool>* cancelled) const;
+
   double Flops() const { return problem_->Flops(); }  // Of live keys alone.
   std::int64_t KeyValueBytes() const { return key_.size() + value_.size(); }
   std::int64_t IoBytes() const { return KeyValueBytes() + query_.size() + output_.size(); }
 
  private:
   AlignedBuffer<std::byte> query_, key_, value_, output_;
-  AlignedBuffer<float> weights_;
+  AlignedBuffer<std::byte> weights_;
   AlignedBuffer<std::uint8_t> mask_;
   std::optional<SdpaProblem> problem_;
   SdpaOutputs outputs_;

@@ -26,6 +26,10 @@ BOUNDS = {
     "core/projection/T512/D768/vs_onednn": (">=", 0.95, 1.10),
     "core/memory/T32768/D64/extra_bytes_over_io": ("<=", 0.10, 0.02),
     "core/tiny/T5/D64/attend_us": ("<=", 12.0, 6.0),
+    "core/cancel/sdpa/T8192/D128/longest_ms": ("<=", 5.0, 5.0),
+    "core/cancel/sdpa/weights/T4096/D64/longest_ms": ("<=", 5.0, 5.0),
+    "core/cancel/sdpa/f64/T2048/D64/longest_ms": ("<=", 5.0, 5.0),
+    "core/cancel/projection/T2048/D4096/longest_ms": ("<=", 5.0, 5.0),
 }
 
 
@@ -41,7 +45,7 @@ def entry(name, value, note):
     result = {
         "name": name,
         "value": round(value, 4),
-        "unit": "us" if name.endswith("_us") else "ratio",
+        "unit": "us" if name.endswith("_us") else "ms" if name.endswith("_ms") else "ratio",
         "goal": relation and f"{relation} {goal}",
         "aim": relation and f"{relation} {aim}",
     }
