@@ -11,31 +11,13 @@
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
 #include "core/attention/options.h"
+#include "server/codec/request_lengths.h"
 #include "server/codec/request_reader.h"
 #include "server/codec/tensor_codec.h"
 #include "server/codec/wire_reader.h"
 #include "server/job.h"
 
 namespace attend::server {
-
-// One list of lengths of a request: how many there are, and, once that is known to be a number that may be copied, what
-// they are.
-struct LengthList {
-  std::int64_t count = 0;
-  std::vector<std::int64_t> lengths;
-
-  // The lengths; `count` times one that must not be read where they were not copied.
-  absl::Span<const std::int64_t> View() const;
-};
-
-// The lists of lengths that AttentionOptions view. May be moved; views taken before stay valid.
-struct Lengths {
-  LengthList valid;
-  LengthList cumulative_queries;
-  LengthList cumulative_keys;
-
-  std::int64_t NumBytes() const;  // Of the memory they take.
-};
 
 // How attention weights are returned.
 struct WeightsForm {
@@ -55,12 +37,6 @@ struct OptionInputs {
 
   // All options as the core takes them.
   AttentionOptions View() const;
-};
-
-// The axes of a request's first tensor that bound how many lengths are copied; 0 when it is absent.
-struct FirstAxes {
-  std::int64_t batch = 0;
-  std::int64_t queries = 0;
 };
 
 // Checks what can be said about the options alone. As many valid lengths as batch entries are copied and not very many
