@@ -22,7 +22,6 @@ from attend_testing.server import BINARY, SOURCE_DIR, ServerTestCase
 from readme_blocks import Block, all_blocks, the_block
 
 README = (SOURCE_DIR / "README.md").read_text()
-SUPPORT = SOURCE_DIR / "tests" / "support"
 NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors"
 
 # A block's background processes end with it.
@@ -42,7 +41,8 @@ def grpcurl_directory(directory):
         return found.stdout.strip()
     print(f"README's grpcurl line is run by a stand-in, not by grpcurl:\n{found.stderr}")
     stand_in = directory / "grpcurl"
-    stand_in.write_text(f'#!/bin/sh\nPYTHONPATH={os.environ["PYTHONPATH"]} exec {sys.executable} -m attend_testing.grpcurl "$@"\n')
+    environment = " ".join(f"{name}='{os.environ[name]}'" for name in ("PYTHONPATH", "ATTEND_BUILD_DIR"))
+    stand_in.write_text(f'#!/bin/sh\n{environment} exec {sys.executable} -m attend_testing.grpcurl "$@"\n')
     stand_in.chmod(0o755)
     return directory
 
