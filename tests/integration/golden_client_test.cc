@@ -1,7 +1,8 @@
 // Every PyTorch reference case through the C++ client and the built server: the way that a C++ program takes.
 //
 // The oracle is PyTorch in float64 (tests/data/golden). Results may differ from it by what the contract allows,
-// 2e-6 * max|value| + 1e-6, with an output projection too: these have rows of norm below 1, which do not enlarge errors.
+// 2e-6 * max|value| + 1e-6, with an output projection too: these have rows of norm below 1, which do not enlarge
+// errors.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
