@@ -26,7 +26,8 @@ RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         libabsl20220623 libgrpc++1.51 libhwy1 libpng16-16 libprotobuf32 libspdlog1.10 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/cache/ldconfig/* /var/log/* \
-        /usr/share/doc/* /var/lib/dpkg/*-old
+        /var/lib/dpkg/*-old \
+    && find /usr/share/doc -type f ! -name copyright -delete
 COPY --from=build /out/ /
 # A library that the binaries need and the line above does not bring is an error now, not when a container starts.
 RUN ["/usr/local/bin/attend-server", "--check-config"]

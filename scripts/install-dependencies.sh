@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what attend needs from Debian 12's own packages. Nothing happens, and no network is asked, when all is there.
 #
-#   scripts/install-dependencies.sh [--check] [GROUP ...]     default: build test lint
+#   scripts/install-dependencies.sh [--check] [GROUP ...]     default: build test tools lint
 #
 # Run as root, or as a user with sudo. With --check, only lists what is missing and fails when something is.
 set -euo pipefail
@@ -56,7 +56,7 @@ main() {
     check=true
     shift
   fi
-  [[ $# -gt 0 ]] || set -- build test lint
+  [[ $# -gt 0 ]] || set -- build test tools lint
   for group in "$@"; do
     if [[ -z ${PACKAGES[$group]:-} ]]; then
       printf 'error: no group "%s"; there are: %s\n' "$group" "${!PACKAGES[*]}" >&2

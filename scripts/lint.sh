@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Formatting (clang-format), bugs and style (clang-tidy on core, server and client), shell scripts (shellcheck).
+# Formatting (clang-format), shell scripts (shellcheck), style of proto/ (its test, which ctest runs too), bugs and style of
+# the C++ (clang-tidy on core, server and client).
 #
 #   scripts/lint.sh        needs the compile commands and objects of `make build-thread-safety`; JOBS sets parallelism
 #
@@ -17,6 +18,10 @@ formatting() {
 
 shell_scripts() {
   git ls-files -z '*.sh' .ci/run | xargs -0 -r shellcheck
+}
+
+protos() {
+  PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/proto/proto_style_test.py
 }
 
 # Prints "SOURCE OBJECT" for every translation unit of ours.
@@ -48,7 +53,7 @@ tidy() {
 }
 
 failed=()
-for step in formatting shell_scripts tidy; do
+for step in formatting shell_scripts protos tidy; do
   start=$SECONDS
   if "$step"; then
     printf 'lint: %s: clean (%d s)\n' "$step" $((SECONDS - start))

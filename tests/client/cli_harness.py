@@ -43,8 +43,11 @@ def attend(*arguments, env=None, stdin=b""):
     return Run(done.returncode, done.stdout, done.stderr.decode())
 
 
-def attend_on_terminal(*arguments, env=None):
-    """Runs with stdout and stderr on a terminal; `out` holds both, with \\n at line ends."""
+def attend_on_terminal(*arguments, env=None, once=None):
+    """Runs with stdout and stderr on a terminal; `out` holds both, with \\n at line ends.
+
+    With once=(pattern, action), does the action when the pattern has appeared.
+    """
     controller, terminal = pty.openpty()
     process = subprocess.Popen([ATTEND, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=environment(env))
     os.close(terminal)
@@ -57,6 +60,9 @@ def attend_on_terminal(*arguments, env=None):
         if not part:
             break
         out += part
+        if once and re.search(once[0], out.decode(errors="replace")):
+            once[1]()
+            once = None
     os.close(controller)
     return Run(process.wait(PATIENCE), out.replace(b"\r\n", b"\n"), "")
 

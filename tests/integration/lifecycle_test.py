@@ -41,14 +41,13 @@ def small_request():
 
 class StartTest(unittest.TestCase):
     def test_ready_soon_after_the_start(self):
-        """The target is 200 ms; the bound is generous, because only a hang or a scan of everything should fail here."""
-        seconds = []
+        """Within 200 ms, in processor time, which other work on the machine does not stretch."""
         for _ in range(3):
             with Server() as server:
-                seconds.append(server.startup_seconds)
+                used, passed = server.startup_cpu_seconds, server.startup_seconds
                 self.assertEqual(health(server).Check(health_pb2.HealthCheckRequest(), timeout=60).status, SERVING)
-        print(f"from exec to the port file, ms: {', '.join(f'{1000 * s:.0f}' for s in seconds)}")
-        self.assertLess(min(seconds), 30 if is_sanitized() else 5)
+            print(f"from start to ready: {1000 * passed:.0f} ms, of them {1000 * used:.0f} ms of processor time")
+            self.assertLess(used, 5 if is_sanitized() else 0.2)
 
     def test_the_port_file_holds_a_port_that_answers(self):
         with Server("--listen", "127.0.0.1:0") as server:
@@ -278,30 +277,43 @@ class QueueDeadlineTest(ServerTestCase):
 
 
 class DrainTest(unittest.TestCase):
-    """SIGTERM as Kubernetes sends it."""
+    """SIGTERM as Kubernetes sends it. A wait of an hour stands for one that a second SIGTERM ends."""
 
     def start(self, *flags):
-        server = Server(*flags)
+        server = Server(*flags, log_level="info")
         self.addCleanup(server.stop, check=False)
         return server
 
+    def compute_endlessly(self, server):
+        """A call that takes a server with one thread until it is cancelled."""
+        call = server.stub.ScaledDotProductAttention.future(heavy_request(1 << 20, dim=1), timeout=600)
+        wait_until_computing(server)
+        return call
+
+    def drain(self, server):
+        server.terminate()
+        wait_until(lambda: "draining" in server.log(), "the server drains")
+
     def test_no_call_in_flight_is_lost(self):
-        server = self.start("--threads", "2")
-        tokens = np.random.default_rng(0).standard_normal((1024 if is_sanitized() else 4096, 32), dtype=np.float32)
+        # With one polling thread the calls of a connection are seen in their order.
+        server = self.start("--threads", "1", "--polling-threads", "1", "--inline-flops", "0", "--drain-timeout", "10m")
+        tokens = np.random.default_rng(0).standard_normal((256, 32), dtype=np.float32)
         request = sdpa_request(tokens, tokens, tokens)
         expected = from_tensor(server.stub.ScaledDotProductAttention(request, timeout=60).output)
-        calls = [server.stub.ScaledDotProductAttention.future(request, timeout=60) for _ in range(16)]
-        # Answered after the calls before it on this connection have arrived, and before most of them are done.
+        first = self.compute_endlessly(server)
+        calls = [server.stub.ScaledDotProductAttention.future(request, timeout=600) for _ in range(16)]
         server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60)
-        self.assertFalse(all(call.done() for call in calls), "the calls are too light for this test")
-        server.terminate()
+        self.drain(server)
+        self.assertIn("calls_in_flight=17", server.log())
+        self.assertFalse(any(call.done() for call in calls))
+        first.cancel()
         for call in calls:
             assert_same_bits(from_tensor(call.result().output), expected, "a call in flight")
         self.assertEqual(server.wait(), 0, server.log())
 
     def test_clients_that_watch_health_lose_nothing(self):
-        """16 callers without a pause, until health says NOT_SERVING; then the server takes calls for a second more."""
-        server = self.start("--drain-wait", "1s")
+        """16 callers without a pause, until health says NOT_SERVING; the server goes on taking calls."""
+        server = self.start("--drain-wait", "1h")
         stop, failures, calls = threading.Event(), [], []
 
         def call_on_and_on():
@@ -317,6 +329,7 @@ class DrainTest(unittest.TestCase):
         watch = health(server, server.new_channel()).Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60)
         self.assertEqual(next(watch).status, SERVING)
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            self.addCleanup(stop.set)
             for _ in range(16):
                 pool.submit(call_on_and_on)
             wait_until(lambda: len(calls) > 100, "calls are answered")
@@ -326,10 +339,11 @@ class DrainTest(unittest.TestCase):
             wait_until(lambda: len(calls) > answered + 32 or failures, "calls are taken in the time of waiting")
             stop.set()
         self.assertEqual(failures, [])
+        server.terminate()
         self.assertEqual(server.wait(), 0, server.log())
 
     def test_health_while_draining(self):
-        server = self.start("--drain-wait", "2s")
+        server = self.start("--drain-wait", "1h")
         stub = health(server)
         stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
         server.terminate()
@@ -338,17 +352,17 @@ class DrainTest(unittest.TestCase):
         self.assertEqual(status(SERVICE), NOT_SERVING)
         self.assertEqual(status("readiness"), NOT_SERVING)
         self.assertEqual(status("liveness"), SERVING, "a draining server must not be killed for it")
+        server.terminate()
         self.assertEqual(server.wait(), 0, server.log())
 
-    def test_after_the_wait_calls_are_refused_and_the_running_one_finishes(self):
-        server = self.start("--drain-wait", "0s", "--drain-timeout", "10m", "--threads", "1")
-        length = 1 << (13 if is_sanitized() else 15)  # Seconds.
-        running = server.stub.ScaledDotProductAttention.future(heavy_request(length), timeout=120)
-        wait_until_computing(server)
-        server.terminate()
+    def test_after_the_wait_calls_are_refused_and_the_running_one_goes_on(self):
+        server = self.start("--drain-timeout", "10m", "--threads", "1")
+        running = self.compute_endlessly(server)
+        self.drain(server)
         wait_until(lambda: self.refuses(server), "new calls are refused")
-        self.assertFalse(running.done(), "the call is too light for this test")
-        self.assertEqual(len(running.result().output.shape), 2)
+        wait_until_computing(server)
+        self.assertFalse(running.done())
+        running.cancel()
         self.assertEqual(server.wait(), 0, server.log())
 
     def refuses(self, server):
@@ -360,23 +374,18 @@ class DrainTest(unittest.TestCase):
             return True
 
     def test_the_drain_timeout_bounds_the_drain(self):
-        server = self.start("--drain-timeout", "300ms")
-        running = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=120)
-        wait_until_computing(server)
+        server = self.start("--drain-timeout", "300ms", "--threads", "1")
+        running = self.compute_endlessly(server)
         server.terminate()
         self.assertEqual(server.wait(), 0, server.log())
         self.assertIn(running.code(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED))
 
     def test_a_second_signal_hurries(self):
-        server = self.start("--drain-wait", "50s", "--drain-timeout", "50s")
-        running = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=120)
-        wait_until_computing(server)
-        server.terminate()
-        time.sleep(0.1)
-        start = time.monotonic()
+        server = self.start("--drain-wait", "1h", "--drain-timeout", "1h", "--threads", "1")
+        running = self.compute_endlessly(server)
+        self.drain(server)
         server.terminate()
         self.assertEqual(server.wait(), 0, server.log())
-        self.assertLess(time.monotonic() - start, 30)
         self.assertIn(running.code(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED))
 
 

@@ -76,7 +76,6 @@ class ComparisonTest(unittest.TestCase):
             swapped = dataclasses.replace(case, output=np.roll(case.output, 1, axis=-1))
             with self.subTest(case.name), self.assertRaises(AssertionError):
                 assert_near(swapped.output, case.output, case.output_tolerance(), "swapped")
-            self.assertLess(np.max(case.output_tolerance()), 1e-4, case.name)
 
 
 if __name__ == "__main__":

@@ -1,96 +1,91 @@
-"""Runs README's examples as they stand, against a real server.
+"""Runs README's examples as they stand, against a real server: each block that is not marked otherwise, see readme_blocks.
 
-A block that is marked is run and must succeed; with `expect`, its output must hold the text:
-
-    <!-- run -->
-    <!-- expect: TEXT -->
-    ```sh
-    ...
-    ```
-
-`localhost:50051` stands for the server. Blocks are sh or python; none is left out.
+The blocks share one directory, which holds the files that they name, and are run in README's order. `localhost:50051`
+stands for the server, `build/release/bin` for this build. What is not Debian's, grpcurl, is built by
+scripts/find-grpcurl.sh; where that is impossible, attend_testing.grpcurl stands in for it.
 """
 
-import dataclasses
 import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import unittest
 
-from attend_testing.server import BINARY, BUILD_DIR, SOURCE_DIR, ServerTestCase
+import numpy as np
 
-README = SOURCE_DIR / "README.md"
-SUPPORT = pathlib.Path(__file__).resolve().parents[1] / "support"
-GENERATED = BUILD_DIR / "generated" / "python"
+from attend_testing import safetensors
+from attend_testing.server import BINARY, SOURCE_DIR, ServerTestCase
+from readme_blocks import Block, all_blocks, the_block
 
-BLOCK = re.compile(r"<!-- run -->\n((?:<!-- expect: .* -->\n)*)```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+README = (SOURCE_DIR / "README.md").read_text()
+NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors"
 
-
-@dataclasses.dataclass
-class Block:
-    line: int
-    language: str
-    code: str
-    expected: list
+# A block's background processes end with it.
+SHELL_SETUP = "trap 'kill $(jobs -p) 2>/dev/null && wait || true' EXIT\n"
 
 
-def marked_blocks(text):
-    """Every block after a `run` mark; a mark without a block is an error."""
-    blocks = [
-        Block(
-            line=text[: match.start()].count("\n") + 1,
-            language=match[2],
-            code=match[3],
-            expected=re.findall(r"<!-- expect: (.*) -->", match[1]),
-        )
-        for match in BLOCK.finditer(text)
-    ]
-    marks = text.count("<!-- run")
-    if marks != len(blocks):
-        raise AssertionError(f"{marks} blocks are marked to be run, but only {len(blocks)} follow their mark directly")
-    return blocks
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
-class ReadmeTest(ServerTestCase):
+def grpcurl_directory(directory):
+    """Where grpcurl is; its stand-in is made in `directory`."""
+    found = subprocess.run([SOURCE_DIR / "scripts" / "find-grpcurl.sh"], capture_output=True, text=True, check=False)
+    if found.returncode == 0:
+        return found.stdout.strip()
+    print(f"README's grpcurl line is run by a stand-in, not by grpcurl:\n{found.stderr}")
+    stand_in = directory / "grpcurl"
+    environment = " ".join(f"{name}='{os.environ[name]}'" for name in ("PYTHONPATH", "ATTEND_BUILD_DIR"))
+    stand_in.write_text(f'#!/bin/sh\n{environment} exec {sys.executable} -m attend_testing.grpcurl "$@"\n')
+    stand_in.chmod(0o755)
+    return directory
+
+
+class ExamplesTest(ServerTestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
         self.directory = pathlib.Path(directory.name)
+        (self.directory / "proto").symlink_to(SOURCE_DIR / "proto")
+        (self.directory / "bin").mkdir()
+        self.path = f"{BINARY.parent}:{grpcurl_directory(self.directory / 'bin')}:{os.environ['PATH']}"
 
-    def path(self):
-        """The commands of this build first; grpcurl, or what stands in for it."""
-        path = f"{BINARY.parent}:{os.environ['PATH']}"
-        if shutil.which("grpcurl", path=path) is None:
-            stand_in = self.directory / "bin" / "grpcurl"
-            stand_in.parent.mkdir(exist_ok=True)
-            stand_in.write_text(f'#!/bin/sh\nexec {sys.executable} -m attend_testing.grpcurl "$@"\n')
-            stand_in.chmod(0o755)
-            path = f"{stand_in.parent}:{path}"
-        return path
+        np.save(self.directory / "x.npy", safetensors.load(NOTEBOOK)[0]["x"])
+        shutil.copy(NOTEBOOK, self.directory / "weights.safetensors")
+        for name in "qkv":
+            np.save(self.directory / f"{name}.npy", np.random.default_rng(0).standard_normal((4, 7, 8), np.float32))
+
+    def command(self, block, address):
+        code = re.sub(r"(localhost|127\.0\.0\.1):50051", address, block.code)
+        code = code.replace("build/release/bin", str(BINARY.parent))
+        if block.language == "cpp":  # Compiled by the build.
+            return [BINARY.parent / "readme_snippet", address]
+        if block.language == "python":
+            return [sys.executable, "-c", code]
+        self.assertEqual(block.language, "sh")
+        # Whoever types the lines is slower than the start of a server.
+        listening = f"until (exec 3<>/dev/tcp/{address.replace(':', '/')}) 2>/dev/null; do sleep 0.05; done"
+        return ["bash", "-euo", "pipefail", "-c", SHELL_SETUP + re.sub(r" &$", f" &\n{listening}", code, flags=re.MULTILINE)]
 
     def run_block(self, block):
-        code = re.sub(r"(localhost|127\.0\.0\.1):50051", self.server.address, block.code)
-        command = {
-            "sh": ["bash", "-euo", "pipefail", "-c", code],
-            "bash": ["bash", "-euo", "pipefail", "-c", code],
-            "python": [sys.executable, "-c", code],
-        }[block.language]
-        environment = os.environ | {
-            "PATH": self.path(),
-            "PYTHONPATH": f"{GENERATED}:{SUPPORT}" if block.language != "python" else str(GENERATED),
-            "ATTEND_ENDPOINTS": self.server.address,
-        }
+        own_server = "attend-server" in block.code
+        address = f"127.0.0.1:{free_port()}" if own_server else self.server.address
+        # Without PYTHONPATH: Python finds what README's protoc line generated, or nothing.
+        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("ATTEND_")}
         return subprocess.run(
-            command, cwd=self.directory, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
+            self.command(block, address), cwd=self.directory, env=inherited | {"PATH": self.path, "ATTEND_ENDPOINTS": address},
+            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False,
+        )  # fmt: skip
 
-    def test_the_marked_examples_work(self):
-        blocks = marked_blocks(README.read_text())
-        self.assertGreaterEqual(len(blocks), 2, "README has lost its examples")
+    def test_the_examples_work(self):
+        blocks = [block for block in all_blocks(README) if block.run]
+        self.assertEqual({block.language for block in blocks}, {"sh", "cpp", "python"}, "README has lost its examples")
         for block in blocks:
             with self.subTest(f"README.md:{block.line}"):
                 result = self.run_block(block)
@@ -98,10 +93,15 @@ class ReadmeTest(ServerTestCase):
                 for text in block.expected:
                     self.assertIn(text, result.stdout)
 
+
+class TextTest(unittest.TestCase):
+    def test_calling_from_python_takes_five_lines(self):
+        self.assertEqual(the_block(README, "python").code.count("\n"), 5)
+
     def test_every_flag_of_the_table_exists_and_every_flag_is_in_the_table(self):
         text = subprocess.run([BINARY, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
         # In README `--max-connection-idle`, `-age` abbreviates what follows a common beginning.
-        table = "\n".join(line for line in README.read_text().splitlines() if line.startswith("| `--"))
+        table = "\n".join(line for line in README.splitlines() if line.startswith("| `--"))
         self.assertTrue(table, "README has lost its table of flags")
         existing = set(re.findall(r"^\s+(?:-\w,)?(--[a-z-]+)", text, re.MULTILINE))
         about_flags = {"--help", "--version", "--config", "--print-config", "--check-config"}
@@ -118,16 +118,21 @@ def tails(flag):
 
 
 class ExtractionTest(unittest.TestCase):
-    TEXT = "a\n<!-- run -->\n<!-- expect: 42 -->\n```python\nprint(42)\n```\n\n```sh\nfalse\n```\n"
+    RUN = "a\n<!-- run -->\n<!-- expect: 42 -->\n```python\nprint(42)\n```\n"
+    NOT_RUN = "\n<!-- not run: fails -->\n```sh\nfalse\n```\n"
 
-    def test_marked_blocks_are_found_with_their_expectations(self):
-        (block,) = marked_blocks(self.TEXT)
-        self.assertEqual(block, Block(2, "python", "print(42)\n", ["42"]))
+    def test_blocks_are_found_with_their_marks(self):
+        expected = [Block(4, "python", "print(42)\n", True, ["42"]), Block(9, "sh", "false\n", False, [])]
+        self.assertEqual(all_blocks(self.RUN + self.NOT_RUN), expected)
 
-    def test_a_mark_that_lost_its_block_is_an_error(self):
-        for text in ("<!-- run -->\n\n```sh\ntrue\n```\n", "<!-- run -->\ntext\n"):
-            with self.subTest(text), self.assertRaisesRegex(AssertionError, "1 blocks are marked .* only 0"):
-                marked_blocks(text)
+    def test_a_block_without_a_mark_is_an_error(self):
+        for text in ("```sh\ntrue\n```\n", "<!-- run -->\n\n```sh\ntrue\n```\n", "<!-- not run: -->\n```sh\ntrue\n```\n", self.RUN + "```sh\ntrue\n```\n"):
+            with self.subTest(text), self.assertRaisesRegex(ValueError, "line .*needs the mark"):
+                all_blocks(text)
+
+    def test_a_mark_without_a_block_is_an_error(self):
+        with self.assertRaisesRegex(ValueError, "3 marks, but 2 blocks"):
+            all_blocks(self.RUN + "<!-- run -->\ntext\n" + self.NOT_RUN)
 
 
 if __name__ == "__main__":

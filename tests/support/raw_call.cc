@@ -25,12 +25,12 @@ RawAnswer CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::stri
   const grpc::Slice slice(request);
   const grpc::ByteBuffer bytes(&slice, 1);
   auto call = stub.PrepareUnaryCall(&context, path, bytes, &queue);
-  call->StartCall();
-  if (options.on_started) options.on_started(context);
-
+  call->StartCall();  // Sends nothing yet.
   RawAnswer answer;
   grpc::ByteBuffer response;
   call->Finish(&response, &answer.status, &context);
+  if (options.on_started) options.on_started(context);
+
   void* tag = nullptr;
   bool ok = false;
   queue.Next(&tag, &ok);

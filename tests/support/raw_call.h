@@ -32,7 +32,7 @@ struct RawAnswer {
 struct RawCallOptions {
   // No call of a test waits for ever.
   std::chrono::milliseconds timeout = std::chrono::seconds(30);
-  // Called once the call has been started, with its context: to cancel it from another thread.
+  // Called when the call is on its way, with its context: to cancel it from another thread.
   std::function<void(grpc::ClientContext&)> on_started;
 };
 

@@ -20,6 +20,7 @@ namespace attend::testing {
 namespace {
 
 constexpr std::chrono::seconds kReadyTimeout(30);
+constexpr std::chrono::minutes kEndTimeout(1);
 constexpr std::chrono::milliseconds kPollInterval(2);
 
 std::vector<std::string> Environment(const std::vector<std::string>& added) {
@@ -115,7 +116,12 @@ void ServerProcess::Signal(int signal) const {
 
 int ServerProcess::Wait() {
   int status = 0;
-  if (pid_ <= 0 || waitpid(pid_, &status, 0) != pid_) return -1;
+  if (pid_ <= 0) return -1;
+  const auto deadline = std::chrono::steady_clock::now() + kEndTimeout;
+  while (waitpid(pid_, &status, WNOHANG) == 0) {
+    if (std::chrono::steady_clock::now() > deadline) Signal(SIGKILL);
+    std::this_thread::sleep_for(kPollInterval);
+  }
   pid_ = -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -41,7 +41,7 @@ class ServerProcess {
   std::chrono::milliseconds startup_time() const { return startup_time_; }
 
   void Signal(int signal) const;
-  // Waits for the end. The exit code; 128 + n when signal n ended it.
+  // Waits for the end, and kills what has not ended after a minute. The exit code; 128 + n when signal n ended it.
   int Wait();
   // SIGTERM and Wait.
   int Terminate();

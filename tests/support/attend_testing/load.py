@@ -8,9 +8,9 @@ from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE
 
 
-def heavy_request(length=1 << 17):
-    """An attention of length^2 pairs: more than 10^12 operations by default, many seconds on any machine today."""
-    tokens = np.zeros((length, 16), np.float32)
+def heavy_request(length=1 << 17, dim=16):
+    """An attention of length^2 pairs: more than 10^12 operations by default, many seconds of one core."""
+    tokens = np.zeros((length, dim), np.float32)
     return sdpa_request(tokens, tokens, tokens)
 
 

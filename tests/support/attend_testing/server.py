@@ -48,7 +48,7 @@ class Server:
         with open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(command + list(flags), stdout=log, stderr=log, env=environment)
         self.port = self._wait_for_port(port_file)
-        self.startup_seconds = time.monotonic() - started
+        self.startup_seconds, self.startup_cpu_seconds = time.monotonic() - started, self.cpu_seconds()
         self.address = f"127.0.0.1:{self.port}"
         self.channel = self.new_channel()
         self.stub = stubs.pb_grpc.AttentionServiceStub(self.channel)
@@ -61,8 +61,7 @@ class Server:
             if self._process.poll() is not None:
                 break
             time.sleep(0.001)
-        self.stop(check=False)
-        raise RuntimeError(f"the server did not start:\n{self.log()}")
+        raise RuntimeError(f"the server did not start:\n{self.stop(check=False)}")
 
     def __enter__(self):
         return self
@@ -97,7 +96,7 @@ class Server:
             raise RuntimeError(f"the server did not stop:\n{self.log()}") from None
 
     def stop(self, check=True):
-        """Stops the server. A server that does not end with 0 has a defect: a sanitizer's report, for one."""
+        """Stops the server and returns its log. A server that does not end with 0 has a defect: a sanitizer's report, for one."""
         if hasattr(self, "channel"):
             self.channel.close()
         if self.alive():
@@ -106,6 +105,7 @@ class Server:
         self._directory.cleanup()
         if check and code != 0:
             raise AssertionError(f"the server ended with {code}:\n{log}")
+        return log
 
     def _status_bytes(self, name):
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
