@@ -29,6 +29,7 @@ void AppendFile(const FileDescriptor& file, std::set<const FileDescriptor*>& see
   if (!seen.insert(&file).second) return;
   google::protobuf::FileDescriptorProto proto;
   file.CopyTo(&proto);
+  file.CopyJsonNameTo(&proto);  // Otherwise grpcurl prints proto names where JSON has its own.
   response.mutable_file_descriptor_response()->add_file_descriptor_proto(proto.SerializeAsString());
   for (int i = 0; i < file.dependency_count(); ++i) AppendFile(*file.dependency(i), seen, response);
 }

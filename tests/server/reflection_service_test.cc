@@ -158,5 +158,16 @@ TEST(ReflectionTest, FindsExtensions) {
   EXPECT_EQ(found.name(), "test.proto");
 }
 
+// Tools print JSON with the names that the descriptors give, and fall back to proto names.
+TEST(ReflectionTest, FieldsHaveTheirJsonNames) {
+  const server::Reflection reflection({}, *google::protobuf::DescriptorPool::generated_pool());
+  grpc::reflection::v1::ServerReflectionRequest request;
+  request.set_file_by_filename("attend/v1/tensor.proto");
+  google::protobuf::FileDescriptorProto file;
+  ASSERT_TRUE(file.ParseFromString(reflection.Answer(request).file_descriptor_response().file_descriptor_proto(0)));
+  EXPECT_EQ(file.message_type(0).field(0).name(), "data_type");
+  EXPECT_EQ(file.message_type(0).field(0).json_name(), "dataType");
+}
+
 }  // namespace
 }  // namespace attend::testing
