@@ -21,7 +21,6 @@ namespace {
 constexpr int64_t kMaxRows = 8;
 // Head dimensions that are transposed at a time: a slab of kKeyBlock keys is 16 KiB.
 constexpr int64_t kSlab = 64;
-constexpr int64_t kBlockVectors = kKeyBlock / kLanes;
 
 int64_t PaddedTo(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
 // Rows of floats start on a cache line.
