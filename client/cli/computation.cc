@@ -24,6 +24,12 @@ absl::Status TakeCommon(Response* response, std::vector<NamedTensor>* tensors) {
                      response->has_attention_weights() ? response->mutable_attention_weights() : nullptr, tensors));
   status.Update(Take("log_sum_exp", response->has_log_sum_exp() ? response->mutable_log_sum_exp() : nullptr, tensors));
   status.Update(Take("scores", response->has_scores() ? response->mutable_scores() : nullptr, tensors));
+  status.Update(Take("top_attention_weights",
+                     response->has_top_attention_weights() ? response->mutable_top_attention_weights() : nullptr,
+                     tensors));
+  status.Update(Take("top_attention_indices",
+                     response->has_top_attention_indices() ? response->mutable_top_attention_indices() : nullptr,
+                     tensors));
   return status;
 }
 

@@ -5,22 +5,15 @@
 
 #include "absl/functional/function_ref.h"
 #include "client/cli/computation.h"
-#include "client/cli/layer_file.h"
 #include "client/cli/presenter.h"
 #include "client/cli/progress.h"
 #include "client/cli/report.h"
-#include "client/cli/tensor_source.h"
+#include "client/cli/request_builder.h"
 
 namespace attend::client {
 namespace {
 
 constexpr absl::Duration kConnectPatience = absl::Seconds(1);
-
-// Loads the tensor that `source` names into a message.
-absl::Status Place(const std::string& source, v1::Tensor* message) {
-  absl::StatusOr<Tensor> tensor = LoadFloats(source);
-  return tensor.ok() ? (*std::move(tensor)).MoveTo(message) : tensor.status();
-}
 
 // What the two commands share.
 struct Batch {
@@ -35,13 +28,13 @@ ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
                   absl::FunctionRef<absl::Status(std::size_t)> prepare) {
   absl::StatusOr<Presenter> presenter = Presenter::Create(batch.result, ReturnedKinds(batch.attention), batch.labels);
   if (!presenter.ok()) return ReportUsage(presenter.status());
-  const absl::StatusOr<v1::AttentionOptions> options = BuildOptions(batch.attention);
-  if (!options.ok()) return ReportUsage(options.status());
+  if (absl::Status status = CheckTopK(batch.attention, presenter->RequestedKinds()); !status.ok()) {
+    return ReportUsage(status);
+  }
   const absl::StatusOr<Client> client = ConnectWith(batch.common);
   if (!client.ok()) return ReportConnect(client.status());
   std::visit(
       [&](auto& message) {
-        *message.mutable_options() = *options;
         for (const v1::OutputKind kind : presenter->RequestedKinds()) message.add_outputs(kind);
       },
       *request);
@@ -61,19 +54,6 @@ ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
     if (absl::Status status = presenter->Present(i, *request, *outcome); !status.ok()) return ReportResult(status);
   }
   return presenter->differs() ? kExitDiffers : kExitOk;
-}
-
-absl::Status PlaceLayer(const ComputeFlags& flags, v1::AttendRequest* request) {
-  if (flags.layer.empty()) {
-    if (!flags.num_heads.has_value() && !flags.num_kv_heads.has_value()) return absl::OkStatus();
-    return absl::InvalidArgumentError("--num-heads and --num-kv-heads belong to a --layer");
-  }
-  absl::StatusOr<v1::AttentionLayer> layer = LoadLayer(flags.layer);
-  if (!layer.ok()) return layer.status();
-  *request->mutable_layer() = *std::move(layer);
-  if (flags.num_heads.has_value()) request->mutable_layer()->set_num_heads(*flags.num_heads);
-  if (flags.num_kv_heads.has_value()) request->mutable_layer()->set_num_kv_heads(*flags.num_kv_heads);
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -101,6 +81,11 @@ CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags) {
   command->add_option("--query", flags->query, "[T, E], [H, T, E] or [B, H, T, E], as a file")->required();
   command->add_option("--key", flags->key, "[S, E], [K, S, E] or [B, K, S, E], as a file")->required();
   command->add_option("--value", flags->value, "[S, V], [K, S, V] or [B, K, S, V], as a file")->required();
+  command
+      ->add_option("--partial", flags->partials,
+                   "Merge with the same queries' result over other keys: FILE.safetensors with `output` and "
+                   "`log_sum_exp`, as --return output,log_sum_exp --output FILE.safetensors wrote it. May be repeated")
+      ->allow_extra_args(false);
   AddAttentionFlags(command, &flags->attention);
   AddResultFlags(command, &flags->result);
   return command;
@@ -108,23 +93,16 @@ CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags) {
 
 ExitCode RunCompute(const ComputeFlags& flags, const CommonFlags& common) {
   ComputationRequest request = v1::AttendRequest();
-  auto& message = std::get<v1::AttendRequest>(request);
-  absl::Status status = PlaceLayer(flags, &message);
-  if (!flags.context.empty()) status.Update(Place(flags.context, message.mutable_context()));
-  if (!status.ok()) return ReportUsage(status);
+  AttendRequestBuilder builder(flags, &std::get<v1::AttendRequest>(request));
   return RunBatch({common, flags.attention, flags.result, flags.inputs}, &request,
-                  [&](std::size_t index) { return Place(flags.inputs[index], message.mutable_embeddings()); });
+                  [&](std::size_t index) { return builder.Prepare(index); });
 }
 
 ExitCode RunSdpa(const SdpaFlags& flags, const CommonFlags& common) {
   ComputationRequest request = v1::ScaledDotProductAttentionRequest();
   auto& message = std::get<v1::ScaledDotProductAttentionRequest>(request);
-  return RunBatch({common, flags.attention, flags.result, {flags.query}}, &request, [&](std::size_t) {
-    absl::Status status = Place(flags.query, message.mutable_query());
-    status.Update(Place(flags.key, message.mutable_key()));
-    status.Update(Place(flags.value, message.mutable_value()));
-    return status;
-  });
+  return RunBatch({common, flags.attention, flags.result, {flags.query}}, &request,
+                  [&](std::size_t) { return BuildSdpaRequest(flags, &message); });
 }
 
 }  // namespace attend::client

@@ -28,6 +28,7 @@ struct SdpaFlags {
   std::string query;
   std::string key;
   std::string value;
+  std::vector<std::string> partials;
   AttentionFlags attention;
   ResultFlags result;
 };

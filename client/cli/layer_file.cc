@@ -38,7 +38,7 @@ struct Weights {
 
   absl::StatusOr<Tensor> Read(const std::string& name) const {
     absl::StatusOr<Tensor> tensor = file->Read(prefix + name);
-    if (!tensor.ok()) return tensor.status();
+    if (!tensor.ok() || IsFloatingPoint(tensor->type())) return tensor;
     return (*std::move(tensor)).ToFloat32();
   }
 };

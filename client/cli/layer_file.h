@@ -17,9 +17,9 @@ namespace attend::client {
 //   in_proj_weight [3E, E] (or q_proj_weight, k_proj_weight, v_proj_weight), in_proj_bias, out_proj.weight
 //                                                                              torch.nn.MultiheadAttention
 //
-// The returned layer has no head counts. Errors: those of reading; NOT_FOUND, listing what was looked for and what the
-// file has, when no naming fits; INVALID_ARGUMENT when a stacked weight cannot be cut into three, or for
-// torch.nn.MultiheadAttention's bias_k and bias_v, which attend does not have.
+// The returned layer has no head counts, and the types of the file (float32 for integers). Errors: those of reading;
+// NOT_FOUND, listing what was looked for and what the file has, when no naming fits; INVALID_ARGUMENT when a stacked
+// weight cannot be cut into three, or for torch.nn.MultiheadAttention's bias_k and bias_v, which attend does not have.
 absl::StatusOr<v1::AttentionLayer> LoadLayer(const std::string& source);
 
 }  // namespace attend::client

@@ -25,6 +25,8 @@ constexpr char kFooter[] = R"(Examples:
   attend compute --input x.npy --layer weights.safetensors --weights --show
   attend compute --input a.npy --input b.npy --layer mha.safetensors --num-heads 8 --output-dir results
   attend sdpa --query q.npy --key k.npy --value v.npy --causal -o npy > output.npy
+  attend compute --input x.npy --top-k 3
+  attend sdpa --query q.npy --key k2.npy --value v2.npy --partial part1.safetensors
   attend --endpoints 10.0.0.1:50051,10.0.0.2:50051 health --service readiness
 
 On a terminal stdout is a table; in a pipe it is the .npy file of the output (several tensors: one after the other).

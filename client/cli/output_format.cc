@@ -1,8 +1,10 @@
 #include "client/cli/output_format.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -17,10 +19,10 @@
 namespace attend::client {
 namespace {
 
-// With float numbers, so that 0.1f is printed as 0.1 and not as the double next to it.
-using Json = nlohmann::basic_json<std::map, std::vector, std::string, bool, std::int64_t, std::uint64_t, float>;
+using Json = nlohmann::json;
 
-constexpr std::int64_t kEdge = 3;  // Rows and columns shown at each end of a large matrix.
+constexpr std::int64_t kMaxShownKeys = 8;  // Of each query's top weights.
+constexpr std::int64_t kEdge = 3;          // Rows and columns shown at each end of a large matrix.
 
 // The positions shown of `count`, with -1 for what is left out between them.
 std::vector<std::int64_t> Shown(std::int64_t count) {
@@ -35,16 +37,19 @@ std::vector<std::int64_t> Shown(std::int64_t count) {
   return shown;
 }
 
+// Where the matrix that is shown stands among others; empty when it is the only one.
+std::string FormatPlace(const std::vector<std::int64_t>& shape) {
+  if (shape.size() <= 2) return "";
+  return absl::StrCat("  at [", absl::StrJoin(std::vector<int>(shape.size() - 2, 0), ", "), "]:\n");
+}
+
 // The first matrix of a tensor, or its only row.
 std::string FormatMatrix(const Tensor& tensor) {
   const std::vector<double> values = tensor.ToDoubles();
   const std::vector<std::int64_t>& shape = tensor.shape();
   const std::int64_t cols = shape.empty() ? 1 : shape.back();
   const std::int64_t rows = shape.size() < 2 ? 1 : shape[shape.size() - 2];
-  std::string out;
-  if (shape.size() > 2) {
-    absl::StrAppend(&out, "  at [", absl::StrJoin(std::vector<int>(shape.size() - 2, 0), ", "), "]:\n");
-  }
+  std::string out = FormatPlace(shape);
   for (const std::int64_t row : Shown(rows)) {
     absl::StrAppend(&out, "  ");
     for (const std::int64_t col : Shown(row < 0 ? 0 : cols)) {
@@ -55,15 +60,48 @@ std::string FormatMatrix(const Tensor& tensor) {
   return out;
 }
 
-Json JsonNumber(float value) {
+// The first matrix of the top weights: for each query its keys, the largest weight first.
+std::string FormatTopWeights(const Tensor& weights, const Tensor& indices) {
+  const std::vector<double> values = weights.ToDoubles(), keys = indices.ToDoubles();
+  const std::vector<std::int64_t>& shape = weights.shape();
+  const std::int64_t count = shape.back(), rows = shape[shape.size() - 2];
+  std::string out = FormatPlace(shape);
+  for (const std::int64_t row : Shown(rows)) {
+    absl::StrAppend(&out, row < 0 ? "        ..." : absl::StrFormat("  query %4d:", row));
+    for (std::int64_t i = row * count; row >= 0 && i < std::min(row * count + kMaxShownKeys, (row + 1) * count); ++i) {
+      if (keys[i] < 0) continue;
+      absl::StrAppendFormat(&out, "  %-17s",
+                            absl::StrFormat("key %d (%.4g)", static_cast<std::int64_t>(keys[i]), values[i]));
+    }
+    absl::StrAppend(&out, row >= 0 && count > kMaxShownKeys ? "  ...\n" : "\n");
+  }
+  return out;
+}
+
+Json JsonNumber(double value) {
   if (std::isnan(value)) return "NaN";
   if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
   return value;
 }
 
+// As the shortest decimal that is this float, so that 0.1f is printed as 0.1 and not as the double next to it.
+Json JsonNumber(float value) {
+  if (!std::isfinite(value)) return JsonNumber(static_cast<double>(value));
+  char digits[32];
+  const std::to_chars_result end = std::to_chars(std::begin(digits), std::end(digits), value);
+  double shortest = value;
+  std::from_chars(digits, end.ptr, shortest);
+  return shortest;
+}
+
+Json JsonNumber(ElementType type, double value) {
+  if (type == ElementType::kFloat64) return JsonNumber(value);
+  return IsFloatingPoint(type) ? JsonNumber(static_cast<float>(value)) : Json(static_cast<std::int64_t>(value));
+}
+
 Json JsonTensor(const Tensor& tensor) {
   Json values = Json::array();
-  for (const double value : tensor.ToDoubles()) values.push_back(JsonNumber(static_cast<float>(value)));
+  for (const double value : tensor.ToDoubles()) values.push_back(JsonNumber(tensor.type(), value));
   return {{"data_type", std::string(ElementTypeName(tensor.type()))},
           {"shape", tensor.shape()},
           {"values", std::move(values)}};
@@ -73,7 +111,7 @@ Json JsonComparison(const Comparison& comparison) {
   return {{"name", comparison.name},
           {"against", comparison.against},
           {"largest_error", JsonNumber(static_cast<float>(comparison.error))},
-          {"bound", static_cast<float>(comparison.bound)},
+          {"bound", JsonNumber(static_cast<float>(comparison.bound))},
           {"index", comparison.index},
           {"ok", comparison.ok()}};
 }
@@ -82,9 +120,12 @@ Json JsonComparison(const Comparison& comparison) {
 
 std::string FormatTable(const std::vector<NamedTensor>& tensors) {
   std::string out;
-  for (const NamedTensor& entry : tensors) {
-    absl::StrAppend(&out, entry.name, "  ", entry.tensor.Describe(), "\n");
-    if (entry.tensor.num_elements() > 0) absl::StrAppend(&out, FormatMatrix(entry.tensor));
+  const Tensor* const indices = Find(tensors, "top_attention_indices");
+  for (const auto& [name, tensor] : tensors) {
+    absl::StrAppend(&out, name, "  ", tensor.Describe(), "\n");
+    if (tensor.num_elements() == 0 || (name == "top_attention_weights" && indices != nullptr)) continue;
+    absl::StrAppend(&out, &tensor == indices ? FormatTopWeights(*Find(tensors, "top_attention_weights"), tensor)
+                                             : FormatMatrix(tensor));
   }
   return out;
 }
@@ -94,10 +135,10 @@ std::string FormatJson(const std::string& input, const std::vector<NamedTensor>&
   Json json;
   json["input"] = input;
   for (const NamedTensor& entry : tensors) json["tensors"][entry.name] = JsonTensor(entry.tensor);
-  json["round_trip_ms"] = static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip));
+  json["round_trip_ms"] = JsonNumber(static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip)));
   json["server_timing_ms"] = Json::object();
   for (const StageTime& stage : outcome.server_timing) {
-    json["server_timing_ms"][stage.name] = static_cast<float>(stage.milliseconds);
+    json["server_timing_ms"][stage.name] = JsonNumber(static_cast<float>(stage.milliseconds));
   }
   for (const Comparison& comparison : comparisons) json["comparisons"].push_back(JsonComparison(comparison));
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -106,7 +147,8 @@ std::string FormatJson(const std::string& input, const std::vector<NamedTensor>&
 absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tensors) {
   std::string stream;
   for (const NamedTensor& entry : tensors) {
-    const absl::StatusOr<std::string> file = FormatNpy(entry.tensor);
+    const bool widen = entry.tensor.type() == ElementType::kBFloat16;
+    const absl::StatusOr<std::string> file = FormatNpy(widen ? Tensor(entry.tensor).ToFloat32() : entry.tensor);
     if (!file.ok()) return file.status();
     stream.append(*file);
   }

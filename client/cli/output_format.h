@@ -13,7 +13,8 @@
 
 namespace attend::client {
 
-// The tensors' types, shapes and first elements, as NumPy prints large arrays.
+// The tensors' types, shapes and first elements, as NumPy prints large arrays; of the top weights, which follow each
+// other, the keys and weights of each query.
 std::string FormatTable(const std::vector<NamedTensor>& tensors);
 
 // One JSON object on one line: input, tensors (data_type, shape, values row by row; NaN and infinities as the strings
@@ -21,7 +22,8 @@ std::string FormatTable(const std::vector<NamedTensor>& tensors);
 std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
                        const std::vector<Comparison>& comparisons);
 
-// The .npy files of all tensors, one after the other. Errors: as FormatNpy.
+// The .npy files of all tensors, one after the other; bfloat16, which NumPy does not have, as float32, which holds its
+// numbers. Errors: as FormatNpy.
 absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tensors);
 
 // Writes a .npy file (one tensor) or a .safetensors file (any number). Errors: INVALID_ARGUMENT for another extension

@@ -41,6 +41,9 @@ absl::StatusOr<Presenter> Presenter::Create(const ResultFlags& flags, const std:
                                             const std::vector<std::string>& inputs) {
   Presenter presenter;
   presenter.returned_ = returned;
+  for (const v1::OutputKind kind : returned) {
+    for (std::string& name : OutputNames(kind)) presenter.names_.push_back(std::move(name));
+  }
   presenter.inputs_ = inputs;
   presenter.show_ = flags.show;
   presenter.plot_ = flags.plot;
@@ -83,7 +86,7 @@ absl::Status Presenter::ChooseFiles(const ResultFlags& flags) {
   }
   if (!flags.output.empty()) {
     files_.push_back(flags.output);
-    return CheckOutputPath(flags.output, returned_.size());
+    return CheckOutputPath(flags.output, names_.size());
   }
   if (flags.output_dir.empty()) return absl::OkStatus();
   std::error_code error;
@@ -92,7 +95,7 @@ absl::Status Presenter::ChooseFiles(const ResultFlags& flags) {
   }
   std::set<std::string> seen;
   for (const std::string& input : inputs_) {
-    const std::string name = absl::StrCat(Stem(input), returned_.size() == 1 ? ".npy" : ".safetensors");
+    const std::string name = absl::StrCat(Stem(input), names_.size() == 1 ? ".npy" : ".safetensors");
     files_.push_back((std::filesystem::path(flags.output_dir) / name).string());
     if (!seen.insert(files_.back()).second) {
       return absl::InvalidArgumentError(absl::StrCat("two inputs would both be written to ", files_.back()));
@@ -113,10 +116,6 @@ std::vector<v1::OutputKind> Presenter::RequestedKinds() const {
   if (show_ || !plot_.empty()) add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS);
   for (const Expectation& expectation : expectations_) add(OutputKindOf(expectation.name));
   return kinds;
-}
-
-bool Presenter::Returned(const std::string& name) const {
-  return std::find(returned_.begin(), returned_.end(), OutputKindOf(name)) != returned_.end();
 }
 
 std::ostream& Presenter::ForPeople() const { return form_ == Form::kTable ? std::cout : std::cerr; }
@@ -168,18 +167,28 @@ absl::Status Presenter::Draw(const Tensor& weights) const {
   return png.ok() ? WriteFile(plot_, *png) : png.status();
 }
 
+void Presenter::NoteWidened(const std::string& path, const std::vector<NamedTensor>& tensors) {
+  if (noted_widened_ || (form_ != Form::kNpy && !absl::EndsWith(path, ".npy"))) return;
+  noted_widened_ = std::any_of(tensors.begin(), tensors.end(),
+                               [](const NamedTensor& entry) { return entry.tensor.type() == ElementType::kBFloat16; });
+  if (!noted_widened_) return;
+  std::cerr << "attend: note: NumPy has no bfloat16; the .npy file holds the same numbers as float32 "
+               "(--output FILE.safetensors keeps the type)\n";
+}
+
 absl::Status Presenter::Present(std::size_t index, const ComputationRequest& request, const Outcome& outcome) {
   const absl::StatusOr<std::vector<Comparison>> comparisons = CompareAll(request, outcome);
   if (!comparisons.ok()) return comparisons.status();
   std::vector<NamedTensor> tensors;
-  for (const v1::OutputKind kind : returned_) {
-    const Tensor* tensor = Find(outcome.tensors, OutputName(kind));
-    if (tensor == nullptr) return absl::InternalError(absl::StrCat("the server returned no ", OutputName(kind)));
-    tensors.push_back({OutputName(kind), *tensor});
+  for (const std::string& name : names_) {
+    const Tensor* tensor = Find(outcome.tensors, name);
+    if (tensor == nullptr) return absl::InternalError(absl::StrCat("the server returned no ", name));
+    tensors.push_back({name, *tensor});
   }
+  NoteWidened(files_.empty() ? "" : files_[index], tensors);
   absl::Status status = files_.empty() ? absl::OkStatus() : WriteTensors(files_[index], tensors);
   status.Update(Print(inputs_[index], tensors, outcome, *comparisons));
-  const Tensor* weights = Find(outcome.tensors, OutputName(v1::OUTPUT_KIND_ATTENTION_WEIGHTS));
+  const Tensor* weights = Find(outcome.tensors, "attention_weights");
   if (weights != nullptr) status.Update(Draw(*weights));
   if (timing_ && form_ != Form::kJson) ForPeople() << FormatTiming(outcome);
   for (const Comparison& comparison : *comparisons) {

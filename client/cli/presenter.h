@@ -45,10 +45,11 @@ class Presenter {
   absl::Status Print(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
                      const std::vector<Comparison>& comparisons) const;
   absl::Status Draw(const Tensor& weights) const;
-  bool Returned(const std::string& name) const;
+  void NoteWidened(const std::string& path, const std::vector<NamedTensor>& tensors);
   std::ostream& ForPeople() const;
 
   std::vector<v1::OutputKind> returned_;
+  std::vector<std::string> names_;  // Of the tensors that these are.
   std::vector<std::string> inputs_;
   std::vector<std::string> files_;  // Per input; empty when nothing is stored.
   std::vector<Expectation> expectations_;
@@ -59,6 +60,7 @@ class Presenter {
   bool verify_ = false;
   bool timing_ = false;
   bool differs_ = false;
+  bool noted_widened_ = false;
 };
 
 }  // namespace attend::client

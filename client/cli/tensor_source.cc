@@ -27,6 +27,7 @@ absl::StatusOr<Tensor> LoadSafetensors(const TensorSource& source) {
                                                  source.path, ":NAME. There are: ", absl::StrJoin(names, ", ")));
 }
 
+// Whether float32 cannot hold all of its numbers.
 bool LosesPrecision(ElementType type) {
   switch (type) {
     case ElementType::kFloat64:
@@ -61,9 +62,11 @@ absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
       absl::StrCat("'", source, "' is neither FILE.npy nor FILE.safetensors:NAME (nor - for standard input)"));
 }
 
-absl::StatusOr<Tensor> LoadFloats(const std::string& source) {
+absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
   absl::StatusOr<Tensor> tensor = LoadTensor(source);
   if (!tensor.ok()) return tensor.status();
+  const bool is_double = tensor->type() == ElementType::kFloat64;
+  if (IsFloatingPoint(tensor->type()) && (allow_float64 || !is_double)) return tensor;
   if (LosesPrecision(tensor->type())) {
     std::cerr << "attend: note: " << source << " is " << ElementTypeName(tensor->type()) << ", sent as float32\n";
   }
@@ -89,7 +92,7 @@ absl::StatusOr<Tensor> LoadFloatList(const std::string& text) {
   std::vector<float> values;
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
     float value = 0;
-    if (!absl::SimpleAtof(part, &value)) return LoadFloats(text);
+    if (!absl::SimpleAtof(part, &value)) return LoadFloats(text, /*allow_float64=*/false);
     values.push_back(value);
   }
   return Tensor::FromFloats({static_cast<std::int64_t>(values.size())}, values);

@@ -25,10 +25,12 @@ struct TensorSource {
 // Errors: those of ReadNpyFile and SafetensorsReader; INVALID_ARGUMENT for a file that is neither.
 absl::StatusOr<Tensor> LoadTensor(const std::string& source);
 
-// The same as float32, with a note on stderr when that loses precision (float64 and large integers).
-absl::StatusOr<Tensor> LoadFloats(const std::string& source);
+// The same as a type that the service computes with: integers and booleans become float32, as does float64 where it is
+// not allowed. A note on stderr says when that loses precision.
+absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64);
 
-// `1,2,3` itself, or the elements of the one-axis tensor that `text` names.
+// `1,2,3` itself, or the elements of the one-axis tensor that `text` names; numbers that are not integers as
+// LoadFloats, without float64.
 absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text);
 absl::StatusOr<Tensor> LoadFloatList(const std::string& text);
 

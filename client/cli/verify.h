@@ -10,8 +10,10 @@
 
 namespace attend::client {
 
-// One comparison for each tensor of `outcome`. REQUIRES: the server has answered `request` with `outcome`; every tensor
-// of the request travels as `data` and is float32, or bool for the mask.
+// One comparison for each tensor of `outcome`. Top weights are held to the reference's weights, sorted; the keys that
+// they belong to to the reference's weights of these keys. Partial results are merged in float64. REQUIRES: the server
+// has answered `request` with `outcome`; every tensor of the request travels as `data`; ALiBi slopes and sinks are
+// float32.
 //
 // Errors: INVALID_ARGUMENT when the reference's rules refuse a request that the server accepted; RESOURCE_EXHAUSTED
 // when the reference, which stores all scores in float64, would need more than 4 GiB.

@@ -43,9 +43,11 @@ std::vector<WeightMap> SplitMaps(const Tensor& weights, std::int64_t limit) {
   const std::int64_t cols = shape.back();
   std::vector<WeightMap> maps;
   for (std::int64_t map = 0; map < std::min(limit, CountMaps(weights)); ++map) {
-    const float* const begin = weights.floats().data() + map * rows * cols;
+    const std::size_t size = rows * cols * ElementSize(weights.type());
+    const Tensor matrix =
+        Tensor::Create(weights.type(), {rows, cols}, weights.bytes().substr(map * size, size)).value().ToFloat32();
     maps.push_back({absl::StrCat("attention_weights", IndexOf(map, shape)), rows, cols, rows, cols,
-                    std::vector<float>(begin, begin + rows * cols)});
+                    std::vector<float>(matrix.floats().begin(), matrix.floats().end())});
   }
   return maps;
 }

@@ -38,7 +38,7 @@ struct WeightRange {
 // The range over all cells of all maps. NaN does not count.
 WeightRange RangeOf(absl::Span<const WeightMap> maps);
 
-// The matrices of a tensor [.., T, S], at most `limit` of them. REQUIRES: float32 with at least two axes, none empty.
+// The matrices of a tensor [.., T, S], at most `limit` of them. REQUIRES: at least two axes, none empty.
 std::vector<WeightMap> SplitMaps(const Tensor& weights, std::int64_t limit);
 
 // How many matrices there are.

@@ -44,6 +44,17 @@ constexpr std::int64_t ElementSize(ElementType type) {
   return 0;
 }
 
+// Whether the service computes with this type.
+constexpr bool IsFloatingPoint(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat32:
+    case ElementType::kFloat64:
+    case ElementType::kFloat16:
+    case ElementType::kBFloat16: return true;
+    default: return false;
+  }
+}
+
 // The name used in messages and tables: `float32`, `bool`, ...
 constexpr std::string_view ElementTypeName(ElementType type) {
   switch (type) {

@@ -1,6 +1,7 @@
 #include "client/lib/tensor.h"
 
 #include <Eigen/Core>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <optional>
@@ -35,14 +36,35 @@ auto VisitType(ElementType type, const Visitor& visit) {
   return visit(float{});
 }
 
-// Converts each of the T in `bytes`. Bytes of a string have no alignment to promise, so each element is copied out.
+// The float that rounds to 16 bits as `value` itself would: of the two around it the odd one (rounding to odd, Boldo &
+// Melquiond 2008, IEEE Trans. Computers 57(4)). Rounding to the nearest first could end on a tie that `value` is not.
+float RoundToOdd(double value) {
+  const auto nearest = static_cast<float>(value);
+  if (std::isnan(value) || static_cast<double>(nearest) == value) return nearest;
+  std::uint32_t bits = 0;
+  std::memcpy(&bits, &nearest, sizeof(bits));
+  if (bits % 2 == 1) return nearest;
+  return std::nextafter(nearest, value > nearest ? HUGE_VALF : -HUGE_VALF);
+}
+
 template <typename To, typename T>
-void Convert(const std::string& bytes, bool is_bool, To* out) {
+To ConvertNumber(T value) {
+  if constexpr (std::is_same_v<To, Eigen::half> || std::is_same_v<To, Eigen::bfloat16>) {
+    return static_cast<To>(RoundToOdd(static_cast<double>(value)));
+  } else {
+    return static_cast<To>(value);
+  }
+}
+
+// Converts each of the T in `bytes`. Bytes of a string have no alignment to promise, so each element is copied.
+template <typename To, typename T>
+void Convert(const std::string& bytes, bool is_bool, void* out) {
   const std::size_t count = bytes.size() / sizeof(T);
   for (std::size_t i = 0; i < count; ++i) {
     T value;
     std::memcpy(&value, bytes.data() + i * sizeof(T), sizeof(T));
-    out[i] = is_bool ? static_cast<To>(value != T(0)) : static_cast<To>(value);
+    const To converted = ConvertNumber<To>(is_bool ? T(value != T(0)) : value);
+    std::memcpy(static_cast<char*>(out) + i * sizeof(To), &converted, sizeof(To));
   }
 }
 
@@ -65,6 +87,7 @@ std::optional<ElementType> FromProtoType(v1::DataType type) {
     case v1::DATA_TYPE_FLOAT16: return ElementType::kFloat16;
     case v1::DATA_TYPE_BFLOAT16: return ElementType::kBFloat16;
     case v1::DATA_TYPE_BOOL: return ElementType::kBool;
+    case v1::DATA_TYPE_INT32: return ElementType::kInt32;
     default: return std::nullopt;
   }
 }
@@ -136,7 +159,8 @@ absl::Status Tensor::MoveTo(v1::Tensor* proto) && {
   const v1::DataType type = ToProtoType(type_);
   if (type == v1::DATA_TYPE_UNSPECIFIED) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("the service has no %s tensors; use one of float32 and bool", ElementTypeName(type_)));
+        absl::StrFormat("the service takes no %s tensors; use one of float32, float64, float16, bfloat16 and bool",
+                        ElementTypeName(type_)));
   }
   proto->Clear();
   proto->set_data_type(type);
@@ -146,13 +170,20 @@ absl::Status Tensor::MoveTo(v1::Tensor* proto) && {
   return absl::OkStatus();
 }
 
-Tensor Tensor::ToFloat32() && {
-  if (type_ == ElementType::kFloat32) return std::move(*this);
-  std::string converted(static_cast<std::size_t>(num_elements()) * sizeof(float), '\0');
+Tensor Tensor::ToFloat(ElementType type) && {
+  if (type_ == type) return std::move(*this);
+  std::string converted(static_cast<std::size_t>(num_elements() * ElementSize(type)), '\0');
   VisitType(type_, [&](auto zero) {
-    Convert<float, decltype(zero)>(bytes_, type_ == ElementType::kBool, reinterpret_cast<float*>(converted.data()));
+    using T = decltype(zero);
+    const bool is_bool = type_ == ElementType::kBool;
+    switch (type) {
+      case ElementType::kFloat64: return Convert<double, T>(bytes_, is_bool, converted.data());
+      case ElementType::kFloat16: return Convert<Eigen::half, T>(bytes_, is_bool, converted.data());
+      case ElementType::kBFloat16: return Convert<Eigen::bfloat16, T>(bytes_, is_bool, converted.data());
+      default: return Convert<float, T>(bytes_, is_bool, converted.data());
+    }
   });
-  return Tensor(ElementType::kFloat32, std::move(shape_), std::move(converted));
+  return Tensor(type, std::move(shape_), std::move(converted));
 }
 
 absl::StatusOr<std::vector<std::int64_t>> Tensor::ToInt64() const {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -49,12 +50,13 @@ class Tensor {
   static absl::StatusOr<Tensor> FromProto(v1::Tensor&& proto);
 
   // Moves this tensor into a message, without a copy of its elements. Errors: INVALID_ARGUMENT for an element type
-  // that the service has no name for (the integers).
+  // that the service takes no tensors of (the integers).
   absl::Status MoveTo(v1::Tensor* proto) &&;
 
-  // The same values as float32; float32 itself is passed through without a copy. Values outside float32's range
-  // become infinities, as IEEE 754 rounding has it.
-  Tensor ToFloat32() &&;
+  // The same values as `type`, each rounded once, to nearest and ties to even; what is beyond its range becomes
+  // infinite. A tensor that has the type already is passed through without a copy. REQUIRES: IsFloatingPoint(type).
+  Tensor ToFloat(ElementType type) &&;
+  Tensor ToFloat32() && { return std::move(*this).ToFloat(ElementType::kFloat32); }
 
   // The values as int64. Errors: INVALID_ARGUMENT when the type is not an integer or a value does not fit.
   absl::StatusOr<std::vector<std::int64_t>> ToInt64() const;

@@ -78,12 +78,22 @@ def npy_arrays(data):
     return arrays
 
 
+def bfloat16(array):
+    """Rounded to nearest, ties to even, as the upper halves of float32: what write_safetensors takes for BF16."""
+    bits = np.asarray(array, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(bits):
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 def write_safetensors(path, tensors):
-    """{name: array}, written by the format's description and not by our writer."""
+    """{name: array}, written by the format's description and not by our writer; uint16 stands for bfloat16."""
     import json
     import struct
 
-    names = {"float32": "F32", "float64": "F64", "int64": "I64", "bool": "BOOL"}
+    names = {"float32": "F32", "float64": "F64", "float16": "F16", "uint16": "BF16", "int64": "I64", "bool": "BOOL"}
     header, data = {}, b""
     for name, array in tensors.items():
         raw = np.ascontiguousarray(array).tobytes()

@@ -66,6 +66,17 @@ class UsageTest(unittest.TestCase):
             (["compute", "--input", x, "--expect", "nothing=x.npy"], "no returned tensor is called 'nothing'"),
             (["compute", "--input", x, "--input", x, "--output", "o.npy"], "--output-dir"),
             (["compute", "--input", x, "--input", x, "--output-dir", "/tmp"], "two inputs would both"),
+            (["compute", "--input", x, "--dtype", "int8"], "--dtype"),
+            (["compute", "--input", x, "--top-k", "0"], "--top-k"),
+            (["compute", "--input", x, "--top-k", "1048577"], "--top-k"),
+            (["compute", "--input", x, "--return", "top_attention_weights"], "need --top-k N"),
+            (["compute", "--input", x, "--expect", "top_attention_indices=x.npy"], "need --top-k N"),
+            (["compute", "--input", x, "--top-k", "2", "--output", "x.npy"], "holds one tensor, but 3 are returned"),
+            (["compute", "--input", x, "--cumulative-query-lengths", "0,two"], "'0,two' is neither"),
+            (["compute", "--input", x, "--cumulative-key-lengths", x], "expected integers"),
+            (["compute", "--input", x, "--partial", "part.safetensors"], "--partial"),
+            (["sdpa", "--query", x, "--key", x, "--value", x, "--partial", "part.npy"], "--partial part.npy: expected a .safetensors file"),
+            (["sdpa", "--query", x, "--key", x, "--value", x, "--partial", str(NOTEBOOK)], "there is no tensor 'log_sum_exp'"),
             (["sdpa", "--query", "q.npy"], "--key is required"),
             (["info", "-o", "npy"], "npy"),
         )
@@ -177,7 +188,9 @@ class ServerTest(cli_harness.CliTestCase):
         run = self.attend_ok("info", "-o", "json")
         info = json.loads(run.out)
         self.assertGreaterEqual(info["num_threads"], 1)
-        self.assertIn("FLOAT32", info["supported_data_types"])
+        types = ["FLOAT32", "FLOAT64", "FLOAT16", "BFLOAT16"]
+        self.assertLessEqual(set(types), set(info["supported_data_types"]))
+        self.assertRegex(self.attend_ok("info").text, rf"(?m)^data types +{', '.join(info['supported_data_types'])}$")
         self.assertEqual(info["limits"]["max_queued_requests"], 64)
         self.assertRegex(self.attend_ok("info").text, rf"(?m)^version +{info['version']}$")
 

@@ -64,10 +64,49 @@ TEST(Tensor, ReadsTheValuesFormOfAMessage) {
   EXPECT_THAT(std::string(Tensor::FromProto(v1::Tensor(message)).status().message()), HasSubstr("99"));
 }
 
-TEST(Tensor, IntegersAreNotSentAsSomethingElse) {
+TEST(Tensor, ReadsIndices) {
   v1::Tensor message;
-  absl::StatusOr<Tensor> integers = Tensor::Create(ElementType::kInt64, {1}, std::string(8, '\0'));
-  EXPECT_FALSE((*std::move(integers)).MoveTo(&message).ok());
+  message.set_data_type(v1::DATA_TYPE_INT32);
+  message.add_shape(2);
+  message.set_data(std::string("\xff\xff\xff\xff\x05\x01\0\0", 8));
+  const absl::StatusOr<Tensor> indices = Tensor::FromProto(std::move(message));
+  ASSERT_TRUE(indices.ok()) << indices.status();
+  EXPECT_EQ(indices->Describe(), "int32 [2]");
+  EXPECT_THAT(*indices->ToInt64(), ElementsAre(-1, 261));
+}
+
+TEST(Tensor, IntegersAreNotSentAsSomethingElse) {
+  for (const ElementType type : {ElementType::kInt64, ElementType::kInt32}) {
+    v1::Tensor message;
+    absl::StatusOr<Tensor> integers = Tensor::Create(type, {0}, "");
+    const absl::Status status = (*std::move(integers)).MoveTo(&message);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("use one of float32, float64, float16, bfloat16 and bool"));
+  }
+}
+
+// A float64 tensor as `type`, in float64 again.
+std::vector<double> Through(ElementType type, const std::vector<double>& values) {
+  std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
+  absl::StatusOr<Tensor> tensor =
+      Tensor::Create(ElementType::kFloat64, {static_cast<std::int64_t>(values.size())}, std::move(bytes));
+  return (*std::move(tensor)).ToFloat(type).ToDoubles();
+}
+
+TEST(Tensor, RoundsToEachTypeOnceToNearestAndTiesToEven) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  // Just above and below ties: rounded to float32 first they would be ties, and become 1 and 1 + 2^-9.
+  const double tie16 = 1 + std::ldexp(1, -11), tie_brain = 1 + std::ldexp(1, -8), little = std::ldexp(1, -40);
+  EXPECT_THAT(Through(ElementType::kFloat16, {tie16 + little, tie16 + std::ldexp(1, -10) - little, tie16, -tie16}),
+              ElementsAre(1 + std::ldexp(1, -10), 1 + std::ldexp(1, -10), 1, -1));
+  EXPECT_THAT(Through(ElementType::kBFloat16, {tie_brain + little, -tie_brain - little, tie_brain}),
+              ElementsAre(1 + std::ldexp(1, -7), -1 - std::ldexp(1, -7), 1));
+  EXPECT_THAT(Through(ElementType::kFloat16, {65519, 65520, -1e300, std::ldexp(1, -25), std::ldexp(1.1, -25), -0.0}),
+              ElementsAre(65504, kInfinity, -kInfinity, 0, std::ldexp(1, -24), 0));
+  EXPECT_THAT(Through(ElementType::kBFloat16, {1e300, -kInfinity}), ElementsAre(kInfinity, -kInfinity));
+  EXPECT_THAT(Through(ElementType::kFloat32, {1e300, 1 + std::ldexp(1, -24)}), ElementsAre(kInfinity, 1));
+  for (const ElementType type : {ElementType::kFloat16, ElementType::kBFloat16, ElementType::kFloat32}) {
+    EXPECT_TRUE(std::isnan(Through(type, {std::nan("")})[0]));
+  }
 }
 
 TEST(Tensor, ConvertsBetweenElementTypes) {

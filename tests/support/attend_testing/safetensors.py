@@ -5,11 +5,11 @@ import struct
 
 import numpy as np
 
-_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "I64": np.int64, "I32": np.int32, "BOOL": np.bool_}
+_TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16, "I64": np.int64, "I32": np.int32, "BOOL": np.bool_}
 
 
 def load(path):
-    """({name: array}, metadata)."""
+    """({name: array}, metadata). NumPy has no bfloat16: BF16 is read as its bits, in uint16."""
     with open(path, "rb") as file:
         (header_size,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(header_size))
