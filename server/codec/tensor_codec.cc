@@ -133,11 +133,17 @@ constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
 
 // Where the next of a tensor's `values` goes.
 struct ValueCursor {
-  DataType type;
+  DataType wire_type;  // What the numbers are rounded to;
+  DataType type;       // and how they are kept.
   std::byte* next;
   const ConvertKernels& convert;
 
   void Append(float value) {
+    if (wire_type != type) {  // To 16 bits and back.
+      std::uint16_t narrow = 0;
+      convert.narrow(wire_type, &value, 1, &narrow);
+      convert.widen(wire_type, &narrow, 1, &value);
+    }
     if (type == DataType::kBool) {
       const bool truth = value != 0;
       std::memcpy(next, &truth, sizeof(truth));
@@ -221,7 +227,7 @@ AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputT
     tensor->memory_ = next;
     if (tensor->from_values()) {
       paths.push_back(tensor->rule_->path / v1::Tensor::kValuesFieldNumber);
-      cursors.push_back({tensor->type_, next, convert});
+      cursors.push_back({tensor->wire_type_, tensor->type_, next, convert});
     } else {
       tensor->CopyData(bytes, convert, next);
     }

@@ -7,6 +7,7 @@ import golden_cases
 import numpy as np
 
 from attend_testing import oracle
+from attend_testing.element_types import BF16, F16, F32, F64, decode, encode, name_of, rounded, rounding
 from attend_testing.tensors import assert_near, assert_same_bits, from_tensor, to_tensor
 
 
@@ -43,6 +44,59 @@ class OracleTest(unittest.TestCase):
         options = oracle.Options(valid_lengths=[0])
         result = oracle.attend(np.ones((1, 1, 2, 3)), np.ones((1, 1, 4, 3)), np.ones((1, 1, 4, 3)), options)
         self.assertTrue(np.isneginf(result.log_sum_exp).all())
+
+
+    def test_sequences_of_a_ragged_batch_do_not_see_each_other(self):
+        """By hand: with equal scores the output is the mean of the values that are seen."""
+        options = oracle.Options(scale=0.0, cumulative_query_lengths=[0, 2, 2, 4], cumulative_key_lengths=[0, 2, 3, 3])
+        key = np.ones((1, 1, 3, 1))
+        value = np.array([1.0, 3.0, 50.0]).reshape(1, 1, 3, 1)
+        result = oracle.attend(np.ones((1, 1, 4, 1)), key, value, options)
+        np.testing.assert_array_equal(result.output.ravel(), [2, 2, 0, 0])
+        np.testing.assert_array_equal(result.weights[0, 0], [[0.5, 0.5], [0.5, 0.5], [0, 0], [0, 0]])
+        np.testing.assert_array_equal(np.isneginf(result.scores[0, 0]).all(axis=-1), [False, False, True, True])
+        np.testing.assert_array_equal(result.log_sum_exp.ravel(), [np.log(2), np.log(2), -np.inf, -np.inf])
+
+    def test_masks_and_positions_of_a_ragged_batch_count_from_each_sequence(self):
+        mask = np.array([[True, True], [True, False], [False, True]])
+        options = oracle.Options(scale=0.0, causal="bottom_right", mask=mask, cumulative_query_lengths=[0, 1, 3])
+        weights = oracle.attend(*(np.ones((1, 1, 3, 1)),) * 3, options).weights[0, 0]
+        np.testing.assert_array_equal(weights, [[1, 0], [1, 0], [0, 1]])
+
+    def test_top_weights(self):
+        weights, keys = oracle.top(np.array([[0.25, 0.5, 0.25, 0.0], [0.0, 0.0, 1.0, 0.0]]), 3)
+        np.testing.assert_array_equal(weights, [[0.5, 0.25, 0.25], [1, 0, 0]])
+        np.testing.assert_array_equal(keys, [[1, 0, 2], [2, -1, -1]])
+        weights, keys = oracle.top(np.array([[1.0]]), 2)
+        np.testing.assert_array_equal((weights, keys), [[[1, 0]], [[0, -1]]])
+
+
+class ElementTypesTest(unittest.TestCase):
+    def test_known_encodings(self):
+        for number, data_type, data in (
+            (1.0, F16, "003c"), (-2.0, F16, "00c0"), (65504.0, F16, "ff7b"), (65520.0, F16, "007c"), (2.0**-24, F16, "0100"),
+            (2.0**-25, F16, "0000"), (1.0, BF16, "803f"), (-np.inf, BF16, "80ff"), (3.4e38, BF16, "807f"),
+            (1 + 2.0**-8, BF16, "803f"), (1 + 3 * 2.0**-8, BF16, "823f"), (1 + 2.0**-8 + 2.0**-20, BF16, "813f"),
+            (0.1, F64, "9a9999999999b93f"), (0.1, F32, "cdcccc3d"),
+        ):  # fmt: skip
+            with self.subTest(number, type=name_of(data_type)):
+                self.assertEqual(encode(np.array([number]), data_type).hex(), data)
+
+    def test_every_number_of_16_bits_survives(self):
+        data = np.arange(1 << 16, dtype="<u2").tobytes()
+        for data_type in (F16, BF16):
+            numbers = decode(data, data_type)
+            kept = ~np.isnan(numbers)
+            again = np.frombuffer(encode(numbers, data_type), "<u2")
+            np.testing.assert_array_equal(again[kept], np.arange(1 << 16)[kept])
+            self.assertTrue(np.isnan(decode(again.tobytes(), data_type)[~kept]).all())
+
+    def test_rounding_bounds_the_rounding_closely(self):
+        numbers = np.random.default_rng(1).standard_normal(10000).astype(np.float32)
+        for data_type in (F16, BF16):
+            error = np.abs(rounded(numbers, data_type).astype(np.float64) - numbers) / rounding(numbers, data_type)
+            self.assertLessEqual(error.max(), 1)
+            self.assertGreater(error.max(), 0.9)
 
 
 class ComparisonTest(unittest.TestCase):

@@ -297,6 +297,29 @@ TEST(GatherTensors, SixteenBitsAreKeptOrWidened) {
   }
 }
 
+// Also where they are kept as FLOAT32: to nearest, ties to even.
+TEST(GatherTensors, NumbersAreRoundedToTheSixteenBitsTheyAreSaidToHave) {
+  const std::vector<float> numbers = {0.1f, 1 + 0x1p-11f, 1 + 0x1p-8f, 1 + 0x3p-8f, 70000.0f};
+  const struct {
+    v1::DataType type;
+    std::vector<float> expected;
+  } cases[] = {
+      {v1::DATA_TYPE_FLOAT16, {0x1.998p-4f, 1, 1 + 0x1p-8f, 1 + 0x3p-8f, std::numeric_limits<float>::infinity()}},
+      {v1::DATA_TYPE_BFLOAT16, {0x1.9ap-4f, 1, 1, 1 + 0x1p-6f, 70144.0f}}};
+  for (const auto& c : cases) {
+    v1::Tensor tensor;
+    tensor.set_data_type(c.type);
+    tensor.add_shape(5);
+    tensor.mutable_values()->Add(numbers.begin(), numbers.end());
+    const WireBytes bytes(Wrap(tensor, 3));
+    for (const TensorRule* rule : {&kBiasRule, &kPerHeadRule}) {
+      InputTensor widened = *CheckTensor(Read(bytes), *rule);
+      const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&widened});
+      EXPECT_EQ(std::vector<float>(widened.floats(), widened.floats() + 5), c.expected);
+    }
+  }
+}
+
 TEST(GatherTensors, Float64FromBytesAndFromNumbers) {
   const double exact[] = {0.1, -1e300};
   v1::Tensor tensor;

@@ -19,6 +19,9 @@ class Options:
     bias: np.ndarray | None = None
     alibi_slopes: np.ndarray | None = None
     sinks: np.ndarray | None = None
+    cumulative_query_lengths: list | None = None
+    cumulative_key_lengths: list | None = None  # None with those of the queries: the same.
+    top_k: int = 0
 
 
 @dataclasses.dataclass
@@ -31,6 +34,8 @@ class Result:
 
 def attend(query, key, value, options=Options(), self_attention=False):
     """query [B, H, T, E], key [B, K, S, E], value [B, K, S, V]."""
+    if options.cumulative_query_lengths is not None:
+        return _attend_ragged(query, key, value, options)
     query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
     group = query.shape[1] // key.shape[1]
     key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
@@ -42,6 +47,51 @@ def attend(query, key, value, options=Options(), self_attention=False):
     # A key of weight 0 by exclusion contributes nothing, not 0 * NaN.
     terms = np.where(np.isneginf(scores)[..., None], 0, weights[..., None] * value[:, :, None])
     return Result(terms.sum(axis=3), weights, log_sum_exp, scores)
+
+
+def _attend_ragged(query, key, value, options):
+    """Every sequence by itself, put where it belongs; columns beyond its keys are those of keys that it does not see."""
+    queries = options.cumulative_query_lengths
+    keys = queries if options.cumulative_key_lengths is None else options.cumulative_key_lengths
+    rows, columns = query.shape[:3], max(1, *np.diff(keys))
+    sinks = np.full(rows[1], -np.inf) if options.sinks is None else options.sinks.astype(np.float64)
+    log_sum_exp = np.broadcast_to(sinks[None, :, None], rows).copy()
+    output, scores = np.zeros((*rows, value.shape[-1])), np.full((*rows, columns), -np.inf)
+    whole = Result(output, np.zeros_like(scores), log_sum_exp, scores)
+    for first, last, start, end in zip(queries, queries[1:], keys, keys[1:]):
+        if first == last or start == end:
+            continue
+        own, seen, some = slice(first, last), slice(start, end), slice(0, end - start)
+        one = attend(query[:, :, own], key[:, :, seen], value[:, :, seen], of_sequence(options, own, some))
+        whole.output[:, :, own], whole.log_sum_exp[:, :, own] = one.output, one.log_sum_exp
+        whole.weights[:, :, own, some], whole.scores[:, :, own, some] = one.weights, one.scores
+    return whole
+
+
+def of_sequence(options, rows, columns):
+    def part(array):
+        if array is None:
+            return None
+        array = array if array.ndim == 4 else array[None, None]
+        array = array[:, :, rows] if array.shape[2] > 1 else array
+        return array[..., columns] if array.shape[3] > 1 else array
+
+    return dataclasses.replace(
+        options,
+        mask=part(options.mask),
+        bias=part(options.bias),
+        cumulative_query_lengths=None,
+        cumulative_key_lengths=None,
+    )
+
+
+def top(weights, k):
+    """(weights [.., k], keys [.., k]) of the largest weights of each row of [.., S]; see `top_attention_weights`."""
+    k_here = min(k, weights.shape[-1])
+    order = np.argsort(-weights, axis=-1, kind="stable")[..., :k_here]
+    largest = np.take_along_axis(weights, order, axis=-1)
+    pad = [(0, 0)] * (weights.ndim - 1) + [(0, k - k_here)]
+    return np.pad(largest, pad), np.pad(np.where(largest > 0, order, -1), pad, constant_values=-1).astype(np.int32)
 
 
 def _scores(query, key, b, options, self_attention):

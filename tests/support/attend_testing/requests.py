@@ -20,6 +20,9 @@ def to_options(options, form="data", per_head=False):
         sliding_window_right=options.right,
         softcap=options.softcap,
         valid_lengths=options.valid_lengths,
+        cumulative_query_lengths=options.cumulative_query_lengths,
+        cumulative_key_lengths=options.cumulative_key_lengths,
+        top_k=options.top_k,
     )
     assert options.scale is None or message.scale == options.scale, f"{options.scale} is no float32"
     assert options.softcap is None or message.softcap == options.softcap, f"{options.softcap} is no float32"
@@ -31,19 +34,22 @@ def to_options(options, form="data", per_head=False):
     return message
 
 
-def sdpa_request(query, key, value, options=oracle.Options(), outputs=(OUTPUT,), form="data", per_head=False):
+def sdpa_request(
+    query, key, value, options=oracle.Options(), outputs=(OUTPUT,), form="data", per_head=False, types=(None,) * 3
+):
+    """`types` are those of query, key and value."""
     return pb.ScaledDotProductAttentionRequest(
-        query=to_tensor(query, form),
-        key=to_tensor(key, form),
-        value=to_tensor(value, form),
+        query=to_tensor(query, form, types[0]),
+        key=to_tensor(key, form, types[1]),
+        value=to_tensor(value, form, types[2]),
         options=to_options(options, form, per_head),
         outputs=outputs,
     )
 
 
-def to_layer(projections, num_heads, num_kv_heads=None, form="data"):
+def to_layer(projections, num_heads, num_kv_heads=None, form="data", weight_type=None, bias_type=None):
     """AttentionLayer of {"query": (weight, bias or None), "key": ..., "value": ..., maybe "output": ...}."""
     layer = pb.AttentionLayer(num_heads=num_heads, num_kv_heads=num_kv_heads or 0)
     for name, (weight, bias) in projections.items():
-        getattr(layer, f"{name}_projection").CopyFrom(to_linear(weight, bias, form))
+        getattr(layer, f"{name}_projection").CopyFrom(to_linear(weight, bias, form, weight_type, bias_type))
     return layer

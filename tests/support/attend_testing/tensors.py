@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from attend_testing.element_types import BOOL, F32, INT32, decode, encode
 from attend_testing.stubs import pb, tensor_pb2
 
 OUTPUT = pb.OUTPUT_KIND_OUTPUT
@@ -11,33 +12,38 @@ QUERY = pb.OUTPUT_KIND_QUERY
 KEY = pb.OUTPUT_KIND_KEY
 VALUE = pb.OUTPUT_KIND_VALUE
 SCORES = pb.OUTPUT_KIND_SCORES
+TOP = pb.OUTPUT_KIND_TOP_ATTENTION_WEIGHTS
 PER_HEAD = pb.ATTENTION_WEIGHTS_FORM_PER_HEAD
 
 
-def to_tensor(array, form="data"):
-    """A tensor of float32, or of bool for booleans, in the form `data` or `values`."""
-    array = np.ascontiguousarray(array, dtype=bool if array.dtype == bool else "<f4")
-    data_type = tensor_pb2.DATA_TYPE_BOOL if array.dtype == bool else tensor_pb2.DATA_TYPE_FLOAT32
+def to_tensor(array, form="data", data_type=None):
+    """A tensor of a type, by default float32, or bool for booleans, in the form `data` or `values`.
+
+    As `values` numbers are sent as they are, so that it is the server that rounds them.
+    """
+    data_type = data_type or (BOOL if array.dtype == bool else F32)
     tensor = tensor_pb2.Tensor(data_type=data_type, shape=array.shape)
     if form == "data":
-        tensor.data = array.tobytes()
+        tensor.data = encode(array, data_type)
     else:
         tensor.values.extend(array.ravel().astype(np.float32))
     return tensor
 
 
 def from_tensor(tensor):
-    """The float32 array that a response's tensor holds, in whichever form."""
-    assert tensor.data_type == tensor_pb2.DATA_TYPE_FLOAT32, tensor.data_type
+    """The array that a response's tensor holds, in whichever form: float32, also for 16 bits, float64 or int32.
+
+    `values` are float32 numbers, whatever the type; indices are made integers again.
+    """
     assert bool(tensor.data) != bool(tensor.values), "exactly one of data and values"
-    flat = np.frombuffer(tensor.data, "<f4") if tensor.data else np.array(tensor.values, "<f4")
-    return flat.reshape(tuple(tensor.shape))
+    flat = decode(tensor.data, tensor.data_type) if tensor.data else np.array(tensor.values, "<f4")
+    return (flat.astype("<i4") if tensor.data_type == INT32 else flat).reshape(tuple(tensor.shape))
 
 
-def to_linear(weight, bias=None, form="data"):
-    linear = pb.Linear(weight=to_tensor(weight, form))
+def to_linear(weight, bias=None, form="data", weight_type=None, bias_type=None):
+    linear = pb.Linear(weight=to_tensor(weight, form, weight_type))
     if bias is not None:
-        linear.bias.CopyFrom(to_tensor(bias, form))
+        linear.bias.CopyFrom(to_tensor(bias, form, bias_type or weight_type))
     return linear
 
 
@@ -64,7 +70,8 @@ def assert_same_bits(actual, expected, what):
     """Equal as bytes, so that -0 is not 0 and a NaN is itself."""
     if actual.shape != expected.shape or actual.dtype != expected.dtype:
         raise AssertionError(f"{what}: {actual.dtype}{actual.shape}, expected {expected.dtype}{expected.shape}")
-    one, other = actual.view(np.uint32), expected.view(np.uint32)
+    unsigned = np.dtype(f"u{expected.dtype.itemsize}")
+    one, other = np.ascontiguousarray(actual).view(unsigned), np.ascontiguousarray(expected).view(unsigned)
     if not np.array_equal(one, other):
         at = tuple(int(i) for i in np.argwhere(one != other)[0])
         raise AssertionError(

@@ -6,6 +6,9 @@ from attend_testing import oracle
 
 U = 2.0**-24
 
+# The contract for FLOAT64, relative to max|value|, and what is left of it where sums of products are returned as such.
+DOUBLE = 1e-12
+
 # Attention weights are attention whose values are the rows of the identity; see attention().
 WEIGHTS = 3e-6
 LOG_SUM_EXP = 1e-5
