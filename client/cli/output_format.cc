@@ -8,10 +8,12 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/types/span.h"
 #include "client/io/npy.h"
 #include "client/io/safetensors.h"
 #include "client/io/stream.h"
@@ -21,8 +23,8 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::int64_t kMaxShownKeys = 8;  // Of each query's top weights.
-constexpr std::int64_t kEdge = 3;          // Rows and columns shown at each end of a large matrix.
+constexpr std::size_t kMaxShownKeys = 8;  // Of each query's top weights.
+constexpr std::int64_t kEdge = 3;         // Rows and columns shown at each end of a large matrix.
 
 // The positions shown of `count`, with -1 for what is left out between them.
 std::vector<std::int64_t> Shown(std::int64_t count) {
@@ -60,20 +62,32 @@ std::string FormatMatrix(const Tensor& tensor) {
   return out;
 }
 
-// The first matrix of the top weights: for each query its keys, the largest weight first.
+// The keys of one query and their weights, the largest first.
+std::string FormatTopRow(absl::Span<const double> weights, absl::Span<const double> keys) {
+  std::string line;
+  for (std::size_t i = 0; i < std::min<std::size_t>(keys.size(), kMaxShownKeys); ++i) {
+    if (keys[i] < 0) continue;
+    const auto key = static_cast<std::int64_t>(keys[i]);
+    absl::StrAppendFormat(&line, "  %-17s", absl::StrFormat("key %d (%.4g)", key, weights[i]));
+  }
+  absl::StripTrailingAsciiWhitespace(&line);
+  return keys.size() > kMaxShownKeys ? line + "  ..." : line;
+}
+
+// The first matrix of the top weights.
 std::string FormatTopWeights(const Tensor& weights, const Tensor& indices) {
   const std::vector<double> values = weights.ToDoubles(), keys = indices.ToDoubles();
   const std::vector<std::int64_t>& shape = weights.shape();
   const std::int64_t count = shape.back(), rows = shape[shape.size() - 2];
   std::string out = FormatPlace(shape);
   for (const std::int64_t row : Shown(rows)) {
-    absl::StrAppend(&out, row < 0 ? "        ..." : absl::StrFormat("  query %4d:", row));
-    for (std::int64_t i = row * count; row >= 0 && i < std::min(row * count + kMaxShownKeys, (row + 1) * count); ++i) {
-      if (keys[i] < 0) continue;
-      absl::StrAppendFormat(&out, "  %-17s",
-                            absl::StrFormat("key %d (%.4g)", static_cast<std::int64_t>(keys[i]), values[i]));
+    if (row < 0) {
+      absl::StrAppend(&out, "        ...\n");
+      continue;
     }
-    absl::StrAppend(&out, row >= 0 && count > kMaxShownKeys ? "  ...\n" : "\n");
+    const std::string line = FormatTopRow(absl::MakeConstSpan(values).subspan(row * count, count),
+                                          absl::MakeConstSpan(keys).subspan(row * count, count));
+    absl::StrAppendFormat(&out, "  query %4d:%s\n", row, line);
   }
   return out;
 }

@@ -18,7 +18,8 @@ absl::Status Place(const std::string& source, const AttentionFlags& flags, v1::T
   const std::optional<ElementType> type = GivenType(flags);
   absl::StatusOr<Tensor> tensor = type.has_value() ? LoadTensor(source) : LoadFloats(source, /*allow_float64=*/true);
   if (!tensor.ok()) return tensor.status();
-  return (*std::move(tensor)).ToFloat(type.value_or(tensor->type())).MoveTo(message);
+  const ElementType sent_as = type.value_or(tensor->type());
+  return (*std::move(tensor)).ToFloat(sent_as).MoveTo(message);
 }
 
 bool IsDouble(const v1::Tensor& message) { return message.data_type() == v1::DATA_TYPE_FLOAT64; }
@@ -32,6 +33,13 @@ absl::Status Convert(v1::Tensor* message, ElementType type) {
 absl::Status SetPrecision(v1::Tensor* message, bool is_double) {
   if (IsDouble(*message) == is_double) return absl::OkStatus();
   return Convert(message, is_double ? ElementType::kFloat64 : ElementType::kFloat32);
+}
+
+absl::Status PlaceOptions(const AttentionFlags& flags, bool is_double, v1::AttentionOptions* message) {
+  absl::StatusOr<v1::AttentionOptions> options = BuildOptions(flags, is_double);
+  if (!options.ok()) return options.status();
+  *message = *std::move(options);
+  return absl::OkStatus();
 }
 
 // The weights and biases that `layer` has.
@@ -128,9 +136,7 @@ absl::Status AttendRequestBuilder::Prepare(std::size_t index) {
   if (is_double_ == is_double || !status.ok()) return status;
   is_double_ = is_double;
   if (status = PlaceLayer(is_double); !status.ok()) return status;
-  absl::StatusOr<v1::AttentionOptions> options = BuildOptions(flags_.attention, is_double);
-  if (options.ok()) *request_->mutable_options() = *std::move(options);
-  return options.status();
+  return PlaceOptions(flags_.attention, is_double, request_->mutable_options());
 }
 
 absl::Status BuildSdpaRequest(const SdpaFlags& flags, v1::ScaledDotProductAttentionRequest* request) {
@@ -146,9 +152,7 @@ absl::Status BuildSdpaRequest(const SdpaFlags& flags, v1::ScaledDotProductAttent
   for (const auto& [source, message] : inputs) status.Update(SetPrecision(message, is_double));
   if (!flags.partials.empty()) status.Update(PlacePartials(flags.partials, request->mutable_partials()));
   if (!status.ok()) return status;
-  absl::StatusOr<v1::AttentionOptions> options = BuildOptions(flags.attention, is_double);
-  if (options.ok()) *request->mutable_options() = *std::move(options);
-  return options.status();
+  return PlaceOptions(flags.attention, is_double, request->mutable_options());
 }
 
 }  // namespace attend::client
