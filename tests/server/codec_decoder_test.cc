@@ -14,6 +14,7 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
 #include "server/codec/decoders.h"
+#include "tests/support/decoder_cases.h"
 #include "tests/support/example_requests.h"
 #include "tests/support/reader_vs_protobuf.h"
 #include "tests/support/tensor_messages.h"
@@ -28,40 +29,6 @@ using SdpaRequest = v1::ScaledDotProductAttentionRequest;
 using v1::AttendRequest;
 
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
-
-absl::StatusOr<std::unique_ptr<Job>> Decode(const SdpaRequest& request, const Limits& limits = {}) {
-  return SdpaDecoder()(Sliced(request.SerializeAsString(), 0), limits);
-}
-absl::StatusOr<std::unique_ptr<Job>> Decode(const AttendRequest& request, const Limits& limits = {}) {
-  return AttendDecoder()(Sliced(request.SerializeAsString(), 0), limits);
-}
-
-template <typename Request>
-struct Case {
-  std::string name;
-  std::function<void(Request&)> change;  // Of the full request.
-  std::string field;                     // Empty: accepted.
-  std::string message = "";
-};
-
-template <typename Request>
-void PrintTo(const Case<Request>& c, std::ostream* os) {
-  *os << c.name;
-}
-
-template <typename Request>
-void ExpectVerdict(const Case<Request>& c, Request request) {
-  c.change(request);
-  const absl::Status status = Decode(request).status();
-  if (c.field.empty()) {
-    EXPECT_TRUE(status.ok()) << status;
-    return;
-  }
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(GetErrorDetails(status).field, c.field);
-  EXPECT_EQ(GetErrorDetails(status).reason, "INVALID_FIELD");
-  EXPECT_THAT(std::string(status.message()), HasSubstr(c.message));
-}
 
 // Of [B = 2, H = 4, T = 3, E = 6], K = 2, S = 5, V = 7.
 std::vector<Case<SdpaRequest>> SdpaCases() {

@@ -16,6 +16,7 @@
 #include "core/attention/compute.h"
 #include "core/attention/reference.h"
 #include "server/codec/decoders.h"
+#include "tests/support/decoder_cases.h"
 #include "tests/support/example_requests.h"
 #include "tests/support/reader_vs_protobuf.h"
 #include "tests/support/tensor_messages.h"
@@ -27,40 +28,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 using Axes = std::vector<std::int64_t>;
-
-std::string Join(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  EXPECT_TRUE(buffer.Dump(&slices).ok());
-  std::string bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes;
-}
-
-// Decodes, computes and parses; also holds the response's bytes to protobuf's serializer.
-template <typename Response>
-Response Call(const Decoder& decoder, const google::protobuf::MessageLite& request, std::size_t slice_size = 0) {
-  Response response;
-  absl::StatusOr<std::unique_ptr<Job>> job = decoder(Sliced(request.SerializeAsString(), slice_size), Limits());
-  EXPECT_TRUE(job.ok()) << job.status();
-  if (!job.ok()) return response;
-  EXPECT_GT((*job)->flops(), 0);
-  EXPECT_TRUE((*job)->Compute({}).ok());
-  const grpc::ByteBuffer buffer = (*job)->TakeResponse();
-  job->reset();  // The response must outlive it.
-  const std::string bytes = Join(buffer);
-  EXPECT_TRUE(response.ParseFromString(bytes));
-  EXPECT_TRUE(response.SerializeAsString() == bytes) << "not what protobuf would have written";
-  return response;
-}
-
-v1::ScaledDotProductAttentionResponse CallSdpa(const v1::ScaledDotProductAttentionRequest& request,
-                                               std::size_t slice_size = 0) {
-  return Call<v1::ScaledDotProductAttentionResponse>(SdpaDecoder(), request, slice_size);
-}
-
-v1::AttendResponse CallAttend(const v1::AttendRequest& request, std::size_t slice_size = 0) {
-  return Call<v1::AttendResponse>(AttendDecoder(), request, slice_size);
-}
 
 void ExpectClose(const v1::Tensor& actual, const std::vector<double>& expected, const char* what) {
   const std::vector<float> values = Elements(actual);

@@ -12,12 +12,13 @@ import numpy as np
 import onnx
 from onnx.backend.test.case.node import collect_testcases
 
-from attend_testing.stubs import pb, tensor_pb2
+from attend_testing.element_types import BF16, F16, F32, F64
+from attend_testing.stubs import pb
 from attend_testing.tensors import to_tensor
 
 _INPUTS = ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen")
 _OUTPUTS = ("Y", "present_key", "present_value", "qk_matmul_output")
-_SERVED_TYPES = {"float32": tensor_pb2.DATA_TYPE_FLOAT32}
+_SERVED_TYPES = {"float32": F32, "float16": F16, "bfloat16": BF16, "float64": F64}
 
 # What `qk_matmul_output_mode` numbers, in the order of the operator's steps.
 _SCALED, _CAPPED, _BIASED, _SOFTMAX = 0, 1, 2, 3
@@ -27,8 +28,9 @@ _SCALED, _CAPPED, _BIASED, _SOFTMAX = 0, 1, 2, 3
 class Case:
     name: str
     attributes: dict
-    inputs: dict  # By the names in _INPUTS; absent ones are missing.
-    outputs: dict  # By the names in _OUTPUTS.
+    inputs: dict  # By the names in _INPUTS; absent ones are missing. Numbers of 16 bits are widened to float32.
+    outputs: dict  # By the names in _OUTPUTS, the same.
+    type_names: dict  # Of inputs and outputs, before they were widened.
 
     @property
     def mode(self):
@@ -36,10 +38,13 @@ class Case:
 
     def left_out_because(self):
         """Why attend cannot be asked this, or None."""
-        types = {array.dtype.name for name, array in self.inputs.items() if name in ("Q", "K", "V")}
+        types = {self.type_names[name] for name in ("Q", "K", "V")}
         for name in sorted(types - set(_SERVED_TYPES)):
-            return f"tensors of {name}: attend computes {', '.join(_SERVED_TYPES)} alone so far"
+            return f"tensors of {name}: attend computes {', '.join(_SERVED_TYPES)} alone"
         return None
+
+    def type_of(self, name):
+        return _SERVED_TYPES.get(self.type_names.get(name))
 
 
 def all_cases():
@@ -57,7 +62,12 @@ def _read(case):
     made = [_OUTPUTS[i] for i, name in enumerate(node.output) if name]
     assert len(given) == len(inputs) and len(made) == len(outputs), case.name
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    return Case(case.name, attributes, dict(zip(given, inputs)), dict(zip(made, outputs)))
+    arrays = dict(zip(given + made, inputs + outputs))
+    type_names = {name: array.dtype.name for name, array in arrays.items()}
+    for name in arrays:
+        if type_names[name].endswith("float16"):
+            arrays[name] = arrays[name].astype(np.float32)
+    return Case(case.name, attributes, {n: arrays[n] for n in given}, {n: arrays[n] for n in made}, type_names)
 
 
 def split_heads(array, heads):
@@ -83,10 +93,14 @@ class Problem:
     mask: np.ndarray | None  # Of four axes, broadcastable to [B, H, T, S]; bool or float32.
     num_keys: int
     options: pb.AttentionOptions
+    types: tuple  # Of query, key, value and mask.
 
     def request(self, outputs, with_mask=True):
         request = pb.ScaledDotProductAttentionRequest(
-            query=to_tensor(self.query), key=to_tensor(self.key), value=to_tensor(self.value), outputs=outputs
+            query=to_tensor(self.query, data_type=self.types[0]),
+            key=to_tensor(self.key, data_type=self.types[1]),
+            value=to_tensor(self.value, data_type=self.types[2]),
+            outputs=outputs,
         )
         request.options.CopyFrom(self.options)
         if self.mask is not None and with_mask:
@@ -96,7 +110,10 @@ class Problem:
     def _set_mask(self, options):
         full = self.mask.shape[:2] == (1, 1) and self.mask.shape[2:] == (self.query.shape[2], self.key.shape[2])
         mask = self.mask[0, 0] if full else self.mask  # Two axes are enough where nothing is repeated.
-        (options.mask if mask.dtype == bool else options.bias).CopyFrom(to_tensor(mask))
+        if mask.dtype == bool:
+            options.mask.CopyFrom(to_tensor(mask))
+        else:
+            options.bias.CopyFrom(to_tensor(mask, data_type=self.types[3]))
 
 
 def problem_of(case):
@@ -113,7 +130,8 @@ def problem_of(case):
         options.scale = attributes["scale"]
     if attributes.get("softcap", 0) > 0:
         options.softcap = attributes["softcap"]
-    problem = Problem(query, key, value, _mask(inputs.get("attn_mask"), key.shape[2]), key.shape[2], options)
+    types = tuple(map(case.type_of, ("Q", "K", "V", "attn_mask")))
+    problem = Problem(query, key, value, _mask(inputs.get("attn_mask"), key.shape[2]), key.shape[2], options, types)
     _place_queries(problem, attributes, past, inputs.get("nonpad_kv_seqlen"))
     return problem
 
