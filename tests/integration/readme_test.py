@@ -58,7 +58,9 @@ class ExamplesTest(ServerTestCase):
 
         np.save(self.directory / "x.npy", safetensors.load(NOTEBOOK)[0]["x"])
         shutil.copy(NOTEBOOK, self.directory / "weights.safetensors")
-        for name in "qkv":
+        x = np.load(self.directory / "x.npy")
+        np.save(self.directory / "three-and-four.npy", np.concatenate([x, x])[:7])
+        for name in ("q", "k", "v", "k1", "v1", "k2", "v2"):
             np.save(self.directory / f"{name}.npy", np.random.default_rng(0).standard_normal((4, 7, 8), np.float32))
 
     def command(self, block, address):
