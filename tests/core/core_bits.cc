@@ -23,12 +23,12 @@ constexpr int kNothingToCompare = 77;
 
 // FNV-1a over the bits. Every NaN counts as the same: which one an operation makes is the processor's choice (the sign
 // is set on x86 and not on Arm), and the contract says NaN and no more.
-std::uint64_t Fingerprint(const std::vector<float>& elements) {
+std::uint64_t Fingerprint(const std::vector<double>& elements) {
   std::uint64_t hash = 14695981039346656037u;
-  for (float x : elements) {
-    std::uint32_t bits;
+  for (double x : elements) {
+    std::uint64_t bits;
     std::memcpy(&bits, &x, sizeof(bits));
-    if (x != x) bits = 0x7fc00000u;
+    if (x != x) bits = 0x7ff8000000000000u;
     hash = (hash ^ bits) * 1099511628211u;
   }
   return hash;
@@ -75,7 +75,7 @@ int Show(std::string_view name, InstructionSet set) {
     if (bits_case.name != name) continue;
     for (const Part& part : bits_case.compute(set)) {
       for (std::size_t i = 0; i < part.elements.size(); ++i) {
-        std::printf("%s[%zu] %a\n", part.name.data(), i, static_cast<double>(part.elements[i]));
+        std::printf("%s[%zu] %a\n", part.name.data(), i, part.elements[i]);
       }
     }
     return 0;

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <limits>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/attend_case.h"
@@ -97,11 +96,11 @@ std::vector<Part> ComputeSdpaCase(const SdpaCase& sdpa_case, InstructionSet set)
   ComputeContext context;
   context.instruction_set = set;
   if (!ComputeSdpa(problem, result.Outputs(), context).ok()) return {};
-  return {{"output", std::move(result.output)},
-          {"log_sum_exp", std::move(result.log_sum_exp)},
-          {"weights", std::move(result.weights)},
-          {"scores", std::move(result.scores)},
-          {"averaged", std::move(result.averaged)}};
+  return {{"output", Widened(result.output)},
+          {"log_sum_exp", Widened(result.log_sum_exp)},
+          {"weights", Widened(result.weights)},
+          {"scores", Widened(result.scores)},
+          {"averaged", Widened(result.averaged)}};
 }
 
 SdpaCaseSpec SpecOf(const Shape& shape) {
@@ -144,10 +143,10 @@ std::vector<Part> ComputeAttendCase(const AttendSpec& spec, InstructionSet set) 
   ComputeContext context;
   context.instruction_set = set;
   if (!ComputeAttend(problem, result.outputs, context).ok()) return {};
-  return {{"output", result.output},     {"query", result.query},
-          {"key", result.key},           {"value", result.value},
-          {"weights", result.weights},   {"scores", result.scores},
-          {"averaged", result.averaged}, {"log_sum_exp", result.log_sum_exp}};
+  return {{"output", Widened(result.output)},     {"query", Widened(result.query)},
+          {"key", Widened(result.key)},           {"value", Widened(result.value)},
+          {"weights", Widened(result.weights)},   {"scores", Widened(result.scores)},
+          {"averaged", Widened(result.averaged)}, {"log_sum_exp", Widened(result.log_sum_exp)}};
 }
 
 void AddAttend(const AttendSpec& spec, std::string_view name, std::vector<BitsCase>& cases) {
@@ -197,6 +196,7 @@ std::vector<BitsCase> BitsCases() {
   }
   AddProjections(cases);
   AddLayers(cases);
+  AddTypedCases(cases);
   return cases;
 }
 

@@ -11,11 +11,16 @@
 
 namespace attend::testing {
 
-// One of a result's tensors.
+// One of a result's tensors; numbers of every type are widened exactly, so that they are the same where their bits are.
 struct Part {
   std::string_view name;
-  std::vector<float> elements;
+  std::vector<double> elements;
 };
+
+template <typename T>
+std::vector<double> Widened(const std::vector<T>& numbers) {
+  return {numbers.begin(), numbers.end()};
+}
 
 struct BitsCase {
   std::string name;  // No spaces, for example `sdpa/decode_2500/softcap`.
@@ -24,6 +29,9 @@ struct BitsCase {
 
 // The same on every machine: inputs come from integers and from operations that round the same everywhere.
 std::vector<BitsCase> BitsCases();
+
+// Those of them with other types than FLOAT32, ragged batches and top weights.
+void AddTypedCases(std::vector<BitsCase>& cases);
 
 }  // namespace attend::testing
 
