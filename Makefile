@@ -80,7 +80,7 @@ bench-core:  ## Measure the kernels against this machine's peak and oneDNN; resu
 	cmake --build --preset release --parallel $(JOBS) --target core_bench
 	@mkdir -p build/bench
 	build/release/bin/core_bench --benchmark_out=build/bench/core.json --benchmark_out_format=json
-	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json
+	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json $(RESULTS)
 
 .PHONY: bench-rpc
 bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes

@@ -4,12 +4,16 @@
 summary.json is an array of {"name", "value", "unit", "goal", "aim"}: the goal, such as ">= 0.75", must hold, the aim is
 wished for; both are null for figures that only inform. A "note" says what was compared where the name does not.
 The core's entries that the file already holds are replaced, those of other benchmarks are kept.
-Usage: summarize.py core.json summary.json
+Usage: summarize.py core.json summary.json [RESULTS.md]     with the last, also rewrites its section there
 """
 
 import json
 import os
+import pathlib
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import results
 
 # Name: relation, goal, aim.
 BOUNDS = {
@@ -80,6 +84,17 @@ def others(path):
         return [figure for figure in json.load(file) if not figure["name"].startswith("core/")]
 
 
+def body(figures):
+    """Markdown: a line for each figure."""
+    rows = [f"| `{f['name']}` | {f['value']:.3g}{'' if f['unit'] == 'ratio' else ' ' + f['unit']} | {f['goal'] or ''} | "
+            f"{f['aim'] or ''} |" for f in figures]
+    return "\n".join([
+        f"{results.machine()}. Written by `make bench-core RESULTS=tests/bench/RESULTS.md`.", "",
+        "Fractions are of what this machine did at the same moment: its peak of FLOAT32 multiply-adds on one core, or its",
+        "fastest way of reading memory with the same threads. Medians of 11 rounds.", "",
+        "| what | figure | must hold | aim |", "|---|---|---|---|", *rows])
+
+
 def main():
     figures, reasons = read_runs(sys.argv[1])
     print(f"{'name':52} {'value':>8} {'unit':6} {'goal':8} {'aim':8}")
@@ -93,6 +108,8 @@ def main():
     with open(sys.argv[2], "w", encoding="utf-8") as file:
         json.dump(summary, file, indent=1)
         file.write("\n")
+    if len(sys.argv) > 3:
+        results.write_section(pathlib.Path(sys.argv[3]), "The core, against the machine", body(figures))
 
 
 if __name__ == "__main__":
