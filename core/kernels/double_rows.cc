@@ -80,10 +80,11 @@ void Scores(const DoubleTask& task, const DoubleRow& row, int64_t begin, int64_t
   }
 }
 
-// exp(x) for x <= 0 or NaN.
+// exp(x) for x <= 0 or NaN. Highway's makes an integer of x; of NaN that is undefined where a scalar cast does it.
 HWY_INLINE Vec Exp(Vec x) {
   const Tag d;
-  return hn::IfThenElse(hn::Eq(x, x), hn::Exp(d, x), x);
+  const auto is_number = hn::Eq(x, x);
+  return hn::IfThenElse(is_number, hn::Exp(d, hn::IfThenElseZero(is_number, x)), x);
 }
 
 // The maximum, or NaN if there is one among the scores: what is subtracted must not hide it.

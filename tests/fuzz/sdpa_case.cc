@@ -4,6 +4,9 @@
 #include <cmath>
 #include <limits>
 
+#include "core/attention/sequences.h"
+#include "tests/support/typed_tensor.h"
+
 namespace attend::testing {
 namespace {
 
@@ -50,6 +53,10 @@ SdpaCase::SdpaCase(const std::uint8_t* data, std::size_t size) {
   ReadBias(reader);
   ReadPerHead(reader);
   Poison(reader);
+  ReadSequences(reader);
+  ReadTypes(reader);
+  top_k_ = reader.InRange(0, 8);
+  top_per_head_ = reader.Bit();
 }
 
 std::uint32_t SdpaCase::NextRandom() {  // Xorshift (Marsaglia 2003): enough for numbers that only need to differ.
@@ -148,6 +155,65 @@ void SdpaCase::Poison(ByteReader& reader) {
     const auto tensor = static_cast<std::size_t>(reader.InRange(0, static_cast<std::int64_t>(floats_.size()) - 1));
     const auto element = static_cast<std::size_t>(reader.InRange(0, float_counts_[tensor] - 1));
     floats_[tensor][element] = kPoison[reader.InRange(0, std::size(kPoison) - 1)];
+  }
+}
+
+// Where sequences end, in [0, total] and in order, but for some that are wrong.
+std::vector<std::int64_t> Offsets(ByteReader& reader, std::int64_t sequences, std::int64_t total) {
+  std::vector<std::int64_t> offsets = {0};
+  for (std::int64_t n = 1; n < sequences; ++n) offsets.push_back(reader.InRange(0, total));
+  std::sort(offsets.begin(), offsets.end());
+  offsets.push_back(total);
+  const std::uint8_t wrong = reader.Byte();
+  if (wrong >= 250) offsets[wrong % offsets.size()] += reader.InRange(-2, 2);
+  return offsets;
+}
+
+void SdpaCase::ReadSequences(ByteReader& reader) {
+  const std::int64_t sequences = reader.InRange(0, 6);
+  if (sequences == 0) return;
+  AttentionOptions& options = spec_.options;
+  query_offsets_ = Offsets(reader, sequences, queries_);
+  key_offsets_ = Offsets(reader, sequences, keys_);
+  options.cumulative_query_lengths = query_offsets_;
+  options.cumulative_key_lengths = key_offsets_;
+  std::int64_t columns = 1;  // Not ScoreColumns: they may be wrong.
+  for (std::size_t n = 1; n < key_offsets_.size(); ++n)
+    columns = std::max(columns, key_offsets_[n] - key_offsets_[n - 1]);
+  if (options.mask && options.mask.dim > 1) options.mask.dim = columns;
+  if (options.bias && options.bias.dim > 1) options.bias.dim = columns;
+}
+
+// Numbers of 16 bits are rounded where they come from too. Those of FLOAT64 get bits that FLOAT32 does not have.
+TypedHeadsView SdpaCase::Retyped(const TypedHeadsView& view, DataType type) {
+  const std::int64_t count = view.batch * view.heads * view.length * view.dim;  // Dense in both layouts.
+  const auto bytes = static_cast<std::size_t>(count * ElementSize(type));
+  retyped_.push_back(std::make_unique<std::byte[]>(bytes));
+  auto* from = reinterpret_cast<float*>(const_cast<std::byte*>(view.data));  // One of floats_.
+  VisitNumber(type, [&](auto zero) {
+    auto* to = reinterpret_cast<decltype(zero)*>(retyped_.back().get());
+    for (std::int64_t i = 0; i < count; ++i) {
+      const double exact = type == DataType::kFloat64 ? 1 + 0x1p-56 * (NextRandom() % 0x1000000) : 1;
+      to[i] = static_cast<decltype(zero)>(from[i] * exact);
+      from[i] = static_cast<float>(to[i]);
+    }
+  });
+  TypedHeadsView retyped = view;
+  retyped.data = retyped_.back().get();
+  retyped.type = type;
+  return retyped;
+}
+
+void SdpaCase::ReadTypes(ByteReader& reader) {
+  constexpr DataType kTypes[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16};
+  wide_spec_ = spec_;
+  const std::uint8_t kind = reader.Byte();
+  if (kind < 100) return;
+  TypedHeadsView* const tensors[] = {&spec_.query, &spec_.key, &spec_.value};
+  for (TypedHeadsView* tensor : tensors) {
+    const DataType mixed = kTypes[reader.InRange(0, 2)];
+    const DataType type = kind < 180 ? mixed : DataType::kFloat64;
+    if (type != DataType::kFloat32 && (kind < 250 || reader.Bit())) *tensor = Retyped(*tensor, type);
   }
 }
 

@@ -47,6 +47,10 @@ class SdpaCase {
   SdpaCase& operator=(const SdpaCase&) = delete;
 
   const SdpaProblem::Spec& spec() const { return spec_; }
+  // The same with query, key and value as FLOAT32: exactly the same numbers, if those are of 16 bits.
+  const SdpaProblem::Spec& wide_spec() const { return wide_spec_; }
+  std::int64_t top_k() const { return top_k_; }
+  bool top_per_head() const { return top_per_head_; }
 
  private:
   HeadsView Tensor(ByteReader& reader, std::int64_t heads, std::int64_t length, std::int64_t dim);
@@ -60,6 +64,10 @@ class SdpaCase {
   void ReadBias(ByteReader& reader);
   void ReadPerHead(ByteReader& reader);
   void Poison(ByteReader& reader);
+  // These come last, so that inputs from before they were here mean what they meant.
+  void ReadSequences(ByteReader& reader);
+  void ReadTypes(ByteReader& reader);
+  TypedHeadsView Retyped(const TypedHeadsView& view, DataType type);
   std::uint32_t NextRandom();
 
   std::int64_t batch_ = 1, heads_ = 1, queries_ = 1, keys_ = 1;
@@ -67,8 +75,11 @@ class SdpaCase {
   std::vector<std::unique_ptr<float[]>> floats_;
   std::vector<std::int64_t> float_counts_;
   std::unique_ptr<std::uint8_t[]> mask_;
-  std::vector<std::int64_t> key_lengths_, query_lengths_;
-  SdpaProblem::Spec spec_;
+  std::vector<std::int64_t> key_lengths_, query_lengths_, query_offsets_, key_offsets_;
+  std::vector<std::unique_ptr<std::byte[]>> retyped_;
+  std::int64_t top_k_ = 0;
+  bool top_per_head_ = false;
+  SdpaProblem::Spec spec_, wide_spec_;
 };
 
 }  // namespace attend::testing

@@ -1,6 +1,7 @@
 // Fuzzes scaled dot-product attention: whatever the bytes describe is either refused with the field to blame, or
 // computed by every instruction set of this machine without touching foreign memory, to the accuracy that is promised,
-// and with the same bits wherever there is fused multiply-add. The judge is the float64 reference.
+// and with the same bits wherever there is fused multiply-add. The judge is the float64 reference; tensors of 16 bits
+// are widened first, which must give the same bits, and sequences of a ragged batch are computed alone, which must too.
 //
 // One command fuzzes for ten minutes with clang's libFuzzer (`make fuzz` does the same for every target):
 //
@@ -8,8 +9,6 @@
 //
 // Every input worth keeping goes to tests/fuzz/corpus/sdpa, which `ctest -R sdpa_fuzz_replay` runs under every preset.
 
-#include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -19,19 +18,18 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_format.h"
 #include "core/attention/compute.h"
+#include "core/attention/ragged.h"
 #include "core/attention/reference.h"
+#include "core/attention/sequences.h"
 #include "core/base/error.h"
+#include "tests/fuzz/sdpa_accuracy.h"
 #include "tests/fuzz/sdpa_case.h"
+#include "tests/fuzz/sdpa_results.h"
+#include "tests/support/typed_tensor.h"
 
 namespace attend::testing {
 namespace {
-
-constexpr double kUnitRoundoff = 0x1p-24;
-// Rows whose scores a float32 computation cannot resolve are not compared with the reference, only checked for sense;
-// nor are rows whose query, scaled, leaves float32's range.
-constexpr double kHopelessScoreError = 0.05;
 
 // What a failure says first: the axes, the options in use and the instruction set.
 void Describe(const SdpaProblem& problem, InstructionSet set) {
@@ -43,196 +41,124 @@ void Describe(const SdpaProblem& problem, InstructionSet set) {
   if (o.softcap) std::fprintf(stderr, " softcap %g", *o.softcap);
   if (o.sliding_window_left) std::fprintf(stderr, " left %ld", *o.sliding_window_left);
   if (o.sliding_window_right) std::fprintf(stderr, " right %ld", *o.sliding_window_right);
-  std::fprintf(stderr, "%s%s%s%s%s\n", o.key_lengths.empty() ? "" : " lengths", o.mask ? " mask" : "",
-               o.bias ? " bias" : "", o.alibi_slopes.empty() ? "" : " alibi", o.sinks.empty() ? "" : " sinks");
-}
-
-// What a check throws; caught where it is known what was being computed.
-struct Failure {
-  std::string message;
-};
-
-#define FUZZ_CHECK(condition, ...)                                                                                  \
-  do {                                                                                                              \
-    if (!(condition)) throw Failure{absl::StrFormat("%s:%d: ", __FILE__, __LINE__) + absl::StrFormat(__VA_ARGS__)}; \
-  } while (false)
-
-// Every output of one computation, each in a heap block of its own.
-struct Results {
-  std::vector<float> output, attention_weights, averaged_weights, scores, log_sum_exp;
-};
-
-std::vector<float> Buffer(std::int64_t size) { return std::vector<float>(static_cast<std::size_t>(size), 12345.0f); }
-
-Results Compute(const SdpaProblem& problem, InstructionSet set) {
-  const std::int64_t batch = problem.batch(), heads = problem.num_heads();
-  const std::int64_t queries = problem.query_length(), keys = problem.key_length(), dim = problem.value_dim();
-  Results r{Buffer(batch * heads * queries * dim), Buffer(batch * heads * queries * keys),
-            Buffer(batch * queries * keys), Buffer(batch * heads * queries * keys), Buffer(batch * heads * queries)};
-  const SdpaOutputs outputs{SplitHeads(r.output.data(), batch, heads, queries, dim),
-                            SplitHeads(r.attention_weights.data(), batch, heads, queries, keys),
-                            SplitHeads(r.averaged_weights.data(), batch, 1, queries, keys),
-                            SplitHeads(r.scores.data(), batch, heads, queries, keys),
-                            {},
-                            r.log_sum_exp.data()};
-  const absl::Status status = ComputeSdpa(problem, outputs, {.instruction_set = set});
-  FUZZ_CHECK(status.ok(), "%s", status.ToString());
-  return r;
-}
-
-bool SameBits(float a, float b) {
-  return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b));
-}
-
-void CheckSameBits(const char* what, const std::vector<float>& a, const std::vector<float>& b) {
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    FUZZ_CHECK(SameBits(a[i], b[i]), "%s: [%d] is %.9g and %.9g", what, i, a[i], b[i]);
+  for (const TypedHeadsView* view : {&problem.query(), &problem.key(), &problem.value()}) {
+    std::fprintf(stderr, " %s", std::string(DataTypeName(view->type)).c_str());
   }
+  std::fprintf(stderr, "%s%s%s%s%s%s\n", IsRagged(o) ? " ragged" : "", o.key_lengths.empty() ? "" : " lengths",
+               o.mask ? " mask" : "", o.bias ? " bias" : "", o.alibi_slopes.empty() ? "" : " alibi",
+               o.sinks.empty() ? "" : " sinks");
 }
 
-// The output alone takes other paths than all outputs together; its bits must not show it.
-void CheckOutputAlone(const SdpaProblem& problem, InstructionSet set, const std::vector<float>& expected) {
-  std::vector<float> output = Buffer(static_cast<std::int64_t>(expected.size()));
-  const SdpaOutputs outputs{.output = SplitHeads(output.data(), problem.batch(), problem.num_heads(),
-                                                 problem.query_length(), problem.value_dim())};
-  FUZZ_CHECK(ComputeSdpa(problem, outputs, {.instruction_set = set}).ok(), "output alone");
-  CheckSameBits("output alone and with other outputs", output, expected);
-}
-
-// A non-finite expectation asks for a non-finite result (which of them depends on what underflows), except for
-// -infinity, which is how a masked score looks.
-void CheckNear(const char* what, std::size_t i, float actual, double expected, double tolerance) {
-  const bool same = actual == expected || (!std::isfinite(expected) && expected != -INFINITY && !std::isfinite(actual));
-  FUZZ_CHECK(same || std::abs(actual - expected) <= tolerance, "%s[%zu] is %.9g, expected %.17g within %.3g", what, i,
-             actual, expected, tolerance);
-}
-
-// The rows of a problem: [B, H, T].
-struct RowIndex {
-  std::int64_t b, h, t;
-};
-
-// Whether scaling the query neither overflows nor underflows in float32: 0 * infinity is NaN, which the exact product
-// might not be.
-bool ScalesWithinFloat(const SdpaProblem& problem, const float* query) {
-  const double factor = std::abs(problem.scale()) / std::min(problem.options().softcap.value_or(1.0f), 1.0f);
-  if (factor > 1e37) return false;
-  for (std::int64_t d = 0; d < problem.head_dim(); ++d) {
-    const double scaled = std::abs(query[d]) * factor;
-    if (scaled != 0 && std::isfinite(query[d]) && !(scaled > 1e-37 && scaled < 1e37)) return false;
-  }
-  return true;
-}
-
-// The standard bound of the error of a row's scores in float32: a dot product of E terms, and a few roundings of each
-// of the terms that are added to it.
-double ScoreError(const SdpaProblem& problem, const RowIndex& row) {
-  const AttentionOptions& options = problem.options();
-  const float* query = problem.query().As<const float>().Row(row.b, row.h, row.t);
-  const KeyRange range = problem.VisibleKeys(row.b, row.t);
-  double worst = 0;
-  if (!ScalesWithinFloat(problem, query)) return kHopelessScoreError;
-  for (std::int64_t j = range.begin; j < range.end; ++j) {
-    const float* key = problem.key().As<const float>().Row(row.b, row.h / problem.group_size(), j);
-    double magnitude = 0, added = 0;
-    for (std::int64_t d = 0; d < problem.head_dim(); ++d) magnitude += std::abs(double{query[d]} * key[d]);
-    const HeadsView bias = options.bias.As<const float>();
-    if (bias) added += std::abs(bias.Row(row.b, row.h, row.t)[j * bias.dim_stride]);
-    if (!options.alibi_slopes.empty()) {
-      const auto distance = static_cast<double>(std::abs(row.t + problem.PositionOffset(row.b) - j));
-      added += std::abs(options.alibi_slopes[static_cast<std::size_t>(row.h)] * distance);
-    }
-    magnitude *= std::abs(problem.scale());
-    if (options.softcap) added += std::min(magnitude, double{*options.softcap});
-    if (!std::isfinite(magnitude)) magnitude = 0;  // A score that is not finite stays so, or becomes the cap exactly.
-    const double terms = static_cast<double>(problem.head_dim()) + 8;
-    const double error = kUnitRoundoff * (terms * magnitude + 8 * added);
-    if (std::isfinite(error)) worst = std::max(worst, error);
-  }
-  return worst;
-}
-
-double MaxFiniteValue(const SdpaProblem& problem) {
-  double max = 0;
-  const HeadsView value = problem.value().As<const float>();
-  for (std::int64_t i = 0; i < value.batch * value.heads * value.length * value.dim; ++i) {  // Dense in both layouts.
-    if (std::isfinite(value.data[i])) max = std::max(max, double{std::abs(value.data[i])});
-  }
-  return max;
-}
-
-bool IsMasked(const SdpaProblem& problem, const RowIndex& row, std::size_t key) {
-  const auto j = static_cast<std::int64_t>(key);
-  const KeyRange range = problem.VisibleKeys(row.b, row.t);
-  const MaskView& mask = problem.options().mask;
-  return j < range.begin || j >= range.end || (mask && mask.Row(row.b, row.h, row.t)[j * mask.dim_stride] == 0);
-}
-
-void CheckRow(const SdpaProblem& problem, const Results& actual, const ReferenceResult& expected, const RowIndex& row,
-              double max_value) {
-  const double error = ScoreError(problem, row);
-  const bool hopeless = error >= kHopelessScoreError;
-  const auto r = static_cast<std::size_t>((row.b * problem.num_heads() + row.h) * problem.query_length() + row.t);
-  const auto keys = static_cast<std::size_t>(problem.key_length()), dim = static_cast<std::size_t>(problem.value_dim());
-  for (std::size_t j = r * keys; j < (r + 1) * keys; ++j) {
-    if (IsMasked(problem, row, j - r * keys) || (expected.scores[j] == -INFINITY && !hopeless)) {
-      FUZZ_CHECK(actual.attention_weights[j] == 0, "weight[%zu] of a masked key is %g", j, actual.attention_weights[j]);
-      FUZZ_CHECK(actual.scores[j] == -INFINITY, "score[%zu] of a masked key is %g", j, actual.scores[j]);
-    } else if (!hopeless) {
-      CheckNear("scores", j, actual.scores[j], expected.scores[j],
-                2 * error + 1e-6 + 8 * kUnitRoundoff * std::abs(expected.scores[j]));
-      CheckNear("attention_weights", j, actual.attention_weights[j], expected.attention_weights[j], 3e-6 + 4 * error);
-    }
-  }
-  const double log_sum_exp = expected.log_sum_exp[r];
-  if (hopeless) return;
-  CheckNear("log_sum_exp", r, actual.log_sum_exp[r], log_sum_exp,
-            1e-5 + 2 * error + 8 * kUnitRoundoff * std::abs(log_sum_exp));
-  for (std::size_t v = r * dim; v < (r + 1) * dim; ++v) {
-    CheckNear("output", v, actual.output[v], expected.output[v], max_value * (2e-6 + 4 * error) + 1e-6);
-  }
-}
-
-void CheckAgainstReference(const SdpaProblem& problem, const Results& actual, const ReferenceResult& expected) {
-  const double max_value = MaxFiniteValue(problem);
-  for (std::int64_t b = 0; b < problem.batch(); ++b) {
-    for (std::int64_t h = 0; h < problem.num_heads(); ++h) {
-      for (std::int64_t t = 0; t < problem.query_length(); ++t) {
-        CheckRow(problem, actual, expected, {b, h, t}, max_value);
-      }
+// Numbers [heads, rows, width] of one sequence, where they stand in those of the whole [heads, all rows, all columns].
+void CheckRows(const char* what, const std::vector<double>& whole, const std::vector<double>& one, std::int64_t width,
+               std::int64_t rows, std::int64_t first, std::int64_t all_rows, std::int64_t columns, double beyond) {
+  const std::int64_t heads = static_cast<std::int64_t>(one.size()) / (rows * width);
+  for (std::int64_t h = 0; h < heads; ++h) {
+    for (std::int64_t t = 0; t < rows; ++t) {
+      const double* row = &whole[static_cast<std::size_t>((h * all_rows + first + t) * columns)];
+      CheckSameBits(what, row, &one[static_cast<std::size_t>((h * rows + t) * width)], static_cast<std::size_t>(width));
+      for (std::int64_t j = width; j < columns; ++j)
+        FUZZ_CHECK(row[j] == beyond, "%s beyond the keys: %g", what, row[j]);
     }
   }
 }
 
-Results CheckOne(const SdpaProblem& problem, InstructionSet set, const ReferenceResult& expected) {
-  Results actual = Compute(problem, set);
-  CheckAgainstReference(problem, actual, expected);
+// The reference takes a ragged batch apart in its own way; what it finds must be what the sequence by itself gives.
+void CheckOutputsOfReference(const SdpaProblem& problem, const ReferenceResult& whole, const ReferenceResult& one,
+                             std::int64_t first, std::int64_t rows) {
+  const std::int64_t dim = problem.value_dim();
+  for (std::int64_t h = 0; h < problem.num_heads(); ++h) {
+    for (std::int64_t i = 0; i < rows * dim; ++i) {
+      const double a = whole.output[static_cast<std::size_t>((h * problem.query_length() + first) * dim + i)];
+      const double b = one.output[static_cast<std::size_t>(h * rows * dim + i)];
+      const bool same = a == b || (std::isnan(a) && std::isnan(b)) || std::abs(a - b) <= 1e-9 * std::abs(b) + 1e-30;
+      FUZZ_CHECK(same, "the reference of a sequence: %g in the batch and %g alone", a, b);
+    }
+  }
+}
+
+// What a problem is judged by, made once for all instruction sets.
+struct Judge {
+  struct Alone {
+    Sequence where;
+    SdpaProblem problem;
+    ReferenceResult expected;
+  };
+
+  explicit Judge(const SdpaProblem& p) : problem(p), expected(ReferenceSdpa(p)) {
+    for (std::int64_t n = 0; IsRagged(p.options()) && n < NumSequences(p.options()); ++n) {
+      const Sequence where = GetSequence(p.options(), n);
+      if (where.num_queries() == 0) continue;
+      const absl::StatusOr<SdpaProblem> part = SequenceProblem(p, n);
+      FUZZ_CHECK(part.ok(), "%s", part.status().ToString());
+      sequences.push_back({where, *part, ReferenceSdpa(*part)});
+      CheckOutputsOfReference(p, expected, sequences.back().expected, where.queries.begin, where.num_queries());
+    }
+  }
+
+  SdpaProblem problem;
+  ReferenceResult expected;
+  std::vector<Alone> sequences;  // Of a ragged batch; those with queries.
+};
+
+void CheckSequence(const Judge& judge, const Judge::Alone& alone, const Results& whole, InstructionSet set,
+                   const TopChoice& top) {
+  const std::int64_t all_rows = judge.problem.query_length(), columns = judge.problem.score_columns();
+  const std::int64_t rows = alone.where.num_queries(), first = alone.where.queries.begin;
+  const std::int64_t keys = alone.problem.key_length(), dim = alone.problem.value_dim();
+  const Results one = Compute(alone.problem, set, top);
+  CheckAgainstReference(alone.problem, one, alone.expected);
+  CheckRows("output of a sequence", whole.output, one.output, dim, rows, first, all_rows, dim, 0);
+  CheckRows("weights", whole.attention_weights, one.attention_weights, keys, rows, first, all_rows, columns, 0);
+  CheckRows("averaged weights", whole.averaged_weights, one.averaged_weights, keys, rows, first, all_rows, columns, 0);
+  CheckRows("scores", whole.scores, one.scores, keys, rows, first, all_rows, columns, -INFINITY);
+  CheckRows("log-sum-exp", whole.log_sum_exp, one.log_sum_exp, 1, rows, first, all_rows, 1, 0);
+  if (top.k > 0) CheckRows("top", whole.top_weights, one.top_weights, top.k, rows, first, all_rows, top.k, 0);
+}
+
+// Numbers of 16 bits give what the same numbers give in FLOAT32, and the output is that rounded once.
+Results CheckWidened(const SdpaProblem& wide, const Results& narrow, InstructionSet set, const TopChoice& top,
+                     DataType type) {
+  Results widened = Compute(wide, set, top);
+  Results rounded = widened;
+  rounded.output = TypedTensor::From(std::vector<float>(widened.output.begin(), widened.output.end()), type).Doubles();
+  CheckSameBits("of 16-bit tensors and the same in FLOAT32", narrow, rounded);
+  return widened;
+}
+
+bool IsNarrow(const SdpaProblem& problem) {
+  return ElementSize(problem.query().type) == 2 || ElementSize(problem.key().type) == 2 ||
+         ElementSize(problem.value().type) == 2;
+}
+
+// `judge` is of the problem in FLOAT32 where that has 16 bits.
+Results CheckOne(const SdpaProblem& problem, const Judge& judge, InstructionSet set, const TopChoice& top) {
+  Results actual = Compute(problem, set, top);
   CheckOutputAlone(problem, set, actual.output);
+  CheckTop(problem, actual, top);
+  const Results results =
+      IsNarrow(problem) ? CheckWidened(judge.problem, actual, set, top, problem.query().type) : actual;
+  for (const Judge::Alone& alone : judge.sequences) CheckSequence(judge, alone, results, set, top);
+  if (!IsRagged(problem.options())) CheckAgainstReference(judge.problem, results, judge.expected);
   return actual;
 }
 
-void CheckSameBits(const Results& a, const Results& b) {
-  CheckSameBits("output of two instruction sets", a.output, b.output);
-  CheckSameBits("attention_weights of two instruction sets", a.attention_weights, b.attention_weights);
-  CheckSameBits("averaged_weights of two instruction sets", a.averaged_weights, b.averaged_weights);
-  CheckSameBits("scores of two instruction sets", a.scores, b.scores);
-  CheckSameBits("log_sum_exp of two instruction sets", a.log_sum_exp, b.log_sum_exp);
-}
-
-void CheckProblem(const SdpaProblem& problem) {
-  const ReferenceResult expected = ReferenceSdpa(problem);
-  std::optional<Results> reproducible;
-  for (const InstructionSet set : SupportedInstructionSets()) {
-    try {
-      Results actual = CheckOne(problem, set, expected);
+void CheckProblem(const SdpaCase& input, const SdpaProblem& problem) {
+  InstructionSet set = BestInstructionSet();
+  try {
+    const Judge judge(IsNarrow(problem) ? *SdpaProblem::Create(input.wide_spec()) : problem);
+    std::optional<Results> reproducible;
+    for (const InstructionSet supported : SupportedInstructionSets()) {
+      set = supported;
+      Results actual = CheckOne(problem, judge, set, {input.top_k(), input.top_per_head()});
       if (!IsBitReproducible(set)) continue;
-      if (reproducible) CheckSameBits(*reproducible, actual);
+      if (reproducible) CheckSameBits("of two instruction sets", *reproducible, actual);
       if (!reproducible) reproducible = std::move(actual);
-    } catch (const Failure& failure) {
-      Describe(problem, set);
-      std::fprintf(stderr, "%s\n", failure.message.c_str());
-      std::abort();
     }
+  } catch (const Failure& failure) {
+    Describe(problem, set);
+    std::fprintf(stderr, "%s\n", failure.message.c_str());
+    std::abort();
   }
 }
 
@@ -243,7 +169,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const attend::testing::SdpaCase input(data, size);
   const absl::StatusOr<attend::SdpaProblem> problem = attend::SdpaProblem::Create(input.spec());
   if (problem.ok()) {
-    attend::testing::CheckProblem(*problem);
+    attend::testing::CheckProblem(input, *problem);
   } else if (attend::GetErrorDetails(problem.status()).field.empty()) {
     std::fprintf(stderr, "blames no field: %s\n", problem.status().ToString().c_str());
     std::abort();
