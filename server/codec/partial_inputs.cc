@@ -87,8 +87,9 @@ absl::StatusOr<PartialInputs> CheckPartials(const RawPartials& raw, const InputT
                                      "; merging is done on FLOAT32 results, so send the query as that"));
   }
   if (output->axis(0) > kMaxParts) {
-    return InvalidField("partials.output.shape[0]", absl::StrCat("partials.output.shape[0] is ", output->axis(0),
-                                                                 "; at most ", kMaxParts, " parts are merged at a time"));
+    return InvalidField("partials.output.shape[0]",
+                        absl::StrCat("partials.output.shape[0] is ", output->axis(0), "; at most ", kMaxParts,
+                                     " parts are merged at a time"));
   }
   std::vector<std::int64_t> expected = ShapeOf(query);
   expected.insert(expected.begin(), output->axis(0));

@@ -133,8 +133,8 @@ class Comparison {
   void LengthField(absl::string_view field, std::int64_t count, const Numbers& theirs, const FieldPath& path) {
     Equal(absl::StrCat("number of ", field), count, theirs.size());
     std::vector<std::int64_t> lengths;
-    VisitFields(WireReader(bytes_), {path}, [&lengths](std::size_t, const WireReader& reader, const WireField& field) {
-      (void)VisitIntegers(reader, field, [&](std::uint64_t v) { lengths.push_back(static_cast<std::int64_t>(v)); });
+    VisitFields(WireReader(bytes_), {path}, [&lengths](std::size_t, const WireReader& reader, const WireField& part) {
+      (void)VisitIntegers(reader, part, [&](std::uint64_t v) { lengths.push_back(static_cast<std::int64_t>(v)); });
     });
     const std::vector<std::int64_t> expected(theirs.begin(), theirs.end());
     Equal(field, lengths == expected, true);
