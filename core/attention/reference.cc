@@ -144,6 +144,7 @@ ReferenceResult Attention(const Operands& x) {
 // Rows [begin, end) of each matrix.
 std::vector<Matrix> MiddleRows(const std::vector<Matrix>& matrices, const KeyRange& rows) {
   std::vector<Matrix> middle;
+  middle.reserve(matrices.size());
   for (const Matrix& matrix : matrices) middle.emplace_back(matrix.middleRows(rows.begin, rows.end - rows.begin));
   return middle;
 }

@@ -29,6 +29,7 @@ constexpr std::int64_t kMaxParts = 1024;
 
 std::vector<std::int64_t> ShapeOf(const InputTensor& tensor) {
   std::vector<std::int64_t> shape;
+  shape.reserve(static_cast<std::size_t>(tensor.rank()));
   for (int i = 0; i < tensor.rank(); ++i) shape.push_back(tensor.axis(i));
   return shape;
 }
