@@ -33,8 +33,9 @@ struct AttentionOptions {
   absl::Span<const std::int64_t> query_lengths;      // T' per batch entry, each in [0, T]; empty: all T. Only moves p.
   // A ragged batch: sequences laid end to end along T and S of the one batch entry. For N sequences N + 1 offsets each,
   // from 0 to T and to S: sequence n has the queries [cumulative_query_lengths[n], cumulative_query_lengths[n + 1]),
-  // which see its keys alone, and whose positions are counted within it. Both empty: one sequence. Views of shape [..,
-  // T, S] then have as many columns as the longest sequence has keys, column j being key j of the row's own sequence.
+  // which see its keys alone, and whose positions are counted within it. Both empty: one sequence. They go without
+  // key_lengths and query_lengths. Views of shape [.., T, S] then have a column for each key of the longest sequence,
+  // column j being key j of the row's own sequence.
   absl::Span<const std::int64_t> cumulative_query_lengths;
   absl::Span<const std::int64_t> cumulative_key_lengths;
   MaskView mask;  // [B, H, T, S], broadcast by zero strides; non-zero is visible. Absent: all visible.

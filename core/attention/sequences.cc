@@ -44,6 +44,11 @@ absl::Status ValidateCumulativeLengths(const AttentionShape& shape, const Attent
         "options.valid_lengths and cumulative lengths are both given; a ragged batch has no padding, so "
         "send the cumulative lengths alone");
   }
+  if (!options.query_lengths.empty()) {
+    return InvalidField("options.query_lengths",
+                        "options.query_lengths and cumulative lengths are both given; a ragged batch has no padding, "
+                        "so give the cumulative lengths alone");
+  }
   const auto& queries = options.cumulative_query_lengths;
   const auto& keys = options.cumulative_key_lengths;
   if (absl::Status s = ValidateOffsets(queries, kQueries, shape.query_length, "queries"); !s.ok()) return s;

@@ -41,8 +41,8 @@ void WideRows::Place(float* memory, QueryRow* rows) {
 
 void WideRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end, const Copy& copy) const {
   const auto row = [&](std::int64_t j) { return tensor.Row(range_.kv.batch, range_.kv.head, j); };
-  if (tensor.row_stride == copy.stride) {
-    convert_.widen(tensor.type, row(begin), (end - begin) * copy.stride, copy.memory);
+  if (tensor.row_stride == copy.stride) {  // In one go; what follows the last row may not be the tensor's.
+    convert_.widen(tensor.type, row(begin), (end - begin - 1) * copy.stride + tensor.dim, copy.memory);
     return;
   }
   for (std::int64_t j = begin; j < end; ++j) convert_.widen(tensor.type, row(j), tensor.dim, copy.Row(j - begin));

@@ -160,6 +160,32 @@ TEST(KernelsTypes, MaskedNarrowValuesMayBeNaN) {
   EXPECT_TRUE(output == clean);
 }
 
+// Heads side by side, as a row of merged heads is as long as a widened copy's: what follows the last one is not read.
+TEST(KernelsTypes, NarrowMergedHeadsGiveTheBitsOfSplitOnes) {
+  SdpaCaseSpec spec;
+  spec.heads = spec.kv_heads = 2, spec.queries = 9, spec.keys = 30;  // Of 8 numbers: 16 are a cache line of floats.
+  const TypedCase typed(spec, {kBF16, kBF16, kBF16});
+  const auto merged = [&](const TypedTensor& split, std::int64_t length) {
+    std::vector<double> from = split.Doubles(), to(from.size());
+    for (std::size_t i = 0; i < from.size(); ++i) {
+      const auto row = static_cast<std::size_t>(length);
+      to[i / 8 % row * 16 + i / (8 * row) * 8 + i % 8] = from[i];
+    }
+    return TypedTensor::From(to, kBF16);
+  };
+  const TypedTensor query = merged(typed.query, 9), key = merged(typed.key, 30), value = merged(typed.value, 30);
+  const auto view = [](const TypedTensor& tensor, std::int64_t length) {
+    TypedHeadsView heads = tensor.View(1, 2, length, 8);
+    heads.head_stride = 8, heads.row_stride = 16;
+    return heads;
+  };
+  TypedTensor expected = typed.Output(kBF16), output = typed.Output(kBF16);
+  ASSERT_TRUE(ComputeSdpa(typed.Problem(), {.output = expected.MutableView(1, 2, 9, 8)}, {}).ok());
+  const SdpaProblem problem = *SdpaProblem::Create({view(query, 9), view(key, 30), view(value, 30), {}});
+  ASSERT_TRUE(ComputeSdpa(problem, {.output = output.MutableView(1, 2, 9, 8)}, {}).ok());
+  EXPECT_TRUE(output == expected);
+}
+
 struct DoubleResult {
   DoubleResult(const SdpaCaseSpec& s)
       : output(kF64, Size(s, s.value_dim)),

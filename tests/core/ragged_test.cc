@@ -232,6 +232,10 @@ TEST(Ragged, WrongOffsetsAreNamed) {
   const std::vector<std::int64_t> lengths = {3};
   with_lengths.spec.options.key_lengths = lengths;
   EXPECT_FALSE(SdpaProblem::Create(with_lengths.spec).ok());
+  RaggedCase with_query_lengths({7, 7}, {7, 7}, 0);  // No sequence has so many queries.
+  const std::vector<std::int64_t> query_lengths = {14};
+  with_query_lengths.spec.options.query_lengths = query_lengths;
+  EXPECT_FALSE(SdpaProblem::Create(with_query_lengths.spec).ok());
 }
 
 }  // namespace
