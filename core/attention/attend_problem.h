@@ -11,11 +11,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/attention/options.h"
 #include "core/attention/sdpa_problem.h"
 #include "core/tensor/heads_view.h"
 
 namespace attend {
+
+class PackedLinear;
 
 // A dense batch of embeddings [batch, length, dim].
 struct EmbeddingsView {
@@ -34,6 +37,29 @@ struct LinearView {
   std::int64_t in_features = 0;
   DataType weight_type = DataType::kFloat32;
   DataType bias_type = DataType::kFloat32;
+  const PackedLinear* packed = nullptr;  // The same weights, packed once (packed_linear.h); null: packed in each call.
+};
+
+// How the elements of a head are normalised over a row of them; `weight` and `bias` are [E], the same for each head, or
+// [heads * E], one mean or variance over all heads of a token.
+enum class NormKind : std::uint8_t {
+  kRms,    // x / sqrt(mean(x^2) + epsilon) (Zhang & Sennrich 2019, arXiv:1910.07467).
+  kLayer,  // (x - mean(x)) / sqrt(variance(x) + epsilon) (Ba et al. 2016, arXiv:1607.06450).
+};
+struct NormView {
+  const float* weight = nullptr;  // Null means "absent": no norm.
+  const float* bias = nullptr;    // Null for none.
+  std::int64_t size = 0;          // Of weight and bias: E, or heads * E.
+  NormKind kind = NormKind::kRms;
+  float epsilon = 1e-6F;  // At least 0, finite.
+  bool adds_one = false;  // Multiplies by 1 + weight.
+};
+
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a query or key at position p is turned by the
+// angle p * frequencies[i]. Query t stands where AttentionOptions says, key j at j, both after `position_offset`.
+struct RotaryView {
+  absl::Span<const double> frequencies;  // [dim / 2], finite. Empty means "absent".
+  bool interleaved = false;              // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
 };
 
 // The weights of an attention layer.
@@ -44,6 +70,10 @@ struct LayerView {
   LinearView output;  // [D_out, H * V], or absent: heads are concatenated.
   std::int64_t num_heads = 1;
   std::int64_t num_kv_heads = 1;
+  // Applied to the projected query and key in this order; returned queries and keys have both behind them.
+  NormView query_norm;
+  NormView key_norm;
+  RotaryView rotary;
 };
 
 // Where the results go; null or an absent view is not computed. The first four have the type of the embeddings.
@@ -62,11 +92,12 @@ struct AttendOutputs {
 class AttendProblem {
  public:
   struct Spec {
-    EmbeddingsView embeddings;       // [B, T, D]
-    EmbeddingsView context;          // [B, S, D'], or absent: the embeddings.
-    std::optional<LayerView> layer;  // None: query = embeddings, key = value = context, one head.
-    AttentionOptions options;        // In self-attention Create sets query_lengths from key_lengths,
-                                     // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
+    EmbeddingsView embeddings;         // [B, T, D]
+    EmbeddingsView context;            // [B, S, D'], or absent: the embeddings.
+    std::optional<LayerView> layer;    // None: query = embeddings, key = value = context, one head.
+    std::int64_t position_offset = 0;  // Of rotary embeddings; in [0, 2^40].
+    AttentionOptions options;          // In self-attention Create sets query_lengths from key_lengths,
+                                       // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
   };
 
   // Errors: INVALID_ARGUMENT with the field (`embeddings`, `layer.key_projection.weight`, `layer.num_heads`,

@@ -1,0 +1,47 @@
+// One named layer that can be called: its weights packed, its configuration complete.
+#ifndef ATTEND_SERVER_LAYERS_LAYER_H_
+#define ATTEND_SERVER_LAYERS_LAYER_H_
+
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "attend/v1/layer_service.pb.h"
+#include "core/attention/attend_problem.h"
+#include "core/attention/options.h"
+#include "core/kernels/instruction_set.h"
+#include "server/layers/layer_weights.h"
+
+namespace attend::server {
+
+// Immutable; shared by requests through shared_ptr, so that a layer that is replaced or deleted lives until the last
+// request that uses it has ended.
+class Layer {
+ public:
+  // What is not in the weights.
+  struct Identity {
+    std::string name;
+    std::string origin;  // `upload`, `init seed 42`, or a file: v1::Layer.origin.
+    std::string sha256;  // Of the uploaded bytes, or empty.
+    std::string etag;
+    bool read_only = false;
+    std::int64_t create_time_ms = 0;
+  };
+
+  // Packs the weights; what `config` (the caller's) leaves open is taken from weights.config, and then from the
+  // defaults that layer_service.proto states. Errors: INVALID_ARGUMENT naming the field of the configuration or the
+  // tensor (`config.num_heads`, `config.rotary_embedding.dim`, ...): everything that AttendProblem::Create checks about
+  // a layer is checked here once.
+  static absl::StatusOr<std::shared_ptr<const Layer>> Create(const LayerWeights& weights, const v1::LayerConfig& config,
+                                                             Identity identity, InstructionSet instruction_set);
+
+  const LayerView& view() const;
+  // The layer's own options under the request's: what a request sets itself goes before. Only scale, causal, windows,
+  // softcap, alibi_slopes and sinks are ever set; spans view memory of the layer.
+  const AttentionOptions& options() const;
+  // As GetLayer returns it.
+  const v1::Layer& description() const;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_LAYERS_LAYER_H_
