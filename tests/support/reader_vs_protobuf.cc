@@ -158,6 +158,7 @@ bool Parse(std::string_view bytes, const absl::Status& ours, google::protobuf::M
 grpc::ByteBuffer Sliced(std::string_view bytes, std::size_t slice_size) {
   if (slice_size == 0) slice_size = std::max<std::size_t>(bytes.size(), 1);
   std::vector<grpc::Slice> slices;
+  slices.reserve(2 * (bytes.size() / slice_size + 1));
   for (std::size_t i = 0; i < bytes.size(); i += slice_size) {
     const std::string_view piece = bytes.substr(i, slice_size);
     slices.emplace_back(piece.data(), piece.size());
@@ -167,7 +168,11 @@ grpc::ByteBuffer Sliced(std::string_view bytes, std::size_t slice_size) {
 }
 
 std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size, bool* accepted) {
-  const WireBytes wire(Sliced(bytes, slice_size));
+  return CompareAttendRequest(bytes, Sliced(bytes, slice_size), accepted);
+}
+
+std::string CompareAttendRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted) {
+  const WireBytes wire(buffer);
   Comparison comparison(wire);
   RawAttendRequest ours;
   v1::AttendRequest theirs;
@@ -182,7 +187,11 @@ std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size,
 }
 
 std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, bool* accepted) {
-  const WireBytes wire(Sliced(bytes, slice_size));
+  return CompareSdpaRequest(bytes, Sliced(bytes, slice_size), accepted);
+}
+
+std::string CompareSdpaRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted) {
+  const WireBytes wire(buffer);
   Comparison comparison(wire);
   RawSdpaRequest ours;
   v1::ScaledDotProductAttentionRequest theirs;

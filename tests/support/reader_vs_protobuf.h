@@ -19,6 +19,10 @@ grpc::ByteBuffer Sliced(std::string_view bytes, std::size_t slice_size);
 std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size, bool* accepted = nullptr);
 std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, bool* accepted = nullptr);
 
+// The same for bytes that are sliced already: `buffer` holds `bytes`.
+std::string CompareAttendRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
+std::string CompareSdpaRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
+
 }  // namespace attend::server
 
 #endif  // ATTEND_TESTS_SUPPORT_READER_VS_PROTOBUF_H_
