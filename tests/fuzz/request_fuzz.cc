@@ -4,7 +4,7 @@
 //     parses and would have written byte for byte;
 //   - every error fits into a trailer.
 //
-// The first byte chooses the size of the slices, the rest is the message; it is read as both kinds of request.
+// The first byte chooses the size of the slices, the rest is the message; it is read as every kind of request.
 //
 // One command fuzzes for ten minutes with clang's libFuzzer (`make fuzz` does the same for every target):
 //
@@ -28,6 +28,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/codec/decoders.h"
 #include "server/codec/status.h"
+#include "server/codec/stream_message.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {
@@ -82,6 +83,21 @@ void Decode(const Decoder& decoder, const grpc::ByteBuffer& request) {
   CheckResponse<Response>((*job)->TakeResponse());
 }
 
+// As a stream does: what the message carries is decoded, and its answer put into a message.
+void DecodeStreamRequest(const grpc::ByteBuffer& message) {
+  StreamRequest request;
+  if (const absl::Status read = ReadStreamRequest(message, request); !read.ok()) return CheckError(read);
+  if (const auto timeout = CheckTimeout(request.timeout); !timeout.ok()) CheckError(timeout.status());
+  if (!request.attend) return;
+  const absl::StatusOr<std::unique_ptr<Job>> job = AttendDecoder()(*request.attend, SmallLimits());
+  if (!job.ok()) {
+    CheckError(job.status());
+    return CheckResponse<v1::StreamAttendResponse>(StreamError(request.id, "timing", job.status()));
+  }
+  Require((*job)->Compute({}).ok(), "a valid problem that fails");
+  CheckResponse<v1::StreamAttendResponse>(StreamResponse(request.id, "timing", (*job)->TakeResponse()));
+}
+
 }  // namespace
 }  // namespace attend::server
 
@@ -94,6 +110,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   server::Require(attend_difference.empty(), "AttendRequest: " + attend_difference);
   const std::string sdpa_difference = server::CompareSdpaRequest(bytes, request);
   server::Require(sdpa_difference.empty(), "ScaledDotProductAttentionRequest: " + sdpa_difference);
+  const std::string stream_difference = server::CompareStreamRequest(bytes, request);
+  server::Require(stream_difference.empty(), "StreamAttendRequest: " + stream_difference);
+  server::DecodeStreamRequest(request);
   server::Decode<v1::AttendResponse>(server::AttendDecoder(), request);
   server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), request);
   return 0;
