@@ -13,6 +13,7 @@
 #include "core/runtime/executor.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
+#include "server/rpc/stream_call.h"
 #include "server/rpc/unary_call.h"
 #include "tests/support/raw_call.h"
 #include "tests/support/test_server.h"
@@ -72,6 +73,7 @@ class EchoJob final : public server::Job {
 
 inline constexpr char kEcho[] = "/test.Test/Echo";      // Refused by a busy server.
 inline constexpr char kAlways[] = "/test.Test/Always";  // Never refused.
+inline constexpr char kStream[] = "/test.Test/Stream";  // Echoes what the messages of StreamAttend carry.
 
 class EngineFixture : public ::testing::Test {
  protected:
@@ -87,16 +89,17 @@ class EngineFixture : public ::testing::Test {
         Executor::Options{.num_threads = settings.threads, .max_queued_tasks = settings.limits.max_queued_requests});
     admission_ = std::make_unique<server::Admission>(*executor_, settings.limits.max_queued_requests);
     memory_ = std::make_unique<server::MemoryBudget>(settings.limits.max_memory_in_flight_bytes);
-    unary_.admission = admission_.get();
-    unary_.memory = memory_.get();
-    unary_.limits = settings.limits;
+    services_.admission = admission_.get();
+    services_.memory = memory_.get();
+    services_.limits = settings.limits;
     const server::Decoder decode = [this](const grpc::ByteBuffer& request, const server::Limits&) {
       log_.decoded.fetch_add(1);
       return std::make_unique<EchoJob>(log_, request);
     };
     server::MethodTable methods;
-    methods.Add(kEcho, server::MakeUnaryMethod(unary_, {.decode = decode}));
-    methods.Add(kAlways, server::MakeUnaryMethod(unary_, {.decode = decode, .refusable = false}));
+    methods.Add(kEcho, server::MakeUnaryMethod(services_, {.decode = decode}));
+    methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
+    methods.Add(kStream, server::MakeStreamMethod(services_, {.decode = decode}));
     server::CallEngine::Options options;
     options.listen = {"127.0.0.1:0"};
     options.num_polling_threads = settings.polling_threads;
@@ -119,7 +122,7 @@ class EngineFixture : public ::testing::Test {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<server::Admission> admission_;
   std::unique_ptr<server::MemoryBudget> memory_;
-  server::UnaryServices unary_;
+  server::RequestServices services_;
   std::unique_ptr<server::CallEngine> engine_;
   std::shared_ptr<grpc::Channel> channel_;
 };
