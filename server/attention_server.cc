@@ -44,24 +44,24 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
       admission_(executor_, config.limits.max_queued_requests),
       memory_(config.limits.max_memory_in_flight_bytes),
-      unary_{.admission = &admission_,
-             .memory = &memory_,
-             .limits = config.limits,
-             .instruction_set = instruction_set,
-             .inline_flops = config.inline_flops} {
-  unary_.limits.num_threads = config.threads;
+      services_{.admission = &admission_,
+                .memory = &memory_,
+                .limits = config.limits,
+                .instruction_set = instruction_set,
+                .inline_flops = config.inline_flops} {
+  services_.limits.num_threads = config.threads;
 }
 
 MethodTable AttentionServer::MakeMethods() {
   MethodTable methods;
   const std::string service = "/attend.v1.AttentionService/";
-  methods.Add(service + "Attend", MakeUnaryMethod(unary_, {.decode = AttendDecoder()}));
-  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(unary_, {.decode = SdpaDecoder()}));
+  methods.Add(service + "Attend", MakeUnaryMethod(services_, {.decode = AttendDecoder()}));
+  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(services_, {.decode = SdpaDecoder()}));
   methods.Add(service + "GetServerInfo",
-              MakeUnaryMethod(unary_, {.decode = ServerInfoDecoder(MakeServerInfo(unary_.limits, unary_.instruction_set,
-                                                                                  executor_.num_threads())),
-                                       .refusable = false}));
-  AddHealthService(health_, unary_, methods);
+              MakeUnaryMethod(services_, {.decode = ServerInfoDecoder(MakeServerInfo(
+                                              services_.limits, services_.instruction_set, executor_.num_threads())),
+                                          .refusable = false}));
+  AddHealthService(health_, services_, methods);
   AddReflectionService(reflection_, methods);
   return methods;
 }

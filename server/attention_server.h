@@ -34,7 +34,7 @@ class AttentionServer {
   const std::vector<int>& ports() const { return engine_->ports(); }
 
   // The instruction set that the kernels use.
-  InstructionSet instruction_set() const { return unary_.instruction_set; }
+  InstructionSet instruction_set() const { return services_.instruction_set; }
 
   // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
   // close and the calls in flight have `drain_timeout` to finish.
@@ -56,7 +56,7 @@ class AttentionServer {
   Executor executor_;
   Admission admission_;
   MemoryBudget memory_;
-  UnaryServices unary_;
+  RequestServices services_;
   std::unique_ptr<CallEngine> engine_;
 };
 
