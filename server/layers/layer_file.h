@@ -1,7 +1,7 @@
 // The file of one uploaded layer: how it is written and how it is read again.
 //
 //   payload   the bytes of the .safetensors file, from offset 0, so that they can be mapped and used where they are
-//   record    a serialized LayerRecord (layer_record.proto)
+//   record    a serialized attend.storage.v1.LayerRecord
 //   footer    64 bytes: the magic `attendL\n`, the format's version as u32, zero as u32, the payload's and the record's
 //             sizes as u64, all little-endian, and the SHA-256 of the record
 //
@@ -18,11 +18,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "attend/storage/v1/layer_record.pb.h"
 #include "server/layers/folder.h"
-#include "server/layers/layer_record.pb.h"
 #include "server/layers/sha256.h"
 
 namespace attend::server {
+
+using storage::v1::LayerRecord;
 
 // What has just been done to the data folder. The order of an upload is that of the first six, of a deletion that of the
 // last two.
