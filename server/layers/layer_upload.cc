@@ -9,8 +9,8 @@
 #include "absl/time/clock.h"
 #include "core/base/error.h"
 #include "server/layers/checkpoint.h"
-#include "server/layers/find_layer.h"
 #include "server/layers/layer_name.h"
+#include "server/layers/namings.h"
 #include "server/layers/seeded_weights.h"
 
 namespace attend::server {
@@ -57,7 +57,7 @@ absl::StatusOr<LayerWeights> LoadWeights(const v1::CreateLayerHeader& header, co
   }
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::FromBytes(payload.bytes, payload.memory);
   if (!checkpoint.ok()) return checkpoint.status();
-  return FindLayer(*checkpoint, header.prefix());
+  return FindLayer(*checkpoint, header.prefix(), header.config());
 }
 
 // What a layer takes packed, at least: 4 bytes for each number of its projections.
