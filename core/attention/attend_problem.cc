@@ -67,7 +67,7 @@ struct ProjectionRule {
 };
 
 absl::Status ValidateProjection(const LinearView& linear, const ProjectionRule& rule) {
-  if (linear.weight == nullptr) {
+  if (!linear.present()) {
     return InvalidField(rule.weight, absl::StrCat(rule.weight,
                                                   " is missing; a layer needs the weights of its query, "
                                                   "key and value projections"));
@@ -104,7 +104,7 @@ absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type
   };
   absl::Status status;
   for (const auto& p : projections) {
-    if (p.linear.weight != nullptr) status.Update(ValidateType(p.weight, p.linear.weight_type, embeddings_type));
+    if (p.linear.present()) status.Update(ValidateType(p.weight, p.linear.weight_type, embeddings_type));
     if (p.linear.bias != nullptr) status.Update(ValidateType(p.bias, p.linear.bias_type, embeddings_type));
   }
   return status;
@@ -112,7 +112,7 @@ absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type
 
 absl::Status ValidateOutputProjection(const LayerView& layer, std::int64_t value_dim) {
   constexpr char kWeight[] = "layer.output_projection.weight";
-  if (layer.output.weight == nullptr) {
+  if (!layer.output.present()) {
     if (layer.output.bias == nullptr) return absl::OkStatus();
     return InvalidField(kWeight, absl::StrCat(kWeight,
                                               " is missing, but layer.output_projection.bias is given; send the "
@@ -205,7 +205,7 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
     problem.head_dim_ = s.layer->query.out_features / s.layer->num_heads;
     problem.value_dim_ = s.layer->value.out_features / s.layer->num_kv_heads;
     problem.output_dim_ =
-        s.layer->output.weight ? s.layer->output.out_features : s.layer->num_heads * problem.value_dim_;
+        s.layer->output.present() ? s.layer->output.out_features : s.layer->num_heads * problem.value_dim_;
   } else {
     if (s.context.dim != s.embeddings.dim) {
       return InvalidField("context.shape", absl::StrCat("context.shape has embedding size ", s.context.dim,
@@ -230,7 +230,7 @@ double AttendProblem::Flops() const {
   flops += 2 * Product(batch(), query_length(), layer.query.in_features, layer.query.out_features);
   flops += 2 * Product(batch(), key_length(), layer.key.in_features, layer.key.out_features);
   flops += 2 * Product(batch(), key_length(), layer.value.in_features, layer.value.out_features);
-  if (layer.output.weight) flops += 2 * Product(batch(), query_length(), layer.output.in_features, output_dim_);
+  if (layer.output.present()) flops += 2 * Product(batch(), query_length(), layer.output.in_features, output_dim_);
   return flops;
 }
 
@@ -251,7 +251,7 @@ double AttendProblem::ScratchBytes(int num_threads, bool consumes_weights) const
   double numbers = Product(batch(), query_length(), layer.query.out_features) +
                    Product(batch(), key_length(), layer.key.out_features) +
                    Product(batch(), key_length(), layer.value.out_features);
-  if (layer.output.weight) numbers += Product(batch(), query_length(), layer.output.in_features);
+  if (layer.output.present()) numbers += Product(batch(), query_length(), layer.output.in_features);
   if (is_narrow) {  // Copies of the tokens, of biases, and of the output before it is narrowed.
     numbers += Product(batch(), query_length(), embeddings().dim) + Product(batch(), key_length(), context().dim) +
                Product(batch(), query_length(), output_dim_);
@@ -259,7 +259,7 @@ double AttendProblem::ScratchBytes(int num_threads, bool consumes_weights) const
   const std::int64_t widest_bias =
       std::max({layer.query.out_features, layer.key.out_features, layer.value.out_features, layer.output.out_features});
   const std::int64_t in_features = std::max({layer.query.in_features, layer.key.in_features, layer.value.in_features,
-                                             layer.output.weight ? layer.output.in_features : 0});
+                                             layer.output.present() ? layer.output.in_features : 0});
   const double size = is_double() ? sizeof(double) : sizeof(float);
   return size * (numbers + static_cast<double>(widest_bias)) + attention +
          ProjectionScratchBytes(in_features, num_threads);

@@ -29,15 +29,22 @@ struct EmbeddingsView {
   DataType type = DataType::kFloat32;
 };
 
-// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out.
+// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out. Absent when it has neither weights nor packed
+// ones.
 struct LinearView {
-  const void* weight = nullptr;  // [out_features, in_features], dense. Null means "absent".
-  const void* bias = nullptr;    // [out_features], or null for none.
+  // [out_features, in_features], dense. May be null beside `packed`: then the problem REQUIRES to be computed with the
+  // instruction set of that, and has no float64 reference.
+  const void* weight = nullptr;
+  const void* bias = nullptr;  // [out_features], or null for none.
   std::int64_t out_features = 0;
   std::int64_t in_features = 0;
   DataType weight_type = DataType::kFloat32;
   DataType bias_type = DataType::kFloat32;
-  const PackedLinear* packed = nullptr;  // The same weights, packed once (packed_linear.h); null: packed in each call.
+  // The same weights and bias, packed once (packed_linear.h) and used where the instruction set is theirs; null: packed
+  // in each call.
+  const PackedLinear* packed = nullptr;
+
+  bool present() const { return weight != nullptr || packed != nullptr; }
 };
 
 // How the elements of a head are normalised over a row of them; `weight` and `bias` are [E], the same for each head, or

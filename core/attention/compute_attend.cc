@@ -91,7 +91,7 @@ void CopyHeads(const TypedHeadsView& from, DataType type, void* to, const Conver
 }
 
 bool ProjectsOutput(const AttendProblem& problem) {
-  return problem.layer().has_value() && problem.layer()->output.weight != nullptr;
+  return problem.layer().has_value() && problem.layer()->output.present();
 }
 
 // `output` is [B, T, H * V] of `output_type`, or null.
