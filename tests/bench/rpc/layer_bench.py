@@ -6,6 +6,9 @@
 - layer/upload/256MiB/MBps_over_echo: the rate at which CreateLayer takes the layer, from the first byte to the answer,
   by which time it is on the disk, packed and can be called; over the rate at which attend-echo --discard takes the same
   bytes and does nothing with them. Medians of runs in turns; both get the same cores.
+- .../in_memory/MBps_over_echo: the same without a data folder.
+- .../MBps_over_disk: over the rate at which one process writes and syncs as many bytes to the same disk, which no upload
+  that survives a loss of power can exceed.
 - layer/load/256MiB_s: what a start takes longer with this layer in its data folder than with an empty one: every byte
   checked against its SHA-256 and the weights packed. `packing_share` is the part of it that packing takes.
 
@@ -74,7 +77,17 @@ class Bench:
         self.figures = []
 
     def attend(self, data):
-        return Server(self.bin / "attend-server", "--listen", "127.0.0.1:0", "--drain-wait", "0s", "--data-dir", data)
+        flags = ("--data-dir", data) if data else ()
+        return Server(self.bin / "attend-server", "--listen", "127.0.0.1:0", "--drain-wait", "0s", *flags)
+
+    def disk_rate(self):
+        content = self.layer.read_bytes()
+        start = time.perf_counter()
+        with open(self.layer.with_name("plain"), "wb", buffering=0) as file:
+            for at in range(0, len(content), 1 << 20):
+                file.write(content[at:at + (1 << 20)])
+            os.fsync(file.fileno())
+        return len(content) / 1e6 / (time.perf_counter() - start)
 
     def report(self, name, value, unit, goal="-"):
         self.figures.append({"name": name, "value": round(value, 4), "unit": unit, "goal": goal})
@@ -86,16 +99,19 @@ class Bench:
         return self.layer.stat().st_size / 1e6 / json.loads(run.stdout)["seconds"]
 
     def upload(self):
-        attend, echo = self.attend(self.data), Server(self.bin / "attend-echo", "--discard")
+        servers = [self.attend(self.data), self.attend(None), Server(self.bin / "attend-echo", "--discard")]
         try:
-            for server in (attend, echo):
+            for server in servers:
                 self.upload_rate(server)  # Warms up.
-            pairs = [(self.upload_rate(attend), self.upload_rate(echo)) for _ in range(self.options.rounds)]
+            rounds = [[*map(self.upload_rate, servers), self.disk_rate()] for _ in range(self.options.rounds)]
         finally:
-            attend.stop()
-            echo.stop()
-        self.report("layer/upload/256MiB/MBps", statistics.median(a for a, _ in pairs), "MB/s")
-        self.report("layer/upload/256MiB/MBps_over_echo", statistics.median(a / e for a, e in pairs), "ratio", ">= 0.5")
+            for server in servers:
+                server.stop()
+        name = "layer/upload/256MiB/"
+        self.report(name + "MBps", statistics.median(disk for disk, *_ in rounds), "MB/s")
+        self.report(name + "MBps_over_echo", statistics.median(d / e for d, _, e, _ in rounds), "ratio", ">= 0.5")
+        self.report(name + "in_memory/MBps_over_echo", statistics.median(m / e for _, m, e, _ in rounds), "ratio")
+        self.report(name + "MBps_over_disk", statistics.median(d / f for d, _, _, f in rounds), "ratio")
 
     def load(self):
         loads, shares = [], []
