@@ -88,6 +88,42 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
           std::int64_t{1} << 62);
 }
 
+void DeclareLayers(CLI::App& app, ServerConfig& config) {
+  app.add_option(
+      "--data-dir", config.data_dir,
+      "Folder in which uploaded layers are kept, made when missing; one server at a time. Empty: they are kept "
+      "in memory, until the server's end");
+  app.add_option("--max-layers", config.layers.max_layers, "Most layers that this server keeps")
+      ->check(CLI::Range(0, 1 << 20));
+  AddSize(app, "--max-layer-bytes", config.layers.max_layer_bytes, "Most bytes of one layer's .safetensors file",
+          std::int64_t{1} << 40);
+  AddSize(
+      app, "--max-layers-bytes", config.layers.max_layers_bytes,
+      "Most memory of all layers together. Default: a quarter of the container's memory limit, or 4 GiB without one",
+      std::int64_t{1} << 62);
+  app.add_option("--max-uploads", config.layers.max_uploads,
+                 "Uploads of layers under way at a time; further ones are refused with UNAVAILABLE")
+      ->check(CLI::Range(1, 1024));
+}
+
+void DeclareLayerSources(CLI::App& app, LayerSources& sources) {
+  app.add_option(
+         "--layer", sources.layers,
+         "Layer to load at the start: NAME=FILE#PREFIX, with a .safetensors file, or the .index.json of a sharded "
+         "one, and what comes before the layer's tensors in it; or NAME=init:SEED:EMBED_DIM. Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str(absl::StrJoin(sources.layers, ","));
+  app.add_option("--layer-dir", sources.directory, "Folder with a folder for each layer, named as the layer");
+  app.add_option("--layer-config", sources.configs,
+                 "What a layer's file does not say: NAME=FILE.json or NAME={\"num_heads\": 12}, a LayerConfig in JSON. "
+                 "Repeatable")
+      ->allow_extra_args(false)
+      ->default_str("");
+  app.add_flag("--skip-broken-layers", sources.skip_broken,
+               "Start without the layers that cannot be loaded, and log why, instead of not at all");
+}
+
 void DeclareTransport(CLI::App& app, TransportConfig& transport) {
   app.add_option("--max-concurrent-streams", transport.max_concurrent_streams, "Calls in progress per connection")
       ->check(CLI::Range(1, std::numeric_limits<int>::max()));
@@ -159,6 +195,8 @@ void DeclareOptions(CLI::App& app, ServerConfig& config) {
   app.option_defaults()->always_capture_default();
   DeclareServing(app, config);
   DeclareLimits(app, config.limits);
+  DeclareLayers(app, config);
+  DeclareLayerSources(app, config.layer_sources);
   DeclareTransport(app, config.transport);
   DeclareTls(app, config.tls);
 }

@@ -56,7 +56,8 @@ std::size_t SliceSize(std::size_t wanted, std::size_t bytes) {
 }
 
 void CheckError(const absl::Status& error) {
-  Require(absl::IsInvalidArgument(error) || absl::IsResourceExhausted(error), error.ToString());
+  Require(absl::IsInvalidArgument(error) || absl::IsResourceExhausted(error) || absl::IsNotFound(error),
+          error.ToString());
   Require(!GetErrorDetails(error).reason.empty() && !error.message().empty(), "an error without a reason");
   const grpc::Status status = ToGrpcStatus(error);
   google::rpc::Status rich;
@@ -89,7 +90,7 @@ void DecodeStreamRequest(const grpc::ByteBuffer& message) {
   if (const absl::Status read = ReadStreamRequest(message, request); !read.ok()) return CheckError(read);
   if (const auto timeout = CheckTimeout(request.timeout); !timeout.ok()) CheckError(timeout.status());
   if (!request.attend) return;
-  const absl::StatusOr<std::unique_ptr<Job>> job = AttendDecoder()(*request.attend, SmallLimits());
+  const absl::StatusOr<std::unique_ptr<Job>> job = AttendDecoder(nullptr)(*request.attend, SmallLimits());
   if (!job.ok()) {
     CheckError(job.status());
     return CheckResponse<v1::StreamAttendResponse>(StreamError(request.id, "timing", job.status()));
@@ -113,7 +114,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string stream_difference = server::CompareStreamRequest(bytes, request);
   server::Require(stream_difference.empty(), "StreamAttendRequest: " + stream_difference);
   server::DecodeStreamRequest(request);
-  server::Decode<v1::AttendResponse>(server::AttendDecoder(), request);
+  server::Decode<v1::AttendResponse>(server::AttendDecoder(nullptr), request);
   server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), request);
   return 0;
 }

@@ -1,4 +1,4 @@
-"""Reads .safetensors files (https://huggingface.co/docs/safetensors): a JSON header, then the tensors' bytes."""
+"""Reads and writes .safetensors files (https://huggingface.co/docs/safetensors): a JSON header, then the tensors' bytes."""
 
 import json
 import struct
@@ -20,3 +20,18 @@ def load(path):
         begin, end = entry["data_offsets"]
         tensors[name] = np.frombuffer(data[begin:end], _TYPES[entry["dtype"]]).reshape(entry["shape"])
     return tensors, metadata
+
+
+def dump(tensors, metadata=None, types=None):
+    """The bytes of a file with {name: array}. `types` says which arrays are what NumPy has no type for: {name: "BF16"}."""
+    names = {np.dtype(dtype): name for name, dtype in _TYPES.items() if name != "BF16"}
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, array in tensors.items():
+        dtype = (types or {}).get(name) or names[array.dtype]
+        begin, data = len(data), data + np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, len(data)]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
