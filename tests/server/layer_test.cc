@@ -155,7 +155,8 @@ TEST(Layer, RotaryFrequenciesAreScaled) {
   v1::RotaryEmbedding& rotary = *config.mutable_rotary_embedding();
   rotary.set_base(10000);
   rotary.set_linear_factor(4);
-  EXPECT_THAT((*Create(Weights(), config))->view().rotary.frequencies,
+  const auto linear = *Create(Weights(), config);
+  EXPECT_THAT(linear->view().rotary.frequencies,
               ElementsAre(0.25, std::pow(10000, -2.0 / 6) / 4, std::pow(10000, -4.0 / 6) / 4));
   rotary.clear_linear_factor();
   v1::Llama3Scaling& llama3 = *rotary.mutable_llama3();
@@ -166,7 +167,8 @@ TEST(Layer, RotaryFrequenciesAreScaled) {
   // Wavelengths 6.28 < 400 / 4, 135 between 100 and 400, 2916 > 400.
   const double middle = std::pow(10000, -2.0 / 6);
   const double smooth = (400 / (2 * M_PI / middle) - 1) / 3;
-  const auto scaled = (*Create(Weights(), config))->view().rotary;
+  const auto layer = *Create(Weights(), config);
+  const RotaryView& scaled = layer->view().rotary;
   EXPECT_EQ(scaled.frequencies[0], 1);
   EXPECT_NEAR(scaled.frequencies[1], (1 - smooth) * middle / 8 + smooth * middle, 1e-15);
   EXPECT_NEAR(scaled.frequencies[2], std::pow(10000, -4.0 / 6) / 8, 1e-15);
@@ -237,10 +239,9 @@ TEST(Layer, MistakesNameTheirField) {
 }
 
 TEST(Layer, NormsMustFitAHeadOrAll) {
-  std::mt19937 random(1);
-  CheckpointBuilder builder = Weights();
-  builder.AddVector("q_norm.weight", RandomMatrix(5, 1, random));
-  EXPECT_THAT(std::string(Create(builder, Config()).status().message()),
+  LayerWeights weights = *FindLayer(Weights().Checkpoint(), "", Config());
+  weights.query_norm.size = 5;
+  EXPECT_THAT(std::string(Layer::Create(weights, Config(), {}, BestInstructionSet()).status().message()),
               HasSubstr("query_norm has 5 elements; it must have 6, the size of a head, or 24"));
 }
 
