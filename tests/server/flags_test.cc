@@ -246,6 +246,14 @@ TEST(FlagsTest, QuestionsAreAnsweredInsteadOfServing) {
   EXPECT_FALSE(ParseFlags({"--check-config"}, {{"ATTEND_THREADS", "0"}}).ok());
 }
 
+TEST(FlagsTest, AHashBeginsACommentOutsideOfQuotesOnly) {
+  const TemporaryFile file("# first\nthreads = 3 # three\nlayer = \"a=b.safetensors#c\" # \"quoted\"\n  # last\n");
+  const auto parsed = ParseFlags({"--config=" + file.path()}, {});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->config.threads, 3);
+  EXPECT_THAT(parsed->config.layer_sources.layers, ElementsAre("a=b.safetensors#c"));
+}
+
 TEST(FlagsTest, LayersComeFromFlagsVariablesAndFiles) {
   const auto by_flag = ParseFlags(
       {"--layer=a=x.safetensors#p.0.", "--layer", "b=init:1:2", "--layer-config",

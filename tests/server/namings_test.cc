@@ -371,7 +371,7 @@ TEST(Namings, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
   const Checkpoint checkpoint = builder.Checkpoint();
   EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()),
               AllOf(HasSubstr("no attention layer was found with the prefix 'm.2.'"),
-                    HasSubstr("the file has layers with the prefixes m.0."), HasSubstr("no tensor has this prefix")));
+                    HasSubstr("the file has layers with the prefixes 'm.0.'"), HasSubstr("no tensor has this prefix")));
   for (const Naming& naming : Namings()) {
     EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()), HasSubstr(std::string(naming.name)));
   }
