@@ -2,61 +2,22 @@
 
 #include <grpcpp/client_context.h>
 
-#include <chrono>
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attend/v1/attention_service.grpc.pb.h"
+#include "client/lib/call.h"
 #include "client/lib/channel.h"
-#include "client/lib/server_error.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace attend::client {
 namespace {
 
-absl::Status CheckTimeout(const CallOptions& options) {
-  if (options.timeout > absl::ZeroDuration() && options.timeout < absl::InfiniteDuration()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("the timeout is ", absl::FormatDuration(options.timeout), "; it must be positive and finite"));
-}
-
-void Prepare(const CallOptions& options, grpc::ClientContext* context) {
-  context->set_wait_for_ready(options.wait_for_ready);
-  if (options.timeout == absl::InfiniteDuration()) return;
-  context->set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
-}
-
-std::string ServerTiming(const grpc::ClientContext& context) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto found = trailers.find("server-timing");
-  return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
-}
-
-// gRPC's codes and Abseil's are the same numbers with the same meanings.
-absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& context) {
-  if (status.ok()) return absl::OkStatus();
-  return internal::WithServerError(
-      absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()), status.error_details(),
-      ServerTiming(context));
-}
-
-// Makes one unary call: `invoke(context, response)` is the stub's method.
-template <typename Response, typename Invoke>
-absl::StatusOr<Answer<Response>> Call(const CallOptions& options, const Invoke& invoke) {
-  if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
-  grpc::ClientContext context;
-  Prepare(options, &context);
-  Answer<Response> answer;
-  const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
-  const grpc::Status status = invoke(&context, &answer.response);
-  answer.round_trip = absl::FromChrono(std::chrono::steady_clock::now() - start);
-  if (!status.ok()) return ToStatus(status, context);
-  answer.server_timing = ParseServerTiming(ServerTiming(context));
-  answer.peer = context.peer();
-  return answer;
-}
+using internal::Call;
+using internal::CheckTimeout;
+using internal::Prepare;
+using internal::ToStatus;
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
   switch (status) {
@@ -70,9 +31,9 @@ HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus statu
 }  // namespace
 
 struct Client::Stubs {
-  explicit Stubs(const std::shared_ptr<grpc::Channel>& c) : channel(c), attention(c), health(c) {}
+  explicit Stubs(const Channels& c) : channels(c), attention(c.calls), health(c.calls) {}
 
-  std::shared_ptr<grpc::Channel> channel;
+  Channels channels;
   v1::AttentionService::Stub attention;
   grpc::health::v1::Health::Stub health;
 };
@@ -83,14 +44,17 @@ Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 absl::StatusOr<Client> Client::Connect(const ClientOptions& options) {
-  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(options);
-  if (!channel.ok()) return channel.status();
-  return Client(std::make_unique<Stubs>(*channel));
+  const absl::StatusOr<Channels> channels = MakeChannels(options);
+  if (!channels.ok()) return channels.status();
+  return Client(std::make_unique<Stubs>(*channels));
 }
+
+const Channels& Client::channels() const { return stubs_->channels; }
 
 absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
   if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
-  if (stubs_->channel->WaitForConnected(absl::ToChronoTime(absl::Now() + options.timeout))) return absl::OkStatus();
+  if (stubs_->channels.calls->WaitForConnected(absl::ToChronoTime(absl::Now() + options.timeout)))
+    return absl::OkStatus();
   return absl::DeadlineExceededError("no endpoint was reached in time");
 }
 
