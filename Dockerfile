@@ -14,6 +14,7 @@ RUN scripts/install-dependencies.sh build
 COPY CMakeLists.txt CMakePresets.json ./
 COPY cmake cmake
 COPY proto proto
+COPY formats formats
 COPY core core
 COPY server server
 COPY client client

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Formatting (clang-format), shell scripts (shellcheck), style of proto/ (its test, which ctest runs too), bugs and style of
-# the C++ (clang-tidy on core, server and client).
+# the C++ (clang-tidy on formats, core, server and client).
 #
 #   scripts/lint.sh        needs the compile commands and objects of `make build-thread-safety`; JOBS sets parallelism
 #
@@ -31,7 +31,7 @@ import json, os, sys
 root, build = sys.argv[1:]
 for entry in json.load(open(f"{build}/compile_commands.json")):
     source = os.path.relpath(os.path.join(entry["directory"], entry["file"]), root)
-    if source.split("/")[0] in ("core", "server", "client"):
+    if source.split("/")[0] in ("formats", "core", "server", "client"):
         words = entry["command"].split()
         target = words[words.index("-o") + 1]
         print(source, os.path.relpath(os.path.join(entry["directory"], target), root))

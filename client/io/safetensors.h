@@ -3,27 +3,32 @@
 //   absl::StatusOr<SafetensorsReader> file = SafetensorsReader::Open("weights.safetensors");
 //   absl::StatusOr<Tensor> weight = file->Read("query.weight");
 //
-// The whole header is checked when a file is opened (client/io/safetensors_header.h); tensors are read when asked for.
+// The whole header is checked when a file is opened (formats/safetensors_header.h); tensors are read when asked for.
 #ifndef ATTEND_CLIENT_IO_SAFETENSORS_H_
 #define ATTEND_CLIENT_IO_SAFETENSORS_H_
 
 #include <istream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "client/io/safetensors_header.h"
 #include "client/lib/tensor.h"
+#include "formats/safetensors_header.h"
 
 namespace attend::client {
+
+// The element type that a file calls `dtype` (`F32`, `I64`, ...); none for one that this client cannot represent.
+std::optional<ElementType> FindElementType(std::string_view dtype);
 
 // Thread-compatible; move-only.
 class SafetensorsReader {
  public:
   // Errors: NOT_FOUND; INVALID_ARGUMENT (with the path) when the file breaks a rule of the format or its header is
-  // larger than kMaxSafetensorsHeaderBytes; DATA_LOSS when it ends inside the header.
+  // larger than 1 MiB; DATA_LOSS when it ends inside the header.
   static absl::StatusOr<SafetensorsReader> Open(const std::string& path);
 
   // The same for any stream that can seek. `name` is used in messages.

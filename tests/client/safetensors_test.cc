@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace attend::client {
@@ -139,9 +140,42 @@ TEST(Safetensors, DeepNestingIsRefusedAtItsFirstLevel) {
 
 TEST(Safetensors, TheHeaderLimitIsExact) {
   const auto padded = [](std::int64_t bytes) { return File("{}" + std::string(bytes - 2, ' '), ""); };
-  EXPECT_TRUE(Open(padded(kMaxSafetensorsHeaderBytes)).ok());
-  EXPECT_THAT(std::string(Open(padded(kMaxSafetensorsHeaderBytes + 1)).status().message()),
+  EXPECT_TRUE(Open(padded(SafetensorsLimits().max_header_bytes)).ok());
+  EXPECT_THAT(std::string(Open(padded(SafetensorsLimits().max_header_bytes + 1)).status().message()),
               HasSubstr("at most 1048576"));
+}
+
+TEST(Safetensors, TheNumberOfTensorsIsBounded) {
+  const auto tensors = [](std::int64_t count) {
+    std::string header = "{";
+    for (std::int64_t i = 0; i < count; ++i) {
+      header += (i > 0 ? ",\"" : "\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})";
+    }
+    return File(header + R"(,"__metadata__":{}})", "");
+  };
+  EXPECT_TRUE(Open(tensors(SafetensorsLimits().max_tensors)).ok());
+  EXPECT_THAT(std::string(Open(tensors(SafetensorsLimits().max_tensors + 1)).status().message()),
+              HasSubstr("more than 16384 tensors"));
+}
+
+TEST(Safetensors, LimitsAreTheCallers) {
+  const std::string file = File(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "a");
+  const std::int64_t header_bytes = static_cast<std::int64_t>(file.size()) - 9;
+  EXPECT_TRUE(ParseSafetensors(file, {.max_header_bytes = header_bytes, .max_tensors = 1}).ok());
+  EXPECT_FALSE(ParseSafetensors(file, {.max_header_bytes = header_bytes - 1}).ok());
+  EXPECT_FALSE(ParseSafetensors(file, {.max_tensors = 0}).ok());
+}
+
+TEST(Safetensors, TypesOfFewerBitsThanAByteMustEndOnOne) {
+  for (const auto& [dtype, count, bytes] : {std::tuple{"F4", 2, 1}, {"F6_E2M3", 4, 3}, {"F6_E3M2", 4, 3}}) {
+    const auto file = [dtype = dtype](int elements, int size) {
+      return File(std::string(R"({"x":{"dtype":")") + dtype + R"(","shape":[)" + std::to_string(elements) +
+                      R"(],"data_offsets":[0,)" + std::to_string(size) + "]}}",
+                  std::string(size, 'a'));
+    };
+    EXPECT_TRUE(Open(file(count, bytes)).ok()) << dtype;
+    EXPECT_FALSE(Open(file(count - 1, bytes)).ok()) << dtype;
+  }
 }
 
 TEST(Safetensors, ATypeThatCannotBeRepresentedIsSkippedUntilItIsRead) {

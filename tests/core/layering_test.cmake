@@ -1,5 +1,6 @@
-# Fails when an #include points against the direction of dependencies: proto -> nothing; core -> Abseil, Eigen, Highway;
-# server -> proto, core; client -> proto, and its command of the core what --verify needs; tests -> everything.
+# Fails when an #include points against the direction of dependencies: proto -> nothing; formats -> Abseil,
+# nlohmann-json; core -> Abseil, Eigen, Highway; server -> proto, formats, core; client -> proto, formats (not its
+# installed library, lib/), and its command of the core what --verify needs; tests -> everything.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
 #
@@ -8,22 +9,23 @@
 # Includes with a directory in their name that a layer may use; those without one are the standard library's.
 set(standard "(sys|bits|arpa|netinet|linux)/")
 set(allowed_in_core "^(${standard}|absl/|Eigen/|hwy/|core/)")
+set(allowed_in_formats "^(${standard}|absl/|nlohmann/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
-set(forbidden_in_client/lib "^(server|tests|core)/")
+set(forbidden_in_client/lib "^(server|tests|core|formats)/")
 set(forbidden_in_client/io "^(server|tests|core)/")
 set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/attention/compute\\.h$")
 
 # Sets `out` to the lines "FILE includes NAME" that break a rule below `root`.
 function(find_violations root out)
   set(violations)
-  foreach(layer core server client/lib client/io client/cli)
+  foreach(layer core formats server client/lib client/io client/cli)
     file(GLOB_RECURSE files RELATIVE ${root} ${root}/${layer}/*.h ${root}/${layer}/*.cc)
     foreach(file ${files})
       file(STRINGS ${root}/${file} lines REGEX "^[ \t]*#[ \t]*include[ \t]*[<\"]")
       foreach(line ${lines})
         string(REGEX REPLACE "^[^<\"]*[<\"]([^>\"]*).*$" "\\1" name "${line}")
-        if(layer STREQUAL "core")
-          if(name MATCHES "/" AND NOT name MATCHES "${allowed_in_core}")
+        if(DEFINED allowed_in_${layer})
+          if(name MATCHES "/" AND NOT name MATCHES "${allowed_in_${layer}}")
             list(APPEND violations "${file} includes ${name}")
           endif()
         elseif(name MATCHES "${forbidden_in_${layer}}")
@@ -41,14 +43,18 @@ set(planted
     "core/deep/er/b.h includes spdlog/spdlog.h"
     "core/deep/er/b.h includes server/job.h"
     "core/deep/er/b.h includes attend/v1/tensor.pb.h"
+    "formats/b.cc includes core/tensor/data_type.h"
+    "formats/b.cc includes grpcpp/grpcpp.h"
     "server/c.cc includes client/lib/client.h"
     "client/lib/d.cc includes core/base/error.h"
+    "client/lib/d.cc includes formats/safetensors_header.h"
     "client/io/e.cc includes core/tensor/data_type.h"
     "client/cli/f.cc includes server/job.h"
     "client/cli/f.cc includes core/attention/compute.h"
     "client/cli/f.cc includes core/runtime/executor.h")
 file(REMOVE_RECURSE ${SCRATCH})
 file(WRITE ${SCRATCH}/core/fine.cc "#include <vector>\n#include <Eigen/Core>\n#include \"absl/status/status.h\"\n")
+file(WRITE ${SCRATCH}/formats/fine.cc "#include <nlohmann/json.hpp>\n#include \"absl/status/status.h\"\n")
 file(WRITE ${SCRATCH}/client/cli/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/attention/reference.h\"\n")
 foreach(violation ${planted})
   string(REGEX MATCH "^([^ ]*) includes (.*)$" _ "${violation}")

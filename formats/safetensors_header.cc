@@ -1,4 +1,4 @@
-#include "client/io/safetensors_header.h"
+#include "formats/safetensors_header.h"
 
 #include <algorithm>
 #include <limits>
@@ -7,27 +7,25 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/lib/tensor.h"
+#include "absl/strings/str_join.h"
 
-namespace attend::client {
+namespace attend {
 namespace {
 
 constexpr std::size_t kMaxAxes = 32;
 constexpr char kMetadataKey[] = "__metadata__";
 
-struct TypeName {
+// The most elements a tensor may have: its size in bits is then far from overflowing.
+constexpr std::int64_t kMaxElements = std::int64_t{1} << 56;
+
+struct Dtype {
   std::string_view name;
   std::int64_t bits;
-  std::optional<ElementType> type;
 };
-constexpr TypeName kTypes[] = {
-    {"F32", 32, ElementType::kFloat32},   {"F64", 64, ElementType::kFloat64}, {"F16", 16, ElementType::kFloat16},
-    {"BF16", 16, ElementType::kBFloat16}, {"BOOL", 8, ElementType::kBool},    {"I8", 8, ElementType::kInt8},
-    {"I16", 16, ElementType::kInt16},     {"I32", 32, ElementType::kInt32},   {"I64", 64, ElementType::kInt64},
-    {"U8", 8, ElementType::kUint8},       {"U16", 16, ElementType::kUint16},  {"U32", 32, ElementType::kUint32},
-    {"U64", 64, ElementType::kUint64},    {"F8_E5M2", 8, std::nullopt},       {"F8_E4M3", 8, std::nullopt},
-    {"F8_E8M0", 8, std::nullopt},         {"C64", 64, std::nullopt},          {"F4", 4, std::nullopt},
-    {"F6_E2M3", 6, std::nullopt},         {"F6_E3M2", 6, std::nullopt},
+constexpr Dtype kDtypes[] = {
+    {"F32", 32},    {"F64", 64},    {"F16", 16}, {"BF16", 16}, {"BOOL", 8},    {"I8", 8},      {"I16", 16},
+    {"I32", 32},    {"I64", 64},    {"U8", 8},   {"U16", 16},  {"U32", 32},    {"U64", 64},    {"F8_E5M2", 8},
+    {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"C64", 64}, {"F4", 4},    {"F6_E2M3", 6}, {"F6_E3M2", 6},
 };
 
 absl::Status Malformed(const std::string& why) {
@@ -37,6 +35,8 @@ absl::Status Malformed(const std::string& why) {
 // Reads the header event by event, so that nothing is built from a nesting or a key that does not belong there.
 class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
  public:
+  explicit HeaderReader(const SafetensorsLimits& limits) : limits_(limits) {}
+
   absl::Status status;
   SafetensorsHeader header;
 
@@ -102,7 +102,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       return true;
     }
     if (place_ != Place::kType) return Fail("a string stands where none belongs");
-    Entry().type_name = value;
+    Entry().dtype = value;
     return Go(Place::kTensor);
   }
 
@@ -135,11 +135,15 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     name_ = key_;
     const bool is_new = names_.insert(name_).second;
     if (!is_new) return Fail(absl::StrCat("the key '", name_, "' comes twice"));
+    if (name_ != kMetadataKey && header.tensors.size() == static_cast<std::size_t>(limits_.max_tensors)) {
+      return Fail(absl::StrCat("it has more than ", limits_.max_tensors, " tensors"));
+    }
     return Go(Place::kTensorOrMetadata);
   }
 
   SafetensorsEntry& Entry() { return header.tensors[name_]; }
 
+  const SafetensorsLimits limits_;
   Place place_ = Place::kBefore;
   std::string key_;
   std::string name_;  // The root's key that the reader is in.
@@ -148,22 +152,32 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   std::vector<std::int64_t> numbers_;
 };
 
-// Checks one tensor by itself: type, shape, and as many bytes as they imply.
-absl::Status CheckEntry(const std::string& name, SafetensorsEntry& entry) {
-  const auto* const found = std::find_if(std::begin(kTypes), std::end(kTypes),
-                                         [&](const TypeName& type) { return type.name == entry.type_name; });
-  if (found == std::end(kTypes)) {
-    return Malformed(absl::StrCat("tensor '", name, "' has the unknown dtype '", entry.type_name, "'"));
+// How many elements there are. Errors: INVALID_ARGUMENT when they are too many.
+absl::StatusOr<std::int64_t> CountElements(const std::vector<std::int64_t>& shape) {
+  if (std::find(shape.begin(), shape.end(), 0) != shape.end()) return 0;
+  std::int64_t count = 1;
+  for (const std::int64_t size : shape) {
+    if (size > kMaxElements / count) return absl::InvalidArgumentError("it has more elements than any memory");
+    count *= size;
   }
-  entry.type = found->type;
-  const absl::StatusOr<std::int64_t> bits = CountElements(entry.shape, found->bits);
-  if (!bits.ok()) return Malformed(absl::StrCat("tensor '", name, "': ", bits.status().message()));
-  if (*bits * found->bits % 8 != 0) return Malformed(absl::StrCat("tensor '", name, "' does not end on a byte"));
-  const std::int64_t bytes = *bits * found->bits / 8;
+  return count;
+}
+
+// Checks one tensor by itself: type, shape, and as many bytes as they imply.
+absl::Status CheckEntry(const std::string& name, const SafetensorsEntry& entry) {
+  const auto* const found = std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                                         [&](const Dtype& dtype) { return dtype.name == entry.dtype; });
+  if (found == std::end(kDtypes)) {
+    return Malformed(absl::StrCat("tensor '", name, "' has the unknown dtype '", entry.dtype, "'"));
+  }
+  const absl::StatusOr<std::int64_t> count = CountElements(entry.shape);
+  if (!count.ok()) return Malformed(absl::StrCat("tensor '", name, "': ", count.status().message()));
+  if (*count * found->bits % 8 != 0) return Malformed(absl::StrCat("tensor '", name, "' does not end on a byte"));
+  const std::int64_t bytes = *count * found->bits / 8;
   if (entry.end < entry.begin || entry.end - entry.begin != bytes) {
-    return Malformed(absl::StrCat("tensor '", name, "' of dtype ", entry.type_name, " and shape ",
-                                  ShapeString(entry.shape), " has ", bytes, " bytes, but its data_offsets are [",
-                                  entry.begin, ", ", entry.end, "]"));
+    return Malformed(absl::StrCat("tensor '", name, "' of dtype ", entry.dtype, " and shape [",
+                                  absl::StrJoin(entry.shape, ", "), "] has ", bytes,
+                                  " bytes, but its data_offsets are [", entry.begin, ", ", entry.end, "]"));
   }
   return absl::OkStatus();
 }
@@ -190,17 +204,49 @@ absl::Status CheckCoverage(const SafetensorsHeader& header, std::int64_t data_by
 
 }  // namespace
 
-absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view text, std::int64_t data_bytes) {
+absl::StatusOr<std::int64_t> ParseSafetensorsLength(std::string_view first_bytes, std::int64_t file_bytes,
+                                                    const SafetensorsLimits& limits) {
+  if (first_bytes.size() < static_cast<std::size_t>(kSafetensorsLengthBytes)) {
+    return absl::DataLossError(absl::StrCat("the .safetensors header length is incomplete: expected ",
+                                            kSafetensorsLengthBytes, " bytes, found ", first_bytes.size()));
+  }
+  std::uint64_t length = 0;
+  for (int i = kSafetensorsLengthBytes; i-- > 0;) length = length << 8 | static_cast<unsigned char>(first_bytes[i]);
+  if (length > static_cast<std::uint64_t>(limits.max_header_bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat("the .safetensors header claims ", length, " bytes; at most ",
+                                                   limits.max_header_bytes, " are read"));
+  }
+  if (static_cast<std::int64_t>(length) > file_bytes - kSafetensorsLengthBytes) {
+    return absl::DataLossError(absl::StrCat("the .safetensors header claims ", length, " bytes, but only ",
+                                            file_bytes - kSafetensorsLengthBytes, " follow"));
+  }
+  return static_cast<std::int64_t>(length);
+}
+
+absl::StatusOr<SafetensorsHeader> ParseSafetensorsHeader(std::string_view text, std::int64_t data_bytes,
+                                                         const SafetensorsLimits& limits) {
   if (text.empty() || text.front() != '{') return Malformed("it does not begin with '{'");
   // Padding behind the JSON is spaces only; the JSON reader would also skip other blanks.
   if (text[text.find_last_not_of(' ')] != '}') return Malformed("it does not end with '}' and spaces");
-  HeaderReader reader;
+  HeaderReader reader(limits);
   if (!nlohmann::json::sax_parse(text.begin(), text.end(), &reader)) return reader.status;
-  for (auto& [name, entry] : reader.header.tensors) {
+  for (const auto& [name, entry] : reader.header.tensors) {
     if (absl::Status status = CheckEntry(name, entry); !status.ok()) return status;
   }
   if (absl::Status status = CheckCoverage(reader.header, data_bytes); !status.ok()) return status;
   return std::move(reader.header);
 }
 
-}  // namespace attend::client
+absl::StatusOr<SafetensorsFile> ParseSafetensors(std::string_view file, const SafetensorsLimits& limits) {
+  const std::int64_t file_bytes = static_cast<std::int64_t>(file.size());
+  const absl::StatusOr<std::int64_t> length = ParseSafetensorsLength(file, file_bytes, limits);
+  if (!length.ok()) return length.status();
+  const std::string_view data = file.substr(static_cast<std::size_t>(kSafetensorsLengthBytes + *length));
+  const std::string_view text = file.substr(kSafetensorsLengthBytes, static_cast<std::size_t>(*length));
+  absl::StatusOr<SafetensorsHeader> header =
+      ParseSafetensorsHeader(text, static_cast<std::int64_t>(data.size()), limits);
+  if (!header.ok()) return header.status();
+  return SafetensorsFile{*std::move(header), data};
+}
+
+}  // namespace attend
