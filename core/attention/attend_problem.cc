@@ -7,6 +7,7 @@
 #include "core/attention/key_visibility.h"
 #include "core/attention/scratch_bytes.h"
 #include "core/attention/sequences.h"
+#include "core/attention/validate_norm_rotary.h"
 #include "core/attention/validate_options.h"
 #include "core/base/checked_product.h"
 #include "core/base/error.h"
@@ -15,6 +16,9 @@ namespace attend {
 namespace {
 
 constexpr std::int64_t kMaxHeads = 1024;
+// Of one element of a norm, and of one sine with its cosine.
+constexpr double kNormFlops = 8;
+constexpr double kAngleFlops = 50;
 
 // `name` is `embeddings` or `context`.
 absl::Status ValidateEmbeddings(const EmbeddingsView& view, const char* name) {
@@ -67,7 +71,7 @@ struct ProjectionRule {
 };
 
 absl::Status ValidateProjection(const LinearView& linear, const ProjectionRule& rule) {
-  if (linear.weight == nullptr) {
+  if (!linear.present()) {
     return InvalidField(rule.weight, absl::StrCat(rule.weight,
                                                   " is missing; a layer needs the weights of its query, "
                                                   "key and value projections"));
@@ -104,7 +108,7 @@ absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type
   };
   absl::Status status;
   for (const auto& p : projections) {
-    if (p.linear.weight != nullptr) status.Update(ValidateType(p.weight, p.linear.weight_type, embeddings_type));
+    if (p.linear.present()) status.Update(ValidateType(p.weight, p.linear.weight_type, embeddings_type));
     if (p.linear.bias != nullptr) status.Update(ValidateType(p.bias, p.linear.bias_type, embeddings_type));
   }
   return status;
@@ -112,7 +116,7 @@ absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type
 
 absl::Status ValidateOutputProjection(const LayerView& layer, std::int64_t value_dim) {
   constexpr char kWeight[] = "layer.output_projection.weight";
-  if (layer.output.weight == nullptr) {
+  if (!layer.output.present()) {
     if (layer.output.bias == nullptr) return absl::OkStatus();
     return InvalidField(kWeight, absl::StrCat(kWeight,
                                               " is missing, but layer.output_projection.bias is given; send the "
@@ -169,6 +173,15 @@ double Product(std::int64_t a, std::int64_t b, std::int64_t c, std::int64_t d = 
   return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c) * static_cast<double>(d);
 }
 
+// Positions of all tokens, angles, and each thread's sines and cosines.
+double RotaryScratchBytes(const AttendProblem& problem, int num_threads) {
+  const auto pairs = static_cast<double>(problem.layer()->rotary.frequencies.size());
+  if (pairs == 0) return 0;
+  const double tokens =
+      Product(problem.batch(), problem.query_length(), 1) + Product(problem.batch(), problem.key_length(), 1);
+  return 8 * tokens + 16 * pairs * (1 + num_threads);
+}
+
 }  // namespace
 
 absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
@@ -203,9 +216,10 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
     }
     if (absl::Status status = ValidateLayerTypes(*s.layer, s.embeddings.type); !status.ok()) return status;
     problem.head_dim_ = s.layer->query.out_features / s.layer->num_heads;
+    if (absl::Status status = ValidateNormsAndRotary(*s.layer, problem.head_dim_); !status.ok()) return status;
     problem.value_dim_ = s.layer->value.out_features / s.layer->num_kv_heads;
     problem.output_dim_ =
-        s.layer->output.weight ? s.layer->output.out_features : s.layer->num_heads * problem.value_dim_;
+        s.layer->output.present() ? s.layer->output.out_features : s.layer->num_heads * problem.value_dim_;
   } else {
     if (s.context.dim != s.embeddings.dim) {
       return InvalidField("context.shape", absl::StrCat("context.shape has embedding size ", s.context.dim,
@@ -214,6 +228,7 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
     }
     problem.head_dim_ = problem.value_dim_ = problem.output_dim_ = s.embeddings.dim;
   }
+  if (absl::Status status = ValidatePositionOffset(s.position_offset); !status.ok()) return status;
   if (absl::Status status = ValidateResultSizes(problem); !status.ok()) return status;
   const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
   if (absl::Status status = ValidateOptions(shape, s.embeddings.type, s.options); !status.ok()) return status;
@@ -230,7 +245,14 @@ double AttendProblem::Flops() const {
   flops += 2 * Product(batch(), query_length(), layer.query.in_features, layer.query.out_features);
   flops += 2 * Product(batch(), key_length(), layer.key.in_features, layer.key.out_features);
   flops += 2 * Product(batch(), key_length(), layer.value.in_features, layer.value.out_features);
-  if (layer.output.weight) flops += 2 * Product(batch(), query_length(), layer.output.in_features, output_dim_);
+  const double tokens = Product(batch(), query_length(), 1) + Product(batch(), key_length(), 1);
+  const double heads = Product(batch(), query_length(), layer.query.out_features) +
+                       Product(batch(), key_length(), layer.key.out_features);
+  if (layer.query_norm.weight || layer.key_norm.weight) flops += kNormFlops * heads;
+  if (!layer.rotary.frequencies.empty()) {
+    flops += 3 * heads + kAngleFlops * tokens * static_cast<double>(layer.rotary.frequencies.size());
+  }
+  if (layer.output.present()) flops += 2 * Product(batch(), query_length(), layer.output.in_features, output_dim_);
   return flops;
 }
 
@@ -251,7 +273,7 @@ double AttendProblem::ScratchBytes(int num_threads, bool consumes_weights) const
   double numbers = Product(batch(), query_length(), layer.query.out_features) +
                    Product(batch(), key_length(), layer.key.out_features) +
                    Product(batch(), key_length(), layer.value.out_features);
-  if (layer.output.weight) numbers += Product(batch(), query_length(), layer.output.in_features);
+  if (layer.output.present()) numbers += Product(batch(), query_length(), layer.output.in_features);
   if (is_narrow) {  // Copies of the tokens, of biases, and of the output before it is narrowed.
     numbers += Product(batch(), query_length(), embeddings().dim) + Product(batch(), key_length(), context().dim) +
                Product(batch(), query_length(), output_dim_);
@@ -259,9 +281,9 @@ double AttendProblem::ScratchBytes(int num_threads, bool consumes_weights) const
   const std::int64_t widest_bias =
       std::max({layer.query.out_features, layer.key.out_features, layer.value.out_features, layer.output.out_features});
   const std::int64_t in_features = std::max({layer.query.in_features, layer.key.in_features, layer.value.in_features,
-                                             layer.output.weight ? layer.output.in_features : 0});
+                                             layer.output.present() ? layer.output.in_features : 0});
   const double size = is_double() ? sizeof(double) : sizeof(float);
-  return size * (numbers + static_cast<double>(widest_bias)) + attention +
+  return size * (numbers + static_cast<double>(widest_bias)) + attention + RotaryScratchBytes(*this, num_threads) +
          ProjectionScratchBytes(in_features, num_threads);
 }
 

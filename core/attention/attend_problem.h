@@ -29,15 +29,22 @@ struct EmbeddingsView {
   DataType type = DataType::kFloat32;
 };
 
-// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out.
+// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out. Absent when it has neither weights nor packed
+// ones.
 struct LinearView {
-  const void* weight = nullptr;  // [out_features, in_features], dense. Null means "absent".
-  const void* bias = nullptr;    // [out_features], or null for none.
+  // [out_features, in_features], dense. May be null beside `packed`: then the problem REQUIRES to be computed with the
+  // instruction set of that, and has no float64 reference.
+  const void* weight = nullptr;
+  const void* bias = nullptr;  // [out_features], or null for none.
   std::int64_t out_features = 0;
   std::int64_t in_features = 0;
   DataType weight_type = DataType::kFloat32;
   DataType bias_type = DataType::kFloat32;
-  const PackedLinear* packed = nullptr;  // The same weights, packed once (packed_linear.h); null: packed in each call.
+  // The same weights and bias, packed once (packed_linear.h) and used where the instruction set is theirs; null: packed
+  // in each call.
+  const PackedLinear* packed = nullptr;
+
+  bool present() const { return weight != nullptr || packed != nullptr; }
 };
 
 // How the elements of a head are normalised over a row of them; `weight` and `bias` are [E], the same for each head, or
@@ -55,11 +62,17 @@ struct NormView {
   bool adds_one = false;  // Multiplies by 1 + weight.
 };
 
+inline constexpr double kMaxRotaryFrequency = 18446744073709551616.0;  // 2^64, in magnitude.
+inline constexpr std::int64_t kMaxPositionOffset = std::int64_t{1} << 40;
+
 // Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a query or key at position p is turned by the
-// angle p * frequencies[i]. Query t stands where AttentionOptions says, key j at j, both after `position_offset`.
+// angle p * frequencies[i] (radians; exact, then its sine and cosine within 4e-16): elements (x, y) become
+// (x cos - y sin, y cos + x sin). Elements from dim on stay as they are. Query t stands where AttentionOptions says,
+// key j at j, both after `position_offset`.
 struct RotaryView {
-  absl::Span<const double> frequencies;  // [dim / 2], finite. Empty means "absent".
-  bool interleaved = false;              // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
+  // [dim / 2] for an even dim in [2, E], each within kMaxRotaryFrequency of 0. Empty means "absent".
+  absl::Span<const double> frequencies;
+  bool interleaved = false;  // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
 };
 
 // The weights of an attention layer.
@@ -95,7 +108,7 @@ class AttendProblem {
     EmbeddingsView embeddings;         // [B, T, D]
     EmbeddingsView context;            // [B, S, D'], or absent: the embeddings.
     std::optional<LayerView> layer;    // None: query = embeddings, key = value = context, one head.
-    std::int64_t position_offset = 0;  // Of rotary embeddings; in [0, 2^40].
+    std::int64_t position_offset = 0;  // Of rotary embeddings, which others ignore; in [0, 2^40].
     AttentionOptions options;          // In self-attention Create sets query_lengths from key_lengths,
                                        // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
   };
@@ -109,6 +122,7 @@ class AttendProblem {
   const EmbeddingsView& embeddings() const { return spec_.embeddings; }
   const EmbeddingsView& context() const { return spec_.context; }  // The embeddings in self-attention.
   const std::optional<LayerView>& layer() const { return spec_.layer; }
+  std::int64_t position_offset() const { return spec_.position_offset; }
   const AttentionOptions& options() const { return spec_.options; }
 
   std::int64_t batch() const { return spec_.embeddings.batch; }

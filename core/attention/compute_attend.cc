@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/attention/compute.h"
+#include "core/attention/finish_heads.h"
 #include "core/attention/parallel.h"
 #include "core/attention/projection.h"
 #include "core/tensor/aligned_buffer.h"
@@ -11,7 +12,7 @@
 namespace attend {
 namespace {
 
-// Query, key and value of all heads: projected, or the embeddings as they are.
+// Query, key and value of all heads: projected, normalised and turned, or the embeddings as they are.
 template <typename T>
 struct Heads {
   TypedHeadsView query;
@@ -66,6 +67,7 @@ Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& contex
       {looked_at, context_rows, layer.value, value},
   };
   Project(context, projections, 3, pool);
+  FinishHeads(problem, context, query, key);
   const std::int64_t batch = problem.batch();
   heads.query = MergedHeads<const T>(query, batch, layer.num_heads, problem.query_length(), problem.head_dim());
   heads.key = MergedHeads<const T>(key, batch, layer.num_kv_heads, problem.key_length(), problem.head_dim());
@@ -91,7 +93,7 @@ void CopyHeads(const TypedHeadsView& from, DataType type, void* to, const Conver
 }
 
 bool ProjectsOutput(const AttendProblem& problem) {
-  return problem.layer().has_value() && problem.layer()->output.weight != nullptr;
+  return problem.layer().has_value() && problem.layer()->output.present();
 }
 
 // `output` is [B, T, H * V] of `output_type`, or null.

@@ -16,7 +16,9 @@ namespace attend {
 // Immutable; may be shared between threads.
 class PackedLinear {
  public:
-  // REQUIRES: linear.weight is not null and of any type but FLOAT64.
+  // REQUIRES: linear.weight is not null and of any type but FLOAT64; `instruction_set` is one of
+  // SupportedInstructionSets(). Weight and bias may lie at any address, as in a mapped file, also between elements.
+  // They are not needed any more afterwards.
   PackedLinear(const LinearView& linear, InstructionSet instruction_set);
 
   InstructionSet instruction_set() const { return instruction_set_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "core/attention/packed_linear.h"
 #include "core/attention/parallel.h"
 #include "core/kernels/double_kernels.h"
 #include "core/kernels/kernel_table.h"
@@ -22,10 +23,16 @@ std::int64_t RowsPerTile(std::int64_t in_features, std::int64_t panel_width) {
   return std::clamp<std::int64_t>(kFlopsPerTile / (2 * panel_width) / in_features, 48, 768);
 }
 
+// The weights as `set` wants them, or null: then they are packed in each tile.
+const PackedLinear* PackedFor(const LinearView& linear, InstructionSet set) {
+  return linear.packed != nullptr && linear.packed->instruction_set() == set ? linear.packed : nullptr;
+}
+
 // A projection cut into tiles of one panel of output features and some tokens.
 struct Tiles {
-  Tiles(const Projection<float>& p, std::int64_t width)
+  Tiles(const Projection<float>& p, const PackedLinear* packed_weights, std::int64_t width)
       : projection(p),
+        packed(packed_weights),
         panel_width(width),
         rows_per_tile(RowsPerTile(p.linear.in_features, width)),
         row_tiles(CeilDiv(p.num_rows, rows_per_tile)),
@@ -39,9 +46,13 @@ struct Tiles {
     task.x = projection.x + row * linear.in_features;
     task.x_stride = task.in_features = linear.in_features;
     task.num_rows = std::min(rows_per_tile, projection.num_rows - row);
-    task.weight_type = linear.weight_type;
-    task.weight =
-        static_cast<const std::byte*>(linear.weight) + first * linear.in_features * ElementSize(linear.weight_type);
+    if (packed != nullptr) {
+      task.panels = packed->panels() + first * linear.in_features;
+    } else {
+      task.weight_type = linear.weight_type;
+      task.weight =
+          static_cast<const std::byte*>(linear.weight) + first * linear.in_features * ElementSize(linear.weight_type);
+    }
     task.bias = bias == nullptr ? nullptr : bias + first;
     task.out_features = std::min(panel_width, linear.out_features - first);
     task.y = projection.y + row * linear.out_features + first;
@@ -50,6 +61,7 @@ struct Tiles {
   }
 
   Projection<float> projection;
+  const PackedLinear* packed;
   const float* bias = nullptr;
   std::int64_t panel_width;
   std::int64_t rows_per_tile;
@@ -93,8 +105,9 @@ void Project(const ComputeContext& context, const Projection<float>* projections
   const LinearKernels& kernels = table.linear;
   for (std::int64_t p = 0; p < count; ++p) {
     AlignedBuffer<float> wide;
-    Tiles tiles(projections[p], kernels.panel_width);
-    tiles.bias = WideBias(projections[p].linear, table.convert, wide);
+    const LinearView& linear = projections[p].linear;
+    Tiles tiles(projections[p], PackedFor(linear, context.instruction_set), kernels.panel_width);
+    tiles.bias = tiles.packed != nullptr ? tiles.packed->bias() : WideBias(linear, table.convert, wide);
     ForEach(context, tiles.count, [&](std::int64_t i) {
       if (IsCancelled(context)) return;
       const LinearTask task = tiles.Tile(i);

@@ -245,7 +245,7 @@ std::vector<double> MergeHeads(const AttendProblem& problem, const std::vector<d
     for (std::int64_t h = 0; h < problem.num_heads(); ++h, head += length * dim) {
       entry.middleCols(h * dim, dim) = Eigen::Map<const Matrix>(head, length, dim);
     }
-    const bool projects = problem.layer() && problem.layer()->output.weight;
+    const bool projects = problem.layer() && problem.layer()->output.present();
     Append(merged, projects ? Project(entry, problem.layer()->output) : entry);
   }
   return merged;

@@ -117,8 +117,9 @@ struct LinearTask {
   const float* x = nullptr;  // [num_rows, in_features], rows `x_stride` apart.
   std::int64_t x_stride = 0;
   std::int64_t num_rows = 0;
-  const void* weight = nullptr;               // [out_features, in_features], dense.
+  const void* weight = nullptr;               // [out_features, in_features], dense, at any address.
   DataType weight_type = DataType::kFloat32;  // FLOAT32, FLOAT16 or BFLOAT16.
+  const float* panels = nullptr;              // What `pack` made of the weights, which are then not read; or null.
   const float* bias = nullptr;                // [out_features], or null.
   std::int64_t in_features = 0;
   std::int64_t out_features = 0;
@@ -128,8 +129,13 @@ struct LinearTask {
 
 struct LinearKernels {
   std::int64_t panel_width;  // Output features that share a packed panel.
+  // Packed weights in floats, aligned to 64 bytes: one panel after the other, so that those of the output features from
+  // n * panel_width on start at n * panel_width * in_features.
+  std::int64_t (*packed_size)(std::int64_t in_features, std::int64_t out_features);
+  // Writes the panels of task.weight; looks at nothing else but its type and the numbers of features.
+  void (*pack)(const LinearTask& task, float* panels);
   std::int64_t (*scratch_size)(const LinearTask& task);
-  // Computes all of `task`, one panel after the other.
+  // Computes all of `task`, one panel after the other: the same bits whether they were packed before or are now.
   void (*linear)(const LinearTask& task, float* scratch);
 };
 

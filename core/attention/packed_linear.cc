@@ -1,0 +1,40 @@
+#include "core/attention/packed_linear.h"
+
+#include <cstddef>
+#include <cstring>
+
+#include "core/kernels/kernel_table.h"
+
+namespace attend {
+namespace {
+
+AlignedBuffer<float> Panels(const LinearView& linear, const LinearKernels& kernels) {
+  LinearTask task;
+  task.weight = linear.weight;
+  task.weight_type = linear.weight_type;
+  task.in_features = linear.in_features;
+  task.out_features = linear.out_features;
+  AlignedBuffer<float> panels(kernels.packed_size(task.in_features, task.out_features));
+  kernels.pack(task, panels.data());
+  return panels;
+}
+
+// From any address.
+AlignedBuffer<float> Bias(const LinearView& linear, const ConvertKernels& convert) {
+  if (linear.bias == nullptr) return {};
+  const std::int64_t bytes = linear.out_features * ElementSize(linear.bias_type);
+  const AlignedBuffer<std::byte> aligned(bytes);
+  std::memcpy(aligned.data(), linear.bias, static_cast<std::size_t>(bytes));
+  AlignedBuffer<float> bias(linear.out_features);
+  convert.widen(linear.bias_type, aligned.data(), linear.out_features, bias.data());
+  return bias;
+}
+
+}  // namespace
+
+PackedLinear::PackedLinear(const LinearView& linear, InstructionSet instruction_set)
+    : instruction_set_(instruction_set),
+      panels_(Panels(linear, KernelsFor(instruction_set).linear)),
+      bias_(Bias(linear, KernelsFor(instruction_set).convert)) {}
+
+}  // namespace attend
