@@ -1,0 +1,67 @@
+#include "server/layers/naming_table.h"
+
+namespace attend::server {
+namespace {
+
+constexpr std::string_view kHere[] = {""};
+constexpr std::string_view kAttention[] = {"attention.", ""};
+constexpr std::string_view kAttn[] = {"attn.", ""};
+constexpr std::string_view kSelfAttn[] = {"self_attn.", ""};
+constexpr std::string_view kNeox[] = {"attention.", "self_attention.", ""};
+constexpr std::string_view kAnyModule[] = {"self_attn.", "attn.", "attention.", "self_attention.", "attn.attention.", ""};
+constexpr std::string_view kT5[] = {"layer.0.SelfAttention.", "SelfAttention.", "EncDecAttention.", ""};
+
+constexpr std::string_view kNotebookOutputs[] = {"output", "out_proj", "out"};
+constexpr std::string_view kOutputDense[] = {"output.dense"};
+constexpr std::string_view kDense[] = {"dense"};
+constexpr std::string_view kOutLin[] = {"out_lin"};
+constexpr std::string_view kOutProj[] = {"out_proj"};
+constexpr std::string_view kOProj[] = {"o_proj"};
+constexpr std::string_view kCProj[] = {"c_proj"};
+constexpr std::string_view kProj[] = {"proj"};
+constexpr std::string_view kWo[] = {"Wo"};
+constexpr std::string_view kO[] = {"o"};
+constexpr std::string_view kToOut[] = {"to_out.0", "to_out"};
+
+constexpr std::string_view kMhaRefused[] = {"bias_k", "bias_v"};
+constexpr std::string_view kBertRefused[] = {"self.distance_embedding.weight"};
+
+constexpr Naming kNamings[] = {
+    {.name = "notebook", .modules = kHere, .query = "query", .key = "key", .value = "value",
+     .outputs = kNotebookOutputs, .needs_output = false, .refused = {}},
+    {.name = "torch-mha", .modules = kAnyModule, .fusion = Fusion::kRows, .query = "in_proj", .outputs = kOutProj,
+     .separator = "_", .refused = kMhaRefused},
+    {.name = "torch-mha", .modules = kAnyModule, .query = "q_proj", .key = "k_proj", .value = "v_proj",
+     .outputs = kOutProj, .separator = "_", .fused_bias = "in_proj_bias", .refused = kMhaRefused},
+    {.name = "bert", .modules = kAttention, .query = "self.query", .key = "self.key", .value = "self.value",
+     .outputs = kOutputDense, .refused = kBertRefused},
+    {.name = "vit", .modules = kAttention, .query = "attention.query", .key = "attention.key",
+     .value = "attention.value", .outputs = kOutputDense},
+    {.name = "distilbert", .modules = kAttention, .query = "q_lin", .key = "k_lin", .value = "v_lin",
+     .outputs = kOutLin},
+    {.name = "gpt2", .modules = kAttn, .fusion = Fusion::kRows, .query = "c_attn", .outputs = kCProj,
+     .transposed = true},
+    {.name = "gpt-neox", .modules = kNeox, .fusion = Fusion::kGroups, .query = "query_key_value", .outputs = kDense},
+    {.name = "llama", .modules = kAnyModule, .query = "q_proj", .key = "k_proj", .value = "v_proj", .outputs = kOProj,
+     .query_norm = "q_norm", .key_norm = "k_norm"},
+    {.name = "opt", .modules = kAnyModule, .query = "q_proj", .key = "k_proj", .value = "v_proj", .outputs = kOutProj,
+     .query_norm = "q_norm", .key_norm = "k_norm"},
+    {.name = "phi", .modules = kSelfAttn, .query = "q_proj", .key = "k_proj", .value = "v_proj", .outputs = kDense,
+     .query_norm = "q_layernorm", .key_norm = "k_layernorm"},
+    {.name = "phi3", .modules = kSelfAttn, .fusion = Fusion::kRows, .query = "qkv_proj", .outputs = kOProj,
+     .query_norm = "q_norm", .key_norm = "k_norm"},
+    {.name = "mpt", .modules = kAttn, .fusion = Fusion::kRows, .query = "Wqkv", .outputs = kOutProj,
+     .query_norm = "q_ln", .key_norm = "k_ln"},
+    {.name = "modernbert", .modules = kAttn, .fusion = Fusion::kRows, .query = "Wqkv", .outputs = kWo},
+    {.name = "timm", .modules = kAttn, .fusion = Fusion::kRows, .query = "qkv", .outputs = kProj,
+     .query_norm = "q_norm", .key_norm = "k_norm"},
+    {.name = "diffusers", .modules = kAttn, .query = "to_q", .key = "to_k", .value = "to_v", .outputs = kToOut,
+     .query_norm = "norm_q", .key_norm = "norm_k"},
+    {.name = "t5", .modules = kT5, .query = "q", .key = "k", .value = "v", .outputs = kO, .unit_scale = true},
+};
+
+}  // namespace
+
+absl::Span<const Naming> Namings() { return kNamings; }
+
+}  // namespace attend::server

@@ -1,0 +1,45 @@
+// How the libraries that write checkpoints call the weights of an attention layer, as data.
+#ifndef ATTEND_SERVER_LAYERS_NAMING_TABLE_H_
+#define ATTEND_SERVER_LAYERS_NAMING_TABLE_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/types/span.h"
+
+namespace attend::server {
+
+// How the rows of one matrix are shared out to query, key and value, with H query heads and K key and value heads.
+enum class Fusion : std::uint8_t {
+  kNone,    // Each has a matrix of its own.
+  kRows,    // All of query's H * E rows, then key's K * E, then value's.
+  kGroups,  // For each key head: the H / K query heads that use it, the key head, the value head.
+};
+
+// Names without `.weight` and `.bias` (torch-mha: `_weight`, `_bias`); an empty one means there is none.
+struct Naming {
+  std::string_view name;  // For people, and v1::Layer.naming.
+  // Where below the prefix the names stand: the first for a prefix that is the layer's, the empty one for the
+  // attention module's own.
+  absl::Span<const std::string_view> modules;
+  Fusion fusion = Fusion::kNone;
+  std::string_view query;  // The fused matrix, if it is one.
+  std::string_view key = {};
+  std::string_view value = {};
+  absl::Span<const std::string_view> outputs;  // The first that there is.
+  bool needs_output = true;
+  std::string_view query_norm = {};
+  std::string_view key_norm = {};
+  bool transposed = false;           // [in_features, out_features].
+  std::string_view separator = ".";  // Before `weight` and `bias` of query, key and value.
+  std::string_view fused_bias = {};  // A bias of three parts beside matrices that are not fused.
+  bool unit_scale = false;           // Scores are not divided by sqrt(E).
+  absl::Span<const std::string_view> refused = {};  // Tensors that change what the layer does and cannot be computed.
+};
+
+// Every naming that is recognised. Two may share names, but no two fit the same layer of the same file.
+absl::Span<const Naming> Namings();
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_LAYERS_NAMING_TABLE_H_
