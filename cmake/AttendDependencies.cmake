@@ -13,6 +13,7 @@ if(NOT ATTEND_CORE_ONLY)
   find_package(nlohmann_json CONFIG REQUIRED)
   find_package(CLI11 CONFIG REQUIRED)
   find_package(PNG REQUIRED)
+  find_package(OpenSSL REQUIRED)
 endif()
 
 if(ATTEND_BUILD_TESTS)

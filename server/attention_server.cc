@@ -11,8 +11,11 @@
 namespace attend::server {
 namespace {
 
+// For writing and packing uploads: two, so that a small one need not wait for a large one.
+constexpr int kUploadThreads = 2;
+
 std::vector<std::string> ServiceNames() {
-  return {"attend.v1.AttentionService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+  return {"attend.v1.AttentionService", "attend.v1.LayerService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
           "grpc.reflection.v1alpha.ServerReflection"};
 }
 
@@ -36,41 +39,60 @@ void LogCall(Log& log, const Call& call, const absl::Status& status) {
 
 }  // namespace
 
-AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet instruction_set, Log& log)
+AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet instruction_set,
+                                 std::unique_ptr<LayerStore> layers, Log& log)
     : config_(config),
       log_(log),
-      health_({"attend.v1.AttentionService"}),
+      layers_(std::move(layers)),
+      health_({"attend.v1.AttentionService", "attend.v1.LayerService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
       admission_(executor_, config.limits.max_queued_requests),
       memory_(config.limits.max_memory_in_flight_bytes),
-      unary_{.admission = &admission_,
-             .memory = &memory_,
-             .limits = config.limits,
-             .instruction_set = instruction_set,
-             .inline_flops = config.inline_flops} {
-  unary_.limits.num_threads = config.threads;
+      services_{.admission = &admission_,
+                .memory = &memory_,
+                .limits = config.limits,
+                .instruction_set = instruction_set,
+                .inline_flops = config.inline_flops},
+      upload_slots_(config.layers.max_uploads),
+      upload_executor_({.num_threads = kUploadThreads, .max_queued_tasks = 2 * config.layers.max_uploads}),
+      uploads_{.store = layers_.get(),
+               .slots = &upload_slots_,
+               .memory = &memory_,
+               .executor = &upload_executor_,
+               .max_request_bytes = config.limits.max_request_bytes} {
+  services_.limits.num_threads = config.threads;
 }
 
 MethodTable AttentionServer::MakeMethods() {
   MethodTable methods;
   const std::string service = "/attend.v1.AttentionService/";
-  methods.Add(service + "Attend", MakeUnaryMethod(unary_, {.decode = AttendDecoder()}));
-  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(unary_, {.decode = SdpaDecoder()}));
+  methods.Add(service + "Attend", MakeUnaryMethod(services_, {.decode = AttendDecoder(&layers_->registry())}));
+  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(services_, {.decode = SdpaDecoder()}));
   methods.Add(service + "GetServerInfo",
-              MakeUnaryMethod(unary_, {.decode = ServerInfoDecoder(MakeServerInfo(unary_.limits, unary_.instruction_set,
-                                                                                  executor_.num_threads())),
-                                       .refusable = false}));
-  AddHealthService(health_, unary_, methods);
+              MakeUnaryMethod(services_, {.decode = ServerInfoDecoder(MakeServerInfo(
+                                              services_.limits, layers_->limits(), services_.instruction_set,
+                                              executor_.num_threads())),
+                                          .refusable = false}));
+  AddLayerService(uploads_, services_, methods);
+  AddHealthService(health_, services_, methods);
   AddReflectionService(reflection_, methods);
   return methods;
 }
 
-absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const ServerConfig& config, Log& log) {
+absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const ServerConfig& config, Log& log,
+                                                                        StorageObserver observer) {
   absl::StatusOr<StartSettings> settings = ResolveStartSettings(config);
   if (!settings.ok()) return settings.status();
 
-  std::unique_ptr<AttentionServer> server(new AttentionServer(config, settings->instruction_set, log));
+  auto layers = LayerStore::Open({.limits = config.layers,
+                                  .storage = {.data_dir = config.data_dir, .observer = std::move(observer)},
+                                  .instruction_set = settings->instruction_set},
+                                 /*configured=*/{}, log);
+  if (!layers.ok()) return layers.status();
+
+  std::unique_ptr<AttentionServer> server(
+      new AttentionServer(config, settings->instruction_set, *std::move(layers), log));
   CallEngine::Options options;
   options.listen = config.listen;
   options.credentials = std::move(settings->credentials);

@@ -11,21 +11,25 @@
 #include "absl/synchronization/notification.h"
 #include "core/runtime/executor.h"
 #include "server/config/server_config.h"
+#include "server/layers/layer_store.h"
 #include "server/logging.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/unary_call.h"
 #include "server/services/health_service.h"
+#include "server/services/layer_service.h"
 #include "server/services/reflection_service.h"
 
 namespace attend::server {
 
 class AttentionServer {
  public:
-  // Starts to serve. `log` must outlive the server. Errors: INVALID_ARGUMENT naming the flag, UNAVAILABLE for an
-  // address that cannot be bound.
-  static absl::StatusOr<std::unique_ptr<AttentionServer>> Start(const ServerConfig& config, Log& log);
+  // Loads the stored layers and starts to serve. `log` must outlive the server. `observer` is for tests. Errors:
+  // INVALID_ARGUMENT naming the flag, FAILED_PRECONDITION for a data folder that cannot be used, RESOURCE_EXHAUSTED when
+  // more layers are stored than the limits allow, UNAVAILABLE for an address that cannot be bound.
+  static absl::StatusOr<std::unique_ptr<AttentionServer>> Start(const ServerConfig& config, Log& log,
+                                                                StorageObserver observer = nullptr);
 
   // Stops without waiting, if Drain was not called.
   ~AttentionServer() = default;
@@ -34,7 +38,7 @@ class AttentionServer {
   const std::vector<int>& ports() const { return engine_->ports(); }
 
   // The instruction set that the kernels use.
-  InstructionSet instruction_set() const { return unary_.instruction_set; }
+  InstructionSet instruction_set() const { return services_.instruction_set; }
 
   // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
   // close and the calls in flight have `drain_timeout` to finish.
@@ -44,19 +48,24 @@ class AttentionServer {
   void Hurry();
 
  private:
-  AttentionServer(const ServerConfig& config, InstructionSet instruction_set, Log& log);
+  AttentionServer(const ServerConfig& config, InstructionSet instruction_set, std::unique_ptr<LayerStore> layers,
+                  Log& log);
   MethodTable MakeMethods();
 
   const ServerConfig config_;
   Log& log_;
   absl::Notification hurry_;
-  // Destroyed in reverse: first the engine, which ends all calls; the executor last but for what its tasks use.
+  // Destroyed in reverse: first the engine, which ends all calls; the executors last but for what their tasks use.
+  const std::unique_ptr<LayerStore> layers_;
   HealthState health_;
   Reflection reflection_;
   Executor executor_;
   Admission admission_;
   MemoryBudget memory_;
-  UnaryServices unary_;
+  RequestServices services_;
+  UploadSlots upload_slots_;
+  Executor upload_executor_;
+  UploadServices uploads_;
   std::unique_ptr<CallEngine> engine_;
 };
 

@@ -1,5 +1,7 @@
 // Attend: bytes to job to bytes.
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,12 +17,16 @@
 #include "server/codec/response_buffer.h"
 #include "server/codec/row_outputs.h"
 #include "server/codec/tensor_codec.h"
+#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {
 
 using Request = v1::AttendRequest;
 using Response = v1::AttendResponse;
+
+constexpr std::int64_t kMaxPositionOffset = std::int64_t{1} << 40;
 
 constexpr TensorRule kEmbeddingsRule = {
     "embeddings", {Request::kEmbeddingsFieldNumber}, TypeRule::kNumbers, {2, 3}, "[T, D] or [B, T, D]"};
@@ -32,6 +38,8 @@ struct AttendInputs {
   InputTensor embeddings;
   InputTensor context;
   LayerInputs layer;
+  std::shared_ptr<const Layer> named_layer;  // In place of `layer`; or null.
+  std::int64_t position_offset = 0;
   OptionInputs options;
 
   const InputTensor& First() const { return embeddings; }
@@ -51,8 +59,29 @@ EmbeddingsView View(const InputTensor& tensor) {
   return {tensor.elements(), tensor.rank() == 3 ? tensor.axis(0) : 1, tensor.axis(-2), tensor.axis(-1), tensor.type()};
 }
 
+// What a request says goes before what its layer says.
+AttentionOptions Merge(AttentionOptions request, const AttentionOptions& layer) {
+  if (!request.scale) request.scale = layer.scale;
+  if (request.causal == CausalMode::kNone) request.causal = layer.causal;
+  if (!request.sliding_window_left) request.sliding_window_left = layer.sliding_window_left;
+  if (!request.sliding_window_right) request.sliding_window_right = layer.sliding_window_right;
+  if (!request.softcap) request.softcap = layer.softcap;
+  if (request.alibi_slopes.empty()) request.alibi_slopes = layer.alibi_slopes;
+  if (request.sinks.empty()) request.sinks = layer.sinks;
+  return request;
+}
+
 AttendProblem::Spec AttendInputs::Spec() const {
-  return {View(embeddings), View(context), layer.View(), options.View()};
+  AttendProblem::Spec spec{.embeddings = View(embeddings),
+                           .context = View(context),
+                           .layer = layer.View(),
+                           .position_offset = position_offset,
+                           .options = options.View()};
+  if (named_layer != nullptr) {
+    spec.layer = named_layer->view();
+    spec.options = Merge(spec.options, named_layer->options());
+  }
+  return spec;
 }
 
 absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
@@ -68,12 +97,44 @@ absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
                                    embeddings->rank(), "; they must have as many"));
 }
 
-absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes) {
+absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes, const LayerRegistry* layers,
+                            AttendInputs& inputs) {
+  constexpr char kField[] = "layer_name";
+  if (raw.layer_name.empty()) return absl::OkStatus();
+  if (raw.layer.present) {
+    return InvalidField(kField, "layer_name and layer are both set; a request has one layer, by name or by its weights");
+  }
+  std::string name(static_cast<std::size_t>(raw.layer_name.size()), '\0');
+  bytes.Copy(raw.layer_name, name.data());
+  if (absl::Status status = CheckLayerName(name, kField); !status.ok()) return status;
+  if (layers != nullptr) inputs.named_layer = layers->Find(name);
+  return inputs.named_layer == nullptr ? LayerNotFound(name, kField) : absl::OkStatus();
+}
+
+absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inputs) {
+  constexpr char kField[] = "position_offset";
+  const std::int64_t offset = raw.position_offset;
+  if (offset < 0 || offset > kMaxPositionOffset) {
+    return InvalidField(kField, absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
+  }
+  if (offset != 0 && (inputs.named_layer == nullptr || inputs.named_layer->view().rotary.frequencies.empty())) {
+    return InvalidField(kField, absl::StrCat(kField, " is ", offset,
+                                             ", but there is no named layer with rotary embeddings, which is all that "
+                                             "it is for"));
+  }
+  inputs.position_offset = offset;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes,
+                                         const LayerRegistry* layers) {
   AttendInputs inputs;
   if (absl::Status status = CheckTokens(raw, inputs); !status.ok()) return status;
   absl::StatusOr<LayerInputs> layer = CheckLayer(raw.layer);
   if (!layer.ok()) return layer.status();
   inputs.layer = *layer;
+  if (absl::Status status = FindNamedLayer(raw, bytes, layers, inputs); !status.ok()) return status;
+  if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
   absl::StatusOr<OptionInputs> options =
       CheckOptions(raw.options, bytes, {View(inputs.embeddings).batch, View(inputs.embeddings).length});
   if (!options.ok()) return options.status();
@@ -81,11 +142,18 @@ absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const Wire
   return inputs;
 }
 
+// What computing needs besides the problem.
+struct AttendExtras {
+  WeightsForm weights;
+  std::shared_ptr<const Layer> layer;  // The problem views it.
+};
+
 struct AttendMethod {
   using Raw = RawAttendRequest;
   using Inputs = AttendInputs;
   using Problem = AttendProblem;
-  using Extras = WeightsForm;
+  using Extras = AttendExtras;
+  using Context = const LayerRegistry*;
 
   static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT,      v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
                                                 v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_QUERY,
@@ -93,8 +161,10 @@ struct AttendMethod {
                                                 v1::OUTPUT_KIND_SCORES,      v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
-  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) { return CheckInputs(raw, bytes); }
-  static Extras MakeExtras(const Inputs& inputs) { return inputs.options.weights; }
+  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context& layers) {
+    return CheckInputs(raw, bytes, layers);
+  }
+  static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.named_layer}; }
   static double ExtraBytes(const Problem&, const Inputs&) { return 0; }
 
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
@@ -128,7 +198,7 @@ struct AttendMethod {
         rows(form.per_head, form.top_k));
   }
 
-  static absl::Status Compute(const Problem& problem, const Extras& form, const ResponseBuffer& response,
+  static absl::Status Compute(const Problem& problem, const Extras& extras, const ResponseBuffer& response,
                               const ComputeContext& context) {
     AttendOutputs out;
     out.output = response.Elements(Response::kOutputFieldNumber);
@@ -136,7 +206,7 @@ struct AttendMethod {
     out.key = response.Elements(Response::kKeyFieldNumber);
     out.value = response.Elements(Response::kValueFieldNumber);
     out.log_sum_exp = response.Floats(Response::kLogSumExpFieldNumber);
-    const RowOutputs<Response> rows(problem, form, response);
+    const RowOutputs<Response> rows(problem, extras.weights, response);
     out.scores = rows.Scores();
     out.attention_weights = rows.PerHeadWeights();
     out.averaged_weights = rows.AveragedWeights();
@@ -147,6 +217,6 @@ struct AttendMethod {
 
 }  // namespace
 
-Decoder AttendDecoder() { return AttentionJob<AttendMethod>::Decode; }
+Decoder AttendDecoder(const LayerRegistry* layers) { return AttentionJob<AttendMethod>::MakeDecoder(layers); }
 
 }  // namespace attend::server

@@ -4,6 +4,7 @@
 //
 //   struct Method {
 //     using Raw, Problem;             // The request as read; the core's problem.
+//     using Context;                  // What a request refers to besides its own bytes; copied.
 //     struct Inputs {                 // The request with its tensors checked.
 //       OptionInputs options;
 //       const InputTensor& First() const;         // Decides the form of the response.
@@ -11,10 +12,11 @@
 //       Problem::Spec Spec() const;
 //       absl::Status CheckWith(const OutputSet& outputs) const;  // What cannot be asked for together.
 //     };
-//     struct Extras;                  // What of the inputs Compute needs besides the problem; may view tensors.
+//     struct Extras;                  // What of the inputs Compute needs besides the problem, and what keeps the
+//                                     // problem's views alive; may view tensors.
 //     static constexpr v1::OutputKind kOutputs[];  // What the response can hold.
 //     static absl::Status Read(const WireBytes& bytes, Raw& raw);
-//     static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes);
+//     static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context& context);
 //     static Extras MakeExtras(const Inputs&);
 //     static double ExtraBytes(const Problem&, const Inputs&);  // Memory beyond inputs, outputs and the core's.
 //     static void AddTensors(const Problem&, const Inputs&, const OutputSet&, ResponseBuffer& response);
@@ -45,13 +47,18 @@ namespace attend::server {
 template <typename Method>
 class AttentionJob final : public Job {
  public:
-  // A Decoder. The order of the checks is that of decoders.h.
-  static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const Limits& limits) {
+  static Decoder MakeDecoder(typename Method::Context context) {
+    return [context](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, context); };
+  }
+
+  // The order of the checks is that of decoders.h.
+  static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const Limits& limits,
+                                                     const typename Method::Context& context) {
     const WireBytes bytes(request);
     if (absl::Status status = CheckRequestSize(bytes.size(), limits); !status.ok()) return status;
     typename Method::Raw raw;
     if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
-    absl::StatusOr<Inputs> inputs = Method::Check(raw, bytes);
+    absl::StatusOr<Inputs> inputs = Method::Check(raw, bytes, context);
     if (!inputs.ok()) return inputs.status();
     const absl::StatusOr<OutputSet> outputs = CheckOutputs(raw.outputs, Method::kOutputs, inputs->options.weights);
     if (!outputs.ok()) return outputs.status();
@@ -76,7 +83,9 @@ class AttentionJob final : public Job {
   }
 
   grpc::ByteBuffer TakeResponse() override {
-    tensors_ = AlignedBuffer<std::byte>();  // Sending takes its time, and the inputs have served.
+    // Sending takes its time, and the inputs have served.
+    tensors_ = AlignedBuffer<std::byte>();
+    extras_ = {};
     return response_.Take();
   }
 

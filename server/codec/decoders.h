@@ -16,8 +16,11 @@
 
 namespace attend::server {
 
-// attend.v1.AttendRequest -> attend.v1.AttendResponse.
-Decoder AttendDecoder();
+class LayerRegistry;
+
+// attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by name in `layers`, which must outlive the
+// decoder; null when there are none. A job holds on to the layer that it found.
+Decoder AttendDecoder(const LayerRegistry* layers);
 
 // attend.v1.ScaledDotProductAttentionRequest -> attend.v1.ScaledDotProductAttentionResponse.
 Decoder SdpaDecoder();

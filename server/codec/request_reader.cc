@@ -1,9 +1,11 @@
 #include "server/codec/request_reader.h"
 
 #include <bit>
+#include <string>
 
 #include "attend/v1/attention_service.pb.h"
 #include "attend/v1/tensor.pb.h"
+#include "server/codec/utf8.h"
 
 namespace attend::server {
 namespace {
@@ -29,12 +31,26 @@ absl::Status ReadScalar(const WireField& field, std::int32_t& value) {
   if (IsVarint(field)) value = Int32(field);
   return absl::OkStatus();
 }
+absl::Status ReadScalar(const WireField& field, std::int64_t& value) {
+  if (IsVarint(field)) value = Int64(field);
+  return absl::OkStatus();
+}
 absl::Status ReadScalar(const WireField& field, std::optional<std::int64_t>& value) {
   if (IsVarint(field)) value = Int64(field);
   return absl::OkStatus();
 }
 absl::Status ReadScalar(const WireField& field, std::optional<float>& value) {
   if (IsFixed32(field)) value = Float(field);
+  return absl::OkStatus();
+}
+
+// Protobuf accepts no other text than UTF-8 in a string.
+absl::Status ReadText(const WireReader& reader, const WireField& field, ByteRange& text) {
+  if (!IsLengthDelimited(field)) return absl::OkStatus();
+  std::string bytes(static_cast<std::size_t>(field.range.size()), '\0');
+  reader.bytes().Copy(field.range, bytes.data());
+  if (!IsUtf8(bytes)) return MalformedRequest(field.range.begin, "a string is not UTF-8");
+  text = field.range;
   return absl::OkStatus();
 }
 
@@ -167,6 +183,8 @@ absl::Status ReadAttendRequest(const WireBytes& bytes, RawAttendRequest& request
       case AttendRequest::kLayerFieldNumber: return ReadMessage(reader, field, request.layer);
       case AttendRequest::kOptionsFieldNumber: return ReadMessage(reader, field, request.options);
       case AttendRequest::kOutputsFieldNumber: return ReadOutputs(reader, field, request.outputs);
+      case AttendRequest::kLayerNameFieldNumber: return ReadText(reader, field, request.layer_name);
+      case AttendRequest::kPositionOffsetFieldNumber: return ReadScalar(field, request.position_offset);
       default: return absl::OkStatus();
     }
   });

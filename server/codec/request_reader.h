@@ -92,6 +92,8 @@ struct RawAttendRequest {
   RawLayer layer;
   RawOptions options;
   RawOutputs outputs;
+  ByteRange layer_name;  // UTF-8.
+  std::int64_t position_offset = 0;
 };
 
 // attend.v1.PartialAttention.

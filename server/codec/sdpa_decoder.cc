@@ -127,13 +127,16 @@ struct SdpaMethod {
   using Inputs = SdpaInputs;
   using Problem = SdpaProblem;
   using Extras = SdpaExtras;
+  struct Context {};
 
   static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT, v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
                                                 v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES,
                                                 v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
-  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) { return CheckInputs(raw, bytes); }
+  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context&) {
+    return CheckInputs(raw, bytes);
+  }
   static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.partials.Parts()}; }
 
   // Output and log-sum-exp are both needed for merging, asked for or not.
@@ -183,6 +186,6 @@ struct SdpaMethod {
 
 }  // namespace
 
-Decoder SdpaDecoder() { return AttentionJob<SdpaMethod>::Decode; }
+Decoder SdpaDecoder() { return AttentionJob<SdpaMethod>::MakeDecoder({}); }
 
 }  // namespace attend::server

@@ -38,6 +38,15 @@ std::size_t CharacterLength(std::string_view text) {
 
 }  // namespace
 
+bool IsUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = CharacterLength(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
+
 std::string SafeUtf8(std::string_view text, std::size_t max_bytes) {
   constexpr std::string_view kEllipsis = "...";
   std::string safe;

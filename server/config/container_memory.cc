@@ -42,6 +42,12 @@ void LowerAlongPath(const std::string& root, absl::string_view path, const char*
   }
 }
 
+// One `part`-th of the limit.
+std::int64_t PartOfMemory(std::int64_t part) {
+  const std::optional<std::int64_t> limit = CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
+  return limit.has_value() ? std::max<std::int64_t>(*limit / part, 1) : kWithoutLimit;
+}
+
 }  // namespace
 
 std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, std::string_view self_cgroup) {
@@ -60,9 +66,8 @@ std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, st
   return tightest;
 }
 
-std::int64_t DefaultMemoryInFlightBytes() {
-  const std::optional<std::int64_t> limit = CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
-  return limit.has_value() ? std::max<std::int64_t>(*limit / 2, 1) : kWithoutLimit;
-}
+std::int64_t DefaultMemoryInFlightBytes() { return PartOfMemory(2); }
+
+std::int64_t DefaultLayersBytes() { return PartOfMemory(4); }
 
 }  // namespace attend::server

@@ -84,6 +84,22 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
           std::int64_t{1} << 62);
 }
 
+void DeclareLayers(CLI::App& app, ServerConfig& config) {
+  app.add_option("--data-dir", config.data_dir,
+                 "Folder in which uploaded layers are kept, made when missing; one server at a time. Empty: they are kept "
+                 "in memory, until the server's end");
+  app.add_option("--max-layers", config.layers.max_layers, "Most layers that this server keeps")
+      ->check(CLI::Range(0, 1 << 20));
+  AddSize(app, "--max-layer-bytes", config.layers.max_layer_bytes, "Most bytes of one layer's .safetensors file",
+          std::int64_t{1} << 40);
+  AddSize(app, "--max-layers-bytes", config.layers.max_layers_bytes,
+          "Most memory of all layers together. Default: a quarter of the container's memory limit, or 4 GiB without one",
+          std::int64_t{1} << 62);
+  app.add_option("--max-uploads", config.layers.max_uploads,
+                 "Uploads of layers under way at a time; further ones are refused with UNAVAILABLE")
+      ->check(CLI::Range(1, 1024));
+}
+
 void DeclareTransport(CLI::App& app, TransportConfig& transport) {
   app.add_option("--max-concurrent-streams", transport.max_concurrent_streams, "Calls in progress per connection")
       ->check(CLI::Range(1, std::numeric_limits<int>::max()));
@@ -155,6 +171,7 @@ void DeclareOptions(CLI::App& app, ServerConfig& config) {
   app.option_defaults()->always_capture_default();
   DeclareServing(app, config);
   DeclareLimits(app, config.limits);
+  DeclareLayers(app, config);
   DeclareTransport(app, config.transport);
   DeclareTls(app, config.tls);
 }

@@ -11,6 +11,7 @@
 #include "core/runtime/available_cores.h"
 #include "server/config/container_memory.h"
 #include "server/job.h"
+#include "server/layers/layer_limits.h"
 
 namespace attend::server {
 
@@ -62,6 +63,8 @@ struct ServerConfig {
   // AVX-512 does 5e6 floating-point operations; up to 4e6 both throughput and latency are better without.
   double inline_flops = 4e6;
   Limits limits = {.max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
+  std::string data_dir;  // Where uploaded layers are kept; empty: in memory, until the server's end.
+  LayerLimits layers = {.max_layers_bytes = DefaultLayersBytes()};
   TransportConfig transport;
   TlsConfig tls;
   // On SIGTERM: how long calls are still taken after health went to NOT_SERVING, so that load balancers notice ...

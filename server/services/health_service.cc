@@ -119,7 +119,7 @@ void HealthState::RemoveWatcher(Call& call) {
   watchers_.erase(&call);
 }
 
-void AddHealthService(HealthState& health, const UnaryServices& services, MethodTable& methods) {
+void AddHealthService(HealthState& health, const RequestServices& services, MethodTable& methods) {
   methods.Add("/grpc.health.v1.Health/Check",
               MakeUnaryMethod(services, {.decode = [&health](const grpc::ByteBuffer& request,
                                                              const Limits&) { return Check(health, request); },

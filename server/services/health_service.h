@@ -47,7 +47,7 @@ class HealthState {
 
 // Adds Check (an unknown name: NOT_FOUND) and Watch (an unknown name: SERVICE_UNKNOWN, and the stream stays open).
 // `health` and `services` must outlive every call.
-void AddHealthService(HealthState& health, const UnaryServices& services, MethodTable& methods);
+void AddHealthService(HealthState& health, const RequestServices& services, MethodTable& methods);
 
 }  // namespace attend::server
 

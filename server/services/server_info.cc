@@ -9,8 +9,8 @@
 
 namespace attend::server {
 
-attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, InstructionSet instruction_set,
-                                                 int num_threads) {
+attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, const LayerLimits& layers,
+                                                 InstructionSet instruction_set, int num_threads) {
   attend::v1::GetServerInfoResponse info;
   info.set_version(kVersion);
   info.set_instruction_set(std::string(InstructionSetName(instruction_set)));
@@ -27,6 +27,10 @@ attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, Instructi
   info.mutable_limits()->set_max_request_memory_bytes(limits.max_request_memory_bytes);
   info.mutable_limits()->set_max_queued_requests(limits.max_queued_requests);
   info.mutable_limits()->set_max_memory_in_flight_bytes(limits.max_memory_in_flight_bytes);
+  info.mutable_limits()->set_max_layers(layers.max_layers);
+  info.mutable_limits()->set_max_layer_bytes(layers.max_layer_bytes);
+  info.mutable_limits()->set_max_layers_bytes(layers.max_layers_bytes);
+  info.mutable_limits()->set_max_uploads(layers.max_uploads);
   return info;
 }
 

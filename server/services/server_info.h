@@ -5,10 +5,12 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/kernels/instruction_set.h"
 #include "server/job.h"
+#include "server/layers/layer_limits.h"
 
 namespace attend::server {
 
-attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, InstructionSet instruction_set, int num_threads);
+attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, const LayerLimits& layers,
+                                                 InstructionSet instruction_set, int num_threads);
 
 // Answers every GetServerInfoRequest with `info`, serialized once. Thread-safe.
 Decoder ServerInfoDecoder(const attend::v1::GetServerInfoResponse& info);

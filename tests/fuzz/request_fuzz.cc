@@ -48,7 +48,8 @@ Limits SmallLimits() {
 }
 
 void CheckError(const absl::Status& error) {
-  Require(absl::IsInvalidArgument(error) || absl::IsResourceExhausted(error), error.ToString());
+  Require(absl::IsInvalidArgument(error) || absl::IsResourceExhausted(error) || absl::IsNotFound(error),
+          error.ToString());
   Require(!GetErrorDetails(error).reason.empty() && !error.message().empty(), "an error without a reason");
   const grpc::Status status = ToGrpcStatus(error);
   google::rpc::Status rich;
@@ -87,7 +88,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   server::Require(attend_difference.empty(), "AttendRequest: " + attend_difference);
   const std::string sdpa_difference = server::CompareSdpaRequest(bytes, slice_size);
   server::Require(sdpa_difference.empty(), "ScaledDotProductAttentionRequest: " + sdpa_difference);
-  server::Decode<v1::AttendResponse>(server::AttendDecoder(), server::Sliced(bytes, slice_size));
+  server::Decode<v1::AttendResponse>(server::AttendDecoder(nullptr), server::Sliced(bytes, slice_size));
   server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), server::Sliced(bytes, slice_size));
   return 0;
 }

@@ -244,7 +244,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, SdpaRules, ::testing::ValuesIn(SdpaCases()), kCa
 INSTANTIATE_TEST_SUITE_P(Cases, AttendRules, ::testing::ValuesIn(AttendCases()), kCaseName);
 
 TEST(Decoders, GarbageIsMalformed) {
-  for (const Decoder& decoder : {SdpaDecoder(), AttendDecoder()}) {
+  for (const Decoder& decoder : {SdpaDecoder(), AttendDecoder(nullptr)}) {
     const absl::Status status = decoder(Sliced("\xFF\xFF\xFF", 0), Limits()).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_EQ(GetErrorDetails(status).reason, "MALFORMED_REQUEST");
@@ -253,7 +253,7 @@ TEST(Decoders, GarbageIsMalformed) {
 
 TEST(Decoders, ABufferWithoutContentsIsAnEmptyMessage) {
   EXPECT_EQ(GetErrorDetails(SdpaDecoder()(grpc::ByteBuffer(), Limits()).status()).field, "query");
-  EXPECT_EQ(GetErrorDetails(AttendDecoder()(grpc::ByteBuffer(), Limits()).status()).field, "embeddings");
+  EXPECT_EQ(GetErrorDetails(AttendDecoder(nullptr)(grpc::ByteBuffer(), Limits()).status()).field, "embeddings");
 }
 
 // Finds the smallest limit that accepts the request, by the decoder's own verdicts.

@@ -87,16 +87,16 @@ class EngineFixture : public ::testing::Test {
         Executor::Options{.num_threads = settings.threads, .max_queued_tasks = settings.limits.max_queued_requests});
     admission_ = std::make_unique<server::Admission>(*executor_, settings.limits.max_queued_requests);
     memory_ = std::make_unique<server::MemoryBudget>(settings.limits.max_memory_in_flight_bytes);
-    unary_.admission = admission_.get();
-    unary_.memory = memory_.get();
-    unary_.limits = settings.limits;
+    services_.admission = admission_.get();
+    services_.memory = memory_.get();
+    services_.limits = settings.limits;
     const server::Decoder decode = [this](const grpc::ByteBuffer& request, const server::Limits&) {
       log_.decoded.fetch_add(1);
       return std::make_unique<EchoJob>(log_, request);
     };
     server::MethodTable methods;
-    methods.Add(kEcho, server::MakeUnaryMethod(unary_, {.decode = decode}));
-    methods.Add(kAlways, server::MakeUnaryMethod(unary_, {.decode = decode, .refusable = false}));
+    methods.Add(kEcho, server::MakeUnaryMethod(services_, {.decode = decode}));
+    methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
     server::CallEngine::Options options;
     options.listen = {"127.0.0.1:0"};
     options.num_polling_threads = settings.polling_threads;
@@ -119,7 +119,7 @@ class EngineFixture : public ::testing::Test {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<server::Admission> admission_;
   std::unique_ptr<server::MemoryBudget> memory_;
-  server::UnaryServices unary_;
+  server::RequestServices services_;
   std::unique_ptr<server::CallEngine> engine_;
   std::shared_ptr<grpc::Channel> channel_;
 };

@@ -24,7 +24,7 @@ inline absl::StatusOr<std::unique_ptr<Job>> Decode(const v1::ScaledDotProductAtt
   return SdpaDecoder()(Sliced(request.SerializeAsString(), 0), limits);
 }
 inline absl::StatusOr<std::unique_ptr<Job>> Decode(const v1::AttendRequest& request, const Limits& limits = {}) {
-  return AttendDecoder()(Sliced(request.SerializeAsString(), 0), limits);
+  return AttendDecoder(nullptr)(Sliced(request.SerializeAsString(), 0), limits);
 }
 
 template <typename Request>
@@ -85,7 +85,7 @@ inline v1::ScaledDotProductAttentionResponse CallSdpa(const v1::ScaledDotProduct
 }
 
 inline v1::AttendResponse CallAttend(const v1::AttendRequest& request, std::size_t slice_size = 0) {
-  return Call<v1::AttendResponse>(AttendDecoder(), request, slice_size);
+  return Call<v1::AttendResponse>(AttendDecoder(nullptr), request, slice_size);
 }
 
 }  // namespace attend::server

@@ -44,6 +44,12 @@ class Comparison {
     if (ours && has) Equal(field, *ours, theirs);
   }
 
+  void Text(absl::string_view field, ByteRange ours, const std::string& theirs) {
+    std::string text(static_cast<std::size_t>(ours.size()), '\0');
+    bytes_.Copy(ours, text.data());
+    Equal(field, text, theirs);
+  }
+
   void TensorFields(const std::string& field, const RawTensor& ours, bool has, const v1::Tensor& theirs,
                     const FieldPath& path) {
     Equal(absl::StrCat("has ", field), ours.present, has);
@@ -178,6 +184,8 @@ std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size,
   comparison.LayerFields(ours.layer, theirs.has_layer(), theirs.layer(), {3});
   comparison.OptionFields(ours.options, theirs.options());
   comparison.OutputFields(ours.outputs, theirs);
+  comparison.Text("layer_name", ours.layer_name, theirs.layer_name());
+  comparison.Equal("position_offset", ours.position_offset, theirs.position_offset());
   return comparison.difference();
 }
 

@@ -1,0 +1,73 @@
+// Immutable values by name, which readers hold on to while writers replace them.
+#ifndef ATTEND_SERVER_LAYERS_NAME_TABLE_H_
+#define ATTEND_SERVER_LAYERS_NAME_TABLE_H_
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "core/base/mutex.h"
+
+namespace attend::server {
+
+// Thread-safe. The lock is held for a search or a change of the map alone: a value whose last owner is this table is
+// destroyed by the caller of Put or Remove, outside of it.
+template <typename T>
+class NameTable {
+ public:
+  using Value = std::shared_ptr<const T>;
+
+  // Null when there is none.
+  Value Find(std::string_view name) const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    const auto found = values_.find(name);
+    return found == values_.end() ? nullptr : found->second;
+  }
+
+  // Returns what was there before, or null.
+  Value Put(std::string_view name, Value value) ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    return std::exchange(values_[std::string(name)], std::move(value));
+  }
+
+  // Returns what was there, or null.
+  Value Remove(std::string_view name) ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    const auto found = values_.find(name);
+    if (found == values_.end()) return nullptr;
+    Value value = std::move(found->second);
+    values_.erase(found);
+    return value;
+  }
+
+  // At most `most` values whose names start with `prefix` and are greater than `after`, in ascending order of the
+  // names' bytes.
+  std::vector<Value> Page(std::string_view prefix, std::string_view after, std::size_t most) const
+      ABSL_LOCKS_EXCLUDED(mu_) {
+    std::vector<Value> page;
+    const MutexLock lock(mu_);
+    auto at = after < prefix ? values_.lower_bound(prefix) : values_.upper_bound(after);
+    for (; at != values_.end() && page.size() < most && at->first.compare(0, prefix.size(), prefix) == 0; ++at) {
+      page.push_back(at->second);
+    }
+    return page;
+  }
+
+  std::size_t size() const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    return values_.size();
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::map<std::string, Value, std::less<>> values_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_LAYERS_NAME_TABLE_H_

@@ -1,0 +1,261 @@
+#include "server/services/create_layer_call.h"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "core/base/mutex.h"
+#include "server/codec/status.h"
+#include "server/codec/upload_reader.h"
+#include "server/codec/wire_reader.h"
+#include "server/layers/layer_upload.h"
+#include "server/services/control_message.h"
+
+namespace attend::server {
+namespace {
+
+// Messages are read ahead of the writing thread up to so many bytes: enough that neither waits for the other.
+constexpr std::int64_t kReadAheadBytes = std::int64_t{4} << 20;
+
+class CreateLayerCall final : public CallHandler {
+ public:
+  // Reserving nothing never fails.
+  explicit CreateLayerCall(const UploadServices& services)
+      : services_(services), waiting_memory_(*services.memory->Reserve(0)), payload_memory_(*services.memory->Reserve(0)) {}
+
+  void OnStart(Call& call) override;
+  void OnRead(Call& call, grpc::ByteBuffer* message) override;
+  void OnWake(Call& call) override;
+  void OnCancelled(Call& call) override;
+  void OnDrain(Call& call) override;
+
+ private:
+  // Polling thread.
+  absl::Status Push(Call& call, grpc::ByteBuffer& message);
+  void ReadOn(Call& call);
+  // Has an upload thread work on what waits, unless one does.
+  void Schedule(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the call, unless the layer is being made: then the thread that does it looks whether it is still wanted. Either
+  // way an upload thread removes what was written.
+  void EndEarly(Call& call, const absl::Status& status);
+
+  // Upload threads, one at a time.
+  void Work(Call& call);
+  bool Pop(grpc::ByteBuffer& message, bool& complete) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Consume(const grpc::ByteBuffer& message);
+  absl::Status Write(const WireBytes& message, ByteRange chunk);
+  void Written(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  void Complete(Call& call);
+  // The end of work, and of the call if it has not ended yet.
+  void End(Call& call, const absl::Status& status);
+
+  const UploadServices& services_;
+
+  Mutex mu_;
+  std::deque<grpc::ByteBuffer> waiting_ ABSL_GUARDED_BY(mu_);
+  std::int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // Those being written included.
+  MemoryBudget::Reservation waiting_memory_ ABSL_GUARDED_BY(mu_);
+  bool working_ ABSL_GUARDED_BY(mu_) = false;
+  bool complete_ ABSL_GUARDED_BY(mu_) = false;  // The caller has sent everything.
+  bool paused_ ABSL_GUARDED_BY(mu_) = false;    // No read is under way.
+
+  // The working thread's.
+  std::optional<LayerUpload> upload_;
+  MemoryBudget::Reservation payload_memory_;  // Where layers are not kept on a disk.
+};
+
+void CreateLayerCall::OnStart(Call& call) {
+  if (absl::Status admitted = services_.slots->Acquire(call); !admitted.ok()) return call.Finish(admitted);
+  call.Read();
+}
+
+void CreateLayerCall::OnRead(Call& call, grpc::ByteBuffer* message) {
+  if (call.finished()) return;
+  if (message == nullptr) {
+    // Either the end of the stream or that of the caller. In the second case OnCancelled comes too, perhaps later; then
+    // the file's own header says that bytes are missing.
+    services_.slots->Pin(call);
+    const MutexLock lock(mu_);
+    complete_ = true;
+  } else {
+    if (absl::Status pushed = Push(call, *message); !pushed.ok()) return EndEarly(call, pushed);
+    ReadOn(call);
+  }
+  Schedule(call);
+}
+
+absl::Status CreateLayerCall::Push(Call& call, grpc::ByteBuffer& message) {
+  const auto bytes = static_cast<std::int64_t>(message.Length());
+  if (bytes > services_.max_request_bytes) {
+    return LimitExceeded("--max-request-bytes",
+                         absl::StrCat("a message of the upload has ", bytes, " bytes; this server accepts at most ",
+                                      services_.max_request_bytes, " (--max-request-bytes): send smaller chunks"));
+  }
+  services_.slots->Touch(call);
+  const MutexLock lock(mu_);
+  if (absl::Status enough = waiting_memory_.Resize(static_cast<double>(waiting_bytes_ + bytes)); !enough.ok()) {
+    return enough;
+  }
+  waiting_bytes_ += bytes;
+  waiting_.emplace_back();
+  waiting_.back().Swap(&message);
+  return absl::OkStatus();
+}
+
+void CreateLayerCall::ReadOn(Call& call) {
+  {
+    const MutexLock lock(mu_);
+    paused_ = waiting_bytes_ >= kReadAheadBytes;
+    if (paused_) return;
+  }
+  call.Read();
+}
+
+void CreateLayerCall::OnWake(Call& call) {
+  if (!services_.slots->Has(call)) {
+    return EndEarly(call, BusyError("UPLOAD_TOO_SLOW",
+                                    "the upload sent nothing for half a minute and others were waiting for its place",
+                                    /*delay_ms=*/1000));
+  }
+  bool resume = false;
+  {
+    const MutexLock lock(mu_);
+    resume = paused_ && !complete_;
+  }
+  if (resume) ReadOn(call);
+}
+
+void CreateLayerCall::OnCancelled(Call& call) { EndEarly(call, call.CancelledStatus()); }
+
+void CreateLayerCall::OnDrain(Call& call) {
+  {
+    const MutexLock lock(mu_);
+    if (complete_) return;  // The little that is left is done.
+  }
+  CallHandler::OnDrain(call);
+  Schedule(call);
+}
+
+void CreateLayerCall::EndEarly(Call& call, const absl::Status& status) {
+  bool complete = false;
+  {
+    const MutexLock lock(mu_);
+    complete = complete_;
+  }
+  if (!complete) call.Finish(status);
+  Schedule(call);
+}
+
+void CreateLayerCall::Schedule(Call& call) {
+  {
+    const MutexLock lock(mu_);
+    if (working_) return;
+    working_ = true;
+  }
+  // A call has one task at a time and gives its slot back with the last, so that there is room for all.
+  absl::Status submitted = services_.executor->Submit([this, ref = CallRef(call)] { Work(*ref); });
+  if (!submitted.ok()) End(call, submitted);
+}
+
+void CreateLayerCall::Work(Call& call) {
+  grpc::ByteBuffer message;
+  bool complete = false;
+  while (!call.finished() && !call.cancelled()) {
+    if (!Pop(message, complete)) return;
+    if (complete) return Complete(call);
+    const auto bytes = static_cast<std::int64_t>(message.Length());
+    const absl::Status consumed = Consume(message);
+    message.Clear();
+    if (!consumed.ok()) call.Finish(consumed);
+    Written(call, bytes);
+  }
+  // It has ended, and `working_` stays, so that nobody works on it any more.
+  upload_.reset();
+  {
+    const MutexLock lock(mu_);
+    waiting_.clear();
+    waiting_memory_.ShrinkTo(0);
+  }
+  End(call, call.CancelledStatus());
+}
+
+bool CreateLayerCall::Pop(grpc::ByteBuffer& message, bool& complete) {
+  const MutexLock lock(mu_);
+  if (!waiting_.empty()) {
+    message.Swap(&waiting_.front());
+    waiting_.pop_front();
+    return true;
+  }
+  complete = complete_;
+  working_ = complete_;
+  return complete_;
+}
+
+absl::Status CreateLayerCall::Consume(const grpc::ByteBuffer& message) {
+  const WireBytes bytes(message);
+  absl::StatusOr<UploadPart> part = ReadUploadPart(bytes);
+  if (!part.ok()) return part.status();
+  if (part->header.has_value() && upload_.has_value()) {
+    return InvalidField("header", "a second header came; an upload has one, in its first message");
+  }
+  if (part->header.has_value()) {
+    absl::StatusOr<LayerUpload> upload = LayerUpload::Start(*services_.store, *std::move(part->header));
+    if (!upload.ok()) return upload.status();
+    upload_.emplace(*std::move(upload));
+    return absl::OkStatus();
+  }
+  if (!upload_.has_value()) {
+    return InvalidField("header", "the first message has no header; it must say what the upload is to become");
+  }
+  return part->chunk.has_value() ? Write(bytes, *part->chunk) : absl::OkStatus();
+}
+
+absl::Status CreateLayerCall::Write(const WireBytes& message, ByteRange chunk) {
+  if (!upload_->on_disk()) {
+    const auto bytes = static_cast<double>(upload_->payload_bytes() + chunk.size());
+    if (absl::Status enough = payload_memory_.Resize(bytes); !enough.ok()) return enough;
+  }
+  return upload_->Append(PiecesOf(message, chunk));
+}
+
+void CreateLayerCall::Written(Call& call, std::int64_t bytes) {
+  const MutexLock lock(mu_);
+  waiting_bytes_ -= bytes;
+  waiting_memory_.ShrinkTo(waiting_bytes_);
+  if (paused_ && waiting_bytes_ < kReadAheadBytes / 2) call.Wake();
+}
+
+void CreateLayerCall::Complete(Call& call) {
+  const Clock::time_point start = Clock::now();
+  call.timing().receive = start - call.arrival();
+  if (!upload_.has_value()) {
+    return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
+  }
+  const absl::StatusOr<std::shared_ptr<const Layer>> layer = upload_->Finish(call.cancelled());
+  upload_.reset();
+  call.timing().compute = Clock::now() - start;
+  if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());
+  v1::CreateLayerResponse response;
+  *response.mutable_layer() = (*layer)->description();
+  call.FinishWithResponse(SerializeControlMessage(response));
+  services_.slots->Release(call);
+}
+
+void CreateLayerCall::End(Call& call, const absl::Status& status) {
+  call.Finish(status);
+  services_.slots->Release(call);
+}
+
+}  // namespace
+
+Method MakeCreateLayerMethod(const UploadServices& services) {
+  return {.make_handler = [&services] { return std::make_unique<CreateLayerCall>(services); }, .is_stream = true};
+}
+
+}  // namespace attend::server

@@ -1,0 +1,50 @@
+// How many uploads may be under way, and who has to give way.
+#ifndef ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
+#define ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "core/base/mutex.h"
+#include "server/rpc/call.h"
+#include "server/rpc/server_timing.h"
+
+namespace attend::server {
+
+// An upload that has sent nothing for kPatience keeps its slot until another needs it: then it is woken without a slot,
+// and has to end. So slow or vanished callers cannot keep others out, and nobody needs a timer.
+//
+// Thread-safe.
+class UploadSlots {
+ public:
+  static constexpr Clock::duration kPatience = std::chrono::seconds(30);
+
+  // `max_uploads` is the value of --max-uploads; at least 1.
+  explicit UploadSlots(int max_uploads) : max_uploads_(max_uploads) {}
+
+  // Errors: UNAVAILABLE with reason TOO_MANY_UPLOADS and a retry delay. Else Release must follow.
+  absl::Status Acquire(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  // Notes that the upload sends.
+  void Touch(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  // Marks the upload as one that does not depend on its caller any more and keeps its slot.
+  void Pin(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  bool Has(Call& call) const ABSL_LOCKS_EXCLUDED(mu_);
+  void Release(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  struct Slot {
+    CallRef call;
+    Clock::time_point last_sent;
+  };
+
+  // Frees the slot of the one that has been silent the longest, if it has been so for long enough.
+  bool Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const int max_uploads_;
+  mutable Mutex mu_;
+  absl::flat_hash_map<Call*, Slot> slots_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
