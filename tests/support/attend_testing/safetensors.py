@@ -20,3 +20,18 @@ def load(path):
         begin, end = entry["data_offsets"]
         tensors[name] = np.frombuffer(data[begin:end], _TYPES[entry["dtype"]]).reshape(entry["shape"])
     return tensors, metadata
+
+
+def save(path, tensors, metadata=None):
+    """Writes {name: array}; as with load, uint16 stands for the bits of bfloat16."""
+    names = {np.dtype(dtype): name for name, dtype in _TYPES.items()}
+    header, end = {"__metadata__": metadata} if metadata else {}, 0
+    for name, array in tensors.items():
+        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in tensors.values():
+            file.write(np.ascontiguousarray(array).tobytes())
