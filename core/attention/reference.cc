@@ -8,45 +8,20 @@
 #include <utility>
 
 #include "core/attention/key_visibility.h"
+#include "core/attention/reference_operands.h"
 #include "core/attention/sequences.h"
 
 namespace attend {
 namespace {
 
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using reference::Append;
+using reference::Attention;
+using reference::Matrix;
+using reference::Number;
+using reference::Operands;
 using Row = Eigen::RowVectorXd;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// A problem with its numbers widened to float64: one matrix for each batch entry and head, batch entries outermost.
-struct Operands {
-  AttentionShape shape;
-  AttentionOptions options;
-  std::int64_t kv_heads = 1;
-  std::vector<Matrix> query;  // B * H matrices [T, E]
-  std::vector<Matrix> key;    // B * K matrices [S, E]
-  std::vector<Matrix> value;  // B * K matrices [S, V]
-
-  const Matrix& Query(std::int64_t b, std::int64_t h) const { return query[Index(b, h, shape.heads)]; }
-  const Matrix& Key(std::int64_t b, std::int64_t h) const { return key[Index(b, KvHead(h), kv_heads)]; }
-  const Matrix& Value(std::int64_t b, std::int64_t h) const { return value[Index(b, KvHead(h), kv_heads)]; }
-
- private:
-  std::int64_t KvHead(std::int64_t h) const { return h / (shape.heads / kv_heads); }
-  static std::size_t Index(std::int64_t b, std::int64_t h, std::int64_t heads) {
-    return static_cast<std::size_t>(b * heads + h);
-  }
-};
-
-// Number i of a row of any type.
-double Number(const void* numbers, DataType type, std::int64_t i) {
-  switch (type) {
-    case DataType::kFloat64: return static_cast<const double*>(numbers)[i];
-    case DataType::kFloat16: return double{static_cast<float>(static_cast<const Eigen::half*>(numbers)[i])};
-    case DataType::kBFloat16: return double{static_cast<float>(static_cast<const Eigen::bfloat16*>(numbers)[i])};
-    default: return double{static_cast<const float*>(numbers)[i]};
-  }
-}
 
 double Number(const TypedHeadsView& view, std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t d) {
   return Number(view.Row(b, h, t), view.type, d * view.dim_stride);
@@ -109,36 +84,6 @@ Row WeightedSum(const Row& scores, const Row& weights, const Matrix& value) {
     if (scores(j) != -kInfinity) sum += weights(j) * value.row(j);
   }
   return sum;
-}
-
-template <typename Dense>
-void Append(std::vector<double>& to, const Dense& rows) {
-  to.insert(to.end(), rows.data(), rows.data() + rows.size());
-}
-
-ReferenceResult RaggedAttention(const Operands& x);
-
-// softmax(scores) . value for every batch entry and head: everything of the result but `query`, `key` and `value`.
-ReferenceResult Attention(const Operands& x) {
-  if (IsRagged(x.options)) return RaggedAttention(x);
-  ReferenceResult result;
-  for (std::int64_t b = 0; b < x.shape.batch; ++b) {
-    Matrix averaged = Matrix::Zero(x.shape.query_length, x.shape.key_length);
-    for (std::int64_t h = 0; h < x.shape.heads; ++h) {
-      const double sink = x.options.sinks.empty() ? -kInfinity : x.options.sinks[static_cast<std::size_t>(h)];
-      const Matrix scores = Scores(x, b, h);
-      for (std::int64_t t = 0; t < x.shape.query_length; ++t) {
-        const auto [weights, log_sum_exp] = Softmax(scores.row(t), sink);
-        averaged.row(t) += weights / static_cast<double>(x.shape.heads);
-        Append(result.output, WeightedSum(scores.row(t), weights, x.Value(b, h)));
-        Append(result.attention_weights, weights);
-        result.log_sum_exp.push_back(log_sum_exp);
-      }
-      Append(result.scores, scores);
-    }
-    Append(result.averaged_weights, averaged);
-  }
-  return result;
 }
 
 // Rows [begin, end) of each matrix.
@@ -210,71 +155,47 @@ std::vector<Matrix> Widen(const TypedHeadsView& view) {
   return heads;
 }
 
-// The dense matrix [rows, columns] that starts at number `first`.
-Matrix Widen(const void* numbers, DataType type, std::int64_t first, std::int64_t rows, std::int64_t columns) {
-  return Matrix::NullaryExpr(
-      rows, columns, [=](Eigen::Index i, Eigen::Index j) { return Number(numbers, type, first + i * columns + j); });
-}
-
-// x . weight^T + bias
-Matrix Project(const Matrix& x, const LinearView& linear) {
-  Matrix y = x * Widen(linear.weight, linear.weight_type, 0, linear.out_features, linear.in_features).transpose();
-  if (linear.bias) y.rowwise() += Row(Widen(linear.bias, linear.bias_type, 0, 1, linear.out_features));
-  return y;
-}
-
-// Tokens [batch, length, dim] projected, then split into heads; as they are, in one head, without a layer.
-std::vector<Matrix> ProjectedHeads(const EmbeddingsView& tokens, const LinearView* linear, std::int64_t num_heads) {
-  std::vector<Matrix> heads;
-  for (std::int64_t b = 0; b < tokens.batch; ++b) {
-    Matrix x = Widen(tokens.data, tokens.type, b * tokens.length * tokens.dim, tokens.length, tokens.dim);
-    if (linear) x = Project(x, *linear);
-    const std::int64_t dim = x.cols() / num_heads;
-    for (std::int64_t h = 0; h < num_heads; ++h) heads.emplace_back(x.middleCols(h * dim, dim));
-  }
-  return heads;
-}
-
-// [B, H, T, V] to [B, T, H * V], through the output projection if there is one.
-std::vector<double> MergeHeads(const AttendProblem& problem, const std::vector<double>& split) {
-  const std::int64_t length = problem.query_length(), dim = problem.value_dim();
-  std::vector<double> merged;
-  const double* head = split.data();
-  for (std::int64_t b = 0; b < problem.batch(); ++b) {
-    Matrix entry(length, problem.num_heads() * dim);
-    for (std::int64_t h = 0; h < problem.num_heads(); ++h, head += length * dim) {
-      entry.middleCols(h * dim, dim) = Eigen::Map<const Matrix>(head, length, dim);
-    }
-    const bool projects = problem.layer() && problem.layer()->output.present();
-    Append(merged, projects ? Project(entry, problem.layer()->output) : entry);
-  }
-  return merged;
-}
-
 }  // namespace
+
+namespace reference {
+
+double Number(const void* numbers, DataType type, std::int64_t i) {
+  switch (type) {
+    case DataType::kFloat64: return static_cast<const double*>(numbers)[i];
+    case DataType::kFloat16: return double{static_cast<float>(static_cast<const Eigen::half*>(numbers)[i])};
+    case DataType::kBFloat16: return double{static_cast<float>(static_cast<const Eigen::bfloat16*>(numbers)[i])};
+    default: return double{static_cast<const float*>(numbers)[i]};
+  }
+}
+
+ReferenceResult Attention(const Operands& x) {
+  if (IsRagged(x.options)) return RaggedAttention(x);
+  ReferenceResult result;
+  for (std::int64_t b = 0; b < x.shape.batch; ++b) {
+    Matrix averaged = Matrix::Zero(x.shape.query_length, x.shape.key_length);
+    for (std::int64_t h = 0; h < x.shape.heads; ++h) {
+      const double sink = x.options.sinks.empty() ? -kInfinity : x.options.sinks[static_cast<std::size_t>(h)];
+      const Matrix scores = Scores(x, b, h);
+      for (std::int64_t t = 0; t < x.shape.query_length; ++t) {
+        const auto [weights, log_sum_exp] = Softmax(scores.row(t), sink);
+        averaged.row(t) += weights / static_cast<double>(x.shape.heads);
+        Append(result.output, WeightedSum(scores.row(t), weights, x.Value(b, h)));
+        Append(result.attention_weights, weights);
+        result.log_sum_exp.push_back(log_sum_exp);
+      }
+      Append(result.scores, scores);
+    }
+    Append(result.averaged_weights, averaged);
+  }
+  return result;
+}
+
+}  // namespace reference
 
 ReferenceResult ReferenceSdpa(const SdpaProblem& problem) {
   const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
   return Attention({shape, problem.options(), problem.num_kv_heads(), Widen(problem.query()), Widen(problem.key()),
                     Widen(problem.value())});
-}
-
-ReferenceResult ReferenceAttend(const AttendProblem& problem) {
-  const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
-  const LayerView* layer = problem.layer() ? &*problem.layer() : nullptr;
-  const std::int64_t heads = problem.num_heads(), kv_heads = problem.num_kv_heads();
-  const Operands x{shape,
-                   problem.options(),
-                   kv_heads,
-                   ProjectedHeads(problem.embeddings(), layer ? &layer->query : nullptr, heads),
-                   ProjectedHeads(problem.context(), layer ? &layer->key : nullptr, kv_heads),
-                   ProjectedHeads(problem.context(), layer ? &layer->value : nullptr, kv_heads)};
-  ReferenceResult result = Attention(x);
-  result.output = MergeHeads(problem, result.output);
-  for (const Matrix& query : x.query) Append(result.query, query);
-  for (const Matrix& key : x.key) Append(result.key, key);
-  for (const Matrix& value : x.value) Append(result.value, value);
-  return result;
 }
 
 }  // namespace attend

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -42,6 +43,10 @@ struct Case {
 const std::int64_t kSevens[] = {7, 0};
 const std::int64_t kEights[] = {7, 8};
 const std::uint8_t kBool = 0;
+constexpr double kFrequencies[] = {kMaxRotaryFrequency, -kMaxRotaryFrequency};
+constexpr double kNanFrequency[] = {1, NAN};
+constexpr double kInfiniteFrequency[] = {-INFINITY, 1};
+constexpr double kLargeFrequency[] = {1, 1.8446744073709556e19};
 
 std::vector<Case> Cases() {
   const std::string query = "layer.query_projection.weight", key = "layer.key_projection.weight",
@@ -129,6 +134,74 @@ std::vector<Case> Cases() {
       {"SlopePerKeyHead", [](Spec& s) { s.options.alibi_slopes = absl::MakeConstSpan(&kFloat, 3); },
        "options.alibi_slopes.shape"},
       {"Softcap", [](Spec& s) { s.options.softcap = 0.0f; }, "options.softcap"},
+      {"NormOverAHead",
+       [](Spec& s) {
+         s.layer->query_norm = {&kFloat, nullptr, 4};
+       },
+       ""},
+      {"NormOverAToken",
+       [](Spec& s) {
+         s.layer->query_norm = {&kFloat, &kFloat, 24};
+       },
+       ""},
+      {"NormOverAKeyToken",
+       [](Spec& s) {
+         s.layer->key_norm = {&kFloat, nullptr, 12};
+       },
+       ""},
+      {"NormOfTwoHeads",
+       [](Spec& s) {
+         s.layer->query_norm = {&kFloat, nullptr, 8};
+       },
+       "layer.query_norm.weight.shape", "must be [4], one weight for each element of a head, or [24]"},
+      {"KeyNormOfAllQueryHeads",
+       [](Spec& s) {
+         s.layer->key_norm = {&kFloat, nullptr, 24};
+       },
+       "layer.key_norm.weight.shape", "is [24]"},
+      {"NormOfNothing",
+       [](Spec& s) {
+         s.layer->key_norm = {&kFloat, nullptr, 0};
+       },
+       "layer.key_norm.weight.shape"},
+      {"NormBiasAlone", [](Spec& s) { s.layer->key_norm.bias = &kFloat; }, "layer.key_norm.weight", "missing"},
+      {"EpsilonZero",
+       [](Spec& s) {
+         s.layer->key_norm = {&kFloat, nullptr, 4, NormKind::kLayer, 0};
+       },
+       ""},
+      {"EpsilonNegative",
+       [](Spec& s) {
+         s.layer->key_norm = {&kFloat, nullptr, 4, NormKind::kRms, -1e-9f};
+       },
+       "layer.key_norm.epsilon", "at least 0"},
+      {"EpsilonNan",
+       [](Spec& s) {
+         s.layer->query_norm = {&kFloat, nullptr, 4, NormKind::kRms, NAN};
+       },
+       "layer.query_norm.epsilon", "nan"},
+      {"EpsilonInfinite",
+       [](Spec& s) {
+         s.layer->query_norm = {&kFloat, nullptr, 4, NormKind::kRms, INFINITY};
+       },
+       "layer.query_norm.epsilon", "finite"},
+      {"RotaryWholeHead", [](Spec& s) { s.layer->rotary.frequencies = kFrequencies; }, ""},
+      {"RotaryBeyondTheHead",
+       [](Spec& s) {
+         s.layer->query.out_features = 18, s.layer->key.out_features = 9;
+         s.layer->rotary.frequencies = kFrequencies;
+       },
+       "layer.rotary.frequencies", "at most 1"},
+      {"FrequencyNan", [](Spec& s) { s.layer->rotary.frequencies = kNanFrequency; }, "layer.rotary.frequencies[1]",
+       "nan"},
+      {"FrequencyInfinite", [](Spec& s) { s.layer->rotary.frequencies = kInfiniteFrequency; },
+       "layer.rotary.frequencies[0]", "-inf"},
+      {"FrequencyTooLarge", [](Spec& s) { s.layer->rotary.frequencies = kLargeFrequency; },
+       "layer.rotary.frequencies[1]", "between -2^64 and 2^64"},
+      {"OffsetMost", [](Spec& s) { s.position_offset = std::int64_t{1} << 40; }, ""},
+      {"OffsetBeyond", [](Spec& s) { s.position_offset = (std::int64_t{1} << 40) + 1; }, "position_offset",
+       "1099511627777"},
+      {"OffsetNegative", [](Spec& s) { s.position_offset = -1; }, "position_offset", "is -1"},
   };
 }
 

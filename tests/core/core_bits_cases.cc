@@ -197,6 +197,7 @@ std::vector<BitsCase> BitsCases() {
   AddProjections(cases);
   AddLayers(cases);
   AddTypedCases(cases);
+  AddLayerCases(cases);
   return cases;
 }
 

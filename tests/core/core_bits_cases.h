@@ -33,6 +33,9 @@ std::vector<BitsCase> BitsCases();
 // Those of them with other types than FLOAT32, ragged batches and top weights.
 void AddTypedCases(std::vector<BitsCase>& cases);
 
+// Those of layers with norms and rotary embedding, and of packed weights.
+void AddLayerCases(std::vector<BitsCase>& cases);
+
 }  // namespace attend::testing
 
 #endif  // ATTEND_TESTS_CORE_CORE_BITS_CASES_H_
