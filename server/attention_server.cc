@@ -6,6 +6,7 @@
 #include "server/codec/decoders.h"
 #include "server/config/start_settings.h"
 #include "server/config/transport_settings.h"
+#include "server/layers/configured_layers.h"
 #include "server/services/server_info.h"
 
 namespace attend::server {
@@ -85,10 +86,13 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   absl::StatusOr<StartSettings> settings = ResolveStartSettings(config);
   if (!settings.ok()) return settings.status();
 
+  auto configured = LoadConfiguredLayers(config.layer_sources, settings->instruction_set,
+                                         [&log](const std::string& sentence) { log.Warning(sentence); });
+  if (!configured.ok()) return configured.status();
   auto layers = LayerStore::Open({.limits = config.layers,
                                   .storage = {.data_dir = config.data_dir, .observer = std::move(observer)},
                                   .instruction_set = settings->instruction_set},
-                                 /*configured=*/{}, log);
+                                 *std::move(configured), log);
   if (!layers.ok()) return layers.status();
 
   std::unique_ptr<AttentionServer> server(

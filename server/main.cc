@@ -11,6 +11,7 @@
 #include "server/attention_server.h"
 #include "server/config/flags.h"
 #include "server/config/start_settings.h"
+#include "server/layers/configured_layers.h"
 #include "server/logging.h"
 #include "server/process.h"
 #include "server/version.h"
@@ -60,6 +61,14 @@ int Check(const ParsedFlags& flags) {
   const absl::StatusOr<StartSettings> settings = ResolveStartSettings(flags.config);
   if (!settings.ok()) {
     std::cerr << "attend-server: " << settings.status().message() << "\n";
+    return 2;
+  }
+  const auto layers =
+      LoadConfiguredLayers(flags.config.layer_sources, settings->instruction_set, [](const std::string& sentence) {
+        std::cerr << "attend-server: warning: " << sentence << "\n";
+      });
+  if (!layers.ok()) {
+    std::cerr << "attend-server: " << layers.status().message() << "\n";
     return 2;
   }
   std::cout << "the configuration is valid\n";

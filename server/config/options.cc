@@ -100,6 +100,23 @@ void DeclareLayers(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(1, 1024));
 }
 
+void DeclareLayerSources(CLI::App& app, LayerSources& sources) {
+  app.add_option("--layer", sources.layers,
+                 "Layer to load at the start: NAME=FILE#PREFIX, with a .safetensors file, or the .index.json of a sharded "
+                 "one, and what comes before the layer's tensors in it; or NAME=init:SEED:EMBED_DIM. Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str(absl::StrJoin(sources.layers, ","));
+  app.add_option("--layer-dir", sources.directory, "Folder with a folder for each layer, named as the layer");
+  app.add_option("--layer-config", sources.configs,
+                 "What a layer's file does not say: NAME=FILE.json or NAME={\"num_heads\": 12}, a LayerConfig in JSON. "
+                 "Repeatable")
+      ->allow_extra_args(false)
+      ->default_str("");
+  app.add_flag("--skip-broken-layers", sources.skip_broken,
+               "Start without the layers that cannot be loaded, and log why, instead of not at all");
+}
+
 void DeclareTransport(CLI::App& app, TransportConfig& transport) {
   app.add_option("--max-concurrent-streams", transport.max_concurrent_streams, "Calls in progress per connection")
       ->check(CLI::Range(1, std::numeric_limits<int>::max()));
@@ -172,6 +189,7 @@ void DeclareOptions(CLI::App& app, ServerConfig& config) {
   DeclareServing(app, config);
   DeclareLimits(app, config.limits);
   DeclareLayers(app, config);
+  DeclareLayerSources(app, config.layer_sources);
   DeclareTransport(app, config.transport);
   DeclareTls(app, config.tls);
 }

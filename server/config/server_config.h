@@ -12,6 +12,7 @@
 #include "server/config/container_memory.h"
 #include "server/job.h"
 #include "server/layers/layer_limits.h"
+#include "server/layers/layer_sources.h"
 
 namespace attend::server {
 
@@ -65,6 +66,7 @@ struct ServerConfig {
   Limits limits = {.max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
   std::string data_dir;  // Where uploaded layers are kept; empty: in memory, until the server's end.
   LayerLimits layers = {.max_layers_bytes = DefaultLayersBytes()};
+  LayerSources layer_sources;
   TransportConfig transport;
   TlsConfig tls;
   // On SIGTERM: how long calls are still taken after health went to NOT_SERVING, so that load balancers notice ...

@@ -2,17 +2,28 @@
 #ifndef ATTEND_SERVER_LAYERS_LAYER_H_
 #define ATTEND_SERVER_LAYERS_LAYER_H_
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
 #include "core/attention/attend_problem.h"
 #include "core/attention/options.h"
+#include "core/attention/packed_linear.h"
 #include "core/kernels/instruction_set.h"
+#include "core/tensor/aligned_buffer.h"
+#include "server/layers/layer_options.h"
 #include "server/layers/layer_weights.h"
 
 namespace attend::server {
 
+// Owns all that it needs: the weights that it was made of, and the file that they are mapped from, may go. Weights of
+// projections are kept packed alone, so that view().query.weight and its like are null (but for FLOAT64, which is not
+// packed): requests are computed with the instruction set that the layer was made for.
+//
 // Immutable; shared by requests through shared_ptr, so that a layer that is replaced or deleted lives until the last
 // request that uses it has ended.
 class Layer {
@@ -34,12 +45,28 @@ class Layer {
   static absl::StatusOr<std::shared_ptr<const Layer>> Create(const LayerWeights& weights, const v1::LayerConfig& config,
                                                              Identity identity, InstructionSet instruction_set);
 
-  const LayerView& view() const;
+  const LayerView& view() const { return view_; }
   // The layer's own options under the request's: what a request sets itself goes before. Only scale, causal, windows,
   // softcap, alibi_slopes and sinks are ever set; spans view memory of the layer.
-  const AttentionOptions& options() const;
+  const AttentionOptions& options() const { return options_.options; }
   // As GetLayer returns it.
-  const v1::Layer& description() const;
+  const v1::Layer& description() const { return description_; }
+
+ private:
+  Layer() = default;
+  // Take what the view points to into memory of the layer's own, so that a mapped file can go.
+  void Pack(InstructionSet instruction_set);
+  void KeepNorms();
+  void Describe(const v1::LayerConfig& config, const std::string& naming, Identity identity);
+  void DescribeConfig(const v1::LayerConfig& config);
+  void DescribeWeights();
+
+  LayerView view_;
+  LayerOptions options_;
+  v1::Layer description_;
+  std::vector<double> frequencies_;                    // Of view_.rotary.
+  std::vector<std::unique_ptr<PackedLinear>> packed_;  // Of view_'s projections, FLOAT64 apart.
+  std::vector<AlignedBuffer<std::byte>> copies_;       // FLOAT64 projections, norms.
 };
 
 }  // namespace attend::server

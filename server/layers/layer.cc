@@ -1,0 +1,233 @@
+#include "server/layers/layer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "core/base/error.h"
+#include "server/layers/layer_config.h"
+
+namespace attend::server {
+namespace {
+
+constexpr std::int64_t kMaxHeads = 1024;
+
+v1::DataType TypeOf(DataType type) {
+  switch (type) {
+    case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
+    case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
+    case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
+    default: return v1::DATA_TYPE_FLOAT32;
+  }
+}
+
+std::int64_t WeightBytes(const LinearView& linear) {
+  return linear.out_features * linear.in_features * ElementSize(linear.weight_type);
+}
+
+// Needed before sizes of heads can be spoken of; AttendProblem::Create checks the same and more.
+absl::Status CheckHeads(const LayerView& view) {
+  if (view.num_heads < 1 || view.num_heads > kMaxHeads) {
+    return InvalidField("config.num_heads",
+                        absl::StrCat("config.num_heads is ", view.num_heads, "; it must be between 1 and ", kMaxHeads));
+  }
+  if (view.num_kv_heads >= 1 && view.num_heads % view.num_kv_heads == 0) return absl::OkStatus();
+  return InvalidField("config.num_kv_heads",
+                      absl::StrCat("config.num_kv_heads is ", view.num_kv_heads,
+                                   "; it must be at least 1 and divide config.num_heads, which is ", view.num_heads));
+}
+
+// Lets the core check the layer, with one token of the right size. Its fields are a request's: here they are those of a
+// configuration.
+absl::Status CheckProblem(const LayerView& view, const AttentionOptions& options) {
+  const double token = 0;  // Never read.
+  AttendProblem::Spec spec;
+  const DataType type = view.query.weight_type == DataType::kFloat64 ? DataType::kFloat64 : DataType::kFloat32;
+  spec.embeddings = {.data = &token, .batch = 1, .length = 1, .dim = view.query.in_features, .type = type};
+  spec.context = {.data = &token, .batch = 1, .length = 1, .dim = view.key.in_features, .type = type};
+  spec.layer = view;
+  spec.options = options;
+  const absl::Status status = AttendProblem::Create(spec).status();
+  if (status.ok()) return status;
+  const auto rename = [](const std::string& text) {
+    return absl::StrReplaceAll(text, {{"layer.num_", "config.num_"},
+                                      {"layer.rotary", "config.rotary_embedding"},
+                                      {"options.", "config.options."},
+                                      {"embeddings.data_type is FLOAT64", "layer.query_projection.weight is FLOAT64"},
+                                      {"embeddings.data_type is FLOAT32", "layer.query_projection.weight is not"}});
+  };
+  ErrorDetails details = GetErrorDetails(status);
+  details.field = rename(details.field);
+  return WithDetails(absl::Status(status.code(), rename(std::string(status.message()))), details);
+}
+
+// Sets what the configuration and the weights say about one norm.
+absl::Status CompleteNorm(const v1::LayerConfig& config, const char* name, std::int64_t head_dim, std::int64_t heads,
+                          NormView& norm) {
+  if (norm.weight == nullptr) return absl::OkStatus();
+  if (norm.size != head_dim && norm.size != head_dim * heads) {
+    return InvalidField(name, absl::StrCat(name, " has ", norm.size, " elements; it must have ", head_dim,
+                                           ", the size of a head, or ", head_dim * heads, ", that of all"));
+  }
+  const bool by_layer = config.norm_kind() == v1::NORM_KIND_UNSPECIFIED ? norm.bias != nullptr
+                                                                        : config.norm_kind() == v1::NORM_KIND_LAYER;
+  norm.kind = by_layer ? NormKind::kLayer : NormKind::kRms;
+  norm.epsilon = config.has_norm_epsilon() ? config.norm_epsilon() : by_layer ? 1e-5F : 1e-6F;
+  norm.adds_one = config.norm_adds_one();
+  return absl::OkStatus();
+}
+
+absl::Status CheckNormConfig(const v1::LayerConfig& config) {
+  if (!v1::NormKind_IsValid(config.norm_kind())) {
+    return InvalidField("config.norm_kind", "config.norm_kind must be NORM_KIND_RMS (1) or NORM_KIND_LAYER (2)");
+  }
+  if (config.norm_epsilon() >= 0 && std::isfinite(config.norm_epsilon())) return absl::OkStatus();
+  return InvalidField("config.norm_epsilon", "config.norm_epsilon must be a finite number of at least 0");
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& weights, const v1::LayerConfig& caller,
+                                                           Identity identity, InstructionSet instruction_set) {
+  v1::LayerConfig config = MergeLayerConfig(weights.config, caller);
+  std::shared_ptr<Layer> layer(new Layer());
+  LayerView& view = layer->view_;
+  view.query = weights.query;
+  view.key = weights.key;
+  view.value = weights.value;
+  view.output = weights.output;
+  view.num_heads = config.num_heads() == 0 ? 1 : config.num_heads();
+  view.num_kv_heads = config.num_kv_heads() == 0 ? view.num_heads : config.num_kv_heads();
+  if (absl::Status status = CheckHeads(view); !status.ok()) return status;
+  absl::StatusOr<LayerOptions> options = ReadLayerOptions(config.options(), view.num_heads);
+  if (!options.ok()) return options.status();
+  layer->options_ = *std::move(options);
+  // Before anything is computed from sizes: after it they are known to be.
+  if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
+
+  const std::int64_t head_dim = view.query.out_features / view.num_heads;
+  if (config.has_rotary_embedding()) {
+    absl::StatusOr<v1::RotaryEmbedding> rotary = CompleteRotary(config.rotary_embedding(), head_dim);
+    if (!rotary.ok()) return rotary.status();
+    layer->frequencies_ = RotaryFrequencies(*rotary, rotary->dim());
+    view.rotary = {layer->frequencies_, rotary->form() == v1::ROTARY_FORM_INTERLEAVED};
+    *config.mutable_rotary_embedding() = *std::move(rotary);
+  }
+  if (absl::Status status = CheckNormConfig(config); !status.ok()) return status;
+  view.query_norm = weights.query_norm;
+  view.key_norm = weights.key_norm;
+  absl::Status norms = CompleteNorm(config, "query_norm", head_dim, view.num_heads, view.query_norm);
+  norms.Update(CompleteNorm(config, "key_norm", head_dim, view.num_kv_heads, view.key_norm));
+  if (!norms.ok()) return norms;
+  if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
+
+  layer->Describe(config, weights.naming, std::move(identity));  // Before packing, which replaces the views.
+  layer->Pack(instruction_set);
+  layer->KeepNorms();
+  return layer;
+}
+
+void Layer::Pack(InstructionSet instruction_set) {
+  const auto copy = [this](const void* from, std::int64_t bytes) -> const void* {
+    if (from == nullptr) return nullptr;
+    copies_.emplace_back(bytes);
+    return std::memcpy(copies_.back().data(), from, static_cast<std::size_t>(bytes));
+  };
+  std::int64_t bytes = 0;
+  for (LinearView* linear : {&view_.query, &view_.key, &view_.value, &view_.output}) {
+    if (!linear->present()) continue;
+    if (linear->weight_type == DataType::kFloat64) {
+      linear->weight = copy(linear->weight, WeightBytes(*linear));
+      linear->bias = copy(linear->bias, linear->out_features * ElementSize(linear->bias_type));
+      bytes += WeightBytes(*linear) + (linear->bias != nullptr ? 8 * linear->out_features : 0);
+      continue;
+    }
+    packed_.push_back(std::make_unique<PackedLinear>(*linear, instruction_set));
+    linear->packed = packed_.back().get();
+    linear->weight = linear->bias = nullptr;
+    bytes += linear->packed->bytes();
+  }
+  description_.set_memory_bytes(description_.memory_bytes() + bytes);
+}
+
+void Layer::KeepNorms() {
+  for (NormView* norm : {&view_.query_norm, &view_.key_norm}) {
+    for (const float** vector : {&norm->weight, &norm->bias}) {
+      if (*vector == nullptr) continue;
+      const std::int64_t bytes = norm->size * std::int64_t{sizeof(float)};
+      copies_.emplace_back(bytes);
+      *vector = static_cast<const float*>(std::memcpy(copies_.back().data(), *vector, static_cast<std::size_t>(bytes)));
+      description_.set_memory_bytes(description_.memory_bytes() + bytes);
+    }
+  }
+}
+
+void Layer::Describe(const v1::LayerConfig& config, const std::string& naming, Identity identity) {
+  v1::Layer& layer = description_;
+  layer.set_name(std::move(identity.name));
+  layer.set_etag(std::move(identity.etag));
+  layer.set_origin(std::move(identity.origin));
+  layer.set_sha256(std::move(identity.sha256));
+  layer.set_read_only(identity.read_only);
+  layer.set_create_time_ms(identity.create_time_ms);
+  layer.set_naming(naming);
+  layer.set_embed_dim(view_.query.in_features);
+  layer.set_context_dim(view_.key.in_features);
+  layer.set_head_dim(view_.query.out_features / view_.num_heads);
+  layer.set_value_dim(view_.value.out_features / view_.num_kv_heads);
+  layer.set_output_dim(view_.output.present() ? view_.output.out_features : view_.num_heads * layer.value_dim());
+  layer.set_has_output_projection(view_.output.present());
+  layer.set_has_query_norm(view_.query_norm.weight != nullptr);
+  layer.set_has_key_norm(view_.key_norm.weight != nullptr);
+  layer.set_has_alibi_slopes(config.options().has_alibi_slopes());
+  layer.set_has_sinks(config.options().has_sinks());
+  DescribeConfig(config);
+  DescribeWeights();
+}
+
+// With every default filled in, and without tensors.
+void Layer::DescribeConfig(const v1::LayerConfig& config) {
+  v1::LayerConfig& complete = *description_.mutable_config();
+  complete = config;
+  complete.set_num_heads(static_cast<std::int32_t>(view_.num_heads));
+  complete.set_num_kv_heads(static_cast<std::int32_t>(view_.num_kv_heads));
+  v1::AttentionOptions& options = *complete.mutable_options();
+  options.clear_alibi_slopes();
+  options.clear_sinks();
+  if (!options.has_scale()) {
+    options.set_scale(static_cast<float>(1 / std::sqrt(static_cast<double>(description_.head_dim()))));
+  }
+  const NormView& norm = view_.query_norm.weight != nullptr ? view_.query_norm : view_.key_norm;
+  if (norm.weight != nullptr) {
+    complete.set_norm_kind(norm.kind == NormKind::kLayer ? v1::NORM_KIND_LAYER : v1::NORM_KIND_RMS);
+    complete.set_norm_epsilon(norm.epsilon);
+  } else {  // What a model's file says is about other norms then.
+    complete.clear_norm_kind();
+    complete.clear_norm_epsilon();
+    complete.clear_norm_adds_one();
+  }
+}
+
+void Layer::DescribeWeights() {
+  std::map<DataType, std::int64_t> bytes;
+  for (const LinearView* linear : {&view_.query, &view_.key, &view_.value, &view_.output}) {
+    if (!linear->present()) continue;
+    bytes[linear->weight_type] += WeightBytes(*linear);
+    if (linear->bias == nullptr) continue;
+    description_.set_has_bias(true);
+    bytes[linear->bias_type] += linear->out_features * ElementSize(linear->bias_type);
+  }
+  std::vector<std::pair<std::int64_t, DataType>> shares;
+  for (const auto& [type, size] : bytes) shares.emplace_back(size, type);
+  std::sort(shares.rbegin(), shares.rend());
+  for (const auto& [size, type] : shares) {
+    description_.add_weight_types(TypeOf(type));
+    description_.set_weight_bytes(description_.weight_bytes() + size);
+  }
+}
+
+}  // namespace attend::server

@@ -1,0 +1,167 @@
+#include "server/layers/layer_options.h"
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "core/kernels/convert_kernels.h"
+#include "core/kernels/instruction_set.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace attend::server {
+namespace {
+
+constexpr char kRotary[] = "config.rotary_embedding.";
+
+absl::Status Invalid(const std::string& field, const std::string& why) {
+  return InvalidField(field, absl::StrCat(field, " ", why));
+}
+
+absl::StatusOr<DataType> FloatTypeOf(const v1::Tensor& tensor, const std::string& field) {
+  switch (tensor.data_type()) {
+    case v1::DATA_TYPE_UNSPECIFIED:
+    case v1::DATA_TYPE_FLOAT32: return DataType::kFloat32;
+    case v1::DATA_TYPE_FLOAT16: return DataType::kFloat16;
+    case v1::DATA_TYPE_BFLOAT16: return DataType::kBFloat16;
+    default: return Invalid(field + ".data_type", "must be FLOAT32, FLOAT16 or BFLOAT16");
+  }
+}
+
+// The numbers of a vector of `num_heads` elements.
+absl::StatusOr<std::vector<float>> ReadPerHead(const v1::Tensor& tensor, std::int64_t num_heads,
+                                               const std::string& field) {
+  if (tensor.shape_size() != 1 || tensor.shape(0) != num_heads) {
+    return Invalid(field + ".shape", absl::StrCat("must be [", num_heads, "], a number for each query head"));
+  }
+  const absl::StatusOr<DataType> type = FloatTypeOf(tensor, field);
+  if (!type.ok()) return type.status();
+  if (tensor.data().empty() && tensor.values_size() == num_heads) {
+    return std::vector<float>(tensor.values().begin(), tensor.values().end());
+  }
+  const std::int64_t bytes = num_heads * ElementSize(*type);
+  if (tensor.values_size() > 0 || static_cast<std::int64_t>(tensor.data().size()) != bytes) {
+    return Invalid(field, absl::StrCat("needs ", num_heads, " `values`, or ", bytes, " bytes of `data`"));
+  }
+  const AlignedBuffer<char> aligned(bytes);
+  tensor.data().copy(aligned.data(), tensor.data().size());
+  std::vector<float> floats(static_cast<std::size_t>(num_heads));
+  ConvertKernelsFor(BestInstructionSet()).widen(*type, aligned.data(), num_heads, floats.data());
+  return floats;
+}
+
+absl::Status RefuseOthers(const v1::AttentionOptions& options) {
+  const std::pair<const char*, bool> others[] = {
+      {"valid_lengths", options.valid_lengths_size() > 0},
+      {"mask", options.has_mask()},
+      {"bias", options.has_bias()},
+      {"attention_weights_form", options.attention_weights_form() != v1::ATTENTION_WEIGHTS_FORM_UNSPECIFIED},
+      {"cumulative_query_lengths", options.cumulative_query_lengths_size() > 0},
+      {"cumulative_key_lengths", options.cumulative_key_lengths_size() > 0},
+      {"top_k", options.top_k() != 0}};
+  for (const auto& [name, is_set] : others) {
+    if (is_set) return Invalid(absl::StrCat("config.options.", name), "is a request's, not a layer's; leave it out");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckScaling(const v1::RotaryEmbedding& rotary) {
+  if (rotary.has_linear_factor() && rotary.has_llama3()) {
+    return Invalid(absl::StrCat(kRotary, "linear_factor"), "goes without llama3; leave one of them out");
+  }
+  if (!(rotary.linear_factor() > 0) && rotary.has_linear_factor()) {
+    return Invalid(absl::StrCat(kRotary, "linear_factor"), "must be a positive finite number");
+  }
+  if (!std::isfinite(rotary.linear_factor())) {
+    return Invalid(absl::StrCat(kRotary, "linear_factor"), "must be a positive finite number");
+  }
+  if (!rotary.has_llama3()) return absl::OkStatus();
+  const v1::Llama3Scaling& llama3 = rotary.llama3();
+  const std::string field = absl::StrCat(kRotary, "llama3.");
+  if (!(llama3.factor() >= 1) || !std::isfinite(llama3.factor())) {
+    return Invalid(field + "factor", "must be a finite number of at least 1");
+  }
+  if (!(llama3.low_freq_factor() > 0)) return Invalid(field + "low_freq_factor", "must be positive");
+  if (!(llama3.high_freq_factor() > llama3.low_freq_factor()) || !std::isfinite(llama3.high_freq_factor())) {
+    return Invalid(field + "high_freq_factor", "must be finite and above low_freq_factor");
+  }
+  if (llama3.original_context_length() < 1) return Invalid(field + "original_context_length", "must be at least 1");
+  return absl::OkStatus();
+}
+
+// What transformers' `_compute_llama3_parameters` does to one frequency.
+double ScaleAsLlama3(double frequency, const v1::Llama3Scaling& llama3) {
+  const auto context = static_cast<double>(llama3.original_context_length());
+  const double turns = context * frequency / (2 * M_PI);  // Of the pair within the context: context / wavelength.
+  if (turns < llama3.low_freq_factor()) return frequency / llama3.factor();
+  if (turns > llama3.high_freq_factor()) return frequency;
+  const double share = (turns - llama3.low_freq_factor()) / (llama3.high_freq_factor() - llama3.low_freq_factor());
+  return (1 - share) * frequency / llama3.factor() + share * frequency;
+}
+
+}  // namespace
+
+absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads) {
+  if (absl::Status status = RefuseOthers(options); !status.ok()) return status;
+  LayerOptions read;
+  if (options.has_scale()) read.options.scale = options.scale();
+  if (options.has_softcap()) read.options.softcap = options.softcap();
+  if (options.has_sliding_window_left()) read.options.sliding_window_left = options.sliding_window_left();
+  if (options.has_sliding_window_right()) read.options.sliding_window_right = options.sliding_window_right();
+  switch (options.causal()) {
+    case v1::CAUSAL_MODE_UNSPECIFIED: break;
+    case v1::CAUSAL_MODE_BOTTOM_RIGHT: read.options.causal = CausalMode::kBottomRight; break;
+    case v1::CAUSAL_MODE_TOP_LEFT: read.options.causal = CausalMode::kTopLeft; break;
+    default: return Invalid("config.options.causal", "is not a known mode");
+  }
+  if (options.has_alibi_slopes()) {
+    absl::StatusOr<std::vector<float>> slopes =
+        ReadPerHead(options.alibi_slopes(), num_heads, "config.options.alibi_slopes");
+    if (!slopes.ok()) return slopes.status();
+    read.alibi_slopes = *std::move(slopes);
+    read.options.alibi_slopes = read.alibi_slopes;
+  }
+  if (options.has_sinks()) {
+    absl::StatusOr<std::vector<float>> sinks = ReadPerHead(options.sinks(), num_heads, "config.options.sinks");
+    if (!sinks.ok()) return sinks.status();
+    read.sinks = *std::move(sinks);
+    read.options.sinks = read.sinks;
+  }
+  return read;
+}
+
+absl::StatusOr<v1::RotaryEmbedding> CompleteRotary(const v1::RotaryEmbedding& rotary, std::int64_t head_dim) {
+  v1::RotaryEmbedding complete = rotary;
+  if (rotary.form() == v1::ROTARY_FORM_UNSPECIFIED) complete.set_form(v1::ROTARY_FORM_HALF);
+  if (!v1::RotaryForm_IsValid(rotary.form())) {
+    return Invalid(absl::StrCat(kRotary, "form"), "must be ROTARY_FORM_HALF (1) or ROTARY_FORM_INTERLEAVED (2)");
+  }
+  if (!rotary.has_base()) complete.set_base(10000);
+  if (!(complete.base() >= 1) || !std::isfinite(complete.base())) {
+    return Invalid(absl::StrCat(kRotary, "base"), "must be a finite number of at least 1");
+  }
+  if (rotary.dim() == 0) complete.set_dim(static_cast<std::int32_t>(head_dim));
+  if (complete.dim() < 2 || complete.dim() % 2 != 0 || complete.dim() > head_dim) {
+    return Invalid(absl::StrCat(kRotary, "dim"), absl::StrCat("is ", complete.dim(),
+                                                              "; it must be even and between 2 "
+                                                              "and the size of a query head, which is ",
+                                                              head_dim));
+  }
+  if (absl::Status status = CheckScaling(rotary); !status.ok()) return status;
+  return complete;
+}
+
+std::vector<double> RotaryFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t dim) {
+  std::vector<double> frequencies;
+  for (std::int64_t i = 0; i < dim / 2; ++i) {
+    double frequency = std::pow(rotary.base(), -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+    if (rotary.has_linear_factor()) frequency /= rotary.linear_factor();
+    if (rotary.has_llama3()) frequency = ScaleAsLlama3(frequency, rotary.llama3());
+    frequencies.push_back(frequency);
+  }
+  return frequencies;
+}
+
+}  // namespace attend::server
