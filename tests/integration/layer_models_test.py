@@ -5,6 +5,7 @@ then carries that on; log-sum-exp within 1e-5.
 """
 
 import dataclasses
+import json
 import pathlib
 import tempfile
 import unittest
@@ -137,23 +138,21 @@ def expected(model_, tokens, context=None, options=None, offset=0):
     }
 
 
-class ModelsTest(unittest.TestCase):
-    """One server with all models from files; every layer's configuration beside it by flag."""
+class ModelsCase(unittest.TestCase):
+    """Tests of `models`, {name: Model}, which one server has. What `flags` returns starts it."""
+
+    models = {}
+
+    @classmethod
+    def flags(cls):
+        return []
 
     @classmethod
     def setUpClass(cls):
         directory = tempfile.TemporaryDirectory(prefix="attend-models-")
         cls.addClassCleanup(directory.cleanup)
         cls.directory = pathlib.Path(directory.name)
-        flags = []
-        for name, one in MODELS.items():
-            path = cls.directory / f"{name.replace('/', '_')}.safetensors"
-            # Another layer beside it, which the prefix must leave out.
-            other = {f"other.{key}": np.zeros_like(array) for key, array in layer_files.tensors(one.layer, one.naming).items()} if one.prefix else {}
-            safetensors.save(path, layer_files.tensors(one.layer, one.naming, one.data_type, one.prefix) | other)
-            flags += ["--layer", f"{name}={path}" + (f"#{one.prefix}" if one.prefix else "")]
-            flags += ["--layer-config", f"{name}={layer_files.config_json(one.layer)}"]
-        cls.server = Server(*flags)
+        cls.server = Server(*cls.flags())
         cls.addClassCleanup(cls.server.stop)
         cls.layers = layers_pb_grpc.LayerServiceStub(cls.server.channel)
 
@@ -162,13 +161,31 @@ class ModelsTest(unittest.TestCase):
 
     def check(self, name, tokens, context=None, options=None, requested=Options(), offset=0):
         answer = self.attend(name, tokens, context, requested, offset)
-        for field, (array, bound) in expected(MODELS[name], tokens, context, options, offset).items():
+        for field, (array, bound) in expected(self.models[name], tokens, context, options, offset).items():
             assert_near(from_tensor(getattr(answer, field)), array, bound, f"{name}: {field}")
 
     def tokens(self, name, batch, length, seed=0, of_context=False):
         rng = np.random.default_rng([seed, *name.encode()])
-        d = MODELS[name].d_context if of_context else MODELS[name].d
+        d = self.models[name].d_context if of_context else self.models[name].d
         return rng.standard_normal((batch, length, d), dtype=np.float32)
+
+
+class ModelsTest(ModelsCase):
+    """All models from files, every layer's configuration by flag."""
+
+    models = MODELS
+
+    @classmethod
+    def flags(cls):
+        flags = []
+        for name, one in MODELS.items():
+            path = cls.directory / f"{name.replace('/', '_')}.safetensors"
+            # Another layer beside it, which the prefix must leave out.
+            other = {f"other.{key}": np.zeros_like(array) for key, array in layer_files.tensors(one.layer, one.naming).items()} if one.prefix else {}
+            safetensors.save(path, layer_files.tensors(one.layer, one.naming, one.data_type, one.prefix) | other)
+            flags += ["--layer", f"{name}={path}" + (f"#{one.prefix}" if one.prefix else "")]
+            flags += ["--layer-config", f"{name}={layer_files.config_json(one.layer)}"]
+        return flags
 
     def test_every_model_against_float64(self):
         """One token and few go other ways through the core than many."""
@@ -199,7 +216,8 @@ class ModelsTest(unittest.TestCase):
         for name in ("llama/grouped", "llama3", "gpt-j", "mistral", "qwen3", "gpt-oss", "mpt"):
             for queries in (1, 3, 11):
                 with self.subTest(name, queries=queries):
-                    self.check(name, self.tokens(name, 2, queries), self.tokens(name, 2, 20, seed=1), offset=7)
+                    offset = 7 if MODELS[name].layer.rotary else 0
+                    self.check(name, self.tokens(name, 2, queries), self.tokens(name, 2, 20, seed=1), offset=offset)
 
     def test_lengths_move_the_queries_of_a_padded_batch(self):
         for name in ("llama", "gpt-oss", "mistral"):
@@ -273,6 +291,81 @@ class ModelsTest(unittest.TestCase):
                 self.assertEqual((got.has_alibi_slopes, got.has_sinks), (layer.options.alibi_slopes is not None, layer.options.sinks is not None))
                 self.assertEqual((got.naming, list(got.weight_types), got.read_only), (one.naming, [one.data_type], True))
                 self.assertEqual(got.config.HasField("rotary_embedding"), layer.rotary is not None)
+
+
+def as_published(name, prefix, config, **changes):
+    """One of MODELS under `prefix`, whose layer number counts, with the config.json of its library."""
+    one = MODELS[name]
+    return dataclasses.replace(one, prefix=prefix, layer=dataclasses.replace(one.layer, **changes)), config
+
+
+ROPE_LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64, "rope_type": "llama3"}
+MPT_SLOPES = np.array([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8], np.float32)
+LLAMA_LAYER = "model.layers.0."
+
+# As the libraries write them; a window of W keys is the query's own and W - 1 before it.
+PUBLISHED = {
+    "bert": as_published("bert", "encoder.layer.1.", {"model_type": "bert", "num_attention_heads": 4}),
+    "vit": as_published("vit", "encoder.layer.0.", {"model_type": "vit", "num_attention_heads": 4}),
+    "gpt2": as_published("gpt2", "h.0.", {"model_type": "gpt2", "n_head": 4}),
+    "opt": as_published("opt", "model.decoder.layers.0.", {"model_type": "opt", "num_attention_heads": 4}),
+    "gpt-neox": as_published(
+        "gpt-neox", "gpt_neox.layers.0.", {"model_type": "gpt_neox", "num_attention_heads": 4, "hidden_size": 32, "rotary_pct": 0.25, "rotary_emb_base": 10000}
+    ),
+    "gpt-j": as_published("gpt-j", "transformer.h.0.", {"model_type": "gptj", "n_head": 4, "rotary_dim": 4, "n_embd": 32}),
+    "llama3": as_published("llama3", LLAMA_LAYER, {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
+                           "head_dim": 32, "rope_theta": 500000.0, "rope_scaling": ROPE_LLAMA3}),
+    "llama/linear": as_published("llama/linear", LLAMA_LAYER, {"model_type": "llama", "num_attention_heads": 4, "head_dim": 8,
+                                 "rope_scaling": {"type": "linear", "factor": 4.0}}),
+    "mistral": as_published("mistral", LLAMA_LAYER, {"model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
+                            "rope_theta": 10000.0, "sliding_window": 4}),
+    "qwen2": as_published("qwen2", LLAMA_LAYER, {"model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
+                          "rope_theta": 1000000.0, "sliding_window": 3, "use_sliding_window": False}),
+    "qwen3": as_published("qwen3", LLAMA_LAYER, {"model_type": "qwen3", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+                          "rope_theta": 1000000, "rms_norm_eps": 1e-6, "sliding_window": None}),
+    "olmo2": as_published("olmo2", LLAMA_LAYER, {"model_type": "olmo2", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
+                          "rope_theta": 10000, "rms_norm_eps": 1e-6}),
+    "gemma2": as_published("gemma2", LLAMA_LAYER, {"model_type": "gemma2", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+                           "rope_theta": 10000.0, "attn_logit_softcapping": 4.0, "query_pre_attn_scalar": 64, "sliding_window": 6}),
+    "gemma3": as_published("gemma3", "model.layers.5.", {"model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+                           "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+                           "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 16, "sliding_window": 3, "sliding_window_pattern": 6}),
+    "gemma3/local": as_published("gemma3", "model.layers.4.", {"model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+                                 "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+                                 "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 16, "sliding_window": 3, "sliding_window_pattern": 6},
+                                 rotary=Rotary(), options=Options(causal="bottom_right", left=2)),
+    "phi": as_published("phi", LLAMA_LAYER, {"model_type": "phi", "num_attention_heads": 4, "hidden_size": 32, "partial_rotary_factor": 0.5,
+                        "qk_layernorm": True, "layer_norm_eps": 1e-5, "rope_theta": 10000.0}),
+    "phi3": as_published("phi3", LLAMA_LAYER, {"model_type": "phi3", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
+                         "rope_theta": 10000.0, "rope_scaling": None, "sliding_window": 2047}),
+    "mpt": as_published("mpt", "transformer.blocks.0.", {"model_type": "mpt", "n_heads": 4, "attn_config": {"alibi": True}},
+                        options=Options(causal="bottom_right", alibi_slopes=MPT_SLOPES)),
+    "t5": as_published("t5", "encoder.block.1.", {"model_type": "t5", "num_heads": 4, "d_kv": 8}),
+}  # fmt: skip
+
+
+class ConfigJsonTest(ModelsCase):
+    """Models as their libraries save them, in a folder each for --layer-dir: what they are, their config.json says."""
+
+    models = {name: one for name, (one, _) in PUBLISHED.items()}
+
+    @classmethod
+    def flags(cls):
+        for name, (one, config) in PUBLISHED.items():
+            folder = cls.directory / name.replace("/", "-")
+            folder.mkdir()
+            safetensors.save(folder / "model.safetensors", layer_files.tensors(one.layer, one.naming, one.data_type, one.prefix))
+            (folder / "config.json").write_text(json.dumps(config))
+            (folder / "layer.json").write_text(json.dumps({"prefix": one.prefix}))
+        return ["--layer-dir", str(cls.directory)]
+
+    def test_every_model_against_float64(self):
+        for name, one in self.models.items():
+            with self.subTest(name):
+                tokens, offset = self.tokens(name, 2, 12), 77 if one.layer.rotary else 0
+                answer = self.attend(name.replace("/", "-"), tokens, offset=offset)
+                for field, (array, bound) in expected(one, tokens, offset=offset).items():
+                    assert_near(from_tensor(getattr(answer, field)), array, bound, f"{name}: {field}")
 
 
 class OracleTest(unittest.TestCase):
