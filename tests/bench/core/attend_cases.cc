@@ -1,8 +1,11 @@
-// Attention over embeddings as the notebook does it: three projections whose weights come along, output and weights.
+// Attention over embeddings as the notebook does it: three projections whose weights come along, output and weights;
+// and as a named layer does it.
 #include <cstdlib>
 #include <optional>
+#include <vector>
 
 #include "core/attention/compute.h"
+#include "core/attention/packed_linear.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"
 
@@ -41,10 +44,50 @@ double TinyMicroseconds() {
                    ThreadClock, [&] { attend.Compute(); }, 1));
 }
 
+// What norms and rotary embedding of 12 heads of 64 add to a named layer of 512 tokens, as a part of the whole.
+class NamedLayer {
+ public:
+  explicit NamedLayer(bool norms_and_turns) {
+    AttendProblem::Spec spec;
+    spec.embeddings = {embeddings_.data(), 1, kTokens, kDim};
+    LinearView linear{weight_.data(), nullptr, kDim, kDim};
+    linear.packed = &packed_;
+    spec.layer = LayerView{linear, linear, linear, linear, kDim / kHeadDim, kDim / kHeadDim};
+    if (norms_and_turns) {
+      spec.layer->query_norm = spec.layer->key_norm = {embeddings_.data(), nullptr, kHeadDim};
+      spec.layer->rotary.frequencies = frequencies_;
+    }
+    problem_ = *AttendProblem::Create(spec);
+  }
+  void Compute() const {
+    AttendOutputs outputs;
+    outputs.output = output_.data();
+    if (!ComputeAttend(*problem_, outputs, {}).ok()) std::abort();
+  }
+
+ private:
+  static constexpr std::int64_t kTokens = 512, kDim = 768, kHeadDim = 64;
+  AlignedBuffer<float> embeddings_ = Numbers(kTokens * kDim), weight_ = Numbers(kDim * kDim);
+  AlignedBuffer<float> output_{kTokens * kDim};
+  PackedLinear packed_{{weight_.data(), nullptr, kDim, kDim}, BestInstructionSet()};
+  std::vector<double> frequencies_ = std::vector<double>(kHeadDim / 2, 0.01);
+  std::optional<AttendProblem> problem_;
+};
+
+double NormAndRotaryShare() {
+  const NamedLayer with(true), without(false);
+  const Measurement slow = RateOf(
+      ThreadClock, [&] { with.Compute(); }, 1);
+  const Measurement fast = RateOf(
+      ThreadClock, [&] { without.Compute(); }, 1);
+  return 1 - MedianQuotient(slow, fast);
+}
+
 }  // namespace
 
 void RegisterAttendCase() {
   Register("core/tiny/T5/D64/attend_us", [] { return Figure{TinyMicroseconds()}; });
+  Register("core/layer/T512/D768/norm_and_rotary_share", [] { return Figure{NormAndRotaryShare()}; });
 }
 
 }  // namespace attend::bench
