@@ -1,0 +1,128 @@
+// Guards how checkpoints are opened: alone, sharded and in memory, and what is refused about them.
+#include "server/layers/checkpoint.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <string>
+
+#include "tests/support/checkpoint_builder.h"
+#include "tests/support/temporary_folder.h"
+
+namespace attend::server {
+namespace {
+
+using ::attend::testing::CheckpointBuilder;
+using ::attend::testing::TemporaryFolder;
+using ::testing::HasSubstr;
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+std::string FileOf(const std::string& name, const std::string& bytes) {
+  return CheckpointBuilder().Add(name, {static_cast<std::int64_t>(bytes.size())}, bytes, "U8").Build();
+}
+
+std::string BytesOf(const Checkpoint& checkpoint, const std::string& name) {
+  const CheckpointTensor* const tensor = checkpoint.Find(name);
+  if (tensor == nullptr) return "missing";
+  return {static_cast<const char*>(tensor->data), static_cast<std::size_t>(tensor->bytes)};
+}
+
+TEST(Checkpoint, OneFileIsReadWhereItIsMapped) {
+  const TemporaryFolder folder;
+  const auto checkpoint = Checkpoint::Open(folder.Write(
+      "model.safetensors",
+      CheckpointBuilder().Add("a", {2}, "xy", "U8").Add("b", {1, 1}, "abcd", "F32").Metadata("k", "v").Build()));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ(BytesOf(*checkpoint, "a"), "xy");
+  EXPECT_EQ(BytesOf(*checkpoint, "b"), "abcd");
+  EXPECT_EQ(checkpoint->Find("b")->dtype, "F32");
+  EXPECT_EQ(checkpoint->Find("b")->shape, (std::vector<std::int64_t>{1, 1}));
+  EXPECT_EQ(checkpoint->Find("c"), nullptr);
+  EXPECT_EQ(checkpoint->metadata().at("k"), "v");
+}
+
+TEST(Checkpoint, ACopyKeepsTheMappingAlive) {
+  const TemporaryFolder folder;
+  absl::StatusOr<Checkpoint> first = Checkpoint::Open(folder.Write("m.safetensors", FileOf("a", "xyz")));
+  ASSERT_TRUE(first.ok());
+  const Checkpoint second = *first;
+  first = absl::UnknownError("gone");
+  EXPECT_EQ(BytesOf(second, "a"), "xyz");
+}
+
+TEST(Checkpoint, ShardsAreFoundThroughTheirIndex) {
+  const TemporaryFolder folder;
+  folder.Write("one.safetensors", FileOf("a", "xy"));
+  folder.Write("two.safetensors",
+               CheckpointBuilder().Add("b", {1}, "b", "U8").Add("not listed", {1}, "c", "U8").Build());
+  const auto checkpoint = Checkpoint::Open(
+      folder.Write("model.safetensors.index.json",
+                   R"({"metadata":{"total_size":3},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})"));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ(checkpoint->tensors().size(), 2U);
+  EXPECT_EQ(BytesOf(*checkpoint, "a"), "xy");
+  EXPECT_EQ(BytesOf(*checkpoint, "b"), "b");
+}
+
+TEST(Checkpoint, AnIndexReachesNoFileButThoseBesideIt) {
+  const TemporaryFolder folder;
+  folder.Write("outside.safetensors", FileOf("a", "xy"));
+  folder.Write("in/inner/deep.safetensors", FileOf("a", "xy"));
+  for (const std::string shard : {"../outside.safetensors", "inner/deep.safetensors", "/etc/x.safetensors",
+                                  "..\\\\outside.safetensors", "./x.safetensors", "..", ".", ".hidden.safetensors", "",
+                                  "outside", "x.safetensors\\u0000", "\\u0000.safetensors"}) {
+    const auto opened =
+        Checkpoint::Open(folder.Write("in/model.safetensors.index.json", R"({"weight_map":{"a":")" + shard + R"("}})"));
+    EXPECT_THAT(Message(opened.status()), HasSubstr("weight_map of 'a' is not the plain name")) << shard;
+  }
+}
+
+TEST(Checkpoint, RefusesAnIndexThatIsNone) {
+  const TemporaryFolder folder;
+  folder.Write("one.safetensors", FileOf("a", "xy"));
+  const struct {
+    const char* text;
+    const char* message;
+  } cases[] = {
+      {"", "not an index of shards"},
+      {"[]", "not an index of shards"},
+      {"{}", "not an index of shards"},
+      {R"({"weight_map":[]})", "not an index of shards"},
+      {R"({"weight_map":{"a":1}})", "not the plain name"},
+      {R"({"weight_map":{"a":null}})", "not the plain name"},
+      {R"({"weight_map":{"b":"one.safetensors"}})", "there is no tensor 'b'"},
+      {R"({"weight_map":{"a":"two.safetensors"}})", "two.safetensors: No such file"},
+  };
+  for (const auto& test : cases) {
+    const auto opened = Checkpoint::Open(folder.Write("x.index.json", test.text));
+    EXPECT_THAT(Message(opened.status()), HasSubstr(test.message)) << test.text;
+  }
+}
+
+TEST(Checkpoint, ErrorsNameTheFile) {
+  const TemporaryFolder folder;
+  EXPECT_THAT(Message(Checkpoint::Open("/nowhere/x.safetensors").status()),
+              HasSubstr("cannot open /nowhere/x.safetensors: No such file"));
+  EXPECT_THAT(Message(Checkpoint::Open(folder.Write("x.bin", "")).status()), HasSubstr("must end in .safetensors"));
+  EXPECT_THAT(Message(Checkpoint::Open(folder.Write("empty.safetensors", "")).status()),
+              HasSubstr("empty.safetensors: the .safetensors header length is incomplete"));
+  const std::string whole = FileOf("a", "xyz");
+  EXPECT_THAT(Message(Checkpoint::Open(folder.Write("cut.safetensors", whole.substr(0, whole.size() - 1))).status()),
+              HasSubstr("cut.safetensors: the .safetensors file has 2 bytes of data, but its tensors end at byte 3"));
+  folder.Write("d.safetensors/file", "");
+  EXPECT_THAT(Message(Checkpoint::Open(folder.path() + "/d.safetensors").status()), HasSubstr("not a regular file"));
+  const std::string pipe = folder.path() + "/pipe.safetensors";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_THAT(Message(Checkpoint::Open(pipe).status()), HasSubstr("not a regular file"));
+}
+
+TEST(Checkpoint, LimitsAreTheCallers) {
+  const TemporaryFolder folder;
+  const std::string path = folder.Write("m.safetensors", FileOf("a", "xyz"));
+  EXPECT_THAT(Message(Checkpoint::Open(path, {.max_header_bytes = 10}).status()), HasSubstr("at most 10 are read"));
+}
+
+}  // namespace
+}  // namespace attend::server

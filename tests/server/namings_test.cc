@@ -1,0 +1,446 @@
+// Guards that every naming is recognised, and that each projection found has exactly the numbers it should.
+#include "server/layers/namings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "core/kernels/convert_kernels.h"
+#include "server/layers/naming_table.h"
+#include "tests/support/checkpoint_builder.h"
+
+namespace attend::server {
+namespace {
+
+using ::attend::testing::CheckpointBuilder;
+using ::attend::testing::Matrix;
+using ::attend::testing::RandomMatrix;
+using ::attend::testing::Rows;
+using ::attend::testing::Stacked;
+using ::attend::testing::Transposed;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr std::int64_t kEmbedDim = 5;
+constexpr std::int64_t kHeadDim = 3;
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+// A layer with heads as given, and what a checkpoint of it must be found as.
+struct Layer {
+  Layer(std::int64_t query_heads, std::int64_t kv_heads) : num_heads(query_heads), num_kv_heads(kv_heads) {
+    std::mt19937 random(static_cast<std::uint32_t>(100 * query_heads + kv_heads));
+    query = RandomMatrix(query_heads * kHeadDim, kEmbedDim, random);
+    key = RandomMatrix(kv_heads * kHeadDim, kEmbedDim, random);
+    value = RandomMatrix(kv_heads * kHeadDim, kEmbedDim, random);
+    output = RandomMatrix(kEmbedDim, query_heads * kHeadDim, random);
+    query_bias = RandomMatrix(query.rows, 1, random);
+    key_bias = RandomMatrix(key.rows, 1, random);
+    value_bias = RandomMatrix(value.rows, 1, random);
+    output_bias = RandomMatrix(kEmbedDim, 1, random);
+    query_norm = RandomMatrix(kHeadDim, 1, random);
+    key_norm = RandomMatrix(kHeadDim, 1, random);
+  }
+
+  v1::LayerConfig Config() const {
+    v1::LayerConfig config;
+    config.set_num_heads(static_cast<std::int32_t>(num_heads));
+    config.set_num_kv_heads(static_cast<std::int32_t>(num_kv_heads));
+    return config;
+  }
+
+  std::int64_t num_heads;
+  std::int64_t num_kv_heads;
+  Matrix query, key, value, output;
+  Matrix query_bias, key_bias, value_bias, output_bias;
+  Matrix query_norm, key_norm;
+};
+
+std::vector<float> Numbers(const void* data, DataType type, std::int64_t count) {
+  std::vector<float> numbers(static_cast<std::size_t>(count));
+  if (type == DataType::kFloat64) {
+    for (std::int64_t i = 0; i < count; ++i) numbers[i] = static_cast<float>(static_cast<const double*>(data)[i]);
+  } else {
+    ConvertKernelsFor(BestInstructionSet()).widen(type, data, count, numbers.data());
+  }
+  return numbers;
+}
+
+void ExpectLinear(const LinearView& actual, const Matrix& weight, const Matrix* bias, const std::string& what) {
+  ASSERT_NE(actual.weight, nullptr) << what;
+  ASSERT_EQ(actual.out_features, weight.rows) << what;
+  ASSERT_EQ(actual.in_features, weight.columns) << what;
+  EXPECT_EQ(
+      reinterpret_cast<std::uintptr_t>(actual.weight) % static_cast<std::uintptr_t>(ElementSize(actual.weight_type)),
+      0U)
+      << what << " is unaligned";
+  EXPECT_EQ(Numbers(actual.weight, actual.weight_type, weight.rows * weight.columns), weight.numbers) << what;
+  ASSERT_EQ(actual.bias != nullptr, bias != nullptr) << what;
+  if (bias != nullptr) EXPECT_EQ(Numbers(actual.bias, actual.bias_type, bias->rows), bias->numbers) << what;
+}
+
+enum class Biases { kNone, kAll, kAllButOutput };
+
+void ExpectLayer(const absl::StatusOr<LayerWeights>& found, const Layer& layer, Biases biases,
+                 const std::string& what) {
+  ASSERT_TRUE(found.ok()) << what << ": " << found.status();
+  const bool has_bias = biases != Biases::kNone;
+  ExpectLinear(found->query, layer.query, has_bias ? &layer.query_bias : nullptr, what + ": query");
+  ExpectLinear(found->key, layer.key, has_bias ? &layer.key_bias : nullptr, what + ": key");
+  ExpectLinear(found->value, layer.value, has_bias ? &layer.value_bias : nullptr, what + ": value");
+  ExpectLinear(found->output, layer.output, biases == Biases::kAll ? &layer.output_bias : nullptr, what + ": output");
+}
+
+// Query, key, value and output with these names, weights before biases.
+CheckpointBuilder Separate(const Layer& layer, const std::string& query, const std::string& key,
+                           const std::string& value, const std::string& output, Biases biases,
+                           const std::string& dtype = "F32") {
+  CheckpointBuilder builder;
+  const std::pair<std::string, std::pair<const Matrix*, const Matrix*>> linears[] = {
+      {query, {&layer.query, &layer.query_bias}},
+      {key, {&layer.key, &layer.key_bias}},
+      {value, {&layer.value, &layer.value_bias}},
+      {output, {&layer.output, &layer.output_bias}}};
+  for (const auto& [name, linear] : linears) {
+    builder.Add(name + ".weight", *linear.first, dtype);
+    const bool has_bias = biases == Biases::kAll || (biases == Biases::kAllButOutput && linear.first != &layer.output);
+    if (has_bias) builder.AddVector(name + ".bias", *linear.second, dtype);
+  }
+  return builder;
+}
+
+TEST(Namings, SeparateProjectionsAreFoundAtTheLayerAndAtItsModule) {
+  const struct {
+    const char* naming;
+    const char* module;  // Below the layer's prefix.
+    const char* names[4];
+  } cases[] = {
+      {"notebook", "", {"query", "key", "value", "output"}},
+      {"notebook", "", {"query", "key", "value", "out_proj"}},
+      {"notebook", "", {"query", "key", "value", "out"}},
+      {"bert", "attention.", {"self.query", "self.key", "self.value", "output.dense"}},
+      {"vit", "attention.", {"attention.query", "attention.key", "attention.value", "output.dense"}},
+      {"distilbert", "attention.", {"q_lin", "k_lin", "v_lin", "out_lin"}},
+      {"llama", "self_attn.", {"q_proj", "k_proj", "v_proj", "o_proj"}},
+      {"opt", "self_attn.", {"q_proj", "k_proj", "v_proj", "out_proj"}},
+      {"opt", "attn.", {"q_proj", "k_proj", "v_proj", "out_proj"}},            // GPT-J
+      {"opt", "attn.attention.", {"q_proj", "k_proj", "v_proj", "out_proj"}},  // GPT-Neo
+      {"phi", "self_attn.", {"q_proj", "k_proj", "v_proj", "dense"}},
+      {"diffusers", "attn.", {"to_q", "to_k", "to_v", "to_out.0"}},
+      {"t5", "layer.0.SelfAttention.", {"q", "k", "v", "o"}},
+  };
+  const Layer layer(4, 2);
+  for (const auto& test : cases) {
+    const std::string prefix = "model.layers.7.", module = prefix + test.module;
+    for (const Biases biases : {Biases::kNone, Biases::kAll, Biases::kAllButOutput}) {
+      CheckpointBuilder builder = Separate(layer, module + test.names[0], module + test.names[1],
+                                           module + test.names[2], module + test.names[3], biases);
+      // What else is in a layer, and in a model.
+      builder.Add("model.layers.7.mlp.dense.weight", layer.query);
+      builder.Add("model.layers.7.output.dense.weight", layer.query);
+      builder.Add("model.layers.70.self_attn.q_proj.weight", layer.query);
+      builder.AddVector("model.layers.7.attention.output.LayerNorm.weight", layer.query_norm);
+      builder.Add("indices", {1}, std::string(8, 'i'), "I64");
+      const Checkpoint checkpoint = builder.Checkpoint();
+      for (const std::string& given : {prefix, std::string("model.layers.7"), module}) {
+        const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, given, layer.Config());
+        ExpectLayer(found, layer, biases, std::string(test.naming) + " at " + given);
+        if (!found.ok()) continue;
+        EXPECT_EQ(found->naming, test.naming);
+        EXPECT_EQ(found->config.options().has_scale(), std::string(test.naming) == "t5");
+      }
+    }
+  }
+}
+
+TEST(Namings, WithoutAPrefixNamesStandAlone) {
+  const Layer layer(2, 2);
+  ExpectLayer(FindLayer(Separate(layer, "query", "key", "value", "output", Biases::kAll).Checkpoint(), ""), layer,
+              Biases::kAll, "notebook");
+  CheckpointBuilder builder;
+  builder.Add("query.weight", layer.query).Add("key.weight", layer.key).Add("value.weight", layer.value);
+  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->output.weight, nullptr);
+}
+
+// All matrices of one stacked as a naming has them.
+using Fuse = std::function<Matrix(const Layer& layer, const Matrix& query, const Matrix& key, const Matrix& value)>;
+
+Matrix FuseRows(const Layer&, const Matrix& query, const Matrix& key, const Matrix& value) {
+  return Stacked({query, key, value});
+}
+
+Matrix FuseGroups(const Layer& layer, const Matrix& query, const Matrix& key, const Matrix& value) {
+  const std::int64_t group = layer.num_heads / layer.num_kv_heads * kHeadDim;
+  std::vector<Matrix> parts;
+  for (std::int64_t i = 0; i < layer.num_kv_heads; ++i) {
+    parts.push_back(Rows(query, i * group, group));
+    parts.push_back(Rows(key, i * kHeadDim, kHeadDim));
+    parts.push_back(Rows(value, i * kHeadDim, kHeadDim));
+  }
+  return Stacked(parts);
+}
+
+TEST(Namings, FusedProjectionsAreCut) {
+  const struct {
+    const char* naming;
+    const char* module;
+    const char* fused;
+    const char* output;
+    Fuse fuse;
+    bool transposed;
+    const char* separator;
+  } cases[] = {
+      {"torch-mha", "self_attn.", "in_proj", "out_proj", FuseRows, false, "_"},
+      {"gpt2", "attn.", "c_attn", "c_proj", FuseRows, true, "."},
+      {"phi3", "self_attn.", "qkv_proj", "o_proj", FuseRows, false, "."},
+      {"mpt", "attn.", "Wqkv", "out_proj", FuseRows, false, "."},
+      {"modernbert", "attn.", "Wqkv", "Wo", FuseRows, false, "."},
+      {"timm", "attn.", "qkv", "proj", FuseRows, false, "."},
+      {"gpt-neox", "attention.", "query_key_value", "dense", FuseGroups, false, "."},
+      {"gpt-neox", "self_attention.", "query_key_value", "dense", FuseGroups, false, "."},
+  };
+  for (const auto& test : cases) {
+    for (const std::pair<int, int> heads : {std::pair(4, 4), {4, 2}, {4, 1}, {1, 1}}) {
+      const Layer layer(heads.first, heads.second);
+      for (const std::string dtype : {"F32", "F64", "F16", "BF16"}) {
+        const std::string prefix = "h.0.", module = prefix + test.module;
+        const Matrix fused = test.fuse(layer, layer.query, layer.key, layer.value);
+        const Matrix fused_bias = test.fuse(layer, layer.query_bias, layer.key_bias, layer.value_bias);
+        CheckpointBuilder builder;
+        builder.Add(module + test.fused + test.separator + "weight", test.transposed ? Transposed(fused) : fused,
+                    dtype);
+        builder.AddVector(module + test.fused + test.separator + "bias", fused_bias, dtype);
+        builder.Add(module + test.output + ".weight", test.transposed ? Transposed(layer.output) : layer.output, dtype);
+        builder.AddVector(module + test.output + ".bias", layer.output_bias, dtype);
+        builder.Add(module + "bias", {1, 1, 2, 2}, std::string(4, 'b'), "BOOL");  // GPT-2's mask.
+        for (const std::string& given : {prefix, module}) {
+          const std::string what = std::string(test.naming) + " " + dtype;
+          const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), given, layer.Config());
+          ExpectLayer(found, layer, Biases::kAll, what);
+          if (found.ok()) EXPECT_EQ(found->naming, test.naming);
+        }
+      }
+    }
+  }
+}
+
+TEST(Namings, ThirdsNeedNoHeadsButGroupsDo) {
+  const Layer layer(2, 2);
+  CheckpointBuilder thirds;
+  thirds.Add("in_proj_weight", FuseRows(layer, layer.query, layer.key, layer.value))
+      .Add("out_proj.weight", layer.output);
+  ExpectLayer(FindLayer(thirds.Checkpoint(), ""), layer, Biases::kNone, "thirds");
+  CheckpointBuilder groups;
+  groups.Add("query_key_value.weight", FuseGroups(layer, layer.query, layer.key, layer.value));
+  groups.Add("dense.weight", layer.output);
+  EXPECT_THAT(Message(FindLayer(groups.Checkpoint(), "").status()),
+              HasSubstr("'query_key_value.weight' holds query, key and value of all heads"));
+  v1::LayerConfig five;
+  five.set_num_heads(5);
+  EXPECT_THAT(Message(FindLayer(groups.Checkpoint(), "", five).status()),
+              HasSubstr("has 18 outputs, which are not those of 5 query heads, 5 key heads"));
+}
+
+TEST(Namings, TorchMhaWithSeparateMatricesHasOneBias) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder;
+  builder.Add("q_proj_weight", layer.query).Add("k_proj_weight", layer.key).Add("v_proj_weight", layer.value);
+  builder.AddVector("in_proj_bias", Stacked({layer.query_bias, layer.key_bias, layer.value_bias}));
+  builder.Add("out_proj.weight", layer.output).AddVector("out_proj.bias", layer.output_bias);
+  ExpectLayer(FindLayer(builder.Checkpoint(), ""), layer, Biases::kAll, "torch-mha");
+  builder.Add("bias_k", {1, 1, 6}, std::string(24, '\0'), "F32");
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
+              HasSubstr("'bias_k', which changes what it computes and is not supported"));
+}
+
+TEST(Namings, TypesStayAndUnalignedNumbersAreCopied) {
+  const Layer layer(4, 2);
+  const std::pair<const char*, DataType> types[] = {{"F32", DataType::kFloat32},
+                                                    {"F64", DataType::kFloat64},
+                                                    {"F16", DataType::kFloat16},
+                                                    {"BF16", DataType::kBFloat16}};
+  for (const auto& [dtype, type] : types) {
+    const CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, dtype);
+    for (const std::size_t offset : {std::size_t{0}, std::size_t{1}, std::size_t{6}}) {
+      const Checkpoint checkpoint = builder.Checkpoint(offset);
+      const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, "");
+      ExpectLayer(found, layer, Biases::kAll, dtype);
+      EXPECT_EQ(found->query.weight_type, type);
+      EXPECT_EQ(found->value.bias_type, type);
+    }
+  }
+}
+
+TEST(Namings, WhatNeedsNoCopyIsAViewOfTheFile) {
+  const Layer layer(4, 2);
+  CheckpointBuilder builder;
+  builder.Add("qkv_proj.weight", FuseRows(layer, layer.query, layer.key, layer.value))
+      .Add("o_proj.weight", layer.output);
+  const Checkpoint checkpoint = builder.Checkpoint();
+  const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, "", layer.Config());
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->query.weight, checkpoint.Find("qkv_proj.weight")->data);
+  EXPECT_EQ(found->output.weight, checkpoint.Find("o_proj.weight")->data);
+}
+
+TEST(Namings, WeightsOutliveTheCheckpoint) {
+  const Layer layer(2, 1);
+  absl::StatusOr<LayerWeights> found =
+      FindLayer(Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, "F16").Checkpoint(), "");
+  ExpectLayer(found, layer, Biases::kAll, "after the checkpoint");
+}
+
+TEST(Namings, NormsAreWidened) {
+  const Layer layer(4, 2);
+  for (const std::string dtype : {"F32", "BF16", "F64"}) {
+    CheckpointBuilder builder = Separate(layer, "a.q_proj", "a.k_proj", "a.v_proj", "a.dense", Biases::kNone);
+    builder.AddVector("a.q_layernorm.weight", layer.query_norm, dtype);
+    builder.AddVector("a.q_layernorm.bias", layer.key_norm, dtype);
+    builder.AddVector("a.k_layernorm.weight", layer.key_norm, dtype);
+    const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(3), "a");
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->query_norm.size, kHeadDim);
+    EXPECT_EQ(Numbers(found->query_norm.weight, DataType::kFloat32, kHeadDim), layer.query_norm.numbers);
+    EXPECT_EQ(Numbers(found->query_norm.bias, DataType::kFloat32, kHeadDim), layer.key_norm.numbers);
+    EXPECT_EQ(Numbers(found->key_norm.weight, DataType::kFloat32, kHeadDim), layer.key_norm.numbers);
+    EXPECT_EQ(found->key_norm.bias, nullptr);
+  }
+}
+
+TEST(Namings, ANormThatIsNotUsedIsAnError) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.AddVector("q_layernorm.norms.0.weight", layer.query_norm);
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
+              HasSubstr("the norm 'q_layernorm.norms.0.weight', which is not supported"));
+}
+
+TEST(Namings, SinksBesideTheProjectionsAreTheLayers) {
+  const Layer layer(2, 1);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.AddVector("sinks", Rows(layer.query_bias, 0, 2), "BF16");
+  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "");
+  ASSERT_TRUE(found.ok()) << found.status();
+  ASSERT_EQ(found->config.options().sinks().values_size(), 2);
+  EXPECT_EQ(found->config.options().sinks().values(1), layer.query_bias.numbers[1]);
+}
+
+TEST(Namings, MetadataGoesBeforeTheFileBeside) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q", "k", "v", "o", Biases::kNone);
+  builder.Metadata("num_heads", "2").Metadata("causal", "bottom_right");
+  builder.Metadata("attend.layer_config", R"({"numKvHeads": 1, "num_heads": 7, "options": {"softcap": 3}})");
+  v1::LayerConfig beside;
+  beside.set_num_heads(9);
+  beside.set_norm_epsilon(0.5);
+  beside.mutable_options()->set_softcap(4);
+  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "", {}, beside);
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->config.num_heads(), 2);
+  EXPECT_EQ(found->config.num_kv_heads(), 1);
+  EXPECT_EQ(found->config.norm_epsilon(), 0.5F);
+  EXPECT_EQ(found->config.options().softcap(), 3);
+  EXPECT_EQ(found->config.options().scale(), 1);  // T5's.
+  EXPECT_EQ(found->config.options().causal(), v1::CAUSAL_MODE_BOTTOM_RIGHT);
+}
+
+TEST(Namings, MetadataIsChecked) {
+  const Layer layer(2, 2);
+  const std::pair<const char*, const char*> cases[] = {
+      {"num_heads", "0"}, {"num_heads", "two"},         {"num_kv_heads", "99999999999"},
+      {"causal", "yes"},  {"attend.layer_config", "{"}, {"attend.layer_config", R"({"heads": 2})"}};
+  for (const auto& [key, value] : cases) {
+    CheckpointBuilder builder = Separate(layer, "q", "k", "v", "o", Biases::kNone);
+    EXPECT_THAT(Message(FindLayer(builder.Metadata(key, value).Checkpoint(), "").status()), HasSubstr(key)) << value;
+  }
+}
+
+TEST(Namings, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "m.0.self_attn.q_proj", "m.0.self_attn.k_proj", "m.0.self_attn.v_proj",
+                                       "m.0.self_attn.o_proj", Biases::kAll);
+  for (int i = 0; i < 20; ++i) builder.Add("x." + std::to_string(i), layer.query);
+  builder.Add("m.1.self_attn.q_proj.weight", layer.query).Add("m.1.self_attn.k_proj.weight", layer.key);
+  const Checkpoint checkpoint = builder.Checkpoint();
+  EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()),
+              AllOf(HasSubstr("no attention layer was found with the prefix 'm.2.'"),
+                    HasSubstr("the file has layers with the prefixes m.0."), HasSubstr("no tensor has this prefix")));
+  for (const Naming& naming : Namings()) {
+    EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()), HasSubstr(std::string(naming.name)));
+  }
+  EXPECT_THAT(Message(FindLayer(checkpoint, "m.1").status()),
+              AllOf(HasSubstr("for the naming llama it lacks m.1.self_attn.v_proj.weight"),
+                    HasSubstr("there is m.1.self_attn.k_proj.weight, m.1.self_attn.q_proj.weight")));
+  EXPECT_THAT(Message(FindLayer(checkpoint, "x").status()), HasSubstr("x.0, x.1, x.10, x.11, x.12, x.13 and 14 more"));
+  EXPECT_THAT(Message(FindLayer(checkpoint, "").status()), HasSubstr("no attention layer was found;"));
+  const Checkpoint none = CheckpointBuilder().Checkpoint();
+  EXPECT_THAT(Message(FindLayer(none, "").status()), HasSubstr("no tensor"));
+}
+
+TEST(Namings, LongNamesAreCut) {
+  const Layer layer(1, 1);
+  CheckpointBuilder builder;
+  builder.Add(std::string(5000, 'n'), layer.query);
+  EXPECT_LT(FindLayer(builder.Checkpoint(), "").status().message().size(), 2000U);
+}
+
+TEST(Namings, TwoLayersAtOnePrefixAreAnError) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.Add("query.weight", layer.query).Add("key.weight", layer.key).Add("value.weight", layer.value);
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
+              AllOf(HasSubstr("query.weight (notebook)"), HasSubstr("q_proj.weight (llama)")));
+}
+
+TEST(Namings, TensorsThatCannotBeUsedAreNamed) {
+  const Layer layer(2, 2);
+  const auto with = [&](const std::function<void(CheckpointBuilder&)>& add_query) {
+    CheckpointBuilder builder;
+    add_query(builder);
+    builder.Add("key.weight", layer.key).Add("value.weight", layer.value);
+    return Message(FindLayer(builder.Checkpoint(), "").status());
+  };
+  EXPECT_THAT(with([](auto& b) {
+                b.Add("query.weight", {2, 2}, "abcd", "F8_E4M3");
+              }),
+              HasSubstr("'query.weight' has the type F8_E4M3; weights must be F32, F16, BF16 or F64"));
+  EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {2, 2}, std::string(32, 'a'), "I64"); }), HasSubstr("type I64"));
+  EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {4}, std::string(16, 'a'), "F32"); }),
+              HasSubstr("'query.weight' has the shape [4]; [out_features, in_features] is expected"));
+  EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {0, 4}, "", "F32"); }), HasSubstr("shape [0, 4]"));
+  EXPECT_THAT(with([&](auto& b) { b.Add("query.weight", layer.query).Add("query.bias", {2}, "abcdefgh", "F32"); }),
+              HasSubstr("'query.bias' has the shape [2]; [6], as 'query.weight' has outputs, is expected"));
+  EXPECT_THAT(with([&](auto& b) { b.Add("query.weight", layer.query).Add("query.bias", {6}, "abcdef", "U8"); }),
+              HasSubstr("'query.bias' has the type U8"));
+}
+
+TEST(Namings, HeadsAreCheckedBeforeAnythingIsCut) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder;
+  builder.Add("qkv_proj.weight", FuseRows(layer, layer.query, layer.key, layer.value))
+      .Add("o_proj.weight", layer.output);
+  const struct {
+    int heads;
+    int kv_heads;
+    const char* field;
+  } cases[] = {{-1, 0, "config.num_heads is -1"},
+               {1025, 0, "config.num_heads is 1025"},
+               {2, 3, "config.num_kv_heads is 3"},
+               {4, 3, "config.num_kv_heads is 3"},
+               {2, -1, "config.num_kv_heads is -1"}};
+  for (const auto& test : cases) {
+    v1::LayerConfig config;
+    config.set_num_heads(test.heads);
+    config.set_num_kv_heads(test.kv_heads);
+    EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", config).status()), HasSubstr(test.field));
+  }
+}
+
+}  // namespace
+}  // namespace attend::server
