@@ -16,8 +16,8 @@ namespace {
 constexpr int kUploadThreads = 2;
 
 std::vector<std::string> ServiceNames() {
-  return {"attend.v1.AttentionService", "attend.v1.LayerService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
-          "grpc.reflection.v1alpha.ServerReflection"};
+  return {"attend.v1.AttentionService", "attend.v1.LayerService", "grpc.health.v1.Health",
+          "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"};
 }
 
 double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
@@ -70,11 +70,12 @@ MethodTable AttentionServer::MakeMethods() {
   const std::string service = "/attend.v1.AttentionService/";
   methods.Add(service + "Attend", MakeUnaryMethod(services_, {.decode = AttendDecoder(&layers_->registry())}));
   methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(services_, {.decode = SdpaDecoder()}));
-  methods.Add(service + "GetServerInfo",
-              MakeUnaryMethod(services_, {.decode = ServerInfoDecoder(MakeServerInfo(
-                                              services_.limits, layers_->limits(), services_.instruction_set,
-                                              executor_.num_threads())),
-                                          .refusable = false}));
+  methods.Add(
+      service + "GetServerInfo",
+      MakeUnaryMethod(services_,
+                      {.decode = ServerInfoDecoder(MakeServerInfo(services_.limits, layers_->limits(),
+                                                                  services_.instruction_set, executor_.num_threads())),
+                       .refusable = false}));
   AddLayerService(uploads_, services_, methods);
   AddHealthService(health_, services_, methods);
   AddReflectionService(reflection_, methods);

@@ -25,9 +25,10 @@ namespace attend::server {
 
 class AttentionServer {
  public:
-  // Loads the configured and the stored layers, then starts to serve. `log` must outlive the server. `observer` is for tests. Errors:
-  // INVALID_ARGUMENT naming the flag, FAILED_PRECONDITION for a data folder that cannot be used, RESOURCE_EXHAUSTED when
-  // more layers are stored than the limits allow, UNAVAILABLE for an address that cannot be bound.
+  // Loads the configured and the stored layers, then starts to serve. `log` must outlive the server. `observer` is for
+  // tests. Errors: INVALID_ARGUMENT naming the flag, FAILED_PRECONDITION for a data folder that cannot be used,
+  // RESOURCE_EXHAUSTED when more layers are stored than the limits allow, UNAVAILABLE for an address that cannot be
+  // bound.
   static absl::StatusOr<std::unique_ptr<AttentionServer>> Start(const ServerConfig& config, Log& log,
                                                                 StorageObserver observer = nullptr);
 

@@ -102,7 +102,8 @@ absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes,
   constexpr char kField[] = "layer_name";
   if (raw.layer_name.empty()) return absl::OkStatus();
   if (raw.layer.present) {
-    return InvalidField(kField, "layer_name and layer are both set; a request has one layer, by name or by its weights");
+    return InvalidField(kField,
+                        "layer_name and layer are both set; a request has one layer, by name or by its weights");
   }
   std::string name(static_cast<std::size_t>(raw.layer_name.size()), '\0');
   bytes.Copy(raw.layer_name, name.data());
@@ -115,7 +116,8 @@ absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inpu
   constexpr char kField[] = "position_offset";
   const std::int64_t offset = raw.position_offset;
   if (offset < 0 || offset > kMaxPositionOffset) {
-    return InvalidField(kField, absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
+    return InvalidField(kField,
+                        absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
   }
   if (offset != 0 && (inputs.named_layer == nullptr || inputs.named_layer->view().rotary.frequencies.empty())) {
     return InvalidField(kField, absl::StrCat(kField, " is ", offset,

@@ -48,7 +48,8 @@ template <typename Method>
 class AttentionJob final : public Job {
  public:
   static Decoder MakeDecoder(typename Method::Context context) {
-    return [context](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, context); };
+    return
+        [context](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, context); };
   }
 
   // The order of the checks is that of decoders.h.

@@ -85,25 +85,28 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
 }
 
 void DeclareLayers(CLI::App& app, ServerConfig& config) {
-  app.add_option("--data-dir", config.data_dir,
-                 "Folder in which uploaded layers are kept, made when missing; one server at a time. Empty: they are kept "
-                 "in memory, until the server's end");
+  app.add_option(
+      "--data-dir", config.data_dir,
+      "Folder in which uploaded layers are kept, made when missing; one server at a time. Empty: they are kept "
+      "in memory, until the server's end");
   app.add_option("--max-layers", config.layers.max_layers, "Most layers that this server keeps")
       ->check(CLI::Range(0, 1 << 20));
   AddSize(app, "--max-layer-bytes", config.layers.max_layer_bytes, "Most bytes of one layer's .safetensors file",
           std::int64_t{1} << 40);
-  AddSize(app, "--max-layers-bytes", config.layers.max_layers_bytes,
-          "Most memory of all layers together. Default: a quarter of the container's memory limit, or 4 GiB without one",
-          std::int64_t{1} << 62);
+  AddSize(
+      app, "--max-layers-bytes", config.layers.max_layers_bytes,
+      "Most memory of all layers together. Default: a quarter of the container's memory limit, or 4 GiB without one",
+      std::int64_t{1} << 62);
   app.add_option("--max-uploads", config.layers.max_uploads,
                  "Uploads of layers under way at a time; further ones are refused with UNAVAILABLE")
       ->check(CLI::Range(1, 1024));
 }
 
 void DeclareLayerSources(CLI::App& app, LayerSources& sources) {
-  app.add_option("--layer", sources.layers,
-                 "Layer to load at the start: NAME=FILE#PREFIX, with a .safetensors file, or the .index.json of a sharded "
-                 "one, and what comes before the layer's tensors in it; or NAME=init:SEED:EMBED_DIM. Repeatable")
+  app.add_option(
+         "--layer", sources.layers,
+         "Layer to load at the start: NAME=FILE#PREFIX, with a .safetensors file, or the .index.json of a sharded "
+         "one, and what comes before the layer's tensors in it; or NAME=init:SEED:EMBED_DIM. Repeatable")
       ->allow_extra_args(false)
       ->delimiter(',')
       ->default_str(absl::StrJoin(sources.layers, ","));

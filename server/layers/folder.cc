@@ -52,17 +52,19 @@ absl::Status StorageError(int error_number, std::string_view what) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
-      return WithDetails(absl::ResourceExhaustedError(
-                             absl::StrCat(sentence, "; the server's --data-dir has no room for it: delete layers, or "
+      return WithDetails(
+          absl::ResourceExhaustedError(absl::StrCat(sentence,
+                                                    "; the server's --data-dir has no room for it: delete layers, or "
                                                     "ask the operator for more room")),
-                         {.reason = "DISK_FULL", .field = "", .metadata = {}});
+          {.reason = "DISK_FULL", .field = "", .metadata = {}});
     case EROFS:
     case EACCES:
     case EPERM:
-      return WithDetails(absl::FailedPreconditionError(
-                             absl::StrCat(sentence, "; the server's --data-dir does not permit it, so that layers can "
-                                                    "be called there and neither created nor deleted")),
-                         {.reason = "DATA_DIR_READ_ONLY", .field = "", .metadata = {}});
+      return WithDetails(
+          absl::FailedPreconditionError(absl::StrCat(sentence,
+                                                     "; the server's --data-dir does not permit it, so that layers can "
+                                                     "be called there and neither created nor deleted")),
+          {.reason = "DATA_DIR_READ_ONLY", .field = "", .metadata = {}});
     default:
       return WithDetails(absl::InternalError(sentence), {.reason = "STORAGE_FAILED", .field = "", .metadata = {}});
   }

@@ -1,8 +1,8 @@
 // A folder whose files are reached through it and never around it.
 //
 // Every file is opened relative to the folder's descriptor with openat2(2) under RESOLVE_BENEATH and
-// RESOLVE_NO_SYMLINKS: whatever the name, and whatever somebody with access to the folder has put there, no file outside
-// of it is touched. Needs Linux 5.6; on older kernels nothing is opened at all.
+// RESOLVE_NO_SYMLINKS: whatever the name, and whatever somebody with access to the folder has put there, no file
+// outside of it is touched. Needs Linux 5.6; on older kernels nothing is opened at all.
 #ifndef ATTEND_SERVER_LAYERS_FOLDER_H_
 #define ATTEND_SERVER_LAYERS_FOLDER_H_
 

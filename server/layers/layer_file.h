@@ -26,8 +26,8 @@ namespace attend::server {
 
 using storage::v1::LayerRecord;
 
-// What has just been done to the data folder. The order of an upload is that of the first six, of a deletion that of the
-// last two.
+// What has just been done to the data folder. The order of an upload is that of the first six, of a deletion that of
+// the last two.
 enum class StorageStep : std::uint8_t {
   kCreated,        // An empty temporary file is there.
   kChunkWritten,   // More bytes were given to the kernel.

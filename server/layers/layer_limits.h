@@ -6,8 +6,8 @@
 
 namespace attend::server {
 
-// Each is set by the flag of the same name and reported by GetServerInfo. Layers of the server's own configuration count
-// among the layers and their bytes, but are loaded whatever they take.
+// Each is set by the flag of the same name and reported by GetServerInfo. Layers of the server's own configuration
+// count among the layers and their bytes, but are loaded whatever they take.
 struct LayerLimits {
   int max_layers = 256;
   std::int64_t max_layer_bytes = std::int64_t{2} << 30;   // Of one upload, or of the weights that `init` makes.

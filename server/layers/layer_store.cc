@@ -30,7 +30,9 @@ absl::Status EtagDiffers(const std::string& name, std::string_view etag, const L
                               ": look at the layer again before you decide"));
 }
 
-bool HasEtag(const Layer* layer, std::string_view etag) { return layer != nullptr && layer->description().etag() == etag; }
+bool HasEtag(const Layer* layer, std::string_view etag) {
+  return layer != nullptr && layer->description().etag() == etag;
+}
 
 }  // namespace
 
@@ -61,9 +63,10 @@ absl::Status LayerStore::LoadStored(StoredLayer stored) {
   const v1::CreateLayerHeader& header = stored.record.header();
   if (registry_.Find(header.name()) != nullptr) return absl::OkStatus();  // One of the configuration.
   if (static_cast<int>(registry_.size()) >= options_.limits.max_layers) {
-    return LimitExceeded("--max-layers", absl::StrCat("--data-dir holds more layers than the ",
-                                                      options_.limits.max_layers, " that this server may keep "
-                                                      "(--max-layers)"));
+    return LimitExceeded("--max-layers",
+                         absl::StrCat("--data-dir holds more layers than the ", options_.limits.max_layers,
+                                      " that this server may keep "
+                                      "(--max-layers)"));
   }
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       LoadLayer(stored.record, stored.payload, options_.instruction_set, [this, &header](std::int64_t bytes) {
@@ -97,10 +100,10 @@ absl::Status LayerStore::CheckMemory(const std::string& name, std::int64_t bytes
   const std::int64_t others =
       registered_bytes_ + reserved_bytes_ - (old == nullptr ? 0 : old->description().memory_bytes());
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
-  return LimitExceeded("--max-layers-bytes",
-                       absl::StrCat("the layer '", name, "' takes ", bytes, " bytes of memory and the others ", others,
-                                    ", but all layers may take ", options_.limits.max_layers_bytes,
-                                    " (--max-layers-bytes)"));
+  return LimitExceeded(
+      "--max-layers-bytes",
+      absl::StrCat("the layer '", name, "' takes ", bytes, " bytes of memory and the others ", others,
+                   ", but all layers may take ", options_.limits.max_layers_bytes, " (--max-layers-bytes)"));
 }
 
 absl::StatusOr<LayerStore::Reservation> LayerStore::Reserve(const std::string& name, std::int64_t bytes) {

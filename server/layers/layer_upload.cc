@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/error.h"
@@ -19,9 +20,8 @@ namespace {
 constexpr std::size_t kEtagBytes = 32;
 
 bool IsSha256(const std::string& text) {
-  return text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-           return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-         });
+  return text.size() == 64 &&
+         std::all_of(text.begin(), text.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
 }
 
 absl::Status WithoutMeaning(const std::string& field, const char* why) {
@@ -34,9 +34,10 @@ absl::Status CheckSeeded(const v1::CreateLayerHeader& header, const LayerLimits&
   if (!header.sha256().empty()) return WithoutMeaning("header.sha256", why);
   const std::int64_t dim = header.init().embed_dim();
   if (dim < 1 || dim > kMaxSeededEmbedDim || SeededWeightBytes(dim) <= limits.max_layer_bytes) return absl::OkStatus();
-  return LimitExceeded("--max-layer-bytes",
-                       absl::StrCat("the weights would have ", SeededWeightBytes(dim), " bytes; this server takes at "
-                                    "most ", limits.max_layer_bytes, " for a layer (--max-layer-bytes)"));
+  return LimitExceeded("--max-layer-bytes", absl::StrCat("the weights would have ", SeededWeightBytes(dim),
+                                                         " bytes; this server takes at "
+                                                         "most ",
+                                                         limits.max_layer_bytes, " for a layer (--max-layer-bytes)"));
 }
 
 absl::Status CheckHeader(const v1::CreateLayerHeader& header, const LayerLimits& limits) {
@@ -50,14 +51,22 @@ absl::Status CheckHeader(const v1::CreateLayerHeader& header, const LayerLimits&
   return header.has_init() ? CheckSeeded(header, limits) : absl::OkStatus();
 }
 
+// An error of the checkpoint's or the layer's as one of the upload's.
+absl::Status AboutBytes(const absl::Status& status) {
+  const std::string field = GetErrorDetails(status).field;
+  if (absl::StartsWith(field, "config.")) return PrefixField("header", status);
+  return field.empty() ? InvalidField("chunk", std::string(status.message())) : status;
+}
+
 absl::StatusOr<LayerWeights> LoadWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload) {
   if (header.has_init()) {
     absl::StatusOr<LayerWeights> weights = SeededLayer(header.init());
     return weights.ok() ? std::move(weights) : PrefixField("header", weights.status());
   }
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::FromBytes(payload.bytes, payload.memory);
-  if (!checkpoint.ok()) return checkpoint.status();
-  return FindLayer(*checkpoint, header.prefix(), header.config());
+  if (!checkpoint.ok()) return AboutBytes(checkpoint.status());
+  absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config());
+  return weights.ok() ? std::move(weights) : AboutBytes(weights.status());
 }
 
 // What a layer takes packed, at least: 4 bytes for each number of its projections.
@@ -117,10 +126,10 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atom
   }
   const LayerRecord record = MakeRecord();
   if (!header_.sha256().empty() && header_.sha256() != record.header().sha256()) {
-    return WithDetails(absl::DataLossError(absl::StrCat("the bytes that arrived have the SHA-256 ",
-                                                        record.header().sha256(), ", but header.sha256 is ",
-                                                        header_.sha256())),
-                       {.reason = "CHECKSUM_MISMATCH", .field = "header.sha256", .metadata = {}});
+    return WithDetails(
+        absl::DataLossError(absl::StrCat("the bytes that arrived have the SHA-256 ", record.header().sha256(),
+                                         ", but header.sha256 is ", header_.sha256())),
+        {.reason = "CHECKSUM_MISMATCH", .field = "header.sha256", .metadata = {}});
   }
   const absl::StatusOr<SharedBytes> payload = file_.Map();
   if (!payload.ok()) return payload.status();
@@ -155,7 +164,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
                            .create_time_ms = record.create_time_ms()};
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       Layer::Create(*weights, header.config(), std::move(identity), instruction_set);
-  return layer.ok() ? std::move(layer) : PrefixField("header", layer.status());
+  return layer.ok() ? std::move(layer) : AboutBytes(layer.status());
 }
 
 }  // namespace attend::server

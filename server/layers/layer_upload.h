@@ -19,7 +19,8 @@
 
 namespace attend::server {
 
-// Thread-compatible. An upload that is destroyed before it has finished leaves nothing behind. The store must outlive it.
+// Thread-compatible. An upload that is destroyed before it has finished leaves nothing behind. The store must outlive
+// it.
 class LayerUpload {
  public:
   // Errors: INVALID_ARGUMENT with the field of the header; those of LayerStore and StorageError.

@@ -33,8 +33,7 @@ Sha256Digest Sha256::Of(std::string_view bytes) {
 }
 
 std::string ToHex(const Sha256Digest& digest) {
-  return absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
 }
 
 }  // namespace attend::server

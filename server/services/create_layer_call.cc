@@ -27,7 +27,7 @@ class CreateLayerCall final : public CallHandler {
  public:
   // Reserving nothing never fails.
   explicit CreateLayerCall(const UploadServices& services)
-      : services_(services), waiting_memory_(*services.memory->Reserve(0)), payload_memory_(*services.memory->Reserve(0)) {}
+      : services_(services), memory_(*services.memory->Reserve(0)) {}
 
   void OnStart(Call& call) override;
   void OnRead(Call& call, grpc::ByteBuffer* message) override;
@@ -41,15 +41,14 @@ class CreateLayerCall final : public CallHandler {
   void ReadOn(Call& call);
   // Has an upload thread work on what waits, unless one does.
   void Schedule(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
-  // Ends the call, unless the layer is being made: then the thread that does it looks whether it is still wanted. Either
-  // way an upload thread removes what was written.
+  // Ends the call, unless the layer is being made: then the thread that does it looks whether it is still wanted.
+  // Either way an upload thread removes what was written.
   void EndEarly(Call& call, const absl::Status& status);
 
   // Upload threads, one at a time.
   void Work(Call& call);
   bool Pop(grpc::ByteBuffer& message, bool& complete) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Consume(const grpc::ByteBuffer& message);
-  absl::Status Write(const WireBytes& message, ByteRange chunk);
   void Written(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   void Complete(Call& call);
   // The end of work, and of the call if it has not ended yet.
@@ -59,15 +58,14 @@ class CreateLayerCall final : public CallHandler {
 
   Mutex mu_;
   std::deque<grpc::ByteBuffer> waiting_ ABSL_GUARDED_BY(mu_);
-  std::int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // Those being written included.
-  MemoryBudget::Reservation waiting_memory_ ABSL_GUARDED_BY(mu_);
+  std::int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;    // Those being written included.
+  std::int64_t payload_bytes_ ABSL_GUARDED_BY(mu_) = 0;    // Written, where layers are not kept on a disk.
+  MemoryBudget::Reservation memory_ ABSL_GUARDED_BY(mu_);  // Of both.
   bool working_ ABSL_GUARDED_BY(mu_) = false;
   bool complete_ ABSL_GUARDED_BY(mu_) = false;  // The caller has sent everything.
   bool paused_ ABSL_GUARDED_BY(mu_) = false;    // No read is under way.
 
-  // The working thread's.
-  std::optional<LayerUpload> upload_;
-  MemoryBudget::Reservation payload_memory_;  // Where layers are not kept on a disk.
+  std::optional<LayerUpload> upload_;  // The working thread's.
 };
 
 void CreateLayerCall::OnStart(Call& call) {
@@ -99,9 +97,8 @@ absl::Status CreateLayerCall::Push(Call& call, grpc::ByteBuffer& message) {
   }
   services_.slots->Touch(call);
   const MutexLock lock(mu_);
-  if (absl::Status enough = waiting_memory_.Resize(static_cast<double>(waiting_bytes_ + bytes)); !enough.ok()) {
-    return enough;
-  }
+  const auto memory = static_cast<double>(payload_bytes_ + waiting_bytes_ + bytes);
+  if (absl::Status enough = memory_.Resize(memory); !enough.ok()) return enough;
   waiting_bytes_ += bytes;
   waiting_.emplace_back();
   waiting_.back().Swap(&message);
@@ -180,7 +177,7 @@ void CreateLayerCall::Work(Call& call) {
   {
     const MutexLock lock(mu_);
     waiting_.clear();
-    waiting_memory_.ShrinkTo(0);
+    memory_.ShrinkTo(0);
   }
   End(call, call.CancelledStatus());
 }
@@ -213,21 +210,15 @@ absl::Status CreateLayerCall::Consume(const grpc::ByteBuffer& message) {
   if (!upload_.has_value()) {
     return InvalidField("header", "the first message has no header; it must say what the upload is to become");
   }
-  return part->chunk.has_value() ? Write(bytes, *part->chunk) : absl::OkStatus();
-}
-
-absl::Status CreateLayerCall::Write(const WireBytes& message, ByteRange chunk) {
-  if (!upload_->on_disk()) {
-    const auto bytes = static_cast<double>(upload_->payload_bytes() + chunk.size());
-    if (absl::Status enough = payload_memory_.Resize(bytes); !enough.ok()) return enough;
-  }
-  return upload_->Append(PiecesOf(message, chunk));
+  return part->chunk.has_value() ? upload_->Append(PiecesOf(bytes, *part->chunk)) : absl::OkStatus();
 }
 
 void CreateLayerCall::Written(Call& call, std::int64_t bytes) {
   const MutexLock lock(mu_);
   waiting_bytes_ -= bytes;
-  waiting_memory_.ShrinkTo(waiting_bytes_);
+  // What was written to memory takes no more of it than the message did.
+  payload_bytes_ = upload_.has_value() && !upload_->on_disk() ? upload_->payload_bytes() : 0;
+  memory_.ShrinkTo(payload_bytes_ + waiting_bytes_);
   if (paused_ && waiting_bytes_ < kReadAheadBytes / 2) call.Wake();
 }
 

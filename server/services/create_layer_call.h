@@ -1,9 +1,9 @@
 // CreateLayer: the header and the bytes of a layer come in, the layer that can be called goes out.
 //
-// Stations: take a slot -> read messages -> write them (upload threads) -> make and keep the layer (an upload thread) ->
-// respond. The polling thread only hands messages over. It reads on while few bytes wait to be written, so that a caller
-// that sends faster than the disk writes is slowed down by HTTP/2's flow control, and what waits counts against the
-// MemoryBudget.
+// Stations: take a slot -> read messages -> write them (upload threads) -> make and keep the layer (an upload thread)
+// -> respond. The polling thread only hands messages over. It reads on while few bytes wait to be written, so that a
+// caller that sends faster than the disk writes is slowed down by HTTP/2's flow control, and what waits counts against
+// the MemoryBudget.
 #ifndef ATTEND_SERVER_SERVICES_CREATE_LAYER_CALL_H_
 #define ATTEND_SERVER_SERVICES_CREATE_LAYER_CALL_H_
 

@@ -34,8 +34,8 @@ JobOr Get(const LayerRegistry& layers, const grpc::ByteBuffer& bytes) {
 
 absl::Status CheckListRequest(const v1::ListLayersRequest& request) {
   if (request.page_size() < 0 || request.page_size() > kMaxPageSize) {
-    return InvalidField("page_size", absl::StrCat("page_size is ", request.page_size(), "; it must be between 0 and ",
-                                                  kMaxPageSize));
+    return InvalidField(
+        "page_size", absl::StrCat("page_size is ", request.page_size(), "; it must be between 0 and ", kMaxPageSize));
   }
   // A token is the name of the last layer on the page before. So pages stay right whatever is created or deleted
   // between them.
@@ -50,8 +50,7 @@ JobOr List(const LayerRegistry& layers, const grpc::ByteBuffer& bytes) {
   if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
   if (absl::Status checked = CheckListRequest(request); !checked.ok()) return checked;
   const auto size = static_cast<std::size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
-  std::vector<std::shared_ptr<const Layer>> page =
-      layers.Page(request.name_prefix(), request.page_token(), size + 1);
+  std::vector<std::shared_ptr<const Layer>> page = layers.Page(request.name_prefix(), request.page_token(), size + 1);
   v1::ListLayersResponse response;
   if (page.size() > size) {
     page.pop_back();

@@ -18,8 +18,9 @@ absl::Status UploadSlots::Acquire(Call& call) {
   const MutexLock lock(mu_);
   if (static_cast<int>(slots_.size()) >= max_uploads_ && !Evict()) {
     return BusyError("TOO_MANY_UPLOADS",
-                     absl::StrCat(max_uploads_, " uploads of layers are under way, which is as many as this server takes "
-                                                "at a time (--max-uploads)"),
+                     absl::StrCat(max_uploads_,
+                                  " uploads of layers are under way, which is as many as this server takes "
+                                  "at a time (--max-uploads)"),
                      kRetryDelayMs);
   }
   slots_.insert_or_assign(&call, Slot{CallRef(call), Clock::now()});

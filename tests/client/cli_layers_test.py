@@ -12,9 +12,9 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing.stubs import layers_pb, layers_pb_grpc, pb, pb_grpc, tensor_pb2
+from attend_testing.stubs import layers_pb, layers_grpc, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
-from cli_harness import GOLDEN, attend, attend_on_terminal, npy_arrays
+from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
 CONFIG = layers_pb.LayerConfig(
@@ -33,7 +33,7 @@ def layer(name, **fields):
     return layers_pb.Layer(**{**values, **fields})
 
 
-class Fake(layers_pb_grpc.LayerServiceServicer, pb_grpc.AttentionServiceServicer):
+class Fake(layers_grpc.LayerServiceServicer, pb_grpc.AttentionServiceServicer):
     """Keeps what it is sent, and refuses with `refusal`, a code and a sentence, where there is one."""
 
     def __init__(self):
@@ -78,7 +78,7 @@ class LayersCase(unittest.TestCase):
     def setUp(self):
         self.fake = Fake()
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
-        layers_pb_grpc.add_LayerServiceServicer_to_server(self.fake, self.server)
+        layers_grpc.add_LayerServiceServicer_to_server(self.fake, self.server)
         pb_grpc.add_AttentionServiceServicer_to_server(self.fake, self.server)
         self.env = {"ATTEND_ENDPOINTS": f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"}
         self.server.start()
@@ -250,6 +250,58 @@ class ComputeTest(LayersCase):
             with self.subTest(" ".join(map(str, arguments))):
                 self.assertIn(needle, self.fails("compute", *self.input, *arguments))
         self.assertEqual(self.fake.requests, [])
+
+
+class RealServerTest(CliTestCase):
+    """The whole way, with a server that keeps what it is given."""
+
+    def named(self, name, *flags):
+        return npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, *flags).out)[0]
+
+    def test_a_layer_is_uploaded_called_replaced_and_deleted(self):
+        name = "cli/notebook"
+        self.attend_ok("layers", "upload", name, NOTEBOOK, "--sha256", "auto")
+        from_file = npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK).out)[0]
+        np.testing.assert_array_equal(self.named(name), from_file)
+        self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, "--expect", f"{NOTEBOOK}:output_f64")
+        one = json.loads(self.attend_ok("layers", "get", name, "-o", "json").text)
+        self.assertEqual((one["name"], one["embed_dim"], one["naming"], one["origin"], one["read_only"]), (name, 64, "notebook", "upload", False))
+        self.assertEqual(one["sha256"], hashlib.sha256(NOTEBOOK.read_bytes()).hexdigest())
+        self.assertIn(name, self.attend_ok("layers", "list", "--prefix", "cli/").text)
+
+        upload = ("layers", "upload", name, NOTEBOOK)
+        self.assert_fails(self.attend(*upload), 3, "ALREADY_EXISTS")
+        self.assert_fails(self.attend(*upload, "--replace", "--etag", "nonsense"), 3, "ABORTED")
+        self.assert_fails(self.attend(*upload, "--replace", "--sha256", "0" * 64), 3, "DATA_LOSS")
+        self.attend_ok(*upload, "--replace", "--etag", one["etag"], "--num-heads", 4)
+        self.assertFalse(np.array_equal(self.named(name), from_file), "four heads are another layer")
+        np.testing.assert_array_equal(self.named(name), npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--num-heads", 4).out)[0])
+
+        self.assert_fails(self.attend("layers", "delete", name, "--etag", one["etag"]), 3, "ABORTED")
+        self.attend_ok("layers", "delete", name)
+        self.assert_fails(self.attend("layers", "get", name), 3, "NOT_FOUND")
+        self.assert_fails(self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", name), 3, "NOT_FOUND")
+
+    def test_seeded_weights_are_those_of_pytorch(self):
+        file = GOLDEN / "init_seed42_64.safetensors"
+        self.attend_ok("layers", "upload", "cli/seeded", "--init", "42:64")
+        from_file = npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", file).out)[0]
+        np.testing.assert_array_equal(self.named("cli/seeded"), from_file)
+
+    def test_a_configuration_that_is_refused_names_its_field(self):
+        for config, field in (({"num_heads": 3}, "config.num_heads"), ({"rotary_embedding": {"dim": 3}}, "config.rotary_embedding.dim")):
+            path = self.directory / "c.json"
+            path.write_text(json.dumps(config))
+            self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--config", path), 3, "INVALID_ARGUMENT", field)
+        self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--prefix", "encoder."), 3, "looked for")
+        self.assert_fails(self.attend("layers", "upload", "../bad", NOTEBOOK), 3, "INVALID_ARGUMENT")
+
+    def test_positions(self):
+        path = self.directory / "c.json"
+        path.write_text('{"rotary_embedding": {"base": 100}}')
+        self.attend_ok("layers", "upload", "cli/rotary", NOTEBOOK, "--config", path)
+        keys = [self.named("cli/rotary", "--return", "key", "--position-offset", offset) for offset in (0, 1)]
+        self.assertFalse(np.allclose(keys[0], keys[1]))
 
 
 if __name__ == "__main__":

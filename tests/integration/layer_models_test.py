@@ -18,7 +18,7 @@ from attend_testing.layer_oracle import Llama3, NamedLayer, Norm, Rotary
 from attend_testing.oracle import Options
 from attend_testing.requests import to_options
 from attend_testing.server import PATIENCE, Server
-from attend_testing.stubs import layers_pb, layers_pb_grpc, pb
+from attend_testing.stubs import layers_pb, layers_grpc, pb
 from attend_testing.tensors import KEY, LOG_SUM_EXP, OUTPUT, QUERY, SCORES, VALUE, WEIGHTS, assert_near, assert_same_bits, from_tensor, to_tensor
 
 OUTPUTS = (OUTPUT, WEIGHTS, LOG_SUM_EXP, QUERY, KEY, VALUE, SCORES)
@@ -154,7 +154,7 @@ class ModelsCase(unittest.TestCase):
         cls.directory = pathlib.Path(directory.name)
         cls.server = Server(*cls.flags())
         cls.addClassCleanup(cls.server.stop)
-        cls.layers = layers_pb_grpc.LayerServiceStub(cls.server.channel)
+        cls.layers = layers_grpc.LayerServiceStub(cls.server.channel)
 
     def attend(self, *arguments, **keywords):
         return self.server.stub.Attend(request_of(*arguments, **keywords), timeout=PATIENCE)

@@ -42,9 +42,17 @@ INSTANTIATE_TEST_SUITE_P(Others, RefusedName,
 // Letters that look like ours: Cyrillic a, full-width a, full-width slash and dots, division slash, the one-dot leader,
 // a zero-width joiner, an overlong slash.
 INSTANTIATE_TEST_SUITE_P(LookAlikes, RefusedName,
-                         ::testing::Values("\xD0\xB0", "\xEF\xBD\x81", "a\xEF\xBC\x8F" "b", "a/\xEF\xBC\x8E\xEF\xBC\x8E",
-                                           "a\xE2\x88\x95" "b", "a/\xE2\x80\xA4\xE2\x80\xA4", "a\xE2\x80\x8D" "b",
-                                           "a\xC0\xAF" "b"));
+                         ::testing::Values("\xD0\xB0", "\xEF\xBD\x81",
+                                           "a\xEF\xBC\x8F"
+                                           "b",
+                                           "a/\xEF\xBC\x8E\xEF\xBC\x8E",
+                                           "a\xE2\x88\x95"
+                                           "b",
+                                           "a/\xE2\x80\xA4\xE2\x80\xA4",
+                                           "a\xE2\x80\x8D"
+                                           "b",
+                                           "a\xC0\xAF"
+                                           "b"));
 
 TEST(LayerFileNameTest, IsOneComponentAndTellsNamesApart) {
   EXPECT_EQ(LayerFileName("minilm/0"), "minilm%0.layer");

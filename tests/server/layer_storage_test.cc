@@ -116,10 +116,12 @@ TEST_F(LayerStorageTest, AMappedPayloadOutlivesItsReplacement) {
   Store("a", "old");
   SharedBytes old;
   const auto storage = Open();
-  ASSERT_TRUE((*storage)->LoadAll([&old](StoredLayer layer) {
-    old = std::move(layer.payload);
-    return absl::OkStatus();
-  }).ok());
+  ASSERT_TRUE((*storage)
+                  ->LoadAll([&old](StoredLayer layer) {
+                    old = std::move(layer.payload);
+                    return absl::OkStatus();
+                  })
+                  .ok());
   Store(**storage, "a", "newer");
   ASSERT_TRUE((*storage)->Remove("a").ok());
   EXPECT_EQ(old.bytes, "old");
@@ -237,10 +239,9 @@ TEST_F(LayerStorageTest, StepsComeInTheirOrder) {
   const auto storage = Open([&steps](StorageStep step) { steps.push_back(step); });
   Store(**storage, "a", "payload");
   ASSERT_TRUE((*storage)->Remove("a").ok());
-  EXPECT_THAT(steps,
-              ElementsAre(StorageStep::kCreated, StorageStep::kChunkWritten, StorageStep::kSealed, StorageStep::kSynced,
-                          StorageStep::kRenamed, StorageStep::kFolderSynced, StorageStep::kRemoved,
-                          StorageStep::kRemovalSynced));
+  EXPECT_THAT(steps, ElementsAre(StorageStep::kCreated, StorageStep::kChunkWritten, StorageStep::kSealed,
+                                 StorageStep::kSynced, StorageStep::kRenamed, StorageStep::kFolderSynced,
+                                 StorageStep::kRemoved, StorageStep::kRemovalSynced));
 }
 
 TEST_F(LayerStorageTest, WithoutAFolderEverythingIsInMemory) {

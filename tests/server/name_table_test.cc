@@ -38,7 +38,8 @@ TEST(NameTableTest, FindsWhatWasPutLast) {
 
 TEST(NameTableTest, PagesAreSortedByBytes) {
   Table table;
-  for (const char* name : {"b/1", "a", "b/0", "b", "b/10", "c", "b-"}) table.Put(name, std::make_shared<std::string>(name));
+  for (const char* name : {"b/1", "a", "b/0", "b", "b/10", "c", "b-"})
+    table.Put(name, std::make_shared<std::string>(name));
   EXPECT_THAT(Texts(table.Page("", "", 100)), ElementsAre("a", "b", "b-", "b/0", "b/1", "b/10", "c"));
   EXPECT_THAT(Texts(table.Page("", "", 2)), ElementsAre("a", "b"));
   EXPECT_THAT(Texts(table.Page("", "b", 2)), ElementsAre("b-", "b/0"));
@@ -95,7 +96,8 @@ TEST(NameTableTest, ReadersSeeWholeVersionsWhichEndWithTheirLastReader) {
   stop.store(true);
   for (std::thread& reader : readers) reader.join();
   EXPECT_EQ(torn.load(), 0);
-  EXPECT_EQ(static_cast<std::size_t>(live.load()), table.size()) << "a version outlived its table entry and its readers";
+  EXPECT_EQ(static_cast<std::size_t>(live.load()), table.size())
+      << "a version outlived its table entry and its readers";
 }
 
 }  // namespace

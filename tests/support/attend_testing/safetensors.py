@@ -1,4 +1,4 @@
-"""Reads .safetensors files (https://huggingface.co/docs/safetensors): a JSON header, then the tensors' bytes."""
+"""Reads and writes .safetensors files (https://huggingface.co/docs/safetensors): a JSON header, then the tensors' bytes."""
 
 import json
 import struct
@@ -22,16 +22,23 @@ def load(path):
     return tensors, metadata
 
 
-def save(path, tensors, metadata=None):
-    """Writes {name: array}; as with load, uint16 stands for the bits of bfloat16."""
-    names = {np.dtype(dtype): name for name, dtype in _TYPES.items()}
-    header, end = {"__metadata__": metadata} if metadata else {}, 0
+def dump(tensors, metadata=None, types=None):
+    """The bytes of a file with {name: array}. `types` says which arrays are what NumPy has no type for: {name: "BF16"}."""
+    names = {np.dtype(dtype): name for name, dtype in _TYPES.items() if name != "BF16"}
+    header, data = {}, b""
+    if metadata:
+        header["__metadata__"] = metadata
     for name, array in tensors.items():
-        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
+        dtype = (types or {}).get(name) or names[array.dtype]
+        begin, data = len(data), data + np.ascontiguousarray(array).tobytes()
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, len(data)]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def save(path, tensors, metadata=None):
+    """Writes a file of {name: array}; as with load, uint16 stands for the bits of bfloat16."""
+    types = {name: "BF16" for name, array in tensors.items() if array.dtype == np.uint16}
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for array in tensors.values():
-            file.write(np.ascontiguousarray(array).tobytes())
+        file.write(dump(tensors, metadata, types))

@@ -36,22 +36,26 @@ def is_sanitized():
 class Server:
     """Started on construction and ready for calls; use as a context manager, or call stop()."""
 
-    def __init__(self, *flags, log_level="warning"):
+    def __init__(self, *flags, log_level="warning", binary=BINARY, environment=None, prepare=None):
+        """`environment` is added to the process's; `prepare` is called in it before the server starts."""
         self._directory = tempfile.TemporaryDirectory(prefix="attend-test-")
         directory = pathlib.Path(self._directory.name)
         port_file, self._log_path = directory / "port", directory / "log"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ATTEND_")}
-        command = [str(BINARY), "--listen", "127.0.0.1:0", "--port-file", str(port_file), "--log-level", log_level]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ATTEND_")}
+        command = [str(binary), "--listen", "127.0.0.1:0", "--port-file", str(port_file), "--log-level", log_level]
         if not any(flag.startswith("--drain-wait") for flag in flags):
             command += ["--drain-wait", "0s"]
         started = time.monotonic()
         with open(self._log_path, "wb") as log:
-            self._process = subprocess.Popen(command + list(flags), stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen(
+                command + list(flags), stdout=log, stderr=log, env={**kept, **(environment or {})}, preexec_fn=prepare
+            )
         self.port = self._wait_for_port(port_file)
         self.startup_seconds, self.startup_cpu_seconds = time.monotonic() - started, self.cpu_seconds()
         self.address = f"127.0.0.1:{self.port}"
         self.channel = self.new_channel()
         self.stub = stubs.pb_grpc.AttentionServiceStub(self.channel)
+        self.layers = stubs.layers_grpc.LayerServiceStub(self.channel)
 
     def _wait_for_port(self, port_file):
         end = time.monotonic() + PATIENCE

@@ -18,7 +18,7 @@ google.__path__.append(str(_GENERATED / "google"))
 from attend.v1 import attention_service_pb2 as pb
 from attend.v1 import attention_service_pb2_grpc as pb_grpc
 from attend.v1 import layer_service_pb2 as layers_pb
-from attend.v1 import layer_service_pb2_grpc as layers_pb_grpc
+from attend.v1 import layer_service_pb2_grpc as layers_grpc
 from attend.v1 import tensor_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc.health.v1 import health_pb2, health_pb2_grpc

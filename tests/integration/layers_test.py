@@ -1,0 +1,459 @@
+"""LayerService: layers created, described, replaced, deleted and called by name."""
+
+import pathlib
+import tempfile
+import threading
+import time
+import unittest
+
+import grpc
+import numpy as np
+
+from attend_testing import safetensors
+from attend_testing.errors import call_failure, failure_of
+from attend_testing.layers import Weights, attend, chunks, embeddings, header, sha256, upload
+from attend_testing.load import wait_until
+from attend_testing.server import SOURCE_DIR, Server, ServerTestCase
+from attend_testing.stubs import health_pb2, health_pb2_grpc, layers_pb, pb
+from attend_testing.tensors import OUTPUT, QUERY, WEIGHTS, assert_same_bits, from_tensor, to_tensor
+
+GetLayer = layers_pb.GetLayerRequest
+ListLayers = layers_pb.ListLayersRequest
+DeleteLayer = layers_pb.DeleteLayerRequest
+Code = grpc.StatusCode
+
+BAD_NAMES = [
+    # Eleven ways out of a folder.
+    "..", "../x", "a/../../x", "/etc/passwd", "a/..", "..%2fx", "a//b", "./a", "~/a", "a/../b", "..\\x",
+    "", "A", "a b", "a/", "a\0b", "x" * 129, "x" * 4096,
+    # Look-alikes: Cyrillic a, full-width a, full-width slash, one-dot leaders.
+    "\u0430", "\uff41", "a\uff0fb", "a/\u2024\u2024",
+]  # fmt: skip
+
+
+def upload_failure(stub, requests, timeout=60):
+    return call_failure(lambda messages, timeout: stub.CreateLayer(iter(messages), timeout=timeout), requests, timeout)
+
+
+class WithDataDir(unittest.TestCase):
+    """Each test has a data folder of its own."""
+
+    def setUp(self):
+        directory = tempfile.TemporaryDirectory(prefix="attend-layers-")
+        self.addCleanup(directory.cleanup)
+        self.data = pathlib.Path(directory.name) / "data"
+
+    def start(self, *flags, **settings):
+        server = Server("--data-dir", str(self.data), *flags, **settings)
+        self.addCleanup(lambda: server.alive() and server.stop())
+        return server
+
+    def files(self):
+        return sorted(str(path.relative_to(self.data)) for path in self.data.rglob("*") if not path.is_dir())
+
+
+class CreateTest(ServerTestCase):
+    """Without a data folder."""
+
+    def test_attend_by_name_is_attend_with_the_weights(self):
+        for heads, size in ((1, 1 << 20), (4, 7)):
+            with self.subTest(heads=heads):
+                weights, name = Weights(heads, heads=heads), f"by-name/{heads}"
+                data = weights.file()
+                layer = upload(self.server.layers, name, data, size, config=weights.config(), sha256=sha256(data))
+                self.assertEqual((layer.name, layer.origin, layer.sha256), (name, "upload", sha256(data)))
+                self.assertEqual((layer.embed_dim, layer.config.num_heads, layer.read_only), (16, heads, False))
+                self.assertTrue(layer.etag)
+                self.assertLess(abs(layer.create_time_ms / 1000 - time.time()), 3600)
+                outputs = (OUTPUT, WEIGHTS, QUERY)
+                request = pb.AttendRequest(embeddings=to_tensor(embeddings(16)), outputs=outputs, layer_name=name)
+                named = self.stub.Attend(request, timeout=60)
+                request.ClearField("layer_name")
+                request.layer.CopyFrom(weights.inline())
+                inline = self.stub.Attend(request, timeout=60)
+                for field in ("output", "attention_weights", "query"):
+                    one, other = getattr(named, field), getattr(inline, field)
+                    assert_same_bits(from_tensor(one), from_tensor(other), field)
+
+    def test_prefix(self):
+        data = Weights(1).file("encoder.layer.3.")
+        upload(self.server.layers, "prefixed", data, prefix="encoder.layer.3")
+        self.assertEqual(upload_failure(self.server.layers, [header("p2", prefix="other"), *chunks(data)]).code, Code.INVALID_ARGUMENT)
+
+    def test_init_makes_the_golden_layer(self):
+        tensors, _ = safetensors.load(SOURCE_DIR / "tests/data/golden/init_seed42_64.safetensors")
+        golden = Weights(0, dim=64)
+        golden.projections = {name: (tensors[f"{name}.weight"], tensors[f"{name}.bias"]) for name in golden.projections}
+        layer = upload(self.server.layers, "seeded", init=layers_pb.SeededWeights(seed=42, embed_dim=64))
+        self.assertEqual((layer.origin, layer.sha256), ("init seed 42", ""))
+        tokens = embeddings(64)
+        assert_same_bits(
+            attend(self.stub, tokens, layer_name="seeded"), attend(self.stub, tokens, layer=golden.inline()), "output"
+        )
+
+    def test_replace_and_etag(self):
+        old, new, stub = Weights(1), Weights(2), self.server.layers
+        first = upload(stub, "replaced", old.file())
+        failure = upload_failure(stub, [header("replaced"), *chunks(new.file())])
+        self.assertEqual((failure.code, failure.reason), (Code.ALREADY_EXISTS, "LAYER_EXISTS"))
+        self.assertEqual(failure.metadata["layer_name"], "replaced")
+        failure = upload_failure(stub, [header("replaced", replace=True, etag="other"), *chunks(new.file())])
+        self.assertEqual((failure.code, failure.reason), (Code.ABORTED, "ETAG_MISMATCH"))
+        self.assertEqual(stub.GetLayer(GetLayer(name="replaced")).layer, first)
+        second = upload(stub, "replaced", new.file(), replace=True, etag=first.etag)
+        self.assertNotEqual(first.etag, second.etag)
+        self.assertEqual(stub.GetLayer(GetLayer(name="replaced")).layer, second)
+        tokens = embeddings(16)
+        assert_same_bits(
+            attend(self.stub, tokens, layer_name="replaced"), attend(self.stub, tokens, layer=new.inline()), "output"
+        )
+        third = upload(stub, "replaced", old.file(), replace=True)
+        self.assertNotIn(third.etag, (second.etag, first.etag))
+        failure = upload_failure(stub, [header("nobody", replace=True, etag=first.etag), *chunks(new.file())])
+        self.assertEqual(failure.code, Code.ABORTED)
+        upload(stub, "somebody", old.file(), replace=True)
+
+    def test_the_faster_of_two_uploads_wins(self):
+        stub, started, go = self.server.layers, threading.Event(), threading.Event()
+        data = Weights(3).file()
+
+        def slow():
+            yield header("raced")
+            yield layers_pb.CreateLayerRequest(chunk=data[:100])
+            started.set()
+            go.wait(60)
+            yield layers_pb.CreateLayerRequest(chunk=data[100:])
+
+        future = stub.CreateLayer.future(slow(), timeout=60)
+        started.wait(60)
+        time.sleep(0.3)  # The header must have been read; were it not, ALREADY_EXISTS would come instead.
+        winner = upload(stub, "raced", Weights(4).file())
+        go.set()
+        failure = failure_of(future.exception())
+        self.assertEqual((failure.code, failure.reason), (Code.ABORTED, "UPLOAD_OVERTAKEN"))
+        self.assertEqual(stub.GetLayer(GetLayer(name="raced")).layer, winner)
+
+    def test_what_is_refused(self):
+        data = Weights(5).file()
+        init = layers_pb.SeededWeights(seed=1, embed_dim=8)
+        refused = {
+            "nothing at all": ([], "header"),
+            "an empty message": ([layers_pb.CreateLayerRequest()], "header"),
+            "a chunk before the header": ([*chunks(data), header("refused")], "header"),
+            "a second header": ([header("refused"), header("refused"), *chunks(data)], "header"),
+            "no bytes": ([header("refused")], "chunk"),
+            "empty chunks": ([header("refused"), layers_pb.CreateLayerRequest(chunk=b"")], "chunk"),
+            "chunks behind init": ([header("refused", init=init), *chunks(data)], "chunk"),
+            "init with a prefix": ([header("refused", init=init, prefix="a")], "header.prefix"),
+            "init with a checksum": ([header("refused", init=init, sha256=sha256(b""))], "header.sha256"),
+            "init of nothing": ([header("refused", init=layers_pb.SeededWeights())], "header.init.embed_dim"),
+            "etag without replace": ([header("refused", etag="x"), *chunks(data)], "header.etag"),
+            "a checksum that is none": ([header("refused", sha256="ABC"), *chunks(data)], "header.sha256"),
+            "heads below one": (
+                [header("refused", config=layers_pb.LayerConfig(num_heads=-1)), *chunks(data)],
+                "header.config.num_heads",
+            ),
+        }
+        for what, (messages, field) in refused.items():
+            with self.subTest(what):
+                failure = upload_failure(self.server.layers, messages)
+                self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]), failure.message)
+        for what, bad in {"cut": data[:-1], "longer": data + b"x", "no file": b"hello", "no layer": safetensors.dump({"x": np.zeros(3, np.float32)})}.items():
+            with self.subTest(what):
+                failure = upload_failure(self.server.layers, [header("refused"), *chunks(bad)])
+                self.assertEqual(failure.code, Code.INVALID_ARGUMENT, failure.message)
+        three = layers_pb.LayerConfig(num_heads=3)
+        failure = upload_failure(self.server.layers, [header("refused", config=three), *chunks(data)])
+        self.assertEqual(failure.code, Code.INVALID_ARGUMENT)
+        self.assertIn("config.num_heads", failure.message)
+        failure = upload_failure(self.server.layers, [header("refused", sha256=sha256(b"other")), *chunks(data)])
+        self.assertEqual((failure.code, failure.reason), (Code.DATA_LOSS, "CHECKSUM_MISMATCH"))
+        self.assertEqual(call_failure(self.server.layers.GetLayer, GetLayer(name="refused")).code, Code.NOT_FOUND)
+
+    def test_cancelled_uploads_leave_nothing(self):
+        stop = threading.Event()
+
+        def endless():
+            yield header("cancelled")
+            while not stop.is_set():
+                yield layers_pb.CreateLayerRequest(chunk=b"x" * 1000)
+                time.sleep(0.01)
+
+        future = self.server.layers.CreateLayer.future(endless(), timeout=60)
+        time.sleep(0.2)
+        future.cancel()
+        stop.set()
+        failure = upload_failure(self.server.layers, [header("late"), *chunks(b"x" * 1000)], timeout=60)
+        self.assertEqual(failure.code, Code.INVALID_ARGUMENT)
+        self.assertEqual(call_failure(self.server.layers.GetLayer, GetLayer(name="cancelled")).code, Code.NOT_FOUND)
+
+    def test_names(self):
+        calls = {
+            "Create": (lambda name: upload_failure(self.server.layers, [header(name), *chunks(b"x")]), "header.name"),
+            "Get": (lambda name: call_failure(self.server.layers.GetLayer, GetLayer(name=name)), "name"),
+            "Delete": (lambda name: call_failure(self.server.layers.DeleteLayer, DeleteLayer(name=name)), "name"),
+            "Attend": (lambda name: self.attend_failure(layer_name=name), "layer_name"),
+        }
+        for what, (call, field) in calls.items():
+            for name in BAD_NAMES:
+                if what == "Attend" and not name:
+                    continue  # No name.
+                with self.subTest(what, name=name[:20]):
+                    failure = call(name)
+                    self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]), failure.message)
+
+    def attend_failure(self, **fields):
+        return call_failure(self.stub.Attend, pb.AttendRequest(embeddings=to_tensor(embeddings(16)), **fields))
+
+    def test_attend_refuses(self):
+        upload(self.server.layers, "plain", Weights(6).file())
+        failure = self.attend_failure(layer_name="unknown/layer")
+        self.assertEqual((failure.code, failure.reason), (Code.NOT_FOUND, "LAYER_NOT_FOUND"))
+        self.assertEqual(failure.metadata["layer_name"], "unknown/layer")
+        failure = self.attend_failure(layer_name="plain", layer=Weights(6).inline())
+        self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["layer_name"]))
+        for fields in ({"layer_name": "plain", "position_offset": 1}, {"position_offset": 1}, {"position_offset": -1}):
+            failure = self.attend_failure(**fields)
+            self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["position_offset"]))
+        failure = call_failure(self.stub.Attend, pb.AttendRequest(embeddings=to_tensor(embeddings(7)), layer_name="plain"))
+        self.assertEqual(failure.code, Code.INVALID_ARGUMENT)
+
+    def test_what_the_request_says_goes_before_the_layer(self):
+        weights, tokens = Weights(7), embeddings(16)
+        own = pb.AttentionOptions(scale=0.5, causal=pb.CAUSAL_MODE_BOTTOM_RIGHT, softcap=2.0, sinks=to_tensor(np.float32([1])))
+        upload(self.server.layers, "options", weights.file(), config=layers_pb.LayerConfig(options=own))
+        inline = weights.inline()
+        assert_same_bits(
+            attend(self.stub, tokens, layer_name="options"), attend(self.stub, tokens, layer=inline, options=own), "the layer's"
+        )
+        request = pb.AttentionOptions(scale=0.25, sliding_window_left=1, sinks=to_tensor(np.float32([-3])))
+        merged = pb.AttentionOptions()
+        merged.CopyFrom(own)
+        merged.scale, merged.sliding_window_left = 0.25, 1
+        merged.sinks.CopyFrom(request.sinks)
+        assert_same_bits(
+            attend(self.stub, tokens, layer_name="options", options=request),
+            attend(self.stub, tokens, layer=inline, options=merged),
+            "the request's",
+        )
+
+    def test_position_offset_moves_a_rotary_layer(self):
+        rotary = layers_pb.LayerConfig(rotary_embedding=layers_pb.RotaryEmbedding())
+        upload(self.server.layers, "rotary", Weights(8).file(), config=rotary)
+        tokens = embeddings(16)
+
+        def query(offset):
+            request = pb.AttendRequest(
+                embeddings=to_tensor(tokens), layer_name="rotary", position_offset=offset, outputs=(QUERY,)
+            )
+            return from_tensor(self.stub.Attend(request, timeout=60).query)
+
+        self.assertFalse(np.array_equal(query(0), query(3)))
+        tokens = np.repeat(tokens[:1], 5, axis=0)
+        np.testing.assert_allclose(query(0)[..., 3, :], query(3)[..., 0, :], atol=1e-6)
+
+    def test_seen_by_health_reflection_and_info(self):
+        health = health_pb2_grpc.HealthStub(self.server.channel)
+        request = health_pb2.HealthCheckRequest(service="attend.v1.LayerService")
+        self.assertEqual(health.Check(request, timeout=60).status, health_pb2.HealthCheckResponse.SERVING)
+        limits = self.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60).limits
+        self.assertEqual((limits.max_layers, limits.max_layer_bytes, limits.max_uploads), (256, 2 << 30, 8))
+        self.assertGreater(limits.max_layers_bytes, 0)
+
+
+class ListTest(ServerTestCase):
+    NAMES = ["b", "a/2", "a/10", "a", "c", "a/1", "a-b"]
+
+    def list(self, **fields):
+        return self.server.layers.ListLayers(ListLayers(**fields), timeout=60)
+
+    def test_pages(self):
+        init = layers_pb.SeededWeights(embed_dim=4)
+        self.assertEqual(self.list(), layers_pb.ListLayersResponse())
+        for name in self.NAMES:
+            upload(self.server.layers, name, init=init)
+        expected = sorted(self.NAMES)
+        self.assertEqual([layer.name for layer in self.list().layers], expected)
+        for size in range(1, 9):
+            with self.subTest(size=size):
+                names, page = [], self.list(page_size=size)
+                names += [layer.name for layer in page.layers]
+                while page.next_page_token:
+                    self.assertEqual(len(page.layers), size)
+                    page = self.list(page_size=size, page_token=page.next_page_token)
+                    self.assertTrue(page.layers)
+                    names += [layer.name for layer in page.layers]
+                self.assertEqual(names, expected)
+        self.assertEqual([layer.name for layer in self.list(name_prefix="a/").layers], ["a/1", "a/10", "a/2"])
+        self.assertEqual(list(self.list(name_prefix="x").layers), [])
+        first = self.list(page_size=2)
+        self.server.layers.DeleteLayer(DeleteLayer(name=first.layers[1].name), timeout=60)
+        rest = self.list(page_token=first.next_page_token)
+        self.assertEqual([layer.name for layer in rest.layers], expected[2:], "deleting between pages loses nothing")
+        for fields, field in (({"page_size": -1}, "page_size"), ({"page_size": 1001}, "page_size"), ({"page_token": "X"}, "page_token")):
+            failure = call_failure(self.server.layers.ListLayers, ListLayers(**fields))
+            self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]))
+
+
+class DeleteTest(ServerTestCase):
+    def test_delete(self):
+        stub, init = self.server.layers, layers_pb.SeededWeights(embed_dim=4)
+        layer = upload(stub, "deleted", init=init)
+        failure = call_failure(stub.DeleteLayer, DeleteLayer(name="deleted", etag="other"))
+        self.assertEqual((failure.code, failure.reason), (Code.ABORTED, "ETAG_MISMATCH"))
+        stub.DeleteLayer(DeleteLayer(name="deleted", etag=layer.etag), timeout=60)
+        for method, request in ((stub.DeleteLayer, DeleteLayer), (stub.GetLayer, GetLayer)):
+            failure = call_failure(method, request(name="deleted"))
+            self.assertEqual((failure.code, failure.reason), (Code.NOT_FOUND, "LAYER_NOT_FOUND"))
+        upload(stub, "deleted", init=init)
+
+
+class LimitsTest(unittest.TestCase):
+    def test_each_limit_names_its_flag(self):
+        flags = ("--max-layers", "2", "--max-layer-bytes", "100KiB", "--max-layers-bytes", "150KiB", "--max-request-bytes", "64KiB")
+        with Server(*flags) as server:
+            stub = server.layers
+
+            def refused(flag, messages):
+                failure = upload_failure(stub, messages)
+                self.assertEqual(failure.code, Code.RESOURCE_EXHAUSTED, failure.message)
+                self.assertIn(flag, failure.message)
+                self.assertIsNone(failure.retry_seconds)
+
+            def seeded(name, dim):
+                return [header(name, init=layers_pb.SeededWeights(embed_dim=dim))]
+
+            refused("--max-layer-bytes", seeded("a", 100))
+            refused("--max-layer-bytes", [header("a"), *chunks(b"x" * (101 << 10), 10000)])
+            refused("--max-request-bytes", [header("a"), *chunks(b"x" * (65 << 10))])
+            upload(stub, "a", init=layers_pb.SeededWeights(embed_dim=90))
+            refused("--max-layers-bytes", seeded("b", 90))
+            upload(stub, "a", init=layers_pb.SeededWeights(embed_dim=91), replace=True)
+            upload(stub, "b", init=layers_pb.SeededWeights(embed_dim=4))
+            refused("--max-layers", seeded("c", 4))
+            upload(stub, "b", init=layers_pb.SeededWeights(embed_dim=5), replace=True)
+            stub.DeleteLayer(DeleteLayer(name="a"), timeout=60)
+            upload(stub, "c", init=layers_pb.SeededWeights(embed_dim=80))
+
+    def test_uploads_at_a_time(self):
+        with Server("--max-uploads", "1") as server:
+            go, started = threading.Event(), threading.Event()
+            data = Weights(1).file()
+
+            def slow():
+                yield header("slow")
+                started.set()
+                go.wait(60)
+                yield from chunks(data)
+
+            future = server.layers.CreateLayer.future(slow(), timeout=60)
+            started.wait(60)
+            time.sleep(0.2)
+            failure = upload_failure(server.layers, [header("other")])
+            self.assertEqual((failure.code, failure.reason), (Code.UNAVAILABLE, "TOO_MANY_UPLOADS"))
+            self.assertGreater(failure.retry_seconds, 0)
+            go.set()
+            self.assertEqual(future.result().layer.name, "slow")
+            upload(server.layers, "other", data)
+
+    def test_bytes_that_wait_count_against_the_memory_in_flight(self):
+        with Server("--max-memory-in-flight-bytes", "1MiB") as server:
+            failure = upload_failure(server.layers, [header("a"), *chunks(b"x" * (2 << 20), 100 << 10)])
+            self.assertEqual(failure.code, Code.RESOURCE_EXHAUSTED)
+            self.assertIn("--max-memory-in-flight-bytes", failure.message)
+
+
+class ConfiguredTest(WithDataDir):
+    def test_layers_of_the_configuration_are_read_only(self):
+        file = self.data.parent / "layer.safetensors"
+        file.write_bytes(Weights(1).file())
+        with self.start("--layer", f"configured={file}") as server:
+            self.assertTrue(server.layers.GetLayer(GetLayer(name="configured"), timeout=60).layer.read_only)
+            failure = upload_failure(server.layers, [header("configured", replace=True), *chunks(Weights(2).file())])
+            self.assertEqual((failure.code, failure.reason), (Code.FAILED_PRECONDITION, "LAYER_READ_ONLY"))
+            failure = call_failure(server.layers.DeleteLayer, DeleteLayer(name="configured"))
+            self.assertEqual((failure.code, failure.reason), (Code.FAILED_PRECONDITION, "LAYER_READ_ONLY"))
+            tokens = embeddings(16)
+            named = attend(server.stub, tokens, layer_name="configured")
+            assert_same_bits(named, attend(server.stub, tokens, layer=Weights(1).inline()), "output")
+
+
+class RestartTest(WithDataDir):
+    def test_layers_survive(self):
+        tokens = embeddings(16)
+        with self.start() as server:
+            kept = [
+                upload(server.layers, "kept/1", Weights(1, heads=2).file(), config=layers_pb.LayerConfig(num_heads=2)),
+                upload(server.layers, "kept/2", Weights(2).file("p."), prefix="p"),
+                upload(server.layers, "seeded", init=layers_pb.SeededWeights(seed=-3, embed_dim=16)),
+            ]
+            upload(server.layers, "gone", Weights(3).file())
+            server.layers.DeleteLayer(DeleteLayer(name="gone"), timeout=60)
+            outputs = [attend(server.stub, tokens, layer_name=layer.name) for layer in kept]
+        self.assertEqual(self.files(), ["layers/kept%1.layer", "layers/kept%2.layer", "layers/seeded.layer"])
+        with self.start() as server:
+            self.assertEqual(list(server.layers.ListLayers(ListLayers(), timeout=60).layers), kept)
+            for layer, output in zip(kept, outputs):
+                assert_same_bits(attend(server.stub, tokens, layer_name=layer.name), output, layer.name)
+
+    def test_damaged_files_are_not_served_and_do_not_stop_the_start(self):
+        with self.start() as server:
+            for name in ("good", "damaged"):
+                upload(server.layers, name, Weights(1).file())
+        path = self.data / "layers" / "damaged.layer"
+        content = bytearray(path.read_bytes())
+        content[300] ^= 1
+        path.write_bytes(content)
+        with self.start() as server:
+            self.assertEqual([layer.name for layer in server.layers.ListLayers(ListLayers(), timeout=60).layers], ["good"])
+            self.assertIn("damaged.layer", server.log())
+            self.assertIn("checksum", server.log())
+        self.assertEqual([file.rsplit(".", 1)[0] for file in self.files()], ["layers/good", "quarantine/damaged.layer"])
+
+    def test_names_touch_nothing_outside(self):
+        with self.start() as server:
+            for name in BAD_NAMES:
+                upload_failure(server.layers, [header(name), *chunks(b"x")])
+            self.assertEqual(self.files(), [])
+            self.assertEqual([path.name for path in self.data.parent.iterdir()], ["data"])
+
+    def test_cancelled_and_refused_uploads_leave_no_files(self):
+        with self.start() as server:
+            stop, started = threading.Event(), threading.Event()
+
+            def endless():
+                yield header("cancelled")
+                yield layers_pb.CreateLayerRequest(chunk=b"x" * 1000)
+                started.set()
+                stop.wait(60)
+
+            future = server.layers.CreateLayer.future(endless(), timeout=60)
+            started.wait(60)
+            wait_until(lambda: len(self.files()) == 1, "the upload's file is there")
+            future.cancel()
+            wait_until(lambda: self.files() == [], "the cancelled upload's file is removed")
+            stop.set()
+            upload_failure(server.layers, [header("refused"), *chunks(b"no layer")])
+            wait_until(lambda: self.files() == [], "the refused upload's file is removed")
+            future = server.layers.CreateLayer.future(iter([header("late"), *chunks(Weights(1).file(), 64)]), timeout=60)
+            server.terminate()
+            self.assertEqual(server.wait(), 0)
+            self.assertLessEqual(set(self.files()), {"layers/late.layer"})
+
+    def test_one_server_for_a_folder(self):
+        with self.start():
+            with self.assertRaisesRegex(RuntimeError, "another server"):
+                Server("--data-dir", str(self.data))
+
+    def test_more_stored_layers_than_allowed_stop_the_start(self):
+        with self.start() as server:
+            for name in ("a", "b"):
+                upload(server.layers, name, init=layers_pb.SeededWeights(embed_dim=16))
+        for flags in (("--max-layers", "1"), ("--max-layers-bytes", "4KiB")):
+            with self.assertRaisesRegex(RuntimeError, flags[0]):
+                Server("--data-dir", str(self.data), *flags)
+        self.assertEqual(self.files(), ["layers/a.layer", "layers/b.layer"])
+
+
+if __name__ == "__main__":
+    unittest.main()
