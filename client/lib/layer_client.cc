@@ -60,7 +60,7 @@ class Upload {
     bool complete = false;
     if (writer->Write(message)) complete = SendChunks(read, writer.get(), &message) && writer->WritesDone();
     if (!own_error_.ok()) context->TryCancel();
-    const grpc::Status status = writer->Finish();
+    grpc::Status status = writer->Finish();
     if (own_error_.ok() && status.ok() && !complete) {
       own_error_ = absl::InternalError("the server accepted the upload before it had all of it");
     }

@@ -1,6 +1,7 @@
 #include "server/config/config_file.h"
 
 #include <algorithm>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -29,7 +30,30 @@ absl::Status UnknownKey(const std::string& path, const CLI::ConfigItem& item, co
                                                  *nearest, "' (--print-config lists all)"));
 }
 
+// `line` without the comment at its end. CLI11 knows three kinds of quotes.
+std::string WithoutComment(const std::string& line) {
+  char quote = '\0';
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (quote == '\0' && c == '#') return line.substr(0, i);
+    if (quote == '\0' && (c == '"' || c == '\'' || c == '`')) {
+      quote = c;
+    } else if (c == quote) {
+      quote = '\0';
+    }
+  }
+  return line;
+}
+
 }  // namespace
+
+std::vector<CLI::ConfigItem> ConfigFileFormat::from_config(std::istream& input) const {
+  std::stringstream text;
+  for (std::string line; std::getline(input, line);) text << WithoutComment(line) << "\n";
+  CLI::ConfigTOML format;
+  format.comment('\0');  // No line has one any more.
+  return format.from_config(text);
+}
 
 std::size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);

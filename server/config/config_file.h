@@ -6,12 +6,22 @@
 #include <CLI/CLI.hpp>
 
 #include <cstddef>
+#include <istream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 
 namespace attend::server {
+
+// CLI11's own format, TOML's simple parts, but that a `#` within quotes begins no comment: layers have it in their
+// values
+// (`layer = "a=model.safetensors#layers.0."`).
+class ConfigFileFormat : public CLI::ConfigTOML {
+ public:
+  std::vector<CLI::ConfigItem> from_config(std::istream& input) const override;
+};
 
 // Whether every key of the file at `path` is a configurable flag of `app`. Errors: NOT_FOUND when the file cannot be
 // read, INVALID_ARGUMENT naming the file, the key and the known key that is nearest to it.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <memory>
 #include <string_view>
 #include <utility>
 
@@ -30,6 +31,7 @@ constexpr char kConfigHelp[] = "File with `some-flag = value` lines";
 // One command line with everything it fills. Two are made for each parse, see ParseFlags.
 struct CommandLine {
   CommandLine() : app("Serves transformer attention over gRPC.", "attend-server") {
+    app.config_formatter(std::make_shared<ConfigFileFormat>());
     DeclareOptions(app, config);
     app.footer(
         "Every flag is also read from the environment (--some-flag as ATTEND_SOME_FLAG) and from the file that\n"

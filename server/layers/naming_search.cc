@@ -71,7 +71,7 @@ void AddPrefixes(const Checkpoint& checkpoint, const Naming& naming, std::set<st
   }
 }
 
-// Where the layers are that this file does have.
+// Where the layers are that this file does have, in quotes.
 std::vector<std::string> LikelyPrefixes(const Checkpoint& checkpoint) {
   std::set<std::string> prefixes;
   for (const Naming& naming : Namings()) {
@@ -81,7 +81,9 @@ std::vector<std::string> LikelyPrefixes(const Checkpoint& checkpoint) {
   for (const Naming& naming : Namings()) {
     if (!naming.needs_output && prefixes.empty()) AddPrefixes(checkpoint, naming, prefixes);
   }
-  return {prefixes.begin(), prefixes.end()};
+  std::vector<std::string> quoted;  // One may be empty.
+  for (const std::string& prefix : prefixes) quoted.push_back(absl::StrCat("'", prefix, "'"));
+  return quoted;
 }
 
 // `llama (self_attn.q_proj.weight)` for each naming.

@@ -246,5 +246,41 @@ TEST(FlagsTest, QuestionsAreAnsweredInsteadOfServing) {
   EXPECT_FALSE(ParseFlags({"--check-config"}, {{"ATTEND_THREADS", "0"}}).ok());
 }
 
+TEST(FlagsTest, AHashBeginsACommentOutsideOfQuotesOnly) {
+  const TemporaryFile file("# first\nthreads = 3 # three\nlayer = \"a=b.safetensors#c\" # \"quoted\"\n  # last\n");
+  const auto parsed = ParseFlags({"--config=" + file.path()}, {});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->config.threads, 3);
+  EXPECT_THAT(parsed->config.layer_sources.layers, ElementsAre("a=b.safetensors#c"));
+}
+
+TEST(FlagsTest, LayersComeFromFlagsVariablesAndFiles) {
+  const auto by_flag = ParseFlags(
+      {"--layer=a=x.safetensors#p.0.", "--layer", "b=init:1:2", "--layer-config",
+       R"(a={"num_heads": 2, "num_kv_heads": 1})", "--layer-config=b=b.json", "--layer-dir=/d", "--skip-broken-layers"},
+      {});
+  ASSERT_TRUE(by_flag.ok()) << by_flag.status();
+  const LayerSources& sources = by_flag->config.layer_sources;
+  EXPECT_THAT(sources.layers, ElementsAre("a=x.safetensors#p.0.", "b=init:1:2"));
+  EXPECT_THAT(sources.configs, ElementsAre(R"(a={"num_heads": 2, "num_kv_heads": 1})", "b=b.json"));
+  EXPECT_EQ(sources.directory, "/d");
+  EXPECT_TRUE(sources.skip_broken);
+  const auto by_variable = ParseFlags({}, {{"ATTEND_LAYER", "a=x.safetensors#p,b=init:1:2"},
+                                           {"ATTEND_LAYER_CONFIG", R"(a={"num_heads": 2, "num_kv_heads": 1})"}});
+  ASSERT_TRUE(by_variable.ok()) << by_variable.status();
+  EXPECT_THAT(by_variable->config.layer_sources.layers, ElementsAre("a=x.safetensors#p", "b=init:1:2"));
+  EXPECT_THAT(by_variable->config.layer_sources.configs, ElementsAre(R"(a={"num_heads": 2, "num_kv_heads": 1})"));
+  const auto printed = ParseFlags({"--layer=a=x.safetensors#p.0.", "--layer=b=init:1:2", "--layer-config",
+                                   R"(a={"num_heads": 2})", "--skip-broken-layers", "--print-config"},
+                                  {});
+  ASSERT_TRUE(printed.ok()) << printed.status();
+  const TemporaryFile file(*printed->output);
+  const auto again = ParseFlags({"--config=" + file.path()}, {});
+  ASSERT_TRUE(again.ok()) << again.status() << *printed->output;
+  EXPECT_THAT(again->config.layer_sources.layers, ElementsAre("a=x.safetensors#p.0.", "b=init:1:2"));
+  EXPECT_THAT(again->config.layer_sources.configs, ElementsAre(R"(a={"num_heads": 2})"));
+  EXPECT_TRUE(again->config.layer_sources.skip_broken);
+}
+
 }  // namespace
 }  // namespace attend::server

@@ -80,7 +80,8 @@ void ExpectLinear(const LinearView& actual, const Matrix& weight, const Matrix* 
       << what << " is unaligned";
   EXPECT_EQ(Numbers(actual.weight, actual.weight_type, weight.rows * weight.columns), weight.numbers) << what;
   ASSERT_EQ(actual.bias != nullptr, bias != nullptr) << what;
-  if (bias != nullptr) EXPECT_EQ(Numbers(actual.bias, actual.bias_type, bias->rows), bias->numbers) << what;
+  if (bias == nullptr) return;
+  EXPECT_EQ(Numbers(actual.bias, actual.bias_type, bias->rows), bias->numbers) << what;
 }
 
 enum class Biases { kNone, kAll, kAllButOutput };
@@ -206,7 +207,7 @@ TEST(Namings, FusedProjectionsAreCut) {
       {"gpt-neox", "self_attention.", "query_key_value", "dense", FuseGroups, false, "."},
   };
   for (const auto& test : cases) {
-    for (const std::pair<int, int> heads : {std::pair(4, 4), {4, 2}, {4, 1}, {1, 1}}) {
+    for (const auto& heads : {std::pair(4, 4), std::pair(4, 2), std::pair(4, 1), std::pair(1, 1)}) {
       const Layer layer(heads.first, heads.second);
       for (const std::string dtype : {"F32", "F64", "F16", "BF16"}) {
         const std::string prefix = "h.0.", module = prefix + test.module;
@@ -223,7 +224,7 @@ TEST(Namings, FusedProjectionsAreCut) {
           const std::string what = std::string(test.naming) + " " + dtype;
           const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), given, layer.Config());
           ExpectLayer(found, layer, Biases::kAll, what);
-          if (found.ok()) EXPECT_EQ(found->naming, test.naming);
+          EXPECT_EQ(found.ok() ? found->naming : "", test.naming);
         }
       }
     }
@@ -370,7 +371,7 @@ TEST(Namings, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
   const Checkpoint checkpoint = builder.Checkpoint();
   EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()),
               AllOf(HasSubstr("no attention layer was found with the prefix 'm.2.'"),
-                    HasSubstr("the file has layers with the prefixes m.0."), HasSubstr("no tensor has this prefix")));
+                    HasSubstr("the file has layers with the prefixes 'm.0.'"), HasSubstr("no tensor has this prefix")));
   for (const Naming& naming : Namings()) {
     EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()), HasSubstr(std::string(naming.name)));
   }

@@ -72,7 +72,7 @@ inline std::string NumberBytes(float number, std::string_view dtype) {
   if (dtype != "F16") return bytes(number);
   if (number == 0) return std::string(2, '\0');
   const std::uint32_t exponent = (bits >> 23 & 0xff) - 127 + 15;
-  return bytes(static_cast<std::uint16_t>(bits >> 16 & 0x8000 | exponent << 10 | bits >> 13 & 0x3ff));
+  return bytes(static_cast<std::uint16_t>((bits >> 16 & 0x8000) | exponent << 10 | (bits >> 13 & 0x3ff)));
 }
 
 class CheckpointBuilder {
