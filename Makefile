@@ -76,7 +76,7 @@ format:  ## Format the C++ files in place
 	git ls-files '*.cc' '*.h' | xargs clang-format-14 -i
 
 .PHONY: bench
-bench: bench-core bench-rpc  ## Measure attend
+bench: bench-core bench-rpc bench-layers  ## Measure attend
 
 .PHONY: bench-core
 bench-core:  ## Measure the kernels against this machine's peak and oneDNN; results in build/bench/summary.json
@@ -90,6 +90,10 @@ bench-core:  ## Measure the kernels against this machine's peak and oneDNN; resu
 .PHONY: bench-rpc
 bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes
 	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin
+
+.PHONY: bench-layers
+bench-layers: build-release  ## Measure uploading and loading a layer of 256 MiB
+	/usr/bin/python3 tests/bench/rpc/layer_bench.py --bin build/release/bin
 
 .PHONY: bench-peers
 bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime and NumPy (fetches 600 MB of packages)

@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
                                                              Log& log) {
   absl::StatusOr<std::unique_ptr<LayerStorage>> storage = LayerStorage::Open(options.storage, log);
   if (!storage.ok()) return storage.status();
-  std::unique_ptr<LayerStore> store(new LayerStore(std::move(options), *std::move(storage)));
+  std::unique_ptr<LayerStore> store(new LayerStore(std::move(options), *std::move(storage), log));
   for (std::shared_ptr<const Layer>& layer : configured) {
     const MutexLock lock(store->mu_);
     store->registered_bytes_ += layer->description().memory_bytes();
@@ -69,7 +69,7 @@ absl::Status LayerStore::LoadStored(StoredLayer stored) {
                                       "(--max-layers)"));
   }
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      LoadLayer(stored.record, stored.payload, options_.instruction_set, [this, &header](std::int64_t bytes) {
+      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_, [this, &header](std::int64_t bytes) {
         const MutexLock lock(mu_);
         return CheckMemory(header.name(), bytes);
       });

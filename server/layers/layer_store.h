@@ -63,8 +63,8 @@ class LayerStore {
     std::int64_t bytes_;
   };
 
-  LayerStore(Options options, std::unique_ptr<LayerStorage> storage)
-      : options_(std::move(options)), storage_(std::move(storage)) {}
+  LayerStore(Options options, std::unique_ptr<LayerStorage> storage, Log& log)
+      : options_(std::move(options)), storage_(std::move(storage)), log_(log) {}
 
   absl::Status LoadStored(StoredLayer stored) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -83,6 +83,7 @@ class LayerStore {
 
   const Options options_;
   const std::unique_ptr<LayerStorage> storage_;
+  Log& log_;
   LayerRegistry registry_;
 
   // Held while disk and registry change together, so that they never disagree. Reading the registry does not take it.

@@ -135,7 +135,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atom
   if (!payload.ok()) return payload.status();
   std::optional<LayerStore::Reservation> reservation;
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      LoadLayer(record, *payload, store_->options_.instruction_set, [&](std::int64_t bytes) {
+      LoadLayer(record, *payload, store_->options_.instruction_set, store_->log_, [&](std::int64_t bytes) {
         if (cancelled.load()) return Cancelled();
         absl::StatusOr<LayerStore::Reservation> reserved = store_->Reserve(header_.name(), bytes);
         if (reserved.ok()) reservation.emplace(*std::move(reserved));
@@ -150,8 +150,9 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atom
 }
 
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
-                                                       InstructionSet instruction_set,
+                                                       InstructionSet instruction_set, Log& log,
                                                        absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take) {
+  const absl::Time start = absl::Now();
   const v1::CreateLayerHeader& header = record.header();
   const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload);
   if (!weights.ok()) return weights.status();
@@ -162,9 +163,16 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
                            .etag = header.etag(),
                            .read_only = false,
                            .create_time_ms = record.create_time_ms()};
+  const absl::Time found = absl::Now();
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       Layer::Create(*weights, header.config(), std::move(identity), instruction_set);
-  return layer.ok() ? std::move(layer) : AboutBytes(layer.status());
+  if (!layer.ok()) return AboutBytes(layer.status());
+  log.Info("layer loaded", {{"layer", header.name()},
+                            {"origin", Origin(header)},
+                            {"memory_bytes", std::int64_t{(*layer)->description().memory_bytes()}},
+                            {"finding_ms", absl::ToDoubleMilliseconds(found - start)},
+                            {"packing_ms", absl::ToDoubleMilliseconds(absl::Now() - found)}});
+  return layer;
 }
 
 }  // namespace attend::server

@@ -49,10 +49,11 @@ class LayerUpload {
   NewLayerFile file_;
 };
 
-// The layer that a record and its bytes describe. `may_take` is asked, before its weights are packed, whether so many
-// bytes of memory may be taken. Errors: INVALID_ARGUMENT; those of `may_take`.
+// The layer that a record and its bytes describe, with a line in the log that says how long it took. `may_take` is
+// asked, before its weights are packed, whether so many bytes of memory may be taken. Errors: INVALID_ARGUMENT; those
+// of `may_take`.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
-                                                       InstructionSet instruction_set,
+                                                       InstructionSet instruction_set, Log& log,
                                                        absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take);
 
 }  // namespace attend::server
