@@ -55,6 +55,11 @@ test-vectors: build-release  ## ONNX's own test vectors, and random problems jud
 	scripts/vectors-venv.sh
 	ctest --test-dir build/release --build-config vectors --label-regex '^vectors$$' --output-on-failure --no-tests=error
 
+.PHONY: test-minilm
+test-minilm: build-release  ## A sentence encoder whose attention runs in the server, against float64 (fetches 84 MB)
+	ATTEND_MINILM=$$(scripts/minilm.sh) \
+	ctest --test-dir build/release --build-config minilm --label-regex '^minilm$$' --output-on-failure --no-tests=error
+
 .PHONY: build
 build: build-release  ## Server, client and tests, optimised, in build/release/bin
 

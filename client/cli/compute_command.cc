@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
 #include "client/cli/computation.h"
 #include "client/cli/presenter.h"
 #include "client/cli/progress.h"
@@ -66,9 +67,14 @@ CLI::App* AddComputeCommand(CLI::App* app, ComputeFlags* flags) {
       ->required()
       ->allow_extra_args(false);
   command->add_option("--context", flags->context, "Tokens to look at, for cross-attention (default: the input)");
-  command->add_option("--layer", flags->layer,
-                      "Weights: FILE.safetensors[:PREFIX] with query/key/value.weight, q/k/v_proj.weight or "
-                      "torch.nn.MultiheadAttention's names");
+  CLI::Option* layer = command->add_option(
+      "--layer", flags->layer,
+      "Weights: FILE.safetensors[:PREFIX] with query/key/value.weight, q/k/v_proj.weight or "
+      "torch.nn.MultiheadAttention's names; or the name of a layer in the server, see `attend layers`");
+  command->add_option("--layer-name", flags->layer_name, "The name of a layer in the server, whatever it looks like")
+      ->excludes(layer);
+  command->add_option("--position-offset", flags->position_offset,
+                      "Position of the first token, for a named layer with rotary embeddings (default: 0)");
   command->add_option("--num-heads", flags->num_heads, "Query heads of the layer (default: 1)");
   command->add_option("--num-kv-heads", flags->num_kv_heads, "Key and value heads of the layer (default: --num-heads)");
   AddAttentionFlags(command, &flags->attention);
@@ -92,6 +98,11 @@ CLI::App* AddSdpaCommand(CLI::App* app, SdpaFlags* flags) {
 }
 
 ExitCode RunCompute(const ComputeFlags& flags, const CommonFlags& common) {
+  if (const std::string name = NamedLayer(flags); flags.result.verify && !name.empty()) {
+    return ReportUsage(absl::InvalidArgumentError(
+        absl::StrCat("--verify computes with the layer's weights, and those of '", name,
+                     "' are in the server; give their file with --layer FILE.safetensors, or a result with --expect")));
+  }
   ComputationRequest request = v1::AttendRequest();
   AttendRequestBuilder builder(flags, &std::get<v1::AttendRequest>(request));
   return RunBatch({common, flags.attention, flags.result, flags.inputs}, &request,

@@ -3,6 +3,7 @@
 #define ATTEND_CLIENT_CLI_COMPUTE_COMMAND_H_
 
 #include <CLI/App.hpp>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,7 +18,9 @@ namespace attend::client {
 struct ComputeFlags {
   std::vector<std::string> inputs;
   std::string context;
-  std::string layer;
+  std::string layer;       // A file, or a name.
+  std::string layer_name;  // A name.
+  std::optional<std::int64_t> position_offset;
   std::optional<int> num_heads;
   std::optional<int> num_kv_heads;
   AttentionFlags attention;

@@ -20,6 +20,8 @@ struct ErrorScale {
   double score_rounding = 0;       // (E + 8) u times the sizes that meet in a score, and what the projections add.
 };
 
+// The weights of a layer that is called by name are not here: its values are taken to be as large as the context.
+//
 // REQUIRES: the server has accepted the request (its shapes agree).
 ErrorScale ComputeErrorScale(const ComputationRequest& request);
 

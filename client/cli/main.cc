@@ -16,6 +16,7 @@
 #include "client/cli/common_flags.h"
 #include "client/cli/compute_command.h"
 #include "client/cli/exit_code.h"
+#include "client/cli/layer_commands.h"
 #include "client/cli/server_commands.h"
 
 namespace attend::client {
@@ -27,6 +28,8 @@ constexpr char kFooter[] = R"(Examples:
   attend sdpa --query q.npy --key k.npy --value v.npy --causal -o npy > output.npy
   attend compute --input x.npy --top-k 3
   attend sdpa --query q.npy --key k2.npy --value v2.npy --partial part1.safetensors
+  attend layers upload minilm/0 model.safetensors --prefix encoder.layer.0. --num-heads 12
+  attend compute --input x.npy --layer minilm/0
   attend --endpoints 10.0.0.1:50051,10.0.0.2:50051 health --service readiness
 
 On a terminal stdout is a table; in a pipe it is the .npy file of the output (several tensors: one after the other).
@@ -36,14 +39,16 @@ Exit codes: 0 success, 1 --verify or --expect found too large an error, 2 wrong 
 3 the server answered with an error or is not serving, 4 no answer (network, deadline),
 5 a result could not be written or memory ran out.)";
 
-// Help as CLI11 has it, in which each subcommand also shows the flags of the command as a whole.
+// Help as CLI11 has it, in which each subcommand, however deep, also shows the flags of the command as a whole.
 class HelpFormatter final : public CLI::Formatter {
  public:
   std::string make_footer(const CLI::App* app) const override {
     std::string footer = Formatter::make_footer(app);
     if (app->get_parent() == nullptr) return footer;
+    const CLI::App* root = app->get_parent();
+    while (root->get_parent() != nullptr) root = root->get_parent();
     const auto is_common = [](const CLI::Option* option) { return option->get_group() == kConnectionGroup; };
-    return make_group(kConnectionGroup, false, app->get_parent()->get_options(is_common)) + "\n" + footer;
+    return make_group(kConnectionGroup, false, root->get_options(is_common)) + "\n" + footer;
   }
 };
 
@@ -51,10 +56,18 @@ std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
   return "attend: " + CLI::FailureMessage::simple(app, error);
 }
 
-// The word that stands where a command should; empty when there is a command, or no such word.
+// The word that stands where a command should, behind the commands that it follows, as in `layers frobnicate`; empty
+// when no command is missing, or there is no such word.
 std::string UnknownCommand(const CLI::App& app) {
-  const std::vector<std::string> left = app.remaining();
-  return app.get_subcommands().empty() && !left.empty() && !absl::StartsWith(left.front(), "-") ? left.front() : "";
+  std::string path;
+  const CLI::App* last = &app;
+  while (!last->get_subcommands().empty()) {
+    last = last->get_subcommands().front();
+    path += last->get_name() + " ";
+  }
+  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
+  const bool missing = last->get_require_subcommand_min() > 0;
+  return missing && !left.empty() && !absl::StartsWith(left.front(), "-") ? path + left.front() : "";
 }
 
 int Run(int argc, char** argv) {
@@ -71,9 +84,11 @@ int Run(int argc, char** argv) {
   SdpaFlags sdpa;
   InfoFlags info;
   HealthFlags health;
+  LayersFlags layers;
   const CLI::App* const compute_command = AddComputeCommand(&app, &compute);
   const CLI::App* const sdpa_command = AddSdpaCommand(&app, &sdpa);
   const CLI::App* const info_command = AddInfoCommand(&app, &info);
+  const CLI::App* const layers_command = AddLayersCommand(&app, &layers);
   AddHealthCommand(&app, &health);
   try {
     app.parse(argc, argv);
@@ -87,6 +102,7 @@ int Run(int argc, char** argv) {
   if (compute_command->parsed()) return RunCompute(compute, common);
   if (sdpa_command->parsed()) return RunSdpa(sdpa, common);
   if (info_command->parsed()) return RunInfo(info, common);
+  if (layers_command->parsed()) return RunLayers(*layers_command, layers, common);
   return RunHealth(health, common);
 }
 

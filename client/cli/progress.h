@@ -1,4 +1,4 @@
-// A line on a terminal that says how far a batch is, for those who wait longer than a second.
+// A line on a terminal that says how far a batch or an upload is, for those who wait longer than a second.
 #ifndef ATTEND_CLIENT_CLI_PROGRESS_H_
 #define ATTEND_CLIENT_CLI_PROGRESS_H_
 
@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "client/lib/layer_client.h"
 
 namespace attend::client {
 
@@ -23,6 +24,9 @@ class ProgressLine {
   // Piece number `index` (0-based), called `label`, begins; what is shown changes with the next Tick.
   void Begin(std::size_t index, const std::string& label);
 
+  // The same, with words of the caller's own in place of the count.
+  void Show(const std::string& text);
+
   // What to write when it is `now`: the line, or nothing.
   std::string Tick(absl::Time now);
 
@@ -32,8 +36,7 @@ class ProgressLine {
  private:
   const std::size_t total_;
   const absl::Time start_;
-  std::size_t index_ = 0;
-  std::string label_;
+  std::string text_;
   bool under_way_ = false;
   std::optional<absl::Time> drawn_;  // When the line was last drawn, if it is there.
 };
@@ -51,6 +54,7 @@ class Progress {
 
   // As ProgressLine's.
   void Begin(std::size_t index, const std::string& label);
+  void Show(const std::string& text);
   void Pause();
 
  private:
@@ -61,6 +65,9 @@ class Progress {
   bool done_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // Not started when stderr is no terminal.
 };
+
+// `minilm/0 [######              ]  30 %  26 of 86.66 MiB`: how far the upload of the layer `name` is.
+std::string UploadText(const std::string& name, const UploadProgress& progress);
 
 }  // namespace attend::client
 

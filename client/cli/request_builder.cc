@@ -1,7 +1,9 @@
 #include "client/cli/request_builder.h"
 
+#include <filesystem>
 #include <iostream>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -108,7 +110,27 @@ absl::Status PlacePartials(const std::vector<std::string>& paths, v1::PartialAtt
 
 }  // namespace
 
+std::string NamedLayer(const ComputeFlags& flags) {
+  std::error_code error;
+  const bool is_file = TensorSource::Parse(flags.layer).is_safetensors() || std::filesystem::exists(flags.layer, error);
+  return flags.layer_name.empty() && !is_file ? flags.layer : flags.layer_name;
+}
+
+absl::Status AttendRequestBuilder::PlaceNamedLayer(const std::string& name) {
+  if (flags_.num_heads.has_value() || flags_.num_kv_heads.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("--num-heads and --num-kv-heads belong to weights from a file; '",
+                                                   name, "' has its heads in the server"));
+  }
+  request_->set_layer_name(name);
+  request_->set_position_offset(flags_.position_offset.value_or(0));
+  return absl::OkStatus();
+}
+
 absl::Status AttendRequestBuilder::PlaceLayer(bool is_double) {
+  if (const std::string name = NamedLayer(flags_); !name.empty()) return PlaceNamedLayer(name);
+  if (flags_.position_offset.has_value()) {
+    return absl::InvalidArgumentError("--position-offset belongs to a layer that is called by name, see --layer-name");
+  }
   if (flags_.layer.empty()) {
     if (!flags_.num_heads.has_value() && !flags_.num_kv_heads.has_value()) return absl::OkStatus();
     return absl::InvalidArgumentError("--num-heads and --num-kv-heads belong to a --layer");

@@ -8,12 +8,16 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "attend/v1/attention_service.pb.h"
 #include "client/cli/compute_command.h"
 
 namespace attend::client {
+
+// The layer that is called by its name: --layer-name, or a --layer that is no .safetensors file. Empty: there is none.
+std::string NamedLayer(const ComputeFlags& flags);
 
 // Fills one request for each input of a batch in turn. Context, layer and options stay in it from one input to the
 // next, and are read again only where the next needs them in the other precision. Thread-compatible.
@@ -27,6 +31,7 @@ class AttendRequestBuilder {
   absl::Status Prepare(std::size_t index);
 
  private:
+  absl::Status PlaceNamedLayer(const std::string& name);
   absl::Status PlaceLayer(bool is_double);
 
   const ComputeFlags& flags_;

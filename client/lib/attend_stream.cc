@@ -8,7 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "attend/v1/attention_service.pb.h"
 #include "client/lib/attend_stream_rpc.h"
-#include "client/lib/call_context.h"
+#include "client/lib/call.h"
 #include "client/lib/server_error.h"
 #include "google/rpc/status.pb.h"
 

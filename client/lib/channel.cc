@@ -5,6 +5,7 @@
 #include <grpcpp/support/channel_arguments.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/lib/endpoints.h"
@@ -13,11 +14,14 @@ namespace attend::client {
 namespace {
 
 // Only UNAVAILABLE is repeated: the server says it when it has done nothing. The token bucket stops a client from
-// multiplying the load of a server in trouble (gRPC proposal A6).
+// multiplying the load of a server in trouble (gRPC proposal A6). Deleting a layer is not repeated: the second attempt
+// would find nothing.
 constexpr char kServiceConfig[] = R"({
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
-    "name": [{"service": "attend.v1.AttentionService"}],
+    "name": [{"service": "attend.v1.AttentionService"},
+             {"service": "attend.v1.LayerService", "method": "GetLayer"},
+             {"service": "attend.v1.LayerService", "method": "ListLayers"}],
     "retryPolicy": {
       "maxAttempts": 4,
       "initialBackoff": "0.1s",
@@ -72,11 +76,15 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::optional<TlsOpt
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ClientOptions& options) {
+absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   const absl::StatusOr<Target> target = ResolveTarget(options.endpoints);
   if (!target.ok()) return target.status();
-  return grpc::CreateCustomChannel(target->uri, Credentials(options.tls), Arguments(options, *target));
+  const std::shared_ptr<grpc::ChannelCredentials> credentials = Credentials(options.tls);
+  grpc::ChannelArguments arguments = Arguments(options, *target);
+  std::shared_ptr<grpc::Channel> calls = grpc::CreateCustomChannel(target->uri, credentials, arguments);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  return Channels{std::move(calls), grpc::CreateCustomChannel(target->uri, credentials, arguments)};
 }
 
 }  // namespace attend::client

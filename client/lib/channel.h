@@ -1,4 +1,4 @@
-// Makes the gRPC channel behind a Client: credentials, balancing, retries, limits.
+// Makes the gRPC channels behind a Client: credentials, balancing, retries, limits.
 #ifndef ATTEND_CLIENT_LIB_CHANNEL_H_
 #define ATTEND_CLIENT_LIB_CHANNEL_H_
 
@@ -11,8 +11,16 @@
 
 namespace attend::client {
 
+// To the same endpoints. Neither connects before its first call.
+struct Channels {
+  std::shared_ptr<grpc::Channel> calls;
+  // For messages that follow one another without end: a call that might be repeated keeps all that it has sent, and
+  // this channel repeats none. It has a connection of its own, so that calls do not queue behind an upload.
+  std::shared_ptr<grpc::Channel> uploads;
+};
+
 // Errors: as Client::Connect. May be called concurrently.
-absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ClientOptions& options);
+absl::StatusOr<Channels> MakeChannels(const ClientOptions& options);
 
 }  // namespace attend::client
 

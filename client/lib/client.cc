@@ -2,7 +2,6 @@
 
 #include <grpcpp/client_context.h>
 
-#include <chrono>
 #include <string>
 #include <utility>
 
@@ -10,33 +9,17 @@
 #include "attend/v1/attention_service.grpc.pb.h"
 #include "client/lib/attend_stream.h"
 #include "client/lib/attend_stream_rpc.h"
-#include "client/lib/call_context.h"
+#include "client/lib/call.h"
 #include "client/lib/channel.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace attend::client {
 namespace {
 
+using internal::Call;
 using internal::CheckTimeout;
 using internal::Prepare;
-using internal::ServerTiming;
 using internal::ToStatus;
-
-// Makes one unary call: `invoke(context, response)` is the stub's method.
-template <typename Response, typename Invoke>
-absl::StatusOr<Answer<Response>> Call(const CallOptions& options, const Invoke& invoke) {
-  if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
-  grpc::ClientContext context;
-  Prepare(options, &context);
-  Answer<Response> answer;
-  const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
-  const grpc::Status status = invoke(&context, &answer.response);
-  answer.round_trip = absl::FromChrono(std::chrono::steady_clock::now() - start);
-  if (!status.ok()) return ToStatus(status, context);
-  answer.server_timing = ParseServerTiming(ServerTiming(context));
-  answer.peer = context.peer();
-  return answer;
-}
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
   switch (status) {
@@ -50,9 +33,9 @@ HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus statu
 }  // namespace
 
 struct Client::Stubs {
-  explicit Stubs(const std::shared_ptr<grpc::Channel>& c) : channel(c), attention(c), health(c) {}
+  explicit Stubs(const Channels& c) : channels(c), attention(c.calls), health(c.calls) {}
 
-  std::shared_ptr<grpc::Channel> channel;
+  Channels channels;
   v1::AttentionService::Stub attention;
   grpc::health::v1::Health::Stub health;
 };
@@ -63,14 +46,17 @@ Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 absl::StatusOr<Client> Client::Connect(const ClientOptions& options) {
-  const absl::StatusOr<std::shared_ptr<grpc::Channel>> channel = MakeChannel(options);
-  if (!channel.ok()) return channel.status();
-  return Client(std::make_unique<Stubs>(*channel));
+  const absl::StatusOr<Channels> channels = MakeChannels(options);
+  if (!channels.ok()) return channels.status();
+  return Client(std::make_unique<Stubs>(*channels));
 }
+
+const Channels& Client::channels() const { return stubs_->channels; }
 
 absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
   if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
-  if (stubs_->channel->WaitForConnected(absl::ToChronoTime(absl::Now() + options.timeout))) return absl::OkStatus();
+  if (stubs_->channels.calls->WaitForConnected(absl::ToChronoTime(absl::Now() + options.timeout)))
+    return absl::OkStatus();
   return absl::DeadlineExceededError("no endpoint was reached in time");
 }
 

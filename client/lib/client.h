@@ -8,7 +8,7 @@
 //   absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*answer->response.mutable_output()));
 //
 // Requests and responses are the messages of proto/attend/v1/attention_service.proto, whose comments state shapes,
-// ranges and defaults.
+// ranges and defaults. Layers that the server keeps by name: client/lib/layer_client.h.
 //
 // What every call does: it fails fast when no endpoint can be reached; it is repeated on UNAVAILABLE alone, at most
 // four attempts in all with growing pauses (or the server's `grpc-retry-pushback-ms`) and within the deadline, whatever
@@ -37,6 +37,7 @@
 namespace attend::client {
 
 class AttendStream;
+struct Channels;
 
 // Credentials, as the contents of PEM files.
 struct TlsOptions {
@@ -119,8 +120,10 @@ class Client {
                            absl::FunctionRef<bool(HealthState)> on_state) const;
 
  private:
+  friend class LayerClient;
   struct Stubs;
   explicit Client(std::unique_ptr<Stubs> stubs);
+  const Channels& channels() const;
 
   std::unique_ptr<Stubs> stubs_;
 };

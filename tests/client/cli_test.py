@@ -33,7 +33,7 @@ class UsageTest(unittest.TestCase):
         run = attend("--version")
         self.assertEqual((run.code, run.err), (0, ""))
         self.assertRegex(run.text, r"^attend \d+\.\d+\.\d+\n$")
-        for command in ([], ["compute"], ["sdpa"], ["info"], ["health"]):
+        for command in ([], ["compute"], ["sdpa"], ["info"], ["health"], ["layers"]):
             run = attend(*command, "--help")
             self.assertEqual((run.code, run.err), (0, ""))
             self.assertIn("Usage: attend", run.text)

@@ -28,7 +28,7 @@ class InstallTest(unittest.TestCase):
             run(CMAKE, "-S", consumer, "-B", build, "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}")
             run(CMAKE, "--build", build)
             with Server() as server:
-                self.assertEqual(run(build / "consumer", server.address), "output float32 [2, 3] of 1\n")
+                self.assertEqual(run(build / "consumer", server.address), "output float32 [2, 3] of 1\nlayer consumer\n")
 
     def check_self_contained(self, prefix):
         """What is installed points at nothing of this tree, and the client brings nothing of the core."""
@@ -37,7 +37,8 @@ class InstallTest(unittest.TestCase):
         for stranger in (str(SOURCE_DIR), str(BUILD_DIR), "attend_core", "Eigen", "hwy"):
             self.assertNotIn(stranger, targets)
         headers = {str(path.relative_to(prefix)) for path in prefix.rglob("*.h")}
-        self.assertIn("include/attend/client/lib/client.h", headers)
+        for header in ("client", "layer_client"):
+            self.assertIn(f"include/attend/client/lib/{header}.h", headers)
         self.assertEqual([name for name in headers if "/core/" in name or "/server/" in name], [])
         self.assertFalse((prefix / "bin").exists(), "programs are another component")
 

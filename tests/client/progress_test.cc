@@ -55,5 +55,27 @@ TEST_F(ProgressLineTest, NothingIsDrawnBetweenThePieces) {
   EXPECT_EQ(At(9), "");
 }
 
+TEST_F(ProgressLineTest, WordsOfTheCallersOwnStandInPlaceOfTheCount) {
+  line_.Show("minilm/0");
+  EXPECT_EQ(At(1.5), "\r\x1b[Kminilm/0  1.5 s");
+}
+
+TEST(UploadText, ShowsTheShareAsABarAndInBytes) {
+  constexpr std::int64_t kMebibyte = 1 << 20;
+  EXPECT_EQ(UploadText("a", {0, 100 * kMebibyte}), "a [                    ]   0 %  0 of 100 MiB");
+  EXPECT_EQ(UploadText("a", {52 * kMebibyte, 100 * kMebibyte}), "a [##########          ]  52 %  52 of 100 MiB");
+  EXPECT_EQ(UploadText("a", {100 * kMebibyte - 1, 100 * kMebibyte}), "a [################### ]  99 %  100 of 100 MiB");
+}
+
+TEST(UploadText, WhenAllIsSentTheServerIsWaitedFor) {
+  EXPECT_EQ(UploadText("a", {7, 7}), "a [####################] 100 %  waiting for the server");
+  EXPECT_EQ(UploadText("a", {8, 7}), "a [####################] 100 %  waiting for the server") << "the file has grown";
+}
+
+TEST(UploadText, WithoutAKnownSizeThereIsNoShare) {
+  EXPECT_EQ(UploadText("a", {3 << 19, std::nullopt}), "a  1.5 MiB");
+  EXPECT_EQ(UploadText("a", {0, 0}), "a  0 MiB");
+}
+
 }  // namespace
 }  // namespace attend::client

@@ -35,3 +35,10 @@ def dump(tensors, metadata=None, types=None):
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data
+
+
+def save(path, tensors, metadata=None):
+    """Writes a file of {name: array}; as with load, uint16 stands for the bits of bfloat16."""
+    types = {name: "BF16" for name, array in tensors.items() if array.dtype == np.uint16}
+    with open(path, "wb") as file:
+        file.write(dump(tensors, metadata, types))

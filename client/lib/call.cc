@@ -1,4 +1,4 @@
-#include "client/lib/call_context.h"
+#include "client/lib/call.h"
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -18,7 +18,7 @@ void Prepare(const CallOptions& options, grpc::ClientContext* context) {
   context->set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
 }
 
-std::string ServerTiming(const grpc::ClientContext& context) {
+std::string ServerTimingOf(const grpc::ClientContext& context) {
   const auto& trailers = context.GetServerTrailingMetadata();
   const auto found = trailers.find("server-timing");
   return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
@@ -28,7 +28,7 @@ std::string ServerTiming(const grpc::ClientContext& context) {
 absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& context) {
   if (status.ok()) return absl::OkStatus();
   return WithServerError(absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()),
-                         status.error_details(), ServerTiming(context));
+                         status.error_details(), ServerTimingOf(context));
 }
 
 }  // namespace attend::client::internal

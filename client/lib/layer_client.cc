@@ -1,0 +1,194 @@
+#include "client/lib/layer_client.h"
+
+#include <grpcpp/support/sync_stream.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "attend/v1/layer_service.grpc.pb.h"
+#include "client/lib/call.h"
+#include "client/lib/channel.h"
+
+namespace attend::client {
+namespace {
+
+using internal::Call;
+
+constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 30;
+
+// Fills `buffer` with the next bytes and returns how many there were; 0 at the end. Errors: DATA_LOSS.
+using ReadChunk = std::function<absl::StatusOr<std::int64_t>(char* buffer, std::int64_t size)>;
+
+absl::Status CheckUpload(const v1::CreateLayerHeader& header, const UploadOptions& options) {
+  if (header.has_init()) {
+    return absl::InvalidArgumentError("header.init is set; the server makes these weights itself: use CreateSeeded");
+  }
+  if (options.chunk_bytes >= 1 && options.chunk_bytes <= kMaxChunkBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("chunk_bytes is ", options.chunk_bytes, "; it must be in [1, ", kMaxChunkBytes, "]"));
+}
+
+// What is left of a stream; nullopt when that cannot be known.
+std::optional<std::int64_t> BytesLeft(std::istream& in) {
+  const std::istream::pos_type here = in.tellg();
+  if (here == std::istream::pos_type(-1)) {
+    in.clear();
+    return std::nullopt;
+  }
+  in.seekg(0, std::ios::end);
+  const std::istream::pos_type end = in.tellg();
+  in.clear();
+  in.seekg(here);
+  if (end == std::istream::pos_type(-1) || end < here) return std::nullopt;
+  return static_cast<std::int64_t>(end - here);
+}
+
+// One upload under way. The writer's refusal to take more means that the call has ended; why, Finish says.
+class Upload {
+ public:
+  Upload(const UploadOptions& options, std::optional<std::int64_t> total) : options_(options) {
+    progress_.total_bytes = total;
+  }
+
+  grpc::Status Run(const v1::CreateLayerHeader& header, const ReadChunk& read, v1::LayerService::Stub* stub,
+                   grpc::ClientContext* context, v1::CreateLayerResponse* response) {
+    const std::unique_ptr<grpc::ClientWriter<v1::CreateLayerRequest>> writer = stub->CreateLayer(context, response);
+    v1::CreateLayerRequest message;
+    *message.mutable_header() = header;
+    bool complete = false;
+    if (writer->Write(message)) complete = SendChunks(read, writer.get(), &message) && writer->WritesDone();
+    if (!own_error_.ok()) context->TryCancel();
+    grpc::Status status = writer->Finish();
+    if (own_error_.ok() && status.ok() && !complete) {
+      own_error_ = absl::InternalError("the server accepted the upload before it had all of it");
+    }
+    return status;
+  }
+
+  // Why this side gave up, if it did.
+  const absl::Status& own_error() const { return own_error_; }
+
+ private:
+  // False when not everything was sent.
+  bool SendChunks(const ReadChunk& read, grpc::ClientWriter<v1::CreateLayerRequest>* writer,
+                  v1::CreateLayerRequest* message) {
+    while (true) {
+      std::string* chunk = message->mutable_chunk();
+      chunk->resize(static_cast<std::size_t>(options_.chunk_bytes));
+      const absl::StatusOr<std::int64_t> size = read(chunk->data(), options_.chunk_bytes);
+      own_error_ = size.status();
+      if (!own_error_.ok() || *size == 0) return own_error_.ok();
+      chunk->resize(static_cast<std::size_t>(*size));
+      if (!writer->Write(*message)) return false;
+      progress_.sent_bytes += *size;
+      if (options_.on_progress == nullptr || options_.on_progress(progress_)) continue;
+      own_error_ = absl::CancelledError("the upload was given up");
+      return false;
+    }
+  }
+
+  const UploadOptions& options_;
+  UploadProgress progress_;
+  absl::Status own_error_;
+};
+
+LayerClient::Created RunUpload(v1::LayerService::Stub* stub, const v1::CreateLayerHeader& header,
+                               std::optional<std::int64_t> total, const UploadOptions& options, const ReadChunk& read) {
+  if (absl::Status status = CheckUpload(header, options); !status.ok()) return status;
+  Upload upload(options, total);
+  LayerClient::Created created =
+      Call<v1::CreateLayerResponse>(options.call, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
+        return upload.Run(header, read, stub, context, response);
+      });
+  if (!upload.own_error().ok()) return upload.own_error();
+  return created;
+}
+
+}  // namespace
+
+struct LayerClient::Stubs {
+  explicit Stubs(const Channels& channels) : calls(channels.calls), uploads(channels.uploads) {}
+
+  v1::LayerService::Stub calls;
+  v1::LayerService::Stub uploads;
+};
+
+LayerClient::LayerClient(const Client& client) : stubs_(std::make_shared<Stubs>(client.channels())) {}
+
+LayerClient::Created LayerClient::Create(const v1::CreateLayerHeader& header, std::istream& in,
+                                         const UploadOptions& options) const {
+  return RunUpload(&stubs_->uploads, header, BytesLeft(in), options,
+                   [&in](char* buffer, std::int64_t size) -> absl::StatusOr<std::int64_t> {
+                     in.read(buffer, size);
+                     if (in.bad()) return absl::DataLossError("reading what is to be uploaded failed");
+                     return static_cast<std::int64_t>(in.gcount());
+                   });
+}
+
+LayerClient::Created LayerClient::CreateFromFile(const v1::CreateLayerHeader& header, const std::string& path,
+                                                 const UploadOptions& options) const {
+  std::ifstream in(path, std::ios::binary);
+  // A folder can be opened, but has nothing to read.
+  if (!in.is_open() || in.peek() == std::ifstream::traits_type::eof()) {
+    return absl::NotFoundError(absl::StrCat(path, " cannot be opened, or is empty"));
+  }
+  return Create(header, in, options);
+}
+
+LayerClient::Created LayerClient::CreateFromBytes(const v1::CreateLayerHeader& header, std::string_view bytes,
+                                                  const UploadOptions& options) const {
+  return RunUpload(&stubs_->uploads, header, static_cast<std::int64_t>(bytes.size()), options,
+                   [left = bytes](char* buffer, std::int64_t size) mutable -> absl::StatusOr<std::int64_t> {
+                     const std::size_t taken = left.copy(buffer, static_cast<std::size_t>(size));
+                     left.remove_prefix(taken);
+                     return static_cast<std::int64_t>(taken);
+                   });
+}
+
+LayerClient::Created LayerClient::CreateSeeded(const v1::CreateLayerHeader& header, const CallOptions& options) const {
+  if (!header.has_init()) return absl::InvalidArgumentError("header.init is not set: without it bytes are uploaded");
+  return Call<v1::CreateLayerResponse>(options, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
+    const auto writer = stubs_->uploads.CreateLayer(context, response);
+    v1::CreateLayerRequest message;
+    *message.mutable_header() = header;
+    if (writer->Write(message)) writer->WritesDone();
+    return writer->Finish();
+  });
+}
+
+absl::StatusOr<Answer<v1::GetLayerResponse>> LayerClient::Get(const std::string& name,
+                                                              const CallOptions& options) const {
+  v1::GetLayerRequest request;
+  request.set_name(name);
+  return Call<v1::GetLayerResponse>(options, [&](grpc::ClientContext* context, v1::GetLayerResponse* response) {
+    return stubs_->calls.GetLayer(context, request, response);
+  });
+}
+
+absl::StatusOr<Answer<v1::ListLayersResponse>> LayerClient::List(const v1::ListLayersRequest& request,
+                                                                 const CallOptions& options) const {
+  return Call<v1::ListLayersResponse>(options, [&](grpc::ClientContext* context, v1::ListLayersResponse* response) {
+    return stubs_->calls.ListLayers(context, request, response);
+  });
+}
+
+LayerPages LayerClient::Pages(const v1::ListLayersRequest& request, const CallOptions& options) const {
+  return LayerPages(
+      [client = *this, options](const v1::ListLayersRequest& page) -> LayerPages::Page {
+        absl::StatusOr<Answer<v1::ListLayersResponse>> answer = client.List(page, options);
+        if (!answer.ok()) return answer.status();
+        return std::move(answer->response);
+      },
+      request);
+}
+
+absl::StatusOr<Answer<v1::DeleteLayerResponse>> LayerClient::Delete(const v1::DeleteLayerRequest& request,
+                                                                    const CallOptions& options) const {
+  return Call<v1::DeleteLayerResponse>(options, [&](grpc::ClientContext* context, v1::DeleteLayerResponse* response) {
+    return stubs_->calls.DeleteLayer(context, request, response);
+  });
+}
+
+}  // namespace attend::client

@@ -1,0 +1,308 @@
+"""`attend layers` and `attend compute` with a layer by name, against a server that answers what a test tells it to."""
+
+import concurrent.futures
+import hashlib
+import json
+import pathlib
+import re
+import tempfile
+import threading
+import unittest
+
+import grpc
+import numpy as np
+
+from attend_testing.stubs import layers_pb, layers_grpc, pb, pb_grpc, tensor_pb2
+from attend_testing.tensors import to_tensor
+from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays
+
+NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
+CONFIG = layers_pb.LayerConfig(
+    num_heads=8,
+    num_kv_heads=2,
+    rotary_embedding=layers_pb.RotaryEmbedding(form=layers_pb.ROTARY_FORM_INTERLEAVED, base=500000.0),
+    options=pb.AttentionOptions(causal=pb.CAUSAL_MODE_BOTTOM_RIGHT, sliding_window_left=4095),
+)
+
+
+def layer(name, **fields):
+    values = dict(
+        name=name, etag="e1", config=CONFIG, embed_dim=64, context_dim=64, head_dim=8, value_dim=8, output_dim=64, has_output_projection=True,
+        weight_types=[tensor_pb2.DATA_TYPE_BFLOAT16], weight_bytes=1 << 20, memory_bytes=3 << 20, origin="upload", create_time_ms=1_700_000_000_000, naming="llama",
+    )  # fmt: skip
+    return layers_pb.Layer(**{**values, **fields})
+
+
+class Fake(layers_grpc.LayerServiceServicer, pb_grpc.AttentionServiceServicer):
+    """Keeps what it is sent, and refuses with `refusal`, a code and a sentence, where there is one."""
+
+    def __init__(self):
+        self.layers, self.headers, self.uploads, self.requests = [], [], [], []
+        self.refusal, self.hold = None, None
+
+    def _refuse(self, context):
+        if self.refusal:
+            context.abort(*self.refusal)
+
+    def CreateLayer(self, request_iterator, context):
+        self.headers.append(next(request_iterator).header)
+        self._refuse(context)
+        self.uploads.append(b"".join(message.chunk for message in request_iterator))
+        if self.hold:
+            self.hold.wait(60)
+        return layers_pb.CreateLayerResponse(layer=layer(self.headers[-1].name))
+
+    def GetLayer(self, request, context):
+        self._refuse(context)
+        return layers_pb.GetLayerResponse(layer=layer(request.name))
+
+    def ListLayers(self, request, context):
+        self._refuse(context)
+        found = [one for one in self.layers if one.name.startswith(request.name_prefix)]
+        start = int(request.page_token or 0)
+        more = str(start + 2) if start + 2 < len(found) else ""
+        return layers_pb.ListLayersResponse(layers=found[start : start + 2], next_page_token=more)
+
+    def DeleteLayer(self, request, context):
+        self._refuse(context)
+        self.requests.append(request)
+        return layers_pb.DeleteLayerResponse()
+
+    def Attend(self, request, context):
+        self._refuse(context)
+        self.requests.append(request)
+        return pb.AttendResponse(output=request.embeddings)
+
+
+class LayersCase(unittest.TestCase):
+    def setUp(self):
+        self.fake = Fake()
+        self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+        layers_grpc.add_LayerServiceServicer_to_server(self.fake, self.server)
+        pb_grpc.add_AttentionServiceServicer_to_server(self.fake, self.server)
+        self.env = {"ATTEND_ENDPOINTS": f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"}
+        self.server.start()
+        self.addCleanup(lambda: self.server.stop(None).wait())
+        directory = tempfile.TemporaryDirectory(prefix="attend-cli-")
+        self.addCleanup(directory.cleanup)
+        self.directory = pathlib.Path(directory.name)
+
+    def attend(self, *arguments, code=0, **keywords):
+        run = attend(*arguments, env=self.env, **keywords)
+        self.assertEqual(run.code, code, run.err)
+        return run
+
+    def fails(self, *arguments, code=2):
+        run = self.attend(*arguments, code=code)
+        self.assertEqual(run.out, b"")
+        return run.err
+
+    def file(self, size, name="w.safetensors"):
+        path = self.directory / name
+        path.write_bytes(np.random.default_rng(1).bytes(size))
+        return path
+
+
+class ListGetDeleteTest(LayersCase):
+    def test_a_list_has_all_pages(self):
+        self.fake.layers = [layer(name) for name in ("a", "minilm/0", "minilm/1", "minilm/10", "z")]
+        run = self.attend("layers", "list")
+        self.assertEqual([line.split()[0] for line in run.text.splitlines()], ["NAME", "a", "minilm/0", "minilm/1", "minilm/10", "z"])
+        self.assertRegex(run.text, r"minilm/10  64 -> 64  8/2    BFLOAT16  3 MiB   llama   upload\n")
+        run = self.attend("layers", "list", "--prefix", "minilm/", "-o", "json")
+        self.assertEqual([one["name"] for one in json.loads(run.text)["layers"]], ["minilm/0", "minilm/1", "minilm/10"])
+
+    def test_an_empty_list(self):
+        self.assertEqual(len(self.attend("layers", "list").text.splitlines()), 1)
+        self.assertEqual(json.loads(self.attend("layers", "list", "-o", "json").text), {"layers": []})
+
+    def test_get_says_everything_about_a_layer(self):
+        answer = json.loads(self.attend("layers", "get", "minilm/0", "-o", "json").text)
+        fields = {field.name for field in layers_pb.Layer.DESCRIPTOR.fields}
+        self.assertEqual(set(answer), fields)
+        self.assertEqual((answer["weight_bytes"], answer["weight_types"], answer["read_only"]), (1 << 20, ["BFLOAT16"], False))
+        self.assertEqual(answer["config"]["rotary_embedding"], {"form": "ROTARY_FORM_INTERLEAVED", "base": 500000})
+        table = self.attend("layers", "get", "minilm/0").text
+        for line in ("name +minilm/0", "etag +e1", "shape +64 -> 64", "heads +8/2 of 8, values of 8", "has +output projection, rotary embedding", "created +2023-11-14 22:13:20 UTC"):
+            self.assertRegex(table, re.compile(f"^{line}$", re.MULTILINE))
+
+    def test_delete(self):
+        self.assertEqual(self.attend("layers", "delete", "minilm/0", "--etag", "e1").text, "deleted minilm/0\n")
+        self.assertEqual(self.fake.requests, [layers_pb.DeleteLayerRequest(name="minilm/0", etag="e1")])
+        run = self.attend("layers", "delete", "minilm/0", "-o", "json")
+        self.assertEqual(json.loads(run.text), {"name": "minilm/0", "deleted": True})
+
+    def test_refusals_end_with_3_and_the_servers_words(self):
+        self.fake.refusal = (grpc.StatusCode.NOT_FOUND, "there is no layer 'x'")
+        for command in (["list"], ["get", "x"], ["delete", "x"], ["upload", "x", self.file(8)], ["upload", "x", "--init", "1:8"]):
+            self.assertIn("NOT_FOUND: there is no layer 'x'", self.fails("layers", *command, code=3))
+
+    def test_help_and_unknown_commands(self):
+        for command in ([], ["list"], ["get"], ["upload"], ["delete"]):
+            self.assertIn("ATTEND_ENDPOINTS", self.attend("layers", *command, "--help").text)
+        self.assertIn("attend: there is no command 'layers frobnicate'", self.fails("layers", "frobnicate"))
+        self.assertIn("subcommand is required", self.fails("layers"))
+        self.assertIn("NAME is required", self.fails("layers", "get"))
+
+
+class UploadTest(LayersCase):
+    def test_a_file_and_what_it_is_to_become(self):
+        path = self.file((5 << 20) + 3)
+        run = self.attend("layers", "upload", "minilm/0", path, "--prefix", "encoder.layer.0.", "--num-heads", 12, "--replace", "--etag", "e7", "-o", "json")
+        self.assertEqual(json.loads(run.text)["name"], "minilm/0")
+        self.assertEqual(self.fake.uploads, [path.read_bytes()])
+        self.assertEqual(
+            self.fake.headers,
+            [layers_pb.CreateLayerHeader(name="minilm/0", prefix="encoder.layer.0.", config=layers_pb.LayerConfig(num_heads=12), replace=True, etag="e7")],
+        )
+        self.assertEqual(run.err, "", "no progress without a terminal")
+
+    def test_what_get_calls_config_can_be_uploaded(self):
+        config = self.directory / "config.json"
+        config.write_text(json.dumps(json.loads(self.attend("layers", "get", "a", "-o", "json").text)["config"]))
+        self.attend("layers", "upload", "b", self.file(8), "--config", config)
+        self.assertEqual(self.fake.headers[-1].config, CONFIG)
+        self.attend("layers", "upload", "b", self.file(8), "--config", config, "--heads", 4, "--kv-heads", 4)
+        self.assertEqual((self.fake.headers[-1].config.num_heads, self.fake.headers[-1].config.num_kv_heads), (4, 4))
+        self.assertTrue(self.fake.headers[-1].config.HasField("rotary_embedding"))
+
+    def test_seeded_weights(self):
+        self.attend("layers", "upload", "seeded", "--init", "-1:96")
+        self.assertEqual(self.fake.headers[-1].init, layers_pb.SeededWeights(seed=-1, embed_dim=96))
+        self.assertEqual(self.fake.uploads, [b""])
+
+    def test_sha256(self):
+        path = self.file(3_000_000)
+        self.attend("layers", "upload", "a", path, "--sha256", "auto")
+        self.assertEqual(self.fake.headers[-1].sha256, hashlib.sha256(path.read_bytes()).hexdigest())
+        self.attend("layers", "upload", "a", path, "--sha256", "ab" * 32)
+        self.assertEqual(self.fake.headers[-1].sha256, "ab" * 32)
+
+    def test_wrong_flags_and_files_send_nothing(self):
+        path, config = self.file(8), self.directory / "c.json"
+        config.write_text('{"num_headz": 3}')
+        cases = (
+            (["a"], "FILE.safetensors or --init"),
+            (["a", path, "--init", "1:8"], "one of them"),
+            (["a", "/no/such.safetensors"], "/no/such.safetensors"),
+            (["a", path, "--etag", "e1"], "--replace"),
+            (["a", "--init", "1:8", "--prefix", "x."], "--prefix"),
+            (["a", "--init", "1:8", "--sha256", "auto"], "--sha256"),
+            (["a", "--init", "1"], "expected SEED:DIM"),
+            (["a", "--init", "1:2:3"], "expected SEED:DIM"),
+            (["a", path, "--config", config], "num_headz"),
+            (["a", path, "--config", "/no/such.json"], "/no/such.json"),
+            (["a", path, "--num-heads", "many"], "--num-heads"),
+        )
+        for arguments, needle in cases:
+            with self.subTest(" ".join(map(str, arguments))):
+                self.assertIn(needle, self.fails("layers", "upload", *arguments))
+        self.assertEqual(self.fake.headers, [])
+
+    def test_an_early_refusal_is_what_the_user_reads(self):
+        self.fake.refusal = (grpc.StatusCode.ALREADY_EXISTS, "there is a layer 'a'; set replace")
+        self.assertIn("ALREADY_EXISTS: there is a layer 'a'; set replace", self.fails("layers", "upload", "a", self.file(64 << 20), code=3))
+
+    def test_a_terminal_shows_how_far_it_is(self):
+        self.fake.hold = threading.Event()
+        run = attend_on_terminal("layers", "upload", "a", self.file(3 << 20), env={**self.env, "TERM": "xterm"}, once=("100 %", self.fake.hold.set))
+        self.assertEqual(run.code, 0, run.out)
+        self.assertIn(b"a [####################] 100 %  waiting for the server", run.out)
+        self.assertRegex(run.out.rsplit(b"\x1b[K", 1)[1], rb"^name +a\n")
+
+
+class ComputeTest(LayersCase):
+    def setUp(self):
+        super().setUp()
+        self.x = np.arange(6, dtype=np.float32).reshape(2, 3)
+        np.save(self.directory / "x.npy", self.x)
+        self.input = ("--input", self.directory / "x.npy")
+
+    def test_a_name_in_place_of_a_file(self):
+        for flag, name in (("--layer", "minilm/0"), ("--layer-name", "minilm/0"), ("--layer-name", "odd.safetensors")):
+            run = self.attend("compute", *self.input, flag, name, "--causal")
+            np.testing.assert_array_equal(npy_arrays(run.out)[0], self.x)
+            options = pb.AttentionOptions(causal=pb.CAUSAL_MODE_BOTTOM_RIGHT)
+            self.assertEqual(
+                self.fake.requests.pop(),
+                pb.AttendRequest(embeddings=to_tensor(self.x), layer_name=name, options=options, outputs=[pb.OUTPUT_KIND_OUTPUT]),
+            )
+
+    def test_the_position_of_the_first_token(self):
+        self.attend("compute", *self.input, "--layer", "llama/0", "--position-offset", 1 << 40)
+        self.assertEqual(self.fake.requests[0].position_offset, 1 << 40)
+
+    def test_a_file_is_still_a_file(self):
+        self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK)
+        self.assertEqual((self.fake.requests[0].layer_name, self.fake.requests[0].HasField("layer")), ("", True))
+        self.assertIn("is not FILE.safetensors", self.fails("compute", *self.input, "--layer", self.directory / "x.npy"))
+
+    def test_what_a_named_layer_cannot_have(self):
+        cases = (
+            (["--layer", "minilm/0", "--verify"], "those of 'minilm/0' are in the server"),
+            (["--layer-name", "minilm/0", "--verify"], "--expect"),
+            (["--layer", "minilm/0", "--num-heads", 2], "'minilm/0' has its heads in the server"),
+            (["--layer", "minilm/0", "--layer-name", "minilm/0"], "excludes"),
+            (["--position-offset", 3], "--layer-name"),
+            (["--layer", NOTEBOOK, "--position-offset", 3], "--layer-name"),
+        )
+        for arguments, needle in cases:
+            with self.subTest(" ".join(map(str, arguments))):
+                self.assertIn(needle, self.fails("compute", *self.input, *arguments))
+        self.assertEqual(self.fake.requests, [])
+
+
+class RealServerTest(CliTestCase):
+    """The whole way, with a server that keeps what it is given."""
+
+    def named(self, name, *flags):
+        return npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, *flags).out)[0]
+
+    def test_a_layer_is_uploaded_called_replaced_and_deleted(self):
+        name = "cli/notebook"
+        self.attend_ok("layers", "upload", name, NOTEBOOK, "--sha256", "auto")
+        from_file = npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK).out)[0]
+        np.testing.assert_array_equal(self.named(name), from_file)
+        self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, "--expect", f"{NOTEBOOK}:output_f64")
+        one = json.loads(self.attend_ok("layers", "get", name, "-o", "json").text)
+        self.assertEqual((one["name"], one["embed_dim"], one["naming"], one["origin"], one["read_only"]), (name, 64, "notebook", "upload", False))
+        self.assertEqual(one["sha256"], hashlib.sha256(NOTEBOOK.read_bytes()).hexdigest())
+        self.assertIn(name, self.attend_ok("layers", "list", "--prefix", "cli/").text)
+
+        upload = ("layers", "upload", name, NOTEBOOK)
+        self.assert_fails(self.attend(*upload), 3, "ALREADY_EXISTS")
+        self.assert_fails(self.attend(*upload, "--replace", "--etag", "nonsense"), 3, "ABORTED")
+        self.assert_fails(self.attend(*upload, "--replace", "--sha256", "0" * 64), 3, "DATA_LOSS")
+        self.attend_ok(*upload, "--replace", "--etag", one["etag"], "--num-heads", 4)
+        self.assertFalse(np.array_equal(self.named(name), from_file), "four heads are another layer")
+        np.testing.assert_array_equal(self.named(name), npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--num-heads", 4).out)[0])
+
+        self.assert_fails(self.attend("layers", "delete", name, "--etag", one["etag"]), 3, "ABORTED")
+        self.attend_ok("layers", "delete", name)
+        self.assert_fails(self.attend("layers", "get", name), 3, "NOT_FOUND")
+        self.assert_fails(self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", name), 3, "NOT_FOUND")
+
+    def test_seeded_weights_are_those_of_pytorch(self):
+        file = GOLDEN / "init_seed42_64.safetensors"
+        self.attend_ok("layers", "upload", "cli/seeded", "--init", "42:64")
+        from_file = npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", file).out)[0]
+        np.testing.assert_array_equal(self.named("cli/seeded"), from_file)
+
+    def test_a_configuration_that_is_refused_names_its_field(self):
+        for config, field in (({"num_heads": 3}, "config.num_heads"), ({"rotary_embedding": {"dim": 3}}, "config.rotary_embedding.dim")):
+            path = self.directory / "c.json"
+            path.write_text(json.dumps(config))
+            self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--config", path), 3, "INVALID_ARGUMENT", field)
+        self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--prefix", "encoder."), 3, "looked for")
+        self.assert_fails(self.attend("layers", "upload", "../bad", NOTEBOOK), 3, "INVALID_ARGUMENT")
+
+    def test_positions(self):
+        path = self.directory / "c.json"
+        path.write_text('{"rotary_embedding": {"base": 100}}')
+        self.attend_ok("layers", "upload", "cli/rotary", NOTEBOOK, "--config", path)
+        keys = [self.named("cli/rotary", "--return", "key", "--position-offset", offset) for offset in (0, 1)]
+        self.assertFalse(np.allclose(keys[0], keys[1]))
+
+
+if __name__ == "__main__":
+    unittest.main()
