@@ -26,9 +26,6 @@ constexpr std::int64_t kFooterBytes = 64;
 constexpr std::int64_t kMaxRecordBytes = 1 << 20;
 constexpr std::size_t kHashAt = 32;
 
-// The kernel is asked to start writing every so many bytes, so that little is left to wait for at the end.
-constexpr std::int64_t kWritebackBytes = std::int64_t{8} << 20;
-
 // The most pieces that writev(2) takes.
 constexpr std::size_t kMaxPieces = 1024;
 
@@ -106,8 +103,7 @@ NewLayerFile::NewLayerFile(NewLayerFile&& other) noexcept
       observer_(other.observer_),
       hash_(std::move(other.hash_)),
       payload_bytes_(other.payload_bytes_),
-      file_bytes_(other.file_bytes_),
-      writeback_bytes_(other.writeback_bytes_) {}
+      file_bytes_(other.file_bytes_) {}
 
 absl::StatusOr<NewLayerFile> NewLayerFile::Create(const Folder& folder, const std::string& name,
                                                   const StorageObserver& observer) {
@@ -137,7 +133,6 @@ absl::Status NewLayerFile::Append(absl::Span<const std::string_view> pieces) {
   if (absl::Status written = WriteAll(pieces); !written.ok()) return written;
   for (const std::string_view piece : pieces) hash_.Update(piece);
   payload_bytes_ = file_bytes_;
-  StartWriteback();
   Observe(StorageStep::kChunkWritten);
   return absl::OkStatus();
 }
@@ -162,13 +157,6 @@ absl::Status NewLayerFile::WriteAll(absl::Span<const std::string_view> pieces) {
     vectors[next].iov_len -= left;
   }
   return absl::OkStatus();
-}
-
-void NewLayerFile::StartWriteback() {
-  if (!on_disk() || file_bytes_ - writeback_bytes_ < kWritebackBytes) return;
-  // A hint: what goes wrong here goes wrong again in fsync, which says so.
-  (void)sync_file_range(fd_.get(), writeback_bytes_, file_bytes_ - writeback_bytes_, SYNC_FILE_RANGE_WRITE);
-  writeback_bytes_ = file_bytes_;
 }
 
 absl::Status NewLayerFile::Seal(const LayerRecord& record) {

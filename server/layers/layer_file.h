@@ -81,7 +81,6 @@ class NewLayerFile {
   NewLayerFile(FileDescriptor fd, const Folder* folder, std::string name, const StorageObserver* observer);
   void Observe(StorageStep step) const;
   absl::Status WriteAll(absl::Span<const std::string_view> pieces);
-  void StartWriteback();
 
   FileDescriptor fd_;
   const Folder* folder_;  // Null in memory.
@@ -90,7 +89,6 @@ class NewLayerFile {
   Sha256 hash_;
   std::int64_t payload_bytes_ = 0;
   std::int64_t file_bytes_ = 0;
-  std::int64_t writeback_bytes_ = 0;  // So many were asked to be written to the disk.
 };
 
 inline constexpr std::string_view kTemporarySuffix = ".tmp";

@@ -169,8 +169,10 @@ void CreateLayerCall::Work(Call& call) {
     const auto bytes = static_cast<std::int64_t>(message.Length());
     const absl::Status consumed = Consume(message);
     message.Clear();
-    if (!consumed.ok()) call.Finish(consumed);
     Written(call, bytes);
+    if (consumed.ok()) continue;
+    upload_.reset();  // Before the answer: who hears of a failure finds nothing left of it.
+    call.Finish(consumed);
   }
   // It has ended, and `working_` stays, so that nobody works on it any more.
   upload_.reset();
