@@ -36,8 +36,8 @@ absl::StatusOr<ShardMap> ParseIndex(const std::string& text) {
   for (const auto& [tensor, shard] : index["weight_map"].items()) {
     const std::string* const file = shard.get_ptr<const std::string*>();
     if (file == nullptr || !IsPlainFileName(*file)) {
-      return absl::InvalidArgumentError(absl::StrCat("weight_map of '", tensor,
-                                                     "' is not the plain name of a .safetensors file beside the index"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("weight_map of '", tensor, "' is not the plain name of a .safetensors file beside the index"));
     }
     shards[*file].push_back(tensor);
     if (shards.size() > kMaxShards) {
@@ -101,8 +101,9 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path, const Safet
   if (absl::EndsWith(path, ".index.json")) return OpenSharded(path, limits);
   if (absl::EndsWith(path, ".safetensors")) return OpenFile(path, limits);
   return absl::InvalidArgumentError(absl::StrCat(
-      path, " is not a checkpoint that can be read: its name must end in .safetensors, or in .index.json for a sharded "
-            "one"));
+      path,
+      " is not a checkpoint that can be read: its name must end in .safetensors, or in .index.json for a sharded "
+      "one"));
 }
 
 }  // namespace attend::server

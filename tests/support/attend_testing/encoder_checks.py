@@ -33,26 +33,29 @@ def layer_flags(directory, name):
     return [flag for i in range(layers) for flag in ("--layer", f"{name}/{i}={path}#encoder.layer.{i}.")]
 
 
-class Recorder:
-    """Attention that keeps what each layer was given and what it gave."""
+class Recorder(SentenceEncoder):
+    """Keeps what each layer's attention gave, each head's weights, and what came out of the layer."""
 
-    def __init__(self, channel, name):
-        self.remote, self.inputs, self.attended, self.weights = RemoteAttention(channel, name, with_weights=True), [], [], []
+    def __init__(self, directory, channel, name):
+        self._remote = RemoteAttention(channel, name, with_weights=True)
+        super().__init__(directory, self._attend)
+        self.attended, self.head_weights, self.outputs = [], [], []
 
-    def __call__(self, layer, x, ends):
-        attended = self.remote(layer, x, ends)
-        self.inputs.append(x)
-        self.attended.append(attended)
-        self.weights.append(from_tensor(self.remote.answer.attention_weights))
-        return attended
+    def _attend(self, layer, x, ends):
+        self.attended.append(self._remote(layer, x, ends))
+        self.head_weights.append(from_tensor(self._remote.answer.attention_weights))
+        return self.attended[-1]
+
+    def _rest_of_layer(self, layer, x, attended):
+        self.outputs.append(super()._rest_of_layer(layer, x, attended))
+        return self.outputs[-1]
 
 
 def check(directory, channel, name, sentences):
     """Encodes through the server's layers `name`/i; returns the worst errors {what: error} and the embeddings."""
     directory = pathlib.Path(directory)
     tensors, _ = safetensors.load(directory / "model.safetensors")
-    recorder = Recorder(channel, name)
-    encoder = SentenceEncoder(directory, recorder)
+    encoder = Recorder(directory, channel, name)
     embeddings = encoder.encode(sentences)
     ids = [encoder._words.encode(sentence, encoder._max_length) for sentence in sentences]  # pylint: disable=protected-access
     ends = np.cumsum([0, *map(len, ids)])
@@ -67,10 +70,9 @@ def check(directory, channel, name, sentences):
         rows, length = slice(ends[s], ends[s + 1]), len(ids[s])
         for i, layer in enumerate(trace.layers):
             where = f"layer {i} of sentence {s}"
-            near("attended", recorder.attended[i][rows], layer.attended, LAYER, where)
-            near("weights", recorder.weights[i][:, rows, :length], layer.weights, WEIGHTS, where)
-            if i + 1 < len(trace.layers):  # The next layer's input is this one's output.
-                near("output", recorder.inputs[i + 1][rows], layer.output, LAYER, where)
+            near("attended", encoder.attended[i][rows], layer.attended, LAYER, where)
+            near("weights", encoder.head_weights[i][:, rows, :length], layer.weights, WEIGHTS, where)
+            near("output", encoder.outputs[i][rows], layer.output, LAYER, where)
         near("embedding", embeddings[s], trace.embedding, EMBEDDING, f"sentence {s}")
         distance = 1 - embeddings[s] @ trace.embedding
         assert distance < COSINE, f"the cosine distance of sentence {s} is {distance}"
