@@ -66,7 +66,7 @@ TYPED_TEST(ReflectionServiceTest, ListsEveryService) {
   std::vector<std::string> names;
   for (const auto& service : responses.at(0).list_services_response().service()) names.push_back(service.name());
   EXPECT_THAT(names,
-              UnorderedElementsAre("attend.v1.AttentionService", "grpc.health.v1.Health",
+              UnorderedElementsAre("attend.v1.AttentionService", "attend.v1.LayerService", "grpc.health.v1.Health",
                                    "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"));
 }
 
