@@ -42,7 +42,7 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       health_({"attend.v1.AttentionService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
-      admission_(executor_, config.limits.max_queued_requests),
+      admission_(executor_, config.limits.max_queued_requests, MeasureRates(instruction_set)),
       memory_(config.limits.max_memory_in_flight_bytes),
       services_{.admission = &admission_,
                 .memory = &memory_,
