@@ -34,6 +34,20 @@ void LogCall(Log& log, const Call& call, const absl::Status& status) {
              {"response_bytes", call.response_bytes()}});
 }
 
+// What became of everything, for those who ask whether anything was lost.
+void LogDrained(Log& log, const CallEngine& engine, const Admission::Counts& tasks, std::int64_t memory_in_use) {
+  log.Write(spdlog::level::debug, "drained",
+            {{"calls_created", engine.calls_created()},
+             {"calls_released", engine.calls_released()},
+             {"memory_in_flight_bytes", memory_in_use},
+             {"tasks_queued", tasks.queued},
+             {"tasks_started", tasks.started},
+             {"tasks_finished", tasks.finished},
+             {"tasks_stopped", tasks.stopped},
+             {"tasks_dropped", tasks.dropped},
+             {"refused", tasks.refused}});
+}
+
 }  // namespace
 
 AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet instruction_set, Log& log)
@@ -94,6 +108,7 @@ void AttentionServer::Drain() {
   health_.Drain();
   hurry_.WaitForNotificationWithTimeout(config_.drain_wait);
   engine_->Drain(hurry_.HasBeenNotified() ? absl::ZeroDuration() : config_.drain_timeout);
+  LogDrained(log_, *engine_, admission_.counts(), memory_.in_use_bytes());
 }
 
 void AttentionServer::Hurry() {

@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "attend/v1/attention_service.grpc.pb.h"
 #include "client/lib/channel.h"
+#include "client/lib/cost_hint.h"
 #include "client/lib/server_error.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
@@ -26,6 +27,11 @@ void Prepare(const CallOptions& options, grpc::ClientContext* context) {
   context->set_wait_for_ready(options.wait_for_ready);
   if (options.timeout == absl::InfiniteDuration()) return;
   context->set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
+}
+
+template <typename Request>
+void AddCostHint(const Request& request, grpc::ClientContext* context) {
+  if (const std::optional<std::string> hint = CostHint(request)) context->AddMetadata(kCostHintKey, *hint);
 }
 
 std::string ServerTiming(const grpc::ClientContext& context) {
@@ -97,6 +103,7 @@ absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
 absl::StatusOr<Answer<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
                                                           const CallOptions& options) const {
   return Call<v1::AttendResponse>(options, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+    AddCostHint(request, context);
     return stubs_->attention.Attend(context, request, response);
   });
 }
@@ -105,6 +112,7 @@ absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotP
     const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const {
   using Response = v1::ScaledDotProductAttentionResponse;
   return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+    AddCostHint(request, context);
     return stubs_->attention.ScaledDotProductAttention(context, request, response);
   });
 }

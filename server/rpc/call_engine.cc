@@ -79,6 +79,7 @@ void CallEngine::Poll(grpc::ServerCompletionQueue& queue) {
 }
 
 void CallEngine::Arm(grpc::ServerCompletionQueue& queue) {
+  created_.fetch_add(1, std::memory_order_relaxed);
   live_.fetch_add(1, std::memory_order_relaxed);
   auto* call = new Call(*this, queue);  // Owned by its operations, see Call.
   call->context_.AsyncNotifyWhenDone(&call->done_tag_);

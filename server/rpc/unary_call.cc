@@ -33,6 +33,8 @@ void UnaryCall::OnStart(Call& call) {
   call_ = &call;
   if (method_.refusable) {
     hinted_flops_ = CostHint(call.context());
+    // The decoder refuses that too, and can say why.
+    if (hinted_flops_ > services_.limits.max_request_flops) hinted_flops_.reset();
     if (absl::Status admitted = Admit(call); !admitted.ok()) return call.Finish(admitted);
   }
   call.Read();
