@@ -16,6 +16,11 @@ std::vector<std::string> ServiceNames() {
           "grpc.reflection.v1alpha.ServerReflection"};
 }
 
+// With as many compute threads as cores, the polling threads would wait for a core until the scheduler's next turn.
+// They need it for microseconds: to refuse, to notice that a caller has gone, to serve what is small. Measured at ten
+// times too much load on one core, this takes the slowest hundredth of refusals from 3.7 to 1.5 ms at the same goodput.
+constexpr int kComputeNice = 5;
+
 double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
 
 // One line per call, for those who asked for debug.
@@ -55,7 +60,8 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       log_(log),
       health_({"attend.v1.AttentionService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
-      executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
+      executor_(
+          {.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests, .nice = kComputeNice}),
       admission_(executor_, config.limits.max_queued_requests, MeasureRates(instruction_set)),
       memory_(config.limits.max_memory_in_flight_bytes),
       services_{.admission = &admission_,

@@ -203,11 +203,13 @@ class Bench:
         lines = ["| figure | value | unit | goal |", "|---|---|---|---|", *rows]
         return f"{results.machine()}. Written by `make bench-rpc`; rpc_bench.py says what each is.\n\n" + "\n".join(lines)
 
-    def write(self, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept = json.loads(path.read_text()) if path.exists() else []
-        names = {figure["name"] for figure in self.figures}
-        path.write_text(json.dumps([f for f in kept if f["name"] not in names] + self.figures, indent=1) + "\n")
+
+def write_figures(path, figures):
+    """Into the file, in place of those of the same names; all others are kept."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = json.loads(path.read_text()) if path.exists() else []
+    names = {figure["name"] for figure in figures}
+    path.write_text(json.dumps([f for f in kept if f["name"] not in names] + figures, indent=1) + "\n")
 
 
 def main():
@@ -226,7 +228,7 @@ def main():
     bench.versus_python()
     bench.large_calls()
     bench.memory()
-    bench.write(options.out)
+    write_figures(options.out, bench.figures)
     if options.results:
         results.write_section(options.results, "Calls", bench.table())
 
