@@ -20,11 +20,14 @@ set_target_properties(attend_grpc_protocols PROPERTIES EXPORT_NAME grpc_protocol
 target_compile_features(attend_client PUBLIC cxx_std_20)
 
 install(TARGETS ${exported} EXPORT attend ARCHIVE COMPONENT development INCLUDES DESTINATION ${headers_dir})
-install(FILES lib/client.h lib/element_type.h lib/server_error.h lib/server_timing.h lib/tensor.h
+install(FILES lib/attend_stream.h lib/client.h lib/element_type.h lib/server_error.h lib/server_timing.h lib/tensor.h
         DESTINATION ${headers_dir}/client/lib COMPONENT development)
 install(FILES ${generated_dir}/attend/v1/tensor.pb.h ${generated_dir}/attend/v1/attention_service.pb.h
               ${generated_dir}/attend/v1/attention_service.grpc.pb.h ${generated_dir}/attend/v1/tensor.grpc.pb.h
         DESTINATION ${headers_dir}/attend/v1 COMPONENT development)
+install(FILES ${generated_dir}/google/rpc/status.pb.h DESTINATION ${headers_dir}/google/rpc COMPONENT development)
+install(FILES ${PROJECT_SOURCE_DIR}/proto/google/rpc/status.proto
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/attend/proto/google/rpc COMPONENT development)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/proto/attend DESTINATION ${CMAKE_INSTALL_DATADIR}/attend/proto
         COMPONENT development FILES_MATCHING PATTERN *.proto)
 

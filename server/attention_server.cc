@@ -6,6 +6,8 @@
 #include "server/codec/decoders.h"
 #include "server/config/start_settings.h"
 #include "server/config/transport_settings.h"
+#include "server/rpc/stream_call.h"
+#include "server/rpc/unary_call.h"
 #include "server/services/server_info.h"
 
 namespace attend::server {
@@ -77,6 +79,7 @@ MethodTable AttentionServer::MakeMethods() {
   const std::string service = "/attend.v1.AttentionService/";
   methods.Add(service + "Attend", MakeUnaryMethod(services_, {.decode = AttendDecoder()}));
   methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(services_, {.decode = SdpaDecoder()}));
+  methods.Add(service + "StreamAttend", MakeStreamMethod(services_, {.decode = AttendDecoder()}));
   methods.Add(service + "GetServerInfo",
               MakeUnaryMethod(services_, {.decode = ServerInfoDecoder(MakeServerInfo(
                                               services_.limits, services_.instruction_set, executor_.num_threads())),

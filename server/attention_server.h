@@ -15,7 +15,7 @@
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/memory_budget.h"
-#include "server/rpc/unary_call.h"
+#include "server/rpc/request_run.h"
 #include "server/services/health_service.h"
 #include "server/services/reflection_service.h"
 

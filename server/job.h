@@ -27,6 +27,7 @@ struct Limits {
   std::int64_t max_request_memory_bytes = std::int64_t{2} << 30;
   int max_queued_requests = 64;
   std::int64_t max_memory_in_flight_bytes = std::int64_t{4} << 30;  // Of all requests and responses together.
+  int max_stream_requests_in_flight = 64;                           // Of one stream.
   int num_threads = 1;  // Not a limit: each compute thread takes memory of its own for a request. Flag `--threads`.
 };
 

@@ -6,46 +6,26 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "attend/v1/attention_service.grpc.pb.h"
+#include "client/lib/attend_stream.h"
+#include "client/lib/attend_stream_rpc.h"
+#include "client/lib/call_context.h"
 #include "client/lib/channel.h"
 #include "client/lib/cost_hint.h"
-#include "client/lib/server_error.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace attend::client {
 namespace {
 
-absl::Status CheckTimeout(const CallOptions& options) {
-  if (options.timeout > absl::ZeroDuration() && options.timeout < absl::InfiniteDuration()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("the timeout is ", absl::FormatDuration(options.timeout), "; it must be positive and finite"));
-}
-
-void Prepare(const CallOptions& options, grpc::ClientContext* context) {
-  context->set_wait_for_ready(options.wait_for_ready);
-  if (options.timeout == absl::InfiniteDuration()) return;
-  context->set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
-}
+using internal::CheckTimeout;
+using internal::Prepare;
+using internal::ServerTiming;
+using internal::ToStatus;
 
 template <typename Request>
 void AddCostHint(const Request& request, grpc::ClientContext* context) {
   if (const std::optional<std::string> hint = CostHint(request)) context->AddMetadata(kCostHintKey, *hint);
-}
-
-std::string ServerTiming(const grpc::ClientContext& context) {
-  const auto& trailers = context.GetServerTrailingMetadata();
-  const auto found = trailers.find("server-timing");
-  return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
-}
-
-// gRPC's codes and Abseil's are the same numbers with the same meanings.
-absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& context) {
-  if (status.ok()) return absl::OkStatus();
-  return internal::WithServerError(
-      absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()), status.error_details(),
-      ServerTiming(context));
 }
 
 // Makes one unary call: `invoke(context, response)` is the stub's method.
@@ -115,6 +95,14 @@ absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotP
     AddCostHint(request, context);
     return stubs_->attention.ScaledDotProductAttention(context, request, response);
   });
+}
+
+absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOptions& options) const {
+  if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
+  auto rpc = std::make_unique<AttendStream::Rpc>();
+  Prepare(options, &rpc->context);
+  rpc->stream = stubs_->attention.StreamAttend(&rpc->context);
+  return std::unique_ptr<AttendStream>(new AttendStream(std::move(rpc)));
 }
 
 absl::StatusOr<Answer<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {

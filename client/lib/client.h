@@ -39,6 +39,8 @@
 
 namespace attend::client {
 
+class AttendStream;
+
 // Credentials, as the contents of PEM files.
 struct TlsOptions {
   std::string ca_certificates = {};     // Whom to trust. Default: the certificate authorities of this system.
@@ -102,6 +104,10 @@ class Client {
   // Computes attention over given query, key and value.
   absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> ScaledDotProductAttention(
       const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const;
+
+  // Opens a stream of Attend requests, see client/lib/attend_stream.h; `options` bound the whole of it. The client must
+  // outlive it. Errors: INVALID_ARGUMENT for the timeout; all others are told by the stream.
+  absl::StatusOr<std::unique_ptr<AttendStream>> StreamAttend(const CallOptions& options) const;
 
   // What the server is, computes with, and accepts.
   absl::StatusOr<Answer<v1::GetServerInfoResponse>> GetServerInfo(const CallOptions& options) const;

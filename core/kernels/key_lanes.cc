@@ -398,8 +398,9 @@ bool FinishRow(const AttentionTask& task, const QueryRow& row, float row_max, fl
     zero_if_finite = hn::MulAdd(normal, hn::Zero(d), zero_if_finite);
     if (row.output != nullptr) StoreFirst(normal, row.output + v, count);
   }
-  const float final_max = hn::GetLane(max);
-  const float final_sum = hn::GetLane(sum);
+  const Softmax alone = OfSinkAlone(sink);
+  const float final_max = hn::GetLane(hn::IfThenElse(no_keys, alone.max, max));
+  const float final_sum = hn::GetLane(hn::IfThenElse(no_keys, alone.sum, sum));
   if (row.log_sum_exp != nullptr) *row.log_sum_exp = LogSumExp(final_max, final_sum);
   FinishKeptScores(row, task.key_length, final_max, hn::GetLane(one_over));
   return hn::AllTrue(d, hn::Eq(zero_if_finite, hn::Zero(d))) || final_sum != final_sum;

@@ -365,8 +365,9 @@ bool Normalize(const Panel& panel, const State& state, float* inverse) {
     const Vec factor = hn::IfThenZeroElse(no_keys, Exp2(hn::Sub(old_max, subtract)));
     const Vec sum = hn::MulAdd(old_sum, factor, Exp2(hn::Sub(sinks, subtract)));
     const Vec one_over = hn::IfThenZeroElse(no_keys, hn::Div(Broadcast(1.0f), sum));
-    hn::Store(max, d, state.max + r);
-    hn::Store(sum, d, state.sum + r);
+    const Softmax alone = OfSinkAlone(sinks);
+    hn::Store(hn::IfThenElse(no_keys, alone.max, max), d, state.max + r);
+    hn::Store(hn::IfThenElse(no_keys, alone.sum, sum), d, state.sum + r);
     hn::Store(one_over, d, inverse + r);
     Vec zero_if_finite = hn::Zero(d);
     for (int64_t v = 0; v < panel.task->value_dim; ++v) {

@@ -69,6 +69,18 @@ HWY_INLINE double NaturalLog(float x) {
   return exponent * 0.69314718055994530942 + 2 * s * series;
 }
 
+// Maximum in log2 and sum of rows, one a lane.
+struct Softmax {
+  Vec max;
+  Vec sum;
+};
+
+// What a row without visible keys ends with: its sink, whatever that is, as a maximum of its own weight; or nothing.
+HWY_INLINE Softmax OfSinkAlone(Vec sink) {
+  const FloatTag d;
+  return {sink, hn::IfThenZeroElse(hn::Eq(sink, Broadcast(-kInfinity)), Broadcast(1.0f))};
+}
+
 // The log-sum-exp of a row from its maximum in log2 and its sum.
 HWY_INLINE float LogSumExp(float max, float sum) {
   if (sum == 0) return -kInfinity;

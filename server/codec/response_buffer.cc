@@ -1,36 +1,19 @@
 #include "server/codec/response_buffer.h"
 
-#include <google/protobuf/io/coded_stream.h>
-#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
-#include <google/protobuf/wire_format_lite.h>
-
 #include <cstring>
 #include <utility>
 
 #include "attend/v1/tensor.pb.h"
 #include "core/kernels/convert_kernels.h"
+#include "server/codec/length_prefix.h"
 
 namespace attend::server {
 namespace {
-
-using google::protobuf::internal::WireFormatLite;
 
 constexpr std::int64_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
 
 constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
-// The tag and length that come before `length` bytes.
-std::string LengthPrefix(int field_number, std::int64_t length) {
-  std::string prefix;
-  {
-    google::protobuf::io::StringOutputStream stream(&prefix);
-    google::protobuf::io::CodedOutputStream out(&stream);
-    out.WriteTag(WireFormatLite::MakeTag(field_number, WireFormatLite::WIRETYPE_LENGTH_DELIMITED));
-    out.WriteVarint64(static_cast<std::uint64_t>(length));
-  }
-  return prefix;
 }
 
 // Everything of the field that comes before its elements.

@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/codec/utf8.h"
 
 namespace attend::server {
@@ -73,19 +72,23 @@ absl::Status BusyError(std::string_view reason, std::string_view why, std::int64
       {.reason = std::string(reason), .field = "", .metadata = {{kRetryDelayKey, absl::StrCat(delay_ms)}}});
 }
 
-grpc::Status ToGrpcStatus(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
+google::rpc::Status ToRpcStatus(const absl::Status& status) {
+  google::rpc::Status rich;
+  if (status.ok()) return rich;
   const ErrorDetails details = GetErrorDetails(status);
   const absl::string_view text = status.message();
-  const std::string message = SafeUtf8({text.data(), text.size()}, kMaxStatusMessageBytes);
-
-  google::rpc::Status rich;
   rich.set_code(static_cast<std::int32_t>(status.code()));
-  rich.set_message(message);
+  rich.set_message(SafeUtf8({text.data(), text.size()}, kMaxStatusMessageBytes));
   rich.add_details()->PackFrom(MakeErrorInfo(status, details));
-  if (absl::IsInvalidArgument(status)) rich.add_details()->PackFrom(MakeBadRequest(details.field, message));
+  if (absl::IsInvalidArgument(status)) rich.add_details()->PackFrom(MakeBadRequest(details.field, rich.message()));
   if (const std::optional<google::rpc::RetryInfo> retry = MakeRetryInfo(details)) rich.add_details()->PackFrom(*retry);
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message, rich.SerializeAsString());
+  return rich;
+}
+
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  const google::rpc::Status rich = ToRpcStatus(status);
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), rich.message(), rich.SerializeAsString());
 }
 
 }  // namespace attend::server

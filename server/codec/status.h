@@ -18,6 +18,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "google/rpc/status.pb.h"
 
 namespace attend::server {
 
@@ -38,7 +39,11 @@ inline constexpr std::size_t kMaxStatusDetailsBytes = 4096;
 // The sentence is cut to this many bytes: it travels in `grpc-message` too, where a byte may take three.
 inline constexpr std::size_t kMaxStatusMessageBytes = 512;
 
-// OK for OK. Bytes that are not UTF-8 become `?`, because protobuf strings and gRPC clients insist on it.
+// What travels for `status`: details and all. Code 0 and nothing else for OK. Bytes that are not UTF-8 become `?`,
+// because protobuf strings and gRPC clients insist on it.
+google::rpc::Status ToRpcStatus(const absl::Status& status);
+
+// The same as the end of a call.
 grpc::Status ToGrpcStatus(const absl::Status& status);
 
 }  // namespace attend::server

@@ -28,9 +28,12 @@ WireBytes::WireBytes(const grpc::ByteBuffer& message) {
   for (const grpc::Slice& slice : slices_) ends_.push_back(end += static_cast<std::int64_t>(slice.size()));
 }
 
+std::size_t WireBytes::SliceAt(std::int64_t position) const {
+  return static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), position) - ends_.begin());
+}
+
 absl::Span<const std::uint8_t> WireBytes::PieceAt(std::int64_t position) const {
-  const std::size_t i =
-      static_cast<std::size_t>(std::upper_bound(ends_.begin(), ends_.end(), position) - ends_.begin());
+  const std::size_t i = SliceAt(position);
   const grpc::Slice& slice = slices_[i];
   return absl::MakeConstSpan(slice.end() - (ends_[i] - position), slice.end());
 }
@@ -43,6 +46,17 @@ void WireBytes::Copy(ByteRange range, void* destination) const {
     std::memcpy(out, piece.data(), piece.size());
     out += piece.size();
     range.begin += static_cast<std::int64_t>(piece.size());
+  }
+}
+
+void WireBytes::Share(ByteRange range, std::vector<grpc::Slice>& slices) const {
+  while (!range.empty()) {
+    const std::size_t i = SliceAt(range.begin);
+    const std::int64_t first = ends_[i] - static_cast<std::int64_t>(slices_[i].size());
+    const std::int64_t end = std::min(ends_[i], range.end);
+    slices.push_back(
+        slices_[i].sub(static_cast<std::size_t>(range.begin - first), static_cast<std::size_t>(end - first)));
+    range.begin = end;
   }
 }
 

@@ -18,6 +18,7 @@
 
 #include <grpcpp/support/byte_buffer.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -53,7 +54,13 @@ class WireBytes {
   // Copies `range` to `destination`, which has room for range.size() bytes. REQUIRES: range lies within the message.
   void Copy(ByteRange range, void* destination) const;
 
+  // Appends to `slices` references to the bytes of `range`; nothing is copied. REQUIRES: as Copy.
+  void Share(ByteRange range, std::vector<grpc::Slice>& slices) const;
+
  private:
+  // The slice that `position` lies in. REQUIRES: 0 <= position < size().
+  std::size_t SliceAt(std::int64_t position) const;
+
   std::vector<grpc::Slice> slices_;
   std::vector<std::int64_t> ends_;  // Where each slice ends, in bytes from the message's first.
 };

@@ -78,6 +78,10 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
   app.add_option("--max-queued-requests", limits.max_queued_requests,
                  "Requests that may wait for a compute thread; further ones are refused with UNAVAILABLE")
       ->check(CLI::Range(0, 1 << 20));
+  app.add_option(
+         "--max-stream-requests-in-flight", limits.max_stream_requests_in_flight,
+         "Requests of one StreamAttend that are worked on or wait to be sent as answers; further ones stay unread")
+      ->check(CLI::Range(1, 1 << 20));
   AddSize(app, "--max-memory-in-flight-bytes", limits.max_memory_in_flight_bytes,
           "Most memory of all requests and unread responses together; further requests are refused with UNAVAILABLE. "
           "Default: half the container's memory limit, or 4 GiB without one",

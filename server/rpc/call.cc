@@ -22,12 +22,12 @@ void AddRetryPushback(const absl::Status& status, grpc::ServerContext& context) 
   }
 }
 
+}  // namespace
+
 absl::Status DrainingStatus() {
   return WithDetails(absl::UnavailableError("this server is stopping; try another one"),
                      {.reason = "DRAINING", .field = "", .metadata = {{kRetryDelayKey, kDrainingRetryMs}}});
 }
-
-}  // namespace
 
 void CallHandler::OnDrain(Call& call) { call.Finish(DrainingStatus()); }
 
@@ -36,11 +36,16 @@ void Call::Read() {
   stream_.Read(&read_buffer_, &read_tag_);
 }
 
-void Call::Write(const grpc::ByteBuffer& message) {
+void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
+  // The first message travels with the initial metadata, and gRPC 1.51 does not call it written before that has left:
+  // held back, it would wait for ever.
+  more_follow = more_follow && response_bytes_ > 0;
   response_bytes_ += static_cast<std::int64_t>(message.Length());
   writing_ = true;
   Ref();
-  stream_.Write(message, &write_tag_);
+  grpc::WriteOptions options;
+  if (more_follow) options.set_buffer_hint();
+  stream_.Write(message, options, &write_tag_);
 }
 
 bool Call::BeginFinish() { return !finished_.exchange(true, std::memory_order_acq_rel); }
@@ -76,8 +81,10 @@ void Call::Wake() {
   Ref();
   // An alarm that rings at once is gRPC's way to put an event of one's own on a completion queue.
   wake_alarm_ = std::make_unique<grpc::Alarm>();
-  wake_alarm_->Set(&queue_, gpr_now(GPR_CLOCK_MONOTONIC), &wake_tag_);
+  wake_alarm_->Set(poller_.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), &wake_tag_);
 }
+
+void Call::WakeWhenIdle() { poller_.wait_for_idle.push_back(CallRef(*this)); }
 
 absl::Status Call::CancelledStatus() const {
   return DeadlinePassed() ? absl::DeadlineExceededError("the call's deadline passed before it was done")
@@ -95,7 +102,7 @@ void Call::Handle(Operation operation, bool ok) {
   switch (operation) {
     case Operation::kRequest:
       if (ok) HandleRequest();
-      if (ok) engine_.Arm(queue_);  // After this call's own first step, which its caller waits for.
+      if (ok) engine_.Arm(poller_);  // After this call's own first step, which its caller waits for.
       break;
     case Operation::kDone: HandleDone(); break;
     case Operation::kRead: HandleRead(ok); break;
@@ -152,6 +159,10 @@ void Call::HandleDone() {
   if (!context_.IsCancelled()) return;
   cancelled_.store(true, std::memory_order_release);
   if (handler_ != nullptr) handler_->OnCancelled(*this);
+}
+
+void Call::HandleIdle() {
+  if (!finished() && !cancelled()) handler_->OnIdle(*this);
 }
 
 void Call::HandleWake() {

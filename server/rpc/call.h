@@ -30,6 +30,10 @@ namespace attend::server {
 
 class Call;
 class CallEngine;
+struct Poller;
+
+// How a server that stops refuses what it has not begun: UNAVAILABLE, reason DRAINING, with a retry delay.
+absl::Status DrainingStatus();
 
 // What a method does with its calls; one object per call, owned by it.
 class CallHandler {
@@ -42,6 +46,9 @@ class CallHandler {
   virtual void OnRead(Call& call, grpc::ByteBuffer* message) = 0;
   // The answer to Call::Write; not ok: the caller is gone.
   virtual void OnWritten(Call& /*call*/, bool /*ok*/) {}
+  // Asked for by Call::WakeWhenIdle: the polling thread has nothing else to do at the moment, or has not had such a
+  // moment for some time.
+  virtual void OnIdle(Call& /*call*/) {}
   // Someone called Call::Wake; several wakes may arrive as one.
   virtual void OnWake(Call& /*call*/) {}
   // The caller cancelled, went away, or its deadline passed; Call::cancelled() is already set. Called at most once.
@@ -52,18 +59,21 @@ class CallHandler {
 
 class Call {
  public:
-  Call(CallEngine& engine, grpc::ServerCompletionQueue& queue) : engine_(engine), queue_(queue) {}
+  Call(CallEngine& engine, Poller& poller) : engine_(engine), poller_(poller) {}
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
   // Reads the next message. REQUIRES: polling thread; no read under way.
   void Read();
   // Writes one message of a stream. REQUIRES: polling thread; no write under way; not finished.
-  void Write(const grpc::ByteBuffer& message);
+  // `more_follow`: another will be written as soon as this one is, so that both may travel together.
+  void Write(const grpc::ByteBuffer& message, bool more_follow = false);
   // Ends the call with a status and, for a unary call that went well, its one response. Only the first of several has
   // an effect. While a write is under way the end waits for it. Any thread, but for streams the polling thread.
   void Finish(const absl::Status& status);
   void FinishWithResponse(const grpc::ByteBuffer& response);
+  // Has the handler's OnIdle called once. REQUIRES: polling thread.
+  void WakeWhenIdle();
   // Has the handler's OnWake called on the polling thread. Any thread.
   void Wake();
 
@@ -110,12 +120,13 @@ class Call {
   void HandleWritten(bool ok);
   void HandleDone();
   void HandleWake();
+  void HandleIdle();
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);
 
   CallEngine& engine_;
-  grpc::ServerCompletionQueue& queue_;
+  Poller& poller_;
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;

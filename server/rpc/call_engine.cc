@@ -15,6 +15,9 @@ namespace {
 // measured, the rate stops rising at about 16.
 constexpr int kArmedCalls = 64;
 
+// Events that may keep a call waiting for a moment without any: while a busy thread has none, answers must not wait.
+constexpr int kMaxEventsBeforeIdle = 64;
+
 // How often Drain looks whether the last call has ended.
 constexpr absl::Duration kDrainCheckInterval = absl::Milliseconds(1);
 
@@ -50,7 +53,10 @@ absl::Status CallEngine::Listen() {
     builder.AddListeningPort(options_.listen[i], options_.credentials, &ports_[i]);
   }
   builder.RegisterAsyncGenericService(&service_);
-  for (int i = 0; i < options_.num_polling_threads; ++i) queues_.push_back(builder.AddCompletionQueue());
+  for (int i = 0; i < options_.num_polling_threads; ++i) {
+    pollers_.push_back(std::make_unique<Poller>());
+    pollers_.back()->queue = builder.AddCompletionQueue();
+  }
   server_ = builder.BuildAndStart();
   for (std::size_t i = 0; i < ports_.size(); ++i) {
     if (server_ == nullptr && ports_[i] == 0) {
@@ -63,27 +69,44 @@ absl::Status CallEngine::Listen() {
 }
 
 void CallEngine::StartPolling() {
-  for (auto& queue : queues_) {
-    for (int i = 0; i < kArmedCalls; ++i) Arm(*queue);
-    pollers_.emplace_back([this, &queue] { Poll(*queue); });
+  polling_ = true;
+  for (auto& poller : pollers_) {
+    for (int i = 0; i < kArmedCalls; ++i) Arm(*poller);
+    poller->thread = std::thread([this, &poller] { Poll(*poller); });
   }
 }
 
-void CallEngine::Poll(grpc::ServerCompletionQueue& queue) {
-  void* tag = nullptr;
-  bool ok = false;
-  while (queue.Next(&tag, &ok)) {
-    const auto& event = *static_cast<Call::Tag*>(tag);
-    event.call->Handle(event.operation, ok);
+void CallEngine::Poll(Poller& poller) {
+  using Queue = grpc::CompletionQueue;
+  for (;;) {
+    void* tag = nullptr;
+    bool ok = false;
+    const bool somebody_waits = !poller.wait_for_idle.empty();
+    const gpr_timespec until = somebody_waits ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    const Queue::NextStatus next = poller.queue->AsyncNext(&tag, &ok, until);
+    if (next == Queue::SHUTDOWN) return;
+    if (next == Queue::GOT_EVENT) {
+      const auto& event = *static_cast<Call::Tag*>(tag);
+      event.call->Handle(event.operation, ok);
+    }
+    if (somebody_waits && (next == Queue::TIMEOUT || ++poller.events_waited >= kMaxEventsBeforeIdle)) WakeIdle(poller);
   }
 }
 
-void CallEngine::Arm(grpc::ServerCompletionQueue& queue) {
+void CallEngine::WakeIdle(Poller& poller) {
+  poller.events_waited = 0;
+  // Those who ask again meanwhile wait for the next time.
+  const std::vector<CallRef> waited = std::exchange(poller.wait_for_idle, {});
+  for (const CallRef& call : waited) call->HandleIdle();
+}
+
+void CallEngine::Arm(Poller& poller) {
   created_.fetch_add(1, std::memory_order_relaxed);
   live_.fetch_add(1, std::memory_order_relaxed);
-  auto* call = new Call(*this, queue);  // Owned by its operations, see Call.
+  auto* call = new Call(*this, poller);  // Owned by its operations, see Call.
   call->context_.AsyncNotifyWhenDone(&call->done_tag_);
-  service_.RequestCall(&call->context_, &call->stream_, &queue, &queue, &call->request_tag_);
+  grpc::ServerCompletionQueue* queue = poller.queue.get();
+  service_.RequestCall(&call->context_, &call->stream_, queue, queue, &call->request_tag_);
 }
 
 void CallEngine::CallDeleted() { live_.fetch_sub(1, std::memory_order_release); }
@@ -129,15 +152,15 @@ void CallEngine::Drain(absl::Duration timeout) {
   // Armed calls have been given back and the others have ended. A queue may be shut down only when nobody can start an
   // operation on it any more, that is when the last call, maybe held by a compute thread, is deleted.
   while (live_.load(std::memory_order_acquire) != 0) absl::SleepFor(kDrainCheckInterval);
-  for (auto& queue : queues_) queue->Shutdown();
-  for (std::thread& poller : pollers_) poller.join();
-  pollers_.clear();
+  for (auto& poller : pollers_) poller->queue->Shutdown();
+  for (auto& poller : pollers_) poller->thread.join();
+  polling_ = false;
 }
 
 CallEngine::~CallEngine() {
   if (server_ == nullptr) {
-    for (auto& queue : queues_) queue->Shutdown();
-  } else if (!pollers_.empty()) {
+    for (auto& poller : pollers_) poller->queue->Shutdown();
+  } else if (polling_) {
     Drain(absl::ZeroDuration());
   }
 }

@@ -31,6 +31,14 @@
 
 namespace attend::server {
 
+// A completion queue and the thread that takes events off it. Touched by that thread alone once it runs.
+struct Poller {
+  std::unique_ptr<grpc::ServerCompletionQueue> queue;
+  std::thread thread;
+  std::vector<CallRef> wait_for_idle;  // Who asked for a moment without events,
+  int events_waited = 0;               // and the events since the first of them did.
+};
+
 class CallEngine {
  public:
   struct Options {
@@ -79,10 +87,11 @@ class CallEngine {
   CallEngine(Options options, MethodTable methods);
   absl::Status Listen();
   void StartPolling();
-  void Poll(grpc::ServerCompletionQueue& queue);
+  void Poll(Poller& poller);
+  void WakeIdle(Poller& poller);
 
   // Asks gRPC for one more call.
-  void Arm(grpc::ServerCompletionQueue& queue);
+  void Arm(Poller& poller);
   void CallDeleted();
   // A call is registered from its start to its end if it is a stream, to be told of Drain.
   void RegisterStream(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
@@ -94,10 +103,10 @@ class CallEngine {
   const Options options_;
   const MethodTable methods_;
   grpc::AsyncGenericService service_;
-  std::vector<std::unique_ptr<grpc::ServerCompletionQueue>> queues_;
+  std::vector<std::unique_ptr<Poller>> pollers_;
   std::unique_ptr<grpc::Server> server_;
   std::vector<int> ports_;
-  std::vector<std::thread> pollers_;
+  bool polling_ = false;
   std::atomic<bool> draining_{false};
   std::atomic<std::int64_t> created_{0};
   std::atomic<int> live_{0};       // Calls that exist, armed ones included.

@@ -23,6 +23,14 @@ struct CallTiming {
   Clock::duration send{};     // Serializing the response, up to handing it to the transport.
 };
 
+// Adds what one request of a stream took to what all of them took.
+inline void AddTiming(const CallTiming& of_one, CallTiming& of_all) {
+  of_all.receive += of_one.receive;
+  of_all.queue += of_one.queue;
+  of_all.compute += of_one.compute;
+  of_all.send += of_one.send;
+}
+
 inline constexpr char kServerTimingKey[] = "server-timing";
 
 // The trailer's value, at most 120 characters.

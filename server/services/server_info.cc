@@ -27,6 +27,7 @@ attend::v1::GetServerInfoResponse MakeServerInfo(const Limits& limits, Instructi
   info.mutable_limits()->set_max_request_memory_bytes(limits.max_request_memory_bytes);
   info.mutable_limits()->set_max_queued_requests(limits.max_queued_requests);
   info.mutable_limits()->set_max_memory_in_flight_bytes(limits.max_memory_in_flight_bytes);
+  info.mutable_limits()->set_max_stream_requests_in_flight(limits.max_stream_requests_in_flight);
   return info;
 }
 

@@ -2,6 +2,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
@@ -60,6 +61,32 @@ TEST(KernelsSpecialValues, FullyMaskedRowGivesZerosAndMinusInfinity) {
           EXPECT_EQ(result.log_sum_exp[2], -kInf);
         }
         EXPECT_TRUE(std::isfinite(result.log_sum_exp[1]));
+      }
+    }
+  }
+}
+
+// The sum over values multiplies NaN by 0 first; that the row has no keys must be known in spite of its sink.
+TEST(KernelsSpecialValues, NoValueOfAFullyMaskedRowLeaksBesideAnOddSink) {
+  for (std::int64_t queries : kFewAndMany) {
+    for (float sink : {kInf, kNan, 2.0f, -kInf}) {
+      SdpaCaseSpec spec;
+      spec.queries = queries;
+      spec.keys = 70;
+      spec.mask = true;
+      spec.sinks = true;
+      SdpaCase sdpa_case(spec);
+      std::fill(sdpa_case.mask.begin(), sdpa_case.mask.end(), std::uint8_t{0});
+      std::fill(sdpa_case.value.begin(), sdpa_case.value.end(), kNan);
+      std::fill(sdpa_case.sinks.begin(), sdpa_case.sinks.end(), sink);
+      const SdpaProblem problem = sdpa_case.Problem();
+      for (InstructionSet set : SupportedInstructionSets()) {
+        const SdpaResult result = Compute(problem, set);
+        for (float output : result.output) ASSERT_EQ(output, 0.0f) << "sink " << sink;
+        for (float log_sum_exp : result.log_sum_exp) {
+          ASSERT_TRUE(std::isnan(sink) ? std::isnan(log_sum_exp) : log_sum_exp == sink)
+              << log_sum_exp << " of " << sink;
+        }
       }
     }
   }

@@ -4,7 +4,7 @@
 //     parses and would have written byte for byte;
 //   - every error fits into a trailer.
 //
-// The first byte chooses the size of the slices, the rest is the message; it is read as both kinds of request.
+// The first byte chooses the size of the slices, the rest is the message; it is read as every kind of request.
 //
 // One command fuzzes for ten minutes with clang's libFuzzer (`make fuzz` does the same for every target):
 //
@@ -13,6 +13,7 @@
 // Every input worth keeping goes to tests/fuzz/corpus/request, which `ctest -R request_fuzz_replay` runs under every
 // preset.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -27,6 +28,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/codec/decoders.h"
 #include "server/codec/status.h"
+#include "server/codec/stream_message.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {
@@ -45,6 +47,12 @@ Limits SmallLimits() {
   limits.max_request_memory_bytes = 1 << 20;
   limits.max_request_flops = 1e7;
   return limits;
+}
+
+// `wanted`, but not so small that making slices is what is fuzzed: a slice is an allocation.
+std::size_t SliceSize(std::size_t wanted, std::size_t bytes) {
+  constexpr std::size_t kMostSlices = 32;
+  return wanted == 0 ? 0 : std::max(wanted, bytes / kMostSlices);
 }
 
 void CheckError(const absl::Status& error) {
@@ -75,19 +83,37 @@ void Decode(const Decoder& decoder, const grpc::ByteBuffer& request) {
   CheckResponse<Response>((*job)->TakeResponse());
 }
 
+// As a stream does: what the message carries is decoded, and its answer put into a message.
+void DecodeStreamRequest(const grpc::ByteBuffer& message) {
+  StreamRequest request;
+  if (const absl::Status read = ReadStreamRequest(message, request); !read.ok()) return CheckError(read);
+  if (const auto timeout = CheckTimeout(request.timeout); !timeout.ok()) CheckError(timeout.status());
+  if (!request.attend) return;
+  const absl::StatusOr<std::unique_ptr<Job>> job = AttendDecoder()(*request.attend, SmallLimits());
+  if (!job.ok()) {
+    CheckError(job.status());
+    return CheckResponse<v1::StreamAttendResponse>(StreamError(request.id, "timing", job.status()));
+  }
+  Require((*job)->Compute({}).ok(), "a valid problem that fails");
+  CheckResponse<v1::StreamAttendResponse>(StreamResponse(request.id, "timing", (*job)->TakeResponse()));
+}
+
 }  // namespace
 }  // namespace attend::server
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace attend;  // NOLINT(google-build-using-namespace): a function with C linkage has no namespace.
   if (size == 0) return 0;
-  const std::size_t slice_size = data[0];
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
-  const std::string attend_difference = server::CompareAttendRequest(bytes, slice_size);
+  const grpc::ByteBuffer request = server::Sliced(bytes, server::SliceSize(data[0], bytes.size()));
+  const std::string attend_difference = server::CompareAttendRequest(bytes, request);
   server::Require(attend_difference.empty(), "AttendRequest: " + attend_difference);
-  const std::string sdpa_difference = server::CompareSdpaRequest(bytes, slice_size);
+  const std::string sdpa_difference = server::CompareSdpaRequest(bytes, request);
   server::Require(sdpa_difference.empty(), "ScaledDotProductAttentionRequest: " + sdpa_difference);
-  server::Decode<v1::AttendResponse>(server::AttendDecoder(), server::Sliced(bytes, slice_size));
-  server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), server::Sliced(bytes, slice_size));
+  const std::string stream_difference = server::CompareStreamRequest(bytes, request);
+  server::Require(stream_difference.empty(), "StreamAttendRequest: " + stream_difference);
+  server::DecodeStreamRequest(request);
+  server::Decode<v1::AttendResponse>(server::AttendDecoder(), request);
+  server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), request);
   return 0;
 }

@@ -13,6 +13,7 @@
 #include "core/runtime/executor.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
+#include "server/rpc/stream_call.h"
 #include "server/rpc/unary_call.h"
 #include "tests/support/raw_call.h"
 #include "tests/support/test_server.h"
@@ -72,6 +73,7 @@ class EchoJob final : public server::Job {
 
 inline constexpr char kEcho[] = "/test.Test/Echo";      // Refused by a busy server.
 inline constexpr char kAlways[] = "/test.Test/Always";  // Never refused.
+inline constexpr char kStream[] = "/test.Test/Stream";  // Echoes what the messages of StreamAttend carry.
 
 class EngineFixture : public ::testing::Test {
  protected:
@@ -97,6 +99,7 @@ class EngineFixture : public ::testing::Test {
     server::MethodTable methods;
     methods.Add(kEcho, server::MakeUnaryMethod(services_, {.decode = decode}));
     methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
+    methods.Add(kStream, server::MakeStreamMethod(services_, {.decode = decode}));
     server::CallEngine::Options options;
     options.listen = {"127.0.0.1:0"};
     options.num_polling_threads = settings.polling_threads;

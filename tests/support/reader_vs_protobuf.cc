@@ -1,5 +1,7 @@
 #include "tests/support/reader_vs_protobuf.h"
 
+#include <google/protobuf/io/coded_stream.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
@@ -9,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
 #include "server/codec/request_reader.h"
+#include "server/codec/stream_message.h"
 #include "server/codec/wire_reader.h"
 
 namespace attend::server {
@@ -153,11 +156,28 @@ bool Parse(std::string_view bytes, const absl::Status& ours, google::protobuf::M
   return parsed && ours.ok();
 }
 
+// Whether protobuf accepts `bytes` when messages may nest `depth` deep.
+bool ParseWithDepth(std::string_view bytes, int depth, google::protobuf::MessageLite& message) {
+  google::protobuf::io::CodedInputStream in(reinterpret_cast<const std::uint8_t*>(bytes.data()),
+                                            static_cast<int>(bytes.size()));
+  in.SetRecursionLimit(depth);
+  return message.ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
+}
+
+int CountFields(const WireBytes& bytes, std::uint32_t number) {
+  WireReader reader(bytes);
+  WireField field;
+  int count = 0;
+  while (reader.Next(field)) count += field.number == number ? 1 : 0;
+  return count;
+}
+
 }  // namespace
 
 grpc::ByteBuffer Sliced(std::string_view bytes, std::size_t slice_size) {
   if (slice_size == 0) slice_size = std::max<std::size_t>(bytes.size(), 1);
   std::vector<grpc::Slice> slices;
+  slices.reserve(2 * (bytes.size() / slice_size + 1));
   for (std::size_t i = 0; i < bytes.size(); i += slice_size) {
     const std::string_view piece = bytes.substr(i, slice_size);
     slices.emplace_back(piece.data(), piece.size());
@@ -167,7 +187,11 @@ grpc::ByteBuffer Sliced(std::string_view bytes, std::size_t slice_size) {
 }
 
 std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size, bool* accepted) {
-  const WireBytes wire(Sliced(bytes, slice_size));
+  return CompareAttendRequest(bytes, Sliced(bytes, slice_size), accepted);
+}
+
+std::string CompareAttendRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted) {
+  const WireBytes wire(buffer);
   Comparison comparison(wire);
   RawAttendRequest ours;
   v1::AttendRequest theirs;
@@ -182,7 +206,11 @@ std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size,
 }
 
 std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, bool* accepted) {
-  const WireBytes wire(Sliced(bytes, slice_size));
+  return CompareSdpaRequest(bytes, Sliced(bytes, slice_size), accepted);
+}
+
+std::string CompareSdpaRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted) {
+  const WireBytes wire(buffer);
   Comparison comparison(wire);
   RawSdpaRequest ours;
   v1::ScaledDotProductAttentionRequest theirs;
@@ -198,6 +226,39 @@ std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, b
                           theirs.partials().log_sum_exp(), {6, 2});
   comparison.OptionFields(ours.options, theirs.options());
   comparison.OutputFields(ours.outputs, theirs);
+  return comparison.difference();
+}
+
+std::string CompareStreamRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted) {
+  const WireBytes wire(buffer);
+  Comparison comparison(wire);
+  StreamRequest ours;
+  absl::Status status = ReadStreamRequest(buffer, ours);
+  std::string attend;
+  if (status.ok() && ours.attend) {
+    const WireBytes payload(*ours.attend);
+    attend.resize(static_cast<std::size_t>(payload.size()));
+    payload.Copy({0, payload.size()}, attend.data());
+    RawAttendRequest raw;
+    status = ReadAttendRequest(payload, raw);
+  }
+  v1::StreamAttendRequest theirs, nested_deeper;
+  const bool parsed = ParseWithDepth(bytes, 100, theirs);
+  if (accepted != nullptr) *accepted = parsed;
+  if (parsed) comparison.Equal(absl::StrCat("accepted (", status.message(), ")"), status.ok(), true);
+  if (status.ok() && CountFields(wire, v1::StreamAttendRequest::kAttendFieldNumber) <= 1) {
+    comparison.Equal("accepted", true, ParseWithDepth(bytes, 101, nested_deeper));
+  }
+  if (!parsed || !status.ok()) return comparison.difference();
+  comparison.Equal("id", ours.id, theirs.id());
+  comparison.Equal("has timeout", ours.timeout.has_value(), theirs.has_timeout());
+  const RawDuration timeout = ours.timeout.value_or(RawDuration{});
+  comparison.Equal("timeout.seconds", timeout.seconds, theirs.timeout().seconds());
+  comparison.Equal("timeout.nanos", timeout.nanos, theirs.timeout().nanos());
+  comparison.Equal("has attend", ours.attend.has_value(), theirs.has_attend());
+  v1::AttendRequest merged;
+  comparison.Equal("attend parses", merged.ParseFromString(attend), true);
+  comparison.Equal("attend", merged.SerializeAsString() == theirs.attend().SerializeAsString(), true);
   return comparison.difference();
 }
 

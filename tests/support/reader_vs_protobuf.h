@@ -19,6 +19,15 @@ grpc::ByteBuffer Sliced(std::string_view bytes, std::size_t slice_size);
 std::string CompareAttendRequest(std::string_view bytes, std::size_t slice_size, bool* accepted = nullptr);
 std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, bool* accepted = nullptr);
 
+// The same for bytes that are sliced already: `buffer` holds `bytes`.
+std::string CompareAttendRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
+std::string CompareSdpaRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
+
+// The same for StreamAttendRequest, the request within included. Verdicts may differ in two cases in which we are the
+// more lenient, and then only differ that way: messages that nest exactly 101 deep, and an `attend` in several parts
+// that are well-formed only one behind the other.
+std::string CompareStreamRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
+
 }  // namespace attend::server
 
 #endif  // ATTEND_TESTS_SUPPORT_READER_VS_PROTOBUF_H_

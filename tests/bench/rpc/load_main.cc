@@ -2,8 +2,9 @@
 //
 //   attend-load --target 127.0.0.1:50051 --method /attend.v1.AttentionService/Attend --request request.bin
 //
-// The request file holds one serialized message. Times are in milliseconds. rpc_bench.py drives it; by hand it is the
-// tool for loads at which ghz itself would be the bottleneck.
+// The request file holds one serialized message; with --stream true the method is StreamAttend, and the message is what
+// each of its requests carries. Times are in milliseconds. rpc_bench.py drives it; by hand it is the tool for loads at
+// which ghz itself would be the bottleneck.
 
 #include <absl/synchronization/mutex.h>
 #include <grpcpp/create_channel.h>
@@ -18,17 +19,22 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/bench/rpc/load_run.h"
+#include "tests/bench/rpc/stream_run.h"
 
 namespace {
 
 using attend::bench::LoadOptions;
 using attend::bench::LoadResult;
 
-grpc::ByteBuffer ReadRequest(const std::string& path) {
+std::string ReadRequest(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  const std::string bytes((std::istreambuf_iterator<char>(file)), {});
-  grpc::Slice slice(bytes);
-  return grpc::ByteBuffer(&slice, 1);
+  return std::string((std::istreambuf_iterator<char>(file)), {});
+}
+
+LoadResult Run(grpc::GenericStub& stub, const std::string& request, bool stream, const LoadOptions& options) {
+  if (stream) return attend::bench::RunStreamLoad(stub, request, options);
+  const grpc::Slice slice(request);
+  return attend::bench::RunLoad(stub, grpc::ByteBuffer(&slice, 1), options);
 }
 
 nlohmann::json Percentiles(std::vector<float> values) {
@@ -78,10 +84,11 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds, "Seconds counted")->check(CLI::PositiveNumber);
   app.add_option("--deadline", options.deadline_seconds, "Seconds each call may take")->check(CLI::PositiveNumber);
   app.add_option("--cost-hint", options.cost_hint, "Floating-point operations to announce; none by default");
+  bool stream = false;
+  app.add_option("--stream", stream, "true: send all requests over one StreamAttend, --concurrency of them in flight");
   CLI11_PARSE(app, argc, argv);
 
-  const grpc::ByteBuffer request = ReadRequest(request_file);
   grpc::GenericStub stub(Connect(target));
-  std::cout << ToJson(attend::bench::RunLoad(stub, request, options)) << std::endl;
+  std::cout << ToJson(Run(stub, ReadRequest(request_file), stream, options)) << std::endl;
   return 0;
 }

@@ -251,8 +251,11 @@ def main():
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("needs two cores: one for the server, one for the load generator")
+    import stream_bench  # Which imports this file.  pylint: disable=import-outside-toplevel
+
     bench = Bench(options)
     bench.small_calls()
+    stream_bench.small_requests(bench)
     bench.versus_python()
     bench.large_calls()
     bench.memory()

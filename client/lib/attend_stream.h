@@ -1,0 +1,93 @@
+// Many Attend requests over one stream: for programs with many small requests, where a message each costs a fraction of
+// what a call each would.
+//
+// The easy way answers all of a list, in the order in which they are done:
+//
+//   absl::Status status = AttendAll(*client, requests, CallOptions(absl::Seconds(30)),
+//                                   [&](std::size_t i, StreamAnswer answer) { ... });
+//
+// The other is a stream of one's own, which one thread feeds while another takes answers:
+//
+//   absl::StatusOr<std::unique_ptr<AttendStream>> stream = client->StreamAttend(CallOptions(absl::Minutes(5)));
+//   std::thread sender([&] { while (...) (*stream)->Send(id, std::move(request)); (*stream)->CloseSending(); });
+//   while (std::optional<StreamAnswer> answer = (*stream)->Receive()) Use(answer->id, answer->response);
+//   sender.join();
+//   absl::Status status = (*stream)->Finish();
+//
+// The server works on a bounded number of a stream's requests and then stops reading, so that Send blocks: a program
+// that sends many before it receives any would wait for ever, that is until the stream's deadline.
+//
+// Requests that the server refuses are not repeated; GetServerError(status).retry_delay says when to send them again.
+#ifndef ATTEND_CLIENT_LIB_ATTEND_STREAM_H_
+#define ATTEND_CLIENT_LIB_ATTEND_STREAM_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "attend/v1/attention_service.pb.h"
+#include "client/lib/client.h"
+#include "client/lib/server_timing.h"
+
+namespace attend::client {
+
+// What a server answered to one request.
+struct StreamAnswer {
+  std::int64_t id = 0;
+  // Errors: those of Client::Attend, with the same details.
+  absl::StatusOr<v1::AttendResponse> response;
+  std::vector<StageTime> server_timing;
+};
+
+// Send and CloseSending may be called by several threads, concurrently with each other and with one thread that calls
+// Receive and then Finish; Cancel by anyone at any time.
+class AttendStream {
+ public:
+  // Cancels what has not ended. REQUIRES: no other call runs.
+  ~AttendStream();
+  AttendStream(const AttendStream&) = delete;
+  AttendStream& operator=(const AttendStream&) = delete;
+
+  // Sends `request`, to be answered under `id`, which is the caller's to choose. It is not started later than `timeout`
+  // (more than 0) after the server has read it. Blocks while the server reads nothing. Errors: FAILED_PRECONDITION
+  // after CloseSending; UNAVAILABLE when the stream has ended, about which Finish says more.
+  absl::Status Send(std::int64_t id, v1::AttendRequest request, absl::Duration timeout = absl::InfiniteDuration());
+
+  // Says that no request follows. The stream then ends when all are answered. Does nothing the second time.
+  void CloseSending();
+
+  // Waits for the next answer. Nothing when there will be none any more: all are answered, or the stream is broken.
+  std::optional<StreamAnswer> Receive();
+
+  // How the stream ended. Errors: those of every call (client/lib/client.h); UNAVAILABLE also when the server stops,
+  // after it has answered what it had read. Requests without an answer were not computed. REQUIRES: Receive returned
+  // nothing; called once.
+  absl::Status Finish();
+
+  // Ends the stream now; Receive and Send return soon, and the server drops its work.
+  void Cancel();
+
+ private:
+  friend class Client;
+  struct Rpc;
+  explicit AttendStream(std::unique_ptr<Rpc> rpc);
+
+  std::unique_ptr<Rpc> rpc_;
+};
+
+// Sends all `requests` over one stream and calls `on_answer(i, answer)` with the answer to requests[i] as it arrives,
+// on the calling thread; not at all for requests that a broken stream left without one. Returns how the stream ended:
+// OK when every request was answered, be it with an error.
+absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest> requests, const CallOptions& options,
+                       absl::FunctionRef<void(std::size_t, StreamAnswer)> on_answer);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_LIB_ATTEND_STREAM_H_

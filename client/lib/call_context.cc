@@ -1,0 +1,34 @@
+#include "client/lib/call_context.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/lib/server_error.h"
+
+namespace attend::client::internal {
+
+absl::Status CheckTimeout(const CallOptions& options) {
+  if (options.timeout > absl::ZeroDuration() && options.timeout < absl::InfiniteDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the timeout is ", absl::FormatDuration(options.timeout), "; it must be positive and finite"));
+}
+
+void Prepare(const CallOptions& options, grpc::ClientContext* context) {
+  context->set_wait_for_ready(options.wait_for_ready);
+  if (options.timeout == absl::InfiniteDuration()) return;
+  context->set_deadline(absl::ToChronoTime(absl::Now() + options.timeout));
+}
+
+std::string ServerTiming(const grpc::ClientContext& context) {
+  const auto& trailers = context.GetServerTrailingMetadata();
+  const auto found = trailers.find("server-timing");
+  return found == trailers.end() ? std::string() : std::string(found->second.data(), found->second.size());
+}
+
+// gRPC's codes and Abseil's are the same numbers with the same meanings.
+absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& context) {
+  if (status.ok()) return absl::OkStatus();
+  return WithServerError(absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()),
+                         status.error_details(), ServerTiming(context));
+}
+
+}  // namespace attend::client::internal
