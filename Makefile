@@ -88,8 +88,9 @@ bench-core:  ## Measure the kernels against this machine's peak and oneDNN; resu
 	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json $(RESULTS)
 
 .PHONY: bench-rpc
-bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes
-	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin
+bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes, and overload
+	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
+	/usr/bin/python3 tests/load/overload.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
 
 .PHONY: bench-layers
 bench-layers: build-release  ## Measure uploading and loading a layer of 256 MiB
@@ -102,8 +103,9 @@ bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime
 	build/venv/bin/python tests/bench/peers.py --bin build/release/bin --results tests/bench/RESULTS.md
 
 .PHONY: load
-load: build-release  ## Load a local server with ghz: 5x64 and 512x64, JSON and binary; results in build/load
+load: build-release  ## Load a local server with ghz (results in build/load), then with up to ten times too much
 	tests/load/run.sh
+	/usr/bin/python3 tests/load/overload.py --bin build/release/bin
 
 .PHONY: image
 image:  ## Build the container image with docker, podman or buildah

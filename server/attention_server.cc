@@ -22,6 +22,11 @@ std::vector<std::string> ServiceNames() {
           "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"};
 }
 
+// With as many compute threads as cores, the polling threads would wait for a core until the scheduler's next turn.
+// They need it for microseconds: to refuse, to notice that a caller has gone, to serve what is small. Measured at ten
+// times too much load on one core, this takes the slowest hundredth of refusals from 3.7 to 1.5 ms at the same goodput.
+constexpr int kComputeNice = 5;
+
 double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
 
 // One line per call, for those who asked for debug.
@@ -40,6 +45,20 @@ void LogCall(Log& log, const Call& call, const absl::Status& status) {
              {"response_bytes", call.response_bytes()}});
 }
 
+// What became of everything, for those who ask whether anything was lost.
+void LogDrained(Log& log, const CallEngine& engine, const Admission::Counts& tasks, std::int64_t memory_in_use) {
+  log.Write(spdlog::level::debug, "drained",
+            {{"calls_created", engine.calls_created()},
+             {"calls_released", engine.calls_released()},
+             {"memory_in_flight_bytes", memory_in_use},
+             {"tasks_queued", tasks.queued},
+             {"tasks_started", tasks.started},
+             {"tasks_finished", tasks.finished},
+             {"tasks_stopped", tasks.stopped},
+             {"tasks_dropped", tasks.dropped},
+             {"refused", tasks.refused}});
+}
+
 }  // namespace
 
 AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet instruction_set,
@@ -49,8 +68,9 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       layers_(std::move(layers)),
       health_({"attend.v1.AttentionService", "attend.v1.LayerService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
-      executor_({.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests}),
-      admission_(executor_, config.limits.max_queued_requests),
+      executor_(
+          {.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests, .nice = kComputeNice}),
+      admission_(executor_, config.limits.max_queued_requests, MeasureRates(instruction_set)),
       memory_(config.limits.max_memory_in_flight_bytes),
       services_{.admission = &admission_,
                 .memory = &memory_,
@@ -124,6 +144,7 @@ void AttentionServer::Drain() {
   health_.Drain();
   hurry_.WaitForNotificationWithTimeout(config_.drain_wait);
   engine_->Drain(hurry_.HasBeenNotified() ? absl::ZeroDuration() : config_.drain_timeout);
+  LogDrained(log_, *engine_, admission_.counts(), memory_.in_use_bytes());
 }
 
 void AttentionServer::Hurry() {

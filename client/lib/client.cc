@@ -11,6 +11,7 @@
 #include "client/lib/attend_stream_rpc.h"
 #include "client/lib/call.h"
 #include "client/lib/channel.h"
+#include "client/lib/cost_hint.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace attend::client {
@@ -20,6 +21,11 @@ using internal::Call;
 using internal::CheckTimeout;
 using internal::Prepare;
 using internal::ToStatus;
+
+template <typename Request>
+void AddCostHint(const Request& request, grpc::ClientContext* context) {
+  if (const std::optional<std::string> hint = CostHint(request)) context->AddMetadata(kCostHintKey, *hint);
+}
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
   switch (status) {
@@ -63,6 +69,7 @@ absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
 absl::StatusOr<Answer<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
                                                           const CallOptions& options) const {
   return Call<v1::AttendResponse>(options, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+    AddCostHint(request, context);
     return stubs_->attention.Attend(context, request, response);
   });
 }
@@ -71,6 +78,7 @@ absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotP
     const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const {
   using Response = v1::ScaledDotProductAttentionResponse;
   return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+    AddCostHint(request, context);
     return stubs_->attention.ScaledDotProductAttention(context, request, response);
   });
 }

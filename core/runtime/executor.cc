@@ -1,5 +1,9 @@
 #include "core/runtime/executor.h"
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -129,6 +133,8 @@ void Executor::Help(Loop& loop) {
 }
 
 void Executor::RunWorker() {
+  // On Linux a thread has a priority of its own. A system that refuses leaves the thread as it was.
+  if (options_.nice > 0) setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), options_.nice);
   MutexLock lock(mu_);
   while (true) {
     if (!queue_.empty()) {

@@ -6,13 +6,15 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 
 #include "absl/base/config.h"
+#include "absl/base/thread_annotations.h"
+#include "core/base/mutex.h"
 
 namespace attend {
 namespace {
 
-constexpr std::size_t kPage = std::size_t{4} << 10;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 // Smaller blocks are malloc's, which does not ask the system each time.
@@ -32,8 +34,7 @@ constexpr std::size_t RoundUp(std::size_t value, std::size_t multiple) {
 constexpr bool IsMapped(std::size_t bytes) { return bytes >= kLarge && !kSanitized; }
 
 // Whole pages that begin at a multiple of a huge page, which the system needs in order to use one. Null on failure.
-void* Map(std::size_t bytes) {
-  const std::size_t size = RoundUp(bytes, kPage);
+void* Map(std::size_t size) {
   void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
   char* begin = static_cast<char*>(mapped);
@@ -43,6 +44,68 @@ void* Map(std::size_t bytes) {
   if (before < kHugePage) munmap(begin + before + size, kHugePage - before);
   madvise(begin + before, size, MADV_HUGEPAGE);  // A wish: without huge pages it works all the same.
   return begin + before;
+}
+
+// Freed blocks that wait to be used again. Few: they are large.
+class Pool {
+ public:
+  // A block of `size` bytes, or null. Blocks are used for no other size, so that what is resident is what was asked
+  // for; sizes are rounded to huge pages, which makes neighbouring ones equal.
+  void* Take(std::size_t size) {
+    const MutexLock lock(mu_);
+    for (std::size_t i = blocks_.size(); i-- > 0;) {
+      if (blocks_[i].size != size) continue;
+      void* const memory = blocks_[i].memory;
+      blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(i));
+      bytes_ -= size;
+      return memory;
+    }
+    return nullptr;
+  }
+
+  // Keeps the block; the oldest ones that are now too much go back to the system.
+  void Give(void* memory, std::size_t size) {
+    if (size > kMaxPooledBytes) {
+      munmap(memory, size);
+      return;
+    }
+    madvise(memory, size, MADV_FREE);
+    const MutexLock lock(mu_);
+    blocks_.push_back({memory, size});
+    bytes_ += size;
+    while (bytes_ > kMaxPooledBytes) {
+      munmap(blocks_.front().memory, blocks_.front().size);
+      bytes_ -= blocks_.front().size;
+      blocks_.pop_front();
+    }
+  }
+
+  std::size_t bytes() {
+    const MutexLock lock(mu_);
+    return bytes_;
+  }
+
+ private:
+  struct Block {
+    void* memory;
+    std::size_t size;
+  };
+  Mutex mu_;
+  std::deque<Block> blocks_ ABSL_GUARDED_BY(mu_);
+  std::size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+// One for the process, as malloc's own; never destroyed, since buffers may be freed at exit.
+Pool& ThePool() {
+  static Pool& pool = *new Pool;
+  return pool;
+}
+
+std::size_t MappedSize(std::size_t bytes) { return RoundUp(bytes, kHugePage); }
+
+void* TakeOrMap(std::size_t size) {
+  void* const memory = ThePool().Take(size);
+  return memory != nullptr ? memory : Map(size);
 }
 
 // What std::aligned_alloc does, in a fifth of its time, which small requests notice: malloc's own address is kept right
@@ -66,15 +129,17 @@ void FreeSmall(void* memory) {
 
 }  // namespace
 
+std::size_t PooledBytes() { return ThePool().bytes(); }
+
 void* AllocateAligned(std::size_t bytes) {
-  void* memory = IsMapped(bytes) ? Map(bytes) : AllocateSmall(bytes);
+  void* memory = IsMapped(bytes) ? TakeOrMap(MappedSize(bytes)) : AllocateSmall(bytes);
   if (memory == nullptr) std::abort();
   return memory;
 }
 
 void FreeAligned(void* memory, std::size_t bytes) {
   if (IsMapped(bytes)) {
-    munmap(memory, RoundUp(bytes, kPage));
+    ThePool().Give(memory, MappedSize(bytes));
   } else {
     FreeSmall(memory);
   }

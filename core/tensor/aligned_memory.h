@@ -2,9 +2,12 @@
 //
 // Small blocks come from malloc. Large ones come straight from the system, in huge pages where it has them: touching a
 // page for the first time costs about as much as copying it, and 2 MiB at a time that is paid 512 times less often.
-// They go straight back when they are freed, so that one large request does not leave a server large.
+// When they are freed, up to kMaxPooledBytes of them are kept for the next request of about their size, because even so
+// the system's zeroing of fresh memory costs a third of what copying into it does. Kept blocks are marked as free to be
+// taken back by a system that runs short of memory (MADV_FREE). All others go straight back, so that one large request
+// does not leave a server large.
 //
-// Both functions may be called concurrently.
+// All functions may be called concurrently.
 #ifndef ATTEND_CORE_TENSOR_ALIGNED_MEMORY_H_
 #define ATTEND_CORE_TENSOR_ALIGNED_MEMORY_H_
 
@@ -14,6 +17,13 @@ namespace attend {
 
 // In bytes: a cache line, and the widest vector.
 inline constexpr std::size_t kMemoryAlignment = 64;
+
+// The most that is kept for reuse, in all; it counts as resident until the system wants it. A block larger than that is
+// never kept.
+inline constexpr std::size_t kMaxPooledBytes = std::size_t{64} << 20;
+
+// What is kept at the moment, in bytes.
+std::size_t PooledBytes();
 
 // At least `bytes` bytes, uninitialised. Ends the process when there are none. REQUIRES: bytes > 0.
 void* AllocateAligned(std::size_t bytes);

@@ -102,6 +102,7 @@ void Call::Handle(Operation operation, bool ok) {
   switch (operation) {
     case Operation::kRequest:
       if (ok) HandleRequest();
+      if (ok) engine_.Arm(poller_);  // After this call's own first step, which its caller waits for.
       break;
     case Operation::kDone: HandleDone(); break;
     case Operation::kRead: HandleRead(ok); break;
@@ -115,7 +116,6 @@ void Call::Handle(Operation operation, bool ok) {
 void Call::HandleRequest() {
   arrival_ = Clock::now();
   Ref();  // The done notification, which comes for every call that arrived.
-  engine_.Arm(poller_);
   // Counted before the question, so that Drain either sees the call or is seen by it.
   engine_.in_flight_.fetch_add(1);
   accepted_ = !engine_.draining();

@@ -101,6 +101,7 @@ void CallEngine::WakeIdle(Poller& poller) {
 }
 
 void CallEngine::Arm(Poller& poller) {
+  created_.fetch_add(1, std::memory_order_relaxed);
   live_.fetch_add(1, std::memory_order_relaxed);
   auto* call = new Call(*this, poller);  // Owned by its operations, see Call.
   call->context_.AsyncNotifyWhenDone(&call->done_tag_);

@@ -13,6 +13,7 @@
 #include <grpcpp/server_builder.h>
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -76,6 +77,9 @@ class CallEngine {
 
   // Calls that have been accepted and not ended.
   int calls_in_flight() const { return in_flight_.load(); }
+  // Calls that were ever made, armed ones included, and those of them that are deleted. Equal after Drain.
+  std::int64_t calls_created() const { return created_.load(std::memory_order_relaxed); }
+  std::int64_t calls_released() const { return calls_created() - live_.load(std::memory_order_acquire); }
 
  private:
   friend class Call;
@@ -104,6 +108,7 @@ class CallEngine {
   std::vector<int> ports_;
   bool polling_ = false;
   std::atomic<bool> draining_{false};
+  std::atomic<std::int64_t> created_{0};
   std::atomic<int> live_{0};       // Calls that exist, armed ones included.
   std::atomic<int> in_flight_{0};  // Calls that have been accepted.
   absl::Mutex mu_;

@@ -24,13 +24,14 @@ grpc::ByteBuffer Take(grpc::ByteBuffer& buffer) {
 
 }  // namespace
 
-void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::time_point deadline) {
+void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::time_point deadline,
+                       std::optional<double> hinted_flops) {
   deadline_ = deadline;
   const std::size_t bytes = request.Length();
   if (!Reserve(bytes)) return;
-  if (bytes > kInlineDecodeBytes) return SubmitRequest(request);
+  if (bytes > kInlineDecodeBytes) return SubmitRequest(request, hinted_flops);
   if (!Decode(request)) return;
-  if (job_->flops() <= services_.inline_flops) return Compute(/*helpers=*/nullptr);
+  if (job_->flops() <= services_.inline_flops) return Compute(/*turn=*/nullptr);
   SubmitJob();
 }
 
@@ -66,13 +67,18 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
   return true;
 }
 
-void RequestRun::Compute(Executor* helpers) {
+void RequestRun::Compute(Admission::Turn* turn) {
+  if (turn != nullptr) {
+    if (absl::Status begun = turn->Begin(Cost()); !begun.ok()) return owner_.OnError(begun);
+  }
+  Executor* const helpers = turn != nullptr ? &services_.admission->executor() : nullptr;
   const Clock::time_point start = Clock::now();
   const ComputeContext context{
       .executor = helpers, .cancelled = &call_.cancelled(), .instruction_set = services_.instruction_set};
   const absl::Status computed = job_->Compute(context);
   const Clock::time_point end = Clock::now();
   timing_.compute = end - start;
+  if (!computed.ok() && turn != nullptr) turn->Stopped();
   if (!computed.ok()) return owner_.OnError(absl::IsCancelled(computed) ? call_.CancelledStatus() : computed);
   const grpc::ByteBuffer response = job_->TakeResponse();
   memory_.ShrinkTo(static_cast<std::int64_t>(response.Length()));
@@ -80,22 +86,26 @@ void RequestRun::Compute(Executor* helpers) {
   owner_.OnResponse(response);
 }
 
-void RequestRun::SubmitRequest(grpc::ByteBuffer& request) {
+void RequestRun::SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops) {
   const Clock::time_point submitted = Clock::now();
-  absl::Status admitted =
-      services_.admission->Submit([this, ref = CallRef(call_), request = Take(request), submitted]() mutable {
+  Admission::Request asked{.deadline = deadline_};
+  // Its bytes are read, written and, roughly, answered.
+  if (hinted_flops) asked.cost = {.flops = *hinted_flops, .bytes = 2 * static_cast<double>(request.Length())};
+  absl::Status admitted = services_.admission->Submit(
+      asked, [this, ref = CallRef(call_), request = Take(request), submitted](Admission::Turn& turn) mutable {
         timing_.queue = Clock::now() - submitted;
-        if (StillWanted() && Decode(request)) Compute(&services_.admission->executor());
+        if (StillWanted() && Decode(request)) Compute(&turn);
       });
   if (!admitted.ok()) owner_.OnError(admitted);
 }
 
 void RequestRun::SubmitJob() {
   const Clock::time_point submitted = Clock::now();
-  absl::Status admitted = services_.admission->Submit([this, ref = CallRef(call_), submitted]() mutable {
-    timing_.queue = Clock::now() - submitted;
-    if (StillWanted()) Compute(&services_.admission->executor());
-  });
+  absl::Status admitted = services_.admission->Submit({.deadline = deadline_, .cost = Cost()},
+                                                      [this, ref = CallRef(call_), submitted](Admission::Turn& turn) {
+                                                        timing_.queue = Clock::now() - submitted;
+                                                        if (StillWanted()) Compute(&turn);
+                                                      });
   if (!admitted.ok()) owner_.OnError(admitted);
 }
 

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "core/kernels/instruction_set.h"
@@ -57,8 +58,10 @@ class RequestRun {
   RequestRun& operator=(const RequestRun&) = delete;
 
   // Runs `request`, which is left empty. It does not start to compute after `deadline`, and stops when the call is
-  // cancelled. REQUIRES: polling thread; called once.
-  void Start(grpc::ByteBuffer& request, std::chrono::system_clock::time_point deadline);
+  // cancelled. `hinted_flops` is what the caller says that it costs, if anything; it serves until it is decoded.
+  // REQUIRES: polling thread; called once.
+  void Start(grpc::ByteBuffer& request, std::chrono::system_clock::time_point deadline,
+             std::optional<double> hinted_flops = std::nullopt);
 
   // What it holds of the memory budget. REQUIRES: not started, or it has ended.
   std::int64_t memory_bytes() const { return memory_.bytes(); }
@@ -69,9 +72,11 @@ class RequestRun {
   bool Decode(grpc::ByteBuffer& request);
   bool StillWanted();
 
-  void Compute(Executor* helpers);
-  void SubmitRequest(grpc::ByteBuffer& request);
+  // With a turn on a compute thread, or on the polling thread without one.
+  void Compute(Admission::Turn* turn);
+  void SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops);
   void SubmitJob();
+  WorkCost Cost() const { return {.flops = job_->flops(), .bytes = job_->memory_bytes()}; }
 
   const RequestServices& services_;
   const RequestMethod& method_;

@@ -4,6 +4,8 @@
 #include <optional>
 #include <utility>
 
+#include "server/rpc/cost_hint.h"
+
 namespace attend::server {
 namespace {
 
@@ -17,9 +19,12 @@ class UnaryCall final : public CallHandler, public RequestRun::Owner {
   void OnError(const absl::Status& status) override { call_->Finish(status); }
 
  private:
+  absl::Status Admit(const Call& call) const;
+
   const RequestServices& services_;
   const RequestMethod& method_;
   Call* call_ = nullptr;  // Owns this.
+  std::optional<double> hinted_flops_;
   // Destroyed when the call, and with it this handler, is deleted: then nothing of it is left to send.
   std::optional<RequestRun> run_;
 };
@@ -27,10 +32,20 @@ class UnaryCall final : public CallHandler, public RequestRun::Owner {
 void UnaryCall::OnStart(Call& call) {
   call_ = &call;
   if (method_.refusable) {
-    if (absl::Status admitted = services_.admission->Check(call.context().deadline()); !admitted.ok())
-      return call.Finish(admitted);
+    hinted_flops_ = CostHint(call.context());
+    // The decoder refuses that too, and can say why.
+    if (hinted_flops_ > services_.limits.max_request_flops) hinted_flops_.reset();
+    if (absl::Status admitted = Admit(call); !admitted.ok()) return call.Finish(admitted);
   }
   call.Read();
+}
+
+absl::Status UnaryCall::Admit(const Call& call) const {
+  // What runs on the polling thread waits for nobody. If it was no small job after all, Submit says so.
+  if (hinted_flops_ && *hinted_flops_ <= services_.inline_flops) return absl::OkStatus();
+  Admission::Request asked{.deadline = call.context().deadline()};
+  if (hinted_flops_) asked.cost = {.flops = *hinted_flops_};
+  return services_.admission->Check(asked);
 }
 
 void UnaryCall::OnRead(Call& call, grpc::ByteBuffer* message) {
@@ -41,7 +56,7 @@ void UnaryCall::OnRead(Call& call, grpc::ByteBuffer* message) {
                            : absl::UnimplementedError("the call ended without the one request message it must have"));
   }
   run_.emplace(services_, method_, call, *this, call.timing());
-  run_->Start(*message, call.context().deadline());
+  run_->Start(*message, call.context().deadline(), hinted_flops_);
 }
 
 }  // namespace

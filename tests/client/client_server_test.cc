@@ -10,8 +10,10 @@
 
 #include "client/io/safetensors.h"
 #include "client/lib/client.h"
+#include "client/lib/cost_hint.h"
 #include "client/lib/server_error.h"
 #include "client/lib/tensor.h"
+#include "server/codec/decoders.h"
 #include "tests/support/test_server.h"
 
 namespace attend::client {
@@ -103,6 +105,76 @@ TEST(ClientAndServer, HealthIsUnderstood) {
     EXPECT_EQ(*state, HealthState::kServing) << service;
   }
   EXPECT_EQ(client->CheckHealth("nobody", kCall).status().code(), absl::StatusCode::kNotFound);
+}
+
+void SetShape(std::initializer_list<std::int64_t> shape, v1::Tensor* tensor) {
+  std::int64_t elements = 1;
+  for (const std::int64_t axis : shape) {
+    tensor->add_shape(axis);
+    elements *= axis;
+  }
+  tensor->set_data(std::string(static_cast<std::size_t>(4 * elements), '\0'));
+}
+
+// What the server makes of the request's bytes.
+template <typename Request>
+double FlopsInServer(const server::Decoder& decode, const Request& request) {
+  const grpc::Slice slice(request.SerializeAsString());
+  const auto job = decode(grpc::ByteBuffer(&slice, 1), server::Limits());
+  EXPECT_TRUE(job.ok()) << job.status();
+  return job.ok() ? (*job)->flops() : 0;
+}
+
+TEST(CostHint, SaysWhatTheServerWillCount) {
+  const auto expect_near = [](const std::optional<std::string>& hint, double flops) {
+    ASSERT_TRUE(hint.has_value());
+    EXPECT_NEAR(std::stod(*hint), flops, 0.02 * flops);
+  };
+  v1::ScaledDotProductAttentionRequest sdpa;
+  SetShape({2, 4, 100, 16}, sdpa.mutable_query());
+  SetShape({2, 2, 300, 16}, sdpa.mutable_key());
+  SetShape({2, 2, 300, 8}, sdpa.mutable_value());
+  expect_near(CostHint(sdpa), FlopsInServer(server::SdpaDecoder(), sdpa));
+  sdpa.mutable_options()->set_causal(v1::CAUSAL_MODE_BOTTOM_RIGHT);
+  expect_near(CostHint(sdpa), FlopsInServer(server::SdpaDecoder(), sdpa));
+
+  v1::AttendRequest attend;
+  SetShape({3, 200, 12}, attend.mutable_embeddings());
+  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(), attend));
+  SetShape({3, 50, 20}, attend.mutable_context());
+  v1::AttentionLayer& layer = *attend.mutable_layer();
+  layer.set_num_heads(4);
+  layer.set_num_kv_heads(2);
+  SetShape({32, 12}, layer.mutable_query_projection()->mutable_weight());
+  SetShape({16, 20}, layer.mutable_key_projection()->mutable_weight());
+  SetShape({16, 20}, layer.mutable_value_projection()->mutable_weight());
+  SetShape({12, 32}, layer.mutable_output_projection()->mutable_weight());
+  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(), attend));
+}
+
+TEST(CostHint, IsAbsentWhereTheShapesSayNothing) {
+  v1::ScaledDotProductAttentionRequest request;
+  request.mutable_query()->add_shape(-5);
+  EXPECT_FALSE(CostHint(request).has_value());
+  SetShape({2, 10, 4}, request.mutable_key());
+  request.mutable_query()->clear_shape();
+  SetShape({2, 10, 4}, request.mutable_query());
+  EXPECT_TRUE(CostHint(request).has_value());
+  request.mutable_options()->add_cumulative_query_lengths(0);
+  EXPECT_FALSE(CostHint(request).has_value()) << "a ragged batch costs less than its shape";
+}
+
+TEST(ClientAndServer, TheHintArrives) {
+  server::ServerConfig config = testing::TestConfig();
+  config.threads = 1;
+  testing::TestServer server(config);
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  v1::AttendRequest request;
+  SetShape({4, 4}, request.mutable_embeddings());
+  request.mutable_embeddings()->set_shape(0, std::int64_t{1} << 21);  // Would take minutes, if it was true.
+  const absl::Status status = client->Attend(request, CallOptions(absl::Seconds(5))).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+  EXPECT_EQ(GetServerError(status).reason, "DEADLINE_TOO_SHORT") << "refused before the shape was checked";
 }
 
 }  // namespace

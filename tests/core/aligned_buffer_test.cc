@@ -64,15 +64,43 @@ std::int64_t ResidentBytes() {
   return resident * 4096;
 }
 
-TEST(AlignedBufferTest, LargeMemoryGoesBackToTheSystem) {
-  constexpr std::int64_t kSize = 64 << 20;
+TEST(AlignedBufferTest, MemoryLargerThanThePoolGoesBackToTheSystem) {
+  constexpr std::int64_t kSize = static_cast<std::int64_t>(kMaxPooledBytes) + 1;
   const std::int64_t before = ResidentBytes();
+  const std::size_t pooled = PooledBytes();
   {
     const AlignedBuffer<std::uint8_t> buffer(kSize);
     std::memset(buffer.data(), 1, kSize);
     EXPECT_GT(ResidentBytes(), before + kSize / 2);
   }
   EXPECT_LT(ResidentBytes(), before + kSize / 4);
+  EXPECT_EQ(PooledBytes(), pooled);
+}
+
+TEST(AlignedBufferTest, LargeMemoryIsUsedAgainByTheNextOfItsSizeAlone) {
+  constexpr std::int64_t kSize = 16 << 20;
+  std::uint8_t* memory = nullptr;
+  {
+    const AlignedBuffer<std::uint8_t> buffer(kSize);
+    memory = buffer.data();
+  }
+  const AlignedBuffer<std::uint8_t> other(kSize + (2 << 20));
+  EXPECT_NE(other.data(), memory);
+  const AlignedBuffer<std::uint8_t> slightly_less(kSize - 100);
+  EXPECT_EQ(slightly_less.data(), memory);
+  const AlignedBuffer<std::uint8_t> again(kSize);
+  EXPECT_NE(again.data(), memory) << "it is in use";
+}
+
+TEST(AlignedBufferTest, WhatIsKeptIsBounded) {
+  constexpr std::int64_t kSize = 20 << 20;
+  {
+    const AlignedBuffer<std::uint8_t> buffers[] = {
+        AlignedBuffer<std::uint8_t>(kSize), AlignedBuffer<std::uint8_t>(kSize), AlignedBuffer<std::uint8_t>(kSize),
+        AlignedBuffer<std::uint8_t>(kSize), AlignedBuffer<std::uint8_t>(kSize)};
+    EXPECT_NE(buffers[4].data(), nullptr);
+  }
+  EXPECT_EQ(PooledBytes(), 3 * kSize);
 }
 #endif
 

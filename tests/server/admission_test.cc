@@ -13,11 +13,24 @@
 namespace attend::server {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::system_clock;
+
+// A thousand operations a millisecond, and memory that costs nothing.
+constexpr ComputeRates kRates{.flops_per_ms = 1000, .bytes_per_ms = 1e300};
 
 constexpr system_clock::time_point kNever = system_clock::time_point::max();
 
 std::string Reason(const absl::Status& status) { return GetErrorDetails(status).reason; }
+
+using Turn = Admission::Turn;
+
+void Computes(Turn& turn) { EXPECT_TRUE(turn.Begin({}).ok()); }
+
+void Sleeps(Turn& turn) {
+  EXPECT_TRUE(turn.Begin({}).ok());
+  absl::SleepFor(absl::Milliseconds(20));
+}
 
 int RetryMs(const absl::Status& status) {
   for (const auto& [key, value] : GetErrorDetails(status).metadata) {
@@ -38,16 +51,18 @@ class AdmissionTest : public ::testing::TestWithParam<int> {
   }
   void Make(int max_queued) {
     executor_ = std::make_unique<Executor>(Executor::Options{.num_threads = 1, .max_queued_tasks = max_queued});
-    admission_ = std::make_unique<Admission>(*executor_, max_queued);
+    admission_ = std::make_unique<Admission>(*executor_, max_queued, kRates);
   }
   // Submits a task that holds the thread until the gate opens, and waits until it does.
   void HoldThread() {
     absl::Notification started;
     ASSERT_TRUE(admission_
-                    ->Submit([this, &started] {
-                      started.Notify();
-                      gate_.WaitForNotification();
-                    })
+                    ->Submit({},
+                             [this, &started](Turn& turn) {
+                               EXPECT_TRUE(turn.Begin({}).ok());
+                               started.Notify();
+                               gate_.WaitForNotification();
+                             })
                     .ok());
     started.WaitForNotification();
   }
@@ -62,7 +77,7 @@ TEST_P(AdmissionTest, AsManyAsTheQueueHoldsAndNotOneMore) {
   HoldThread();
   for (int i = 0; i < GetParam(); ++i) {
     EXPECT_TRUE(admission_->Check(kNever).ok()) << i;
-    EXPECT_TRUE(admission_->Submit([] {}).ok()) << i;
+    EXPECT_TRUE(admission_->Submit({}, Computes).ok()) << i;
   }
   const absl::Status refused = admission_->Check(kNever);
   EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
@@ -70,7 +85,7 @@ TEST_P(AdmissionTest, AsManyAsTheQueueHoldsAndNotOneMore) {
   EXPECT_GT(RetryMs(refused), 0);
   // One that was let in before the queue filled.
   bool run = false;
-  const absl::Status late = admission_->Submit([&run] { run = true; });
+  const absl::Status late = admission_->Submit({}, [&run](Turn&) { run = true; });
   EXPECT_EQ(Reason(late), "QUEUE_FULL");
   EXPECT_GT(RetryMs(late), 0);
   Open();
@@ -81,23 +96,117 @@ TEST_P(AdmissionTest, AsManyAsTheQueueHoldsAndNotOneMore) {
 
 INSTANTIATE_TEST_SUITE_P(QueueSizes, AdmissionTest, ::testing::Values(0, 1, 5));
 
+system_clock::time_point In(int ms) { return system_clock::now() + milliseconds(ms); }
+
 TEST_F(AdmissionTest, DeadlinesBeyondTheWaitAreLetInAndOthersRefusedBeforeTheyAreRead) {
   Make(100);
   for (int i = 0; i < 10; ++i) {  // Teaches it that a task takes at least 10 ms.
-    ASSERT_TRUE(admission_->Submit([] { absl::SleepFor(absl::Milliseconds(20)); }).ok());
+    ASSERT_TRUE(admission_->Submit({}, Sleeps).ok());
   }
   WaitUntilIdle();
-  const auto soon = system_clock::now() + std::chrono::milliseconds(20);
-  EXPECT_TRUE(admission_->Check(soon).ok()) << "refused by an idle server";
+  EXPECT_TRUE(admission_->Check(In(20)).ok()) << "refused by an idle server";
   HoldThread();
-  EXPECT_TRUE(admission_->Check(soon).ok()) << "nobody waits: the wait is unknown";
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(admission_->Submit([] {}).ok());
-  const absl::Status refused = admission_->Check(soon);  // Five wait, so at least 50 ms.
+  EXPECT_TRUE(admission_->Check(In(20)).ok()) << "nobody waits, and of who runs nothing is known";
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(admission_->Submit({}, Computes).ok());
+  const absl::Status refused = admission_->Check(In(20));  // Five wait, so at least 50 ms.
   EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
   EXPECT_EQ(Reason(refused), "DEADLINE_UNREACHABLE");
   EXPECT_GE(RetryMs(refused), 50);
   EXPECT_TRUE(admission_->Check(kNever).ok());
-  EXPECT_TRUE(admission_->Check(system_clock::now() + std::chrono::hours(1)).ok());
+  EXPECT_TRUE(admission_->Check(In(3600'000)).ok());
+  Open();
+}
+
+Admission::Request Asking(int ms, double flops) { return {.deadline = In(ms), .cost = WorkCost{.flops = flops}}; }
+
+TEST_F(AdmissionTest, TheQueueIsAsLongAsTheWorkInIt) {
+  Make(100);
+  HoldThread();
+  const auto computes = [](Turn&) {};
+  ASSERT_TRUE(admission_->Submit(Asking(3600'000, 1e6), computes).ok());  // A second.
+  EXPECT_NEAR(admission_->WaitMs(), 1000, 1);
+  ASSERT_TRUE(admission_->Submit(Asking(3600'000, 4e6), computes).ok());
+  EXPECT_NEAR(admission_->WaitMs(), 5000, 1);
+  EXPECT_EQ(Reason(admission_->Check(In(5000))), "DEADLINE_UNREACHABLE");
+  EXPECT_TRUE(admission_->Check(In(7000)).ok());  // A fifth is kept back.
+  EXPECT_EQ(Reason(admission_->Submit(Asking(7000, 2e6), computes)), "DEADLINE_UNREACHABLE") << "with its own time";
+  const absl::Status refused = admission_->Check(Asking(7000, 2e6));
+  EXPECT_EQ(Reason(refused), "DEADLINE_UNREACHABLE");
+  EXPECT_NEAR(RetryMs(refused), 5000, 1);
+  EXPECT_TRUE(admission_->Check(Asking(7000, 1e5)).ok());
+  Open();
+  WaitUntilIdle();
+  EXPECT_EQ(admission_->WaitMs(), 0);
+  EXPECT_TRUE(admission_->Check(Asking(1000, 1e6)).ok());
+}
+
+TEST_F(AdmissionTest, OnlyWhatAnIdleServerCouldNotDoEitherHasItsDeadlineExceeded) {
+  Make(100);
+  EXPECT_TRUE(admission_->Check(Asking(1000, 3e6)).ok()) << "three times too long may be the model's mistake";
+  const absl::Status refused = admission_->Check(Asking(1000, 5e6));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(refused)) << refused;
+  EXPECT_EQ(Reason(refused), "DEADLINE_TOO_SHORT");
+  EXPECT_EQ(RetryMs(refused), -1) << "coming again does not help";
+  EXPECT_EQ(Reason(admission_->Submit(Asking(1000, 5e6), Computes)), "DEADLINE_TOO_SHORT");
+  EXPECT_TRUE(admission_->Check({.deadline = kNever, .cost = WorkCost{.flops = 1e300}}).ok());
+}
+
+TEST_F(AdmissionTest, WhatTurnsOutTooLongWhenItIsDecodedNeverStarts) {
+  Make(100);
+  absl::Status alone, doomed, hopeless;
+  const auto begin = [](absl::Status& status, double flops) {
+    return [&status, flops](Turn& turn) {
+      status = turn.Begin({.flops = flops});
+      turn.Stopped();  // Or the model would learn that it took no time.
+    };
+  };
+  ASSERT_TRUE(admission_->Submit({.deadline = In(10'000)}, begin(alone, 2e7)).ok());  // 20 s of 10.
+  WaitUntilIdle();
+  EXPECT_TRUE(alone.ok()) << "nothing is lost by trying while nobody waits: " << alone;
+  HoldThread();
+  ASSERT_TRUE(admission_->Submit({.deadline = In(10'000)}, begin(doomed, 2e7)).ok());
+  ASSERT_TRUE(admission_->Submit({.deadline = In(10'000)}, begin(hopeless, 1e8)).ok());
+  Open();
+  WaitUntilIdle();
+  EXPECT_EQ(Reason(doomed), "DEADLINE_UNREACHABLE");
+  EXPECT_EQ(Reason(hopeless), "DEADLINE_TOO_SHORT");
+  const Admission::Counts counts = admission_->counts();
+  EXPECT_EQ(counts.queued, 4);
+  EXPECT_EQ(counts.started, 2);
+  EXPECT_EQ(counts.finished, 1);
+  EXPECT_EQ(counts.stopped, 1);
+  EXPECT_EQ(counts.dropped, 2);
+  EXPECT_EQ(counts.refused, 2);
+}
+
+TEST_F(AdmissionTest, TasksThatDoNotBeginOrAreStoppedAreCountedAsSuch) {
+  Make(100);
+  ASSERT_TRUE(admission_->Submit({}, [](Turn&) {}).ok());
+  ASSERT_TRUE(admission_
+                  ->Submit({},
+                           [](Turn& turn) {
+                             EXPECT_TRUE(turn.Begin({}).ok());
+                             turn.Stopped();
+                           })
+                  .ok());
+  WaitUntilIdle();
+  EXPECT_EQ(admission_->counts().dropped, 1);
+  EXPECT_EQ(admission_->counts().started, 1);
+  EXPECT_EQ(admission_->counts().stopped, 1);
+  EXPECT_EQ(admission_->counts().finished, 0);
+}
+
+TEST_F(AdmissionTest, LearnsFromWhatTasksTake) {
+  Make(100);
+  const auto sleeps = [](Turn& turn) {
+    EXPECT_TRUE(turn.Begin({.flops = 1000}).ok());  // A millisecond, if the model was right.
+    absl::SleepFor(absl::Milliseconds(20));
+  };
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(admission_->Submit({}, sleeps).ok());
+  WaitUntilIdle();
+  HoldThread();
+  ASSERT_TRUE(admission_->Submit({.cost = WorkCost{.flops = 1e5}}, Computes).ok());
+  EXPECT_GE(admission_->WaitMs(), 200) << "was 100 by the model it began with";
   Open();
 }
 

@@ -221,6 +221,8 @@ TEST_F(UnaryCallTest, AJobWhoseDeadlinePassesInTheQueueNeverStarts) {
   first.join();
   ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 0; }));
   EXPECT_EQ(log_.started, 1);
+  EXPECT_EQ(admission_->counts().started, 1);
+  EXPECT_EQ(admission_->counts().dropped, 1);
 }
 
 TEST_F(UnaryCallTest, DeadlineDuringComputeStopsTheJob) {

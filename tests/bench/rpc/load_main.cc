@@ -48,6 +48,7 @@ nlohmann::json Percentiles(std::vector<float> values) {
 nlohmann::json ToJson(const LoadResult& result) {
   nlohmann::json json = {{"seconds", result.seconds},
                          {"not_started", result.not_started},
+                         {"drain_seconds", result.drain_seconds},
                          {"all_calls", result.all_calls},
                          {"codes", nlohmann::json::object()}};
   for (const auto& [code, latencies] : result.latencies_by_code)
@@ -82,6 +83,7 @@ int main(int argc, char** argv) {
   app.add_option("--warmup", options.warmup_seconds, "Seconds not counted")->check(CLI::NonNegativeNumber);
   app.add_option("--seconds", options.seconds, "Seconds counted")->check(CLI::PositiveNumber);
   app.add_option("--deadline", options.deadline_seconds, "Seconds each call may take")->check(CLI::PositiveNumber);
+  app.add_option("--cost-hint", options.cost_hint, "Floating-point operations to announce; none by default");
   bool stream = false;
   app.add_option("--stream", stream, "true: send all requests over one StreamAttend, --concurrency of them in flight");
   CLI11_PARSE(app, argc, argv);

@@ -53,6 +53,7 @@ class Run {
   LoadResult Execute() {
     options_.rate > 0 ? OpenLoop() : ClosedLoop();
     while (in_flight_ > 0) WaitForOne(Clock::time_point::max());
+    result_.drain_seconds = Seconds(Clock::now() - end_).count();
     result_.seconds = options_.seconds;
     queue_.Shutdown();
     return std::move(result_);
@@ -85,6 +86,7 @@ class Run {
     slot.due = due;
     slot.context.emplace();
     slot.context->set_deadline(std::chrono::system_clock::now() + ToDuration(options_.deadline_seconds));
+    if (!options_.cost_hint.empty()) slot.context->AddMetadata("attend-cost-flops", options_.cost_hint);
     slot.response.Clear();
     slot.reader = stub_.PrepareUnaryCall(&*slot.context, options_.method, request_, &queue_);
     slot.reader->StartCall();
@@ -103,7 +105,7 @@ class Run {
     }
     Slot& slot = *static_cast<Slot*>(tag);
     const Clock::time_point now = Clock::now();
-    if (slot.due >= count_from_ && now <= end_) {
+    if (now >= count_from_ && now <= end_) {
       const int code = slot.status.error_code();
       ++result_.calls_by_code[code];
       result_.latencies_by_code[code].push_back(std::chrono::duration<float, std::milli>(now - slot.due).count());

@@ -25,15 +25,17 @@ struct LoadOptions {
   double warmup_seconds = 0.2;   // Run first, not counted.
   double seconds = 2;            // Counted.
   double deadline_seconds = 10;  // Of every call.
+  std::string cost_hint;         // `attend-cost-flops` of every call; empty: none.
 };
 
-// What came back, in the counted time.
+// What came back in the counted time, whenever it was sent: so that a queue of any length does not change the rate.
 struct LoadResult {
   double seconds = 0;
   std::map<int, std::int64_t> calls_by_code;            // Keys are gRPC status codes; 0 is OK.
   std::map<int, std::vector<float>> latencies_by_code;  // Milliseconds, unsorted.
   std::vector<float> compute;    // Milliseconds, from each `server-timing` trailer that has them.
   std::int64_t not_started = 0;  // Open loop: calls that found `concurrency` others in flight.
+  double drain_seconds = 0;      // From the end of the counted time to the end of the last call.
   std::int64_t all_calls = 0;    // Finished at any time, the warm-up and the end included.
 };
 
