@@ -140,7 +140,7 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
 
   v1::AttendRequest attend;
   SetShape({3, 200, 12}, attend.mutable_embeddings());
-  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(), attend));
+  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
   SetShape({3, 50, 20}, attend.mutable_context());
   v1::AttentionLayer& layer = *attend.mutable_layer();
   layer.set_num_heads(4);
@@ -149,7 +149,7 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   SetShape({16, 20}, layer.mutable_key_projection()->mutable_weight());
   SetShape({16, 20}, layer.mutable_value_projection()->mutable_weight());
   SetShape({12, 32}, layer.mutable_output_projection()->mutable_weight());
-  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(), attend));
+  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
 }
 
 TEST(CostHint, IsAbsentWhereTheShapesSayNothing) {
