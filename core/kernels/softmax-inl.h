@@ -77,7 +77,6 @@ struct Softmax {
 
 // What a row without visible keys ends with: its sink, whatever that is, as a maximum of its own weight; or nothing.
 HWY_INLINE Softmax OfSinkAlone(Vec sink) {
-  const FloatTag d;
   return {sink, hn::IfThenZeroElse(hn::Eq(sink, Broadcast(-kInfinity)), Broadcast(1.0f))};
 }
 
