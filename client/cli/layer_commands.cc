@@ -39,7 +39,9 @@ void AddUpload(CLI::App* layers, LayersFlags* flags) {
   AddName(command, flags);
   command->add_option("FILE", flags->file, "A .safetensors file with the weights, in any common naming");
   command->add_option("--prefix", flags->prefix, "What stands before the tensors' names, as in encoder.layer.0.");
-  command->add_option("--num-heads,--heads", flags->num_heads, "Query heads (default: what the file says, or 1)");
+  command->add_option(
+      "--num-heads,--heads", flags->num_heads,
+      "Query heads (default: what the file says; else 1 for the notebook's naming, and an error for others)");
   command->add_option("--num-kv-heads,--kv-heads", flags->num_kv_heads,
                       "Key and value heads (default: what the file says, or --num-heads)");
   command->add_option("--config", flags->config,

@@ -37,4 +37,9 @@ PackedLinear::PackedLinear(const LinearView& linear, InstructionSet instruction_
       panels_(Panels(linear, KernelsFor(instruction_set).linear)),
       bias_(Bias(linear, KernelsFor(instruction_set).convert)) {}
 
+std::int64_t PackedLinear::BytesFor(const LinearView& linear, InstructionSet instruction_set) {
+  const std::int64_t panels = KernelsFor(instruction_set).linear.packed_size(linear.in_features, linear.out_features);
+  return 4 * (panels + (linear.bias != nullptr ? linear.out_features : 0));
+}
+
 }  // namespace attend

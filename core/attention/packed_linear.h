@@ -11,7 +11,8 @@
 namespace attend {
 
 // The panels of LinearKernels and the bias as floats, for FLOAT32 arithmetic. Owns its memory: about
-// 4 * out_features * in_features bytes whatever the type. Results are bit for bit those of the weights it was made of.
+// 4 * out_features * in_features bytes whatever the type, and much more when there are few outputs, whose panels are
+// filled up (see BytesFor). Results are bit for bit those of the weights it was made of.
 //
 // Immutable; may be shared between threads.
 class PackedLinear {
@@ -20,6 +21,10 @@ class PackedLinear {
   // SupportedInstructionSets(). Weight and bias may lie at any address, as in a mapped file, also between elements.
   // They are not needed any more afterwards.
   PackedLinear(const LinearView& linear, InstructionSet instruction_set);
+
+  // What bytes() will be, for deciding before anything is allocated. REQUIRES: as the constructor, but that the weight
+  // may be null.
+  static std::int64_t BytesFor(const LinearView& linear, InstructionSet instruction_set);
 
   InstructionSet instruction_set() const { return instruction_set_; }
   const float* panels() const { return panels_.data(); }

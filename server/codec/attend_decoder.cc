@@ -119,10 +119,12 @@ absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inpu
     return InvalidField(kField,
                         absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
   }
-  if (offset != 0 && (inputs.named_layer == nullptr || inputs.named_layer->view().rotary.frequencies.empty())) {
+  // A named layer without rotary embeddings ignores it, so that callers need not know which layers of a model have
+  // them.
+  if (offset != 0 && inputs.named_layer == nullptr) {
     return InvalidField(kField, absl::StrCat(kField, " is ", offset,
-                                             ", but there is no named layer with rotary embeddings, which is all that "
-                                             "it is for"));
+                                             ", but there is no layer_name; it is for the rotary embeddings of named "
+                                             "layers alone"));
   }
   inputs.position_offset = offset;
   return absl::OkStatus();

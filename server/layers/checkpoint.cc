@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/layers/json_text.h"
 #include "server/layers/mapped_file.h"
 
 namespace attend::server {
@@ -28,7 +29,7 @@ bool IsPlainFileName(std::string_view name) {
 using ShardMap = std::map<std::string, std::vector<std::string>>;
 
 absl::StatusOr<ShardMap> ParseIndex(const std::string& text) {
-  const nlohmann::json index = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json index = ParseJson(text);
   if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
     return absl::InvalidArgumentError("it is not an index of shards: a JSON object with the object `weight_map`");
   }

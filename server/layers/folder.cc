@@ -110,7 +110,7 @@ absl::Status Folder::Rename(const std::string& from, const Folder& folder, const
 }
 
 absl::Status Folder::Remove(const std::string& name) const {
-  if (unlinkat(fd_.get(), name.c_str(), 0) == 0) return absl::OkStatus();
+  if (unlinkat(fd_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
   return StorageError(errno, "cannot remove the file");
 }
 

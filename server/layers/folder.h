@@ -69,7 +69,7 @@ class Folder {
   // Replaces what is there. REQUIRES: neither name contains `/`.
   absl::Status Rename(const std::string& from, const Folder& folder, const std::string& to) const;
 
-  // REQUIRES: no `/` in `name`.
+  // A file that is not there is removed already. REQUIRES: no `/` in `name`.
   absl::Status Remove(const std::string& name) const;
 
   // Makes renaming and removing survive a loss of power.

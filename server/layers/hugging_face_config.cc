@@ -28,7 +28,7 @@ Place PlaceOf(std::string_view prefix) {
   Place place;
   const std::string text(prefix);
   for (const absl::string_view part : absl::StrSplit(text, '.')) {
-    std::int64_t number = 0;
+    std::int32_t number = 0;
     if (!place.index && absl::SimpleAtoi(part, &number) && number >= 0) place.index = number;
     if (part == "decoder") place.in_decoder = true;
     if (part == "EncDecAttention" || part == "encoder_attn" || part == "crossattention") place.is_cross = true;
@@ -162,6 +162,7 @@ void SetScale(ModelConfig& config, const Place& place, std::int64_t head_dim, v1
   }
   ModelConfig mpt = config.Object("attn_config");
   if (const auto scale = mpt.Number({"softmax_scale"})) options.set_scale(static_cast<float>(*scale));
+  config.Update(mpt.status());
   if (!config.IsModel({"gpt2"})) return;
   const bool is_scaled = config.Boolean("scale_attn_weights").value_or(true);
   const bool by_layer = config.Boolean("scale_attn_by_inverse_layer_idx").value_or(false);
@@ -192,16 +193,18 @@ std::vector<float> AlibiSlopes(std::int64_t heads, double max_bias) {
 void SetAlibi(ModelConfig& config, std::int64_t heads, v1::AttentionOptions& options) {
   ModelConfig mpt = config.Object("attn_config");
   const bool is_mpt = config.IsModel({"mpt"}) && mpt.Boolean("alibi").value_or(true);
+  const double max_bias = is_mpt ? mpt.Number({"alibi_bias_max"}).value_or(8) : 8;
+  config.Update(mpt.status());
   const bool is_falcon = config.IsModel({"falcon"}) && config.Boolean("alibi").value_or(false);
   if (!config.IsModel({"bloom"}) && !is_mpt && !is_falcon) return;
   if (heads < 1 || heads > 1024) return config.Fail("n_head", "must be between 1 and 1024");
   if (is_falcon) return config.Fail("alibi", "of Falcon, which scales it with the scores, is not supported");
-  std::vector<float> slopes = AlibiSlopes(heads, is_mpt ? mpt.Number({"alibi_bias_max"}).value_or(8) : 8);
+  std::vector<float> slopes = AlibiSlopes(heads, max_bias);
   if (is_mpt && (heads & (heads - 1)) != 0) {
     // MPT takes twice as many and then first the second of each pair.
     std::int64_t power = 1;
     while (power < heads) power *= 2;
-    const std::vector<float> all = AlibiSlopes(power, mpt.Number({"alibi_bias_max"}).value_or(8));
+    const std::vector<float> all = AlibiSlopes(power, max_bias);
     slopes.clear();
     for (std::size_t start : {std::size_t{1}, std::size_t{0}}) {
       for (std::size_t i = start; i < all.size(); i += 2) slopes.push_back(all[i]);
@@ -219,6 +222,13 @@ void SetNorms(ModelConfig& config, v1::LayerConfig& layer) {
   if (config.IsModel({"cohere", "stablelm"})) layer.set_norm_kind(v1::NORM_KIND_LAYER);
   if (const auto epsilon = config.Number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"})) {
     layer.set_norm_epsilon(static_cast<float>(*epsilon));
+  }
+}
+
+// OLMo, DBRX and MPT can clamp queries, keys and values.
+void RefuseClipping(ModelConfig& config) {
+  if (config.Find("clip_qkv") != nullptr || config.Object("attn_config").Find("clip_qkv") != nullptr) {
+    config.Fail("clip_qkv", "is set, which changes what the layer computes and is not supported");
   }
 }
 
@@ -257,6 +267,7 @@ absl::StatusOr<v1::LayerConfig> ParseHuggingFaceConfig(std::string_view json, st
   if (!caller.options().has_alibi_slopes()) SetAlibi(config, layer.num_heads(), *layer.mutable_options());
   SetNorms(config, layer);
   RefuseRelativePositions(config);
+  RefuseClipping(config);
   if (!config.status().ok()) return config.status();
   return layer;
 }

@@ -29,8 +29,30 @@ std::int64_t WeightBytes(const LinearView& linear) {
   return linear.out_features * linear.in_features * ElementSize(linear.weight_type);
 }
 
+absl::Status NotDivided(const char* field, std::int64_t heads, const char* what, std::int64_t rows) {
+  return InvalidField(field, absl::StrCat(field, " is ", heads, "; it must divide the ", rows, " rows of the layer's ",
+                                          what, " weight"));
+}
+
+// What AttendProblem::Create would blame on the weights, which are given, and is about the configuration, which is to
+// be found. REQUIRES: CheckHeadCounts.
+absl::Status CheckHeadSizes(const LayerView& view) {
+  const std::int64_t heads = view.num_heads, kv_heads = view.num_kv_heads;
+  constexpr char kKvHeads[] = "config.num_kv_heads";
+  if (view.query.out_features % heads != 0) {
+    return NotDivided("config.num_heads", heads, "query", view.query.out_features);
+  }
+  if (view.key.out_features % kv_heads != 0) return NotDivided(kKvHeads, kv_heads, "key", view.key.out_features);
+  if (view.value.out_features % kv_heads != 0) return NotDivided(kKvHeads, kv_heads, "value", view.value.out_features);
+  const std::int64_t query_dim = view.query.out_features / heads, key_dim = view.key.out_features / kv_heads;
+  if (query_dim == key_dim) return absl::OkStatus();
+  return InvalidField(kKvHeads, absl::StrCat(kKvHeads, " is ", kv_heads, ", which gives each key head the size ",
+                                             key_dim, ", but ", heads, " query heads (config.num_heads) have the size ",
+                                             query_dim, "; they must be equal"));
+}
+
 // Needed before sizes of heads can be spoken of; AttendProblem::Create checks the same and more.
-absl::Status CheckHeads(const LayerView& view) {
+absl::Status CheckHeadCounts(const LayerView& view) {
   if (view.num_heads < 1 || view.num_heads > kMaxHeads) {
     return InvalidField("config.num_heads",
                         absl::StrCat("config.num_heads is ", view.num_heads, "; it must be between 1 and ", kMaxHeads));
@@ -102,7 +124,8 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   view.output = weights.output;
   view.num_heads = config.num_heads() == 0 ? 1 : config.num_heads();
   view.num_kv_heads = config.num_kv_heads() == 0 ? view.num_heads : config.num_kv_heads();
-  if (absl::Status status = CheckHeads(view); !status.ok()) return status;
+  if (absl::Status status = CheckHeadCounts(view); !status.ok()) return status;
+  if (absl::Status status = CheckHeadSizes(view); !status.ok()) return status;
   absl::StatusOr<LayerOptions> options = ReadLayerOptions(config.options(), view.num_heads);
   if (!options.ok()) return options.status();
   layer->options_ = *std::move(options);

@@ -41,7 +41,7 @@ class LayerStorage {
   // other error of `load` is returned. REQUIRES: called at most once, before anything else.
   absl::Status LoadAll(absl::FunctionRef<absl::Status(StoredLayer)> load);
 
-  // Errors: those of StorageError.
+  // Remove of a layer that is not there does nothing. Errors: those of StorageError.
   absl::StatusOr<NewLayerFile> Create();
   absl::Status Remove(std::string_view name);
 

@@ -50,7 +50,7 @@ class LayerUpload {
 };
 
 // The layer that a record and its bytes describe, with a line in the log that says how long it took. `may_take` is
-// asked, before its weights are packed, whether so many bytes of memory may be taken. Errors: INVALID_ARGUMENT; those
+// asked once, before its weights are made or packed, whether so many bytes of memory may be taken. Errors: INVALID_ARGUMENT; those
 // of `may_take`.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,

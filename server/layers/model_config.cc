@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "server/layers/json_text.h"
 
 namespace attend::server {
 namespace {
@@ -23,7 +24,7 @@ const nlohmann::json* ModelConfig::Find(const nlohmann::json& json, const char* 
 }
 
 absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view text, std::string_view prefix) {
-  nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  nlohmann::json json = ParseJson(text);
   if (!json.is_object()) return absl::InvalidArgumentError("it is not a JSON object");
   const bool is_vision = absl::StrContains({prefix.data(), prefix.size()}, "vision");
   const nlohmann::json* part = is_vision ? Find(json, "vision_config") : nullptr;

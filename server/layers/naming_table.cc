@@ -28,7 +28,7 @@ constexpr std::string_view kBertRefused[] = {"self.distance_embedding.weight"};
 
 constexpr Naming kNamings[] = {
     {.name = "notebook", .modules = kHere, .query = "query", .key = "key", .value = "value",
-     .outputs = kNotebookOutputs, .needs_output = false, .refused = {}},
+     .outputs = kNotebookOutputs, .needs_output = false, .one_head = true},
     {.name = "torch-mha", .modules = kAnyModule, .fusion = Fusion::kRows, .query = "in_proj", .outputs = kOutProj,
      .separator = "_", .refused = kMhaRefused},
     {.name = "torch-mha", .modules = kAnyModule, .query = "q_proj", .key = "k_proj", .value = "v_proj",

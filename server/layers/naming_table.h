@@ -34,6 +34,7 @@ struct Naming {
   std::string_view separator = ".";  // Before `weight` and `bias` of query, key and value.
   std::string_view fused_bias = {};  // A bias of three parts beside matrices that are not fused.
   bool unit_scale = false;           // Scores are not divided by sqrt(E).
+  bool one_head = false;             // When nobody says how many there are; else that is an error.
   absl::Span<const std::string_view> refused = {};  // Tensors that change what the layer does and cannot be computed.
 };
 

@@ -24,7 +24,7 @@ struct Heads {
   std::int64_t key_value = 0;  // As `query` when not given.
 };
 
-absl::StatusOr<Heads> CheckHeads(const v1::LayerConfig& config) {
+absl::StatusOr<Heads> CheckHeads(const v1::LayerConfig& config, const Naming& naming) {
   const Heads heads{config.num_heads(), config.num_kv_heads() == 0 ? config.num_heads() : config.num_kv_heads()};
   if (heads.query < 0 || heads.query > kMaxHeads) {
     return InvalidField("config.num_heads",
@@ -35,14 +35,17 @@ absl::StatusOr<Heads> CheckHeads(const v1::LayerConfig& config) {
                         absl::StrCat("config.num_kv_heads is ", heads.key_value,
                                      "; it must be at least 1 and divide config.num_heads, which is ", heads.query));
   }
+  if (heads.query == 0 && !naming.one_head) {
+    return InvalidField("config.num_heads",
+                        absl::StrCat("config.num_heads is not set: weights named as ", std::string(naming.name),
+                                     "'s are a model's with several heads, and nothing says how many there are; set it "
+                                     "(at a server's start --layer-config 'NAME={\"num_heads\": 12}', or config.json "
+                                     "beside the file), also when it is 1"));
+  }
   return heads;
 }
 
 absl::Status NotCut(const std::string& name, std::int64_t rows, const Heads& heads) {
-  if (heads.query == 0) {
-    return InvalidField("config.num_heads", absl::StrCat("'", name, "' holds query, key and value of all heads; say "
-                                                         "how many there are with config.num_heads"));
-  }
   return InvalidField("config.num_heads",
                       absl::StrCat("'", name, "' has ", rows, " outputs, which are not those of ", heads.query,
                                    " query heads, ", heads.key_value, " key heads and as many value heads"));
@@ -52,12 +55,12 @@ absl::Status NotCut(const std::string& name, std::int64_t rows, const Heads& hea
 absl::StatusOr<std::array<LinearView, 3>> CutFused(const std::string& name, const LinearView& fused, Fusion fusion,
                                                    const Heads& heads, WeightReader& reader) {
   const std::int64_t rows = fused.out_features;
-  if (fusion == Fusion::kRows && heads.query == heads.key_value && rows % 3 == 0) {  // Also when not known.
+  if (fusion == Fusion::kRows && heads.query == heads.key_value && rows % 3 == 0) {
     const std::int64_t third = rows / 3;
     return std::array{CutRows(fused, 0, third), CutRows(fused, third, third), CutRows(fused, 2 * third, third)};
   }
   const std::int64_t all_heads = heads.query + 2 * heads.key_value;
-  if (heads.query == 0 || rows % all_heads != 0) return NotCut(name, rows, heads);
+  if (rows % all_heads != 0) return NotCut(name, rows, heads);
   const std::int64_t head_dim = rows / all_heads;
   if (fusion == Fusion::kRows) {
     const std::int64_t query_rows = heads.query * head_dim, key_rows = heads.key_value * head_dim;
@@ -183,7 +186,7 @@ absl::StatusOr<LayerWeights> FindLayer(const Checkpoint& checkpoint, std::string
   WeightReader reader(checkpoint);
   if (absl::Status status = ReadSinks(checkpoint, *fit, reader, weights.config); !status.ok()) return status;
   weights.config = MergeLayerConfig(MergeLayerConfig(weights.config, beside), *metadata);
-  const absl::StatusOr<Heads> heads = CheckHeads(MergeLayerConfig(weights.config, caller));
+  const absl::StatusOr<Heads> heads = CheckHeads(MergeLayerConfig(weights.config, caller), *fit->naming);
   if (!heads.ok()) return heads.status();
 
   if (absl::Status status = ReadProjections(checkpoint, *fit, *heads, reader, weights); !status.ok()) return status;

@@ -23,6 +23,13 @@ namespace {
 // Messages are read ahead of the writing thread up to so many bytes: enough that neither waits for the other.
 constexpr std::int64_t kReadAheadBytes = std::int64_t{4} << 20;
 
+// What a message takes beside its bytes, so that empty ones do not pile up without bound.
+constexpr std::int64_t kMessageBytes = 256;
+
+std::int64_t BytesOf(const grpc::ByteBuffer& message) {
+  return static_cast<std::int64_t>(message.Length()) + kMessageBytes;
+}
+
 class CreateLayerCall final : public CallHandler {
  public:
   // Reserving nothing never fails.
@@ -97,9 +104,9 @@ absl::Status CreateLayerCall::Push(Call& call, grpc::ByteBuffer& message) {
   }
   services_.slots->Touch(call);
   const MutexLock lock(mu_);
-  const auto memory = static_cast<double>(payload_bytes_ + waiting_bytes_ + bytes);
+  const auto memory = static_cast<double>(payload_bytes_ + waiting_bytes_ + BytesOf(message));
   if (absl::Status enough = memory_.Resize(memory); !enough.ok()) return enough;
-  waiting_bytes_ += bytes;
+  waiting_bytes_ += BytesOf(message);
   waiting_.emplace_back();
   waiting_.back().Swap(&message);
   return absl::OkStatus();
@@ -166,7 +173,7 @@ void CreateLayerCall::Work(Call& call) {
   while (!call.finished() && !call.cancelled()) {
     if (!Pop(message, complete)) return;
     if (complete) return Complete(call);
-    const auto bytes = static_cast<std::int64_t>(message.Length());
+    const std::int64_t bytes = BytesOf(message);
     const absl::Status consumed = Consume(message);
     message.Clear();
     Written(call, bytes);

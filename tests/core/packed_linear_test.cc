@@ -131,6 +131,7 @@ TEST(PackedLinear, SaysHowLargeItIs) {
   for (InstructionSet set : SupportedInstructionSets()) {
     const PackedLinear packed(map.linear, set);
     EXPECT_EQ(packed.instruction_set(), set);
+    EXPECT_EQ(packed.bytes(), PackedLinear::BytesFor(map.linear, set));
     EXPECT_GE(packed.bytes(), 4 * (33 * 40 + 33));
     EXPECT_LE(packed.bytes(), 4 * ((33 + lanes - 1) * 40 + 33));
   }

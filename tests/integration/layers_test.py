@@ -164,11 +164,19 @@ class CreateTest(ServerTestCase):
                 self.assertEqual(failure.code, Code.INVALID_ARGUMENT, failure.message)
         three = layers_pb.LayerConfig(num_heads=3)
         failure = upload_failure(self.server.layers, [header("refused", config=three), *chunks(data)])
-        self.assertEqual(failure.code, Code.INVALID_ARGUMENT)
-        self.assertIn("config.num_heads", failure.message)
+        self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["header.config.num_heads"]))
         failure = upload_failure(self.server.layers, [header("refused", sha256=sha256(b"other")), *chunks(data)])
         self.assertEqual((failure.code, failure.reason), (Code.DATA_LOSS, "CHECKSUM_MISMATCH"))
         self.assertEqual(call_failure(self.server.layers.GetLayer, GetLayer(name="refused")).code, Code.NOT_FOUND)
+
+    def test_a_model_of_several_heads_needs_their_number(self):
+        matrix = np.eye(4, dtype=np.float32)
+        data = safetensors.dump({f"self_attn.{name}_proj.weight": matrix for name in "qkvo"})
+        failure = upload_failure(self.server.layers, [header("headless"), *chunks(data)])
+        self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["header.config.num_heads"]))
+        self.assertIn("config.num_heads is not set", failure.message)
+        layer = upload(self.server.layers, "headless", data, config=layers_pb.LayerConfig(num_heads=1))
+        self.assertEqual((layer.naming, layer.config.num_heads), ("llama", 1))
 
     def test_cancelled_uploads_leave_nothing(self):
         stop = threading.Event()
@@ -212,7 +220,8 @@ class CreateTest(ServerTestCase):
         self.assertEqual(failure.metadata["layer_name"], "unknown/layer")
         failure = self.attend_failure(layer_name="plain", layer=Weights(6).inline())
         self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["layer_name"]))
-        for fields in ({"layer_name": "plain", "position_offset": 1}, {"position_offset": 1}, {"position_offset": -1}):
+        offsets = ({"layer_name": "plain", "position_offset": -1}, {"position_offset": 1}, {"position_offset": -1})
+        for fields in (*offsets, {"layer": Weights(6).inline(), "position_offset": 1}):
             failure = self.attend_failure(**fields)
             self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["position_offset"]))
         failure = call_failure(self.stub.Attend, pb.AttendRequest(embeddings=to_tensor(embeddings(7)), layer_name="plain"))
@@ -252,6 +261,12 @@ class CreateTest(ServerTestCase):
         tokens = np.repeat(tokens[:1], 5, axis=0)
         np.testing.assert_allclose(query(0)[..., 3, :], query(3)[..., 0, :], atol=1e-6)
 
+    def test_position_offset_changes_nothing_without_rotary_embeddings(self):
+        upload(self.server.layers, "still", Weights(9).file())
+        tokens = embeddings(16)
+        here, there = (attend(self.stub, tokens, layer_name="still", position_offset=p) for p in (0, 1 << 40))
+        assert_same_bits(here, there, "output")
+
     def test_seen_by_health_reflection_and_info(self):
         health = health_pb2_grpc.HealthStub(self.server.channel)
         request = health_pb2.HealthCheckRequest(service="attend.v1.LayerService")
@@ -286,6 +301,10 @@ class ListTest(ServerTestCase):
                 self.assertEqual(names, expected)
         self.assertEqual([layer.name for layer in self.list(name_prefix="a/").layers], ["a/1", "a/10", "a/2"])
         self.assertEqual(list(self.list(name_prefix="x").layers), [])
+        for prefix in BAD_NAMES:  # A prefix need be no name.
+            page = self.list(name_prefix=prefix)
+            self.assertEqual(len(page.layers), {"": len(expected), "a/": 3}.get(prefix, 0), prefix[:20])
+            self.assertFalse(page.next_page_token)
         first = self.list(page_size=2)
         self.server.layers.DeleteLayer(DeleteLayer(name=first.layers[1].name), timeout=60)
         rest = self.list(page_token=first.next_page_token)
@@ -335,6 +354,21 @@ class LimitsTest(unittest.TestCase):
             stub.DeleteLayer(DeleteLayer(name="a"), timeout=60)
             upload(stub, "c", init=layers_pb.SeededWeights(embed_dim=80))
 
+    def test_memory_is_asked_for_before_it_is_taken(self):
+        """A seed is a few bytes and its weights gigabytes; rows that are few are filled up when they are packed."""
+        matrix, limit = np.zeros((1, 1 << 20), np.float32), 64 << 20
+        tensors = {f"{name}.weight": matrix for name in ("query", "key", "value")}
+        with Server("--max-layers-bytes", str(limit // 2)) as server:
+            before = server.peak_rss_bytes()
+            for messages in (
+                [header("seeded", init=layers_pb.SeededWeights(embed_dim=7000))],
+                [header("flat"), *chunks(safetensors.dump(tensors))],
+            ):
+                failure = upload_failure(server.layers, messages)
+                self.assertEqual(failure.code, Code.RESOURCE_EXHAUSTED, failure.message)
+                self.assertIn("--max-layers-bytes", failure.message)
+                self.assertLess(server.peak_rss_bytes() - before, limit)
+
     def test_uploads_at_a_time(self):
         with Server("--max-uploads", "1") as server:
             go, started = threading.Event(), threading.Event()
@@ -379,6 +413,13 @@ class ConfiguredTest(WithDataDir):
 
 
 class RestartTest(WithDataDir):
+    def test_a_layer_whose_file_is_gone_can_be_deleted(self):
+        with self.start() as server:
+            upload(server.layers, "gone", Weights(1).file())
+            (self.data / "layers" / "gone.layer").unlink()
+            server.layers.DeleteLayer(DeleteLayer(name="gone"), timeout=60)
+            self.assertEqual(call_failure(server.layers.GetLayer, GetLayer(name="gone")).code, Code.NOT_FOUND)
+
     def test_layers_survive(self):
         tokens = embeddings(16)
         with self.start() as server:

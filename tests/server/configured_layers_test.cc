@@ -107,7 +107,10 @@ TEST(ConfiguredLayers, AFailureNamesFlagLayerFileAndReason) {
   EXPECT_THAT(Refusal({.layers = {"b=/nowhere.safetensors"}}), HasSubstr("cannot open /nowhere.safetensors"));
   EXPECT_THAT(Refusal({.layers = {"b=" + good + "#x"}}), HasSubstr(good + ": no attention layer was found with the"));
   EXPECT_THAT(Refusal({.layers = {"b=" + good}, .configs = {R"(b={"num_heads": 5})"}}),
-              HasSubstr(good + ": layer.query_projection.weight.shape"));
+              HasSubstr(good + ": config.num_heads is 5; it must divide the 12 rows"));
+  EXPECT_THAT(Refusal({.layers = {"b=" + good}}),
+              AllOf(HasSubstr("--layer: the layer 'b' cannot be loaded: " + good + ": config.num_heads is not set"),
+                    HasSubstr("--layer-config")));
   EXPECT_THAT(Refusal({.layers = {"b=init:1:0"}}), HasSubstr("init.embed_dim is 0"));
   folder.Write("config.json", "[]");
   EXPECT_THAT(Refusal({.layers = {"b=" + good}}), HasSubstr(folder.path() + "/config.json: it is not a JSON object"));
@@ -127,6 +130,8 @@ TEST(ConfiguredLayers, AFolderThatIsNoLayerIsAnError) {
   folder.Write("d/a/layer.json", R"({"heads": 3})");
   EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: it is not a LayerConfig"));
   folder.Write("d/a/layer.json", "{");
+  EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json is not a JSON object"));
+  folder.Write("d/a/layer.json", "{\"x\": " + std::string(400000, '[') + std::string(400000, ']') + "}");
   EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json is not a JSON object"));
   folder.Write("e/Upper/model.safetensors", Bert({""}));
   EXPECT_THAT(Refusal({.directory = folder.path() + "/e"}), HasSubstr("--layer-dir: the folder's name in"));

@@ -198,6 +198,27 @@ TEST(HuggingFaceConfig, WhatIsNoConfigIsRefused) {
               HasSubstr("is relative, which is not supported"));
   EXPECT_EQ(Refusal(R"({"architectures": 3, "layer_types": {}, "rope_scaling": "x", "text_config": []})"), "");
   EXPECT_THAT(Refusal(std::string(100000, '[')), HasSubstr("not a JSON object"));
+  EXPECT_THAT(Refusal(R"({"model_type": "mpt", "n_heads": 4, "attn_config": {"alibi_bias_max": "8"}})"),
+              HasSubstr("'alibi_bias_max' is not a number"));
+  EXPECT_THAT(Refusal(R"({"clip_qkv": 8.0})"), HasSubstr("'clip_qkv' is set"));
+  EXPECT_THAT(Refusal(R"({"attn_config": {"clip_qkv": 8}})"), HasSubstr("'clip_qkv' is set"));
+  EXPECT_EQ(Refusal(R"({"clip_qkv": null, "attn_config": {"clip_qkv": null}})"), "");
+}
+
+// Valid JSON, and small enough to be read; copying it would take more stack than there is.
+TEST(HuggingFaceConfig, DeepNestingIsRefusedAndDoesNotOverflowTheStack) {
+  const auto nested = [](int depth) {
+    return R"({"x": )" + std::string(static_cast<std::size_t>(depth), '[') +
+           std::string(static_cast<std::size_t>(depth), ']') + "}";
+  };
+  EXPECT_THAT(Refusal(nested(400000)), HasSubstr("not a JSON object"));
+  EXPECT_THAT(Refusal(nested(65)), HasSubstr("not a JSON object"));
+  EXPECT_EQ(Refusal(nested(60)), "");
+}
+
+TEST(HuggingFaceConfig, APrefixesNumberThatIsNoLayersIsNotCounted) {
+  EXPECT_THAT(Refusal(R"({"model_type": "gemma3", "sliding_window": 4})", "layers.9223372036854775807."),
+              HasSubstr("no number that says which one"));
 }
 
 }  // namespace

@@ -77,7 +77,7 @@ TEST(Layer, ComputesTheSameBitsAsItsWeightsAfterTheyAreGone) {
     EXPECT_EQ((*layer)->view().query.weight, nullptr);
 
     const Checkpoint checkpoint = Weights(dtype).Checkpoint();
-    const LayerWeights weights = *FindLayer(checkpoint, "");
+    const LayerWeights weights = *FindLayer(checkpoint, "", config);
     LayerView view{.query = weights.query,
                    .key = weights.key,
                    .value = weights.value,
@@ -184,12 +184,18 @@ TEST(Layer, MistakesNameTheirField) {
       {"config.num_heads", "between 1 and 1024", [](auto& c) { c.set_num_heads(-1); }},
       {"config.num_heads", "between 1 and 1024", [](auto& c) { c.set_num_heads(1025); }},
       {"config.num_kv_heads", "divide config.num_heads", [](auto& c) { c.set_num_kv_heads(3); }},
-      {"layer.query_projection.weight.shape", "multiple of config.num_heads",
+      {"config.num_heads", "is 5; it must divide the 24 rows of the layer's query weight",
        [](auto& c) {
          c.set_num_heads(5);
          c.set_num_kv_heads(5);
        }},
-      {"layer.key_projection.weight.shape", "must be equal", [](auto& c) { c.set_num_kv_heads(4); }},
+      {"config.num_kv_heads", "gives each key head the size 3, but 4 query heads (config.num_heads) have the size 6",
+       [](auto& c) { c.set_num_kv_heads(4); }},
+      {"config.num_kv_heads", "is 8; it must divide the 12 rows of the layer's key weight",
+       [](auto& c) {
+         c.set_num_heads(8);
+         c.set_num_kv_heads(8);
+       }},
       {"config.rotary_embedding.dim", "is 5; it must be even",
        [](auto& c) { c.mutable_rotary_embedding()->set_dim(5); }},
       {"config.rotary_embedding.dim", "is 8", [](auto& c) { c.mutable_rotary_embedding()->set_dim(8); }},
@@ -246,7 +252,7 @@ TEST(Layer, NormsMustFitAHeadOrAll) {
 }
 
 TEST(Layer, TheCallersConfigurationGoesBeforeTheWeights) {
-  LayerWeights weights = *FindLayer(Weights().Checkpoint(), "");
+  LayerWeights weights = *FindLayer(Weights().Checkpoint(), "", Config());
   weights.config = Config();
   weights.config.mutable_options()->set_softcap(5);
   weights.config.mutable_options()->set_scale(2);

@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "core/base/error.h"
 #include "core/kernels/convert_kernels.h"
 #include "server/layers/naming_table.h"
 #include "tests/support/checkpoint_builder.h"
@@ -231,17 +232,33 @@ TEST(Namings, FusedProjectionsAreCut) {
   }
 }
 
-TEST(Namings, ThirdsNeedNoHeadsButGroupsDo) {
+TEST(Namings, TheNotebookAloneHasOneHeadWhenNobodySaysHowMany) {
   const Layer layer(2, 2);
+  EXPECT_TRUE(FindLayer(Separate(layer, "query", "key", "value", "output", Biases::kAll).Checkpoint(), "").ok());
   CheckpointBuilder thirds;
   thirds.Add("in_proj_weight", FuseRows(layer, layer.query, layer.key, layer.value))
       .Add("out_proj.weight", layer.output);
-  ExpectLayer(FindLayer(thirds.Checkpoint(), ""), layer, Biases::kNone, "thirds");
+  const CheckpointBuilder others[] = {Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll),
+                                      Separate(layer, "attention.self.query", "attention.self.key",
+                                               "attention.self.value", "attention.output.dense", Biases::kNone),
+                                      thirds};
+  for (const CheckpointBuilder& other : others) {
+    const absl::Status status = FindLayer(other.Checkpoint(), "").status();
+    EXPECT_EQ(GetErrorDetails(status).field, "config.num_heads");
+    EXPECT_THAT(Message(status), AllOf(HasSubstr("config.num_heads is not set"), HasSubstr("--layer-config")));
+    EXPECT_LT(Message(status).size(), 400U);  // So that it is not cut.
+    v1::LayerConfig one;
+    one.set_num_heads(1);
+    EXPECT_TRUE(FindLayer(other.Checkpoint(), "", one).ok());
+    EXPECT_TRUE(FindLayer(other.Checkpoint(), "", {}, /*beside=*/one).ok());
+  }
+}
+
+TEST(Namings, GroupsAreCutByTheNumberOfHeads) {
+  const Layer layer(2, 2);
   CheckpointBuilder groups;
   groups.Add("query_key_value.weight", FuseGroups(layer, layer.query, layer.key, layer.value));
   groups.Add("dense.weight", layer.output);
-  EXPECT_THAT(Message(FindLayer(groups.Checkpoint(), "").status()),
-              HasSubstr("'query_key_value.weight' holds query, key and value of all heads"));
   v1::LayerConfig five;
   five.set_num_heads(5);
   EXPECT_THAT(Message(FindLayer(groups.Checkpoint(), "", five).status()),
@@ -254,7 +271,7 @@ TEST(Namings, TorchMhaWithSeparateMatricesHasOneBias) {
   builder.Add("q_proj_weight", layer.query).Add("k_proj_weight", layer.key).Add("v_proj_weight", layer.value);
   builder.AddVector("in_proj_bias", Stacked({layer.query_bias, layer.key_bias, layer.value_bias}));
   builder.Add("out_proj.weight", layer.output).AddVector("out_proj.bias", layer.output_bias);
-  ExpectLayer(FindLayer(builder.Checkpoint(), ""), layer, Biases::kAll, "torch-mha");
+  ExpectLayer(FindLayer(builder.Checkpoint(), "", layer.Config()), layer, Biases::kAll, "torch-mha");
   builder.Add("bias_k", {1, 1, 6}, std::string(24, '\0'), "F32");
   EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
               HasSubstr("'bias_k', which changes what it computes and is not supported"));
@@ -270,7 +287,7 @@ TEST(Namings, TypesStayAndUnalignedNumbersAreCopied) {
     const CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, dtype);
     for (const std::size_t offset : {std::size_t{0}, std::size_t{1}, std::size_t{6}}) {
       const Checkpoint checkpoint = builder.Checkpoint(offset);
-      const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, "");
+      const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, "", layer.Config());
       ExpectLayer(found, layer, Biases::kAll, dtype);
       EXPECT_EQ(found->query.weight_type, type);
       EXPECT_EQ(found->value.bias_type, type);
@@ -292,8 +309,8 @@ TEST(Namings, WhatNeedsNoCopyIsAViewOfTheFile) {
 
 TEST(Namings, WeightsOutliveTheCheckpoint) {
   const Layer layer(2, 1);
-  absl::StatusOr<LayerWeights> found =
-      FindLayer(Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, "F16").Checkpoint(), "");
+  absl::StatusOr<LayerWeights> found = FindLayer(
+      Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, "F16").Checkpoint(), "", layer.Config());
   ExpectLayer(found, layer, Biases::kAll, "after the checkpoint");
 }
 
@@ -304,7 +321,7 @@ TEST(Namings, NormsAreWidened) {
     builder.AddVector("a.q_layernorm.weight", layer.query_norm, dtype);
     builder.AddVector("a.q_layernorm.bias", layer.key_norm, dtype);
     builder.AddVector("a.k_layernorm.weight", layer.key_norm, dtype);
-    const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(3), "a");
+    const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(3), "a", layer.Config());
     ASSERT_TRUE(found.ok()) << found.status();
     EXPECT_EQ(found->query_norm.size, kHeadDim);
     EXPECT_EQ(Numbers(found->query_norm.weight, DataType::kFloat32, kHeadDim), layer.query_norm.numbers);
@@ -326,7 +343,7 @@ TEST(Namings, SinksBesideTheProjectionsAreTheLayers) {
   const Layer layer(2, 1);
   CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
   builder.AddVector("sinks", Rows(layer.query_bias, 0, 2), "BF16");
-  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "");
+  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "", layer.Config());
   ASSERT_TRUE(found.ok()) << found.status();
   ASSERT_EQ(found->config.options().sinks().values_size(), 2);
   EXPECT_EQ(found->config.options().sinks().values(1), layer.query_bias.numbers[1]);
