@@ -38,6 +38,9 @@ class Job {
   // An upper bound of the arithmetic, in floating-point operations; decides where the job runs.
   virtual double flops() const = 0;
 
+  // Whether Compute may wait, for a disk say: then it never runs on a polling thread.
+  virtual bool may_wait() const { return false; }
+
   // An upper bound of the memory that the request and its response take, scratch included, in bytes. Once the response
   // is taken, its own bytes are what is left of it.
   virtual double memory_bytes() const = 0;

@@ -63,10 +63,9 @@ int Check(const ParsedFlags& flags) {
     std::cerr << "attend-server: " << settings.status().message() << "\n";
     return 2;
   }
-  const auto layers =
-      LoadConfiguredLayers(flags.config.layer_sources, settings->instruction_set, [](const std::string& sentence) {
-        std::cerr << "attend-server: warning: " << sentence << "\n";
-      });
+  const auto layers = LoadConfiguredLayers(
+      flags.config.layer_sources, settings->instruction_set,
+      [](const std::string& sentence) { std::cerr << "attend-server: warning: " << sentence << "\n"; });
   if (!layers.ok()) {
     std::cerr << "attend-server: " << layers.status().message() << "\n";
     return 2;

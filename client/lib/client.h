@@ -14,8 +14,8 @@
 // four attempts in all with growing pauses (or the server's `grpc-retry-pushback-ms`) and within the deadline, whatever
 // its size; it ends at its deadline. All methods of the service are stateless and idempotent, so repeating is safe.
 //
-// What an attention call will cost, by its shapes, travels ahead of it in metadata (`attend-cost-flops`), so that a busy
-// server refuses what it cannot do in time before it is sent.
+// What an attention call will cost, by its shapes, travels ahead of it in metadata (`attend-cost-flops`), so that a
+// busy server refuses what it cannot do in time before it is sent.
 //
 // Errors of every call: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED and others from the server
 // as the proto documents them, with details (client/lib/server_error.h); UNAVAILABLE without details when no server

@@ -1,5 +1,6 @@
 #include "core/attention/packed_linear.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -8,14 +9,28 @@
 namespace attend {
 namespace {
 
-AlignedBuffer<float> Panels(const LinearView& linear, const LinearKernels& kernels) {
+// What one thread packs at a time: few megabytes of most layers, and tens of iterations for the large ones.
+constexpr std::int64_t kPanelsAtATime = 4;
+
+AlignedBuffer<float> Panels(const LinearView& linear, const LinearKernels& kernels, Executor* executor) {
   LinearTask task;
   task.weight = linear.weight;
   task.weight_type = linear.weight_type;
   task.in_features = linear.in_features;
   task.out_features = linear.out_features;
   AlignedBuffer<float> panels(kernels.packed_size(task.in_features, task.out_features));
-  kernels.pack(task, panels.data());
+  if (executor == nullptr) {
+    kernels.pack(task, panels.data());
+    return panels;
+  }
+  const std::int64_t block = kPanelsAtATime * kernels.panel_width;
+  executor->ParallelFor((linear.out_features + block - 1) / block, [&](std::int64_t i) {
+    const std::int64_t first = i * block * linear.in_features;
+    LinearTask part = task;
+    part.weight = static_cast<const std::byte*>(task.weight) + first * ElementSize(task.weight_type);
+    part.out_features = std::min(block, linear.out_features - i * block);
+    kernels.pack(part, panels.data() + first);
+  });
   return panels;
 }
 
@@ -32,9 +47,9 @@ AlignedBuffer<float> Bias(const LinearView& linear, const ConvertKernels& conver
 
 }  // namespace
 
-PackedLinear::PackedLinear(const LinearView& linear, InstructionSet instruction_set)
+PackedLinear::PackedLinear(const LinearView& linear, InstructionSet instruction_set, Executor* executor)
     : instruction_set_(instruction_set),
-      panels_(Panels(linear, KernelsFor(instruction_set).linear)),
+      panels_(Panels(linear, KernelsFor(instruction_set).linear, executor)),
       bias_(Bias(linear, KernelsFor(instruction_set).convert)) {}
 
 std::int64_t PackedLinear::BytesFor(const LinearView& linear, InstructionSet instruction_set) {

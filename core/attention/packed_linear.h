@@ -6,6 +6,7 @@
 
 #include "core/attention/attend_problem.h"
 #include "core/kernels/instruction_set.h"
+#include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend {
@@ -19,8 +20,9 @@ class PackedLinear {
  public:
   // REQUIRES: linear.weight is not null and of any type but FLOAT64; `instruction_set` is one of
   // SupportedInstructionSets(). Weight and bias may lie at any address, as in a mapped file, also between elements.
-  // They are not needed any more afterwards.
-  PackedLinear(const LinearView& linear, InstructionSet instruction_set);
+  // They are not needed any more afterwards. Idle threads of `executor` help, if there is one: most of the time goes
+  // into taking fresh memory from the system, which threads do side by side.
+  PackedLinear(const LinearView& linear, InstructionSet instruction_set, Executor* executor = nullptr);
 
   // What bytes() will be, for deciding before anything is allocated. REQUIRES: as the constructor, but that the weight
   // may be null.

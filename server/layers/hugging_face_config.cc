@@ -54,11 +54,11 @@ bool IsCausal(ModelConfig& config, const Place& place) {
       if (name != nullptr && (absl::EndsWith(*name, "ForCausalLM") || *name == "GPT2LMHeadModel")) return true;
     }
   }
-  return config.IsModel({"llama",   "mistral", "mixtral", "qwen2",  "qwen2_moe", "qwen3",  "qwen3_moe", "gemma",
-                         "gemma2",  "gemma3",  "gemma3_text", "phi", "phi3",     "gpt2",   "gpt_neo",   "gpt_neox",
-                         "gptj",    "codegen", "opt",     "bloom",  "mpt",       "falcon", "stablelm",  "olmo",
-                         "olmo2",   "olmo3",   "cohere",  "cohere2", "granite",  "starcoder2", "smollm3", "glm",
-                         "glm4",    "gpt_oss"});
+  return config.IsModel({"llama",   "mistral",    "mixtral", "qwen2",       "qwen2_moe", "qwen3",  "qwen3_moe",
+                         "gemma",   "gemma2",     "gemma3",  "gemma3_text", "phi",       "phi3",   "gpt2",
+                         "gpt_neo", "gpt_neox",   "gptj",    "codegen",     "opt",       "bloom",  "mpt",
+                         "falcon",  "stablelm",   "olmo",    "olmo2",       "olmo3",     "cohere", "cohere2",
+                         "granite", "starcoder2", "smollm3", "glm",         "glm4",      "gpt_oss"});
 }
 
 void SetHeads(ModelConfig& config, const Place& place, v1::LayerConfig& layer) {
@@ -71,9 +71,9 @@ void SetHeads(ModelConfig& config, const Place& place, v1::LayerConfig& layer) {
   std::optional<std::int64_t> kv_heads = config.Integer({"num_key_value_heads"});
   if (config.IsModel({"falcon"})) {  // Its older files say num_kv_heads of models that use one only.
     const bool is_new = config.Boolean("new_decoder_architecture").value_or(false);
-    kv_heads = is_new                                             ? config.Integer({"num_kv_heads"})
+    kv_heads = is_new                                         ? config.Integer({"num_kv_heads"})
                : config.Boolean("multi_query").value_or(true) ? std::optional<std::int64_t>(1)
-                                                                  : std::nullopt;
+                                                              : std::nullopt;
   }
   if (kv_heads) layer.set_num_kv_heads(static_cast<std::int32_t>(*kv_heads));
 }
@@ -108,9 +108,8 @@ bool IsSliding(ModelConfig& config, const Place& place) {
   if (config.IsModel({"gemma3", "gemma3_text", "cohere2"})) {
     const std::int64_t standard = config.IsModel({"cohere2"}) ? 4 : 6;
     const std::int64_t pattern = config.Integer({"sliding_window_pattern"}).value_or(standard);
-    return IsSlidingAt(config, place, "sliding_window", [pattern](std::int64_t index) {
-      return pattern == 0 || (index + 1) % pattern != 0;
-    });
+    return IsSlidingAt(config, place, "sliding_window",
+                       [pattern](std::int64_t index) { return pattern == 0 || (index + 1) % pattern != 0; });
   }
   if (config.IsModel({"modernbert"})) {
     const std::int64_t period = config.Integer({"global_attn_every_n_layers"}).value_or(3);
@@ -175,8 +174,8 @@ void SetScale(ModelConfig& config, const Place& place, std::int64_t head_dim, v1
   options.set_scale(static_cast<float>(by_layer ? scale / static_cast<double>(*place.index + 1) : scale));
 }
 
-// ALiBi's slopes (Press et al. 2022): a geometric sequence for the largest power of two of heads, and for the rest every
-// other one of twice as many.
+// ALiBi's slopes (Press et al. 2022): a geometric sequence for the largest power of two of heads, and for the rest
+// every other one of twice as many.
 std::vector<float> AlibiSlopes(std::int64_t heads, double max_bias) {
   std::int64_t power = 1;
   while (power * 2 <= heads) power *= 2;
@@ -185,7 +184,8 @@ std::vector<float> AlibiSlopes(std::int64_t heads, double max_bias) {
     slopes.push_back(static_cast<float>(std::exp2(-max_bias * static_cast<double>(i) / static_cast<double>(power))));
   }
   for (std::int64_t i = 1; i <= 2 * (heads - power); i += 2) {
-    slopes.push_back(static_cast<float>(std::exp2(-max_bias * static_cast<double>(i) / static_cast<double>(2 * power))));
+    slopes.push_back(
+        static_cast<float>(std::exp2(-max_bias * static_cast<double>(i) / static_cast<double>(2 * power))));
   }
   return slopes;
 }

@@ -1,11 +1,11 @@
 // What a Hugging Face `config.json` says about one attention layer.
 //
-// Read are: num_attention_heads / n_head / n_heads / num_heads, num_key_value_heads / num_kv_heads / multi_query, head_dim
-// / d_kv, rope_theta, rope_scaling and rope_parameters (default, linear, llama3), partial_rotary_factor / rotary_pct /
-// rotary_dim, sliding_window with use_sliding_window, layer_types, max_window_layers, sliding_window_pattern and the
-// patterns of Gemma 2, GPT-Neo and ModernBERT, attn_logit_softcapping, query_pre_attn_scalar, attention_multiplier, the
-// epsilons of norms, alibi, and model_type for what the model's code implies: causality, the form of rotary embeddings,
-// norms that add one, the scale of T5.
+// Read are: num_attention_heads / n_head / n_heads / num_heads, num_key_value_heads / num_kv_heads / multi_query,
+// head_dim / d_kv, rope_theta, rope_scaling and rope_parameters (default, linear, llama3), partial_rotary_factor /
+// rotary_pct / rotary_dim, sliding_window with use_sliding_window, layer_types, max_window_layers,
+// sliding_window_pattern and the patterns of Gemma 2, GPT-Neo and ModernBERT, attn_logit_softcapping,
+// query_pre_attn_scalar, attention_multiplier, the epsilons of norms, alibi, and model_type for what the model's code
+// implies: causality, the form of rotary embeddings, norms that add one, the scale of T5.
 #ifndef ATTEND_SERVER_LAYERS_HUGGING_FACE_CONFIG_H_
 #define ATTEND_SERVER_LAYERS_HUGGING_FACE_CONFIG_H_
 

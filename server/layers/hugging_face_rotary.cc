@@ -15,10 +15,10 @@ bool HasRotary(ModelConfig& config) {
                                 "partial_rotary_factor", "rotary_emb_base", "global_rope_theta"}) {
     if (config.Find(key) != nullptr) return true;
   }
-  return config.IsModel({"llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "gemma", "gemma2",
-                         "gemma3", "gemma3_text", "phi", "phi3", "gpt_neox", "gptj", "stablelm", "olmo", "olmo2",
-                         "olmo3", "cohere", "cohere2", "granite", "starcoder2", "smollm3", "glm", "glm4", "modernbert",
-                         "gpt_oss"});
+  return config.IsModel({"llama",   "mistral",    "mixtral", "qwen2",       "qwen2_moe", "qwen3",      "qwen3_moe",
+                         "gemma",   "gemma2",     "gemma3",  "gemma3_text", "phi",       "phi3",       "gpt_neox",
+                         "gptj",    "stablelm",   "olmo",    "olmo2",       "olmo3",     "cohere",     "cohere2",
+                         "granite", "starcoder2", "smollm3", "glm",         "glm4",      "modernbert", "gpt_oss"});
 }
 
 // The parameters of rotary embeddings: a dictionary of their own since transformers 5, one for each kind of layer where
@@ -87,7 +87,8 @@ std::optional<v1::RotaryEmbedding> RotaryOf(ModelConfig& config, std::int64_t he
   rotary.set_base(Base(config, parameters, is_sliding));
   rotary.set_dim(static_cast<std::int32_t>(TurnedDim(config, parameters, head_dim)));
   // Before transformers 5 the one `rope_scaling` of Gemma 3 was that of the layers without a window.
-  const bool scales = !is_sliding || config.Find("rope_parameters") != nullptr || config.Find("rope_local_base_freq") == nullptr;
+  const bool scales =
+      !is_sliding || config.Find("rope_parameters") != nullptr || config.Find("rope_local_base_freq") == nullptr;
   if (scales) SetScaling(parameters, rotary);
   config.Update(parameters.status());
   return rotary;

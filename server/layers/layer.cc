@@ -114,7 +114,8 @@ absl::Status CheckNormConfig(const v1::LayerConfig& config) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& weights, const v1::LayerConfig& caller,
-                                                           Identity identity, InstructionSet instruction_set) {
+                                                           Identity identity, InstructionSet instruction_set,
+                                                           Executor* executor) {
   v1::LayerConfig config = MergeLayerConfig(weights.config, caller);
   std::shared_ptr<Layer> layer(new Layer());
   LayerView& view = layer->view_;
@@ -149,12 +150,12 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
 
   layer->Describe(config, weights.naming, std::move(identity));  // Before packing, which replaces the views.
-  layer->Pack(instruction_set);
+  layer->Pack(instruction_set, executor);
   layer->KeepNorms();
   return layer;
 }
 
-void Layer::Pack(InstructionSet instruction_set) {
+void Layer::Pack(InstructionSet instruction_set, Executor* executor) {
   const auto copy = [this](const void* from, std::int64_t bytes) -> const void* {
     if (from == nullptr) return nullptr;
     copies_.emplace_back(bytes);
@@ -169,7 +170,7 @@ void Layer::Pack(InstructionSet instruction_set) {
       bytes += WeightBytes(*linear) + (linear->bias != nullptr ? 8 * linear->out_features : 0);
       continue;
     }
-    packed_.push_back(std::make_unique<PackedLinear>(*linear, instruction_set));
+    packed_.push_back(std::make_unique<PackedLinear>(*linear, instruction_set, executor));
     linear->packed = packed_.back().get();
     linear->weight = linear->bias = nullptr;
     bytes += linear->packed->bytes();

@@ -14,6 +14,7 @@
 #include "core/attention/options.h"
 #include "core/attention/packed_linear.h"
 #include "core/kernels/instruction_set.h"
+#include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/layers/layer_options.h"
 #include "server/layers/layer_weights.h"
@@ -41,9 +42,10 @@ class Layer {
   // Packs the weights; what `config` (the caller's) leaves open is taken from weights.config, and then from the
   // defaults that layer_service.proto states. Errors: INVALID_ARGUMENT naming the field of the configuration or the
   // tensor (`config.num_heads`, `config.rotary_embedding.dim`, ...): everything that AttendProblem::Create checks about
-  // a layer is checked here once.
+  // a layer is checked here once. Idle threads of `executor` help to pack, if there is one.
   static absl::StatusOr<std::shared_ptr<const Layer>> Create(const LayerWeights& weights, const v1::LayerConfig& config,
-                                                             Identity identity, InstructionSet instruction_set);
+                                                             Identity identity, InstructionSet instruction_set,
+                                                             Executor* executor = nullptr);
 
   const LayerView& view() const { return view_; }
   // The layer's own options under the request's: what a request sets itself goes before. Only scale, causal, windows,
@@ -55,7 +57,7 @@ class Layer {
  private:
   Layer() = default;
   // Take what the view points to into memory of the layer's own, so that a mapped file can go.
-  void Pack(InstructionSet instruction_set);
+  void Pack(InstructionSet instruction_set, Executor* executor);
   void KeepNorms();
   void Describe(const v1::LayerConfig& config, const std::string& naming, Identity identity);
   void DescribeConfig(const v1::LayerConfig& config);

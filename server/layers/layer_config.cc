@@ -39,8 +39,8 @@ absl::StatusOr<v1::LayerConfig> ParseLayerConfig(std::string_view json) {
   v1::LayerConfig config;
   const auto status = google::protobuf::util::JsonStringToMessage({json.data(), json.size()}, &config);
   if (status.ok()) return config;
-  return absl::InvalidArgumentError(absl::StrCat("it is not a LayerConfig in JSON: ",
-                                                 std::string(status.message().data(), status.message().size())));
+  return absl::InvalidArgumentError(
+      absl::StrCat("it is not a LayerConfig in JSON: ", std::string(status.message().data(), status.message().size())));
 }
 
 absl::StatusOr<v1::LayerConfig> LayerConfigOfMetadata(const std::map<std::string, std::string>& metadata) {

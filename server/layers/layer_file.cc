@@ -29,6 +29,9 @@ constexpr std::size_t kHashAt = 32;
 // The most pieces that writev(2) takes.
 constexpr std::size_t kMaxPieces = 1024;
 
+// The disk begins to write after so many bytes, so that little is left when the last have come and fsync waits.
+constexpr std::int64_t kWritebackBytes = std::int64_t{8} << 20;
+
 void PutLittleEndian(std::uint64_t value, int bytes, std::string& out) {
   for (int i = 0; i < bytes; ++i) out.push_back(static_cast<char>(value >> (8 * i)));
 }
@@ -103,7 +106,8 @@ NewLayerFile::NewLayerFile(NewLayerFile&& other) noexcept
       observer_(other.observer_),
       hash_(std::move(other.hash_)),
       payload_bytes_(other.payload_bytes_),
-      file_bytes_(other.file_bytes_) {}
+      file_bytes_(other.file_bytes_),
+      started_bytes_(other.started_bytes_) {}
 
 absl::StatusOr<NewLayerFile> NewLayerFile::Create(const Folder& folder, const std::string& name,
                                                   const StorageObserver& observer) {
@@ -133,8 +137,16 @@ absl::Status NewLayerFile::Append(absl::Span<const std::string_view> pieces) {
   if (absl::Status written = WriteAll(pieces); !written.ok()) return written;
   for (const std::string_view piece : pieces) hash_.Update(piece);
   payload_bytes_ = file_bytes_;
+  StartWriteback();
   Observe(StorageStep::kChunkWritten);
   return absl::OkStatus();
+}
+
+void NewLayerFile::StartWriteback() {
+  if (!on_disk() || file_bytes_ - started_bytes_ < kWritebackBytes) return;
+  // A wish alone: fsync reports what goes wrong.
+  (void)sync_file_range(fd_.get(), started_bytes_, file_bytes_ - started_bytes_, SYNC_FILE_RANGE_WRITE);
+  started_bytes_ = file_bytes_;
 }
 
 absl::Status NewLayerFile::WriteAll(absl::Span<const std::string_view> pieces) {

@@ -81,6 +81,8 @@ class NewLayerFile {
   NewLayerFile(FileDescriptor fd, const Folder* folder, std::string name, const StorageObserver* observer);
   void Observe(StorageStep step) const;
   absl::Status WriteAll(absl::Span<const std::string_view> pieces);
+  // Has the disk begin with what the kernel was given since the last time, if that is enough to be worth it.
+  void StartWriteback();
 
   FileDescriptor fd_;
   const Folder* folder_;  // Null in memory.
@@ -89,6 +91,7 @@ class NewLayerFile {
   Sha256 hash_;
   std::int64_t payload_bytes_ = 0;
   std::int64_t file_bytes_ = 0;
+  std::int64_t started_bytes_ = 0;  // Those that the disk has been told to write.
 };
 
 inline constexpr std::string_view kTemporarySuffix = ".tmp";

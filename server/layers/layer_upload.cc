@@ -139,7 +139,8 @@ LayerRecord LayerUpload::MakeRecord() {
   return record;
 }
 
-absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atomic<bool>& cancelled) {
+absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atomic<bool>& cancelled,
+                                                                 Executor& executor) {
   if (!header_.has_init() && file_.payload_bytes() == 0) {
     return InvalidField("chunk", "no bytes followed the header; it needs chunks of a .safetensors file, or `init`");
   }
@@ -153,13 +154,15 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atom
   const absl::StatusOr<SharedBytes> payload = file_.Map();
   if (!payload.ok()) return payload.status();
   std::optional<LayerStore::Reservation> reservation;
-  absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      LoadLayer(record, *payload, store_->options_.instruction_set, store_->log_, [&](std::int64_t bytes) {
+  absl::StatusOr<std::shared_ptr<const Layer>> layer = LoadLayer(
+      record, *payload, store_->options_.instruction_set, store_->log_,
+      [&](std::int64_t bytes) {
         if (cancelled.load()) return Cancelled();
         absl::StatusOr<LayerStore::Reservation> reserved = store_->Reserve(header_.name(), bytes);
         if (reserved.ok()) reservation.emplace(*std::move(reserved));
         return reserved.status();
-      });
+      },
+      &executor);
   if (!layer.ok()) return layer.status();
   if (cancelled.load()) return Cancelled();
   if (absl::Status sealed = file_.Seal(record); !sealed.ok()) return sealed;
@@ -170,7 +173,8 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atom
 
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take) {
+                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,
+                                                       Executor* executor) {
   const absl::Time start = absl::Now();
   const v1::CreateLayerHeader& header = record.header();
   const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, may_take);
@@ -183,7 +187,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
                            .create_time_ms = record.create_time_ms()};
   const absl::Time found = absl::Now();
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      Layer::Create(*weights, header.config(), std::move(identity), instruction_set);
+      Layer::Create(*weights, header.config(), std::move(identity), instruction_set, executor);
   if (!layer.ok()) return AboutBytes(layer.status());
   log.Info("layer loaded", {{"layer", header.name()},
                             {"origin", Origin(header)},

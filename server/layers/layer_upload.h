@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "attend/v1/layer_service.pb.h"
 #include "core/kernels/instruction_set.h"
+#include "core/runtime/executor.h"
 #include "server/layers/layer.h"
 #include "server/layers/layer_file.h"
 #include "server/layers/layer_store.h"
@@ -35,8 +36,9 @@ class LayerUpload {
 
   // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
   // these: CANCELLED. Errors: INVALID_ARGUMENT for bytes that are no layer, DATA_LOSS when they have another checksum
-  // than the header says, those of LayerStore and StorageError. REQUIRES: called at most once.
-  absl::StatusOr<std::shared_ptr<const Layer>> Finish(const std::atomic<bool>& cancelled);
+  // than the header says, those of LayerStore and StorageError. Idle threads of `executor` help to pack. REQUIRES:
+  // called at most once.
+  absl::StatusOr<std::shared_ptr<const Layer>> Finish(const std::atomic<bool>& cancelled, Executor& executor);
 
  private:
   LayerUpload(LayerStore& store, v1::CreateLayerHeader header, NewLayerFile file)
@@ -50,11 +52,12 @@ class LayerUpload {
 };
 
 // The layer that a record and its bytes describe, with a line in the log that says how long it took. `may_take` is
-// asked once, before its weights are made or packed, whether so many bytes of memory may be taken. Errors: INVALID_ARGUMENT; those
-// of `may_take`.
+// asked once, before its weights are made or packed, whether so many bytes of memory may be taken. Idle threads of
+// `executor` help to pack, if there is one. Errors: INVALID_ARGUMENT; those of `may_take`.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take);
+                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,
+                                                       Executor* executor = nullptr);
 
 }  // namespace attend::server
 

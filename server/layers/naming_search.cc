@@ -49,7 +49,8 @@ std::string List(const std::vector<std::string>& names) {
   std::string list;
   for (std::size_t i = 0; i < std::min(names.size(), kMaxListed); ++i) {
     const std::string& name = names[i];
-    absl::StrAppend(&list, i > 0 ? ", " : "", name.substr(0, kMaxNameLength), name.size() > kMaxNameLength ? "..." : "");
+    absl::StrAppend(&list, i > 0 ? ", " : "", name.substr(0, kMaxNameLength),
+                    name.size() > kMaxNameLength ? "..." : "");
   }
   if (names.size() > kMaxListed) absl::StrAppend(&list, " and ", names.size() - kMaxListed, " more");
   return list;

@@ -14,8 +14,8 @@ namespace attend::server {
 // A naming at a place of a checkpoint: all the tensors that it needs are there.
 struct NamingFit {
   const Naming* naming = nullptr;
-  std::string module;         // The prefix and the naming's module; empty or with a `.` at its end.
-  std::string_view output;    // Of Naming::outputs; empty when there is none.
+  std::string module;       // The prefix and the naming's module; empty or with a `.` at its end.
+  std::string_view output;  // Of Naming::outputs; empty when there is none.
 
   // The full name of a tensor, as in `module` + `query` + `.weight`.
   std::string Weight(std::string_view linear) const { return Name(linear, naming->separator, "weight"); }
@@ -23,7 +23,8 @@ struct NamingFit {
   std::string Name(std::string_view linear, std::string_view separator, std::string_view part) const;
 };
 
-// Errors: INVALID_ARGUMENT when none or more than one fits; the message shows what the file has and what was looked for.
+// Errors: INVALID_ARGUMENT when none or more than one fits; the message shows what the file has and what was looked
+// for.
 absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix);
 
 }  // namespace attend::server

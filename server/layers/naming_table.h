@@ -30,11 +30,11 @@ struct Naming {
   bool needs_output = true;
   std::string_view query_norm = {};
   std::string_view key_norm = {};
-  bool transposed = false;           // [in_features, out_features].
-  std::string_view separator = ".";  // Before `weight` and `bias` of query, key and value.
-  std::string_view fused_bias = {};  // A bias of three parts beside matrices that are not fused.
-  bool unit_scale = false;           // Scores are not divided by sqrt(E).
-  bool one_head = false;             // When nobody says how many there are; else that is an error.
+  bool transposed = false;                          // [in_features, out_features].
+  std::string_view separator = ".";                 // Before `weight` and `bias` of query, key and value.
+  std::string_view fused_bias = {};                 // A bias of three parts beside matrices that are not fused.
+  bool unit_scale = false;                          // Scores are not divided by sqrt(E).
+  bool one_head = false;                            // When nobody says how many there are; else that is an error.
   absl::Span<const std::string_view> refused = {};  // Tensors that change what the layer does and cannot be computed.
 };
 

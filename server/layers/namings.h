@@ -18,8 +18,8 @@ namespace attend::server {
 // beside the checkpoint says (hugging_face_config.h). LayerWeights.config is what is known without the caller: the
 // file's metadata, over `beside`, over what the naming implies.
 //
-// Matrices are views of the checkpoint where that is possible. Errors: INVALID_ARGUMENT when no naming fits, saying what
-// the file has and what was looked for, when several do, and for a tensor that cannot be used.
+// Matrices are views of the checkpoint where that is possible. Errors: INVALID_ARGUMENT when no naming fits, saying
+// what the file has and what was looked for, when several do, and for a tensor that cannot be used.
 absl::StatusOr<LayerWeights> FindLayer(const Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller = {}, const v1::LayerConfig& beside = {});
 

@@ -32,8 +32,8 @@ std::int64_t SeededWeightBytes(std::int64_t embed_dim) { return 12 * embed_dim *
 absl::StatusOr<LayerWeights> SeededLayer(const v1::SeededWeights& seeded) {
   const std::int64_t dim = seeded.embed_dim();
   if (dim < 1 || dim > kMaxSeededEmbedDim) {
-    return InvalidField("init.embed_dim", absl::StrCat("init.embed_dim is ", dim, "; it must be between 1 and ",
-                                                       kMaxSeededEmbedDim));
+    return InvalidField("init.embed_dim",
+                        absl::StrCat("init.embed_dim is ", dim, "; it must be between 1 and ", kMaxSeededEmbedDim));
   }
   // PyTorch adds 2^64 to a negative seed, which leaves the lower bits as they are.
   std::mt19937 generator(static_cast<std::uint32_t>(static_cast<std::uint64_t>(seeded.seed())));

@@ -31,7 +31,7 @@ void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::tim
   if (!Reserve(bytes)) return;
   if (bytes > kInlineDecodeBytes) return SubmitRequest(request, hinted_flops);
   if (!Decode(request)) return;
-  if (job_->flops() <= services_.inline_flops) return Compute(/*turn=*/nullptr);
+  if (job_->flops() <= services_.inline_flops && !job_->may_wait()) return Compute(/*turn=*/nullptr);
   SubmitJob();
 }
 

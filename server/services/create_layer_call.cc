@@ -237,7 +237,7 @@ void CreateLayerCall::Complete(Call& call) {
   if (!upload_.has_value()) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
-  const absl::StatusOr<std::shared_ptr<const Layer>> layer = upload_->Finish(call.cancelled());
+  const absl::StatusOr<std::shared_ptr<const Layer>> layer = upload_->Finish(call.cancelled(), *services_.executor);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
   if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());

@@ -1,7 +1,6 @@
 #include "server/services/layer_service.h"
 
 #include <cstddef>
-#include <limits>
 #include <memory>
 #include <string>
 #include <utility>
@@ -65,8 +64,8 @@ class DeleteJob final : public Job {
  public:
   DeleteJob(LayerStore& store, v1::DeleteLayerRequest request) : store_(store), request_(std::move(request)) {}
 
-  // More than any `--inline-flops`: never on a polling thread.
-  double flops() const override { return std::numeric_limits<double>::infinity(); }
+  double flops() const override { return 0; }
+  bool may_wait() const override { return true; }
   double memory_bytes() const override { return 0; }  // Too little to count.
   absl::Status Compute(const ComputeContext& /*context*/) override {
     return store_.Delete(request_.name(), request_.etag());

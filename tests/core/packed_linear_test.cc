@@ -75,6 +75,23 @@ TEST(PackedLinear, GivesTheBitsOfTheUnpackedWeights) {
   }
 }
 
+// Around the blocks of panels that one thread packs.
+TEST(PackedLinear, ThreadsThatHelpDoNotChangeTheBits) {
+  Executor executor({.num_threads = 3});
+  for (InstructionSet set : SupportedInstructionSets()) {
+    for (DataType type : kTypes) {
+      for (std::int64_t out : {1, 191, 192, 193, 700}) {
+        const Map map(out, 130, type, true);
+        const PackedLinear alone(map.linear, set), helped(map.linear, set, &executor);
+        ASSERT_EQ(helped.bytes(), alone.bytes());
+        const std::int64_t panels = alone.bytes() - 4 * out;
+        EXPECT_EQ(std::memcmp(helped.panels(), alone.panels(), static_cast<std::size_t>(panels)), 0)
+            << InstructionSetName(set) << " " << DataTypeName(type) << " " << out;
+      }
+    }
+  }
+}
+
 // What was packed is what is used: the weights it was made of may be gone.
 TEST(PackedLinear, NeedsNoWeightsAfterwards) {
   Map map(50, 70, DataType::kBFloat16, true);

@@ -43,7 +43,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   for (const auto& [name, entry] : file->header().tensors) {
     bytes += static_cast<std::size_t>(entry.end - entry.begin);
     absl::StatusOr<Tensor> tensor = file->Read(name);
-    Require(tensor.ok() == attend::client::FindElementType(entry.dtype).has_value(), "a tensor of a valid file cannot be read");
+    Require(tensor.ok() == attend::client::FindElementType(entry.dtype).has_value(),
+            "a tensor of a valid file cannot be read");
     if (tensor.ok()) tensors.push_back({name, *std::move(tensor)});
   }
   Require(bytes <= size, "more bytes in tensors than in the file");

@@ -38,7 +38,7 @@ def endless_request():
 class Stream:
     """A stream that the test feeds message by message."""
 
-    def __init__(self, stub, timeout=120):
+    def __init__(self, stub, timeout=None):
         self._requests = queue.Queue()
         self.call = stub.StreamAttend(iter(self._requests.get, None), timeout=timeout)
 

@@ -83,7 +83,7 @@ RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_
     ask();  // Answered after the call before it has arrived.
     on_arrival(context);
   };
-  return CallRaw(channel, kSdpa, SdpaRequest(tokens), {.timeout = std::chrono::minutes(10), .on_started = on_started});
+  return CallRaw(channel, kSdpa, SdpaRequest(tokens), {.timeout = std::chrono::hours(10000), .on_started = on_started});
 }
 
 // The processor time that the server has used so far.

@@ -261,9 +261,10 @@ TEST_F(StreamCallTest, RequestWhoseTimeoutPassesInTheQueueIsDropped) {
   RawStream stream(channel_, kStream);
   ASSERT_TRUE(stream.Send(1, "large"));
   ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
-  ASSERT_TRUE(stream.SendMessage("\x08\x02" + Timeout(0, 100) + LengthDelimited(3, "large")));
+  ASSERT_TRUE(stream.SendMessage("\x08\x02" + Timeout(3) + LengthDelimited(3, "large")));
   ASSERT_TRUE(stream.SendMessage("\x08\x03" + Timeout(100) + LengthDelimited(3, "large")));
   ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 3; }));
+  absl::SleepFor(absl::Milliseconds(3100));
   log_.gate.Notify();
   ReceiveResult(stream, 1, "large");
   ReceiveError(stream, 2, absl::StatusCode::kDeadlineExceeded);
