@@ -179,6 +179,7 @@ void CreateLayerCall::Work(Call& call) {
     Written(call, bytes);
     if (consumed.ok()) continue;
     upload_.reset();  // Before the answer: who hears of a failure finds nothing left of it.
+    services_.slots->Release(call);
     call.Finish(consumed);
   }
   // It has ended, and `working_` stays, so that nobody works on it any more.
@@ -243,13 +244,13 @@ void CreateLayerCall::Complete(Call& call) {
   if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());
   v1::CreateLayerResponse response;
   *response.mutable_layer() = (*layer)->description();
+  services_.slots->Release(call);  // Before the answer: who hears it may begin the next upload.
   call.FinishWithResponse(SerializeControlMessage(response));
-  services_.slots->Release(call);
 }
 
 void CreateLayerCall::End(Call& call, const absl::Status& status) {
-  call.Finish(status);
   services_.slots->Release(call);
+  call.Finish(status);
 }
 
 }  // namespace
