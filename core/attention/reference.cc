@@ -14,7 +14,6 @@
 namespace attend {
 namespace {
 
-using reference::Append;
 using reference::Attention;
 using reference::Matrix;
 using reference::Number;

@@ -97,6 +97,7 @@ class Pool {
 
 // One for the process, as malloc's own; never destroyed, since buffers may be freed at exit.
 Pool& ThePool() {
+  // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): it stands beside malloc, which is one too.
   static Pool& pool = *new Pool;
   return pool;
 }

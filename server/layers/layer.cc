@@ -73,7 +73,7 @@ absl::Status CheckProblem(const LayerView& view, const AttentionOptions& options
   spec.context = {.data = &token, .batch = 1, .length = 1, .dim = view.key.in_features, .type = type};
   spec.layer = view;
   spec.options = options;
-  const absl::Status status = AttendProblem::Create(spec).status();
+  absl::Status status = AttendProblem::Create(spec).status();
   if (status.ok()) return status;
   const auto rename = [](const std::string& text) {
     return absl::StrReplaceAll(text, {{"layer.num_", "config.num_"},
@@ -246,6 +246,7 @@ void Layer::DescribeWeights() {
     bytes[linear->bias_type] += linear->out_features * ElementSize(linear->bias_type);
   }
   std::vector<std::pair<std::int64_t, DataType>> shares;
+  shares.reserve(bytes.size());
   for (const auto& [type, size] : bytes) shares.emplace_back(size, type);
   std::sort(shares.rbegin(), shares.rend());
   for (const auto& [size, type] : shares) {

@@ -39,11 +39,11 @@ class Layer {
     std::int64_t create_time_ms = 0;
   };
 
-  // Packs the weights; what `config` (the caller's) leaves open is taken from weights.config, and then from the
+  // Packs the weights; what the `caller` leaves open is taken from weights.config, and then from the
   // defaults that layer_service.proto states. Errors: INVALID_ARGUMENT naming the field of the configuration or the
   // tensor (`config.num_heads`, `config.rotary_embedding.dim`, ...): everything that AttendProblem::Create checks about
   // a layer is checked here once. Idle threads of `executor` help to pack, if there is one.
-  static absl::StatusOr<std::shared_ptr<const Layer>> Create(const LayerWeights& weights, const v1::LayerConfig& config,
+  static absl::StatusOr<std::shared_ptr<const Layer>> Create(const LayerWeights& weights, const v1::LayerConfig& caller,
                                                              Identity identity, InstructionSet instruction_set,
                                                              Executor* executor = nullptr);
 

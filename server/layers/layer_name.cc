@@ -25,7 +25,7 @@ std::string WhatIsWrong(std::string_view name) {
     const std::string byte = absl::CHexEscape(absl::string_view(&*wrong, 1));
     return absl::StrCat(" has '", byte, "' at position ", wrong - name.begin());
   }
-  const std::string quoted = absl::StrCat(" is '", absl::string_view(name.data(), name.size()), "'");
+  std::string quoted = absl::StrCat(" is '", absl::string_view(name.data(), name.size()), "'");
   if (!IsLetterOrDigit(name.front())) return quoted;
   if (name.find("..") != std::string_view::npos || name.find("//") != std::string_view::npos) return quoted;
   return name.back() == '/' ? quoted : "";

@@ -83,6 +83,7 @@ std::vector<std::string> LikelyPrefixes(const Checkpoint& checkpoint) {
     if (!naming.needs_output && prefixes.empty()) AddPrefixes(checkpoint, naming, prefixes);
   }
   std::vector<std::string> quoted;  // One may be empty.
+  quoted.reserve(prefixes.size());
   for (const std::string& prefix : prefixes) quoted.push_back(absl::StrCat("'", prefix, "'"));
   return quoted;
 }

@@ -60,7 +60,7 @@ absl::StatusOr<std::array<LinearView, 3>> CutFused(const std::string& name, cons
     return std::array{CutRows(fused, 0, third), CutRows(fused, third, third), CutRows(fused, 2 * third, third)};
   }
   const std::int64_t all_heads = heads.query + 2 * heads.key_value;
-  if (rows % all_heads != 0) return NotCut(name, rows, heads);
+  if (heads.query < 1 || heads.key_value < 1 || rows % all_heads != 0) return NotCut(name, rows, heads);
   const std::int64_t head_dim = rows / all_heads;
   if (fusion == Fusion::kRows) {
     const std::int64_t query_rows = heads.query * head_dim, key_rows = heads.key_value * head_dim;
