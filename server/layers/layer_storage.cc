@@ -44,7 +44,7 @@ absl::Status LayerStorage::OpenFolders() {
   return absl::OkStatus();
 }
 
-absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(StoredLayer)> load) {
+absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load) {
   if (options_.data_dir.empty()) return absl::OkStatus();
   absl::StatusOr<std::vector<std::string>> files = layers_.List();
   if (!files.ok()) return files.status();
@@ -54,8 +54,8 @@ absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(StoredLayer)> 
       RemoveTemporary(file);
       continue;
     }
-    absl::StatusOr<StoredLayer> layer = ReadLayerFile(layers_, file);
-    const absl::Status loaded = layer.ok() ? load(*std::move(layer)) : layer.status();
+    const absl::StatusOr<StoredLayer> layer = ReadLayerFile(layers_, file);
+    absl::Status loaded = layer.ok() ? load(*layer) : layer.status();
     if (loaded.ok()) continue;
     if (layer.ok() && !IsDamage(loaded)) return loaded;
     Quarantine(file, loaded);

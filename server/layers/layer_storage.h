@@ -39,7 +39,7 @@ class LayerStorage {
   // Removes what uploads left behind, then reads every file and hands it to `load`. A file that is damaged or foreign,
   // or that `load` returns DATA_LOSS or INVALID_ARGUMENT for, is moved to the quarantine, with a line in the log. Any
   // other error of `load` is returned. REQUIRES: called at most once, before anything else.
-  absl::Status LoadAll(absl::FunctionRef<absl::Status(StoredLayer)> load);
+  absl::Status LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load);
 
   // Remove of a layer that is not there does nothing. Errors: those of StorageError.
   absl::StatusOr<NewLayerFile> Create();

@@ -53,13 +53,13 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
     store->registered_bytes_ += layer->description().memory_bytes();
     store->registry_.Put(std::move(layer));
   }
-  const absl::Status loaded =
-      store->storage_->LoadAll([&store](StoredLayer stored) { return store->LoadStored(std::move(stored)); });
+  absl::Status loaded =
+      store->storage_->LoadAll([&store](const StoredLayer& stored) { return store->LoadStored(stored); });
   if (!loaded.ok()) return loaded;
   return store;
 }
 
-absl::Status LayerStore::LoadStored(StoredLayer stored) {
+absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   const v1::CreateLayerHeader& header = stored.record.header();
   if (registry_.Find(header.name()) != nullptr) return absl::OkStatus();  // One of the configuration.
   if (static_cast<int>(registry_.size()) >= options_.limits.max_layers) {
@@ -128,7 +128,7 @@ absl::Status LayerStore::Commit(const v1::CreateLayerHeader& header, NewLayerFil
   if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
   old = registry_.Find(name);
   bool renamed = true;
-  const absl::Status published = file.Publish(LayerFileName(name), renamed);
+  absl::Status published = file.Publish(LayerFileName(name), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!published.ok() && !renamed) return published;
   registered_bytes_ += bytes - (old == nullptr ? 0 : old->description().memory_bytes());

@@ -66,7 +66,7 @@ class LayerStore {
   LayerStore(Options options, std::unique_ptr<LayerStorage> storage, Log& log)
       : options_(std::move(options)), storage_(std::move(storage)), log_(log) {}
 
-  absl::Status LoadStored(StoredLayer stored) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status LoadStored(const StoredLayer& stored) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Whether `header` may create its layer as things stand; looked at when an upload starts, and again when it ends.
   // Errors: ALREADY_EXISTS, ABORTED, FAILED_PRECONDITION, RESOURCE_EXHAUSTED.

@@ -159,8 +159,9 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerUpload::Finish(const std::atom
       [&](std::int64_t bytes) {
         if (cancelled.load()) return Cancelled();
         absl::StatusOr<LayerStore::Reservation> reserved = store_->Reserve(header_.name(), bytes);
-        if (reserved.ok()) reservation.emplace(*std::move(reserved));
-        return reserved.status();
+        if (!reserved.ok()) return reserved.status();
+        reservation.emplace(*std::move(reserved));
+        return absl::OkStatus();
       },
       &executor);
   if (!layer.ok()) return layer.status();
