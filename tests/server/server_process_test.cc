@@ -77,8 +77,9 @@ using OnArrival = std::function<void(grpc::ClientContext&)>;
 // with one thread, which takes a connection's calls in their order.
 RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_arrival) {
   const auto channel = MakeTestChannel(server.address());
+  // Of many that connect at once, one may have to try again.
+  EXPECT_TRUE(channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(30)));
   const auto ask = [&channel] { EXPECT_TRUE(CallRaw(channel, kInfo, "").status.ok()); };
-  ask();  // Connects.
   const auto on_started = [&](grpc::ClientContext& context) {
     ask();  // Answered after the call before it has arrived.
     on_arrival(context);
