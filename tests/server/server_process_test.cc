@@ -77,9 +77,9 @@ using OnArrival = std::function<void(grpc::ClientContext&)>;
 // with one thread, which takes a connection's calls in their order.
 RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_arrival) {
   const auto channel = MakeTestChannel(server.address());
-  // Of many that connect at once, one may have to try again.
-  EXPECT_TRUE(channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(30)));
-  const auto ask = [&channel] { EXPECT_TRUE(CallRaw(channel, kInfo, "").status.ok()); };
+  const auto is_answered = [&channel] { return CallRaw(channel, kInfo, "").status.ok(); };
+  const auto ask = [&is_answered] { EXPECT_TRUE(is_answered()); };
+  EXPECT_TRUE(WaitFor(is_answered));  // Of many that connect at once, one may have to try again.
   const auto on_started = [&](grpc::ClientContext& context) {
     ask();  // Answered after the call before it has arrived.
     on_arrival(context);
