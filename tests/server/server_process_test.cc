@@ -75,7 +75,8 @@ using OnArrival = std::function<void(grpc::ClientContext&)>;
 
 // Attention on a connection of its own; calls `on_arrival` once the server has the call. REQUIRES: the server polls
 // with one thread, which takes a connection's calls in their order.
-RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_arrival) {
+RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_arrival,
+                   const std::shared_ptr<grpc::ClientContext>& own_context = nullptr) {
   const auto channel = MakeTestChannel(server.address());
   const auto is_answered = [&channel] { return CallRaw(channel, kInfo, "").status.ok(); };
   const auto ask = [&is_answered] { EXPECT_TRUE(is_answered()); };
@@ -84,7 +85,8 @@ RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_
     ask();  // Answered after the call before it has arrived.
     on_arrival(context);
   };
-  return CallRaw(channel, kSdpa, SdpaRequest(tokens), {.timeout = std::chrono::hours(10000), .on_started = on_started});
+  return CallRaw(channel, kSdpa, SdpaRequest(tokens),
+                 {.timeout = std::chrono::hours(10000), .context = own_context, .on_started = on_started});
 }
 
 // The processor time that the server has used so far.
@@ -100,9 +102,13 @@ std::chrono::milliseconds ProcessorTime(const ServerProcess& server) {
 TEST(ServerProcessTest, SigtermLosesNoneOfSixteenCallsInFlight) {
   // The one thread that computes is taken by a call that takes minutes, so none of the sixteen can end too early.
   ServerProcess server({.flags = {"--threads=1", "--polling-threads=1", "--inline-flops=0", "--drain-timeout=10m"}});
-  std::atomic<grpc::ClientContext*> context{nullptr};
-  std::thread first([&] { CallSdpa(server, 1 << 20, [&](grpc::ClientContext& c) { context = &c; }); });
-  ASSERT_TRUE(WaitFor([&] { return context != nullptr; }));
+  const auto context = std::make_shared<grpc::ClientContext>();
+  std::atomic<bool> first_arrived{false};
+  std::thread first([&] {
+    CallSdpa(
+        server, 1 << 20, [&](grpc::ClientContext&) { first_arrived = true; }, context);
+  });
+  ASSERT_TRUE(WaitFor([&] { return first_arrived.load(); }));
   const auto before = ProcessorTime(server);
   ASSERT_TRUE(WaitFor([&] { return ProcessorTime(server) - before > std::chrono::milliseconds(300); }));
 
@@ -121,7 +127,7 @@ TEST(ServerProcessTest, SigtermLosesNoneOfSixteenCallsInFlight) {
   ASSERT_TRUE(WaitFor([&] { return server.standard_error().find("draining") != std::string::npos; }));
   EXPECT_THAT(server.standard_error(), HasSubstr("calls_in_flight=17"));
   EXPECT_EQ(answered, 0);
-  context.load()->TryCancel();
+  context->TryCancel();
   EXPECT_EQ(server.Wait(), 0) << server.standard_error();
   first.join();
   for (std::thread& client : clients) client.join();

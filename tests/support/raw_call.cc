@@ -18,7 +18,8 @@ std::string ToString(const grpc::ByteBuffer& bytes) {
 
 RawAnswer CallRaw(const std::shared_ptr<grpc::Channel>& channel, const std::string& path, const std::string& request,
                   const RawCallOptions& options) {
-  grpc::ClientContext context;
+  const auto owner = options.context != nullptr ? options.context : std::make_shared<grpc::ClientContext>();
+  grpc::ClientContext& context = *owner;
   context.set_deadline(std::chrono::system_clock::now() + options.timeout);
   grpc::CompletionQueue queue;
   grpc::GenericStub stub(channel);

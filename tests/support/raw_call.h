@@ -32,6 +32,8 @@ struct RawAnswer {
 struct RawCallOptions {
   // No call of a test waits for ever.
   std::chrono::milliseconds timeout = std::chrono::seconds(30);
+  // The call's own context, for who cancels from another thread: it must outlive TryCancel. Null: made here.
+  std::shared_ptr<grpc::ClientContext> context = nullptr;
   // Called when the call is on its way, with its context: to cancel it from another thread.
   std::function<void(grpc::ClientContext&)> on_started;
 };
