@@ -8,7 +8,7 @@
 //     struct Inputs {                 // The request with its tensors checked.
 //       OptionInputs options;
 //       const InputTensor& First() const;         // Decides the form of the response.
-//       std::vector<InputTensor*> Tensors();      // All, also absent ones.
+//       InputTensors Tensors();                   // All, also absent ones.
 //       Problem::Spec Spec() const;
 //       absl::Status CheckWith(const OutputSet& outputs) const;  // What cannot be asked for together.
 //     };
@@ -71,7 +71,7 @@ class AttentionJob final : public Job {
     const RequestCost cost = job->Cost(*inputs, *outputs, limits.num_threads);
     if (absl::Status status = CheckCost(cost, limits); !status.ok()) return status;
     job->memory_bytes_ = cost.memory_bytes;
-    if (absl::Status status = job->Gather(bytes, *std::move(inputs)); !status.ok()) return status;
+    if (absl::Status status = job->Gather(bytes, *inputs); !status.ok()) return status;
     return job;
   }
 
@@ -113,7 +113,7 @@ class AttentionJob final : public Job {
   }
 
   // Copies the tensors and builds the same problem on them.
-  absl::Status Gather(const WireBytes& bytes, Inputs inputs) {
+  absl::Status Gather(const WireBytes& bytes, Inputs& inputs) {
     tensors_ = GatherTensors(bytes, inputs.Tensors());
     const absl::StatusOr<Problem> problem = Problem::Create(inputs.Spec());
     if (!problem.ok()) return problem.status();
