@@ -34,6 +34,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/aligned_buffer.h"
+#include "core/tensor/aligned_memory.h"
 #include "server/codec/request_options.h"
 #include "server/codec/request_reader.h"
 #include "server/codec/response_buffer.h"
@@ -74,6 +75,10 @@ class AttentionJob final : public Job {
     if (absl::Status status = job->Gather(bytes, *inputs); !status.ok()) return status;
     return job;
   }
+
+  // As for calls: more than malloc keeps for the next request.
+  static void* operator new(std::size_t size) { return AllocateAligned(size); }
+  static void operator delete(void* memory, std::size_t size) { FreeAligned(memory, size); }
 
   double flops() const override { return flops_; }
   double memory_bytes() const override { return memory_bytes_; }
