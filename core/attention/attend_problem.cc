@@ -22,15 +22,14 @@ constexpr double kAngleFlops = 50;
 
 // `name` is `embeddings` or `context`.
 absl::Status ValidateEmbeddings(const EmbeddingsView& view, const char* name) {
+  const bool is_empty = view.batch < 1 || view.length < 1 || view.dim < 1;
+  if (!is_empty && IsTensorSize({view.batch, view.length, view.dim})) return absl::OkStatus();
   const std::string shape = absl::StrCat(name, ".shape");
-  if (view.batch < 1 || view.length < 1 || view.dim < 1) {
+  if (is_empty) {
     return InvalidField(shape, absl::StrCat(shape, " has ", view.batch, " batch entries, ", view.length,
                                             " tokens and embedding size ", view.dim, "; each must be at least 1"));
   }
-  if (!IsTensorSize({view.batch, view.length, view.dim})) {
-    return InvalidField(shape, absl::StrCat(shape, " describes more elements than any machine can hold; send less"));
-  }
-  return absl::OkStatus();
+  return InvalidField(shape, absl::StrCat(shape, " describes more elements than any machine can hold; send less"));
 }
 
 // `field` is that of a tensor.

@@ -20,13 +20,14 @@ AttentionShape ShapeOf(const SdpaProblem::Spec& spec) {
 // `name` is `query`, `key` or `value`; what is said about one tensor alone.
 absl::Status ValidateTensor(const TypedHeadsView& view, const char* name) {
   if (!view) return InvalidField(name, absl::StrCat(name, " is missing; query, key and value are all required"));
-  const std::string shape = absl::StrCat(name, ".shape");
   if (view.batch < 1 || view.heads < 1 || view.length < 1 || view.dim < 1) {
+    const std::string shape = absl::StrCat(name, ".shape");
     return InvalidField(
         shape, absl::StrCat(shape, " has ", view.batch, " batch entries, ", view.heads, " heads, ", view.length,
                             " tokens and head size ", view.dim, "; each must be at least 1"));
   }
   if (!IsTensorSize({view.batch, view.heads, view.length, view.dim})) {
+    const std::string shape = absl::StrCat(name, ".shape");
     return InvalidField(shape, absl::StrCat(shape, " describes more elements than any machine can hold; send less"));
   }
   if (view.dim_stride != 1) {

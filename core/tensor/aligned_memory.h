@@ -1,11 +1,12 @@
 // Where AlignedBuffer takes its memory from.
 //
-// Small blocks come from malloc. Large ones come straight from the system, in huge pages where it has them: touching a
-// page for the first time costs about as much as copying it, and 2 MiB at a time that is paid 512 times less often.
-// When they are freed, up to kMaxPooledBytes of them are kept for the next request of about their size, because even so
-// the system's zeroing of fresh memory costs a third of what copying into it does. Kept blocks are marked as free to be
-// taken back by a system that runs short of memory (MADV_FREE). All others go straight back, so that one large request
-// does not leave a server large.
+// Small blocks come from malloc; each thread keeps a few of those between 512 bytes and 16 KiB that it freed, because
+// malloc would join and cut them for every small request. Large ones come straight from the system, in huge pages where
+// it has them: touching a page for the first time costs about as much as copying it, and 2 MiB at a time that is paid
+// 512 times less often. When they are freed, up to kMaxPooledBytes of them are kept for the next request of about their
+// size, because even so the system's zeroing of fresh memory costs a third of what copying into it does. Kept blocks
+// are marked as free to be taken back by a system that runs short of memory (MADV_FREE). All others go straight back,
+// so that one large request does not leave a server large.
 //
 // All functions may be called concurrently.
 #ifndef ATTEND_CORE_TENSOR_ALIGNED_MEMORY_H_

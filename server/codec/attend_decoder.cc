@@ -43,9 +43,8 @@ struct AttendInputs {
   OptionInputs options;
 
   const InputTensor& First() const { return embeddings; }
-  std::vector<InputTensor*> Tensors() {
-    std::vector<InputTensor*> tensors = {&embeddings,           &context,      &options.mask, &options.bias,
-                                         &options.alibi_slopes, &options.sinks};
+  InputTensors Tensors() {
+    InputTensors tensors = {&embeddings, &context, &options.mask, &options.bias, &options.alibi_slopes, &options.sinks};
     layer.AppendTensors(tensors);
     return tensors;
   }
@@ -174,7 +173,7 @@ struct AttendMethod {
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
                          ResponseBuffer& response) {
     // `axes` behind the batch axis, if the embeddings had one.
-    const auto add = [&](v1::OutputKind kind, int field_number, v1::DataType type, std::vector<std::int64_t> axes) {
+    const auto add = [&](v1::OutputKind kind, int field_number, v1::DataType type, Axes axes) {
       if (!outputs.Has(kind)) return;
       if (inputs.embeddings.rank() == 3) axes.insert(axes.begin(), problem.batch());
       response.AddTensor(field_number, type, axes);
@@ -185,8 +184,7 @@ struct AttendMethod {
     const std::int64_t queries = problem.query_length(), keys = problem.key_length();
     const WeightsForm& form = inputs.options.weights;
     const auto rows = [&](bool per_head, std::int64_t columns) {
-      return per_head ? std::vector<std::int64_t>{heads, queries, columns}
-                      : std::vector<std::int64_t>{queries, columns};
+      return per_head ? Axes{heads, queries, columns} : Axes{queries, columns};
     };
     add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, own, {queries, problem.output_dim()});
     add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber, arithmetic,

@@ -8,7 +8,7 @@
 //     struct Inputs {                 // The request with its tensors checked.
 //       OptionInputs options;
 //       const InputTensor& First() const;         // Decides the form of the response.
-//       std::vector<InputTensor*> Tensors();      // All, also absent ones.
+//       InputTensors Tensors();                   // All, also absent ones.
 //       Problem::Spec Spec() const;
 //       absl::Status CheckWith(const OutputSet& outputs) const;  // What cannot be asked for together.
 //     };
@@ -34,6 +34,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/aligned_buffer.h"
+#include "core/tensor/aligned_memory.h"
 #include "server/codec/request_options.h"
 #include "server/codec/request_reader.h"
 #include "server/codec/response_buffer.h"
@@ -71,9 +72,13 @@ class AttentionJob final : public Job {
     const RequestCost cost = job->Cost(*inputs, *outputs, limits.num_threads);
     if (absl::Status status = CheckCost(cost, limits); !status.ok()) return status;
     job->memory_bytes_ = cost.memory_bytes;
-    if (absl::Status status = job->Gather(bytes, *std::move(inputs)); !status.ok()) return status;
+    if (absl::Status status = job->Gather(bytes, *inputs); !status.ok()) return status;
     return job;
   }
+
+  // As for calls: more than malloc keeps for the next request.
+  static void* operator new(std::size_t size) { return AllocateAligned(size); }
+  static void operator delete(void* memory, std::size_t size) { FreeAligned(memory, size); }
 
   double flops() const override { return flops_; }
   double memory_bytes() const override { return memory_bytes_; }
@@ -113,7 +118,7 @@ class AttentionJob final : public Job {
   }
 
   // Copies the tensors and builds the same problem on them.
-  absl::Status Gather(const WireBytes& bytes, Inputs inputs) {
+  absl::Status Gather(const WireBytes& bytes, Inputs& inputs) {
     tensors_ = GatherTensors(bytes, inputs.Tensors());
     const absl::StatusOr<Problem> problem = Problem::Create(inputs.Spec());
     if (!problem.ok()) return problem.status();

@@ -65,7 +65,7 @@ LinearView ViewOf(const LayerInputs::Linear& linear) {
 
 }  // namespace
 
-void LayerInputs::AppendTensors(std::vector<InputTensor*>& tensors) {
+void LayerInputs::AppendTensors(InputTensors& tensors) {
   for (Linear& linear : projections) {
     tensors.push_back(&linear.weight);
     tensors.push_back(&linear.bias);

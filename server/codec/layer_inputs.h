@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "core/attention/attend_problem.h"
@@ -30,7 +29,7 @@ struct LayerInputs {
   std::int64_t num_kv_heads = 1;
 
   // Appends every tensor, also absent ones, for GatherTensors.
-  void AppendTensors(std::vector<InputTensor*>& tensors);
+  void AppendTensors(InputTensors& tensors);
 
   // The layer as the core takes it.
   std::optional<LayerView> View() const;

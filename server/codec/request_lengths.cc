@@ -20,7 +20,7 @@ constexpr std::int64_t kMaxEmptySequences = 1 << 16;
 
 LengthList GatherLengths(const WireBytes& bytes, int field_number, std::int64_t count, std::int64_t most) {
   LengthList list{count, {}};
-  if (count > most) return list;
+  if (count == 0 || count > most) return list;
   list.lengths.reserve(static_cast<std::size_t>(count));
   const FieldPath path = FieldPath({v1::AttendRequest::kOptionsFieldNumber}) / static_cast<std::uint32_t>(field_number);
   VisitFields(WireReader(bytes), {path}, [&list](std::size_t, const WireReader& reader, const WireField& field) {

@@ -5,7 +5,7 @@
 
 #include "attend/v1/tensor.pb.h"
 #include "core/kernels/convert_kernels.h"
-#include "server/codec/length_prefix.h"
+#include "server/codec/wire_writer.h"
 
 namespace attend::server {
 namespace {
@@ -16,15 +16,21 @@ constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-// Everything of the field that comes before its elements.
+// Everything of the field that comes before its elements. REQUIRES: the type is not the default, and there is a shape.
 std::string TensorHeader(int field_number, v1::DataType type, absl::Span<const std::int64_t> shape, TensorForm form,
                          std::int64_t num_bytes) {
-  v1::Tensor tensor;
-  tensor.set_data_type(type);
-  tensor.mutable_shape()->Add(shape.begin(), shape.end());
+  std::string axes;
+  for (const std::int64_t axis : shape) AppendVarint(static_cast<std::uint64_t>(axis), axes);
+  std::string inner;
+  AppendVarintTag(v1::Tensor::kDataTypeFieldNumber, inner);
+  AppendVarint(static_cast<std::uint64_t>(type), inner);
+  AppendLengthPrefix(v1::Tensor::kShapeFieldNumber, static_cast<std::int64_t>(axes.size()), inner);
+  inner += axes;
   const int elements_field = form == TensorForm::kData ? v1::Tensor::kDataFieldNumber : v1::Tensor::kValuesFieldNumber;
-  const std::string inner = tensor.SerializeAsString() + LengthPrefix(elements_field, num_bytes);
-  return LengthPrefix(field_number, static_cast<std::int64_t>(inner.size()) + num_bytes) + inner;
+  AppendLengthPrefix(elements_field, num_bytes, inner);
+  std::string header;
+  AppendLengthPrefix(field_number, static_cast<std::int64_t>(inner.size()) + num_bytes, header);
+  return header += inner;
 }
 
 std::int64_t ElementBytes(v1::DataType type) {
@@ -112,8 +118,7 @@ grpc::ByteBuffer ResponseBuffer::Take() {
   }
   auto* memory = new AlignedBuffer<std::byte>(std::move(memory_));
   const grpc::Slice whole(memory->data(), static_cast<std::size_t>(memory->size()), DeleteMemory, memory);
-  std::vector<grpc::Slice> slices;
-  slices.reserve(parts_.size());
+  absl::InlinedVector<grpc::Slice, kInlinedParts> slices;
   for (const Part& part : parts_) {
     const auto elements = static_cast<std::size_t>(part.position);
     slices.push_back(whole.sub(elements - part.header.size(), elements + static_cast<std::size_t>(part.wire_bytes)));

@@ -20,8 +20,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
 #include "attend/v1/tensor.pb.h"
 #include "core/tensor/aligned_buffer.h"
@@ -30,6 +30,9 @@ namespace attend::server {
 
 // Which field of Tensor holds the elements.
 enum class TensorForm : std::uint8_t { kData, kValues };
+
+// The shape of a tensor of a response.
+using Axes = absl::InlinedVector<std::int64_t, 4>;
 
 class ResponseBuffer {
  public:
@@ -69,10 +72,13 @@ class ResponseBuffer {
     std::int64_t own_position = 0;  // In `memory_`, of the elements as they are computed.
   };
 
+  // Most responses have one tensor: then neither it nor its slice takes memory of its own.
+  static constexpr std::size_t kInlinedParts = 1;
+
   void ConvertToValues(const Part& part);
 
   TensorForm form_;
-  std::vector<Part> parts_;
+  absl::InlinedVector<Part, kInlinedParts> parts_;
   AlignedBuffer<std::byte> memory_;
 };
 

@@ -39,7 +39,7 @@ struct SdpaInputs {
   PartialInputs partials;
 
   const InputTensor& First() const { return query; }
-  std::vector<InputTensor*> Tensors() {
+  InputTensors Tensors() {
     return {&query,
             &key,
             &value,
@@ -99,12 +99,12 @@ class ResponseShape {
  public:
   ResponseShape(const SdpaProblem& problem, int query_rank) : problem_(problem), query_rank_(query_rank) {}
 
-  std::vector<std::int64_t> PerHead(std::int64_t columns) const { return Make(query_rank_ >= 3, columns); }
-  std::vector<std::int64_t> AllHeads(std::int64_t columns) const { return Make(false, columns); }
+  Axes PerHead(std::int64_t columns) const { return Make(query_rank_ >= 3, columns); }
+  Axes AllHeads(std::int64_t columns) const { return Make(false, columns); }
 
  private:
-  std::vector<std::int64_t> Make(bool heads, std::int64_t columns) const {
-    std::vector<std::int64_t> shape;
+  Axes Make(bool heads, std::int64_t columns) const {
+    Axes shape;
     if (query_rank_ == 4) shape.push_back(problem_.batch());
     if (heads) shape.push_back(problem_.num_heads());
     shape.push_back(problem_.query_length());

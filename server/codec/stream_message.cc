@@ -5,9 +5,9 @@
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
-#include "server/codec/length_prefix.h"
 #include "server/codec/status.h"
 #include "server/codec/wire_reader.h"
+#include "server/codec/wire_writer.h"
 
 namespace attend::server {
 namespace {
@@ -70,7 +70,7 @@ grpc::ByteBuffer StreamResponse(std::int64_t id, const std::string& server_timin
   before.set_id(id);
   before.set_server_timing(server_timing);
   std::string header = before.SerializeAsString();
-  header += LengthPrefix(Response::kAttendFieldNumber, static_cast<std::int64_t>(response.Length()));
+  AppendLengthPrefix(Response::kAttendFieldNumber, static_cast<std::int64_t>(response.Length()), header);
   std::vector<grpc::Slice> slices;
   if (!response.Dump(&slices).ok()) slices.clear();
   slices.insert(slices.begin(), grpc::Slice(header));

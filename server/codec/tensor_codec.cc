@@ -101,7 +101,7 @@ absl::StatusOr<std::int64_t> CheckAxes(const RawTensor& raw, const TensorRule& r
 
 // The elements are there, once, and as many as the shape says.
 absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataType type, std::int64_t elements) {
-  const std::string shape = ShapeText({raw.shape.data(), static_cast<std::size_t>(raw.rank)});
+  const auto shape = [&raw] { return ShapeText({raw.shape.data(), static_cast<std::size_t>(raw.rank)}); };
   const std::int64_t bytes = elements * ElementSize(type);
   if (!raw.data.empty() && raw.num_values != 0) {
     return InvalidField(rule.field,
@@ -110,17 +110,17 @@ absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataTyp
   }
   if (raw.data.empty() && raw.num_values == 0) {
     return InvalidField(rule.field, absl::StrCat(rule.field, " has neither data nor values; send ", bytes,
-                                                 " bytes of data or ", elements, " values for its shape ", shape));
+                                                 " bytes of data or ", elements, " values for its shape ", shape()));
   }
   if (raw.num_values != 0 && raw.num_values != elements) {
     const std::string field = absl::StrCat(rule.field, ".values");
     return InvalidField(field, absl::StrCat(field, " has ", raw.num_values, " numbers, but ", rule.field, ".shape is ",
-                                            shape, ", which takes ", elements));
+                                            shape(), ", which takes ", elements));
   }
   if (!raw.data.empty() && raw.data.size() != bytes) {
     const std::string field = absl::StrCat(rule.field, ".data");
     return InvalidField(field, absl::StrCat(field, " has ", raw.data.size(), " bytes, but ", rule.field, ".shape is ",
-                                            shape, ", which takes ", bytes, " (", elements, " elements of ",
+                                            shape(), ", which takes ", bytes, " (", elements, " elements of ",
                                             ElementSize(type), " bytes, DATA_TYPE_", Name(type), ")"));
   }
   return absl::OkStatus();

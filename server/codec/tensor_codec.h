@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -80,6 +81,9 @@ class InputTensor {
   ByteRange data_;
   const void* memory_ = nullptr;
 };
+
+// Tensors of one request, also absent ones; both kinds of request have fewer than that many.
+using InputTensors = absl::InlinedVector<InputTensor*, 16>;
 
 // Checks one tensor; absent when `raw` is. Errors: INVALID_ARGUMENT with the path of the type, the shape, the axis, the
 // data or the values. `rule` must outlive the result. Pure; may be called concurrently.

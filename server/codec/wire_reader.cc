@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstring>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
@@ -22,7 +24,14 @@ constexpr std::uint64_t kMaxLength = std::numeric_limits<std::int32_t>::max() - 
 }  // namespace
 
 WireBytes::WireBytes(const grpc::ByteBuffer& message) {
-  if (!message.Valid() || !message.Dump(&slices_).ok()) slices_.clear();
+  if (!message.Valid()) return;
+  grpc::Slice only;
+  std::vector<grpc::Slice> several;
+  if (message.TrySingleSlice(&only).ok()) {
+    slices_.push_back(std::move(only));
+  } else if (message.Dump(&several).ok()) {
+    slices_.assign(several.begin(), several.end());
+  }
   ends_.reserve(slices_.size());
   std::int64_t end = 0;
   for (const grpc::Slice& slice : slices_) ends_.push_back(end += static_cast<std::int64_t>(slice.size()));

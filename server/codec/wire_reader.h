@@ -23,6 +23,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 
@@ -61,8 +62,9 @@ class WireBytes {
   // The slice that `position` lies in. REQUIRES: 0 <= position < size().
   std::size_t SliceAt(std::int64_t position) const;
 
-  std::vector<grpc::Slice> slices_;
-  std::vector<std::int64_t> ends_;  // Where each slice ends, in bytes from the message's first.
+  // A small message is one slice.
+  absl::InlinedVector<grpc::Slice, 1> slices_;
+  absl::InlinedVector<std::int64_t, 1> ends_;  // Where each slice ends, in bytes from the message's first.
 };
 
 // The wire types that Next returns; groups are skipped.

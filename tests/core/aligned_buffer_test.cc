@@ -6,16 +6,20 @@
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/base/config.h"
 
 namespace attend {
 namespace {
 
-// Around where memory begins to come from the system, and a huge page's multiples.
-constexpr std::int64_t kSizes[] = {
-    1, 63, 64, 65, 4097, (2 << 20) + 1, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 9 << 20, (10 << 20) + 12345};
+// Around where a thread begins and ends to keep blocks and each of the sizes between, where memory begins to come from
+// the system, and a huge page's multiples.
+constexpr std::int64_t kSizes[] = {1,       63,      64,      65,      512,     513,     1024,  1025,
+                                   2048,    2049,    4096,    4097,    8192,    8193,    16384, 16385,
+                                   2097153, 8388607, 8388608, 8388609, 9437184, 10498105};
 
 TEST(AlignedBufferTest, EveryByteOfEverySizeCanBeWrittenAndIsAligned) {
   for (const std::int64_t size : kSizes) {
@@ -37,6 +41,29 @@ TEST(AlignedBufferTest, BuffersOfEverySizeLiveBesideEachOther) {
   for (std::size_t i = 0; i < std::size(kSizes); ++i) {
     EXPECT_EQ(buffers[i][0], i);
     EXPECT_EQ(buffers[i][kSizes[i] - 1], i);
+  }
+}
+
+// More than a thread keeps, twice, so that the second time some are those of the first.
+TEST(AlignedBufferTest, BlocksThatAThreadKeepsAreGivenToOneBufferAtATime) {
+  for (int round = 0; round < 2; ++round) {
+    std::vector<AlignedBuffer<std::uint8_t>> buffers;
+    for (int i = 0; i < 100; ++i) {
+      buffers.emplace_back(513 + 7 * i);
+      std::memset(buffers.back().data(), i, static_cast<std::size_t>(buffers.back().size()));
+    }
+    for (int i = 0; i < 100; ++i) {
+      const AlignedBuffer<std::uint8_t>& buffer = buffers[static_cast<std::size_t>(i)];
+      for (std::int64_t at = 0; at < buffer.size(); ++at) ASSERT_EQ(buffer[at], i) << at;
+    }
+  }
+}
+
+TEST(AlignedBufferTest, BuffersMayBeFreedByAnotherThread) {
+  for (int round = 0; round < 50; ++round) {
+    AlignedBuffer<std::uint8_t> buffer(3000);
+    std::memset(buffer.data(), round, 3000);
+    std::thread([buffer = std::move(buffer), round] { EXPECT_EQ(buffer[2999], round); }).join();
   }
 }
 
