@@ -3,10 +3,12 @@
 #include <grpc/grpc.h>
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "core/runtime/short_turns.h"
 
 namespace attend::server {
 namespace {
@@ -17,6 +19,11 @@ constexpr int kArmedCalls = 64;
 
 // Events that may keep a call waiting for a moment without any: while a busy thread has none, answers must not wait.
 constexpr int kMaxEventsBeforeIdle = 64;
+
+// A polling thread has a few microseconds' work for each small call, which would otherwise wait one or two milliseconds
+// for the end of a compute thread's turn. Measured beside 32 MiB calls on one core: it gets the core at once, except
+// from within a compute thread's system call that sends a large response, which takes up to 1 ms.
+constexpr std::chrono::microseconds kPollingTurn(100);
 
 // How often Drain looks whether the last call has ended.
 constexpr absl::Duration kDrainCheckInterval = absl::Milliseconds(1);
@@ -78,6 +85,7 @@ void CallEngine::StartPolling() {
 
 void CallEngine::Poll(Poller& poller) {
   using Queue = grpc::CompletionQueue;
+  AskForShortTurns(kPollingTurn);
   for (;;) {
     void* tag = nullptr;
     bool ok = false;

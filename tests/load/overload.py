@@ -18,6 +18,7 @@ What is measured:
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -57,6 +58,19 @@ def embeddings(tokens, dim, data_type=b"", width=4):
     return rpc_bench.field(1, data_type + rpc_bench.field(2, shape) + rpc_bench.field(3, data))
 
 
+@contextlib.contextmanager
+def on_the_generators_core():
+    """Keeps this process off the server's core."""
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) < 2:
+        sys.exit("needs two cores: one for the server, one for the load generator")
+    os.sched_setaffinity(0, {int(rpc_bench.CLIENT_CORE)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, everywhere)
+
+
 class Overload:
     def __init__(self, options):
         self.options, self.bin = options, pathlib.Path(options.bin)
@@ -64,7 +78,7 @@ class Overload:
 
     def __enter__(self):
         self.file = tempfile.NamedTemporaryFile(suffix=".bin")
-        self.file.write(embeddings(4096, 8, data_type=BFLOAT16, width=2))
+        self.file.write(self.request_bytes())
         self.file.flush()
         self.server = rpc_bench.Server([self.bin / "attend-server", "--listen", "127.0.0.1:0", "--threads", "1",
                                         "--log-level", "warn", "--drain-wait", "0s"])
@@ -73,6 +87,10 @@ class Overload:
     def __exit__(self, *_):
         self.server.stop()
         self.file.close()
+
+    def request_bytes(self):
+        """What the file of requests holds."""
+        return embeddings(4096, 8, data_type=BFLOAT16, width=2)
 
     def rss_mib(self):
         status = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text()
@@ -163,10 +181,8 @@ class Overload:
         self.figures.append({"name": name, "value": round(value, 4), "unit": unit, "goal": goal, "aim": aim})
         print(f"{name:45s} {value:10.4g} {unit:6s} goal {goal:8s} aim {aim}", flush=True)
 
-    def table(self):
-        lines = [f"{results.machine()}. Written by `make bench-rpc RESULTS=tests/bench/RESULTS.md`; tests/load/overload.py",
-                 "says what was done.", "",
-                 "| load | calls/s sent | answered in time/s | p50 ms | p99 ms | refused/s | their p99 ms | late/s | server CPU | "
+    def load_table(self):
+        lines = ["| load | calls/s sent | answered in time/s | p50 ms | p99 ms | refused/s | their p99 ms | late/s | server CPU | "
                  "RSS |", "|---|---|---|---|---|---|---|---|---|---|"]
         for name, rate, result, rss in self.rows:
             codes, seconds = result["codes"], result["seconds"]
@@ -175,6 +191,11 @@ class Overload:
                          f" | {no.get('count', 0) / seconds:.0f} | {no.get('p99', 0):.1f}"
                          f" | {codes.get(DEADLINE_EXCEEDED, {}).get('count', 0) / seconds:.0f}"
                          f" | {100 * result['cpu']:.0f} % | {rss:.0f} MiB |")
+        return lines
+
+    def table(self):
+        lines = [f"{results.machine()}. Written by `make bench-rpc RESULTS=tests/bench/RESULTS.md`; tests/load/overload.py",
+                 "says what was done.", "", *self.load_table()]
         lines += ["", "| figure | value | must hold | aim |", "|---|---|---|---|"]
         lines += [f"| `{f['name']}` | {f['value']:.3g} | {f['goal']} | {f['aim']} |" for f in self.figures]
         return "\n".join(lines)
@@ -187,13 +208,8 @@ def main():
     parser.add_argument("--results", type=pathlib.Path, help="also rewrite the section in this RESULTS.md")
     parser.add_argument("--seconds", type=float, default=4.0, help="counted seconds of each run")
     options = parser.parse_args()
-    if len(os.sched_getaffinity(0)) < 2:
-        sys.exit("needs two cores: one for the server, one for the load generator")
-    everywhere = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {int(rpc_bench.CLIENT_CORE)})
-    with Overload(options) as overload:
+    with on_the_generators_core(), Overload(options) as overload:
         overload.run()
-    os.sched_setaffinity(0, everywhere)
     print(overload.table())
     rpc_bench.write_figures(options.out, overload.figures)
     if options.results:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Loads a server on the loopback interface with ghz, which finds the method by reflection: one run per definition in
-# deploy/load, one after another, each bounded in calls and time. Reports go to build/load as JSON and HTML.
+# deploy/load, closed loop, one after another, each bounded in calls and time; then open loop, up to ten times what a
+# server can do (ghz_overload.py). Reports go to build/load as JSON and HTML.
 #
 #   tests/load/run.sh [BIN_DIR]        BIN_DIR holds attend-server; default build/release/bin
 #
@@ -39,4 +40,10 @@ for definition in deploy/load/*.json; do
   build/tools/ghz_html <"$out/$name.report.json" >"$out/$name.html"
 done
 /usr/bin/python3 tests/load/summary.py "${reports[@]}"
+stop
+server=
+/usr/bin/python3 tests/load/ghz_overload.py --ghz build/tools/ghz --bin "$bin" --reports "$out"
+for report in "$out"/overload-*.report.json; do
+  build/tools/ghz_html <"$report" >"${report%.report.json}.html"
+done
 printf 'reports: %s\n' "${out#"$PWD"/}/*.html"
