@@ -79,52 +79,77 @@ struct Block {
   Scratch scratch;
 };
 
-// What is asked for ahead of its use, a few lines with each step of the computation, so that memory is busy all the
-// time and not in bursts. Into the second-level cache, because more lines may be on their way there than to the first.
-// In the order of memory where rows are dense: keys are read side by side, which no hardware prefetcher follows.
-// Harmless beyond the end.
-struct Ahead {
-  // The rows of the next block; of this one if it is the last.
-  Ahead(const Block& block, const float* rows, int64_t row_stride, int64_t row_size)
-      : dense(row_stride == row_size), stride(row_stride) {
-    const int64_t left = block.task.key_length - kKeyBlock - block.first;
-    next = rows + HWY_MAX(HWY_MIN(kKeyBlock, left), 0) * row_stride;
+// Keys are asked for ahead of their use, the lines of a tile with each tile, in the order of memory where rows are
+// dense: they are read side by side, which no hardware prefetcher follows. Into the second-level cache, because more
+// lines may be on their way there than to the first. A processor forgets requests when too many are on their way, and
+// arithmetic asks faster than memory answers: so every line is asked for twice.
+class KeysAhead {
+ public:
+  // With the keys from `k` on.
+  KeysAhead(const Block& block, int64_t k)
+      : stride_(block.task.key_stride), dense_(block.task.key_stride == block.task.head_dim) {
+    const int64_t left = block.task.key_length - kLanes - block.first;
+    const float* keys = block.task.Key(block.first);
+    first_ = keys + HWY_MIN(k + 96, left) * stride_;
+    second_ = keys + HWY_MIN(k + 48, left) * stride_;
   }
 
-  // As many lines as tile number `tile` has, of kLanes keys from `k` on and kLanes columns from `column` on.
-  HWY_INLINE void PrefetchTile(int64_t tile, int64_t k, int64_t column) const {
-    const float* line = dense ? next + tile * kLanes * kLanes : next + k * stride + column;
-    const int64_t step = dense ? kLanes : stride;
+  // With the tile of columns from `column` on.
+  HWY_INLINE void Prefetch(int64_t column) const {
+    const int64_t begin = dense_ ? column * kLanes : column;
+    const int64_t step = dense_ ? kLanes : stride_;
     HWY_UNROLL(16)
-    for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(line + i * step, 0, 2);
+    for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(first_ + begin + i * step, 0, 2);
+    HWY_UNROLL(16)
+    for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(second_ + begin + i * step, 0, 2);
   }
 
-  bool dense;
-  int64_t stride;
-  const float* next;
+ private:
+  int64_t stride_;
+  bool dense_;
+  const float* first_;
+  const float* second_;
 };
 
-// Scores of a whole block whose head dimensions fill vectors: what is transposed is used straight from registers.
-void ComputeWholeScores(const Block& block) {
+HWY_INLINE Vec AddProducts(const float* query, const Vec (&tile)[kLanes], Vec sum) {
+  HWY_UNROLL(16)
+  for (int64_t i = 0; i < kLanes; ++i) sum = hn::MulAdd(Broadcast(query[i]), tile[i], sum);
+  return sum;
+}
+
+// Scores of kLanes keys from `k` on, for one row, whose sum stays in a register, or for any number of them. What is
+// transposed is used straight from registers.
+template <bool kOneRow>
+HWY_INLINE void ComputeWholeScores(const Block& block, int64_t k) {
   const FloatTag d;
   const AttentionTask& task = block.task;
-  const float* first = task.Key(block.first);
-  const Ahead ahead(block, first, task.key_stride, task.head_dim);
-  int64_t tile_number = 0;
+  const float* key = task.Key(block.first + k);
+  const KeysAhead ahead(block, k);
+  Vec only = hn::Zero(d);
   for (int64_t c = 0; c < task.head_dim; c += kLanes) {
-    for (int64_t k = 0; k < kKeyBlock; k += kLanes) {
-      const float* key = first + k * task.key_stride;
-      Vec tile[kLanes];
-      LoadTransposed([key, &task](int64_t i) { return key + i * task.key_stride; }, c, tile);
-      ahead.PrefetchTile(tile_number++, k, c);
-      const float* query = block.panel.packed + c;
-      float* scores = block.scratch.scores + k;
-      for (int64_t r = 0; r < block.panel.num_rows; ++r, query += task.head_dim, scores += kKeyBlock) {
-        Vec sum = c == 0 ? hn::Zero(d) : hn::Load(d, scores);
-        HWY_UNROLL(16)
-        for (int64_t i = 0; i < kLanes; ++i) sum = hn::MulAdd(Broadcast(query[i]), tile[i], sum);
-        hn::Store(sum, d, scores);
-      }
+    Vec tile[kLanes];
+    LoadTransposed([key, &task](int64_t i) { return key + i * task.key_stride; }, c, tile);
+    ahead.Prefetch(c);
+    const float* query = block.panel.packed + c;
+    float* scores = block.scratch.scores + k;
+    if constexpr (kOneRow) {
+      only = AddProducts(query, tile, only);
+      continue;
+    }
+    for (int64_t r = 0; r < block.panel.num_rows; ++r, query += task.head_dim, scores += kKeyBlock) {
+      hn::Store(AddProducts(query, tile, c == 0 ? hn::Zero(d) : hn::Load(d, scores)), d, scores);
+    }
+  }
+  if constexpr (kOneRow) hn::Store(only, d, block.scratch.scores + k);
+}
+
+// Scores of a whole block whose head dimensions fill vectors.
+HWY_NOINLINE void ComputeWholeScores(const Block& block) {
+  for (int64_t k = 0; k < kKeyBlock; k += kLanes) {
+    if (block.panel.num_rows == 1) {
+      ComputeWholeScores<true>(block, k);
+    } else {
+      ComputeWholeScores<false>(block, k);
     }
   }
 }
@@ -254,21 +279,32 @@ HWY_NOINLINE void AddRows(const Block& block, const State& state, const float* a
   for (; v + kMost * kLanes <= block.task.value_dim; v += kMost * kLanes) {
     AddTile<kRows, kMost>(block, state, ahead, row, v);
   }
+  if constexpr (kMost > 4) {
+    for (; v + 4 * kLanes <= block.task.value_dim; v += 4 * kLanes) AddTile<kRows, 4>(block, state, ahead, row, v);
+  }
   for (; v < block.task.value_dim; v += kLanes) AddTile<kRows, 1>(block, state, ahead, row, v);
+}
+
+// What AddTile asks for with this block. Rows of values that are read whole, one after the other, are followed by
+// hardware prefetchers, which only have to be kept going; columns of them are asked for a block ahead.
+const float* ValuesAhead(const Block& block) {
+  const AttentionTask& task = block.task;
+  const bool whole_rows = block.panel.num_rows <= 2 && (task.value_dim == 8 * kLanes || task.value_dim == 4 * kLanes);
+  const int64_t left = HWY_MAX(task.key_length - kKeyBlock - block.first, 0);
+  return task.Value(block.first) + HWY_MIN(whole_rows ? int64_t{16} : kKeyBlock, left) * task.value_stride;
 }
 
 // The values of a whole block whose value dimensions fill vectors.
 void AddWholeValues(const Block& block, const State& state) {
-  const AttentionTask& task = block.task;
-  const Ahead ahead(block, task.Value(block.first), task.value_stride, task.value_dim);
+  const float* ahead = ValuesAhead(block);
   const int64_t rows = block.panel.num_rows;
   int64_t row = 0;
   if constexpr (kManyRegisters) {
-    for (; row + 8 <= rows; row += 8) AddRows<8>(block, state, ahead.next, row);
+    for (; row + 8 <= rows; row += 8) AddRows<8>(block, state, ahead, row);
   }
-  for (; row + 4 <= rows; row += 4) AddRows<4>(block, state, ahead.next, row);
-  for (; row + 2 <= rows; row += 2) AddRows<2>(block, state, ahead.next, row);
-  for (; row < rows; ++row) AddRows<1>(block, state, ahead.next, row);
+  for (; row + 4 <= rows; row += 4) AddRows<4>(block, state, ahead, row);
+  for (; row + 2 <= rows; row += 2) AddRows<2>(block, state, ahead, row);
+  for (; row < rows; ++row) AddRows<1>(block, state, ahead, row);
 }
 
 // The same chains for any block.
