@@ -82,7 +82,16 @@ struct Block {
 // Keys are asked for ahead of their use, the lines of a tile with each tile, in the order of memory where rows are
 // dense: they are read side by side, which no hardware prefetcher follows. Into the second-level cache, because more
 // lines may be on their way there than to the first. A processor forgets requests when too many are on their way, and
-// arithmetic asks faster than memory answers: so every line is asked for twice.
+// with one row arithmetic asks faster than memory answers: then every line is asked for twice. What caches hold comes
+// at once, and the second request would only take time.
+constexpr int64_t kBeyondCaches = int64_t{4} << 20;  // Floats of keys and values.
+
+bool AsksTwice(const Block& block) {
+  const AttentionTask& task = block.task;
+  return block.panel.num_rows == 1 && task.key_length * (task.head_dim + task.value_dim) > kBeyondCaches;
+}
+
+template <bool kTwice>
 class KeysAhead {
  public:
   // With the keys from `k` on.
@@ -90,7 +99,7 @@ class KeysAhead {
       : stride_(block.task.key_stride), dense_(block.task.key_stride == block.task.head_dim) {
     const int64_t left = block.task.key_length - kLanes - block.first;
     const float* keys = block.task.Key(block.first);
-    first_ = keys + HWY_MIN(k + 96, left) * stride_;
+    first_ = keys + HWY_MIN(k + (kTwice ? 96 : kKeyBlock), left) * stride_;
     second_ = keys + HWY_MIN(k + 48, left) * stride_;
   }
 
@@ -100,6 +109,7 @@ class KeysAhead {
     const int64_t step = dense_ ? kLanes : stride_;
     HWY_UNROLL(16)
     for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(first_ + begin + i * step, 0, 2);
+    if constexpr (!kTwice) return;
     HWY_UNROLL(16)
     for (int64_t i = 0; i < kLanes; ++i) __builtin_prefetch(second_ + begin + i * step, 0, 2);
   }
@@ -119,12 +129,12 @@ HWY_INLINE Vec AddProducts(const float* query, const Vec (&tile)[kLanes], Vec su
 
 // Scores of kLanes keys from `k` on, for one row, whose sum stays in a register, or for any number of them. What is
 // transposed is used straight from registers.
-template <bool kOneRow>
-HWY_INLINE void ComputeWholeScores(const Block& block, int64_t k) {
+template <bool kOneRow, bool kTwice>
+HWY_NOINLINE void ComputeWholeScores(const Block& block, int64_t k) {
   const FloatTag d;
   const AttentionTask& task = block.task;
   const float* key = task.Key(block.first + k);
-  const KeysAhead ahead(block, k);
+  const KeysAhead<kTwice> ahead(block, k);
   Vec only = hn::Zero(d);
   for (int64_t c = 0; c < task.head_dim; c += kLanes) {
     Vec tile[kLanes];
@@ -145,13 +155,10 @@ HWY_INLINE void ComputeWholeScores(const Block& block, int64_t k) {
 
 // Scores of a whole block whose head dimensions fill vectors.
 HWY_NOINLINE void ComputeWholeScores(const Block& block) {
-  for (int64_t k = 0; k < kKeyBlock; k += kLanes) {
-    if (block.panel.num_rows == 1) {
-      ComputeWholeScores<true>(block, k);
-    } else {
-      ComputeWholeScores<false>(block, k);
-    }
-  }
+  const auto compute = AsksTwice(block)            ? ComputeWholeScores<true, true>
+                       : block.panel.num_rows == 1 ? ComputeWholeScores<true, false>
+                                                   : ComputeWholeScores<false, false>;
+  for (int64_t k = 0; k < kKeyBlock; k += kLanes) compute(block, k);
 }
 
 // The same chains for any block: keys are transposed to the first-level cache a slab at a time.
