@@ -4,6 +4,18 @@
 
 namespace attend {
 
+namespace {
+
+// 16 MiB: about what the last-level cache holds for one core of a server.
+constexpr double kFloatsInCaches = 4 << 20;
+
+double KeyValueFloats(const SdpaProblem& problem) {
+  return static_cast<double>(problem.batch() * problem.num_kv_heads()) * static_cast<double>(problem.key_length()) *
+         static_cast<double>(problem.head_dim() + problem.value_dim());
+}
+
+}  // namespace
+
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   const AttentionOptions& options = problem.options();
   AttentionTask task;
@@ -29,6 +41,7 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   task.bias_stride = options.bias.dim_stride;
   task.has_alibi = !options.alibi_slopes.empty();
   task.mask_stride = options.mask.dim_stride;
+  task.beyond_caches = KeyValueFloats(problem) > kFloatsInCaches;
   return task;
 }
 

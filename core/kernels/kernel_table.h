@@ -54,6 +54,8 @@ struct AttentionTask {
   // Skip masked keys in the sum over values instead of adding zero times their value: slower, and only different when
   // a masked value is not finite.
   bool select_values = false;
+  // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
+  bool beyond_caches = false;
 
   // The rows of key j. REQUIRES: j is within what is there.
   const float* Key(std::int64_t j) const { return key + (j - first_key) * key_stride; }

@@ -1,6 +1,6 @@
 // Where AlignedBuffer takes its memory from.
 //
-// Small blocks come from malloc; each thread keeps a few of those between 512 bytes and 16 KiB that it freed, because
+// Small blocks come from malloc; each thread keeps a few of those from 513 bytes to 16 KiB that it freed, because
 // malloc would join and cut them for every small request. Large ones come straight from the system, in huge pages where
 // it has them: touching a page for the first time costs about as much as copying it, and 2 MiB at a time that is paid
 // 512 times less often. When they are freed, up to kMaxPooledBytes of them are kept for the next request of about their
@@ -19,11 +19,11 @@ namespace attend {
 // In bytes: a cache line, and the widest vector.
 inline constexpr std::size_t kMemoryAlignment = 64;
 
-// The most that is kept for reuse, in all; it counts as resident until the system wants it. A block larger than that is
-// never kept.
+// The most that is kept of large blocks, in all; it counts as resident until the system wants it. A block larger than
+// that is never kept.
 inline constexpr std::size_t kMaxPooledBytes = std::size_t{64} << 20;
 
-// What is kept at the moment, in bytes.
+// What is kept of large blocks at the moment, in bytes. Small ones come to 250 KiB for each thread at most.
 std::size_t PooledBytes();
 
 // At least `bytes` bytes, uninitialised. Ends the process when there are none. REQUIRES: bytes > 0.

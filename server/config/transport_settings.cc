@@ -20,10 +20,6 @@
 namespace attend::server {
 namespace {
 
-// What a stream may send before it is read: 20 MB/s at 50 ms of delay, and the most that waits in memory for a call
-// that admission has not yet decided upon.
-constexpr int kWindowBytes = 1 << 20;
-
 // gRPC reads INT_MAX as "never".
 int Milliseconds(absl::Duration duration) {
   constexpr int kNever = std::numeric_limits<int>::max();
@@ -49,13 +45,6 @@ ChannelArguments DefaultArguments(const TransportConfig& config) {
       {GRPC_ARG_MAX_METADATA_SIZE, config.max_metadata_bytes},
       // Nothing here serves channelz, so its bookkeeping for every call and connection is spared.
       {GRPC_ARG_ENABLE_CHANNELZ, 0},
-      // Fixed windows instead of windows that follow what the connection carries. With them gRPC 1.51 also asks for
-      // frames as long as the window, up to 16 MiB, and on fast connections a client then hands all of a large message
-      // to one system call: 9 ms in which a loopback client's core does nothing else (measured with 32 MiB). With
-      // frames of 16 KiB it is a mebibyte at a time, at the same rate. A single message larger than the window is not
-      // slowed down, since it is let in as a whole once its length is known and it is read.
-      {GRPC_ARG_HTTP2_BDP_PROBE, 0},
-      {GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes},
       // None: the unary path counts the bytes itself, so that the error can name the flag. A limit here would not save
       // memory: gRPC 1.51 buffers a message to its end before it compares its size (measured: a limit of 1 MiB refused
       // a message of 64 MiB after all of it had arrived). What bounds memory is the quota below: at its end the

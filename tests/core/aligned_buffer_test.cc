@@ -67,6 +67,16 @@ TEST(AlignedBufferTest, BuffersMayBeFreedByAnotherThread) {
   }
 }
 
+// Made before the thread's blocks and so destroyed after them.
+TEST(AlignedBufferTest, AThreadThatEndsMayFreeBuffersToTheLast) {
+  std::thread([] {
+    thread_local AlignedBuffer<std::uint8_t> outlives;
+    EXPECT_EQ(outlives.data(), nullptr);
+    outlives = AlignedBuffer<std::uint8_t>(2000);
+    { const AlignedBuffer<std::uint8_t> kept(2000); }
+  }).join();
+}
+
 TEST(AlignedBufferTest, MovingLeavesAnEmptyBufferAndMovesTheMemory) {
   AlignedBuffer<float> from(16);
   const float* memory = from.data();

@@ -215,6 +215,30 @@ TEST(KernelsBits, DecodeEqualsPrefillWithWindowSoftcapAlibiAndSinks) {
   for (InstructionSet set : SupportedInstructionSets()) ExpectPiecesEqualWhole(spec, 1, set);
 }
 
+// With one row and more keys and values than caches hold, keys are taken in another loop. The same query among two goes
+// through the usual one.
+TEST(KernelsBits, OneRowOverKeysThatCachesDoNotHold) {
+  SdpaCaseSpec spec;
+  spec.heads = spec.kv_heads = 2;
+  spec.queries = 2;
+  spec.keys = 16500;
+  spec.head_dim = spec.value_dim = 64;
+  const SdpaCase sdpa_case(spec);
+  HeadsView last = sdpa_case.query_view;
+  last.data = last.Row(0, 0, 1);
+  last.length = 1;
+  const absl::StatusOr<SdpaProblem> one = SdpaProblem::Create({last, sdpa_case.key_view, sdpa_case.value_view, {}});
+  ASSERT_TRUE(one.ok());
+  for (InstructionSet set : SupportedInstructionSets()) {
+    const SdpaResult two = Compute(sdpa_case.Problem(), set, nullptr, Ask::kOutput);
+    const SdpaResult alone = Compute(*one, set, nullptr, Ask::kOutput);
+    for (std::int64_t h = 0; h < 2; ++h) {
+      EXPECT_EQ(0, std::memcmp(alone.output.data() + h * 64, two.output.data() + (2 * h + 1) * 64, 64 * sizeof(float)))
+          << "head " << h << ", " << InstructionSetName(set);
+    }
+  }
+}
+
 // Keys that nobody sees may as well not be there.
 TEST(KernelsBits, MaskedKeysEqualAbsentKeys) {
   for (std::int64_t queries : {2, 30}) {

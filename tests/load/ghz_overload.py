@@ -8,7 +8,7 @@ figures: ghz is what others have, so they can repeat these runs on a server of t
 Capacity is what 8 callers in a closed loop reach with ghz itself. A run whose calls ghz did not send at the times asked
 for (its rate is below 95 % of it) says "ghz is the limit": then it has measured its own core, and overload.py's line for
 the same factor counts. Measured: of 20 000 calls of five tokens a second, ghz on one core sends 13 000 in an open loop; the
-calls here, 80 a second at capacity, are far below that.
+calls here, about 90 a second at capacity, are far below that.
 
 Each run's full report is build/load/overload-*.report.json. Fails when a call ends with a code that overload does not
 explain.

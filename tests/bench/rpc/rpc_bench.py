@@ -113,9 +113,9 @@ class Bench:
         self.figures.append({"name": name, "value": round(value, 4), "unit": unit, "goal": goal})
         print(f"{name:55s} {value:10.4g} {unit:10s} goal {goal}", flush=True)
 
-    def attend_server(self):
+    def attend_server(self, *flags):
         return Server([self.bin / "attend-server", "--listen", "127.0.0.1:0", "--threads", "1", "--log-level", "warn",
-                       "--drain-wait", "0s"])
+                       "--drain-wait", "0s", *flags])
 
     def versus(self, other, method, request, concurrency):
         """Pairs (attend, other) of load results for the same bytes, alternating."""
@@ -205,9 +205,12 @@ class Bench:
 
         Both generators share a core, so whatever one of them does there the other waits for. The large one therefore runs
         under SCHED_IDLE: the small one takes the core whenever it wants it, except from within a system call, which the
-        kernel does not interrupt. Those are what is left, a third of a millisecond for each mebibyte sent, and belong to
-        the figure as they would to any two programs on one core. How much of them is the generators' own, the same
-        loads on the echo server show: it is the floor of gRPC as it comes, without settings and without arithmetic.
+        kernel does not interrupt: a third of a millisecond for each mebibyte sent. How long these are depends on the
+        frames that the server asks for (ARCHITECTURE.md, "HTTP/2 windows"), so attend is measured with gRPC's own and
+        with short ones. The same loads on the echo server show what the generators do to each other.
+
+        Figures before 2026-11-24, 22:00 are not comparable: the generator then looked at its calls once a millisecond,
+        which made the normal ones three times as long, and both generators had the same priority.
         """
         small_request, large_request = attend_request(4, 64), sdpa_request(683, 64, 64)
         echo = [self.bin / "attend-echo", "--response-bytes", str(len(large_request) // 3), "--small-bytes", "4096"]
@@ -218,13 +221,14 @@ class Bench:
             large.flush()
             servers = [self.attend_server()]
             try:
+                servers.append(self.attend_server("--grpc-channel-argument", "grpc.http2.bdp_probe=0"))
                 servers.append(Server(echo))
                 rounds = [[self.mixed_round(server, small.name, large.name) for server in servers]
                           for _ in range(min(5, self.options.rounds))]
             finally:
                 for server in servers:
                     server.stop()
-        for i, (name, goal) in enumerate((("small", "<= 2"), ("echo_small", "-"))):
+        for i, (name, goal) in enumerate((("small", "<= 2"), ("short_frames_small", "-"), ("echo_small", "-"))):
             alone, beside = ([one[i][when] for one in rounds] for when in (0, 1))
             self.report(f"rpc/mixed/32MiB/{name}_p99", statistics.median(beside), "ms", "-")
             self.report(f"rpc/mixed/32MiB/{name}_p99_over_normal_p99",

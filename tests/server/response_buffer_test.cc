@@ -1,0 +1,82 @@
+// The headers that stand before tensors are written by hand: they must be the bytes that protobuf itself would write.
+#include "server/codec/response_buffer.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "attend/v1/attention_service.pb.h"
+
+namespace attend::server {
+namespace {
+
+// Around where a number, and so a header, becomes a byte longer.
+const std::vector<Axes> kShapes = {{1}, {127}, {128}, {129, 2}, {3, 16383}, {2, 1, 16384}, {1, 2, 3, 40}};
+
+constexpr v1::DataType kTypes[] = {v1::DATA_TYPE_FLOAT32, v1::DATA_TYPE_FLOAT64, v1::DATA_TYPE_FLOAT16,
+                                   v1::DATA_TYPE_BFLOAT16, v1::DATA_TYPE_INT32};
+
+std::int64_t ElementBytes(v1::DataType type) {
+  if (type == v1::DATA_TYPE_FLOAT64) return 8;
+  return type == v1::DATA_TYPE_FLOAT16 || type == v1::DATA_TYPE_BFLOAT16 ? 2 : 4;
+}
+
+std::int64_t Product(const Axes& shape) {
+  std::int64_t product = 1;
+  for (const std::int64_t axis : shape) product *= axis;
+  return product;
+}
+
+std::string Bytes(const grpc::ByteBuffer& buffer) {
+  std::vector<grpc::Slice> slices;
+  EXPECT_TRUE(buffer.Dump(&slices).ok());
+  std::string bytes;
+  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
+  return bytes;
+}
+
+// Two tensors of zeros.
+std::string Response(TensorForm form, v1::DataType type, const Axes& shape) {
+  constexpr int kFields[] = {v1::AttendResponse::kOutputFieldNumber, v1::AttendResponse::kScoresFieldNumber};
+  ResponseBuffer response(form);
+  for (const int field : kFields) response.AddTensor(field, type, shape);
+  response.Allocate();
+  for (const int field : kFields) {
+    std::memset(response.Elements(field), 0, static_cast<std::size_t>(Product(shape) * ElementBytes(type)));
+  }
+  return Bytes(response.Take());
+}
+
+v1::Tensor Tensor(TensorForm form, v1::DataType type, const Axes& shape) {
+  v1::Tensor tensor;
+  tensor.set_data_type(type);
+  tensor.mutable_shape()->Add(shape.begin(), shape.end());
+  const std::int64_t elements = Product(shape);
+  if (form == TensorForm::kData) {
+    tensor.set_data(std::string(static_cast<std::size_t>(elements * ElementBytes(type)), '\0'));
+  } else {
+    tensor.mutable_values()->Resize(static_cast<int>(elements), 0);
+  }
+  return tensor;
+}
+
+TEST(ResponseBuffer, BytesAreThoseOfProtobuf) {
+  for (const TensorForm form : {TensorForm::kData, TensorForm::kValues}) {
+    for (const v1::DataType type : kTypes) {
+      for (const Axes& shape : kShapes) {
+        v1::AttendResponse expected;
+        *expected.mutable_output() = Tensor(form, type, shape);
+        *expected.mutable_scores() = expected.output();
+        EXPECT_TRUE(Response(form, type, shape) == expected.SerializeAsString())
+            << v1::DataType_Name(type) << (form == TensorForm::kData ? " data " : " values ")
+            << ::testing::PrintToString(shape);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace attend::server
