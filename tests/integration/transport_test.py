@@ -8,7 +8,7 @@ import unittest
 
 from attend_testing.server import PATIENCE, Server
 
-SETTINGS, PING, GOAWAY = 4, 6, 7
+SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 4, 6, 7, 8
 MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE = 3, 6
 NO_ERROR, ENHANCE_YOUR_CALM = 0, 11
 
@@ -83,6 +83,13 @@ class TransportTest(unittest.TestCase):
                 settings = settings_of(server)
                 self.assertEqual(settings[MAX_CONCURRENT_STREAMS], streams)
                 self.assertEqual(settings[MAX_HEADER_LIST_SIZE], header_bytes)
+
+    def test_a_connection_is_not_held_to_http2s_first_window(self):
+        """64 KiB for all its calls together, which a distant caller would wait for again and again."""
+        with Server() as server, Connection(server) as connection:
+            connection.greet()
+            (increment,) = struct.unpack(">I", connection.wait_for(WINDOW_UPDATE).payload)
+            self.assertGreater(increment, 1 << 20)
 
     def test_connections_are_asked_to_go_elsewhere_at_their_age(self):
         with Server("--max-connection-age", "1s") as server, Connection(server) as connection:
