@@ -131,8 +131,10 @@ void FreeToMalloc(void* memory) {
 }
 
 // Whether this thread's cache, below, is gone: a thread that ends may free buffers after it.
-thread_local bool thread_cache_ended =
-    false;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables): as the pool.
+bool& ThreadCacheEnded() {
+  thread_local bool ended = false;
+  return ended;
+}
 
 // The blocks of a few sizes that this thread freed last. malloc keeps only those below 1 KiB as they are; larger ones
 // it joins with their neighbours and cuts again, five times in a small request.
@@ -142,7 +144,7 @@ class ThreadCache {
   ThreadCache(const ThreadCache&) = delete;
   ThreadCache& operator=(const ThreadCache&) = delete;
   ~ThreadCache() {
-    thread_cache_ended = true;
+    ThreadCacheEnded() = true;
     for (SizeClass& size : sizes_) {
       while (size.count > 0) FreeToMalloc(size.blocks[--size.count]);
     }
@@ -150,7 +152,7 @@ class ThreadCache {
 
   // Whether blocks of `bytes` are kept by this thread, now.
   static bool Covers(std::size_t bytes) {
-    return bytes > kSmallest / 2 && bytes <= kLargest && !kSanitized && !thread_cache_ended;
+    return bytes > kSmallest / 2 && bytes <= kLargest && !kSanitized && !ThreadCacheEnded();
   }
 
   // REQUIRES: Covers(bytes).
