@@ -1,4 +1,5 @@
-// Writes the few bytes of protobuf's wire format that stand before what was computed, as protobuf's own serializer would.
+// Writes the few bytes of protobuf's wire format that stand before what was computed, as protobuf's own serializer
+// would.
 //
 // Appends to strings: what stands before a small tensor fits into a string without memory of its own, and this is done
 // for every response.
