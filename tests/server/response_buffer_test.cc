@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attend/v1/attention_service.pb.h"
+#include "tests/support/byte_buffers.h"
 
 namespace attend::server {
 namespace {
@@ -30,14 +31,6 @@ std::int64_t Product(const Axes& shape) {
   return product;
 }
 
-std::string Bytes(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  EXPECT_TRUE(buffer.Dump(&slices).ok());
-  std::string bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes;
-}
-
 // Two tensors of zeros.
 std::string Response(TensorForm form, v1::DataType type, const Axes& shape) {
   constexpr int kFields[] = {v1::AttendResponse::kOutputFieldNumber, v1::AttendResponse::kScoresFieldNumber};
@@ -47,7 +40,7 @@ std::string Response(TensorForm form, v1::DataType type, const Axes& shape) {
   for (const int field : kFields) {
     std::memset(response.Elements(field), 0, static_cast<std::size_t>(Product(shape) * ElementBytes(type)));
   }
-  return Bytes(response.Take());
+  return Join(response.Take());
 }
 
 v1::Tensor Tensor(TensorForm form, v1::DataType type, const Axes& shape) {

@@ -11,6 +11,7 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
 #include "server/codec/status.h"
+#include "tests/support/byte_buffers.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {
@@ -26,14 +27,6 @@ v1::StreamAttendRequest ExampleRequest() {
   request.mutable_attend()->mutable_embeddings()->add_shape(2);
   request.mutable_attend()->mutable_embeddings()->set_data(std::string(100, 'x'));
   return request;
-}
-
-std::string Flat(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  EXPECT_TRUE(buffer.Dump(&slices).ok());
-  std::string bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes;
 }
 
 TEST(StreamMessageTest, ReadsWhatProtobufReadsHoweverTheMessageIsCut) {
@@ -75,7 +68,7 @@ TEST(StreamMessageTest, WhatIsCarriedSharesTheTransportsMemory) {
   StreamRequest request;
   ASSERT_TRUE(ReadStreamRequest(message, request).ok());
   ASSERT_TRUE(request.attend.has_value());
-  EXPECT_EQ(Flat(*request.attend), ExampleRequest().attend().SerializeAsString());
+  EXPECT_EQ(Join(*request.attend), ExampleRequest().attend().SerializeAsString());
   std::vector<grpc::Slice> all, carried;
   ASSERT_TRUE(message.Dump(&all).ok() && request.attend->Dump(&carried).ok());
   ASSERT_GE(carried.size(), 3u);
@@ -111,7 +104,7 @@ TEST(StreamMessageTest, AnswersAreWhatProtobufWouldWrite) {
   response.mutable_output()->set_data(std::string(1000, 'y'));
   const std::string carried = response.SerializeAsString();
   for (const std::int64_t id : {0, 5, -1}) {
-    const std::string bytes = Flat(StreamResponse(id, "receive;dur=0.1", Sliced(carried, 300)));
+    const std::string bytes = Join(StreamResponse(id, "receive;dur=0.1", Sliced(carried, 300)));
     v1::StreamAttendResponse answer;
     ASSERT_TRUE(answer.ParseFromString(bytes));
     EXPECT_EQ(answer.id(), id);
@@ -124,7 +117,7 @@ TEST(StreamMessageTest, AnswersAreWhatProtobufWouldWrite) {
 
 TEST(StreamMessageTest, ErrorsCarryWhatAUnaryCallsTrailerWould) {
   const absl::Status status = BusyError("QUEUE_FULL", "too much to do", 250);
-  const std::string bytes = Flat(StreamError(9, "queue;dur=1.0", status));
+  const std::string bytes = Join(StreamError(9, "queue;dur=1.0", status));
   v1::StreamAttendResponse answer;
   ASSERT_TRUE(answer.ParseFromString(bytes));
   EXPECT_EQ(answer.id(), 9);

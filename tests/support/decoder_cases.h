@@ -15,6 +15,7 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
 #include "server/codec/decoders.h"
+#include "tests/support/byte_buffers.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {
@@ -52,14 +53,6 @@ void ExpectVerdict(const Case<Request>& c, Request request) {
   EXPECT_EQ(GetErrorDetails(status).field, c.field);
   EXPECT_EQ(GetErrorDetails(status).reason, "INVALID_FIELD");
   EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr(c.message));
-}
-
-inline std::string Join(const grpc::ByteBuffer& buffer) {
-  std::vector<grpc::Slice> slices;
-  EXPECT_TRUE(buffer.Dump(&slices).ok());
-  std::string bytes;
-  for (const grpc::Slice& slice : slices) bytes.append(reinterpret_cast<const char*>(slice.begin()), slice.size());
-  return bytes;
 }
 
 // Decodes, computes and parses; also holds the response's bytes to protobuf's serializer.
