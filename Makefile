@@ -10,7 +10,12 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 JOBS ?= $(shell nproc)
 FUZZ_SECONDS ?= 60
-CTEST = ctest --preset $(1) --parallel $(JOBS) --no-tests=error
+CTEST = ctest --preset $(1) --parallel $(JOBS) --no-tests=error --output-junit ctest.xml
+
+# Objects are the same in every checkout and in a bare root, so that all of them share one compiler cache.
+export CCACHE_BASEDIR ?= $(CURDIR)
+export CCACHE_NOHASHDIR ?= 1
+export CCACHE_COMPILERCHECK ?= content
 
 .PHONY: demo
 demo: deps-demo  ## Install, build, start a server, compute a five-token example, compare it with PyTorch
@@ -45,9 +50,17 @@ test-neon: deps-neon  ## Install, then the core's suite on emulated 64-bit Arm: 
 	$(call CTEST,neon)
 
 .PHONY: test-image
-test-image: build-release  ## Build the container image and call the server in it (needs root)
+test-image:  ## Build the container image and call the server in it (needs root)
 	scripts/install-dependencies.sh image
-	ctest --test-dir build/release --label-regex '^image$$' --output-on-failure --no-tests=error
+	tests/deploy/image_test.sh
+
+.PHONY: slowest-tests
+slowest-tests:  ## The ten slowest tests of the last runs
+	@/usr/bin/python3 scripts/slowest_tests.py
+
+.PHONY: nightly
+nightly:  ## Everything that takes too long for CI, one after the other, with a summary (hours; needs root)
+	scripts/nightly.sh
 
 .PHONY: test-vectors
 test-vectors: build-release  ## ONNX's own test vectors, and random problems judged by PyTorch (fetches 600 MB of packages)
@@ -116,7 +129,7 @@ fuzz: build-fuzz  ## Fuzz every parser for FUZZ_SECONDS (60) each
 	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: verify-bare
-verify-bare:  ## Run README's first commands in a fresh, bare Debian 12 (needs root; about an hour)
+verify-bare:  ## Run README's first commands in a fresh, bare Debian 12 (needs root; about 35 minutes)
 	scripts/install-dependencies.sh bare
 	scripts/verify-bare.sh
 

@@ -17,7 +17,7 @@ declare -rA PACKAGES=(
   # clang's thread-safety analysis, the fuzzers' runtime and everything `make lint` runs.
   [lint]="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev shellcheck git"
   # Building the container image without a Docker engine, and its test.
-  [image]="debootstrap buildah ca-certificates"
+  [image]="debootstrap buildah ca-certificates git python3"
   # What `make bench-core` compares with; attend itself is built without it.
   [bench]="libdnnl-dev"
   # Building for 64-bit Arm and running it; scripts/arm64-sysroot.sh fetches the libraries.

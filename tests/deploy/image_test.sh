@@ -37,12 +37,13 @@ image_setting() {
   in_buildah inspect --type image --format "{{$1}}" "$IMAGE"
 }
 
-# Runs a command in the image as the image's user: read-only root, nothing mounted, no new privileges.
+# Runs a command in the image as the image's user: read-only root, no new privileges, and nothing mounted but the
+# reference results on /mnt.
 in_image() {
   # shellcheck disable=SC2016  # For the inner shell, which is the host's.
   exec unshare --mount --propagation private bash -c '
-    mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" &&
-      exec setpriv --no-new-privs chroot --groups= --userspec="$1" "$0" "${@:2}"' "$root" "$user" "$@"
+    mount --bind "$0" "$0" && mount --bind "$1" "$0/mnt" && mount -o remount,bind,ro "$0" &&
+      exec setpriv --no-new-privs chroot --groups= --userspec="$2" "$0" "${@:3}"' "$root" "$PWD/tests/data/golden" "$user" "$@"
 }
 
 free_port() {
@@ -93,8 +94,8 @@ check_isolation() {
 }
 
 check_answers() {
-  local five=tests/data/golden/notebook_5x64.safetensors
-  build/release/bin/attend compute -o table --input "$five:x" --layer "$five" --expect "$five:output_f64" ||
+  local five=/mnt/notebook_5x64.safetensors
+  (in_image /usr/local/bin/attend compute -o table --input "$five:x" --layer "$five" --expect "$five:output_f64") ||
     fail 'the answer is wrong'
 }
 
