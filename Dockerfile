@@ -9,6 +9,8 @@ ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS build
 WORKDIR /src
+# As in the Makefile, so that a compiler cache mounted on /root/.cache/ccache has this build's objects already.
+ENV CCACHE_BASEDIR=/src CCACHE_NOHASHDIR=1 CCACHE_COMPILERCHECK=content
 COPY scripts/install-dependencies.sh scripts/
 RUN scripts/install-dependencies.sh build
 COPY CMakeLists.txt CMakePresets.json ./

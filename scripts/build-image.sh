@@ -36,10 +36,10 @@ import_base() {
 }
 
 with_buildah() {
-  local ccache=${XDG_CACHE_HOME:-$HOME/.cache}/attend/image-ccache
+  local ccache=${CCACHE_DIR:-$HOME/.cache/ccache}
   mkdir -p "$ccache"
   in_buildah inspect --type image "$base" >/dev/null 2>&1 || import_base
-  # HEALTHCHECK exists in Docker's image format alone. The compiler cache makes the next build quick.
+  # HEALTHCHECK exists in Docker's image format alone. The compiler cache is the one that `make` uses.
   in_buildah bud --isolation chroot --pull-never --format docker --volume "$ccache:/root/.cache/ccache" "${arguments[@]}"
 }
 
