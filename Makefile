@@ -115,6 +115,12 @@ bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime
 	scripts/vectors-venv.sh
 	build/venv/bin/python tests/bench/peers.py --bin build/release/bin --results tests/bench/RESULTS.md
 
+.PHONY: bench-compare
+bench-compare:  ## Is this tree as fast as BASE=<commit>? [ROWS=regex] [ROUNDS=10] [LIMIT=0.98] (10 minutes)
+	@[[ -n "$(BASE)" ]] || { echo 'bench-compare: say which commit to compare with: BASE=<commit>' >&2; exit 2; }
+	/usr/bin/python3 tests/bench/compare.py --base '$(BASE)' --jobs $(JOBS) $(if $(ROWS),--rows '$(ROWS)') \
+	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LIMIT),--limit $(LIMIT))
+
 .PHONY: load
 load: build-release  ## Load a local server with ghz (results in build/load), then with up to ten times too much
 	tests/load/run.sh
@@ -127,6 +133,11 @@ image:  ## Build the container image with docker, podman or buildah
 .PHONY: fuzz
 fuzz: build-fuzz  ## Fuzz every parser for FUZZ_SECONDS (60) each
 	scripts/fuzz.sh $(FUZZ_SECONDS)
+
+.PHONY: mutants
+mutants:  ## Plant N=100 small faults, one at a time: would a test notice? [FILES=regex] [AGAIN=report.json] (45 minutes)
+	/usr/bin/python3 tests/mutants/mutants.py --jobs $(JOBS) $(if $(N),--count $(N)) $(if $(FILES),--files '$(FILES)') \
+	  $(if $(AGAIN),--again $(AGAIN))
 
 .PHONY: verify-bare
 verify-bare:  ## Run README's first commands in a fresh, bare Debian 12 (needs root; about 35 minutes)

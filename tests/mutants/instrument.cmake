@@ -1,0 +1,16 @@
+# Given to CMake as CMAKE_PROJECT_INCLUDE by mutants.py: measures which lines of the product each test executes, and
+# compiles the product quickly. The tests' own objects stay those of the preset, which the compiler cache has.
+
+function(attend_instrument)
+  foreach(directory formats core server client)
+    get_property(targets DIRECTORY ${PROJECT_SOURCE_DIR}/${directory} PROPERTY BUILDSYSTEM_TARGETS)
+    foreach(target ${targets})
+      # The specs leave out the lines of other people's headers, of which every object has hundreds. In a file, because
+      # ccache does not know the options in it.
+      target_compile_options(${target} PRIVATE -O1 --coverage -specs=${ATTEND_MUTANTS_SPECS})
+    endforeach()
+  endforeach()
+  target_link_options(attend_flags INTERFACE --coverage)
+endfunction()
+
+cmake_language(DEFER DIRECTORY ${PROJECT_SOURCE_DIR} CALL attend_instrument)

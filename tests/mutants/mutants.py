@@ -1,0 +1,287 @@
+#!/usr/bin/env python3
+"""Would a test notice? Plants small faults in the product, one at a time, and runs the tests that execute the line.
+
+    make mutants [N=100] [FILES=regex] [AGAIN=build/mutants/report.json]
+
+Mutants of HEAD are drawn with a seed that the commit's hash gives, so that a run can be repeated: a line of C++ of core/,
+server/, client/ or formats/ that has a mutation (mutations.py), all lines alike, then one of its mutations. Each is built
+in a git worktree of its own, build/mutants/tree, and the tests that execute its line (covering.py) run, unit tests first,
+the fastest first, until one fails. A mutant that does not compile is counted apart and another one is drawn; so is one that
+equivalent.toml lists, with the reason why no test can notice it.
+
+Writes build/mutants/report.txt: the mutants that survived, each with its line before and after and the tests that ran;
+and report.json, from which AGAIN=report.json runs the survivors once more, against HEAD's tests. Fails when more than one
+mutant in twenty survives. A run that was interrupted goes on where it was when it is started again at the same commit.
+"""
+
+import argparse
+import collections
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import covering  # noqa: E402  pylint: disable=wrong-import-position
+import mutations  # noqa: E402  pylint: disable=wrong-import-position
+import processes  # noqa: E402  pylint: disable=wrong-import-position
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WORK = ROOT / "build" / "mutants"
+TREE = WORK / "tree"
+BUILD = TREE / "build" / "mutants"
+PRODUCT = re.compile(r"^(core|server|client|formats)/.*\.(cc|h)$")
+SURVIVORS_ALLOWED = 0.05
+BUILD_SECONDS = 1800
+
+
+def git(*words):
+    return subprocess.run(["git", "-C", ROOT, *words], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def key_of(file, before, after):
+    return file, " ".join(before.split()), " ".join(after.split())
+
+
+def read_equivalent(path):
+    """{(file, line, mutated line): reason}."""
+    entries = tomllib.loads(path.read_text()).get("mutant", [])
+    return {key_of(entry["file"], entry["line"], entry["mutated"]): entry["reason"] for entry in entries}
+
+
+class Mutant:
+    def __init__(self, file, text, mutation):
+        self.file, self.text, self.mutation = file, text, mutation
+        self.line = mutation.line(text)
+        self.before, self.after = mutation.lines(text)
+
+    @property
+    def key(self):
+        return key_of(self.file, self.before, self.after)
+
+    def __str__(self):
+        return f"{self.file}:{self.line} [{self.mutation.kind}]\n    - {self.before}\n    + {self.after}"
+
+
+class Source:
+    """The product's files of one tree, and mutants of them."""
+
+    def __init__(self, tree, files):
+        self.texts = {file: (tree / file).read_text() for file in files}
+        self.by_line = collections.defaultdict(list)
+        for file, text in self.texts.items():
+            for mutation in mutations.mutations(text):
+                self.by_line[file, mutation.line(text)].append(mutation)
+
+    def draw(self, seed):
+        """Mutants without end or until there are no more; the same for the same seed and sources."""
+        source, left = random.Random(seed), {place: list(found) for place, found in sorted(self.by_line.items())}
+        places = list(left)
+        while places:
+            i = source.randrange(len(places))
+            found = left[places[i]]
+            mutation = found.pop(source.randrange(len(found)))
+            file = places[i][0]
+            if not found:
+                places[i] = places[-1]
+                places.pop()
+            yield Mutant(file, self.texts[file], mutation)
+
+    def find(self, file, before, after):
+        """The mutant with these lines, or None when the code has changed."""
+        if file not in self.texts:
+            return None
+        found = (Mutant(file, self.texts[file], m) for (f, _), all_ in self.by_line.items() if f == file for m in all_)
+        return next((mutant for mutant in found if mutant.key == key_of(file, before, after)), None)
+
+
+class Builder:
+    """The instrumented build of one commit."""
+
+    def __init__(self, commit, jobs):
+        self.jobs, self.compiler_cache = jobs, shutil.which("ccache") is not None
+        if (TREE / ".git").exists():
+            git("-C", str(TREE), "checkout", "--quiet", "--force", "--detach", commit)
+        else:
+            shutil.rmtree(TREE, ignore_errors=True)
+            git("worktree", "prune")
+            git("worktree", "add", "--quiet", "--detach", str(TREE), commit)
+
+    def _run(self, command, log, environment=None):
+        cache = {"CCACHE_BASEDIR": str(TREE), "CCACHE_NOHASHDIR": "1", "CCACHE_COMPILERCHECK": "content"}
+        return processes.run(command, WORK / log, BUILD_SECONDS * 4, TREE, {**cache, **(environment or {})})
+
+    def prepare(self):
+        """Configures and builds everything unchanged."""
+        for name in ("coverage.specs", "instrument.cmake"):  # Where their paths do not change with the mutants' commit.
+            if not (WORK / name).exists() or (WORK / name).read_text() != (HERE / name).read_text():
+                shutil.copyfile(HERE / name, WORK / name)
+        configured = self._run(["cmake", "--preset", "release", "-B", BUILD, f"-DCMAKE_PROJECT_INCLUDE={WORK / 'instrument.cmake'}",
+                                f"-DATTEND_MUTANTS_SPECS={WORK / 'coverage.specs'}"], "configure.txt")
+        built = self._run(["ninja", "-C", BUILD, f"-j{self.jobs}"], "build.txt") if configured.code == 0 else configured
+        if built.code != 0:
+            sys.exit(f"the tree without mutants does not build: see {WORK}/configure.txt and build.txt")
+
+    def build(self, targets):
+        """Whether a mutant builds. What the cache has of the tree without mutants is used; nothing is put there."""
+        return self._run(["ninja", "-C", BUILD, f"-j{self.jobs}", *targets], "mutant-build.txt", {"CCACHE_READONLY": "1"}).code == 0
+
+    def programs(self, tests):
+        """The executables that scripts may run: the product's own, and the tests' that are no tests themselves."""
+        units = {test.target for test in tests}
+        run = subprocess.run(["ninja", "-C", BUILD, "-t", "targets", "all"], check=True, capture_output=True, text=True)
+        found = re.findall(r"^bin/([\w-]+): CXX_EXECUTABLE_LINKER", run.stdout, re.M)
+        return [name for name in found if name not in units and not re.match(r"core_bench|.*_test$|.*_replay$", name)]
+
+
+class Trial:
+    """Mutants one after another in the same tree."""
+
+    def __init__(self, builder, coverage):
+        self.builder, self.coverage = builder, coverage
+        self.programs = builder.programs(coverage.tests)
+
+    def run(self, mutant):
+        """A dictionary: verdict (killed, survived, uncompilable), the tests that ran, what killed it, the seconds it took."""
+        start = time.monotonic()
+        tests, executed = self.coverage.of(mutant.file, mutant.line)
+        path = TREE / mutant.file
+        path.write_text(mutant.mutation.apply(mutant.text))
+        try:
+            result = self._judge(mutant, tests)
+        finally:
+            path.write_text(mutant.text)
+        return {"file": mutant.file, "line": mutant.line, "kind": mutant.mutation.kind, "before": mutant.before,
+                "after": mutant.after, "executed": executed, "covering": [test.name for test in tests],
+                "seconds": round(time.monotonic() - start, 1), **result}
+
+    def _judge(self, mutant, tests):
+        if not self._compiles(mutant):
+            return {"verdict": "uncompilable", "ran": []}
+        ran = []
+        for test in tests:
+            if not self.builder.build([f"bin/{test.target}"] if test.is_unit else self._programs_of(test)):
+                return {"verdict": "uncompilable", "ran": ran}
+            scratch = WORK / "scratch"
+            shutil.rmtree(scratch, ignore_errors=True)
+            environment = {**test.environment, "GCOV_PREFIX": str(scratch)}
+            timeout = min(60 + 5 * test.seconds, 2 * test.timeout)
+            outcome = processes.run(test.command, WORK / "test.txt", timeout, test.cwd, environment)
+            ran.append(test.name)
+            if not test.passes(outcome):
+                return {"verdict": "killed", "ran": ran, "by": test.name, "how": outcome.describe()}
+        return {"verdict": "survived", "ran": ran}
+
+    def _compiles(self, mutant):
+        """One object of it, before anything is linked. A header's are seen when the tests are built."""
+        return not mutant.file.endswith(".cc") or self.builder.build([f"{TREE / mutant.file}^"])
+
+    def _programs_of(self, _test):
+        return [f"bin/{name}" for name in self.programs]
+
+
+def run_all(trial, mutants, wanted, equivalent, results):
+    """Until `wanted` of the mutants are judged; appends each result to the file `results`, whose earlier ones count."""
+    done = {}
+    if results.exists():
+        for entry in map(json.loads, results.read_text().splitlines()):
+            done[key_of(entry["file"], entry["before"], entry["after"])] = entry
+    entries, judged = [], 0
+    for mutant in mutants:
+        if judged == wanted:
+            break
+        if mutant.key in equivalent:
+            entry = {"verdict": "equivalent", "file": mutant.file, "line": mutant.line, "before": mutant.before,
+                     "after": mutant.after, "reason": equivalent[mutant.key]}
+        elif mutant.key in done:
+            entry = done[mutant.key]
+        else:
+            entry = trial.run(mutant)
+            with open(results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        judged += entry["verdict"] in ("killed", "survived")
+        entries.append(entry)
+        say(f"{judged}/{wanted} {entry['verdict']} {entry.get('by', '')} ({entry.get('how', '')}) {entry.get('seconds', 0)} s: {mutant}")
+    return entries
+
+
+def report(commit, entries, left_out):
+    count = collections.Counter(entry["verdict"] for entry in entries)
+    judged = count["killed"] + count["survived"]
+    lines = [f"Mutants of {commit}: {judged} judged, {count['killed']} killed, {count['survived']} survived;"
+             f" {count['uncompilable']} did not compile, {count['equivalent']} are listed as equivalent.",
+             f"Time: {sum(entry.get('seconds', 0) for entry in entries) / 60:.1f} minutes."]
+    lines += [f"Left out: {name}: {why}" for name, why in left_out.items()]
+    for verdict in ("survived", "equivalent"):
+        for entry in (one for one in entries if one["verdict"] == verdict):
+            lines += ["", f"{verdict}: {entry['file']}:{entry['line']}", f"    - {entry['before']}", f"    + {entry['after']}"]
+            if verdict == "survived":
+                lines.append("    " + ("" if entry["executed"] else "no test was seen to execute this line; ")
+                             + f"ran: {' '.join(entry['ran']) or 'no test'}")
+            else:
+                lines.append("    " + " ".join(entry["reason"].split()))
+    lines += ["", "killed by: " + ", ".join(f"{name} {n}" for name, n in collections.Counter(
+        entry["by"] for entry in entries if entry["verdict"] == "killed").most_common())]
+    return "\n".join(lines) + "\n", judged, count["survived"]
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--files", type=re.compile, default=re.compile(""), help="only files whose path matches")
+    parser.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--list", action="store_true", help="print the draw and do nothing")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    os.nice(max(0, 10 - os.nice(0)))
+    commit = git("rev-parse", "HEAD")
+    if git("status", "--porcelain", "--untracked-files=no"):
+        say("note: what is not committed is not part of the run")
+    WORK.mkdir(parents=True, exist_ok=True)
+    builder = Builder(commit, options.jobs)
+    files = [file for file in git("-C", str(TREE), "ls-files").splitlines() if PRODUCT.match(file) and options.files.search(file)]
+    source, wanted = Source(TREE, files), options.count
+    drawn = source.draw(commit)
+    if options.again:
+        survivors = [entry for entry in json.loads(options.again.read_text())["mutants"] if entry["verdict"] == "survived"]
+        drawn = [source.find(entry["file"], entry["before"], entry["after"]) for entry in survivors]
+        say(f"{drawn.count(None)} of {len(drawn)} survivors are no longer in the code")
+        drawn, wanted = [mutant for mutant in drawn if mutant], len(drawn)
+    if options.list:
+        for mutant, _ in zip(drawn, range(wanted)):
+            print(mutant)
+        return
+    builder.prepare()
+    kept = WORK / "coverage"
+    for old in kept.glob("*"):
+        if old.name != commit:
+            shutil.rmtree(old)
+    coverage = covering.Coverage(TREE, BUILD, kept / commit)
+    coverage.collect(say)
+    results = WORK / f"results-{commit}.jsonl"
+    entries = run_all(Trial(builder, coverage), drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
+    text, judged, survived = report(commit, entries, coverage.left_out)
+    (WORK / "report.txt").write_text(text)
+    (WORK / "report.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")
+    print(text)
+    if survived > SURVIVORS_ALLOWED * judged:
+        sys.exit(f"{survived} of {judged} mutants survived, more than {SURVIVORS_ALLOWED:.0%}: see {WORK}/report.txt")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Tests of how mutants are found and drawn; no mutant is built here."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import cpp_tokens  # noqa: E402  pylint: disable=wrong-import-position
+import mutants  # noqa: E402  pylint: disable=wrong-import-position
+import mutations  # noqa: E402  pylint: disable=wrong-import-position
+import processes  # noqa: E402  pylint: disable=wrong-import-position
+
+
+def changed(text):
+    """The text after each mutation."""
+    return [mutation.apply(text) for mutation in mutations.mutations(text)]
+
+
+class MutationsTest(unittest.TestCase):
+    def test_operators_constants_and_conditions(self):
+        found = changed("bool F(int a) {\n  if (a < 8) return true;\n  return a == n && !b;\n}\n")
+        for expected in ("if (a <= 8)", "if (a >= 8)", "if (a < 9)", "if (a < 7)", "if (true)", "if (false)", "if (!(a < 8))",
+                         "return false;", "return a != n", "return a == n || !b", "&& b;", "return {};"):
+            with self.subTest(expected):
+                self.assertEqual(sum(expected in text for text in found), 1)
+        self.assertEqual(len(found), 12)
+
+    def test_status_and_calls(self):
+        found = changed("absl::Status F() {\n  x = std::min(x, y);\n  return absl::OkStatus();\n}\n")
+        self.assertEqual(len(found), 3)
+        self.assertTrue(any("std::max(x, y)" in text for text in found))
+        self.assertTrue(any('return absl::InternalError("mutant");' in text for text in found))
+        self.assertTrue(any("{\n  ;\n  return" in text for text in found))
+
+    def test_statements_that_declare_stay_and_expressions_go(self):
+        text = "void F() {\n  MutexLock lock(mu_);\n  Foo<int> a(b);\n  char* c = d;\n  e.f(g);\n  h[i] = j;\n  ++k;\n  continue;\n}\n"
+        removed = {m.lines(text)[0] for m in mutations.mutations(text) if m.kind == "statement"}
+        self.assertEqual(removed, {"e.f(g);", "h[i] = j;", "++k;", "continue;"})
+
+    def test_what_is_no_code_or_judged_by_the_compiler_stays(self):
+        for text in ('// a < 8\n/* a < 8 */\n', '#include <a/b.h>\n#define A \\\n  (b < 8)\n', 'const char* s = "a < 8 // ";\n',
+                     'auto r = R"x(a < 8)x";\n', "static_assert(sizeof(a) == 8 && true);\n", "using A = B<8>;\n",
+                     "template <int n = 8, bool b = true>\nvoid F();\n", "virtual void F() const = 0;\n",
+                     "bool operator==(const A& a);\n", "void F() {\n  log.Write(level, 1 + 2);\n}\n", "char c = '<';\n"):
+            with self.subTest(text):
+                self.assertEqual(changed(text), [])
+
+    def test_template_brackets_pointers_and_references_are_no_operators(self):
+        for text in ("std::vector<A> a;\n", "T&& F(T* a, const T& b);\n", "Foo(-a, *b, &c);\n", "std::map<A, std::vector<B>> a;\n"):
+            with self.subTest(text):
+                self.assertEqual([m for m in mutations.mutations(text) if m.kind == "operator"], [])
+
+    def test_a_condition_that_declares_stays(self):
+        text = "void F() {\n  if (const auto a = B(); !a.ok()) {\n  }\n}\n"
+        self.assertEqual([m.kind for m in mutations.mutations(text)], ["negation"])
+
+    def test_numbers_keep_their_base_and_suffix(self):
+        self.assertIn("x = 65u;", changed("x = 64u;"))
+        self.assertIn("x = 63u;", changed("x = 64u;"))
+        self.assertIn("x = 256;", changed("x = 0xFF;"))
+        self.assertIn("x = 1.5f;", changed("x = 0.5f;"))
+        self.assertIn("x = (-1);", changed("x = 0;"))
+        self.assertEqual(changed("x = 0x1p-3f;"), [])
+
+    def test_lines_are_those_that_the_mutation_touches(self):
+        text = "a;\nb = (c &&\n     d);\ne;\n"
+        (mutation,) = [m for m in mutations.mutations(text) if m.replacement == "||"]
+        self.assertEqual((mutation.line(text), mutation.lines(text)), (2, ("b = (c &&", "b = (c ||")))
+
+
+class TokensTest(unittest.TestCase):
+    def test_every_file_of_the_product_is_read_with_its_brackets_in_pairs(self):
+        root = pathlib.Path(os.environ.get("ATTEND_SOURCE_DIR", mutants.ROOT))
+        files = [path for folder in ("core", "server", "client", "formats") for path in (root / folder).rglob("*.[ch]*")
+                 if path.suffix in (".cc", ".h")]
+        self.assertGreater(len(files), 100)
+        for path in files:
+            tokens = cpp_tokens.tokenize(path.read_text())
+            brackets = [i for i, token in enumerate(tokens) if token.kind == "code" and token.text in "()[]{}"]
+            partners = cpp_tokens.match_brackets(tokens)
+            pairs = {"(": ")", "[": "]", "{": "}"}
+            with self.subTest(str(path)):
+                self.assertEqual(sorted(partners), brackets)
+                for i in brackets:
+                    if tokens[i].text in pairs:
+                        self.assertEqual(tokens[partners[i]].text, pairs[tokens[i].text])
+
+
+class DrawTest(unittest.TestCase):
+    TEXTS = {"core/a.cc": "int F() {\n  return a + 1;\n}\n", "core/b.cc": "int G() {\n  return b - 2;\n}\n"}
+
+    def source(self, folder):
+        for file, text in self.TEXTS.items():
+            path = pathlib.Path(folder, file)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return mutants.Source(pathlib.Path(folder), self.TEXTS)
+
+    def test_the_same_commit_draws_the_same_and_each_mutant_once(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = self.source(folder)
+            first, again = ([mutant.key for mutant in source.draw("f00d")] for _ in range(2))
+            other = [mutant.key for mutant in source.draw("beef")]
+        self.assertEqual(first, again)
+        self.assertNotEqual(first, other)
+        self.assertEqual(sorted(first), sorted(other))
+        self.assertEqual(len(set(first)), 8)
+
+    def test_a_survivor_is_found_again_by_its_lines(self):
+        with tempfile.TemporaryDirectory() as folder:
+            source = self.source(folder)
+            self.assertEqual(source.find("core/a.cc", "return a + 1;", "return a - 1;").mutation.replacement, "-")
+            self.assertIsNone(source.find("core/a.cc", "return a + 1;", "return a * 1;"))
+
+    def test_every_entry_of_the_list_of_equivalent_mutants_has_a_reason(self):
+        for key, reason in mutants.read_equivalent(mutants.HERE / "equivalent.toml").items():
+            self.assertGreater(len(reason.split()), 5, key)
+
+
+class ProcessesTest(unittest.TestCase):
+    def test_what_hangs_is_killed_with_the_processes_that_it_started(self):
+        with tempfile.TemporaryDirectory() as folder:
+            log = pathlib.Path(folder, "log")
+            outcome = processes.run(["sh", "-c", "sleep 1000 & echo $!; wait"], log, 5)
+            self.assertIsNone(outcome.code)
+            state = subprocess.run(["ps", "-o", "state=", "-p", log.read_text().strip()], check=False, capture_output=True, text=True)
+        self.assertIn(state.stdout.strip(), ("", "Z"))  # Gone, or dead and not yet collected by init.
+
+
+if __name__ == "__main__":
+    unittest.main()
