@@ -46,8 +46,8 @@ class Descriptor {
 };
 
 // What failed is always the file that the caller named, whatever stands in for it meanwhile.
-absl::Status WriteError(const std::string& path, int error) {
-  return absl::UnknownError(absl::StrCat("cannot write ", path, ": ", std::strerror(error)));
+absl::Status WriteError(const std::string& path, int error, const char* doing = "write") {
+  return absl::UnknownError(absl::StrCat("cannot ", doing, " ", path, ": ", std::strerror(error)));
 }
 
 std::string FolderOf(const std::string& path) {
@@ -190,7 +190,7 @@ absl::Status Replace(const std::string& target, const struct stat* old, const st
   if (old != nullptr && !in_place.ok()) return WriteError(path, errno);
   if (old != nullptr && old->st_nlink > 1) return WriteInPlace(std::move(in_place), path, contents);
   NewFile file(target);
-  if (!file.ok() && old == nullptr) return WriteError(path, errno);
+  if (!file.ok() && old == nullptr) return WriteError(path, errno, "create");
   if (!file.ok() || (old != nullptr && !file.Resemble(*old))) return WriteInPlace(std::move(in_place), path, contents);
   int error = file.Fill(contents);
   if (error == 0) error = file.Publish();

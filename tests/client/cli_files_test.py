@@ -58,9 +58,9 @@ class FilesTest(cli_harness.CliTestCase):
         loop, lost = self.folder / "loop.npy", self.folder / "lost.npy"
         loop.symlink_to("loop.npy")
         lost.symlink_to("no/such/folder.npy")
-        for path, reason in ((loop, "Too many levels of symbolic links"), (lost, "No such file or directory")):
+        for path, doing, reason in ((loop, "write", "Too many levels of symbolic links"), (lost, "create", "No such file or directory")):
             run = self.write(path)
-            self.assertEqual((run.code, run.err), (5, f"attend: cannot write {path}: {reason}\n"))
+            self.assertEqual((run.code, run.err), (5, f"attend: cannot {doing} {path}: {reason}\n"))
         self.check_nothing_else("loop.npy", "lost.npy")
 
     def test_modes_stay_and_a_new_file_has_that_of_the_umask(self):
@@ -177,9 +177,9 @@ class FilesTest(cli_harness.CliTestCase):
         self.assertEqual(run.returncode, 0, run.stderr)
         self.check_holds_the_result(writable)
         self.assertEqual(writable.stat().st_uid, owner)
-        for path in (closed, self.folder / "new.npy"):
+        for path, doing in ((closed, "write"), (self.folder / "new.npy", "create")):
             run = self.run_as_nobody(path)
-            self.assertEqual((run.returncode, run.stderr.decode()), (5, f"attend: cannot write {path}: Permission denied\n"))
+            self.assertEqual((run.returncode, run.stderr.decode()), (5, f"attend: cannot {doing} {path}: Permission denied\n"))
         self.folder.chmod(0o777)
         run = self.run_as_nobody(closed)
         self.assertEqual(run.returncode, 5, "a file that may not be written is not replaced either")

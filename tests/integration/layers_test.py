@@ -9,6 +9,7 @@ import unittest
 import grpc
 import numpy as np
 
+from attend_testing.element_types import F32, F64
 from attend_testing import safetensors
 from attend_testing.errors import call_failure, failure_of
 from attend_testing.layers import Weights, attend, chunks, embeddings, header, sha256, upload
@@ -230,6 +231,7 @@ class CreateTest(ServerTestCase):
         upload(self.server.layers, "sixteen", Weights(6).file())
         fits, narrow = embeddings(16), embeddings(7)
         double, too_many = fits.astype(np.float64), embeddings(17)
+        types = {4: F32, 8: F64}
         cases = (
             ({"embeddings": narrow}, "embeddings.shape", "layer 'sixteen' takes 16 features, but embeddings.shape ends in 7"),
             ({"embeddings": too_many}, "embeddings.shape", "embeddings.shape ends in 17"),
@@ -237,7 +239,7 @@ class CreateTest(ServerTestCase):
             ({"embeddings": double}, "embeddings.data_type", "layer 'sixteen' has FLOAT32 or 16-bit weights, but embeddings.data_type is FLOAT64"),
         )
         for tensors, field, sentence in cases:
-            request = pb.AttendRequest(layer_name="sixteen", **{name: to_tensor(array) for name, array in tensors.items()})
+            request = pb.AttendRequest(layer_name="sixteen", **{name: to_tensor(array, data_type=types[array.dtype.itemsize]) for name, array in tensors.items()})
             failure = call_failure(self.stub.Attend, request)
             self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]))
             self.assertIn(sentence, failure.message)
