@@ -37,6 +37,8 @@ class AttentionServer {
 
   // The ports bound, in the order of ServerConfig::listen.
   const std::vector<int>& ports() const { return engine_->ports(); }
+  // What each of ServerConfig::listen stands for, as CallEngine::addresses.
+  const std::vector<std::string>& addresses() const { return engine_->addresses(); }
 
   // The instruction set that the kernels use.
   InstructionSet instruction_set() const { return services_.instruction_set; }

@@ -22,6 +22,7 @@ namespace {
 void LogStart(const ServerConfig& config, const AttentionServer& server, Log& log) {
   for (std::size_t i = 0; i < server.ports().size(); ++i) {
     log.Info("listening", {{"address", config.listen[i]},
+                           {"bound", server.addresses()[i]},
                            {"port", std::int64_t{server.ports()[i]}},
                            {"tls", std::string(config.tls.certificate_path.empty() ? "off"
                                                : config.tls.client_ca_path.empty() ? "on"

@@ -3,14 +3,11 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
-#include <cerrno>
 #include <cstdint>
-#include <cstdio>
-#include <cstring>
-#include <fstream>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "formats/file_writer.h"
 
 namespace attend::server {
 namespace {
@@ -56,14 +53,10 @@ std::int64_t RaiseOpenFileLimit() {
 }
 
 absl::Status WritePortFile(const std::string& path, const std::vector<int>& ports) {
-  const std::string temporary = path + ".tmp";
-  {
-    std::ofstream file(temporary, std::ios::trunc);
-    for (const int port : ports) file << port << '\n';
-    file.close();
-    if (file.good() && std::rename(temporary.c_str(), path.c_str()) == 0) return absl::OkStatus();
-  }
-  return absl::UnavailableError(absl::StrCat("--port-file: cannot write '", path, "': ", std::strerror(errno)));
+  std::string lines;
+  for (const int port : ports) absl::StrAppend(&lines, port, "\n");
+  const absl::Status written = WriteFile(path, lines);
+  return written.ok() ? written : absl::UnavailableError(absl::StrCat("--port-file: ", written.message()));
 }
 
 }  // namespace attend::server

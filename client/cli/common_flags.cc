@@ -1,23 +1,32 @@
 #include "client/cli/common_flags.h"
 
-#include <cstdint>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "client/io/stream.h"
+#include "formats/tls_files.h"
 
 namespace attend::client {
 namespace {
 
-constexpr std::int64_t kMaxPemBytes = std::int64_t{1} << 20;
-
-absl::Status ReadPem(const std::string& path, std::string* contents) {
-  if (path.empty()) return absl::OkStatus();
-  absl::StatusOr<std::string> read = ReadSmallFile(path, kMaxPemBytes);
-  if (!read.ok()) return read.status();
-  *contents = *std::move(read);
-  return absl::OkStatus();
+// What the files hold, or why no handshake with them could succeed.
+absl::StatusOr<TlsOptions> ReadTlsFiles(const CommonFlags& flags) {
+  TlsOptions tls{.server_name = flags.tls_server_name};
+  if (!flags.tls_ca.empty()) {
+    absl::StatusOr<PemFile> authorities = ReadPemFile("--tls-ca", flags.tls_ca);
+    if (!authorities.ok()) return authorities.status();
+    if (absl::Status usable = CheckAuthorities(*authorities); !usable.ok()) return usable;
+    tls.ca_certificates = std::move(authorities->contents);
+  }
+  if (flags.tls_cert.empty()) return tls;
+  absl::StatusOr<PemFile> chain = ReadPemFile("--tls-cert", flags.tls_cert);
+  if (!chain.ok()) return chain.status();
+  absl::StatusOr<PemFile> key = ReadPemFile("--tls-key", flags.tls_key);
+  if (!key.ok()) return key.status();
+  if (absl::Status usable = CheckIdentity(*chain, *key); !usable.ok()) return usable;
+  tls.client_certificate = std::move(chain->contents);
+  tls.client_key = std::move(key->contents);
+  return tls;
 }
 
 }  // namespace
@@ -67,17 +76,19 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
       absl::StrCat("the timeout '", text, "' is not a positive duration such as 500ms, 30s or 2m"));
 }
 
-absl::StatusOr<Client> ConnectWith(const CommonFlags& flags) {
-  ClientOptions options{.endpoints = flags.endpoints};
-  if (flags.tls || !flags.tls_ca.empty() || !flags.tls_cert.empty() || !flags.tls_server_name.empty()) {
-    TlsOptions tls{.server_name = flags.tls_server_name};
-    absl::Status status = ReadPem(flags.tls_ca, &tls.ca_certificates);
-    status.Update(ReadPem(flags.tls_cert, &tls.client_certificate));
-    status.Update(ReadPem(flags.tls_key, &tls.client_key));
-    if (!status.ok()) return status;
-    options.tls = std::move(tls);
+absl::StatusOr<std::optional<TlsOptions>> TlsOf(const CommonFlags& flags) {
+  if (!flags.tls && flags.tls_ca.empty() && flags.tls_cert.empty() && flags.tls_server_name.empty()) {
+    return std::optional<TlsOptions>();
   }
-  return Client::Connect(options);
+  absl::StatusOr<TlsOptions> tls = ReadTlsFiles(flags);
+  if (!tls.ok()) return tls.status();
+  return std::optional<TlsOptions>(*std::move(tls));
+}
+
+absl::StatusOr<Client> ConnectWith(const CommonFlags& flags) {
+  absl::StatusOr<std::optional<TlsOptions>> tls = TlsOf(flags);
+  if (!tls.ok()) return tls.status();
+  return Client::Connect({.endpoints = flags.endpoints, .tls = *std::move(tls)});
 }
 
 }  // namespace attend::client

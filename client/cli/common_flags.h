@@ -4,6 +4,7 @@
 #define ATTEND_CLIENT_CLI_COMMON_FLAGS_H_
 
 #include <CLI/App.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,11 @@ void AddCommonFlags(CLI::App* app, CommonFlags* flags);
 // `30s`, `500ms`, `1m30s`, or a number of seconds. Errors: INVALID_ARGUMENT unless positive and finite.
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text);
 
-// A client for the servers that `flags` name. Errors: as Client::Connect, and those of reading the PEM files.
+// The credentials that `flags` name, or none for plaintext. Errors: INVALID_ARGUMENT naming the flag and the file with
+// which no handshake could succeed.
+absl::StatusOr<std::optional<TlsOptions>> TlsOf(const CommonFlags& flags);
+
+// A client for the servers that `flags` name. Errors: as Client::Connect and TlsOf.
 absl::StatusOr<Client> ConnectWith(const CommonFlags& flags);
 
 }  // namespace attend::client

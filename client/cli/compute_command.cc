@@ -51,7 +51,7 @@ ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
     absl::StatusOr<Outcome> outcome = prepared.ok() ? Send(*client, *request, call) : prepared;
     progress.Pause();
     if (!prepared.ok()) return ReportUsage(prepared);
-    if (!outcome.ok()) return ReportCall(outcome.status());
+    if (!outcome.ok()) return ReportCall(outcome.status(), batch.common);
     if (absl::Status status = presenter->Present(i, *request, *outcome); !status.ok()) return ReportResult(status);
   }
   return presenter->differs() ? kExitDiffers : kExitOk;

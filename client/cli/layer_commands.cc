@@ -63,7 +63,7 @@ ExitCode RunList(const LayersFlags& flags, const LayerClient& client, const Comm
   request.set_name_prefix(flags.prefix);
   std::vector<v1::Layer> layers;
   for (const absl::StatusOr<v1::ListLayersResponse>& page : client.Pages(request, CallOf(common))) {
-    if (!page.ok()) return ReportCall(page.status());
+    if (!page.ok()) return ReportCall(page.status(), common);
     layers.insert(layers.end(), page->layers().begin(), page->layers().end());
   }
   std::cout << (flags.format == "json" ? LayersJson(layers) : LayersTable(layers));
@@ -72,7 +72,7 @@ ExitCode RunList(const LayersFlags& flags, const LayerClient& client, const Comm
 
 ExitCode RunGet(const LayersFlags& flags, const LayerClient& client, const CommonFlags& common) {
   const auto answer = client.Get(flags.name, CallOf(common));
-  if (!answer.ok()) return ReportCall(answer.status());
+  if (!answer.ok()) return ReportCall(answer.status(), common);
   Print(flags, answer->response.layer());
   return kExitOk;
 }
@@ -82,7 +82,7 @@ ExitCode RunDelete(const LayersFlags& flags, const LayerClient& client, const Co
   request.set_name(flags.name);
   request.set_etag(flags.etag);
   const auto answer = client.Delete(request, CallOf(common));
-  if (!answer.ok()) return ReportCall(answer.status());
+  if (!answer.ok()) return ReportCall(answer.status(), common);
   if (flags.format == "json") {
     std::cout << nlohmann::ordered_json{{"name", flags.name}, {"deleted", true}}.dump() << "\n";
   } else {
@@ -120,7 +120,7 @@ ExitCode RunUpload(const LayersFlags& flags, const LayerClient& client, const Co
   if (absl::IsDataLoss(created.status()) && !AnsweredByServer(created.status())) {
     return ReportUsage(Annotate(flags.file, created.status()));
   }
-  if (!created.ok()) return ReportCall(created.status());
+  if (!created.ok()) return ReportCall(created.status(), common);
   Print(flags, created->response.layer());
   return kExitOk;
 }

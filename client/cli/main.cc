@@ -1,9 +1,12 @@
 // The `attend` command: attention from the shell.
 
+#include <grpc/support/log.h>
+
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <memory>
@@ -114,6 +117,8 @@ int main(int argc, char** argv) {
   try {
     // Debian's Abseil is built with its lock-order detector live; its default on a finding is to end the process.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+    // gRPC and OpenSSL write their view of a failed connection to stderr; ReportCall says it in one sentence.
+    if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
     return attend::client::Run(argc, argv);
   } catch (const std::bad_alloc&) {
     std::fputs("attend: out of memory; send less at once\n", stderr);

@@ -4,8 +4,10 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -16,7 +18,7 @@
 #include "absl/types/span.h"
 #include "client/io/npy.h"
 #include "client/io/safetensors.h"
-#include "client/io/stream.h"
+#include "formats/file_writer.h"
 
 namespace attend::client {
 namespace {
@@ -169,9 +171,24 @@ absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tens
   return stream;
 }
 
+bool HoldsNpy(const std::string& path) {
+  if (absl::EndsWith(path, ".npy") || absl::StartsWith(path, "/dev/")) return true;
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+         !absl::EndsWith(path, ".safetensors");
+}
+
+absl::Status CheckNoFolder(const std::string& flag, const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(flag, " ", path, " is a directory; name a file in it"));
+}
+
 absl::Status CheckOutputPath(const std::string& path, std::size_t count) {
+  if (absl::Status status = CheckNoFolder("--output", path); !status.ok()) return status;
   if (absl::EndsWith(path, ".safetensors")) return absl::OkStatus();
-  if (!absl::EndsWith(path, ".npy")) {
+  if (!HoldsNpy(path)) {
     return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": expected a .npy or .safetensors file"));
   }
   if (count == 1) return absl::OkStatus();
@@ -181,8 +198,7 @@ absl::Status CheckOutputPath(const std::string& path, std::size_t count) {
 
 absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
   if (absl::Status status = CheckOutputPath(path, tensors.size()); !status.ok()) return status;
-  const absl::StatusOr<std::string> contents =
-      absl::EndsWith(path, ".npy") ? FormatNpyStream(tensors) : FormatSafetensors(tensors);
+  const absl::StatusOr<std::string> contents = HoldsNpy(path) ? FormatNpyStream(tensors) : FormatSafetensors(tensors);
   return contents.ok() ? WriteFile(path, *contents) : contents.status();
 }
 

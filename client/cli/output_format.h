@@ -26,8 +26,14 @@ std::string FormatJson(const std::string& input, const std::vector<NamedTensor>&
 // numbers. Errors: as FormatNpy.
 absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tensors);
 
-// Writes a .npy file (one tensor) or a .safetensors file (any number). Errors: INVALID_ARGUMENT for another extension
-// or several tensors for .npy; UNKNOWN when the file cannot be written.
+// Whether WriteTensors writes `path` as .npy: by its extension, or, without one, because it is a device or a pipe.
+bool HoldsNpy(const std::string& path);
+
+// Errors: INVALID_ARGUMENT, naming `flag`, when `path` is a directory.
+absl::Status CheckNoFolder(const std::string& flag, const std::string& path);
+
+// Writes a .npy file (one tensor) or a .safetensors file (any number), see formats/file_writer.h. Errors:
+// INVALID_ARGUMENT for another extension or several tensors for .npy; UNKNOWN when the file cannot be written.
 absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor>& tensors);
 
 // Whether WriteTensors would accept `path` for `count` tensors, so that a mistake is found before anything is computed.

@@ -13,12 +13,13 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/attention_flags.h"
 #include "client/cli/heatmap.h"
+#include "client/cli/nan_warning.h"
 #include "client/cli/output_format.h"
 #include "client/cli/png_plot.h"
 #include "client/cli/tensor_source.h"
 #include "client/cli/verify.h"
 #include "client/cli/weight_map.h"
-#include "client/io/stream.h"
+#include "formats/file_writer.h"
 
 namespace attend::client {
 namespace {
@@ -84,6 +85,7 @@ absl::Status Presenter::ChooseFiles(const ResultFlags& flags) {
   if (!flags.plot.empty() && !absl::EndsWith(flags.plot, ".png")) {
     return absl::InvalidArgumentError(absl::StrCat("--plot ", flags.plot, ": expected a .png file"));
   }
+  if (absl::Status status = CheckNoFolder("--plot", flags.plot); !status.ok()) return status;
   if (!flags.output.empty()) {
     files_.push_back(flags.output);
     return CheckOutputPath(flags.output, names_.size());
@@ -168,12 +170,20 @@ absl::Status Presenter::Draw(const Tensor& weights) const {
 }
 
 void Presenter::NoteWidened(const std::string& path, const std::vector<NamedTensor>& tensors) {
-  if (noted_widened_ || (form_ != Form::kNpy && !absl::EndsWith(path, ".npy"))) return;
+  if (noted_widened_ || (form_ != Form::kNpy && (path.empty() || !HoldsNpy(path)))) return;
   noted_widened_ = std::any_of(tensors.begin(), tensors.end(),
                                [](const NamedTensor& entry) { return entry.tensor.type() == ElementType::kBFloat16; });
   if (!noted_widened_) return;
   std::cerr << "attend: note: NumPy has no bfloat16; the .npy file holds the same numbers as float32 "
                "(--output FILE.safetensors keeps the type)\n";
+}
+
+void Presenter::WarnOfNan(const std::string& input, const std::vector<NamedTensor>& tensors) const {
+  for (const NamedTensor& entry : tensors) {
+    const std::string warning = NanWarning(entry);
+    if (warning.empty()) continue;
+    std::cerr << "attend: warning: " << (inputs_.size() > 1 ? input + ": " : "") << warning << "\n";
+  }
 }
 
 absl::Status Presenter::Present(std::size_t index, const ComputationRequest& request, const Outcome& outcome) {
@@ -186,6 +196,7 @@ absl::Status Presenter::Present(std::size_t index, const ComputationRequest& req
     tensors.push_back({name, *tensor});
   }
   NoteWidened(files_.empty() ? "" : files_[index], tensors);
+  WarnOfNan(inputs_[index], tensors);
   absl::Status status = files_.empty() ? absl::OkStatus() : WriteTensors(files_[index], tensors);
   status.Update(Print(inputs_[index], tensors, outcome, *comparisons));
   const Tensor* weights = Find(outcome.tensors, "attention_weights");

@@ -46,6 +46,8 @@ class Presenter {
                      const std::vector<Comparison>& comparisons) const;
   absl::Status Draw(const Tensor& weights) const;
   void NoteWidened(const std::string& path, const std::vector<NamedTensor>& tensors);
+  // Warns on stderr; a result with NaN is a result, and the exit code stays.
+  void WarnOfNan(const std::string& input, const std::vector<NamedTensor>& tensors) const;
   std::ostream& ForPeople() const;
 
   std::vector<v1::OutputKind> returned_;

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "absl/time/time.h"
+#include "client/cli/connection_diagnosis.h"
 #include "client/lib/server_error.h"
 
 namespace attend::client {
@@ -35,8 +36,10 @@ ExitCode ReportResult(const absl::Status& status) {
   return absl::IsUnknown(status) ? kExitLocal : kExitUsage;
 }
 
-ExitCode ReportCall(const absl::Status& status) {
-  std::cerr << "attend: " << absl::StatusCodeToString(status.code()) << ": " << status.message() << "\n";
+ExitCode ReportCall(const absl::Status& status, const CommonFlags& flags) {
+  const std::string cause = IsNetworkError(status) && !AnsweredByServer(status) ? DiagnoseConnection(flags) : "";
+  std::cerr << "attend: " << absl::StatusCodeToString(status.code()) << ": "
+            << (cause.empty() ? std::string(status.message()) : cause) << "\n";
   const ServerError error = GetServerError(status);
   if (!error.reason.empty()) std::cerr << "  reason: " << error.reason << " (" << error.domain << ")\n";
   for (const auto& [name, value] : error.metadata) std::cerr << "  " << name << ": " << value << "\n";

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "client/cli/common_flags.h"
 #include "client/cli/exit_code.h"
 
 namespace attend::client {
@@ -19,9 +20,10 @@ ExitCode ReportConnect(const absl::Status& status);
 // (UNKNOWN) when a result cannot be written, else as ReportUsage. REQUIRES: !status.ok().
 ExitCode ReportResult(const absl::Status& status);
 
-// The error of a call: kExitNetwork when no server answered or the deadline passed, else kExitServer. Prints the
-// server's reason, the offending fields and when to try again. REQUIRES: !status.ok().
-ExitCode ReportCall(const absl::Status& status);
+// The error of a call made with `flags`: kExitNetwork when no server answered or the deadline passed, else kExitServer.
+// Prints the server's reason, the offending fields and when to try again; without an answer, what is in the way there
+// (client/cli/connection_diagnosis.h). REQUIRES: !status.ok().
+ExitCode ReportCall(const absl::Status& status, const CommonFlags& flags);
 
 }  // namespace attend::client
 

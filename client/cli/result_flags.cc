@@ -34,7 +34,10 @@ void AddFormatFlag(CLI::App* command, const std::vector<std::string>& forms, std
 void AddResultFlags(CLI::App* command, ResultFlags* flags) {
   AddFormatFlag(command, {std::begin(kAllForms), std::end(kAllForms)}, &flags->format);
   CLI::Option* output =
-      command->add_option("--output", flags->output, "Write the tensors to FILE.npy or FILE.safetensors")
+      command
+          ->add_option("--output", flags->output,
+                       "Write the tensors to FILE.npy or FILE.safetensors. A symbolic link and the file's mode stay; a "
+                       "device or pipe takes .npy")
           ->group(kGroup);
   command->add_option("--output-dir", flags->output_dir, "Write one file per input into this directory")
       ->excludes(output)

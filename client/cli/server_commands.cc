@@ -107,7 +107,7 @@ ExitCode RunInfo(const InfoFlags& flags, const CommonFlags& common) {
   const absl::StatusOr<Client> client = ConnectWith(common);
   if (!client.ok()) return ReportConnect(client.status());
   const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(common.timeout)));
-  if (!answer.ok()) return ReportCall(answer.status());
+  if (!answer.ok()) return ReportCall(answer.status(), common);
   if (flags.format == "json") {
     std::cout << ToJson(answer->response).dump(2) << "\n";
   } else {
@@ -125,11 +125,11 @@ ExitCode RunHealth(const HealthFlags& flags, const CommonFlags& common) {
           PrintState(flags, state);
           return std::cout.good();
         });
-    return status.ok() ? kExitOk : ReportCall(status);
+    return status.ok() ? kExitOk : ReportCall(status, common);
   }
   const absl::StatusOr<HealthState> state =
       client->CheckHealth(flags.service, CallOptions(*ParseTimeout(common.timeout)));
-  if (!state.ok()) return ReportCall(state.status());
+  if (!state.ok()) return ReportCall(state.status(), common);
   PrintState(flags, *state);
   return *state == HealthState::kServing ? kExitOk : kExitServer;
 }

@@ -1,14 +1,10 @@
 #include "client/io/stream.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -16,19 +12,6 @@ namespace attend::client {
 namespace {
 
 constexpr std::int64_t kFirstChunk = std::int64_t{1} << 20;
-
-absl::Status SystemError(const std::string& doing, int error) {
-  return absl::UnknownError(absl::StrCat(doing, ": ", std::strerror(error)));
-}
-
-absl::Status WriteDirectly(const std::string& path, const std::string& contents) {
-  std::FILE* file = std::fopen(path.c_str(), "wb");
-  if (file == nullptr) return SystemError(absl::StrCat("cannot create ", path), errno);
-  const bool written = std::fwrite(contents.data(), 1, contents.size(), file) == contents.size();
-  const int error = errno;
-  if (std::fclose(file) != 0) return SystemError(absl::StrCat("cannot write ", path), errno);
-  return written ? absl::OkStatus() : SystemError(absl::StrCat("cannot write ", path), error);
-}
 
 }  // namespace
 
@@ -68,21 +51,6 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t 
   }
   contents.resize(static_cast<std::size_t>(in->gcount()));
   return contents;
-}
-
-absl::Status WriteFile(const std::string& path, const std::string& contents) {
-  std::error_code error;
-  const std::filesystem::file_status existing = std::filesystem::status(path, error);
-  if (std::filesystem::exists(existing) && !std::filesystem::is_regular_file(existing)) {
-    return WriteDirectly(path, contents);
-  }
-  const std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
-  absl::Status status = WriteDirectly(temporary, contents);
-  if (status.ok() && std::rename(temporary.c_str(), path.c_str()) != 0) {
-    status = SystemError(absl::StrCat("cannot write ", path), errno);
-  }
-  if (!status.ok()) std::remove(temporary.c_str());
-  return status;
 }
 
 absl::Status Annotate(const std::string& path, const absl::Status& status) {

@@ -1,4 +1,4 @@
-// Bytes in and out of files, with every length checked and every failure said.
+// Bytes out of files, with every length checked and every failure said. Writing: formats/file_writer.h.
 #ifndef ATTEND_CLIENT_IO_STREAM_H_
 #define ATTEND_CLIENT_IO_STREAM_H_
 
@@ -21,11 +21,6 @@ absl::StatusOr<std::ifstream> OpenFile(const std::string& path);
 
 // The whole of a small file (a certificate). Errors: NOT_FOUND; INVALID_ARGUMENT when larger than `max_bytes`.
 absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t max_bytes);
-
-// Writes `contents` to `path` so that readers see the old file or the whole new one: to a temporary file beside it,
-// which is then renamed. Anything that is not a regular file (/dev/stdout, a pipe) is written directly. Errors: UNKNOWN
-// with the system's reason.
-absl::Status WriteFile(const std::string& path, const std::string& contents);
 
 // `status` with `path: ` before its message.
 absl::Status Annotate(const std::string& path, const absl::Status& status);

@@ -110,6 +110,34 @@ absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes,
   return inputs.named_layer == nullptr ? LayerNotFound(name, kField) : absl::OkStatus();
 }
 
+// The weights of a named layer are not in the request: what does not fit them is the request's tensor.
+absl::Status CheckFits(const InputTensor& tensor, const char* field, std::int64_t features, const std::string& name,
+                       bool layer_is_double) {
+  if (tensor.axis(-1) != features) {
+    const std::string shape = absl::StrCat(field, ".shape");
+    return InvalidField(shape, absl::StrCat("layer '", name, "' takes ", features, " features, but ", shape,
+                                            " ends in ", tensor.axis(-1), "; send tokens of ", features, " features"));
+  }
+  if ((tensor.type() == DataType::kFloat64) == layer_is_double) return absl::OkStatus();
+  const std::string type = absl::StrCat(field, ".data_type");
+  return InvalidField(
+      type, absl::StrCat("layer '", name, "' has ", layer_is_double ? "FLOAT64" : "FLOAT32 or 16-bit", " weights, but ",
+                         type, " is ", std::string(DataTypeName(tensor.type())),
+                         "; FLOAT64 does not mix with other types: send ", layer_is_double ? "FLOAT64" : "FLOAT32"));
+}
+
+absl::Status CheckNamedLayer(const AttendInputs& inputs) {
+  if (inputs.named_layer == nullptr || !inputs.embeddings) return absl::OkStatus();
+  const LayerView& view = inputs.named_layer->view();
+  const std::string& name = inputs.named_layer->description().name();
+  const bool is_double = view.query.weight_type == DataType::kFloat64;
+  absl::Status fits = CheckFits(inputs.embeddings, "embeddings", view.query.in_features, name, is_double);
+  const bool crosses = static_cast<bool>(inputs.context);
+  fits.Update(CheckFits(crosses ? inputs.context : inputs.embeddings, crosses ? "context" : "embeddings",
+                        view.key.in_features, name, is_double));
+  return fits;
+}
+
 absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inputs) {
   constexpr char kField[] = "position_offset";
   const std::int64_t offset = raw.position_offset;
@@ -136,6 +164,7 @@ absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const Wire
   if (!layer.ok()) return layer.status();
   inputs.layer = *layer;
   if (absl::Status status = FindNamedLayer(raw, bytes, layers, inputs); !status.ok()) return status;
+  if (absl::Status status = CheckNamedLayer(inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
   absl::StatusOr<OptionInputs> options =
       CheckOptions(raw.options, bytes, {View(inputs.embeddings).batch, View(inputs.embeddings).length});

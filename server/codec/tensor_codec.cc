@@ -99,6 +99,23 @@ absl::StatusOr<std::int64_t> CheckAxes(const RawTensor& raw, const TensorRule& r
   return elements;
 }
 
+// Bytes that are too many or too few for the type, but right for another: most often NumPy's float64 sent as FLOAT32.
+std::string TypeHint(const RawTensor& raw, const TensorRule& rule, std::int64_t elements) {
+  constexpr DataType kCandidates[] = {DataType::kFloat64, DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16};
+  const absl::Span<const DataType> accepted = Accepted(rule.types);
+  std::vector<absl::string_view> fitting, settable;
+  for (const DataType type : kCandidates) {
+    if (raw.data.size() != elements * ElementSize(type)) continue;
+    fitting.push_back(Name(type));
+    if (std::find(accepted.begin(), accepted.end(), type) != accepted.end()) settable.push_back(Name(type));
+  }
+  if (fitting.empty()) return "";
+  const std::string looks = absl::StrCat("; it looks like ", absl::StrJoin(fitting, " or "));
+  if (settable.empty()) return absl::StrCat(looks, ": convert it to ", Name(accepted.front()));
+  return absl::StrCat(looks, ": set ", rule.field, ".data_type to DATA_TYPE_",
+                      absl::StrJoin(settable, " or DATA_TYPE_"));
+}
+
 // The elements are there, once, and as many as the shape says.
 absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataType type, std::int64_t elements) {
   const auto shape = [&raw] { return ShapeText({raw.shape.data(), static_cast<std::size_t>(raw.rank)}); };
@@ -119,9 +136,10 @@ absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataTyp
   }
   if (!raw.data.empty() && raw.data.size() != bytes) {
     const std::string field = absl::StrCat(rule.field, ".data");
-    return InvalidField(field, absl::StrCat(field, " has ", raw.data.size(), " bytes, but ", rule.field, ".shape is ",
-                                            shape(), ", which takes ", bytes, " (", elements, " elements of ",
-                                            ElementSize(type), " bytes, DATA_TYPE_", Name(type), ")"));
+    return InvalidField(field,
+                        absl::StrCat(field, " has ", raw.data.size(), " bytes, but ", rule.field, ".shape is ", shape(),
+                                     ", which takes ", bytes, " (", elements, " elements of ", ElementSize(type),
+                                     " bytes, DATA_TYPE_", Name(type), ")", TypeHint(raw, rule, elements)));
   }
   return absl::OkStatus();
 }

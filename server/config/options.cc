@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <set>
 #include <string>
 
 #include "absl/strings/ascii.h"
@@ -43,7 +44,8 @@ CLI::Option* AddSize(CLI::App& app, const std::string& name, std::int64_t& value
 }
 
 void DeclareServing(CLI::App& app, ServerConfig& config) {
-  app.add_option("--listen", config.listen, "Address to serve on, host:port; port 0: any free one. Repeatable")
+  app.add_option("--listen", config.listen,
+                 "Address to serve on, host:port or unix:PATH; port 0: any free one. Repeatable")
       ->allow_extra_args(false)
       ->delimiter(',')
       ->default_str(absl::StrJoin(config.listen, ","));
@@ -179,6 +181,25 @@ bool IsAddress(const std::string& address) {
   return !host.empty() && host.find_first_of(bracketed ? "[]/ " : "[]/: ") == std::string::npos;
 }
 
+// `unix:///run/s` is `unix:/run/s`.
+std::string OneSpelling(const std::string& address) {
+  if (!absl::StartsWith(address, "unix:")) return address;
+  std::string path;
+  for (const char c : address.substr(5)) {
+    if (c != '/' || path.empty() || path.back() != '/') path.push_back(c);
+  }
+  return absl::StrCat("unix:", path);
+}
+
+absl::Status CheckDistinct(const std::vector<std::string>& addresses) {
+  std::set<std::string> seen;
+  for (const std::string& address : addresses) {
+    if (absl::EndsWith(address, ":0") || seen.insert(OneSpelling(address)).second) continue;
+    return absl::InvalidArgumentError(absl::StrCat("--listen: '", address, "' is given twice; give it once"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckAddresses(const std::vector<std::string>& addresses) {
   if (addresses.empty()) return absl::InvalidArgumentError("--listen: at least one address is needed");
   for (const std::string& address : addresses) {
@@ -186,7 +207,7 @@ absl::Status CheckAddresses(const std::vector<std::string>& addresses) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--listen: '", address, "' is not host:port with a port from 0 to 65535, as in 0.0.0.0:50051 or [::1]:0"));
   }
-  return absl::OkStatus();
+  return CheckDistinct(addresses);
 }
 
 }  // namespace

@@ -6,16 +6,13 @@
 #include <grpcpp/security/tls_credentials_options.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <string>
 #include <variant>
 
-#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
+#include "formats/tls_files.h"
 
 namespace attend::server {
 namespace {
@@ -65,12 +62,16 @@ void Override(const std::string& argument, ChannelArguments& arguments) {
   }
 }
 
-absl::Status CheckPem(const std::string& flag, const std::string& path) {
-  std::ifstream file(path);
-  const std::string text(std::istreambuf_iterator<char>(file), {});
-  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat(flag, ": cannot read '", path, "', or it is empty"));
-  if (absl::StrContains(text, "-----BEGIN ")) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(flag, ": '", path, "' is not a PEM file: it has no -----BEGIN line"));
+// Whether handshakes with these files can succeed.
+absl::Status CheckFiles(const TlsConfig& config) {
+  const absl::StatusOr<PemFile> chain = ReadPemFile("--tls-cert", config.certificate_path);
+  if (!chain.ok()) return chain.status();
+  const absl::StatusOr<PemFile> key = ReadPemFile("--tls-key", config.key_path);
+  if (!key.ok()) return key.status();
+  if (absl::Status usable = CheckIdentity(*chain, *key); !usable.ok()) return usable;
+  if (config.client_ca_path.empty()) return absl::OkStatus();
+  const absl::StatusOr<PemFile> authorities = ReadPemFile("--tls-client-ca", config.client_ca_path);
+  return authorities.ok() ? CheckAuthorities(*authorities) : authorities.status();
 }
 
 }  // namespace
@@ -86,11 +87,8 @@ void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& 
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(const TlsConfig& config) {
   if (config.certificate_path.empty()) return grpc::InsecureServerCredentials();
-  absl::Status usable = CheckPem("--tls-cert", config.certificate_path);
-  usable.Update(CheckPem("--tls-key", config.key_path));
+  if (absl::Status usable = CheckFiles(config); !usable.ok()) return usable;
   const bool mutual = !config.client_ca_path.empty();
-  if (mutual) usable.Update(CheckPem("--tls-client-ca", config.client_ca_path));
-  if (!usable.ok()) return usable;
 
   const auto refresh_seconds = static_cast<unsigned>(std::max<std::int64_t>(
       1, std::min<std::int64_t>(absl::ToInt64Seconds(config.refresh_interval), std::numeric_limits<int>::max())));

@@ -6,9 +6,12 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "core/runtime/short_turns.h"
+#include "server/rpc/listen_address.h"
 
 namespace attend::server {
 namespace {
@@ -35,6 +38,8 @@ constexpr absl::Duration kRefuseTime = absl::Seconds(1);
 // bytes resets it, and the peer may then lose what it has not read.
 constexpr absl::Duration kFlushTime = absl::Milliseconds(50);
 
+constexpr char kUnixPrefix[] = "unix:";
+
 }  // namespace
 
 CallEngine::CallEngine(Options options, MethodTable methods)
@@ -44,7 +49,24 @@ absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, M
   std::unique_ptr<CallEngine> engine(new CallEngine(std::move(options), std::move(methods)));
   if (absl::Status listening = engine->Listen(); !listening.ok()) return listening;
   engine->StartPolling();
+  for (const auto& socket : engine->unix_sockets_) {
+    if (absl::Status published = socket->Publish(); !published.ok()) return published;
+  }
   return engine;
+}
+
+absl::StatusOr<std::vector<std::string>> CallEngine::AddressesToBind(std::size_t i) {
+  const std::string& listen = options_.listen[i];
+  if (!absl::StartsWith(listen, kUnixPrefix)) {
+    absl::StatusOr<std::vector<std::string>> addresses = ResolveListenAddress(listen);
+    addresses_.push_back(addresses.ok() ? absl::StrJoin(*addresses, ", ") : listen);
+    return addresses;
+  }
+  absl::StatusOr<std::unique_ptr<UnixSocket>> socket = UnixSocket::Reserve(listen.substr(sizeof(kUnixPrefix) - 1));
+  if (!socket.ok()) return socket.status();
+  addresses_.push_back(listen);
+  unix_sockets_.push_back(*std::move(socket));
+  return std::vector<std::string>{unix_sockets_.back()->address_to_bind()};
 }
 
 absl::Status CallEngine::Listen() {
@@ -57,7 +79,12 @@ absl::Status CallEngine::Listen() {
   if (options_.configure) options_.configure(builder);
   ports_.resize(options_.listen.size());
   for (std::size_t i = 0; i < options_.listen.size(); ++i) {
-    builder.AddListeningPort(options_.listen[i], options_.credentials, &ports_[i]);
+    const absl::StatusOr<std::vector<std::string>> addresses = AddressesToBind(i);
+    if (!addresses.ok()) return addresses.status();
+    // Those of one name have one port.
+    for (const std::string& address : *addresses) {
+      builder.AddListeningPort(address, options_.credentials, &ports_[i]);
+    }
   }
   builder.RegisterAsyncGenericService(&service_);
   for (int i = 0; i < options_.num_polling_threads; ++i) {
@@ -68,8 +95,8 @@ absl::Status CallEngine::Listen() {
   for (std::size_t i = 0; i < ports_.size(); ++i) {
     if (server_ == nullptr && ports_[i] == 0) {
       return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen[i],
-                                                 " (--listen): the address is malformed, not of this machine, not "
-                                                 "permitted, or in use by another process"));
+                                                 " (--listen): it was free a moment ago, and gRPC could not bind it; "
+                                                 "see the log, or start again"));
     }
   }
   return server_ != nullptr ? absl::OkStatus() : absl::InternalError("gRPC could not start the server; see its log");
@@ -156,6 +183,7 @@ void CallEngine::Drain(absl::Duration timeout) {
     absl::SleepFor(std::min(timeout, kFlushTime));
     CancelAllCalls();
   }
+  for (const auto& socket : unix_sockets_) socket->Withdraw();
   server_->Shutdown(absl::ToChronoTime(deadline));
   // Armed calls have been given back and the others have ended. A queue may be shut down only when nobody can start an
   // operation on it any more, that is when the last call, maybe held by a compute thread, is deleted.

@@ -28,6 +28,7 @@
 #include "absl/time/time.h"
 #include "server/rpc/call.h"
 #include "server/rpc/method_table.h"
+#include "server/rpc/unix_socket.h"
 
 namespace attend::server {
 
@@ -42,7 +43,7 @@ struct Poller {
 class CallEngine {
  public:
   struct Options {
-    // `host:port` each, at least one; port 0 lets the system choose.
+    // `host:port` or `unix:path` each, at least one; port 0 lets the system choose.
     std::vector<std::string> listen;
     std::shared_ptr<grpc::ServerCredentials> credentials;
     // Applies transport settings before the server is built. Empty: gRPC's own.
@@ -53,7 +54,7 @@ class CallEngine {
     std::function<void(const Call&, const absl::Status&)> on_finished;
   };
 
-  // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound.
+  // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound, and why.
   static absl::StatusOr<std::unique_ptr<CallEngine>> Start(Options options, MethodTable methods);
 
   // Stops at once, if Drain was not called.
@@ -61,6 +62,8 @@ class CallEngine {
 
   // The ports bound, in the order of Options::listen.
   const std::vector<int>& ports() const { return ports_; }
+  // What each of Options::listen stands for: `127.0.0.1:0, [::1]:0` for localhost:0.
+  const std::vector<std::string>& addresses() const { return addresses_; }
 
   // Stops without losing a call:
   //   1. new calls are refused with UNAVAILABLE and a retry time, streams end, calls in flight go on;
@@ -86,6 +89,8 @@ class CallEngine {
 
   CallEngine(Options options, MethodTable methods);
   absl::Status Listen();
+  // What gRPC binds for Options::listen[i]; more than one for a name with several addresses.
+  absl::StatusOr<std::vector<std::string>> AddressesToBind(std::size_t i);
   void StartPolling();
   void Poll(Poller& poller);
   void WakeIdle(Poller& poller);
@@ -104,8 +109,10 @@ class CallEngine {
   const MethodTable methods_;
   grpc::AsyncGenericService service_;
   std::vector<std::unique_ptr<Poller>> pollers_;
+  std::vector<std::unique_ptr<UnixSocket>> unix_sockets_;
   std::unique_ptr<grpc::Server> server_;
   std::vector<int> ports_;
+  std::vector<std::string> addresses_;
   bool polling_ = false;
   std::atomic<bool> draining_{false};
   std::atomic<std::int64_t> created_{0};

@@ -1,5 +1,5 @@
 # Fails when an #include points against the direction of dependencies: proto -> nothing; formats -> Abseil,
-# nlohmann-json; core -> Abseil, Eigen, Highway; server -> proto, formats, core; client -> proto, formats (not its
+# nlohmann-json, OpenSSL (for PEM files); core -> Abseil, Eigen, Highway; server -> proto, formats, core; client -> proto, formats (not its
 # installed library, lib/), and its command of the core what --verify needs; tests -> everything.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
@@ -9,7 +9,7 @@
 # Includes with a directory in their name that a layer may use; those without one are the standard library's.
 set(standard "(sys|bits|arpa|netinet|linux)/")
 set(allowed_in_core "^(${standard}|absl/|Eigen/|hwy/|core/)")
-set(allowed_in_formats "^(${standard}|absl/|nlohmann/|formats/)")
+set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
 set(forbidden_in_client/lib "^(server|tests|core|formats)/")
 set(forbidden_in_client/io "^(server|tests|core)/")

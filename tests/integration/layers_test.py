@@ -9,6 +9,7 @@ import unittest
 import grpc
 import numpy as np
 
+from attend_testing.element_types import F32, F64
 from attend_testing import safetensors
 from attend_testing.errors import call_failure, failure_of
 from attend_testing.layers import Weights, attend, chunks, embeddings, header, sha256, upload
@@ -224,8 +225,33 @@ class CreateTest(ServerTestCase):
         for fields in (*offsets, {"layer": Weights(6).inline(), "position_offset": 1}):
             failure = self.attend_failure(**fields)
             self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["position_offset"]))
-        failure = call_failure(self.stub.Attend, pb.AttendRequest(embeddings=to_tensor(embeddings(7)), layer_name="plain"))
-        self.assertEqual(failure.code, Code.INVALID_ARGUMENT)
+
+    def test_what_does_not_fit_a_named_layer_is_the_requests_tensor(self):
+        """The layer's weights are not in the request."""
+        upload(self.server.layers, "sixteen", Weights(6).file())
+        fits, narrow = embeddings(16), embeddings(7)
+        double, too_many = fits.astype(np.float64), embeddings(17)
+        types = {4: F32, 8: F64}
+        cases = (
+            ({"embeddings": narrow}, "embeddings.shape", "layer 'sixteen' takes 16 features, but embeddings.shape ends in 7"),
+            ({"embeddings": too_many}, "embeddings.shape", "embeddings.shape ends in 17"),
+            ({"embeddings": fits, "context": narrow}, "context.shape", "layer 'sixteen' takes 16 features, but context.shape ends in 7"),
+            ({"embeddings": double}, "embeddings.data_type", "layer 'sixteen' has FLOAT32 or 16-bit weights, but embeddings.data_type is FLOAT64"),
+        )
+        for tensors, field, sentence in cases:
+            request = pb.AttendRequest(layer_name="sixteen", **{name: to_tensor(array, data_type=types[array.dtype.itemsize]) for name, array in tensors.items()})
+            failure = call_failure(self.stub.Attend, request)
+            self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]))
+            self.assertIn(sentence, failure.message)
+        self.stub.Attend(pb.AttendRequest(layer_name="sixteen", embeddings=to_tensor(fits), context=to_tensor(fits)), timeout=60)
+
+    def test_a_float64_array_sent_as_float32_is_told_so(self):
+        array = embeddings(16).astype(np.float64)
+        for sent, set_to in ((array, "DATA_TYPE_FLOAT64"), (array.astype(np.float16), "DATA_TYPE_FLOAT16 or DATA_TYPE_BFLOAT16")):
+            tensor = {"shape": sent.shape, "data": sent.tobytes()}
+            failure = call_failure(self.stub.Attend, pb.AttendRequest(embeddings=tensor))
+            self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["embeddings.data"]))
+            self.assertIn(f": set embeddings.data_type to {set_to}", failure.message)
 
     def test_what_the_request_says_goes_before_the_layer(self):
         weights, tokens = Weights(7), embeddings(16)

@@ -148,6 +148,11 @@ std::vector<Case> Cases() {
       {"OneByteTooFew", [](v1::Tensor& t) { t.mutable_data()->pop_back(); }, "query.data",
        "query.data has 95 bytes, but query.shape is [2, 3, 4], which takes 96 (24 elements of 4 bytes"},
       {"OneByteTooMany", [](v1::Tensor& t) { t.mutable_data()->push_back('x'); }, "query.data", "has 97 bytes"},
+      {"Float64SentAsFloat32", [](v1::Tensor& t) { t.mutable_data()->resize(192); }, "query.data",
+       "query.data has 192 bytes, but query.shape is [2, 3, 4], which takes 96 (24 elements of 4 bytes, "
+       "DATA_TYPE_FLOAT32); it looks like FLOAT64"},
+      {"Float16SentAsFloat32", [](v1::Tensor& t) { t.mutable_data()->resize(48); }, "query.data",
+       "; it looks like FLOAT16 or BFLOAT16"},
       {"OneElementTooFew", [](v1::Tensor& t) { t.mutable_data()->resize(92); }, "query.data", "has 92 bytes"},
       {"NeitherDataNorValues", [](v1::Tensor& t) { t.clear_data(); }, "query",
        "has neither data nor values; send 96 bytes of data or 24 values for its shape [2, 3, 4]"},

@@ -154,6 +154,8 @@ TEST(FlagsTest, WrongInputIsAnErrorThatNamesTheFlag) {
       {{"--listen=http://host:1"}, {}, "--listen"},
       {{"--listen=unix:"}, {}, "--listen"},
       {{"--listen=127.0.0.1:1", "--listen=nowhere"}, {}, "nowhere"},
+      {{"--listen=127.0.0.1:1,[::1]:1,127.0.0.1:1"}, {}, "--listen: '127.0.0.1:1' is given twice"},
+      {{"--listen=unix:/run/s", "--listen=unix:///run//s"}, {}, "--listen: 'unix:///run//s' is given twice"},
       {{"--max-memory-in-flight-bytes=0"}, {}, "max-memory-in-flight-bytes"},
       {{"--config=" + wrong.path()}, {}, "threads"},
       {{"--config=/no/such/file"}, {}, "/no/such/file"},
@@ -213,12 +215,27 @@ TEST(FlagsTest, AnUnknownKeyIsNamedWithItsFileAndTheNearestThatThereIs) {
 
 TEST(FlagsTest, BoundsThemselvesAreAccepted) {
   EXPECT_TRUE(ParseFlags({"--max-request-bytes=2147483647", "--transport-memory-bytes=2147483647"}, {}).ok());
-  for (const char* flag :
-       {"--threads=1", "--threads=4096", "--max-request-bytes=1", "--transport-memory-bytes=256MiB",
-        "--max-queued-requests=0", "--drain-wait=0s", "--drain-timeout=inf", "--keepalive-time=1s",
-        "--listen=0.0.0.0:0", "--listen=[::]:65535", "--listen=localhost:1", "--listen=unix:/run/attend.sock",
-        "--max-memory-in-flight-bytes=1", "--max-memory-in-flight-bytes=4611686018427387904",
-        "--max-metadata-bytes=1024", "--max-request-flops=1", "--inline-flops=0", "--grpc-channel-argument=a="}) {
+  for (const char* flag : {"--threads=1",
+                           "--threads=4096",
+                           "--max-request-bytes=1",
+                           "--transport-memory-bytes=256MiB",
+                           "--max-queued-requests=0",
+                           "--drain-wait=0s",
+                           "--drain-timeout=inf",
+                           "--keepalive-time=1s",
+                           "--listen=0.0.0.0:0",
+                           "--listen=[::]:65535",
+                           "--listen=localhost:1",
+                           "--listen=unix:/run/attend.sock",
+                           "--listen=127.0.0.1:0,127.0.0.1:0",
+                           "--listen=127.0.0.1:1,[::1]:1",
+                           "--listen=unix:/run/a,unix:/run/b",
+                           "--max-memory-in-flight-bytes=1",
+                           "--max-memory-in-flight-bytes=4611686018427387904",
+                           "--max-metadata-bytes=1024",
+                           "--max-request-flops=1",
+                           "--inline-flops=0",
+                           "--grpc-channel-argument=a="}) {
     EXPECT_TRUE(ParseFlags({flag}, {}).ok()) << flag;
   }
 }

@@ -4,12 +4,18 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 
+#include "absl/strings/str_cat.h"
+#include "server/config/start_settings.h"
 #include "tests/server/engine_fixture.h"
 #include "tests/support/server_process.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/test_server.h"
 
 namespace attend::testing {
@@ -45,6 +51,26 @@ class Certificates {
     std::system(("echo subjectAltName=DNS:localhost > " + extensions).c_str());
     Run("x509 -req -days 2 -in " + request + " -CA " + certificate(authority) + " -CAkey " + key(authority) +
         " -CAcreateserial -extfile " + extensions + " -out " + certificate(name));
+  }
+
+  // Signed by itself, in force from `begin` to `end` seconds from now, which openssl's commands do not let one say.
+  std::string MakeDated(const std::string& name, int begin, int end) {
+    MakeAuthority(name);
+    std::FILE* file = std::fopen(key(name).c_str(), "r");
+    EVP_PKEY* own = PEM_read_PrivateKey(file, nullptr, nullptr, nullptr);
+    std::fclose(file);
+    file = std::fopen(certificate(name).c_str(), "r");
+    X509* dated = PEM_read_X509(file, nullptr, nullptr, nullptr);
+    std::fclose(file);
+    X509_gmtime_adj(X509_getm_notBefore(dated), begin);
+    X509_gmtime_adj(X509_getm_notAfter(dated), end);
+    EXPECT_GT(X509_sign(dated, own, EVP_sha256()), 0);
+    file = std::fopen(certificate(name).c_str(), "w");
+    PEM_write_X509(file, dated);
+    std::fclose(file);
+    X509_free(dated);
+    EVP_PKEY_free(own);
+    return certificate(name);
   }
 
  private:
@@ -136,6 +162,119 @@ TEST_F(TlsTest, AFileThatCannotBeReadIsAnErrorThatNamesItsFlag) {
     EXPECT_THAT(std::string(server.status().message()), HasSubstr(flag));
     EXPECT_THAT(std::string(server.status().message()), HasSubstr(missing));
   }
+}
+
+// Files with which no handshake could succeed; what the start says of them, --check-config says too.
+class TlsFilesTest : public TlsTest {
+ protected:
+  // Why a server with these files does not start; empty when it would.
+  std::string Refusal(const std::string& certificate, const std::string& key, const std::string& client_ca = "") const {
+    server::ServerConfig config = Config();
+    config.tls.certificate_path = certificate;
+    config.tls.key_path = key;
+    config.tls.client_ca_path = client_ca;
+    return std::string(server::ResolveStartSettings(config).status().message());
+  }
+  std::string Refusal(const std::string& certificate) const {
+    return Refusal(certificate, certificates_.key("server"));
+  }
+  std::string Write(const std::string& name, const std::string& contents) const { return files_.Write(name, contents); }
+  std::string Certificate(const std::string& name) const { return ReadFile(certificates_.certificate(name)); }
+
+  const TemporaryFolder files_;
+};
+
+TEST_F(TlsFilesTest, APairIsServed) {
+  EXPECT_EQ(Refusal(certificates_.certificate("server")), "");
+  const std::string chain = Write("chain.pem", Certificate("server") + Certificate("authority"));
+  EXPECT_EQ(Refusal(chain, certificates_.key("server"), certificates_.certificate("authority")), "");
+  const std::string both = Write("both.pem", ReadFile(certificates_.key("server")) + Certificate("server"));
+  EXPECT_EQ(Refusal(both, both), "") << "certificate and key in one file";
+}
+
+TEST_F(TlsFilesTest, AKeyOfAnotherCertificateIsRefused) {
+  const std::string key = certificates_.key("stranger"), certificate = certificates_.certificate("server");
+  EXPECT_EQ(Refusal(certificate, key), "--tls-key: '" + key +
+                                           "' is not the private key of the certificate in --tls-cert: '" +
+                                           certificate + "'; give the pair that was made together");
+}
+
+TEST_F(TlsFilesTest, AnEncryptedKeyIsRefused) {
+  for (const char* form : {"pkcs8 -topk8 -v2 aes128", "ec -aes128"}) {
+    const std::string key = files_.path() + "/encrypted.key";
+    ASSERT_EQ(std::system(absl::StrCat("openssl ", form, " -passout pass:abcd -in ", certificates_.key("server"),
+                                       " -out ", key, " 2>/dev/null")
+                              .c_str()),
+              0);
+    EXPECT_THAT(Refusal(certificates_.certificate("server"), key), HasSubstr("--tls-key: '" + key + "' is encrypted"));
+  }
+}
+
+TEST_F(TlsFilesTest, ExchangedFilesAreSaidSo) {
+  const std::string key = certificates_.key("server"), certificate = certificates_.certificate("server");
+  EXPECT_EQ(
+      Refusal(key, certificate),
+      "--tls-cert: '" + key + "' holds a private key and no certificate; are --tls-cert and --tls-key exchanged?");
+  EXPECT_EQ(Refusal(certificate, certificate),
+            "--tls-key: '" + certificate +
+                "' holds a certificate and no private key; are --tls-cert and --tls-key exchanged?");
+}
+
+TEST_F(TlsFilesTest, FilesWithoutWhatTheyShouldHoldAreRefused) {
+  const std::string damaged = Certificate("server").replace(100, 8, "********");
+  const struct {
+    std::string contents;
+    std::string needle;
+  } cases[] = {
+      {"", "is empty"},
+      {"garbage", "is not a PEM file"},
+      {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "is damaged"},
+      {damaged, "is damaged"},
+      {Certificate("server") + damaged, "is damaged"},
+      {Certificate("server").substr(0, 200), "is damaged"},
+      {std::string((1 << 20) + 1, 'x'), "is larger than 1 MiB"},
+  };
+  for (const auto& [contents, needle] : cases) {
+    const std::string file = Write("file.pem", contents);
+    EXPECT_THAT(Refusal(file), HasSubstr("--tls-cert: '" + file + "' " + needle)) << contents.substr(0, 100);
+  }
+  EXPECT_THAT(Refusal(files_.path()), HasSubstr("is a directory"));
+}
+
+TEST_F(TlsFilesTest, AChainStartsWithTheOwnersCertificate) {
+  const std::string chain = Write("chain.pem", Certificate("authority") + Certificate("server"));
+  EXPECT_THAT(Refusal(chain), HasSubstr("--tls-cert: '" + chain + "' starts with the certificate of an issuer"));
+  EXPECT_THAT(Refusal(chain), HasSubstr("is number 2"));
+}
+
+TEST_F(TlsFilesTest, AClientAuthorityIsACertificate) {
+  const std::string key = certificates_.key("authority"), certificate = certificates_.certificate("server");
+  const std::string request =
+      Write("request.pem", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n");
+  EXPECT_THAT(Refusal(certificate, certificates_.key("server"), key),
+              HasSubstr("--tls-client-ca: '" + key + "' holds a private key and no certificate"));
+  EXPECT_THAT(Refusal(certificate, certificates_.key("server"), request),
+              HasSubstr("--tls-client-ca: '" + request + "' holds no certificate"));
+}
+
+TEST_F(TlsFilesTest, ACertificateOutOfItsTimeIsRefused) {
+  const std::string expired = certificates_.MakeDated("expired", -7200, -3600);
+  EXPECT_THAT(Refusal(expired, certificates_.key("expired")), HasSubstr("--tls-cert: '" + expired + "' expired on "));
+  const std::string early = certificates_.MakeDated("early", 3600, 7200);
+  EXPECT_THAT(Refusal(early, certificates_.key("early")), HasSubstr("still to come"));
+  const std::string server = certificates_.certificate("server"), key = certificates_.key("server");
+  EXPECT_THAT(Refusal(server, key, expired), HasSubstr("--tls-client-ca: '" + expired + "' expired on "));
+  const std::string bundle = Write("bundle.pem", Certificate("expired") + Certificate("authority"));
+  EXPECT_EQ(Refusal(server, key, bundle), "") << "one authority in force is enough";
+}
+
+TEST_F(TlsFilesTest, AKeyThatOpenSslThinksTooShortIsRefused) {
+  const std::string key = files_.path() + "/short.key", certificate = files_.path() + "/short.crt";
+  ASSERT_EQ(std::system(absl::StrCat("openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=short -keyout ", key,
+                                     " -out ", certificate, " 2>/dev/null")
+                            .c_str()),
+            0);
+  EXPECT_THAT(Refusal(certificate, key), HasSubstr("is refused by OpenSSL: ee key too small"));
 }
 
 }  // namespace
