@@ -48,7 +48,6 @@ DoubleTask MakeTask(const SdpaProblem& problem, std::int64_t b, std::int64_t h) 
 DoubleRow MakeRow(const Run& run, std::int64_t b, std::int64_t h, std::int64_t t) {
   const SdpaProblem& problem = run.problem;
   const AttentionOptions& options = problem.options();
-  const auto head = static_cast<std::size_t>(h);
   const KeyRange visible = problem.VisibleKeys(b, t);
   DoubleRow row;
   row.query = problem.query().As<const double>().Row(b, h, t);
@@ -56,9 +55,9 @@ DoubleRow MakeRow(const Run& run, std::int64_t b, std::int64_t h, std::int64_t t
   row.key_end = visible.end;
   if (options.mask) row.mask = options.mask.Row(b, h, t);
   if (options.bias) row.bias = options.bias.Row(b, h, t);
-  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[head];
+  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[h];
   row.position = static_cast<double>(t + problem.PositionOffset(b));
-  if (!options.sinks.empty()) row.sink = options.sinks[head];
+  if (!options.sinks.empty()) row.sink = options.sinks[h];
   if (run.outputs.output) row.output = run.outputs.output.As<double>().Row(b, h, t);
   if (run.outputs.attention_weights) row.weights = run.outputs.attention_weights.As<double>().Row(b, h, t);
   if (run.outputs.scores) row.scores = run.outputs.scores.As<double>().Row(b, h, t);

@@ -41,7 +41,7 @@ double Bias(const Head& head, std::int64_t i, std::int64_t j) {
   double bias = 0;
   if (options.bias) bias += Number(options.bias, head.b, head.h, head.segment.first_query + i, j);
   if (!options.alibi_slopes.empty()) {
-    const double slope = options.alibi_slopes[static_cast<std::size_t>(head.h)];
+    const double slope = options.alibi_slopes[head.h];
     bias -= slope * static_cast<double>(std::abs(head.Distance(i, j)));
   }
   return bias;
@@ -123,7 +123,7 @@ ReferenceResult EmptyResult(const Operands& x, std::int64_t columns) {
 // Writes the results of one head of a segment to their places.
 void Attend(const Head& head, std::int64_t columns, ReferenceResult& result) {
   const auto& [x, segment, b, h] = head;
-  const double sink = x.options.sinks.empty() ? -kInfinity : x.options.sinks[static_cast<std::size_t>(h)];
+  const double sink = x.options.sinks.empty() ? -kInfinity : x.options.sinks[h];
   const Matrix scores = Scores(head);
   const Matrix value = x.Value(b, h).middleRows(segment.first_key, segment.num_keys);
   for (std::int64_t i = 0; i < segment.num_queries; ++i) {
