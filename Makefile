@@ -43,11 +43,15 @@ test-tsan: build-tsan  ## The core's suite, with ThreadSanitizer
 test-thread-safety: build-thread-safety  ## clang's thread-safety analysis of server, client and core
 
 .PHONY: test-neon
-test-neon: deps-neon  ## Install, then the core's suite on emulated 64-bit Arm: NEON gives the bits that this machine gives
-	@cmake --preset release >/dev/null
-	cmake --build --preset release --parallel $(JOBS) --target core_bits
+test-neon: deps-neon  ## Install, then the core's suite on emulated 64-bit Arm: NEON gives the recorded bits
 	@$(MAKE) build-neon
 	$(call CTEST,neon)
+
+.PHONY: bits
+bits:  ## Record new fingerprints of the kernels (tests/core/core_bits.txt): only when bits are meant to change
+	@cmake --preset release >/dev/null
+	cmake --build --preset release --parallel $(JOBS) --target core_bits
+	build/release/bin/core_bits --write tests/core/core_bits.txt
 
 .PHONY: test-image
 test-image:  ## Build the container image and call the server in it (needs root)

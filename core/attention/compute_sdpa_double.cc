@@ -1,6 +1,7 @@
 #include "core/attention/compute_sdpa_double.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -19,6 +20,10 @@ constexpr std::int64_t kRowsPerTile = 8;
 constexpr std::int64_t kKeysPerTurn = 128;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+bool AllFinite(const double* numbers, std::int64_t size) {
+  return std::all_of(numbers, numbers + size, [](double x) { return std::isfinite(x); });
+}
 
 struct Run {
   const SdpaProblem& problem;
@@ -48,7 +53,6 @@ DoubleTask MakeTask(const SdpaProblem& problem, std::int64_t b, std::int64_t h) 
 DoubleRow MakeRow(const Run& run, std::int64_t b, std::int64_t h, std::int64_t t) {
   const SdpaProblem& problem = run.problem;
   const AttentionOptions& options = problem.options();
-  const auto head = static_cast<std::size_t>(h);
   const KeyRange visible = problem.VisibleKeys(b, t);
   DoubleRow row;
   row.query = problem.query().As<const double>().Row(b, h, t);
@@ -56,9 +60,9 @@ DoubleRow MakeRow(const Run& run, std::int64_t b, std::int64_t h, std::int64_t t
   row.key_end = visible.end;
   if (options.mask) row.mask = options.mask.Row(b, h, t);
   if (options.bias) row.bias = options.bias.Row(b, h, t);
-  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[head];
+  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[h];
   row.position = static_cast<double>(t + problem.PositionOffset(b));
-  if (!options.sinks.empty()) row.sink = options.sinks[head];
+  if (!options.sinks.empty()) row.sink = options.sinks[h];
   if (run.outputs.output) row.output = run.outputs.output.As<double>().Row(b, h, t);
   if (run.outputs.attention_weights) row.weights = run.outputs.attention_weights.As<double>().Row(b, h, t);
   if (run.outputs.scores) row.scores = run.outputs.scores.As<double>().Row(b, h, t);
@@ -91,6 +95,7 @@ class TileRows {
       KeepScores(i);
       if (rows_[i].output != nullptr) std::fill(rows_[i].output, rows_[i].output + task_.value_dim, 0.0);
       softmax.push_back(run_.kernels.softmax(rows_[i], Exponentials(i)));
+      if (softmax.back().sum == 0) RefuseScoresBelowRange(i, softmax.back());
     }
     const auto add_values = [this](std::size_t i, std::int64_t begin, std::int64_t end) {
       if (rows_[i].output != nullptr) run_.kernels.values(task_, Exponentials(i), begin, end, rows_[i].output);
@@ -102,11 +107,56 @@ class TileRows {
       if (consumed != nullptr) rows_[i].weights = consumed;
       run_.kernels.finish(task_, rows_[i], softmax[i], Exponentials(i));
       if (consumed != nullptr && kept != nullptr) std::copy(consumed, consumed + task_.key_length, kept);
+      RepeatLargeSums(i, softmax[i]);
     }
     return true;
   }
 
  private:
+  bool Sees(const DoubleRow& row, std::int64_t j) const {
+    return row.mask == nullptr || row.mask[j * task_.mask_stride] != 0;
+  }
+
+  bool HasFiniteBias(const DoubleRow& row, std::int64_t j) const {
+    if (row.bias == nullptr) return true;
+    const std::int64_t at = j * task_.bias_stride;
+    return std::isfinite(task_.bias_type == DataType::kFloat64 ? static_cast<const double*>(row.bias)[at]
+                                                               : static_cast<const float*>(row.bias)[at]);
+  }
+
+  // A row no key of which has a weight, although one that is made of finite numbers is visible: all scores are below
+  // float64's range, nothing says by how much, and the row is NaN.
+  void RefuseScoresBelowRange(std::size_t i, DoubleSoftmax& softmax) const {
+    const DoubleRow& row = rows_[i];
+    if (!AllFinite(row.query, task_.head_dim) || !std::isfinite(row.alibi_slope)) return;
+    for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
+      if (!Sees(row, j) || !HasFiniteBias(row, j) || !AllFinite(task_.key + j * task_.key_stride, task_.head_dim)) {
+        continue;
+      }
+      Exponentials(i)[j] = softmax.max = softmax.sum = std::numeric_limits<double>::quiet_NaN();
+    }
+  }
+
+  // The sum over values may leave float64's range although its quotient by the sum of weights does not. Then it is made
+  // of smaller terms.
+  void RepeatLargeSums(std::size_t i, const DoubleSoftmax& softmax) const {
+    const DoubleRow& row = rows_[i];
+    if (row.output == nullptr || !std::isfinite(softmax.sum) || AllFinite(row.output, task_.value_dim)) return;
+    constexpr double kUnit = 0x1p-64;
+    double* exponentials = Exponentials(i);
+    for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
+      const bool masked = exponentials[j] == 0 && std::signbit(exponentials[j]);
+      if (!masked && !AllFinite(task_.value + j * task_.value_stride, task_.value_dim)) return;
+      exponentials[j] *= kUnit;
+    }
+    std::fill(row.output, row.output + task_.value_dim, 0.0);
+    run_.kernels.values(task_, exponentials, row.key_begin, row.key_end, row.output);
+    constexpr double kLargest = std::numeric_limits<double>::max();
+    for (std::int64_t v = 0; v < task_.value_dim; ++v) {  // A mean is not beyond what it is made of.
+      row.output[v] = std::clamp(row.output[v] / softmax.sum / kUnit, -kLargest, kLargest);
+    }
+  }
+
   double* Exponentials(std::size_t i) const { return exponentials_ + static_cast<std::int64_t>(i) * task_.key_length; }
 
   // Calls step(i, begin, end) for row i and the keys that it may see, all rows taking turns on the same keys.

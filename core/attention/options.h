@@ -2,8 +2,10 @@
 #ifndef ATTEND_CORE_ATTENTION_OPTIONS_H_
 #define ATTEND_CORE_ATTENTION_OPTIONS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "absl/types/span.h"
 #include "core/tensor/heads_view.h"
@@ -17,18 +19,41 @@ enum class CausalMode : std::uint8_t {
   kTopLeft,      // Key j is visible when j <= t.
 };
 
+// One number for each query head, FLOAT32 or FLOAT64, whatever the type of the problem; read as double. Non-owning.
+class PerHeadView {
+ public:
+  PerHeadView() = default;
+  PerHeadView(absl::Span<const float> numbers) : data_(numbers.data()), size_(numbers.size()) {}
+  PerHeadView(absl::Span<const double> numbers) : data_(numbers.data()), size_(numbers.size()), is_double_(true) {}
+  PerHeadView(const std::vector<float>& numbers) : PerHeadView(absl::MakeConstSpan(numbers)) {}
+  PerHeadView(const std::vector<double>& numbers) : PerHeadView(absl::MakeConstSpan(numbers)) {}
+
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  double operator[](std::int64_t h) const {
+    return is_double_ ? static_cast<const double*>(data_)[h] : static_cast<const float*>(data_)[h];
+  }
+
+ private:
+  const void* data_ = nullptr;
+  std::size_t size_ = 0;
+  bool is_double_ = false;
+};
+
 // Steps in order of application: scale, softcap, bias and ALiBi, masks, sink, softmax (Vaswani et al. 2017,
 // arXiv:1706.03762). The position p of query t is t + S' - T', or t with kTopLeft.
 //
 // An axis of size 1 of mask or bias is repeated, as is one of stride 0.
 //
+// Numbers are taken as they are given in FLOAT64, and rounded to float32 where the arithmetic is FLOAT32.
+//
 // All views and spans are non-owning and must outlive the problem built from them.
 struct AttentionOptions {
-  std::optional<float> scale;  // Finite. Default 1/sqrt(head_dim).
+  std::optional<double> scale;  // Finite. Default 1/sqrt(head_dim).
   CausalMode causal = CausalMode::kNone;
   std::optional<std::int64_t> sliding_window_left;   // Key j visible when j >= p - left; >= 0.
   std::optional<std::int64_t> sliding_window_right;  // Key j visible when j <= p + right; >= 0.
-  std::optional<float> softcap;                      // Positive, finite: x -> softcap * tanh(x / softcap).
+  std::optional<double> softcap;                     // Positive, finite: x -> softcap * tanh(x / softcap).
   absl::Span<const std::int64_t> key_lengths;        // S' per batch entry, each in [0, S]; empty: all S.
   absl::Span<const std::int64_t> query_lengths;      // T' per batch entry, each in [0, T]; empty: all T. Only moves p.
   // A ragged batch: sequences laid end to end along T and S of the one batch entry. For N sequences N + 1 offsets each,
@@ -41,8 +66,8 @@ struct AttentionOptions {
   MaskView mask;  // [B, H, T, S], broadcast by zero strides; non-zero is visible. Absent: all visible.
   // [B, H, T, S], broadcast by zero strides; added after softcap. FLOAT32, or FLOAT64 where query is. Absent: none.
   TypedHeadsView bias;
-  absl::Span<const float> alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
-  absl::Span<const float> sinks;         // [H]: a logit in the denominator alone. Empty: none.
+  PerHeadView alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
+  PerHeadView sinks;         // [H]: a logit in the denominator alone. Empty: none.
 };
 
 }  // namespace attend

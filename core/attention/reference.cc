@@ -7,17 +7,16 @@
 #include <limits>
 #include <utility>
 
-#include "core/attention/key_visibility.h"
 #include "core/attention/reference_operands.h"
-#include "core/attention/sequences.h"
 
 namespace attend {
 namespace {
 
-using reference::Attention;
+using reference::Axes;
 using reference::Matrix;
 using reference::Number;
 using reference::Operands;
+using reference::Segment;
 using Row = Eigen::RowVectorXd;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -26,41 +25,55 @@ double Number(const TypedHeadsView& view, std::int64_t b, std::int64_t h, std::i
   return Number(view.Row(b, h, t), view.type, d * view.dim_stride);
 }
 
-// Everything that is added after the softcap: [T, S].
-Matrix Bias(const Operands& x, std::int64_t b, std::int64_t h) {
-  Matrix bias = Matrix::Zero(x.shape.query_length, x.shape.key_length);
-  const std::int64_t offset = PositionOffset(x.options, x.shape, b);
-  for (std::int64_t t = 0; t < bias.rows(); ++t) {
-    for (std::int64_t j = 0; j < bias.cols(); ++j) {
-      if (x.options.bias) bias(t, j) += Number(x.options.bias, b, h, t, j);
-      if (x.options.alibi_slopes.empty()) continue;
-      const auto distance = static_cast<double>(std::abs(t + offset - j));
-      bias(t, j) -= x.options.alibi_slopes[static_cast<std::size_t>(h)] * distance;
-    }
+// One head of a segment; i and j count its queries and keys, and columns of tensors [.., T, S] are its keys.
+struct Head {
+  const Operands& x;
+  const Segment& segment;
+  std::int64_t b, h;
+
+  std::int64_t Distance(std::int64_t i, std::int64_t j) const {  // How far key j is ahead of query i.
+    return j - segment.Position(x.options.causal, i);
+  }
+};
+
+double Bias(const Head& head, std::int64_t i, std::int64_t j) {
+  const AttentionOptions& options = head.x.options;
+  double bias = 0;
+  if (options.bias) bias += Number(options.bias, head.b, head.h, head.segment.first_query + i, j);
+  if (!options.alibi_slopes.empty()) {
+    const double slope = options.alibi_slopes[head.h];
+    bias -= slope * static_cast<double>(std::abs(head.Distance(i, j)));
   }
   return bias;
 }
 
-bool IsVisible(const Operands& x, std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t j) {
-  const std::int64_t position = t + PositionOffset(x.options, x.shape, b);
-  const KeyRange range = VisibleKeyRange(x.options, ValidKeys(x.options, x.shape, b), position);
-  const MaskView& mask = x.options.mask;
-  return range.begin <= j && j < range.end && (!mask || mask.Row(b, h, t)[j * mask.dim_stride] != 0);
+bool IsVisible(const Head& head, std::int64_t i, std::int64_t j) {
+  const AttentionOptions& options = head.x.options;
+  const std::int64_t ahead = head.Distance(i, j);
+  if (j >= head.segment.valid_keys) return false;
+  if (options.causal != CausalMode::kNone && ahead > 0) return false;
+  if (options.sliding_window_left && -ahead > *options.sliding_window_left) return false;
+  if (options.sliding_window_right && ahead > *options.sliding_window_right) return false;
+  const MaskView& mask = options.mask;
+  return !mask || mask.Row(head.b, head.h, head.segment.first_query + i)[j * mask.dim_stride] != 0;
 }
 
-// mask(bias + softcap(scale * query . key^T)): [T, S], with -infinity where masked.
-Matrix Scores(const Operands& x, std::int64_t b, std::int64_t h) {
-  const Matrix& query = x.Query(b, h);
-  const double scale = x.options.scale ? *x.options.scale : 1 / std::sqrt(static_cast<double>(query.cols()));
-  Matrix scores = scale * (query * x.Key(b, h).transpose());
-  if (x.options.softcap) {
-    const double cap = *x.options.softcap;
+// mask(bias + softcap(scale * query . key^T)) of a segment, with -infinity where masked.
+Matrix Scores(const Head& head) {
+  const AttentionOptions& options = head.x.options;
+  const Segment& segment = head.segment;
+  const Matrix& query = head.x.Query(head.b, head.h);
+  const Matrix& key = head.x.Key(head.b, head.h);
+  const double scale = options.scale ? *options.scale : 1 / std::sqrt(static_cast<double>(query.cols()));
+  Matrix scores = scale * (query.middleRows(segment.first_query, segment.num_queries) *
+                           key.middleRows(segment.first_key, segment.num_keys).transpose());
+  if (options.softcap) {
+    const double cap = *options.softcap;
     scores = scores.unaryExpr([cap](double score) { return cap * std::tanh(score / cap); });
   }
-  scores += Bias(x, b, h);
-  for (std::int64_t t = 0; t < scores.rows(); ++t) {
+  for (std::int64_t i = 0; i < scores.rows(); ++i) {
     for (std::int64_t j = 0; j < scores.cols(); ++j) {
-      if (!IsVisible(x, b, h, t, j)) scores(t, j) = -kInfinity;
+      scores(i, j) = IsVisible(head, i, j) ? scores(i, j) + Bias(head, i, j) : -kInfinity;
     }
   }
   return scores;
@@ -85,62 +98,45 @@ Row WeightedSum(const Row& scores, const Row& weights, const Matrix& value) {
   return sum;
 }
 
-// Rows [begin, end) of each matrix.
-std::vector<Matrix> MiddleRows(const std::vector<Matrix>& matrices, const KeyRange& rows) {
-  std::vector<Matrix> middle;
-  middle.reserve(matrices.size());
-  for (const Matrix& matrix : matrices) middle.emplace_back(matrix.middleRows(rows.begin, rows.end - rows.begin));
-  return middle;
+// The most keys of a segment, at least 1: what tensors [.., T, S] have columns for.
+std::int64_t Columns(const Operands& x) {
+  std::int64_t columns = 1;
+  for (const Segment& segment : Segments(x.options, x.axes, 0)) columns = std::max(columns, segment.num_keys);
+  return columns;
 }
 
-// One sequence of a ragged batch by itself.
-Operands SequenceOperands(const Operands& x, const Sequence& sequence) {
-  Operands one{{1, x.shape.heads, sequence.num_queries(), sequence.num_keys()},
-               WithoutSequences(x.options),
-               x.kv_heads,
-               MiddleRows(x.query, sequence.queries),
-               MiddleRows(x.key, sequence.keys),
-               MiddleRows(x.value, sequence.keys)};
-  MaskView& mask = one.options.mask;
-  TypedHeadsView& bias = one.options.bias;
-  if (mask) mask.data = mask.Row(0, 0, sequence.queries.begin);
-  if (bias) bias.data = bias.Row(0, 0, sequence.queries.begin);
-  return one;
+// Results with nothing in them: no key visible.
+ReferenceResult EmptyResult(const Operands& x, std::int64_t columns) {
+  const std::int64_t rows = x.axes.batch * x.axes.queries;
+  const auto filled = [](std::int64_t size, double with) {
+    return std::vector<double>(static_cast<std::size_t>(size), with);
+  };
+  ReferenceResult result;
+  result.output = filled(rows * x.axes.heads * x.value.front().cols(), 0);
+  result.attention_weights = filled(rows * x.axes.heads * columns, 0);
+  result.averaged_weights = filled(rows * columns, 0);
+  result.scores = filled(rows * x.axes.heads * columns, -kInfinity);
+  result.log_sum_exp = filled(rows * x.axes.heads, 0);
+  return result;
 }
 
-// Puts [H, rows, from_columns] into the first columns of `to` [H, length, columns].
-void Place(const std::vector<double>& from, std::int64_t heads, const KeyRange& rows, std::int64_t from_columns,
-           std::int64_t length, std::int64_t columns, std::vector<double>& to) {
-  const double* next = from.data();
-  for (std::int64_t h = 0; h < heads; ++h) {
-    for (std::int64_t t = rows.begin; t < rows.end; ++t, next += from_columns) {
-      std::copy(next, next + from_columns, to.begin() + (h * length + t) * columns);
-    }
+// Writes the results of one head of a segment to their places.
+void Attend(const Head& head, std::int64_t columns, ReferenceResult& result) {
+  const auto& [x, segment, b, h] = head;
+  const double sink = x.options.sinks.empty() ? -kInfinity : x.options.sinks[h];
+  const Matrix scores = Scores(head);
+  const Matrix value = x.Value(b, h).middleRows(segment.first_key, segment.num_keys);
+  for (std::int64_t i = 0; i < segment.num_queries; ++i) {
+    const auto [weights, log_sum_exp] = Softmax(scores.row(i), sink);
+    const Row output = WeightedSum(scores.row(i), weights, value);
+    const std::int64_t t = segment.first_query + i, row = (b * x.axes.heads + h) * x.axes.queries + t;
+    std::copy(output.begin(), output.end(), result.output.begin() + row * output.size());
+    std::copy(weights.begin(), weights.end(), result.attention_weights.begin() + row * columns);
+    std::copy(scores.row(i).begin(), scores.row(i).end(), result.scores.begin() + row * columns);
+    result.log_sum_exp[static_cast<std::size_t>(row)] = log_sum_exp;
+    double* averaged = &result.averaged_weights[static_cast<std::size_t>((b * x.axes.queries + t) * columns)];
+    for (const double weight : weights) *averaged++ += weight / static_cast<double>(x.axes.heads);
   }
-}
-
-ReferenceResult RaggedAttention(const Operands& x) {
-  const std::int64_t heads = x.shape.heads, length = x.shape.query_length;
-  const std::int64_t columns = ScoreColumns(x.options, x.shape.key_length), dim = x.value.front().cols();
-  const auto zeros = [](std::int64_t size) { return std::vector<double>(static_cast<std::size_t>(size)); };
-  ReferenceResult all;
-  all.output = zeros(heads * length * dim);
-  all.attention_weights = zeros(heads * length * columns);
-  all.averaged_weights = zeros(length * columns);
-  all.scores.assign(all.attention_weights.size(), -kInfinity);
-  all.log_sum_exp = zeros(heads * length);
-  for (std::int64_t n = 0; n < NumSequences(x.options); ++n) {
-    const Sequence sequence = GetSequence(x.options, n);
-    if (sequence.num_queries() == 0) continue;
-    const ReferenceResult one = Attention(SequenceOperands(x, sequence));
-    const std::int64_t keys = sequence.num_keys();
-    Place(one.output, heads, sequence.queries, dim, length, dim, all.output);
-    Place(one.attention_weights, heads, sequence.queries, keys, length, columns, all.attention_weights);
-    Place(one.averaged_weights, 1, sequence.queries, keys, length, columns, all.averaged_weights);
-    Place(one.scores, heads, sequence.queries, keys, length, columns, all.scores);
-    Place(one.log_sum_exp, heads, sequence.queries, 1, length, 1, all.log_sum_exp);
-  }
-  return all;
 }
 
 std::vector<Matrix> Widen(const TypedHeadsView& view) {
@@ -167,24 +163,28 @@ double Number(const void* numbers, DataType type, std::int64_t i) {
   }
 }
 
+std::vector<Segment> Segments(const AttentionOptions& options, const Axes& axes, std::int64_t b) {
+  const auto &queries = options.cumulative_query_lengths, &keys = options.cumulative_key_lengths;
+  std::vector<Segment> segments;
+  for (std::size_t n = 1; n < queries.size(); ++n) {
+    const std::int64_t num_queries = queries[n] - queries[n - 1], num_keys = keys[n] - keys[n - 1];
+    segments.push_back({queries[n - 1], num_queries, keys[n - 1], num_keys, num_queries, num_keys});
+  }
+  if (!segments.empty()) return segments;
+  const auto valid = [b](absl::Span<const std::int64_t> lengths, std::int64_t all) {
+    return lengths.empty() ? all : lengths[static_cast<std::size_t>(b)];
+  };
+  return {{0, axes.queries, 0, axes.keys, valid(options.query_lengths, axes.queries),
+           valid(options.key_lengths, axes.keys)}};
+}
+
 ReferenceResult Attention(const Operands& x) {
-  if (IsRagged(x.options)) return RaggedAttention(x);
-  ReferenceResult result;
-  for (std::int64_t b = 0; b < x.shape.batch; ++b) {
-    Matrix averaged = Matrix::Zero(x.shape.query_length, x.shape.key_length);
-    for (std::int64_t h = 0; h < x.shape.heads; ++h) {
-      const double sink = x.options.sinks.empty() ? -kInfinity : x.options.sinks[static_cast<std::size_t>(h)];
-      const Matrix scores = Scores(x, b, h);
-      for (std::int64_t t = 0; t < x.shape.query_length; ++t) {
-        const auto [weights, log_sum_exp] = Softmax(scores.row(t), sink);
-        averaged.row(t) += weights / static_cast<double>(x.shape.heads);
-        Append(result.output, WeightedSum(scores.row(t), weights, x.Value(b, h)));
-        Append(result.attention_weights, weights);
-        result.log_sum_exp.push_back(log_sum_exp);
-      }
-      Append(result.scores, scores);
+  const std::int64_t columns = Columns(x);
+  ReferenceResult result = EmptyResult(x, columns);
+  for (std::int64_t b = 0; b < x.axes.batch; ++b) {
+    for (const Segment& segment : Segments(x.options, x.axes, b)) {
+      for (std::int64_t h = 0; h < x.axes.heads; ++h) Attend({x, segment, b, h}, columns, result);
     }
-    Append(result.averaged_weights, averaged);
   }
   return result;
 }
@@ -192,9 +192,9 @@ ReferenceResult Attention(const Operands& x) {
 }  // namespace reference
 
 ReferenceResult ReferenceSdpa(const SdpaProblem& problem) {
-  const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
-  return Attention({shape, problem.options(), problem.num_kv_heads(), Widen(problem.query()), Widen(problem.key()),
-                    Widen(problem.value())});
+  const Axes axes{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
+  return reference::Attention({axes, problem.options(), problem.num_kv_heads(), Widen(problem.query()),
+                               Widen(problem.key()), Widen(problem.value())});
 }
 
 }  // namespace attend

@@ -11,9 +11,11 @@ namespace attend {
 namespace {
 
 using reference::Append;
+using reference::Axes;
 using reference::Matrix;
 using reference::Number;
 using reference::Operands;
+using reference::Segment;
 using Row = Eigen::RowVectorXd;
 
 // The dense matrix [rows, columns] that starts at number `first`.
@@ -63,31 +65,18 @@ void Turn(const RotaryView& rotary, std::int64_t position, Eigen::Ref<Row> row) 
   }
 }
 
-// How many of `lengths` there are for batch entry b; all, when they are not given.
-std::int64_t Valid(absl::Span<const std::int64_t> lengths, std::int64_t b, std::int64_t all) {
-  return lengths.empty() ? all : lengths[static_cast<std::size_t>(b)];
+Axes AxesOf(const AttendProblem& problem) {
+  return {problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
 }
 
-// The sequence that token t is in, by its first query or key and those of the next.
-struct Place {
-  std::int64_t begin_query, end_query, begin_key, end_key;
-};
-Place FindPlace(const AttendProblem& problem, bool is_key, std::int64_t b, std::int64_t t) {
-  const AttentionOptions& options = problem.options();
-  const auto &queries = options.cumulative_query_lengths, &keys = options.cumulative_key_lengths;
-  for (std::size_t n = 1; n < queries.size(); ++n) {
-    if (t < (is_key ? keys[n] : queries[n])) return {queries[n - 1], queries[n], keys[n - 1], keys[n]};
+// Where token t stands: among the keys for a query, among the tokens of its own segment for a key.
+std::int64_t Position(const AttendProblem& problem, bool is_key, const std::vector<Segment>& segments, std::int64_t t) {
+  for (const Segment& segment : segments) {
+    const std::int64_t i = t - (is_key ? segment.first_key : segment.first_query);
+    if (i >= (is_key ? segment.num_keys : segment.num_queries)) continue;
+    return problem.position_offset() + (is_key ? i : segment.Position(problem.options().causal, i));
   }
-  return {0, Valid(options.query_lengths, b, problem.query_length()), 0,
-          Valid(options.key_lengths, b, problem.key_length())};
-}
-
-std::int64_t Position(const AttendProblem& problem, bool is_key, std::int64_t b, std::int64_t t) {
-  const Place place = FindPlace(problem, is_key, b, t);
-  if (is_key) return problem.position_offset() + t - place.begin_key;
-  const std::int64_t at = problem.position_offset() + t - place.begin_query;
-  if (problem.options().causal == CausalMode::kTopLeft) return at;
-  return at + (place.end_key - place.begin_key) - (place.end_query - place.begin_query);
+  return 0;  // Never: every token is in a segment.
 }
 
 // Queries or keys [length, heads * E] of batch entry b: normalised and turned.
@@ -95,10 +84,11 @@ void Finish(const AttendProblem& problem, bool is_key, std::int64_t b, Matrix& x
   const LayerView& layer = *problem.layer();
   Normalize(is_key ? layer.key_norm : layer.query_norm, x);
   if (layer.rotary.frequencies.empty()) return;
+  const auto segments = reference::Segments(problem.options(), AxesOf(problem), b);
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t first = 0; first < x.cols(); first += problem.head_dim()) {
       Row row = x.row(t).segment(first, problem.head_dim());
-      Turn(layer.rotary, Position(problem, is_key, b, t), row);
+      Turn(layer.rotary, Position(problem, is_key, segments, t), row);
       x.row(t).segment(first, problem.head_dim()) = row;
     }
   }
@@ -142,8 +132,7 @@ std::vector<double> MergeHeads(const AttendProblem& problem, const std::vector<d
 }  // namespace
 
 ReferenceResult ReferenceAttend(const AttendProblem& problem) {
-  const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
-  const Operands x{shape,
+  const Operands x{AxesOf(problem),
                    problem.options(),
                    problem.num_kv_heads(),
                    Heads(problem, Role::kQuery),

@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/attention/key_visibility.h"
 #include "core/attention/options.h"
 #include "core/attention/reference.h"
 
@@ -18,21 +17,41 @@ namespace attend::reference {
 
 using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
+// The axes of a problem.
+struct Axes {
+  std::int64_t batch = 1, heads = 1, queries = 1, keys = 1;
+};
+
+// Queries and the keys among which they stand: a batch entry, or one sequence of a ragged batch.
+struct Segment {
+  std::int64_t first_query = 0, num_queries = 0;
+  std::int64_t first_key = 0, num_keys = 0;
+  std::int64_t valid_queries = 0, valid_keys = 0;  // T' and S'.
+
+  // The position among the segment's keys of its query i.
+  std::int64_t Position(CausalMode causal, std::int64_t i) const {
+    return causal == CausalMode::kTopLeft ? i : i + valid_keys - valid_queries;
+  }
+};
+
+// All segments of batch entry b, in order.
+std::vector<Segment> Segments(const AttentionOptions& options, const Axes& axes, std::int64_t b);
+
 // A problem with its numbers widened to float64: one matrix for each batch entry and head, batch entries outermost.
 struct Operands {
-  AttentionShape shape;
+  Axes axes;
   AttentionOptions options;
   std::int64_t kv_heads = 1;
   std::vector<Matrix> query;  // B * H matrices [T, E]
   std::vector<Matrix> key;    // B * K matrices [S, E]
   std::vector<Matrix> value;  // B * K matrices [S, V]
 
-  const Matrix& Query(std::int64_t b, std::int64_t h) const { return query[Index(b, h, shape.heads)]; }
+  const Matrix& Query(std::int64_t b, std::int64_t h) const { return query[Index(b, h, axes.heads)]; }
   const Matrix& Key(std::int64_t b, std::int64_t h) const { return key[Index(b, KvHead(h), kv_heads)]; }
   const Matrix& Value(std::int64_t b, std::int64_t h) const { return value[Index(b, KvHead(h), kv_heads)]; }
 
  private:
-  std::int64_t KvHead(std::int64_t h) const { return h / (shape.heads / kv_heads); }
+  std::int64_t KvHead(std::int64_t h) const { return h / (axes.heads / kv_heads); }
   static std::size_t Index(std::int64_t b, std::int64_t h, std::int64_t heads) {
     return static_cast<std::size_t>(b * heads + h);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "core/attention/exact_rows.h"
+
 namespace attend {
 namespace {
 
@@ -45,6 +47,7 @@ void KeepMaskedEnds(const PanelPlace& place, std::int64_t key_length) {
 
 RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspace, float* weights)
     : run_(run),
+      range_(range),
       kernels_(KernelsForRows(run.kernels, range.count)),
       workspace_(workspace),
       task_(MakeTask(run.problem, range.kv)),
@@ -136,25 +139,99 @@ bool RowGroup::AddKeys() {
   return true;
 }
 
-bool RowGroup::Finish() {
-  bool finite = true;
+void RowGroup::Finish() {
   for (PanelPlace& place : workspace_.panels) {
     KeepMaskedEnds(place, task_.key_length);
-    finite = kernels_.finish(place.panel, totals_ + place.state_offset) && finite;
+    place.doubtful = kernels_.finish(place.panel, totals_ + place.state_offset);
   }
-  return finite;
+}
+
+bool RowGroup::Repeat() {
+  task_.select_values = true;
+  if (!AddKeys()) return false;
+  Finish();
+  return true;
 }
 
 // Multiplying by a weight of zero does not mask a value that is NaN or infinite. That is so rare that it is noticed
 // afterwards, and then done again by selecting.
 bool RowGroup::FinishOrRepeat() {
-  if (!Finish()) {
-    task_.select_values = true;
-    if (!AddKeys()) return false;
-    Finish();
-  }
+  Finish();
+  std::uint64_t not_finite = 0;
+  for (const PanelPlace& place : workspace_.panels) not_finite |= place.doubtful.not_finite;
+  if (not_finite != 0 && !Repeat()) return false;
+  CompleteScores();
+  if (FindDoubtfulRows() != 0 && !ComputeDoubtfulRows()) return false;
   wide_.NarrowOutputs(workspace_.rows.data());
   return true;
+}
+
+RowPlace RowGroup::PlaceOf(const PanelPlace& place, std::int64_t r) const {
+  return PlaceOfRow(run_.problem, range_.kv, range_.first + (place.panel.rows - workspace_.rows.data()) + r);
+}
+
+// Returns 0 if there are none.
+std::uint64_t RowGroup::FindDoubtfulRows() {
+  std::uint64_t any = 0;
+  bool leaves_range = LeavesFloatRange(run_.problem, task_, 0);
+  for (PanelPlace& place : workspace_.panels) {
+    place.leaves_range = place.below_range = 0;
+    for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
+      if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, PlaceOf(place, r).head);
+      place.leaves_range |= std::uint64_t{leaves_range} << r;
+      place.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, place.panel.rows[r].query)} << r;
+    }
+    any |= place.doubtful.not_finite | place.doubtful.nan_sum | place.doubtful.no_keys | place.leaves_range |
+           place.below_range;
+  }
+  return any;
+}
+
+// Indices of rows whose inputs are finite and whose float32 results are not what the inputs say. `repeat` becomes true
+// when a row whose inputs are not finite may be NaN only because an overflow was noticed.
+std::vector<std::int64_t> RowGroup::RowsToComputeAgain(ExactRows& exact, bool& repeat) const {
+  std::vector<std::int64_t> rows;
+  for (const PanelPlace& place : workspace_.panels) {
+    const DoubtfulRows& doubtful = place.doubtful;
+    const std::uint64_t surely = doubtful.not_finite | doubtful.nan_sum | doubtful.no_keys | place.leaves_range;
+    for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
+      if (((surely | place.below_range) >> r & 1) == 0) continue;
+      const RowPlace at = PlaceOf(place, r);
+      const bool nan_sum = (doubtful.nan_sum >> r & 1) != 0;
+      const ExactRows::Inputs inputs = exact.Inspect(at, nan_sum);
+      const bool again = inputs == ExactRows::Inputs::kFinite   ? (surely >> r & 1) != 0 || exact.ShowsLostNumbers()
+                         : inputs == ExactRows::Inputs::kNoKeys ? nan_sum || exact.LosesSink(at, place.panel.rows[r])
+                                                                : false;
+      if (again) rows.push_back(place.panel.rows - workspace_.rows.data() + r);
+      repeat = repeat || (nan_sum && inputs == ExactRows::Inputs::kNotFinite);
+    }
+  }
+  return rows;
+}
+
+bool RowGroup::ComputeDoubtfulRows() {
+  ExactRows exact(run_, range_.kv);
+  bool repeat = false;
+  const std::vector<std::int64_t> rows = RowsToComputeAgain(exact, repeat);
+  if (repeat) {
+    task_.notice_overflow = false;
+    if (!Repeat()) return false;
+    CompleteScores();
+  }
+  for (const std::int64_t i : rows) {
+    const RowPlace place = PlaceOfRow(run_.problem, range_.kv, range_.first + i);
+    if (!exact.Compute(place, workspace_.rows[static_cast<std::size_t>(i)])) return false;
+  }
+  return true;
+}
+
+void RowGroup::CompleteScores() {
+  if (!run_.outputs.scores || !(task_.has_bias || task_.has_alibi)) return;
+  ExactRows exact(run_, range_.kv);
+  for (const PanelPlace& place : workspace_.panels) {
+    for (std::int64_t r = 0; r < place.panel.num_rows; ++r)
+      exact.CompleteScores(PlaceOf(place, r), place.panel.rows[r]);
+  }
 }
 
 bool RowGroup::Compute() { return AddKeys() && FinishOrRepeat(); }

@@ -3,6 +3,7 @@
 #define ATTEND_CORE_ATTENTION_ROW_GROUP_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "core/attention/parallel.h"
 #include "core/attention/row_panels.h"
@@ -10,6 +11,8 @@
 #include "core/attention/workspace.h"
 
 namespace attend {
+
+class ExactRows;
 
 // What all parts of one computation share. Non-owning; all of it outlives the computation.
 struct SdpaRun {
@@ -48,9 +51,16 @@ class RowGroup {
   bool AddKeys();
   bool AddChunk(std::int64_t chunk, bool first_into_total);
   bool FinishOrRepeat();
-  bool Finish();
+  void Finish();
+  bool Repeat();
+  std::uint64_t FindDoubtfulRows();
+  RowPlace PlaceOf(const PanelPlace& place, std::int64_t r) const;
+  std::vector<std::int64_t> RowsToComputeAgain(ExactRows& exact, bool& repeat) const;
+  bool ComputeDoubtfulRows();
+  void CompleteScores();
 
   const SdpaRun& run_;
+  const RowRange range_;
   const RowKernels& kernels_;
   Workspace& workspace_;
   AttentionTask task_;

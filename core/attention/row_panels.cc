@@ -33,7 +33,7 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   const double scale = problem.scale();
   if (options.softcap) {
     task.query_scale = static_cast<float>(scale / *options.softcap);
-    task.softcap = static_cast<float>(static_cast<double>(*options.softcap) * kLog2E);
+    task.softcap = static_cast<float>(*options.softcap * kLog2E);
   } else {
     task.query_scale = static_cast<float>(scale * 1.4426950408889634);
   }
@@ -59,7 +59,6 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
   KeyRange visible = problem.VisibleKeys(b, t);
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t h = kv.head * group + g;
-    const auto head = static_cast<std::size_t>(h);
     QueryRow& row = rows[i];
     row = QueryRow();
     if (problem.query().type == DataType::kFloat32) row.query = query.Row(b, h, t);
@@ -67,9 +66,9 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
     row.key_end = visible.end;
     if (options.mask) row.mask = options.mask.Row(b, h, t);
     if (options.bias) row.bias = bias.Row(b, h, t);
-    if (!options.alibi_slopes.empty()) row.alibi = -options.alibi_slopes[head] * kLog2E;
+    if (!options.alibi_slopes.empty()) row.alibi = -static_cast<float>(options.alibi_slopes[h]) * kLog2E;
     row.position = static_cast<float>(t + offset);
-    if (!options.sinks.empty()) row.sink = options.sinks[head] * kLog2E;
+    if (!options.sinks.empty()) row.sink = static_cast<float>(options.sinks[h]) * kLog2E;
     if (outputs.output && outputs.output.type == DataType::kFloat32) row.output = output.Row(b, h, t);
     if (outputs.attention_weights) row.weights = weights.Row(b, h, t);
     if (outputs.scores) row.scores = scores.Row(b, h, t);

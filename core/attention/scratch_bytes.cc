@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/attention/exact_rows.h"
 #include "core/attention/wide_rows.h"
 #include "core/attention/workspace.h"
 #include "core/kernels/kernel_table.h"
@@ -30,6 +31,9 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
     per_thread += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
                                    static_cast<double>(PadToCacheLine(extents.value_dim)));
   }
+  // A row computed again in float64.
+  per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));
+  per_thread += static_cast<double>(ExactRowsFloats(extents.head_dim, extents.value_dim));
   // A tile's weights, and their mean over heads.
   if (extents.consumes_weights) {
     per_thread += 2 * static_cast<double>(std::min(kPanelRows, extents.rows)) * static_cast<double>(extents.key_length);

@@ -1,7 +1,7 @@
 // How much memory computing attention takes beyond inputs and outputs: bounds that a server can refuse by.
 //
-// They follow what compute_sdpa.cc, row_group.cc, compute_sdpa_double.cc and projection.cc allocate, rounded up. Pure;
-// in double, so that no shape overflows.
+// They follow what compute_sdpa.cc, row_group.cc, exact_rows.cc, compute_sdpa_double.cc and projection.cc allocate,
+// rounded up. Pure; in double, so that no shape overflows.
 #ifndef ATTEND_CORE_ATTENTION_SCRATCH_BYTES_H_
 #define ATTEND_CORE_ATTENTION_SCRATCH_BYTES_H_
 

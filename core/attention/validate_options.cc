@@ -92,7 +92,7 @@ absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
                                            "; it must be FLOAT32, or FLOAT64 where the queries are FLOAT64 too"));
 }
 
-absl::Status ValidatePerHead(absl::Span<const float> values, const char* field, std::int64_t heads) {
+absl::Status ValidatePerHead(const PerHeadView& values, const char* field, std::int64_t heads) {
   if (values.empty() || static_cast<std::int64_t>(values.size()) == heads) return absl::OkStatus();
   const std::string shape_field = absl::StrCat(field, ".shape");
   return InvalidField(shape_field, absl::StrCat(shape_field, " is [", values.size(), "]; it must be [", heads,

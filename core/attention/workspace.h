@@ -20,6 +20,10 @@ struct PanelPlace {
   std::int64_t key_end = 0;
   std::int64_t packed_offset = 0;
   std::int64_t state_offset = 0;
+  DoubtfulRows doubtful;
+  // Rows that float32 may lose without a trace, row r by bit r: see LeavesFloatRange and ScalesBelowFloatRange.
+  std::uint64_t leaves_range = 0;
+  std::uint64_t below_range = 0;
 };
 
 // `size` floats rounded up, so that what follows them starts on a cache line.

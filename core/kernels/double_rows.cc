@@ -64,7 +64,35 @@ double Bias(const DoubleTask& task, const DoubleRow& row, int64_t key) {
                                               : static_cast<const float*>(row.bias)[at];
 }
 
-double Tanh(double x) { return x == x ? hn::GetLane(hn::Tanh(Tag(), Broadcast(x))) : x; }
+// Beyond 30 it is 1; Highway's makes an integer of x, which must hold it.
+double Tanh(double x) { return x == x ? hn::GetLane(hn::Tanh(Tag(), Broadcast(std::clamp(x, -30.0, 30.0)))) : x; }
+
+bool AllFinite(const double* numbers, int64_t size) {
+  return std::all_of(numbers, numbers + size, [](double x) { return std::isfinite(x); });
+}
+
+double Alibi(const DoubleRow& row, int64_t key, double slope) {
+  return slope == 0 ? 0 : slope * std::abs(row.position - static_cast<double>(key));
+}
+
+// The score of a key that float64's range was too small for on the way, in smaller units: +-infinity only where the
+// score itself is beyond that range. `score` as it is if an input is not finite.
+double ScoreOnTheEdge(const DoubleTask& task, const DoubleRow& row, int64_t key, double score) {
+  const double* numbers = task.key + key * task.key_stride;
+  const double bias = row.bias == nullptr ? 0 : Bias(task, row, key);
+  if (!std::isfinite(bias) || !std::isfinite(row.alibi_slope) || !AllFinite(row.query, task.head_dim) ||
+      !AllFinite(numbers, task.head_dim)) {
+    return score;
+  }
+  constexpr double kFactor = 0x1p-530, kUnit = 0x1p-80;
+  double dot = 0;
+  for (int64_t d = 0; d < task.head_dim; ++d) dot = std::fma(row.query[d] * kFactor, numbers[d] * kFactor, dot);
+  int exponent = 0;
+  const double product = std::frexp(task.scale, &exponent) * dot;
+  double units = std::ldexp(product, exponent + 1060 - 80);
+  if (task.softcap != 0) units = task.softcap * Tanh(std::ldexp(product, exponent + 1060) / task.softcap) * kUnit;
+  return (units + bias * kUnit - Alibi(row, key, row.alibi_slope * kUnit)) / kUnit;
+}
 
 void Scores(const DoubleTask& task, const DoubleRow& row, int64_t begin, int64_t end, double* scores) {
   for (int64_t j = begin; j < end; ++j) {
@@ -75,16 +103,17 @@ void Scores(const DoubleTask& task, const DoubleRow& row, int64_t begin, int64_t
     double score = task.scale * Dot(row.query, task.key + j * task.key_stride, task.head_dim);
     if (task.softcap != 0) score = task.softcap * Tanh(score / task.softcap);
     if (row.bias != nullptr) score += Bias(task, row, j);
-    if (row.alibi_slope != 0) score -= row.alibi_slope * std::abs(row.position - static_cast<double>(j));
-    scores[j] = score;
+    score -= Alibi(row, j, row.alibi_slope);
+    scores[j] = std::isfinite(score) ? score : ScoreOnTheEdge(task, row, j, score);
   }
 }
 
-// exp(x) for x <= 0 or NaN. Highway's makes an integer of x; of NaN that is undefined where a scalar cast does it.
+// exp(x) for x <= 0 or NaN. Highway's makes an integer of x, which must hold it: of NaN and of what is too large that
+// is undefined where a scalar cast does it.
 HWY_INLINE Vec Exp(Vec x) {
   const Tag d;
   const auto is_number = hn::Eq(x, x);
-  return hn::IfThenElse(is_number, hn::Exp(d, hn::IfThenElseZero(is_number, x)), x);
+  return hn::IfThenElse(is_number, hn::Exp(d, hn::Max(hn::IfThenElseZero(is_number, x), Broadcast(-1000.0))), x);
 }
 
 // The maximum, or NaN if there is one among the scores: what is subtracted must not hide it.

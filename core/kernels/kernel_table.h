@@ -54,6 +54,9 @@ struct AttentionTask {
   // Skip masked keys in the sum over values instead of adding zero times their value: slower, and only different when
   // a masked value is not finite.
   bool select_values = false;
+  // A visible key whose product with the query leaves float32's range makes its row's sum NaN, so that the caller
+  // notices. Otherwise -infinity counts as masked, and a softcap swallows both infinities.
+  bool notice_overflow = true;
   // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
   bool beyond_caches = false;
 
@@ -85,15 +88,23 @@ struct QueryRow {
 struct Panel {
   const AttentionTask* task = nullptr;
   const QueryRow* rows = nullptr;
-  std::int64_t num_rows = 0;    // In [1, RowKernels::max_rows].
-  float* packed = nullptr;      // packed_size floats, written by pack.
-  float* scratch = nullptr;     // scratch_size floats; may be shared by panels used one after the other.
-  bool saw_masked_key = false;  // Set by accumulate when it zeroed the weight of a key it read.
+  std::int64_t num_rows = 0;  // In [1, RowKernels::max_rows].
+  float* packed = nullptr;    // packed_size floats, written by pack.
+  float* scratch = nullptr;   // scratch_size floats; may be shared by panels used one after the other.
+};
+
+// Rows of a panel whose results are to be doubted, row r by bit r.
+struct DoubtfulRows {
+  // The output is not finite although the sum of weights is: a value that is NaN or infinite took part, perhaps one
+  // that is masked, or the sum over values left float32's range.
+  std::uint64_t not_finite = 0;
+  std::uint64_t nan_sum = 0;  // The sum of weights is NaN.
+  std::uint64_t no_keys = 0;  // No key has a weight.
 };
 
 // One way of mapping rows and keys to vector lanes. Sizes are in floats; buffers are aligned to 64 bytes.
 struct RowKernels {
-  std::int64_t max_rows;
+  std::int64_t max_rows;      // At most 64.
   std::int64_t row_multiple;  // Panels of a multiple of it waste no lanes; divides max_rows.
   std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows);
   std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows);
@@ -105,12 +116,11 @@ struct RowKernels {
   void (*reset)(const Panel& panel, float* state);
   // Adds keys [begin, end) to `state`; keeps their scores if rows want them. REQUIRES: begin is a multiple of
   // kKeyBlock; end is one too or not below any row's key_end; all keys are of one chunk and below key_length.
-  void (*accumulate)(Panel& panel, std::int64_t begin, std::int64_t end, float* state);
+  void (*accumulate)(const Panel& panel, std::int64_t begin, std::int64_t end, float* state);
   // total = total merged with chunk.
   void (*merge)(const Panel& panel, const float* chunk, float* total);
-  // Applies sinks, normalises and writes every output of the rows. Returns false if a row's output is not finite
-  // although its weights are: a value that is NaN or infinite took part, perhaps one that is masked.
-  bool (*finish)(const Panel& panel, float* total);
+  // Applies sinks, normalises and writes every output of the rows.
+  DoubtfulRows (*finish)(const Panel& panel, float* total);
 };
 
 // y = x . weight^T + bias for a range of output features; each element is a chain of fused multiply-adds over

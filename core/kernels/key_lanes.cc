@@ -186,6 +186,7 @@ HWY_INLINE Vec ModifyScores(const Block& block, const QueryRow& row, int64_t k, 
   const FloatTag d;
   const AttentionTask& task = block.task;
   const int64_t valid = block.count - k;
+  if (task.notice_overflow) score = NanIfInfinite(score);
   if (task.softcap != 0) score = hn::Mul(Broadcast(task.softcap), Tanh(score));
   if (task.has_bias) {
     const Vec bias = task.bias_stride == 0 ? Broadcast(*row.bias) : LoadFirst(row.bias + block.first + k, valid);
@@ -355,22 +356,20 @@ void AddSelectedValues(const Block& block, const State& state) {
   }
 }
 
-// One block of keys from scores to outputs. Returns whether a key that was read is masked for some row.
-bool AccumulateBlock(const Block& block, const State& state) {
+// One block of keys from scores to outputs.
+void AccumulateBlock(const Block& block, const State& state) {
   const Panel& panel = block.panel;
   std::uint64_t visible[kMaxRows];
   std::uint64_t any = 0;
-  bool partial = block.task.has_bias;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
     visible[r] = VisibleWord(block.task, panel.rows[r], block.first, block.count);
     any |= visible[r];
-    partial = partial || visible[r] != LowBits(block.count);
   }
   if (any == 0) {
     for (int64_t r = 0; r < panel.num_rows; ++r) {
       KeepMasked(panel.rows[r], block.first, block.first + block.count);
     }
-    return false;
+    return;
   }
   ComputeScores(block);
   for (int64_t r = 0; r < panel.num_rows; ++r) {
@@ -387,14 +386,13 @@ bool AccumulateBlock(const Block& block, const State& state) {
   } else {
     AddValues(block, state);
   }
-  return partial;
 }
 
-void Accumulate(Panel& panel, int64_t begin, int64_t end, float* data) {
+void Accumulate(const Panel& panel, int64_t begin, int64_t end, float* data) {
   const State state(panel, data);
   for (int64_t first = begin; first < end; first += kKeyBlock) {
     const Block block{*panel.task, panel, first, HWY_MIN(kKeyBlock, end - first), Scratch(panel)};
-    if (AccumulateBlock(block, state)) panel.saw_masked_key = true;
+    AccumulateBlock(block, state);
   }
 }
 
@@ -419,8 +417,9 @@ void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
   }
 }
 
-// One row: sink, normalisation, outputs. Returns whether the output is finite or its sum is NaN.
-bool FinishRow(const AttentionTask& task, const QueryRow& row, float row_max, float row_sum, const float* output) {
+// One row: sink, normalisation, outputs. Whether it is to be doubted is bit 0.
+DoubtfulRows FinishRow(const AttentionTask& task, const QueryRow& row, float row_max, float row_sum,
+                       const float* output) {
   const FloatTag d;
   const Vec old_max = Broadcast(row_max);
   const Vec sink = Broadcast(row.sink);
@@ -442,17 +441,23 @@ bool FinishRow(const AttentionTask& task, const QueryRow& row, float row_max, fl
   const float final_sum = hn::GetLane(hn::IfThenElse(no_keys, alone.sum, sum));
   if (row.log_sum_exp != nullptr) *row.log_sum_exp = LogSumExp(final_max, final_sum);
   FinishKeptScores(row, task.key_length, final_max, hn::GetLane(one_over));
-  return hn::AllTrue(d, hn::Eq(zero_if_finite, hn::Zero(d))) || final_sum != final_sum;
+  const bool finite = hn::AllTrue(d, hn::Eq(zero_if_finite, hn::Zero(d)));
+  const float inverse = hn::GetLane(one_over);
+  return {std::uint64_t{!finite && final_sum == final_sum}, std::uint64_t{inverse != inverse},
+          std::uint64_t{inverse == 0}};
 }
 
-bool Finish(const Panel& panel, float* data) {
+DoubtfulRows Finish(const Panel& panel, float* data) {
   const State state(panel, data);
-  bool finite = true;
+  DoubtfulRows doubtful;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
     const float* output = state.output + r * state.stride;
-    finite = FinishRow(*panel.task, panel.rows[r], state.max[r], state.sum[r], output) && finite;
+    const DoubtfulRows row = FinishRow(*panel.task, panel.rows[r], state.max[r], state.sum[r], output);
+    doubtful.not_finite |= row.not_finite << r;
+    doubtful.nan_sum |= row.nan_sum << r;
+    doubtful.no_keys |= row.no_keys << r;
   }
-  return finite;
+  return doubtful;
 }
 
 }  // namespace

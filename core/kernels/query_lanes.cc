@@ -19,6 +19,7 @@ namespace {
 
 constexpr int64_t kMaxVectors = kTileVectors;
 constexpr int64_t kMaxRows = kMaxVectors * kLanes;
+static_assert(kMaxRows <= 64);
 // A slab of the packed queries that stays in the first-level cache while a block's keys pass.
 constexpr int64_t kSlab = 128;
 
@@ -104,14 +105,17 @@ void ComputeScores(const Block& block) {
 void ApplySoftcap(const Block& block) {
   const FloatTag d;
   const Vec cap = Broadcast(block.task.softcap);
+  const bool notice = block.task.notice_overflow;
   for (int64_t i = 0; i < block.count * block.width; i += kLanes) {
-    hn::Store(hn::Mul(cap, Tanh(hn::Load(d, block.scores + i))), d, block.scores + i);
+    const Vec score = hn::Load(d, block.scores + i);
+    hn::Store(hn::Mul(cap, Tanh(notice ? NanIfInfinite(score) : score)), d, block.scores + i);
   }
 }
 
 void AddBias(const Block& block) {
   const FloatTag d;
   const Vec log2e = Broadcast(kLog2E);
+  const bool notice = block.task.notice_overflow;
   for (int64_t r = 0; r < block.panel.num_rows; r += kLanes) {
     const QueryRow* rows = block.panel.rows + r;
     const int64_t lanes = HWY_MIN(kLanes, block.panel.num_rows - r);
@@ -130,7 +134,8 @@ void AddBias(const Block& block) {
       Transpose(tile);
       for (int64_t i = 0; i < keys; ++i) {
         float* scores = block.scores + (k + i) * block.width + r;
-        hn::Store(hn::MulAdd(tile[i], log2e, hn::Load(d, scores)), d, scores);
+        const Vec score = hn::Load(d, scores);
+        hn::Store(hn::MulAdd(tile[i], log2e, notice ? NanIfInfinite(score) : score), d, scores);
       }
     }
   }
@@ -138,6 +143,7 @@ void AddBias(const Block& block) {
 
 void AddAlibi(const Block& block) {
   const FloatTag d;
+  const bool notice = block.task.notice_overflow && !block.task.has_bias;
   HWY_ALIGN float slope[kLanes];
   HWY_ALIGN float position[kLanes];
   for (int64_t r = 0; r < block.width; r += kLanes) {
@@ -151,7 +157,8 @@ void AddAlibi(const Block& block) {
     for (int64_t k = 0; k < block.count; ++k) {
       float* scores = block.scores + k * block.width + r;
       const Vec distance = hn::Abs(hn::Sub(positions, Broadcast(static_cast<float>(block.first + k))));
-      hn::Store(hn::MulAdd(slopes, distance, hn::Load(d, scores)), d, scores);
+      const Vec score = hn::Load(d, scores);
+      hn::Store(hn::MulAdd(slopes, distance, notice ? NanIfInfinite(score) : score), d, scores);
     }
   }
 }
@@ -160,6 +167,7 @@ void ApplyMask(const Block& block, const Visibility& visible) {
   const FloatTag d;
   const Uint32Tag du;
   const Vec masked = Broadcast(-kInfinity);
+  const bool notice = block.task.notice_overflow && HasPlainScores(block.task);
   for (int64_t r = 0; r < block.width; r += kLanes) {
     const auto low = hn::Load(du, visible.low + r);
     const auto high = hn::Load(du, visible.high + r);
@@ -167,7 +175,8 @@ void ApplyMask(const Block& block, const Visibility& visible) {
       const auto bit = hn::Set(du, std::uint32_t{1} << (k % 32));
       const auto sees = hn::RebindMask(d, hn::TestBit(k < 32 ? low : high, bit));
       float* scores = block.scores + k * block.width + r;
-      hn::Store(hn::IfThenElse(sees, hn::Load(d, scores), masked), d, scores);
+      const Vec score = hn::Load(d, scores);
+      hn::Store(hn::IfThenElse(sees, notice ? NanIfInfinite(score) : score, masked), d, scores);
     }
   }
 }
@@ -190,17 +199,30 @@ void KeepScores(const Block& block) {
   }
 }
 
-// The maximum of each lane over the block. Four chains, because a maximum does not care about order.
-HWY_INLINE Vec BlockMaximum(const Block& block, int64_t r) {
+struct Extremes {
+  Vec max;
+  Vec min;  // 0 if that is less, or not asked for.
+};
+
+// The extremes of each lane over the block. Four chains, because they do not care about order.
+template <bool kMinimum>
+HWY_INLINE Extremes BlockExtremes(const Block& block, int64_t r) {
   const FloatTag d;
   const float* scores = block.scores + r;
   Vec max[4] = {Broadcast(-kInfinity), Broadcast(-kInfinity), Broadcast(-kInfinity), Broadcast(-kInfinity)};
+  Vec min[4] = {hn::Zero(d), hn::Zero(d), hn::Zero(d), hn::Zero(d)};
+  const auto add = [&](int64_t k, int i) {
+    const Vec score = hn::Load(d, scores + k * block.width);
+    max[i] = hn::Max(score, max[i]);
+    if constexpr (kMinimum) min[i] = hn::Min(score, min[i]);
+  };
   int64_t k = 0;
   for (; k + 4 <= block.count; k += 4) {
-    for (int i = 0; i < 4; ++i) max[i] = hn::Max(hn::Load(d, scores + (k + i) * block.width), max[i]);
+    for (int i = 0; i < 4; ++i) add(k + i, i);
   }
-  for (; k < block.count; ++k) max[0] = hn::Max(hn::Load(d, scores + k * block.width), max[0]);
-  return hn::Max(hn::Max(max[0], max[1]), hn::Max(max[2], max[3]));
+  for (; k < block.count; ++k) add(k, 0);
+  return {hn::Max(hn::Max(max[0], max[1]), hn::Max(max[2], max[3])),
+          hn::Min(hn::Min(min[0], min[1]), hn::Min(min[2], min[3]))};
 }
 
 // output *= factor per lane. A factor of 1 leaves the bits alone, so lanes that did not ask for it are not touched.
@@ -215,20 +237,23 @@ void Rescale(const State& state, int64_t value_dim, const float* factor) {
   }
 }
 
-// Moves the running maximum where the block asks for it.
+// Moves the running maximum where the block asks for it. With kNotice, a score of -infinity makes the sum NaN.
+template <bool kNotice>
 void UpdateMaximum(const Block& block, const State& state) {
   const FloatTag d;
   HWY_ALIGN float factor[kMaxRows];
   bool rescale = false;
   for (int64_t r = 0; r < block.width; r += kLanes) {
     const Vec old_max = hn::Load(d, state.max + r);
-    const Vec block_max = BlockMaximum(block, r);
-    const auto grows = hn::Gt(block_max, hn::Add(old_max, Broadcast(kLazyGrowth)));
-    const Vec new_max = hn::IfThenElse(grows, block_max, old_max);
+    const Extremes scores = BlockExtremes<kNotice>(block, r);
+    const auto grows = hn::Gt(scores.max, hn::Add(old_max, Broadcast(kLazyGrowth)));
+    const Vec new_max = hn::IfThenElse(grows, scores.max, old_max);
     const Vec f = hn::IfThenElse(grows, Exp2(hn::Sub(old_max, new_max)), Broadcast(1.0f));
     hn::Store(f, d, factor + r);
     hn::Store(new_max, d, state.max + r);
-    hn::Store(hn::Mul(hn::Load(d, state.sum + r), f), d, state.sum + r);
+    Vec sum = hn::Mul(hn::Load(d, state.sum + r), f);
+    if constexpr (kNotice) sum = hn::Add(sum, hn::Mul(scores.min, hn::Zero(d)));
+    hn::Store(sum, d, state.sum + r);
     rescale = rescale || !hn::AllFalse(d, grows);
   }
   if (rescale) Rescale(state, block.task.value_dim, factor);
@@ -282,8 +307,8 @@ void AddSelectedValues(const Block& block, const State& state) {
 
 bool KeepsScores(const Panel& panel) { return panel.rows[0].kept_scores() != nullptr; }
 
-// One block of keys from scores to outputs. Returns whether a key that was read is masked for some row.
-bool AccumulateBlock(const Block& block, const State& state, bool surely_all_visible) {
+// One block of keys from scores to outputs.
+void AccumulateBlock(const Block& block, const State& state, bool surely_all_visible) {
   const AttentionTask& task = block.task;
   Visibility visible;
   if (!surely_all_visible) FindVisible(block, visible);
@@ -291,7 +316,7 @@ bool AccumulateBlock(const Block& block, const State& state, bool surely_all_vis
     for (int64_t r = 0; r < block.panel.num_rows; ++r) {
       KeepMasked(block.panel.rows[r], block.first, block.first + block.count);
     }
-    return false;
+    return;
   }
   ComputeScores(block);
   if (task.softcap != 0) ApplySoftcap(block);
@@ -300,17 +325,20 @@ bool AccumulateBlock(const Block& block, const State& state, bool surely_all_vis
   const bool partial = !surely_all_visible && !visible.all;
   if (partial) ApplyMask(block, visible);
   if (KeepsScores(block.panel)) KeepScores(block);
-  UpdateMaximum(block, state);
+  if (task.notice_overflow && !partial && HasPlainScores(task)) {
+    UpdateMaximum<true>(block, state);
+  } else {
+    UpdateMaximum<false>(block, state);
+  }
   Exponentiate(block, state);
   if (task.select_values) {
     AddSelectedValues(block, state);
   } else {
     AddValues(block, state);
   }
-  return partial || task.has_bias;
 }
 
-void Accumulate(Panel& panel, int64_t begin, int64_t end, float* data) {
+void Accumulate(const Panel& panel, int64_t begin, int64_t end, float* data) {
   const AttentionTask& task = *panel.task;
   const State state(panel, data);
   int64_t all_from = 0;
@@ -323,7 +351,7 @@ void Accumulate(Panel& panel, int64_t begin, int64_t end, float* data) {
   for (int64_t first = begin; first < end; first += kKeyBlock) {
     const Block block{task, panel, first, HWY_MIN(kKeyBlock, end - first), state.width, panel.scratch};
     const bool all = first >= all_from && first + block.count <= all_to;
-    if (AccumulateBlock(block, state, all)) panel.saw_masked_key = true;
+    AccumulateBlock(block, state, all);
   }
 }
 
@@ -348,9 +376,9 @@ void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
   }
 }
 
-// Merges the sink into maximum and sum, and leaves in state.output the normalised outputs. Returns in `inverse` 1 / sum
-// and whether every valid lane is finite where its sum is.
-bool Normalize(const Panel& panel, const State& state, float* inverse) {
+// Merges the sink into maximum and sum, and leaves in state.output the normalised outputs; returns in `inverse` 1 /
+// sum, 0 where no key has a weight.
+DoubtfulRows Normalize(const Panel& panel, const State& state, float* inverse) {
   const FloatTag d;
   HWY_ALIGN float sink[kMaxRows];
   HWY_ALIGN float probe[kMaxRows];
@@ -380,9 +408,13 @@ bool Normalize(const Panel& panel, const State& state, float* inverse) {
     }
     hn::Store(zero_if_finite, d, probe + r);
   }
-  bool finite = true;
-  for (int64_t r = 0; r < panel.num_rows; ++r) finite = finite && (probe[r] == 0 || state.sum[r] != state.sum[r]);
-  return finite;
+  DoubtfulRows doubtful;
+  for (int64_t r = 0; r < panel.num_rows; ++r) {
+    doubtful.not_finite |= std::uint64_t{probe[r] != 0 && state.sum[r] == state.sum[r]} << r;
+    doubtful.nan_sum |= std::uint64_t{inverse[r] != inverse[r]} << r;
+    doubtful.no_keys |= std::uint64_t{inverse[r] == 0} << r;
+  }
+  return doubtful;
 }
 
 // Writes the outputs of the rows from the transposed, normalised ones.
@@ -403,17 +435,17 @@ void WriteOutputs(const Panel& panel, const State& state) {
   }
 }
 
-bool Finish(const Panel& panel, float* data) {
+DoubtfulRows Finish(const Panel& panel, float* data) {
   const State state(panel, data);
   HWY_ALIGN float inverse[kMaxRows];
-  const bool finite = Normalize(panel, state, inverse);
+  const DoubtfulRows doubtful = Normalize(panel, state, inverse);
   if (panel.rows[0].output != nullptr) WriteOutputs(panel, state);
   for (int64_t r = 0; r < panel.num_rows; ++r) {
     const QueryRow& row = panel.rows[r];
     if (row.log_sum_exp != nullptr) *row.log_sum_exp = LogSumExp(state.max[r], state.sum[r]);
     FinishKeptScores(row, panel.task->key_length, state.max[r], inverse[r]);
   }
-  return finite;
+  return doubtful;
 }
 
 }  // namespace

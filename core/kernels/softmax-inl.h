@@ -69,6 +69,14 @@ HWY_INLINE double NaturalLog(float x) {
   return exponent * 0.69314718055994530942 + 2 * s * series;
 }
 
+// x, or NaN where x is infinite.
+HWY_INLINE Vec NanIfInfinite(Vec x) { return hn::MulAdd(x, hn::Zero(FloatTag()), x); }
+
+// Nothing but masks comes between products and softmax.
+HWY_INLINE bool HasPlainScores(const AttentionTask& task) {
+  return task.softcap == 0 && !task.has_bias && !task.has_alibi;
+}
+
 // Maximum in log2 and sum of rows, one a lane.
 struct Softmax {
   Vec max;

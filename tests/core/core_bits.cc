@@ -1,13 +1,19 @@
-// Prints fingerprints of what the kernels compute, so that machines can be compared: one line per problem, the same
-// wherever there is fused multiply-add.
+// Fingerprints of what the kernels compute, one line per problem: the same wherever there is fused multiply-add.
 //
-//   core_bits              NAME PART=FINGERPRINT ...     fails when this machine's own instruction sets disagree
-//   core_bits --show NAME  every element of that problem, to find the one that differs
+//   core_bits                        NAME PART=FINGERPRINT ...
+//   core_bits --check FILE [SETS]    compares them with those of a file, and names the problems that differ; where SETS
+//                                    is given (`NEON`), fails unless just these instruction sets took part
+//   core_bits --write FILE           writes that file: `make bits`, only when bits are meant to change
+//   core_bits --show NAME            every element of that problem, to find the one that differs
 //
-// Which instruction sets took part goes to standard error. Exits with 77 when none of this machine's promises its bits.
+// Every instruction set of this machine that promises its bits computes every problem, and each fails when two of them
+// disagree. Which they were goes to standard error. Exits with 77 when there is none.
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,23 +57,78 @@ std::vector<InstructionSet> ReproducibleSets() {
   return sets;
 }
 
-int PrintAll(const std::vector<InstructionSet>& sets) {
-  int differing = 0;
+std::string Names(const std::vector<InstructionSet>& sets) {
+  std::string names;
+  for (InstructionSet set : sets) {
+    const std::string_view name = InstructionSetName(set);
+    absl::StrAppend(&names, names.empty() ? "" : ", ", absl::string_view(name.data(), name.size()));
+  }
+  return names;
+}
+
+// Every problem's line; none if two instruction sets disagree, which is said.
+std::optional<std::vector<std::string>> AllLines(const std::vector<InstructionSet>& sets) {
+  std::vector<std::string> lines;
+  bool differs = false;
   for (const BitsCase& bits_case : BitsCases()) {
-    const std::string first = Line(bits_case, sets[0]);
-    std::printf("%s\n", first.c_str());
+    const std::string& first = lines.emplace_back(Line(bits_case, sets[0]));
     for (InstructionSet set : sets) {
       const std::string line = Line(bits_case, set);
       if (line == first) continue;
-      ++differing;
+      differs = true;
       std::fprintf(stderr, "%s differs from\n%s\n", line.c_str(), first.c_str());
     }
   }
-  for (std::size_t i = 0; i < sets.size(); ++i) {
-    std::fprintf(stderr, "%s%s", i > 0 ? ", " : "", InstructionSetName(sets[i]).data());
+  std::fprintf(stderr, "%s\n", Names(sets).c_str());
+  if (differs) return std::nullopt;
+  return lines;
+}
+
+std::string NameOf(const std::string& line) { return line.substr(0, line.find(' ')); }
+
+// Says which problems of `lines` are not as in the file, or in one of both alone. Returns how many.
+int CountDifferences(const std::vector<std::string>& lines, std::istream& file) {
+  std::map<std::string, std::string> recorded;
+  for (std::string line; std::getline(file, line);) recorded[NameOf(line)] = line;
+  int differing = 0;
+  for (const std::string& line : lines) {
+    const auto found = recorded.find(NameOf(line));
+    const std::string was = found == recorded.end() ? "not recorded" : found->second;
+    if (found != recorded.end()) recorded.erase(found);
+    if (was == line) continue;
+    ++differing;
+    std::fprintf(stderr, "%s: not the recorded bits\n  computed %s\n  recorded %s\n", NameOf(line).c_str(),
+                 line.c_str(), was.c_str());
   }
-  std::fprintf(stderr, "\n");
-  return differing == 0 ? 0 : 1;
+  for (const auto& [name, line] : recorded) {
+    ++differing;
+    std::fprintf(stderr, "%s: recorded, but no longer computed\n", name.c_str());
+  }
+  return differing;
+}
+
+int Check(const std::vector<std::string>& lines, const char* path) {
+  std::ifstream file(path);
+  if (!file) {
+    std::fprintf(stderr, "%s cannot be read\n", path);
+    return 2;
+  }
+  const int differing = CountDifferences(lines, file);
+  if (differing == 0) return 0;
+  std::fprintf(stderr,
+               "%d of %zu problems differ from %s; core_bits --show NAME prints one's elements. `make bits` records "
+               "new ones, if bits are meant to change.\n",
+               differing, lines.size(), path);
+  return 1;
+}
+
+int Write(const std::vector<std::string>& lines, const char* path) {
+  std::ofstream file(path);
+  for (const std::string& line : lines) file << line << '\n';
+  file.close();
+  if (file) return 0;
+  std::fprintf(stderr, "%s cannot be written\n", path);
+  return 2;
 }
 
 int Show(std::string_view name, InstructionSet set) {
@@ -90,8 +151,23 @@ int Main(int argc, char** argv) {
     std::fprintf(stderr, "no instruction set of this machine has fused multiply-add; there are no bits to compare\n");
     return kNothingToCompare;
   }
-  if (argc == 3 && std::string_view(argv[1]) == "--show") return Show(argv[2], sets[0]);
-  return PrintAll(sets);
+  const std::string_view mode = argc > 2 ? argv[1] : "";
+  if (mode == "--show" && argc == 3) return Show(argv[2], sets[0]);
+  const bool checks = mode == "--check" && argc <= 4, writes = mode == "--write" && argc == 3;
+  if (argc > 1 && !checks && !writes) {
+    std::fprintf(stderr, "usage: core_bits [--check FILE [SETS] | --write FILE | --show NAME]\n");
+    return 2;
+  }
+  if (argc == 4 && Names(sets) != argv[3]) {
+    std::fprintf(stderr, "computed with %s, but %s was to be compared\n", Names(sets).c_str(), argv[3]);
+    return 2;
+  }
+  const std::optional<std::vector<std::string>> lines = AllLines(sets);
+  if (!lines) return 1;
+  if (checks) return Check(*lines, argv[2]);
+  if (writes) return Write(*lines, argv[2]);
+  for (const std::string& line : *lines) std::printf("%s\n", line.c_str());
+  return 0;
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/attend_case.h"
+#include "tests/support/edge_of_range.h"
 #include "tests/support/sdpa_case.h"
 
 namespace attend::testing {
@@ -136,6 +137,19 @@ void AddPoisons(const Shape& shape, std::vector<BitsCase>& cases) {
   }
 }
 
+// Rows that are computed again in float64.
+void AddEdges(const Shape& shape, std::vector<BitsCase>& cases) {
+  for (const EdgeOfRange& edge : kEdgesOfRange) {
+    SdpaCaseSpec spec = SpecOf(shape);
+    edge.prepare(spec);
+    cases.push_back({absl::StrCat("edge/", shape.name, "/", edge.name), [spec, edge](InstructionSet set) {
+                       SdpaCase at_edge(spec);
+                       edge.apply(at_edge);
+                       return ComputeSdpaCase(at_edge, set);
+                     }});
+  }
+}
+
 std::vector<Part> ComputeAttendCase(const AttendSpec& spec, InstructionSet set) {
   const AttendCase attend_case(spec);
   const AttendProblem problem = attend_case.Problem();
@@ -191,7 +205,9 @@ std::vector<BitsCase> BitsCases() {
   for (const Shape& shape : kShapes) AddVariants(shape, cases);
   for (const char* name : {"block_and_one", "panel_and_one", "sixteen_rows_of_a_group"}) {
     for (const Shape& shape : kShapes) {
-      if (std::string_view(shape.name) == name) AddPoisons(shape, cases);
+      if (std::string_view(shape.name) != name) continue;
+      AddPoisons(shape, cases);
+      AddEdges(shape, cases);
     }
   }
   AddProjections(cases);
