@@ -54,46 +54,45 @@ void CallState::End(bool cancelled, Outcome& outcome) {
     outcome.dropped.push_back(std::move(responses_.front()));
     responses_.pop_front();
   }
-  const auto say_done = [&] {
-    if (done_ == nullptr) return;
-    outcome.events.push_back({std::move(done_), true, [context = context_, cancelled] {
-                                context->cancelled_.store(cancelled, std::memory_order_relaxed);
-                              }});
-  };
-  if (done_first_) say_done();
+  if (done_first_) SayDone(cancelled, outcome);
   AnswerRead(/*ok=*/false, outcome);
   if (write_ != nullptr) outcome.events.push_back({std::move(write_), false, nullptr});
   if (finish_ != nullptr) outcome.events.push_back({std::move(finish_), !cancelled, nullptr});
-  if (!done_first_) say_done();
+  if (!done_first_) SayDone(cancelled, outcome);
   changed_.notify_all();
 }
 
 void CallState::Arrive(const std::shared_ptr<CallState>& self, Requested requested) {
-  After(requested.operation.get());
-  Operation done = requested.queue->Begin(requested.context->done_tag_);
+  Queue& queue = *requested.queue;
+  queue.End(std::move(requested.operation), true,
+            [self, &queue, context = requested.context, stream = requested.stream] {
+              context->method_ = self->start_.method;
+              context->deadline_ = self->start_.deadline;
+              for (const auto& [key, value] : self->start_.metadata) context->client_metadata_.emplace(key, value);
+              stream->call_ = self;
+              self->Accept(queue, *context);
+            });
+}
+
+// As in gRPC, the server waits for the end of a call once it has taken the event of its arrival.
+void CallState::Accept(Queue& queue, grpc::ServerContext& context) {
   Outcome outcome;
-  outcome.events.push_back(
-      {std::move(requested.operation), true, [self, requested = requested.context, stream = requested.stream] {
-         requested->method_ = self->start_.method;
-         requested->deadline_ = self->start_.deadline;
-         for (const auto& [key, value] : self->start_.metadata) {
-           requested->client_metadata_.emplace(key, value);
-         }
-         stream->call_ = self;
-       }});
+  Operation done = queue.Begin(context.done_tag_);
   {
-    const HiddenLock lock(self->mu_);
-    self->queue_ = requested.queue;
-    self->context_ = requested.context;
-    self->done_ = std::move(done);
-    // Cancelled on the way here.
-    if (self->ended_) {
-      outcome.events.push_back({std::move(self->done_), true, [context = self->context_] {
-                                  context->cancelled_.store(true, std::memory_order_relaxed);
-                                }});
-    }
+    const HiddenLock lock(mu_);
+    queue_ = &queue;
+    context_ = &context;
+    done_ = std::move(done);
+    if (ended_) SayDone(/*cancelled=*/true, outcome);  // On the way here.
   }
-  self->Publish(outcome);
+  Publish(outcome);
+}
+
+void CallState::SayDone(bool cancelled, Outcome& outcome) {
+  if (done_ == nullptr) return;
+  outcome.events.push_back({std::move(done_), true, [context = context_, cancelled] {
+                              context->cancelled_.store(cancelled, std::memory_order_relaxed);
+                            }});
 }
 
 void CallState::Read(grpc::ByteBuffer* message, void* tag) {

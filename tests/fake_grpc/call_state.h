@@ -92,6 +92,8 @@ class CallState {
     bool ended = false;
   };
 
+  void Accept(Queue& queue, grpc::ServerContext& context);
+  void SayDone(bool cancelled, Outcome& outcome);
   void AnswerRead(bool ok, Outcome& outcome);
   // Ends what there is room for now.
   void SendOn(Outcome& outcome);
@@ -104,7 +106,7 @@ class CallState {
 
   std::mutex mu_;
   std::condition_variable changed_;
-  Queue* queue_ = nullptr;  // Once it has arrived.
+  Queue* queue_ = nullptr;  // Once the server has taken its arrival.
   grpc::ServerContext* context_ = nullptr;
   Operation done_;
   std::deque<Owned<grpc::ByteBuffer>> requests_;

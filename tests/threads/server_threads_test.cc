@@ -92,6 +92,15 @@ void Watch(int port, const std::string& service) {
   for (std::size_t i = 1; i < statuses.size(); ++i) EXPECT_EQ(statuses[i], HealthCheckResponse::NOT_SERVING);
 }
 
+// Watchers that come and go.
+void WatchForAMoment(int port) {
+  for (;;) {
+    ClientCall watch(port, {.method = "/grpc.health.v1.Health/Watch"});
+    watch.Send("");
+    if (!watch.Receive().has_value()) return;
+  }
+}
+
 void CallOthers(int port) {
   for (int i = 0;; ++i) {
     if (!CallUnary(port, {.method = kService + "GetServerInfo"}, "").ending.status.ok()) return;
@@ -103,9 +112,6 @@ void CallOthers(int port) {
     if (i % 2 == 0) reflection.Cancel();
     reflection.HalfClose();
     if (reflection.Finish().status.error_code() == grpc::StatusCode::UNAVAILABLE) return;
-    ClientCall watch(port, {.method = "/grpc.health.v1.Health/Watch"});
-    watch.Send("");
-    watch.Receive();
   }
 }
 
@@ -130,13 +136,15 @@ TEST(ServerThreads, EveryServiceAtOnceUntilADrain) {
     std::this_thread::sleep_for(std::chrono::milliseconds(700));
     whole.server().Drain();
   });
-  InThreads(6, [port](int thread) {
+  InThreads(8, [port](int thread) {
     switch (thread) {
       case 0: return CallAttend(port, 3);
       case 1: return CallAttend(port, 60);
       case 2: return Watch(port, "readiness");
       case 3: return Watch(port, "");
       case 4: return CallOthers(port);
+      case 5:
+      case 6: return WatchForAMoment(port);
       default: return Create(port);
     }
   });
