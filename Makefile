@@ -36,7 +36,7 @@ test-dev: build-dev  ## The whole suite, with AddressSanitizer and UndefinedBeha
 	$(call CTEST,dev)
 
 .PHONY: test-tsan
-test-tsan: build-tsan  ## The core's suite, with ThreadSanitizer
+test-tsan: build-tsan  ## The core's suite and the server's threads, with ThreadSanitizer
 	$(call CTEST,tsan)
 
 .PHONY: test-thread-safety

@@ -106,11 +106,15 @@ function(attend_fuzz_target)
   endif()
 endfunction()
 
-# Generates C++ from PROTOS (paths below IMPORT_DIR, default proto/). With GRPC, service stubs too.
+# Generates C++ from PROTOS (paths below IMPORT_DIR, default proto/). With GRPC, service stubs too, unless gRPC is a fake:
+# the server needs none.
 function(attend_proto_library)
   cmake_parse_arguments(ARG "GRPC" "NAME;IMPORT_DIR" "PROTOS;DEPS" ${ARGN})
   if(NOT ARG_IMPORT_DIR)
     set(ARG_IMPORT_DIR ${PROJECT_SOURCE_DIR}/proto)
+  endif()
+  if(ATTEND_FAKE_GRPC)
+    set(ARG_GRPC OFF)
   endif()
   set(out ${PROJECT_BINARY_DIR}/generated)
   file(MAKE_DIRECTORY ${out})

@@ -7,8 +7,9 @@
 #include <memory>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/notification.h"
+#include "core/base/mutex.h"
 #include "core/runtime/executor.h"
 #include "server/config/server_config.h"
 #include "server/layers/layer_store.h"
@@ -54,10 +55,14 @@ class AttentionServer {
   AttentionServer(const ServerConfig& config, InstructionSet instruction_set, std::unique_ptr<LayerStore> layers,
                   Log& log);
   MethodTable MakeMethods();
+  // Waits for `drain_wait`, or for Hurry: true then.
+  bool WaitForHurry() ABSL_LOCKS_EXCLUDED(hurry_mu_);
 
   const ServerConfig config_;
   Log& log_;
-  absl::Notification hurry_;
+  Mutex hurry_mu_;
+  bool hurried_ ABSL_GUARDED_BY(hurry_mu_) = false;
+  CondVar hurry_;
   // Destroyed in reverse: first the engine, which ends all calls; the executors last but for what their tasks use.
   const std::unique_ptr<LayerStore> layers_;
   HealthState health_;

@@ -5,7 +5,7 @@
 namespace attend::server {
 
 LogRateLimit::Verdict LogRateLimit::Ask(Clock::time_point now) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   if (now >= end_) {
     end_ = now + window_;
     passed_ = 1;

@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
+#include "core/base/mutex.h"
 
 namespace attend::server {
 
@@ -30,7 +30,7 @@ class LogRateLimit {
  private:
   const int most_;
   const Clock::duration window_;
-  absl::Mutex mu_;
+  Mutex mu_;
   Clock::time_point end_ ABSL_GUARDED_BY(mu_){};  // Of the current window.
   int passed_ ABSL_GUARDED_BY(mu_) = 0;           // In the current window.
   std::int64_t held_back_ ABSL_GUARDED_BY(mu_) = 0;

@@ -5,6 +5,7 @@
 #ifndef ATTEND_CORE_BASE_MUTEX_H_
 #define ATTEND_CORE_BASE_MUTEX_H_
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -41,6 +42,13 @@ class CondVar {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     condition_.wait(lock);
     lock.release();  // The caller still holds it.
+  }
+  // As Wait, but wakes when it is `deadline` too: false then.
+  bool WaitUntil(Mutex& mutex, std::chrono::steady_clock::time_point deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
+    const std::cv_status woken = condition_.wait_until(lock, deadline);
+    lock.release();
+    return woken == std::cv_status::no_timeout;
   }
   void Signal() { condition_.notify_one(); }
   void SignalAll() { condition_.notify_all(); }

@@ -148,19 +148,19 @@ void CallEngine::CallDeleted() { live_.fetch_sub(1, std::memory_order_release); 
 
 void CallEngine::RegisterStream(Call& call) {
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(mu_);
     streams_.emplace(&call, CallRef(call));
   }
   if (draining()) call.Wake();  // Drain may have looked before it was registered.
 }
 
 void CallEngine::UnregisterStream(Call& call) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   streams_.erase(&call);
 }
 
 void CallEngine::WakeStreams() {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   for (auto& [call, ref] : streams_) call->Wake();
 }
 

@@ -24,8 +24,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "core/base/mutex.h"
 #include "server/rpc/call.h"
 #include "server/rpc/method_table.h"
 #include "server/rpc/unix_socket.h"
@@ -118,7 +118,7 @@ class CallEngine {
   std::atomic<std::int64_t> created_{0};
   std::atomic<int> live_{0};       // Calls that exist, armed ones included.
   std::atomic<int> in_flight_{0};  // Calls that have been accepted.
-  absl::Mutex mu_;
+  Mutex mu_;
   absl::flat_hash_map<Call*, CallRef> streams_ ABSL_GUARDED_BY(mu_);
 };
 

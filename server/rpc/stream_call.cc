@@ -12,9 +12,9 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "core/base/error.h"
+#include "core/base/mutex.h"
 #include "server/codec/stream_message.h"
 
 namespace attend::server {
@@ -95,7 +95,7 @@ class StreamCall final : public CallHandler {
   std::size_t held_back_bytes_ = 0;  // Written, but perhaps still waiting for others to travel with.
   std::optional<absl::Status> end_;
 
-  absl::Mutex mu_;
+  Mutex mu_;
   std::vector<StreamItem*> finished_ ABSL_GUARDED_BY(mu_);  // By compute threads, of running_.
 };
 
@@ -153,7 +153,7 @@ void StreamCall::StartItem(Call& call, grpc::ByteBuffer& message) {
 void StreamCall::OnFinished(Call& call, StreamItem& item) {
   if (std::this_thread::get_id() == polling_thread_) return MoveToOutbox(item);
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(mu_);
     finished_.push_back(&item);
   }
   call.Wake();
@@ -162,7 +162,7 @@ void StreamCall::OnFinished(Call& call, StreamItem& item) {
 void StreamCall::CollectFinished() {
   std::vector<StreamItem*> finished;
   {
-    absl::MutexLock lock(&mu_);
+    const MutexLock lock(mu_);
     finished.swap(finished_);
   }
   for (StreamItem* item : finished) MoveToOutbox(*item);

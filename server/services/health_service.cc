@@ -90,19 +90,19 @@ class WatchCall final : public CallHandler {
 }  // namespace
 
 HealthState::HealthState(const std::vector<std::string>& services) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   for (const std::string& service : services) statuses_[service] = HealthCheckResponse::SERVING;
   for (const char* name : {"", kLiveness, kReadiness}) statuses_[name] = HealthCheckResponse::SERVING;
 }
 
 HealthState::Status HealthState::Get(std::string_view service) const {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   const auto found = statuses_.find(std::string(service));
   return found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second;
 }
 
 void HealthState::Drain() {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   for (auto& [name, status] : statuses_) {
     if (name != kLiveness) status = HealthCheckResponse::NOT_SERVING;
   }
@@ -110,12 +110,12 @@ void HealthState::Drain() {
 }
 
 void HealthState::AddWatcher(Call& call) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   watchers_.emplace(&call, CallRef(call));
 }
 
 void HealthState::RemoveWatcher(Call& call) {
-  absl::MutexLock lock(&mu_);
+  const MutexLock lock(mu_);
   watchers_.erase(&call);
 }
 

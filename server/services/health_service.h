@@ -13,7 +13,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
-#include "absl/synchronization/mutex.h"
+#include "core/base/mutex.h"
 #include "grpc/health/v1/health.pb.h"
 #include "server/rpc/call.h"
 #include "server/rpc/method_table.h"
@@ -40,7 +40,7 @@ class HealthState {
   void RemoveWatcher(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  mutable absl::Mutex mu_;
+  mutable Mutex mu_;
   absl::flat_hash_map<std::string, Status> statuses_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<Call*, CallRef> watchers_ ABSL_GUARDED_BY(mu_);
 };

@@ -31,7 +31,7 @@ bool UploadSlots::Evict() {
   const auto silent = std::min_element(slots_.begin(), slots_.end(), [](const auto& a, const auto& b) {
     return a.second.last_sent < b.second.last_sent;
   });
-  if (silent == slots_.end() || silent->second.last_sent > Clock::now() - kPatience) return false;
+  if (silent == slots_.end() || silent->second.last_sent > Clock::now() - patience_) return false;
   const CallRef call = silent->second.call;
   slots_.erase(silent);
   call->Wake();

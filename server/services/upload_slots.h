@@ -19,8 +19,9 @@ class UploadSlots {
  public:
   static constexpr Clock::duration kPatience = std::chrono::seconds(30);
 
-  // `max_uploads` is the value of --max-uploads; at least 1.
-  explicit UploadSlots(int max_uploads) : max_uploads_(max_uploads) {}
+  // `max_uploads` is the value of --max-uploads; at least 1. Tests have less patience.
+  explicit UploadSlots(int max_uploads, Clock::duration patience = kPatience)
+      : max_uploads_(max_uploads), patience_(patience) {}
 
   // Errors: UNAVAILABLE with reason TOO_MANY_UPLOADS and a retry delay. Else Release must follow.
   absl::Status Acquire(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
@@ -41,6 +42,7 @@ class UploadSlots {
   bool Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int max_uploads_;
+  const Clock::duration patience_;
   mutable Mutex mu_;
   absl::flat_hash_map<Call*, Slot> slots_ ABSL_GUARDED_BY(mu_);
 };
