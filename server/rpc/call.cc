@@ -166,7 +166,8 @@ void Call::HandleIdle() {
 }
 
 void Call::HandleWake() {
-  wake_pending_.store(false, std::memory_order_release);
+  // An exchange, not a store: a Wake that was left out because this one was pending is then seen with all before it.
+  wake_pending_.exchange(false, std::memory_order_acq_rel);
   if (finished() || cancelled()) return;
   if (engine_.draining()) {
     handler_->OnDrain(*this);

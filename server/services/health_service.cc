@@ -43,6 +43,8 @@ class WatchCall final : public CallHandler {
   void OnStart(Call& call) override { call.Read(); }
 
   void OnRead(Call& call, grpc::ByteBuffer* message) override {
+    // A message may come behind the end of its call, where nobody would remove the watcher any more.
+    if (call.finished() || call.cancelled()) return;
     if (message == nullptr) {
       return call.Finish(absl::UnimplementedError("Watch needs one request message"));
     }
