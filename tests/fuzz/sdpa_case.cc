@@ -31,6 +31,15 @@ constexpr float kMagnitudes[] = {1.0f, 0.1f, 4.0f, 30.0f, 1e-20f, 0.0f};
 constexpr float kPoison[] = {std::numeric_limits<float>::quiet_NaN(),  std::numeric_limits<float>::infinity(),
                              -std::numeric_limits<float>::infinity(),  -0.0f,
                              std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::quiet_NaN()};
+// Finite, but what is made of them may leave float32's range, or fall below it.
+constexpr float kEdges[] = {std::numeric_limits<float>::lowest(),
+                            std::numeric_limits<float>::max(),
+                            3e38f,
+                            -2.4e38f,
+                            1e19f,
+                            -4e19f,
+                            1e-38f,
+                            1e-41f};
 
 }  // namespace
 
@@ -57,6 +66,8 @@ SdpaCase::SdpaCase(const std::uint8_t* data, std::size_t size) {
   ReadTypes(reader);
   top_k_ = reader.InRange(0, 8);
   top_per_head_ = reader.Bit();
+  SetEdges(reader);
+  Retype();
 }
 
 std::uint32_t SdpaCase::NextRandom() {  // Xorshift (Marsaglia 2003): enough for numbers that only need to differ.
@@ -206,14 +217,36 @@ TypedHeadsView SdpaCase::Retyped(const TypedHeadsView& view, DataType type) {
 
 void SdpaCase::ReadTypes(ByteReader& reader) {
   constexpr DataType kTypes[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16};
-  wide_spec_ = spec_;
   const std::uint8_t kind = reader.Byte();
   if (kind < 100) return;
-  TypedHeadsView* const tensors[] = {&spec_.query, &spec_.key, &spec_.value};
-  for (TypedHeadsView* tensor : tensors) {
+  for (DataType& type : types_) {
     const DataType mixed = kTypes[reader.InRange(0, 2)];
-    const DataType type = kind < 180 ? mixed : DataType::kFloat64;
-    if (type != DataType::kFloat32 && (kind < 250 || reader.Bit())) *tensor = Retyped(*tensor, type);
+    const DataType wanted = kind < 180 ? mixed : DataType::kFloat64;
+    if (wanted != DataType::kFloat32 && (kind < 250 || reader.Bit())) type = wanted;
+  }
+}
+
+// One number of a tensor, or from it on every few.
+void SdpaCase::SetEdges(ByteReader& reader) {
+  for (std::int64_t left = reader.InRange(0, 6); left > 0; --left) {
+    const auto tensor = static_cast<std::size_t>(reader.InRange(0, static_cast<std::int64_t>(floats_.size()) - 1));
+    const std::int64_t first = reader.InRange(0, float_counts_[tensor] - 1);
+    const float value = kEdges[reader.InRange(0, std::size(kEdges) - 1)];
+    const std::int64_t every = reader.Byte() % 8;
+    for (std::int64_t i = first; i < float_counts_[tensor]; i += every) {
+      // Values differ: a long sum of equal ones is rounded the same way each time, which the bound does not cover.
+      const float share = tensor == 2 ? 1 - static_cast<float>(NextRandom() % 128) / 256 : 1;
+      floats_[tensor][static_cast<std::size_t>(i)] = value * share;
+      if (every == 0) break;
+    }
+  }
+}
+
+void SdpaCase::Retype() {
+  wide_spec_ = spec_;
+  TypedHeadsView* const tensors[] = {&spec_.query, &spec_.key, &spec_.value};
+  for (std::size_t i = 0; i < 3; ++i) {
+    if (types_[i] != DataType::kFloat32) *tensors[i] = Retyped(*tensors[i], types_[i]);
   }
 }
 

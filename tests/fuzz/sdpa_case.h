@@ -67,6 +67,8 @@ class SdpaCase {
   // These come last, so that inputs from before they were here mean what they meant.
   void ReadSequences(ByteReader& reader);
   void ReadTypes(ByteReader& reader);
+  void SetEdges(ByteReader& reader);
+  void Retype();
   TypedHeadsView Retyped(const TypedHeadsView& view, DataType type);
   std::uint32_t NextRandom();
 
@@ -77,6 +79,7 @@ class SdpaCase {
   std::unique_ptr<std::uint8_t[]> mask_;
   std::vector<std::int64_t> key_lengths_, query_lengths_, query_offsets_, key_offsets_;
   std::vector<std::unique_ptr<std::byte[]>> retyped_;
+  DataType types_[3] = {DataType::kFloat32, DataType::kFloat32, DataType::kFloat32};  // Of query, key and value.
   std::int64_t top_k_ = 0;
   bool top_per_head_ = false;
   SdpaProblem::Spec spec_, wide_spec_;

@@ -1,4 +1,4 @@
-"""Attention in float64 with NumPy, written from the comments of attention_service.proto and from nothing else."""
+"""Attention in float64 with NumPy, or more where asked, written from the comments of attention_service.proto and from nothing else."""
 
 import dataclasses
 
@@ -32,11 +32,11 @@ class Result:
     scores: np.ndarray  # [B, H, T, S]
 
 
-def attend(query, key, value, options=Options(), self_attention=False):
-    """query [B, H, T, E], key [B, K, S, E], value [B, K, S, V]."""
+def attend(query, key, value, options=Options(), self_attention=False, precision=np.float64):
+    """query [B, H, T, E], key [B, K, S, E], value [B, K, S, V]; `precision` is np.float64 or np.longdouble."""
     if options.cumulative_query_lengths is not None:
         return _attend_ragged(query, key, value, options)
-    query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+    query, key, value = (np.asarray(x, precision) for x in (query, key, value))
     group = query.shape[1] // key.shape[1]
     key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
     scores = np.stack([_scores(query[b], key[b], b, options, self_attention) for b in range(len(query))])
@@ -97,7 +97,7 @@ def top(weights, k):
 def _scores(query, key, b, options, self_attention):
     """[H, T, S] of batch entry b."""
     (heads, queries, dim), keys = query.shape, key.shape[1]
-    scale = 1 / np.sqrt(dim) if options.scale is None else options.scale
+    scale = 1 / np.sqrt(query.dtype.type(dim)) if options.scale is None else options.scale
     scores = scale * np.einsum("hte,hse->hts", query, key)
     if options.softcap is not None:
         scores = options.softcap * np.tanh(scores / options.softcap)
