@@ -70,10 +70,10 @@ class Coverage:
         self._objects = self._read_objects()
         self._lines = {}  # (test name, object) -> {file: {line: count}}
 
-    def collect(self, say):
-        """Runs every test that has not been run for this commit."""
+    def collect(self, tests, say):
+        """Runs those of the tests that have not been run for this commit."""
         self._keep_notes()
-        for test in list_tests(self.build):
+        for test in tests:
             outcome = self._outcome(test, say)
             test.seconds, test.cpu_seconds = outcome["seconds"], outcome["cpu_seconds"]
             if not outcome["passed"]:
@@ -85,14 +85,13 @@ class Coverage:
         self.tests.sort(key=Test.order)
 
     def _keep_notes(self):
-        """gcov needs the notes of the unchanged objects, which mutants overwrite."""
-        if (self.folder / "notes").exists():
-            return
+        """gcov needs the notes of the unchanged objects, which mutants overwrite. REQUIRES: the build is unchanged."""
         for note in self.build.rglob("*.gcno"):
-            copy = self.folder / "notes.part" / note.relative_to(self.build)
+            copy = self.folder / "notes" / note.relative_to(self.build)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(note, copy)
-        (self.folder / "notes.part").rename(self.folder / "notes")
+            if not copy.exists():
+                shutil.copyfile(note, copy.with_suffix(".part"))
+                copy.with_suffix(".part").rename(copy)
 
     def _outcome(self, test, say):
         kept = self.folder / "outcomes" / f"{test.name}.json"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Would a test notice? Plants small faults in the product, one at a time, and runs the tests that execute the line.
 
-    make mutants [N=100] [FILES=regex] [AGAIN=build/mutants/report.json]
+    make mutants [N=100] [FILES=regex] [TESTS=regex] [AGAIN=build/mutants/report.json]
 
 Mutants of HEAD are drawn with a seed that the commit's hash gives, so that a run can be repeated: a line of C++ of core/,
 server/, client/ or formats/ that has a mutation (mutations.py), all lines alike, then one of its mutations. Each is built
@@ -122,16 +122,20 @@ class Builder:
         cache = {"CCACHE_BASEDIR": str(TREE), "CCACHE_NOHASHDIR": "1", "CCACHE_COMPILERCHECK": "content"}
         return processes.run(command, WORK / log, BUILD_SECONDS * 4, TREE, {**cache, **(environment or {})})
 
-    def prepare(self):
-        """Configures and builds everything unchanged."""
+    def configure(self):
         for name in ("coverage.specs", "instrument.cmake"):  # Where their paths do not change with the mutants' commit.
             if not (WORK / name).exists() or (WORK / name).read_text() != (HERE / name).read_text():
                 shutil.copyfile(HERE / name, WORK / name)
         configured = self._run(["cmake", "--preset", "release", "-B", BUILD, f"-DCMAKE_PROJECT_INCLUDE={WORK / 'instrument.cmake'}",
                                 f"-DATTEND_MUTANTS_SPECS={WORK / 'coverage.specs'}"], "configure.txt")
-        built = self._run(["ninja", "-C", BUILD, f"-j{self.jobs}"], "build.txt") if configured.code == 0 else configured
-        if built.code != 0:
-            sys.exit(f"the tree without mutants does not build: see {WORK}/configure.txt and build.txt")
+        if configured.code != 0:
+            sys.exit(f"the tree cannot be configured: see {WORK}/configure.txt")
+
+    def prepare(self, tests):
+        """Builds what the tests need, unchanged: everything when there are scripts among them."""
+        targets = [f"bin/{test.target}" for test in tests] if all(test.is_unit for test in tests) else []
+        if self._run(["ninja", "-C", BUILD, f"-j{self.jobs}", *targets], "build.txt").code != 0:
+            sys.exit(f"the tree without mutants does not build: see {WORK}/build.txt")
 
     def build(self, targets):
         """Whether a mutant builds. What the cache has of the tree without mutants is used; nothing is put there."""
@@ -240,6 +244,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--files", type=re.compile, default=re.compile(""), help="only files whose path matches")
+    parser.add_argument("--tests", type=re.compile, default=re.compile(""), help="only tests whose name or label matches")
     parser.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true", help="print the draw and do nothing")
@@ -266,13 +271,16 @@ def main():
         for mutant, _ in zip(drawn, range(wanted)):
             print(mutant)
         return
-    builder.prepare()
+    builder.configure()
+    tests = covering.list_tests(BUILD)
+    tests = [test for test in tests if any(map(options.tests.search, [test.name, *test.labels]))]
+    builder.prepare(tests)
     kept = WORK / "coverage"
     for old in kept.glob("*"):
         if old.name != commit:
             shutil.rmtree(old)
     coverage = covering.Coverage(TREE, BUILD, kept / commit)
-    coverage.collect(say)
+    coverage.collect(tests, say)
     results = WORK / f"results-{commit}.jsonl"
     entries = run_all(Trial(builder, coverage), drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
     text, judged, survived = report(commit, entries, coverage.left_out)
