@@ -36,10 +36,11 @@ class Test:
         self.skip_code = properties.get("SKIP_RETURN_CODE")
         self.environment = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
         self.is_unit = pathlib.Path(self.command[0]).parent == build / "bin"
+        self.is_script = pathlib.Path(self.command[0]).name.startswith("python")
         self.seconds = self.cpu_seconds = 0.0
         if self.is_unit:
             self.environment["GTEST_FAIL_FAST"] = "1"
-        elif pathlib.Path(self.command[0]).name.startswith("python"):
+        elif self.is_script:
             self.command.append("--failfast")
 
     @property
@@ -58,7 +59,7 @@ class Test:
 def list_tests(build):
     run = subprocess.run(["ctest", "--show-only=json-v1"], cwd=build, check=True, capture_output=True, text=True)
     tests = [Test(entry, build) for entry in json.loads(run.stdout)["tests"] if "command" in entry]
-    return [test for test in tests if not any(map(_LEFT_OUT.match, test.labels))]
+    return [test for test in tests if (test.is_unit or test.is_script) and not any(map(_LEFT_OUT.match, test.labels))]
 
 
 class Coverage:
