@@ -16,12 +16,14 @@ mutant in twenty survives. A run that was interrupted goes on where it was when 
 
 import argparse
 import collections
+import fcntl
 import json
 import os
 import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -258,6 +260,13 @@ def main():
     if git("status", "--porcelain", "--untracked-files=no"):
         say("note: what is not committed is not part of the run")
     WORK.mkdir(parents=True, exist_ok=True)
+    lock = open(WORK / "lock", "w", encoding="utf-8")  # Held until this process ends.
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run is at work in {WORK}")
+    # So that what runs is ended and the tree restored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     builder = Builder(commit, options.jobs)
     files = [file for file in git("-C", str(TREE), "ls-files").splitlines() if PRODUCT.match(file) and options.files.search(file)]
     source, wanted = Source(TREE, files), options.count
