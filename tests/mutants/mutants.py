@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Would a test notice? Plants small faults in the product, one at a time, and runs the tests that execute the line.
 
-    make mutants [N=100] [FILES=regex] [TESTS=regex] [AGAIN=build/mutants/report.json]
+    make mutants [N=100] [FILES=regex] [TESTS=regex] [COMMIT=HEAD] [AGAIN=build/mutants/report.json]
 
-Mutants of HEAD are drawn with a seed that the commit's hash gives, so that a run can be repeated: a line of C++ of core/,
+Mutants of a commit are drawn with a seed that its hash gives, so that a run can be repeated: a line of C++ of core/,
 server/, client/ or formats/ that has a mutation (mutations.py), all lines alike, then one of its mutations. Each is built
 in a git worktree of its own, build/mutants/tree, and the tests that execute its line (covering.py) run, unit tests first,
 the fastest first, until one fails. A mutant that does not compile is counted apart and another one is drawn; so is one that
 equivalent.toml lists, with the reason why no test can notice it.
 
 Writes build/mutants/report.txt: the mutants that survived, each with its line before and after and the tests that ran;
-and report.json, from which AGAIN=report.json runs the survivors once more, against HEAD's tests. Fails when more than one
+and report.json, from which AGAIN=report.json runs the survivors once more, against the commit's tests. Fails when more than one
 mutant in twenty survives. A run that was interrupted goes on where it was when it is started again at the same commit.
 """
 
@@ -245,6 +245,7 @@ def report(commit, entries, left_out):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--commit", default="HEAD", help="whose mutants, and whose tests")
     parser.add_argument("--files", type=re.compile, default=re.compile(""), help="only files whose path matches")
     parser.add_argument("--tests", type=re.compile, default=re.compile(""), help="only tests whose name or label matches")
     parser.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
@@ -256,7 +257,7 @@ def parse():
 def main():
     options = parse()
     os.nice(max(0, 10 - os.nice(0)))
-    commit = git("rev-parse", "HEAD")
+    commit = git("rev-parse", "--verify", options.commit + "^{commit}")
     if git("status", "--porcelain", "--untracked-files=no"):
         say("note: what is not committed is not part of the run")
     WORK.mkdir(parents=True, exist_ok=True)
