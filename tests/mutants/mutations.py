@@ -67,6 +67,7 @@ class _Finder:
         self.text = text
         self.tokens = tokenize(text)
         self.partners = match_brackets(self.tokens)
+        self.around = self._brackets_around()
         self.skipped = self._skipped()
         self.found = []
 
@@ -83,6 +84,17 @@ class _Finder:
             if self._begins_statement(i):
                 self._statement(i)
         return sorted(set(self.found), key=lambda m: (m.start, m.end, m.replacement))
+
+    def _brackets_around(self):
+        """For each token the index of the innermost bracket around it, or None."""
+        around, stack = [], [None]
+        for i, token in enumerate(self.tokens):
+            if token.kind == "code" and token.text in ")]}" and i in self.partners:
+                stack.pop()
+            around.append(stack[-1])
+            if token.kind == "code" and token.text in "([{" and i in self.partners:
+                stack.append(i)
+        return around
 
     def _add(self, first, last, replacement, kind):
         self.found.append(Mutation(self.tokens[first].start, self.tokens[last].end, replacement, kind))
@@ -200,13 +212,8 @@ class _Finder:
         """Whether a statement of a function's body begins here that is not a branch of an if without braces."""
         if not self._is(i - 1, ";", "{", "}"):
             return False
-        depth, j = 0, i - 1
-        while j >= 0:  # The `{` around it.
-            depth += {"}": 1, ")": 1, "]": 1, "{": -1, "(": -1, "[": -1}.get(self.tokens[j].text, 0)
-            if depth < 0:
-                break
-            j -= 1
-        return j > 0 and self.tokens[j].text == "{" and self._is(
+        j = self.around[i]
+        return j is not None and self.tokens[j].text == "{" and self._is(
             j - 1, ")", "const", "override", "noexcept", "else", "do", "try", "mutable", ";", "{", "}")
 
     def _statement(self, i):
