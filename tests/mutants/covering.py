@@ -36,10 +36,11 @@ class Test:
         self.skip_code = properties.get("SKIP_RETURN_CODE")
         self.environment = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
         self.is_unit = pathlib.Path(self.command[0]).parent == build / "bin"
+        self.is_script = pathlib.Path(self.command[0]).name.startswith("python")
         self.seconds = self.cpu_seconds = 0.0
         if self.is_unit:
             self.environment["GTEST_FAIL_FAST"] = "1"
-        elif pathlib.Path(self.command[0]).name.startswith("python"):
+        elif self.is_script:
             self.command.append("--failfast")
 
     @property
@@ -58,7 +59,7 @@ class Test:
 def list_tests(build):
     run = subprocess.run(["ctest", "--show-only=json-v1"], cwd=build, check=True, capture_output=True, text=True)
     tests = [Test(entry, build) for entry in json.loads(run.stdout)["tests"] if "command" in entry]
-    return [test for test in tests if not any(map(_LEFT_OUT.match, test.labels))]
+    return [test for test in tests if (test.is_unit or test.is_script) and not any(map(_LEFT_OUT.match, test.labels))]
 
 
 class Coverage:
@@ -70,10 +71,10 @@ class Coverage:
         self._objects = self._read_objects()
         self._lines = {}  # (test name, object) -> {file: {line: count}}
 
-    def collect(self, say):
-        """Runs every test that has not been run for this commit."""
+    def collect(self, tests, say):
+        """Runs those of the tests that have not been run for this commit."""
         self._keep_notes()
-        for test in list_tests(self.build):
+        for test in tests:
             outcome = self._outcome(test, say)
             test.seconds, test.cpu_seconds = outcome["seconds"], outcome["cpu_seconds"]
             if not outcome["passed"]:
@@ -85,14 +86,13 @@ class Coverage:
         self.tests.sort(key=Test.order)
 
     def _keep_notes(self):
-        """gcov needs the notes of the unchanged objects, which mutants overwrite."""
-        if (self.folder / "notes").exists():
-            return
+        """gcov needs the notes of the unchanged objects, which mutants overwrite. REQUIRES: the build is unchanged."""
         for note in self.build.rglob("*.gcno"):
-            copy = self.folder / "notes.part" / note.relative_to(self.build)
+            copy = self.folder / "notes" / note.relative_to(self.build)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(note, copy)
-        (self.folder / "notes.part").rename(self.folder / "notes")
+            if not copy.exists():
+                shutil.copyfile(note, copy.with_suffix(".part"))
+                copy.with_suffix(".part").rename(copy)
 
     def _outcome(self, test, say):
         kept = self.folder / "outcomes" / f"{test.name}.json"

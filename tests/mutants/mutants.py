@@ -1,27 +1,30 @@
 #!/usr/bin/env python3
 """Would a test notice? Plants small faults in the product, one at a time, and runs the tests that execute the line.
 
-    make mutants [N=100] [FILES=regex] [AGAIN=build/mutants/report.json]
+    make mutants [N=100] [FILES=regex] [TESTS=regex] [COMMIT=HEAD] [AGAIN=build/mutants/report.json]
 
-Mutants of HEAD are drawn with a seed that the commit's hash gives, so that a run can be repeated: a line of C++ of core/,
+Mutants of a commit are drawn with a seed that its hash gives, so that a run can be repeated: a line of C++ of core/,
 server/, client/ or formats/ that has a mutation (mutations.py), all lines alike, then one of its mutations. Each is built
 in a git worktree of its own, build/mutants/tree, and the tests that execute its line (covering.py) run, unit tests first,
-the fastest first, until one fails. A mutant that does not compile is counted apart and another one is drawn; so is one that
-equivalent.toml lists, with the reason why no test can notice it.
+the fastest first, until one fails; when none does, they run once more with sanitizers (preset `dev`). A mutant that does
+not compile is counted apart and another one is drawn; so is one that equivalent.toml lists, with the reason why no test can
+notice it.
 
 Writes build/mutants/report.txt: the mutants that survived, each with its line before and after and the tests that ran;
-and report.json, from which AGAIN=report.json runs the survivors once more, against HEAD's tests. Fails when more than one
-mutant in twenty survives. A run that was interrupted goes on where it was when it is started again at the same commit.
+and report.json, from which AGAIN=report.json runs the survivors once more, against the commit's tests. Fails when more than
+one mutant in twenty survives. A run that was interrupted goes on where it was when it is started again at the same commit.
 """
 
 import argparse
 import collections
+import fcntl
 import json
 import os
 import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -36,10 +39,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORK = ROOT / "build" / "mutants"
 TREE = WORK / "tree"
-BUILD = TREE / "build" / "mutants"
 PRODUCT = re.compile(r"^(core|server|client|formats)/.*\.(cc|h)$")
 SURVIVORS_ALLOWED = 0.05
-BUILD_SECONDS = 1800
+BUILD_SECONDS = 4 * 3600  # Of everything, on a busy machine.
 
 
 def git(*words):
@@ -106,51 +108,67 @@ class Source:
         return next((mutant for mutant in found if mutant.key == key_of(file, before, after)), None)
 
 
-class Builder:
-    """The instrumented build of one commit."""
+def check_out(commit):
+    """Makes TREE the commit's, whatever an earlier run left there."""
+    if (TREE / ".git").exists():
+        git("-C", str(TREE), "checkout", "--quiet", "--force", "--detach", commit)
+    else:
+        shutil.rmtree(TREE, ignore_errors=True)
+        git("worktree", "prune")
+        git("worktree", "add", "--quiet", "--detach", str(TREE), commit)
 
-    def __init__(self, commit, jobs):
-        self.jobs, self.compiler_cache = jobs, shutil.which("ccache") is not None
-        if (TREE / ".git").exists():
-            git("-C", str(TREE), "checkout", "--quiet", "--force", "--detach", commit)
-        else:
-            shutil.rmtree(TREE, ignore_errors=True)
-            git("worktree", "prune")
-            git("worktree", "add", "--quiet", "--detach", str(TREE), commit)
+
+class Build:
+    """TREE built with one of the presets, in a folder of its own."""
+
+    def __init__(self, preset, jobs, instrumented):
+        self.preset, self.jobs, self.instrumented = preset, jobs, instrumented
+        self.folder = TREE / "build" / ("mutants" if instrumented else "mutants-sanitized")
+        self._configured = False
 
     def _run(self, command, log, environment=None):
         cache = {"CCACHE_BASEDIR": str(TREE), "CCACHE_NOHASHDIR": "1", "CCACHE_COMPILERCHECK": "content"}
-        return processes.run(command, WORK / log, BUILD_SECONDS * 4, TREE, {**cache, **(environment or {})})
+        return processes.run(command, WORK / log, BUILD_SECONDS, TREE, {**cache, **(environment or {})})
 
-    def prepare(self):
-        """Configures and builds everything unchanged."""
+    def configure(self):
+        """Once, before anything else."""
+        if self._configured:
+            return
         for name in ("coverage.specs", "instrument.cmake"):  # Where their paths do not change with the mutants' commit.
             if not (WORK / name).exists() or (WORK / name).read_text() != (HERE / name).read_text():
                 shutil.copyfile(HERE / name, WORK / name)
-        configured = self._run(["cmake", "--preset", "release", "-B", BUILD, f"-DCMAKE_PROJECT_INCLUDE={WORK / 'instrument.cmake'}",
-                                f"-DATTEND_MUTANTS_SPECS={WORK / 'coverage.specs'}"], "configure.txt")
-        built = self._run(["ninja", "-C", BUILD, f"-j{self.jobs}"], "build.txt") if configured.code == 0 else configured
-        if built.code != 0:
-            sys.exit(f"the tree without mutants does not build: see {WORK}/configure.txt and build.txt")
+        flags = [f"-DCMAKE_PROJECT_INCLUDE={WORK / 'instrument.cmake'}", f"-DATTEND_MUTANTS_SPECS={WORK / 'coverage.specs'}"]
+        command = ["cmake", "--preset", self.preset, "-B", self.folder, *(flags if self.instrumented else [])]
+        if self._run(command, "configure.txt").code != 0:
+            sys.exit(f"the tree cannot be configured: see {WORK}/configure.txt")
+        self._configured = True
+
+    def prepare(self, tests):
+        """Builds what the tests need, unchanged: everything when there are scripts among them."""
+        targets = [f"bin/{test.target}" for test in tests] if all(test.is_unit for test in tests) else []
+        if self._run(["ninja", "-C", self.folder, f"-j{self.jobs}", *targets], "build.txt").code != 0:
+            sys.exit(f"the tree without mutants does not build: see {WORK}/build.txt")
 
     def build(self, targets):
         """Whether a mutant builds. What the cache has of the tree without mutants is used; nothing is put there."""
-        return self._run(["ninja", "-C", BUILD, f"-j{self.jobs}", *targets], "mutant-build.txt", {"CCACHE_READONLY": "1"}).code == 0
+        command = ["ninja", "-C", self.folder, f"-j{self.jobs}", *targets]
+        return self._run(command, "mutant-build.txt", {"CCACHE_READONLY": "1"}).code == 0
 
-    def programs(self, tests):
-        """The executables that scripts may run: the product's own, and the tests' that are no tests themselves."""
-        units = {test.target for test in tests}
-        run = subprocess.run(["ninja", "-C", BUILD, "-t", "targets", "all"], check=True, capture_output=True, text=True)
-        found = re.findall(r"^bin/([\w-]+): CXX_EXECUTABLE_LINKER", run.stdout, re.M)
-        return [name for name in found if name not in units and not re.match(r"core_bench|.*_test$|.*_replay$", name)]
+    def build_for(self, test):
+        """What one test runs: itself, or for a script all programs of the product and of the tests that are no tests."""
+        if test.is_unit:
+            return self.build([f"bin/{test.target}"])
+        run = subprocess.run(["ninja", "-C", self.folder, "-t", "targets", "all"], check=True, capture_output=True, text=True)
+        programs = re.findall(r"^(bin/[\w-]+): CXX_EXECUTABLE_LINKER", run.stdout, re.M)
+        return self.build([name for name in programs if not re.search(r"/core_|_test$|_replay$", name)])
 
 
 class Trial:
     """Mutants one after another in the same tree."""
 
-    def __init__(self, builder, coverage):
-        self.builder, self.coverage = builder, coverage
-        self.programs = builder.programs(coverage.tests)
+    def __init__(self, plain, sanitized, coverage):
+        self.plain, self.sanitized, self.coverage = plain, sanitized, coverage
+        self._sanitized_tests = {}
 
     def run(self, mutant):
         """A dictionary: verdict (killed, survived, uncompilable), the tests that ran, what killed it, the seconds it took."""
@@ -159,36 +177,40 @@ class Trial:
         path = TREE / mutant.file
         path.write_text(mutant.mutation.apply(mutant.text))
         try:
-            result = self._judge(mutant, tests)
+            result = self._judge(self.plain, mutant, tests)
+            if result["verdict"] == "survived":  # As `make test` would: with AddressSanitizer and UndefinedBehaviorSanitizer.
+                result = self._judge(self.sanitized, mutant, self._with_sanitizers(tests))
         finally:
             path.write_text(mutant.text)
         return {"file": mutant.file, "line": mutant.line, "kind": mutant.mutation.kind, "before": mutant.before,
-                "after": mutant.after, "executed": executed, "covering": [test.name for test in tests],
-                "seconds": round(time.monotonic() - start, 1), **result}
+                "after": mutant.after, "executed": executed, "seconds": round(time.monotonic() - start, 1), **result}
 
-    def _judge(self, mutant, tests):
-        if not self._compiles(mutant):
+    def _with_sanitizers(self, tests):
+        self.sanitized.configure()
+        if not self._sanitized_tests:
+            self._sanitized_tests = {test.name: test for test in covering.list_tests(self.sanitized.folder)}
+        found = [self._sanitized_tests[test.name] for test in tests if test.name in self._sanitized_tests]
+        for test, plain in zip(found, (one for one in tests if one.name in self._sanitized_tests)):
+            test.seconds = 10 * plain.seconds
+        return found
+
+    def _judge(self, build, mutant, tests):
+        # One object of it first, before anything is linked. A header's are seen when the tests are built.
+        if mutant.file.endswith(".cc") and not build.build([f"{TREE / mutant.file}^"]):
             return {"verdict": "uncompilable", "ran": []}
         ran = []
         for test in tests:
-            if not self.builder.build([f"bin/{test.target}"] if test.is_unit else self._programs_of(test)):
+            if not build.build_for(test):
                 return {"verdict": "uncompilable", "ran": ran}
             scratch = WORK / "scratch"
             shutil.rmtree(scratch, ignore_errors=True)
             environment = {**test.environment, "GCOV_PREFIX": str(scratch)}
-            timeout = min(60 + 5 * test.seconds, 2 * test.timeout)
-            outcome = processes.run(test.command, WORK / "test.txt", timeout, test.cwd, environment)
+            outcome = processes.run(test.command, WORK / "test.txt", 60 + 5 * test.seconds, test.cwd, environment)
             ran.append(test.name)
             if not test.passes(outcome):
-                return {"verdict": "killed", "ran": ran, "by": test.name, "how": outcome.describe()}
+                how = outcome.describe() + ("" if build is self.plain else ", with sanitizers")
+                return {"verdict": "killed", "ran": ran, "by": test.name, "how": how}
         return {"verdict": "survived", "ran": ran}
-
-    def _compiles(self, mutant):
-        """One object of it, before anything is linked. A header's are seen when the tests are built."""
-        return not mutant.file.endswith(".cc") or self.builder.build([f"{TREE / mutant.file}^"])
-
-    def _programs_of(self, _test):
-        return [f"bin/{name}" for name in self.programs]
 
 
 def run_all(trial, mutants, wanted, equivalent, results):
@@ -239,7 +261,9 @@ def report(commit, entries, left_out):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--commit", default="HEAD", help="whose mutants, and whose tests")
     parser.add_argument("--files", type=re.compile, default=re.compile(""), help="only files whose path matches")
+    parser.add_argument("--tests", type=re.compile, default=re.compile(""), help="only tests whose name or label matches")
     parser.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true", help="print the draw and do nothing")
@@ -249,11 +273,18 @@ def parse():
 def main():
     options = parse()
     os.nice(max(0, 10 - os.nice(0)))
-    commit = git("rev-parse", "HEAD")
+    commit = git("rev-parse", "--verify", options.commit + "^{commit}")
     if git("status", "--porcelain", "--untracked-files=no"):
         say("note: what is not committed is not part of the run")
     WORK.mkdir(parents=True, exist_ok=True)
-    builder = Builder(commit, options.jobs)
+    lock = open(WORK / "lock", "w", encoding="utf-8")  # Held until this process ends.
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit(f"another run is at work in {WORK}")
+    # So that what runs is ended and the tree restored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    check_out(commit)
     files = [file for file in git("-C", str(TREE), "ls-files").splitlines() if PRODUCT.match(file) and options.files.search(file)]
     source, wanted = Source(TREE, files), options.count
     drawn = source.draw(commit)
@@ -266,15 +297,20 @@ def main():
         for mutant, _ in zip(drawn, range(wanted)):
             print(mutant)
         return
-    builder.prepare()
+    plain = Build("release", options.jobs, instrumented=True)
+    sanitized = Build("dev", options.jobs, instrumented=False)
+    plain.configure()
+    tests = covering.list_tests(plain.folder)
+    tests = [test for test in tests if any(map(options.tests.search, [test.name, *test.labels]))]
+    plain.prepare(tests)
     kept = WORK / "coverage"
     for old in kept.glob("*"):
         if old.name != commit:
             shutil.rmtree(old)
-    coverage = covering.Coverage(TREE, BUILD, kept / commit)
-    coverage.collect(say)
+    coverage = covering.Coverage(TREE, plain.folder, kept / commit)
+    coverage.collect(tests, say)
     results = WORK / f"results-{commit}.jsonl"
-    entries = run_all(Trial(builder, coverage), drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
+    entries = run_all(Trial(plain, sanitized, coverage), drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
     text, judged, survived = report(commit, entries, coverage.left_out)
     (WORK / "report.txt").write_text(text)
     (WORK / "report.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")

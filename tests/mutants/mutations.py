@@ -1,6 +1,7 @@
 """Every mutation of one C++ file: a small change of code that a test should notice.
 
-Found by tokens, so nothing in comments, text, #include, static_assert, templates' parameters or log statements changes.
+Found by tokens, so nothing in comments, text, #include, static_assert, templates' parameters, log statements or prefetches
+changes.
 The tree is formatted by clang-format, which puts white space on both sides of a binary operator and nowhere around those
 of types (`T* x`, `std::vector<T>`), and that is how they are told apart here.
 """
@@ -25,9 +26,11 @@ _OK, _ERROR = "absl::OkStatus()", 'absl::InternalError("mutant")'
 
 _NO_EXPRESSION = frozenset(
     "if for while switch return using typedef static const constexpr auto case default do else try goto class struct enum"
-    " friend template public private protected throw delete static_assert namespace extern thread_local unsigned".split())
+    " friend template public private protected throw catch delete static_assert namespace extern thread_local unsigned".split())
 _ASSIGNMENTS = frozenset(("=", "+=", "-=", "*=", "/=", "%=", "|=", "&=", "^=", "<<=", ">>=", "++", "--"))
 _LOGS = re.compile(r"^(log|log_|logger|logger_|spdlog|LOG)$")
+# Calls without which nothing but speed changes.
+_ONLY_SPEED = frozenset(("__builtin_prefetch", "reserve"))
 # `return {};` is the same as these, or as what changing the constant gives.
 _EMPTY = frozenset(("{}", "true", "false", "0", "0.0", "nullptr", "std::nullopt", _OK, "absl::nullopt", '""'))
 
@@ -64,6 +67,7 @@ class _Finder:
         self.text = text
         self.tokens = tokenize(text)
         self.partners = match_brackets(self.tokens)
+        self.around = self._brackets_around()
         self.skipped = self._skipped()
         self.found = []
 
@@ -80,6 +84,17 @@ class _Finder:
             if self._begins_statement(i):
                 self._statement(i)
         return sorted(set(self.found), key=lambda m: (m.start, m.end, m.replacement))
+
+    def _brackets_around(self):
+        """For each token the index of the innermost bracket around it, or None."""
+        around, stack = [], [None]
+        for i, token in enumerate(self.tokens):
+            if token.kind == "code" and token.text in ")]}" and i in self.partners:
+                stack.pop()
+            around.append(stack[-1])
+            if token.kind == "code" and token.text in "([{" and i in self.partners:
+                stack.append(i)
+        return around
 
     def _add(self, first, last, replacement, kind):
         self.found.append(Mutation(self.tokens[first].start, self.tokens[last].end, replacement, kind))
@@ -105,6 +120,8 @@ class _Finder:
             if token.text in ("static_assert", "using", "typedef") or (
                     _LOGS.match(token.text) and self._is(i + 1, ".", "->", "::", "(") and self._begins_statement(i)):
                 end = self._end_of_statement(i)
+            elif token.text in _ONLY_SPEED and self._is(i + 1, "("):
+                end = self.partners.get(i + 1)
             elif token.text == "template" and self._is(i + 1, "<"):
                 end = self._end_of_angle(i + 1)
             elif token.text == "[" and self._is(i + 1, "["):
@@ -195,13 +212,8 @@ class _Finder:
         """Whether a statement of a function's body begins here that is not a branch of an if without braces."""
         if not self._is(i - 1, ";", "{", "}"):
             return False
-        depth, j = 0, i - 1
-        while j >= 0:  # The `{` around it.
-            depth += {"}": 1, ")": 1, "]": 1, "{": -1, "(": -1, "[": -1}.get(self.tokens[j].text, 0)
-            if depth < 0:
-                break
-            j -= 1
-        return j > 0 and self.tokens[j].text == "{" and self._is(
+        j = self.around[i]
+        return j is not None and self.tokens[j].text == "{" and self._is(
             j - 1, ")", "const", "override", "noexcept", "else", "do", "try", "mutable", ";", "{", "}")
 
     def _statement(self, i):
@@ -217,6 +229,8 @@ class _Finder:
         while self.tokens[after].kind == "word" and self._is(after + 1, "::"):
             after += 2
         word = self.tokens[i].kind == "word"
+        if any(token.text in _ONLY_SPEED for token in self.tokens[i:end]):
+            return None
         next_one = self.tokens[after + 1].text if word else self.tokens[i].text
         if next_one in _ASSIGNMENTS or next_one in (".", "->", "(", "[") or next_one == "*" and not word:
             self._add(i, end, ";", "statement")
