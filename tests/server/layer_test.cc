@@ -133,7 +133,9 @@ TEST(Layer, DescribesItself) {
   EXPECT_EQ(description.config().rotary_embedding().form(), v1::ROTARY_FORM_HALF);
   EXPECT_FLOAT_EQ(description.config().options().scale(), static_cast<float>(1 / std::sqrt(6.0)));
   EXPECT_FALSE(description.config().options().has_alibi_slopes());
-  EXPECT_THAT((*layer)->options().alibi_slopes, ElementsAre(0.5F, 0.25F, 0.125F, 0.0625F));
+  const PerHeadView read = (*layer)->options().alibi_slopes;
+  ASSERT_EQ(read.size(), 4u);
+  for (int h = 0; h < 4; ++h) EXPECT_EQ(read[h], std::ldexp(0.5, -h)) << h;
 }
 
 TEST(Layer, OfDoublesKeepsItsWeightsAsTheyAre) {

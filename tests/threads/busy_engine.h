@@ -119,7 +119,7 @@ class BusyEngine {
     methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
     methods.Add(kStream, server::MakeStreamMethod(services_, {.decode = decode}));
     if (settings.add_methods) settings.add_methods(services_, methods);
-    server::CallEngine::Options options{.listen = {"fake:0"},
+    server::CallEngine::Options options{.listen = {"127.0.0.1:0"},
                                         .credentials = grpc::InsecureServerCredentials(),
                                         .configure = nullptr,
                                         .num_polling_threads = settings.polling_threads};

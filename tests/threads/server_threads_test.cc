@@ -32,7 +32,7 @@ const std::string kService = "/attend.v1.AttentionService/";
 
 server::ServerConfig SmallConfig() {
   server::ServerConfig config;
-  config.listen = {"fake:0"};
+  config.listen = {"127.0.0.1:0"};
   config.threads = 2;
   config.polling_threads = 2;
   config.inline_flops = 1e5;
