@@ -95,6 +95,20 @@ TEST(ExecutorQueue, TasksRunInTheOrderTheyCame) {
   EXPECT_EQ(order, expected);
 }
 
+TEST(ExecutorQueue, ATaskThatRunsIsNoLongerQueued) {
+  Gate all_queued;
+  std::vector<int> queued;
+  {
+    Executor executor({.num_threads = 1, .max_queued_tasks = 3});
+    ASSERT_TRUE(executor.Submit([&] { all_queued.Wait(); }).ok());
+    for (int i = 0; i < 2; ++i) {
+      ASSERT_TRUE(executor.Submit([&] { queued.push_back(executor.queued_tasks()); }).ok());
+    }
+    all_queued.Open();
+  }
+  EXPECT_EQ(queued, (std::vector<int>{1, 0}));
+}
+
 TEST(ExecutorQueue, DestructorRunsTasksAdmittedByTasks) {
   std::atomic<bool> ran{false};
   {

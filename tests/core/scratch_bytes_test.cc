@@ -63,5 +63,16 @@ TEST(ScratchBytes, GrowsWithThreadsAndWithConsumedWeights) {
   EXPECT_EQ(problem.ScratchBytes(1, true) - problem.ScratchBytes(1, false), 2 * 4.0 * 48 * 64);
 }
 
+TEST(ScratchBytes, CountsTheKeysAndValuesThatANarrowContextIsWidenedTo) {
+  const std::vector<float> x(64 * 64);
+  const auto bytes = [&x](DataType context_type) {
+    const EmbeddingsView context = {.data = x.data(), .batch = 1, .length = 64, .dim = 64, .type = context_type};
+    return AttendProblem::Create(
+               {.embeddings = {.data = x.data(), .batch = 1, .length = 64, .dim = 64}, .context = context})
+        ->ScratchBytes(1, false);
+  };
+  EXPECT_GE(bytes(DataType::kBFloat16) - bytes(DataType::kFloat32), 2 * 4.0 * 64 * 64);
+}
+
 }  // namespace
 }  // namespace attend

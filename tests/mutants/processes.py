@@ -29,11 +29,14 @@ def _limit():
 
 
 def run(command, log, timeout, cwd=None, environment=None):
-    """Runs it in a process group of its own, of which nothing is left afterwards; its output goes into the file `log`."""
+    """Runs it in a process group of its own, of which nothing is left afterwards; its output goes into the file `log`.
+
+    Not in a session of its own: Linux shares processors among sessions first, and this one would lose its niceness.
+    """
     start, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with open(log, "wb") as out:
         process = subprocess.Popen([str(word) for word in command], cwd=cwd, env={**os.environ, **(environment or {})},
-                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, preexec_fn=_limit)
+                                   stdin=subprocess.DEVNULL, stdout=out, stderr=out, process_group=0, preexec_fn=_limit)
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
