@@ -5,10 +5,11 @@ import unittest
 import numpy as np
 
 from attend_testing import oracle, tolerance
+from attend_testing.element_types import F32, F64
 from attend_testing.oracle import Options
 from attend_testing.requests import sdpa_request
 from attend_testing.server import ServerTestCase
-from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, SCORES, WEIGHTS, assert_near, from_tensor
+from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, SCORES, WEIGHTS, assert_near, from_tensor, to_tensor
 
 OUTPUTS = (OUTPUT, WEIGHTS, LOG_SUM_EXP, SCORES)
 
@@ -31,7 +32,10 @@ def random_options(rng, batch, heads, queries, keys):
 
 class ExtendedPrecisionTest(ServerTestCase):
     def answer(self, *arrays, options):
-        request = sdpa_request(*arrays, options=options, outputs=OUTPUTS, per_head=True)
+        data_type = F64 if arrays[0].dtype == np.float64 else F32
+        request = sdpa_request(*arrays, options=options, outputs=OUTPUTS, per_head=True, types=(data_type,) * 3)
+        if options.bias is not None:
+            request.options.bias.CopyFrom(to_tensor(options.bias, data_type=data_type))
         response = self.stub.ScaledDotProductAttention(request)
         return tuple(from_tensor(x) for x in (response.output, response.attention_weights, response.scores))
 

@@ -1,4 +1,4 @@
-"""Attention in float64 with NumPy, or more where asked, written from the comments of attention_service.proto and from nothing else."""
+"""Attention with NumPy, in float64 or more, written from the comments of attention_service.proto and from nothing else."""
 
 import dataclasses
 
@@ -41,9 +41,11 @@ def attend(query, key, value, options=Options(), self_attention=False, precision
     key, value = np.repeat(key, group, axis=1), np.repeat(value, group, axis=1)
     scores = np.stack([_scores(query[b], key[b], b, options, self_attention) for b in range(len(query))])
     sinks = np.full(query.shape[1], -np.inf) if options.sinks is None else options.sinks.astype(np.float64)
-    log_sum_exp = _log_sum_exp(scores, sinks[None, :, None])
-    with np.errstate(invalid="ignore"):
-        weights = np.where(np.isneginf(scores), 0, np.exp(scores - log_sum_exp[..., None]))
+    top, total = _maximum_and_sum(scores, sinks[None, :, None])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Divided by the sum: at scores of 1e38 the logarithm of the sum would be lost beside the maximum.
+        weights = np.where(np.isneginf(scores), 0, np.exp(scores - top[..., None]) / total[..., None])
+        log_sum_exp = top + np.log(total)
     # A key of weight 0 by exclusion contributes nothing, not 0 * NaN.
     terms = np.where(np.isneginf(scores)[..., None], 0, weights[..., None] * value[:, :, None])
     return Result(terms.sum(axis=3), weights, log_sum_exp, scores)
@@ -129,12 +131,12 @@ def _entry(array, b, heads, queries, keys):
     return np.broadcast_to(array, (heads, queries, keys))
 
 
-def _log_sum_exp(scores, sinks):
-    """Over the last axis and the sink; -inf where there is neither a visible key nor a sink."""
+def _maximum_and_sum(scores, sinks):
+    """m and sum(exp(x - m)) over the last axis and the sink; 0 and 0 where there is neither a visible key nor a sink."""
     top = np.maximum(scores.max(axis=-1), sinks)
     top = np.where(np.isneginf(top), 0, top)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return top + np.log(np.exp(scores - top[..., None]).sum(axis=-1) + np.exp(sinks - top))
+    with np.errstate(invalid="ignore"):
+        return top, np.exp(scores - top[..., None]).sum(axis=-1) + np.exp(sinks - top)
 
 
 def project(x, weight, bias=None):
