@@ -5,9 +5,19 @@ import hashlib
 import numpy as np
 
 from attend_testing import safetensors
+from attend_testing.errors import call_failure
 from attend_testing.requests import to_layer
 from attend_testing.stubs import layers_pb, pb
 from attend_testing.tensors import from_tensor, to_tensor
+
+# No layer may have one of these names.
+BAD_NAMES = [
+    # Eleven ways out of a folder.
+    "..", "../x", "a/../../x", "/etc/passwd", "a/..", "..%2fx", "a//b", "./a", "~/a", "a/../b", "..\\x",
+    "", "A", "a b", "a/", "a\0b", "x" * 129, "x" * 4096,
+    # Look-alikes: Cyrillic a, full-width a, full-width slash, one-dot leaders.
+    "\u0430", "\uff41", "a\uff0fb", "a/\u2024\u2024",
+]  # fmt: skip
 
 
 class Weights:
@@ -48,6 +58,10 @@ def chunks(data, size=1 << 20):
 def upload(stub, name, data=b"", chunk_size=1 << 20, timeout=60, **fields):
     """Uploads and returns the attend.v1.Layer."""
     return stub.CreateLayer(iter([header(name, **fields), *chunks(data, chunk_size)]), timeout=timeout).layer
+
+
+def upload_failure(stub, requests, timeout=60):
+    return call_failure(lambda messages, timeout: stub.CreateLayer(iter(messages), timeout=timeout), requests, timeout)
 
 
 def embeddings(dim, tokens=5, seed=0):
