@@ -15,12 +15,12 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
+#include "formats/mapped_file.h"
 #include "server/layers/hugging_face_config.h"
 #include "server/layers/layer_config.h"
 #include "server/layers/layer_folder.h"
 #include "server/layers/layer_name.h"
-#include "server/layers/mapped_file.h"
 #include "server/layers/namings.h"
 #include "server/layers/seeded_weights.h"
 
@@ -114,7 +114,7 @@ absl::Status AddConfig(const std::string& value, SourceMap& sources) {
     return Invalid(kFlag, absl::StrCat("there is no layer '", name, "' in --layer or --layer-dir"));
   }
   const bool is_inline = text.front() == '{';
-  absl::StatusOr<std::string> json = is_inline ? text : ReadTextFile(text, kMaxConfigBytes);
+  absl::StatusOr<std::string> json = is_inline ? text : formats::ReadTextFile(text, kMaxConfigBytes);
   if (!json.ok()) return Invalid(kFlag, std::string(json.status().message()));
   const absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(*json);
   if (!config.ok()) return Invalid(kFlag, absl::StrCat(is_inline ? name : text, ": ", config.status().message()));
@@ -144,15 +144,15 @@ class Loader {
   }
 
  private:
-  absl::StatusOr<const Checkpoint*> OpenOnce(const std::string& file) {
+  absl::StatusOr<const formats::Checkpoint*> OpenOnce(const std::string& file) {
     if (const auto found = checkpoints_.find(file); found != checkpoints_.end()) return &found->second;
-    absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(file);
+    absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::Open(file);
     if (!checkpoint.ok()) return checkpoint.status();
     return &checkpoints_.emplace(file, *std::move(checkpoint)).first->second;
   }
 
   absl::StatusOr<LayerWeights> ReadWeights(const Source& source) {
-    const absl::StatusOr<const Checkpoint*> checkpoint = OpenOnce(source.file);
+    const absl::StatusOr<const formats::Checkpoint*> checkpoint = OpenOnce(source.file);
     if (!checkpoint.ok()) return checkpoint.status();
     const absl::StatusOr<v1::LayerConfig> beside = ReadConfigBeside(source);
     if (!beside.ok()) return beside.status();
@@ -165,7 +165,7 @@ class Loader {
     const std::filesystem::path path = std::filesystem::path(source.file).replace_filename("config.json");
     std::error_code error;
     if (!std::filesystem::exists(path, error)) return v1::LayerConfig();
-    const absl::StatusOr<std::string> text = ReadTextFile(path.string(), kMaxHuggingFaceConfigBytes);
+    const absl::StatusOr<std::string> text = formats::ReadTextFile(path.string(), kMaxHuggingFaceConfigBytes);
     if (!text.ok()) return text.status();
     absl::StatusOr<v1::LayerConfig> config = ParseHuggingFaceConfig(*text, source.prefix, source.config);
     if (config.ok()) return config;
@@ -194,7 +194,7 @@ class Loader {
   }
 
   InstructionSet instruction_set_;
-  std::map<std::string, Checkpoint> checkpoints_;
+  std::map<std::string, formats::Checkpoint> checkpoints_;
 };
 
 }  // namespace

@@ -11,8 +11,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "formats/model_config.h"
 #include "server/layers/hugging_face_rotary.h"
-#include "server/layers/model_config.h"
 
 namespace attend::server {
 namespace {
@@ -37,11 +37,11 @@ Place PlaceOf(std::string_view prefix) {
 }
 
 // A named layer of T5's decoder: block.N.layer.1 is the attention to the encoder.
-bool IsT5Cross(const ModelConfig& config, std::string_view prefix) {
+bool IsT5Cross(const formats::ModelConfig& config, std::string_view prefix) {
   return config.IsModel({"t5", "mt5", "umt5"}) && absl::StrContains({prefix.data(), prefix.size()}, ".layer.1");
 }
 
-bool IsCausal(ModelConfig& config, const Place& place) {
+bool IsCausal(formats::ModelConfig& config, const Place& place) {
   if (place.is_cross) return false;
   if (config.Boolean("is_encoder_decoder").value_or(false) ||
       config.IsModel({"t5", "mt5", "umt5", "bart", "mbart", "whisper", "marian", "m2m_100", "pegasus"})) {
@@ -61,7 +61,7 @@ bool IsCausal(ModelConfig& config, const Place& place) {
                          "granite", "starcoder2", "smollm3", "glm",         "glm4",      "gpt_oss"});
 }
 
-void SetHeads(ModelConfig& config, const Place& place, v1::LayerConfig& layer) {
+void SetHeads(formats::ModelConfig& config, const Place& place, v1::LayerConfig& layer) {
   std::optional<std::int64_t> heads;
   if (config.Boolean("is_encoder_decoder").value_or(false)) {
     heads = config.Integer({place.in_decoder ? "decoder_attention_heads" : "encoder_attention_heads"});
@@ -78,7 +78,7 @@ void SetHeads(ModelConfig& config, const Place& place, v1::LayerConfig& layer) {
   if (kv_heads) layer.set_num_kv_heads(static_cast<std::int32_t>(*kv_heads));
 }
 
-std::int64_t HeadDim(ModelConfig& config, const v1::LayerConfig& layer) {
+std::int64_t HeadDim(formats::ModelConfig& config, const v1::LayerConfig& layer) {
   if (const auto dim = config.Integer({"head_dim", "d_kv"})) return *dim;
   const auto hidden = config.Integer({"hidden_size", "n_embd", "d_model", "dim"});
   return hidden && layer.num_heads() > 0 ? *hidden / layer.num_heads() : 0;
@@ -86,13 +86,13 @@ std::int64_t HeadDim(ModelConfig& config, const v1::LayerConfig& layer) {
 
 // Whether the layer sees a window only, of a model in which some do. `pattern` decides for a layer's index.
 template <typename Pattern>
-bool IsSlidingAt(ModelConfig& config, const Place& place, const char* key, const Pattern& pattern) {
+bool IsSlidingAt(formats::ModelConfig& config, const Place& place, const char* key, const Pattern& pattern) {
   if (place.index) return pattern(*place.index);
   config.Fail(key, "differs between layers, and the prefix has no number that says which one this is");
   return false;
 }
 
-bool IsSliding(ModelConfig& config, const Place& place) {
+bool IsSliding(formats::ModelConfig& config, const Place& place) {
   if (const nlohmann::json* const types = config.Find("layer_types"); types != nullptr && types->is_array()) {
     return IsSlidingAt(config, place, "layer_types", [&](std::int64_t index) {
       if (index >= static_cast<std::int64_t>(types->size())) {
@@ -134,7 +134,7 @@ bool IsSliding(ModelConfig& config, const Place& place) {
 }
 
 // A window of W tokens is the query's own and the W - 1 before it.
-void SetWindow(ModelConfig& config, v1::AttentionOptions& options) {
+void SetWindow(formats::ModelConfig& config, v1::AttentionOptions& options) {
   if (config.IsModel({"modernbert"})) {
     const std::int64_t half = config.Integer({"local_attention"}).value_or(128) / 2;
     options.set_sliding_window_left(half);
@@ -150,7 +150,7 @@ void SetWindow(ModelConfig& config, v1::AttentionOptions& options) {
   }
 }
 
-void SetScale(ModelConfig& config, const Place& place, std::int64_t head_dim, v1::AttentionOptions& options) {
+void SetScale(formats::ModelConfig& config, const Place& place, std::int64_t head_dim, v1::AttentionOptions& options) {
   if (config.IsModel({"t5", "mt5", "umt5", "gpt_neo"})) options.set_scale(1);
   if (const auto scalar = config.Number({"query_pre_attn_scalar"})) {
     if (!(*scalar > 0)) return config.Fail("query_pre_attn_scalar", "must be positive");
@@ -159,7 +159,7 @@ void SetScale(ModelConfig& config, const Place& place, std::int64_t head_dim, v1
   if (const auto multiplier = config.Number({"attention_multiplier"}); multiplier && config.IsModel({"granite"})) {
     options.set_scale(static_cast<float>(*multiplier));
   }
-  ModelConfig mpt = config.Object("attn_config");
+  formats::ModelConfig mpt = config.Object("attn_config");
   if (const auto scale = mpt.Number({"softmax_scale"})) options.set_scale(static_cast<float>(*scale));
   config.Update(mpt.status());
   if (!config.IsModel({"gpt2"})) return;
@@ -190,8 +190,8 @@ std::vector<float> AlibiSlopes(std::int64_t heads, double max_bias) {
   return slopes;
 }
 
-void SetAlibi(ModelConfig& config, std::int64_t heads, v1::AttentionOptions& options) {
-  ModelConfig mpt = config.Object("attn_config");
+void SetAlibi(formats::ModelConfig& config, std::int64_t heads, v1::AttentionOptions& options) {
+  formats::ModelConfig mpt = config.Object("attn_config");
   const bool is_mpt = config.IsModel({"mpt"}) && mpt.Boolean("alibi").value_or(true);
   const double max_bias = is_mpt ? mpt.Number({"alibi_bias_max"}).value_or(8) : 8;
   config.Update(mpt.status());
@@ -217,7 +217,7 @@ void SetAlibi(ModelConfig& config, std::int64_t heads, v1::AttentionOptions& opt
   tensor.mutable_values()->Assign(slopes.begin(), slopes.end());
 }
 
-void SetNorms(ModelConfig& config, v1::LayerConfig& layer) {
+void SetNorms(formats::ModelConfig& config, v1::LayerConfig& layer) {
   if (config.IsModel({"gemma3", "gemma3_text", "qwen3_next"})) layer.set_norm_adds_one(true);
   if (config.IsModel({"cohere", "stablelm"})) layer.set_norm_kind(v1::NORM_KIND_LAYER);
   if (const auto epsilon = config.Number({"rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"})) {
@@ -226,13 +226,13 @@ void SetNorms(ModelConfig& config, v1::LayerConfig& layer) {
 }
 
 // OLMo, DBRX and MPT can clamp queries, keys and values.
-void RefuseClipping(ModelConfig& config) {
+void RefuseClipping(formats::ModelConfig& config) {
   if (config.Find("clip_qkv") != nullptr || config.Object("attn_config").Find("clip_qkv") != nullptr) {
     config.Fail("clip_qkv", "is set, which changes what the layer computes and is not supported");
   }
 }
 
-void RefuseRelativePositions(ModelConfig& config) {
+void RefuseRelativePositions(formats::ModelConfig& config) {
   const std::string type = config.Text("position_embedding_type");
   if (type.empty() || type == "absolute" || type == "rope" || type == "rotary" || type == "learned") return;
   if (absl::StartsWith(type, "relative")) {
@@ -244,9 +244,9 @@ void RefuseRelativePositions(ModelConfig& config) {
 
 absl::StatusOr<v1::LayerConfig> ParseHuggingFaceConfig(std::string_view json, std::string_view prefix,
                                                        const v1::LayerConfig& caller) {
-  absl::StatusOr<ModelConfig> parsed = ModelConfig::Parse(json, prefix);
+  absl::StatusOr<formats::ModelConfig> parsed = formats::ModelConfig::Parse(json, prefix);
   if (!parsed.ok()) return parsed.status();
-  ModelConfig& config = *parsed;
+  formats::ModelConfig& config = *parsed;
   Place place = PlaceOf(prefix);
   place.is_cross = place.is_cross || IsT5Cross(config, prefix);
 

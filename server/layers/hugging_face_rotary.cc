@@ -8,7 +8,7 @@ namespace attend::server {
 namespace {
 
 // Whether the model has rotary embeddings, also when its file does not mention them.
-bool HasRotary(ModelConfig& config) {
+bool HasRotary(formats::ModelConfig& config) {
   if (config.IsModel({"bloom", "mpt", "gpt2", "opt", "gpt_neo", "t5", "mt5", "umt5"})) return false;
   if (config.IsModel({"falcon"})) return !config.Boolean("alibi").value_or(false);
   for (const char* const key : {"rope_theta", "rope_scaling", "rope_parameters", "rotary_pct", "rotary_dim",
@@ -23,14 +23,14 @@ bool HasRotary(ModelConfig& config) {
 
 // The parameters of rotary embeddings: a dictionary of their own since transformers 5, one for each kind of layer where
 // these differ; before that, keys of the model and `rope_scaling`.
-ModelConfig Parameters(const ModelConfig& config, bool is_sliding) {
-  ModelConfig parameters = config.Object("rope_parameters");
+formats::ModelConfig Parameters(const formats::ModelConfig& config, bool is_sliding) {
+  formats::ModelConfig parameters = config.Object("rope_parameters");
   if (parameters.empty()) parameters = config.Object("rope_scaling");
   const char* const kind = is_sliding ? "sliding_attention" : "full_attention";
   return parameters.Find(kind) != nullptr ? parameters.Object(kind) : parameters;
 }
 
-void SetScaling(ModelConfig& parameters, v1::RotaryEmbedding& rotary) {
+void SetScaling(formats::ModelConfig& parameters, v1::RotaryEmbedding& rotary) {
   std::string type = parameters.Text("rope_type");
   if (type.empty()) type = parameters.Text("type");
   if (type.empty() || type == "default") return;
@@ -50,7 +50,7 @@ void SetScaling(ModelConfig& parameters, v1::RotaryEmbedding& rotary) {
   }
 }
 
-double Base(ModelConfig& config, ModelConfig& parameters, bool is_sliding) {
+double Base(formats::ModelConfig& config, formats::ModelConfig& parameters, bool is_sliding) {
   if (const auto base = parameters.Number({"rope_theta"})) return *base;
   if (is_sliding) {
     if (const auto base = config.Number({"rope_local_base_freq", "local_rope_theta"})) return *base;
@@ -62,7 +62,7 @@ double Base(ModelConfig& config, ModelConfig& parameters, bool is_sliding) {
 }
 
 // How many elements of a head are turned; 0: all.
-std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_t head_dim) {
+std::int64_t TurnedDim(formats::ModelConfig& config, formats::ModelConfig& parameters, std::int64_t head_dim) {
   if (const auto dim = config.Integer({"rotary_dim"})) return *dim;
   std::optional<double> share = parameters.Number({"partial_rotary_factor"});
   if (!share) share = config.Number({"partial_rotary_factor", "rotary_pct"});
@@ -78,12 +78,12 @@ std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_
 
 }  // namespace
 
-std::optional<v1::RotaryEmbedding> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sliding) {
+std::optional<v1::RotaryEmbedding> RotaryOf(formats::ModelConfig& config, std::int64_t head_dim, bool is_sliding) {
   if (!HasRotary(config)) return std::nullopt;
   v1::RotaryEmbedding rotary;
   const bool interleaved = config.IsModel({"gptj", "codegen", "cohere", "cohere2", "glm", "glm4"});
   rotary.set_form(interleaved ? v1::ROTARY_FORM_INTERLEAVED : v1::ROTARY_FORM_HALF);
-  ModelConfig parameters = Parameters(config, is_sliding);
+  formats::ModelConfig parameters = Parameters(config, is_sliding);
   rotary.set_base(Base(config, parameters, is_sliding));
   rotary.set_dim(static_cast<std::int32_t>(TurnedDim(config, parameters, head_dim)));
   // Before transformers 5 the one `rope_scaling` of Gemma 3 was that of the layers without a window.

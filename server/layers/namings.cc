@@ -9,8 +9,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
+#include "formats/naming_search.h"
 #include "server/layers/layer_config.h"
-#include "server/layers/naming_search.h"
 #include "server/layers/weight_reader.h"
 
 namespace attend::server {
@@ -24,7 +24,7 @@ struct Heads {
   std::int64_t key_value = 0;  // As `query` when not given.
 };
 
-absl::StatusOr<Heads> CheckHeads(const v1::LayerConfig& config, const Naming& naming) {
+absl::StatusOr<Heads> CheckHeads(const v1::LayerConfig& config, const formats::Naming& naming) {
   const Heads heads{config.num_heads(), config.num_kv_heads() == 0 ? config.num_heads() : config.num_kv_heads()};
   if (heads.query < 0 || heads.query > kMaxHeads) {
     return InvalidField("config.num_heads",
@@ -52,17 +52,17 @@ absl::Status NotCut(const std::string& name, std::int64_t rows, const Heads& hea
 }
 
 // Query, key and value of one fused matrix.
-absl::StatusOr<std::array<LinearView, 3>> CutFused(const std::string& name, const LinearView& fused, Fusion fusion,
-                                                   const Heads& heads, WeightReader& reader) {
+absl::StatusOr<std::array<LinearView, 3>> CutFused(const std::string& name, const LinearView& fused,
+                                                   formats::Fusion fusion, const Heads& heads, WeightReader& reader) {
   const std::int64_t rows = fused.out_features;
-  if (fusion == Fusion::kRows && heads.query == heads.key_value && rows % 3 == 0) {
+  if (fusion == formats::Fusion::kRows && heads.query == heads.key_value && rows % 3 == 0) {
     const std::int64_t third = rows / 3;
     return std::array{CutRows(fused, 0, third), CutRows(fused, third, third), CutRows(fused, 2 * third, third)};
   }
   const std::int64_t all_heads = heads.query + 2 * heads.key_value;
   if (heads.query < 1 || heads.key_value < 1 || rows % all_heads != 0) return NotCut(name, rows, heads);
   const std::int64_t head_dim = rows / all_heads;
-  if (fusion == Fusion::kRows) {
+  if (fusion == formats::Fusion::kRows) {
     const std::int64_t query_rows = heads.query * head_dim, key_rows = heads.key_value * head_dim;
     return std::array{CutRows(fused, 0, query_rows), CutRows(fused, query_rows, key_rows),
                       CutRows(fused, query_rows + key_rows, key_rows)};
@@ -74,9 +74,9 @@ absl::StatusOr<std::array<LinearView, 3>> CutFused(const std::string& name, cons
 }
 
 // Query, key and value that have matrices of their own, with biases of their own or one for all three.
-absl::StatusOr<std::array<LinearView, 3>> ReadSeparate(const Checkpoint& checkpoint, const NamingFit& fit,
-                                                       WeightReader& reader) {
-  const Naming& naming = *fit.naming;
+absl::StatusOr<std::array<LinearView, 3>> ReadSeparate(const formats::Checkpoint& checkpoint,
+                                                       const formats::NamingFit& fit, WeightReader& reader) {
+  const formats::Naming& naming = *fit.naming;
   const std::string_view names[] = {naming.query, naming.key, naming.value};
   std::array<LinearView, 3> linears;
   std::int64_t rows = 0;
@@ -102,11 +102,11 @@ absl::StatusOr<std::array<LinearView, 3>> ReadSeparate(const Checkpoint& checkpo
   return linears;
 }
 
-absl::Status ReadProjections(const Checkpoint& checkpoint, const NamingFit& fit, const Heads& heads,
+absl::Status ReadProjections(const formats::Checkpoint& checkpoint, const formats::NamingFit& fit, const Heads& heads,
                              WeightReader& reader, LayerWeights& weights) {
-  const Naming& naming = *fit.naming;
+  const formats::Naming& naming = *fit.naming;
   absl::StatusOr<std::array<LinearView, 3>> linears;
-  if (naming.fusion == Fusion::kNone) {
+  if (naming.fusion == formats::Fusion::kNone) {
     linears = ReadSeparate(checkpoint, fit, reader);
   } else {
     const std::string name = fit.Weight(naming.query);
@@ -126,14 +126,14 @@ absl::Status ReadProjections(const Checkpoint& checkpoint, const NamingFit& fit,
   return absl::OkStatus();
 }
 
-absl::StatusOr<NormView> ReadNorm(const NamingFit& fit, std::string_view norm, WeightReader& reader) {
+absl::StatusOr<NormView> ReadNorm(const formats::NamingFit& fit, std::string_view norm, WeightReader& reader) {
   if (norm.empty()) return NormView();
   return reader.Norm(fit.Name(norm, ".", "weight"), fit.Name(norm, ".", "bias"));
 }
 
 // Refuses what would be left out in silence although it changes the result: norms that were not read, and what the
 // naming lists.
-absl::Status CheckNothingIsLost(const Checkpoint& checkpoint, const NamingFit& fit) {
+absl::Status CheckNothingIsLost(const formats::Checkpoint& checkpoint, const formats::NamingFit& fit) {
   for (const std::string_view name : fit.naming->refused) {
     const std::string full = absl::StrCat(fit.module, std::string(name));
     if (checkpoint.Find(full) == nullptr) continue;
@@ -157,7 +157,7 @@ absl::Status CheckNothingIsLost(const Checkpoint& checkpoint, const NamingFit& f
 }
 
 // gpt-oss keeps a logit for each head beside the projections.
-absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, const WeightReader& reader,
+absl::Status ReadSinks(const formats::Checkpoint& checkpoint, const formats::NamingFit& fit, const WeightReader& reader,
                        v1::LayerConfig& config) {
   const std::string name = absl::StrCat(fit.module, "sinks");
   if (checkpoint.Find(name) == nullptr) return absl::OkStatus();
@@ -172,9 +172,9 @@ absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, const
 
 }  // namespace
 
-absl::StatusOr<LayerWeights> FindLayer(const Checkpoint& checkpoint, std::string_view prefix,
+absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller, const v1::LayerConfig& beside) {
-  const absl::StatusOr<NamingFit> fit = FindNaming(checkpoint, prefix);
+  const absl::StatusOr<formats::NamingFit> fit = formats::FindNaming(checkpoint, prefix);
   if (!fit.ok()) return fit.status();
   if (absl::Status status = CheckNothingIsLost(checkpoint, *fit); !status.ok()) return status;
   const absl::StatusOr<v1::LayerConfig> metadata = LayerConfigOfMetadata(checkpoint.metadata());

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 #include "server/layers/layer_weights.h"
 
 namespace attend::server {
@@ -20,7 +20,7 @@ namespace attend::server {
 //
 // Matrices are views of the checkpoint where that is possible. Errors: INVALID_ARGUMENT when no naming fits, saying
 // what the file has and what was looked for, when several do, and for a tensor that cannot be used.
-absl::StatusOr<LayerWeights> FindLayer(const Checkpoint& checkpoint, std::string_view prefix,
+absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller = {}, const v1::LayerConfig& beside = {});
 
 }  // namespace attend::server

@@ -24,11 +24,11 @@ constexpr TypeName kTypes[] = {{"F32", DataType::kFloat32},
                                {"BF16", DataType::kBFloat16},
                                {"F64", DataType::kFloat64}};
 
-std::string ShapeOf(const CheckpointTensor& tensor) {
+std::string ShapeOf(const formats::CheckpointTensor& tensor) {
   return absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]");
 }
 
-absl::Status WrongShape(const std::string& name, const CheckpointTensor& tensor, const std::string& expected) {
+absl::Status WrongShape(const std::string& name, const formats::CheckpointTensor& tensor, const std::string& expected) {
   return absl::InvalidArgumentError(
       absl::StrCat("tensor '", name, "' has the shape ", ShapeOf(tensor), "; ", expected, " is expected"));
 }
@@ -61,7 +61,7 @@ LinearView CutRows(const LinearView& linear, std::int64_t begin, std::int64_t co
   return cut;
 }
 
-absl::StatusOr<DataType> WeightReader::TypeOf(const std::string& name, const CheckpointTensor& tensor) const {
+absl::StatusOr<DataType> WeightReader::TypeOf(const std::string& name, const formats::CheckpointTensor& tensor) const {
   const auto* const found = std::find_if(std::begin(kTypes), std::end(kTypes),
                                          [&](const TypeName& type) { return type.dtype == tensor.dtype; });
   if (found != std::end(kTypes)) return found->type;
@@ -74,14 +74,14 @@ std::uint8_t* WeightReader::Allocate(std::int64_t bytes) {
   return copies_.back().data();
 }
 
-const void* WeightReader::Align(const CheckpointTensor& tensor, DataType type) {
+const void* WeightReader::Align(const formats::CheckpointTensor& tensor, DataType type) {
   if (reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(ElementSize(type)) == 0) {
     return tensor.data;
   }
   return std::memcpy(Allocate(tensor.bytes), tensor.data, static_cast<std::size_t>(tensor.bytes));
 }
 
-const void* WeightReader::Transpose(const CheckpointTensor& tensor, DataType type) {
+const void* WeightReader::Transpose(const formats::CheckpointTensor& tensor, DataType type) {
   std::uint8_t* const to = Allocate(tensor.bytes);
   switch (ElementSize(type)) {
     case 2: TransposeNumbers<std::uint16_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
@@ -92,7 +92,7 @@ const void* WeightReader::Transpose(const CheckpointTensor& tensor, DataType typ
 }
 
 absl::StatusOr<LinearView> WeightReader::Linear(const std::string& weight, const std::string& bias, bool transposed) {
-  const CheckpointTensor& matrix = *checkpoint_.Find(weight);
+  const formats::CheckpointTensor& matrix = *checkpoint_.Find(weight);
   if (matrix.shape.size() != 2 || matrix.bytes == 0) {
     return WrongShape(weight, matrix, transposed ? "[in_features, out_features]" : "[out_features, in_features]");
   }
@@ -103,7 +103,7 @@ absl::StatusOr<LinearView> WeightReader::Linear(const std::string& weight, const
   linear.weight = transposed ? Transpose(matrix, *type) : Align(matrix, *type);
   linear.out_features = matrix.shape[transposed ? 1 : 0];
   linear.in_features = matrix.shape[transposed ? 0 : 1];
-  const CheckpointTensor* const vector = checkpoint_.Find(bias);
+  const formats::CheckpointTensor* const vector = checkpoint_.Find(bias);
   if (vector == nullptr) return linear;
   if (vector->shape != std::vector<std::int64_t>{linear.out_features}) {
     return WrongShape(bias, *vector, absl::StrCat("[", linear.out_features, "], as '", weight, "' has outputs,"));
@@ -116,7 +116,7 @@ absl::StatusOr<LinearView> WeightReader::Linear(const std::string& weight, const
 }
 
 absl::StatusOr<std::vector<float>> WeightReader::Floats(const std::string& name) const {
-  const CheckpointTensor& vector = *checkpoint_.Find(name);
+  const formats::CheckpointTensor& vector = *checkpoint_.Find(name);
   if (vector.shape.size() != 1 || vector.bytes == 0) return WrongShape(name, vector, "one axis that is not empty");
   const absl::StatusOr<DataType> type = TypeOf(name, vector);
   if (!type.ok()) return type.status();

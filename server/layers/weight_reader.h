@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "core/attention/attend_problem.h"
 #include "core/tensor/aligned_buffer.h"
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 
 namespace attend::server {
 
@@ -22,7 +22,7 @@ LinearView CutRows(const LinearView& linear, std::int64_t begin, std::int64_t co
 class WeightReader {
  public:
   // `checkpoint` must outlive the reader.
-  explicit WeightReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  explicit WeightReader(const formats::Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
   // The matrix `weight` [out_features, in_features], or with `transposed` [in_features, out_features] as GPT-2's Conv1D
   // has it, and the vector `bias` [out_features] if there is one. REQUIRES: `weight` is there. Errors: INVALID_ARGUMENT
@@ -47,12 +47,12 @@ class WeightReader {
 
  private:
   // Errors: INVALID_ARGUMENT when its type is none that the core computes with.
-  absl::StatusOr<DataType> TypeOf(const std::string& name, const CheckpointTensor& tensor) const;
+  absl::StatusOr<DataType> TypeOf(const std::string& name, const formats::CheckpointTensor& tensor) const;
   std::uint8_t* Allocate(std::int64_t bytes);
-  const void* Align(const CheckpointTensor& tensor, DataType type);
-  const void* Transpose(const CheckpointTensor& tensor, DataType type);
+  const void* Align(const formats::CheckpointTensor& tensor, DataType type);
+  const void* Transpose(const formats::CheckpointTensor& tensor, DataType type);
 
-  const Checkpoint& checkpoint_;
+  const formats::Checkpoint& checkpoint_;
   std::vector<AlignedBuffer<std::uint8_t>> copies_;
 };
 

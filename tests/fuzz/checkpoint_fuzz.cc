@@ -17,7 +17,7 @@
 
 namespace {
 
-using attend::server::Checkpoint;
+using attend::formats::Checkpoint;
 using attend::server::Layer;
 using attend::server::LayerWeights;
 

@@ -16,6 +16,7 @@
 #include "tests/support/checkpoint_builder.h"
 
 namespace attend::server {
+using formats::Checkpoint;
 namespace {
 
 using ::attend::testing::CheckpointBuilder;

@@ -11,10 +11,13 @@
 
 #include "core/base/error.h"
 #include "core/kernels/convert_kernels.h"
-#include "server/layers/naming_table.h"
+#include "formats/naming_table.h"
 #include "tests/support/checkpoint_builder.h"
 
 namespace attend::server {
+using formats::Checkpoint;
+using formats::Naming;
+using formats::Namings;
 namespace {
 
 using ::attend::testing::CheckpointBuilder;

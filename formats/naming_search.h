@@ -1,15 +1,15 @@
 // Which naming a checkpoint follows at a prefix, and the words for when none does.
-#ifndef ATTEND_SERVER_LAYERS_NAMING_SEARCH_H_
-#define ATTEND_SERVER_LAYERS_NAMING_SEARCH_H_
+#ifndef ATTEND_FORMATS_NAMING_SEARCH_H_
+#define ATTEND_FORMATS_NAMING_SEARCH_H_
 
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "server/layers/checkpoint.h"
-#include "server/layers/naming_table.h"
+#include "formats/checkpoint.h"
+#include "formats/naming_table.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 // A naming at a place of a checkpoint: all the tensors that it needs are there.
 struct NamingFit {
@@ -27,6 +27,6 @@ struct NamingFit {
 // for.
 absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix);
 
-}  // namespace attend::server
+}  // namespace attend::formats
 
-#endif  // ATTEND_SERVER_LAYERS_NAMING_SEARCH_H_
+#endif  // ATTEND_FORMATS_NAMING_SEARCH_H_

@@ -1,6 +1,6 @@
-#include "server/layers/json_text.h"
+#include "formats/json_text.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 nlohmann::json ParseJson(std::string_view text) {
   bool too_deep = false;
@@ -12,4 +12,4 @@ nlohmann::json ParseJson(std::string_view text) {
   return too_deep ? nlohmann::json(nlohmann::json::value_t::discarded) : json;
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

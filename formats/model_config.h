@@ -1,7 +1,7 @@
 // A config.json as a typed dictionary, with an error that sticks: reading goes on after the first mistake, which is
 // reported at the end.
-#ifndef ATTEND_SERVER_LAYERS_MODEL_CONFIG_H_
-#define ATTEND_SERVER_LAYERS_MODEL_CONFIG_H_
+#ifndef ATTEND_FORMATS_MODEL_CONFIG_H_
+#define ATTEND_FORMATS_MODEL_CONFIG_H_
 
 #include <cstdint>
 #include <initializer_list>
@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 // Thread-compatible.
 class ModelConfig {
@@ -51,6 +51,6 @@ class ModelConfig {
   absl::Status status_;
 };
 
-}  // namespace attend::server
+}  // namespace attend::formats
 
-#endif  // ATTEND_SERVER_LAYERS_MODEL_CONFIG_H_
+#endif  // ATTEND_FORMATS_MODEL_CONFIG_H_

@@ -1,4 +1,4 @@
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -6,10 +6,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/layers/json_text.h"
-#include "server/layers/mapped_file.h"
+#include "formats/json_text.h"
+#include "formats/mapped_file.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::size_t kMaxIndexBytes = std::size_t{16} << 20;
@@ -107,4 +107,4 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path, const Safet
       "one"));
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

@@ -1,4 +1,4 @@
-#include "server/layers/model_config.h"
+#include "formats/model_config.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,9 +6,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/layers/json_text.h"
+#include "formats/json_text.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::int64_t kMaxInteger = std::numeric_limits<std::int32_t>::max();
@@ -88,4 +88,4 @@ void ModelConfig::Fail(const std::string& key, const std::string& why) {
   status_.Update(absl::InvalidArgumentError(absl::StrCat("'", key, "' ", why)));
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

@@ -1,4 +1,4 @@
-#include "server/layers/naming_search.h"
+#include "formats/naming_search.h"
 
 #include <algorithm>
 #include <set>
@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::size_t kMaxListed = 6;
@@ -148,4 +148,4 @@ absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_v
       "; give a prefix that only one of them has"));
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

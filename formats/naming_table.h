@@ -1,13 +1,13 @@
 // How the libraries that write checkpoints call the weights of an attention layer, as data.
-#ifndef ATTEND_SERVER_LAYERS_NAMING_TABLE_H_
-#define ATTEND_SERVER_LAYERS_NAMING_TABLE_H_
+#ifndef ATTEND_FORMATS_NAMING_TABLE_H_
+#define ATTEND_FORMATS_NAMING_TABLE_H_
 
 #include <cstdint>
 #include <string_view>
 
 #include "absl/types/span.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 // How the rows of one matrix are shared out to query, key and value, with H query heads and K key and value heads.
 enum class Fusion : std::uint8_t {
@@ -41,6 +41,6 @@ struct Naming {
 // Every naming that is recognised. Two may share names, but no two fit the same layer of the same file.
 absl::Span<const Naming> Namings();
 
-}  // namespace attend::server
+}  // namespace attend::formats
 
-#endif  // ATTEND_SERVER_LAYERS_NAMING_TABLE_H_
+#endif  // ATTEND_FORMATS_NAMING_TABLE_H_

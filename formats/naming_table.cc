@@ -1,6 +1,6 @@
-#include "server/layers/naming_table.h"
+#include "formats/naming_table.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::string_view kHere[] = {""};
@@ -139,4 +139,4 @@ constexpr Naming kNamings[] = {
 
 absl::Span<const Naming> Namings() { return kNamings; }
 
-}  // namespace attend::server
+}  // namespace attend::formats
