@@ -29,12 +29,15 @@ bool IsPlainFileName(std::string_view name) {
 using ShardMap = std::map<std::string, std::vector<std::string>>;
 
 absl::StatusOr<ShardMap> ParseIndex(const std::string& text) {
-  const nlohmann::json index = ParseJson(text);
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+  const absl::StatusOr<nlohmann::json> index = ParseJsonObject(text);
+  if (!index.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("it is not an index of shards: ", index.status().message()));
+  }
+  if (!index->contains("weight_map") || !(*index)["weight_map"].is_object()) {
     return absl::InvalidArgumentError("it is not an index of shards: a JSON object with the object `weight_map`");
   }
   ShardMap shards;
-  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+  for (const auto& [tensor, shard] : (*index)["weight_map"].items()) {
     const std::string* const file = shard.get_ptr<const std::string*>();
     if (file == nullptr || !IsPlainFileName(*file)) {
       return absl::InvalidArgumentError(

@@ -1,6 +1,5 @@
 #include "formats/model_config.h"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -13,27 +12,76 @@ namespace {
 
 constexpr std::int64_t kMaxInteger = std::numeric_limits<std::int32_t>::max();
 
-// Where the parts of a model of several are; the first that is there holds the rest.
+// Where the parts of a model of several are.
 constexpr const char* kTextParts[] = {"text_config", "llm_config", "language_config"};
+constexpr const char* kVisionParts[] = {"vision_config"};
+constexpr const char* kVisionWords[] = {"vision", "visual", "image"};
 
-}  // namespace
-
-const nlohmann::json* ModelConfig::Find(const nlohmann::json& json, const char* key) {
+// Of the file alone; null for null.
+const nlohmann::json* FindIn(const nlohmann::json& json, const char* key) {
   const auto found = json.find(key);
   return found == json.end() || found->is_null() ? nullptr : &*found;
 }
 
-absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view text, std::string_view prefix) {
-  nlohmann::json json = ParseJson(text);
-  if (!json.is_object()) return absl::InvalidArgumentError("it is not a JSON object");
-  const bool is_vision = absl::StrContains({prefix.data(), prefix.size()}, "vision");
-  const nlohmann::json* part = is_vision ? Find(json, "vision_config") : nullptr;
-  for (const char* const key : kTextParts) {
-    if (part == nullptr && !is_vision) part = Find(json, key);
+std::string TypeOf(const nlohmann::json& json) {
+  const nlohmann::json* const type = FindIn(json, "model_type");
+  const auto* const text = type == nullptr ? nullptr : type->get_ptr<const std::string*>();
+  return text == nullptr ? "" : *text;
+}
+
+bool IsVision(std::string_view prefix) {
+  for (const char* const word : kVisionWords) {
+    if (absl::StrContains({prefix.data(), prefix.size()}, word)) return true;
   }
-  ModelConfig config(part != nullptr && part->is_object() ? *part : json);
-  config.model_type_ = config.Text("model_type");
+  return false;
+}
+
+// The part's own configuration; null when it is not in one of its own.
+const nlohmann::json* PartOf(const nlohmann::json& json, bool is_vision) {
+  for (const char* const key : kVisionParts) {
+    if (const auto* const part = FindIn(json, key); is_vision && part != nullptr && part->is_object()) return part;
+  }
+  for (const char* const key : kTextParts) {
+    if (const auto* const part = FindIn(json, key); !is_vision && part != nullptr && part->is_object()) return part;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view text, std::string_view prefix) {
+  absl::StatusOr<nlohmann::json> json = ParseJsonObject(text);
+  if (!json.ok()) return json.status();
+  if (const auto* const type = FindIn(*json, "model_type"); type != nullptr && !type->is_string()) {
+    return absl::InvalidArgumentError("'model_type' is not a string");
+  }
+  const std::string type = TypeOf(*json);
+  const CompositeRules* const composite = FindCompositeRules(type);
+  const bool is_vision = IsVision(prefix);
+  const bool has_rules = composite == nullptr && FindModelRules(type) != nullptr;
+  const nlohmann::json* const part = has_rules ? nullptr : PartOf(*json, is_vision);
+  ModelConfig config(part == nullptr ? *json : *part);
+  if (part != nullptr) config.outer_ = *json;
+  config.model_type_ = TypeOf(config.json_);
+  // Older files of a model of several parts have the text's keys beside the part for images.
+  const bool says_nothing = config.model_type_.empty() || config.model_type_ == type;
+  if (composite != nullptr && says_nothing) config.model_type_ = is_vision ? composite->vision : composite->text;
+  config.rules_ = FindModelRules(config.model_type_);
+  if (config.rules_ != nullptr) config.defaults_ = nlohmann::json::parse(config.rules_->keys);
   return config;
+}
+
+const nlohmann::json* ModelConfig::Find(const char* key) {
+  if (json_.contains(key)) return FindIn(json_, key);
+  const nlohmann::json* const standard = FindIn(defaults_, key);
+  if (standard == nullptr || *standard != "?") return standard;
+  Fail(key, absl::StrCat("is missing, and what it stands for depends on the version of transformers that made the ",
+                         model_type_, " model; add it"));
+  return nullptr;
+}
+
+std::string ModelConfig::Origin(const char* key) const {
+  return json_.contains(key) ? absl::StrCat("config.json: ", key) : absl::StrCat("model type ", model_type_, ": ", key);
 }
 
 std::optional<std::int64_t> ModelConfig::Integer(std::initializer_list<const char*> keys) {
@@ -75,13 +123,12 @@ std::string ModelConfig::Text(const char* key) {
   return "";
 }
 
-ModelConfig ModelConfig::Object(const char* key) const {
+ModelConfig ModelConfig::Object(const char* key) {
   const nlohmann::json* const value = Find(key);
-  return ModelConfig(value != nullptr && value->is_object() ? *value : nlohmann::json::object());
-}
-
-bool ModelConfig::IsModel(std::initializer_list<std::string_view> types) const {
-  return std::find(types.begin(), types.end(), model_type_) != types.end();
+  if (value != nullptr && !value->is_object()) Fail(key, "is not an object");
+  ModelConfig object(value != nullptr && value->is_object() ? *value : nlohmann::json::object());
+  object.model_type_ = model_type_;
+  return object;
 }
 
 void ModelConfig::Fail(const std::string& key, const std::string& why) {

@@ -25,7 +25,9 @@ struct NamingFit {
 
 // Errors: INVALID_ARGUMENT when none or more than one fits; the message shows what the file has and what was looked
 // for.
-absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix);
+// `model_type` is that of the model's config.json; empty when there is none.
+absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix,
+                                     std::string_view model_type = {});
 
 }  // namespace attend::formats
 

@@ -57,14 +57,14 @@ absl::StatusOr<std::string> FindCheckpoint(const std::string& path) {
 absl::Status ReadLayerJson(const std::string& path, LayerFolder& folder) {
   const absl::StatusOr<std::string> text = formats::ReadTextFile(path, kMaxLayerJsonBytes);
   if (!text.ok()) return text.status();
-  nlohmann::json json = formats::ParseJson(*text);
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, " is not a JSON object"));
-  if (const auto prefix = json.find("prefix"); prefix != json.end()) {
+  absl::StatusOr<nlohmann::json> json = formats::ParseJsonObject(*text);
+  if (!json.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", json.status().message()));
+  if (const auto prefix = json->find("prefix"); prefix != json->end()) {
     if (!prefix->is_string()) return absl::InvalidArgumentError(absl::StrCat(path, ": `prefix` is not a string"));
     folder.prefix = prefix->get<std::string>();
-    json.erase(prefix);
+    json->erase(prefix);
   }
-  absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(json.dump());
+  absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(json->dump());
   if (!config.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", config.status().message()));
   folder.config = *std::move(config);
   return absl::OkStatus();

@@ -12,7 +12,7 @@
 #include "core/base/error.h"
 #include "formats/checkpoint.h"
 #include "server/layers/layer_name.h"
-#include "server/layers/namings.h"
+#include "server/layers/layer_weights.h"
 #include "server/layers/seeded_weights.h"
 
 namespace attend::server {
