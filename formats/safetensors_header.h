@@ -5,7 +5,7 @@
 // tensor is read, so that a file has one meaning only: no duplicate key, no hole and no overlap between tensors, no
 // byte that belongs to nobody.
 //
-// What the numbers mean is left to those who read tensors: client/io/safetensors.h, server/layers/checkpoint.h.
+// What the numbers mean is left to those who read tensors: client/io/safetensors.h, formats/checkpoint.h.
 //
 // Pure; may be called concurrently.
 #ifndef ATTEND_FORMATS_SAFETENSORS_HEADER_H_

@@ -69,13 +69,15 @@ CLI::App* AddComputeCommand(CLI::App* app, ComputeFlags* flags) {
   command->add_option("--context", flags->context, "Tokens to look at, for cross-attention (default: the input)");
   CLI::Option* layer = command->add_option(
       "--layer", flags->layer,
-      "Weights: FILE.safetensors[:PREFIX] with query/key/value.weight, q/k/v_proj.weight or "
-      "torch.nn.MultiheadAttention's names; or the name of a layer in the server, see `attend layers`");
+      "Weights: FILE.safetensors[:PREFIX] in any naming that `attend layers upload` takes, with the config.json beside "
+      "it; or the name of a layer in the server, see `attend layers`");
   command->add_option("--layer-name", flags->layer_name, "The name of a layer in the server, whatever it looks like")
       ->excludes(layer);
   command->add_option("--position-offset", flags->position_offset,
                       "Position of the first token, for a named layer with rotary embeddings (default: 0)");
-  command->add_option("--num-heads", flags->num_heads, "Query heads of the layer (default: 1)");
+  command->add_option("--num-heads", flags->num_heads,
+                      "Query heads of the layer (default: what its files say; else 1 for the notebook's naming, and an "
+                      "error for others)");
   command->add_option("--num-kv-heads", flags->num_kv_heads, "Key and value heads of the layer (default: --num-heads)");
   AddAttentionFlags(command, &flags->attention);
   AddResultFlags(command, &flags->result);

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/layer_check.h"
+#include "client/cli/layer_file.h"
 #include "client/cli/layer_report.h"
 #include "client/cli/progress.h"
 #include "client/cli/report.h"
@@ -34,10 +36,8 @@ void AddName(CLI::App* command, LayersFlags* flags) {
   command->add_option("NAME", flags->name, "The layer's name, as in minilm/0")->required();
 }
 
-void AddUpload(CLI::App* layers, LayersFlags* flags) {
-  CLI::App* command = AddSubcommand(layers, "upload", "Upload a layer, or have one made", flags);
-  AddName(command, flags);
-  command->add_option("FILE", flags->file, "A .safetensors file with the weights, in any common naming");
+// What is known about a layer in a file beside its bytes.
+void AddLayerFlags(CLI::App* command, LayersFlags* flags) {
   command->add_option("--prefix", flags->prefix, "What stands before the tensors' names, as in encoder.layer.0.");
   command->add_option(
       "--num-heads,--heads", flags->num_heads,
@@ -46,6 +46,25 @@ void AddUpload(CLI::App* layers, LayersFlags* flags) {
                       "Key and value heads (default: what the file says, or --num-heads)");
   command->add_option("--config", flags->config,
                       "A JSON file with a LayerConfig: rotary embedding, norms, options; heads by flag go before it");
+}
+
+void AddCheck(CLI::App* layers, LayersFlags* flags) {
+  CLI::App* command = AddSubcommand(
+      layers, "check", "What a server would load from a file, and who says so: naming, heads, masks, ...; needs none",
+      flags);
+  command
+      ->add_option("FILE", flags->file,
+                   "A .safetensors file or the .safetensors.index.json of a sharded model; the "
+                   "config.json beside it is read")
+      ->required();
+  AddLayerFlags(command, flags);
+}
+
+void AddUpload(CLI::App* layers, LayersFlags* flags) {
+  CLI::App* command = AddSubcommand(layers, "upload", "Upload a layer, or have one made", flags);
+  AddName(command, flags);
+  command->add_option("FILE", flags->file, "A .safetensors file with the weights, in any common naming");
+  AddLayerFlags(command, flags);
   command->add_option("--init", flags->init,
                       "Instead of FILE: SEED:DIM, the weights of torch.manual_seed(SEED); SimpleAttention(DIM)");
   command->add_flag("--replace", flags->replace, "Replace the layer of this name, if there is one");
@@ -74,6 +93,15 @@ ExitCode RunGet(const LayersFlags& flags, const LayerClient& client, const Commo
   const auto answer = client.Get(flags.name, CallOf(common));
   if (!answer.ok()) return ReportCall(answer.status(), common);
   Print(flags, answer->response.layer());
+  return kExitOk;
+}
+
+ExitCode RunCheck(const LayersFlags& flags) {
+  const absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
+  if (!config.ok()) return ReportUsage(config.status());
+  const absl::StatusOr<LayerFile> file = ReadLayerFile(flags.file, flags.prefix, *config);
+  if (!file.ok()) return ReportUsage(file.status());
+  std::cout << (flags.format == "json" ? CheckJson(*file) : CheckTable(*file));
   return kExitOk;
 }
 
@@ -135,6 +163,7 @@ CLI::App* AddLayersCommand(CLI::App* app, LayersFlags* flags) {
   list->add_option("--prefix", flags->prefix, "Only those whose names start with it");
   AddName(AddSubcommand(layers, "get", "What a layer is", flags), flags);
   AddUpload(layers, flags);
+  AddCheck(layers, flags);
   CLI::App* remove = AddSubcommand(layers, "delete", "Delete a layer; requests that use it go on", flags);
   AddName(remove, flags);
   remove->add_option("--etag", flags->etag, "Only if the layer has this etag");
@@ -142,10 +171,11 @@ CLI::App* AddLayersCommand(CLI::App* app, LayersFlags* flags) {
 }
 
 ExitCode RunLayers(const CLI::App& command, const LayersFlags& flags, const CommonFlags& common) {
+  const std::string name = command.get_subcommands().front()->get_name();
+  if (name == "check") return RunCheck(flags);
   const absl::StatusOr<Client> client = ConnectWith(common);
   if (!client.ok()) return ReportConnect(client.status());
   const LayerClient layers(*client);
-  const std::string name = command.get_subcommands().front()->get_name();
   if (name == "list") return RunList(flags, layers, common);
   if (name == "get") return RunGet(flags, layers, common);
   if (name == "upload") return RunUpload(flags, layers, common);

@@ -1,4 +1,4 @@
-// `attend layers list | get | upload | delete`: the layers that a server keeps by name.
+// `attend layers list | get | upload | check | delete`: the layers that a server keeps by name.
 #ifndef ATTEND_CLIENT_CLI_LAYER_COMMANDS_H_
 #define ATTEND_CLIENT_CLI_LAYER_COMMANDS_H_
 
@@ -15,8 +15,8 @@ namespace attend::client {
 
 struct LayersFlags {
   std::string name;    // get, upload, delete
-  std::string prefix;  // list: of names; upload: of the tensors' names in the file
-  std::string file;    // The following: upload
+  std::string prefix;  // list: of names; upload, check: of the tensors' names in the file
+  std::string file;    // The following: upload, and as far as they are about the file check
   std::string init;    // SEED:DIM
   std::string config;  // A file
   std::optional<int> num_heads;
@@ -32,6 +32,9 @@ CLI::App* AddLayersCommand(CLI::App* app, LayersFlags* flags);
 
 // Runs the subcommand of `command`, as AddLayersCommand returned it, that was given; reports errors on stderr.
 ExitCode RunLayers(const CLI::App& command, const LayersFlags& flags, const CommonFlags& common);
+
+// What --config and the numbers of heads say. Errors: INVALID_ARGUMENT, naming the flag; those of reading files.
+absl::StatusOr<v1::LayerConfig> BuildLayerConfig(const LayersFlags& flags);
 
 // What an upload with these flags is to become; reads the files that they name. Errors: INVALID_ARGUMENT, naming the
 // flag; those of reading files.

@@ -1,150 +1,136 @@
 #include "client/cli/layer_file.h"
 
-#include <array>
-#include <cstdint>
-#include <utility>
-#include <vector>
+#include <google/protobuf/util/json_util.h>
 
-#include "absl/strings/match.h"
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/cli/tensor_source.h"
-#include "client/io/safetensors.h"
+#include "formats/checkpoint.h"
+#include "formats/hugging_face_config.h"
+#include "formats/layer_message.h"
+#include "formats/mapped_file.h"
 
 namespace attend::client {
 namespace {
 
-// One framework's names of the four projections.
-struct Naming {
-  const char* query;
-  const char* key;
-  const char* value;
-  std::array<const char*, 2> outputs;
-};
-constexpr Naming kNamings[] = {
-    {"query", "key", "value", {"output", "out_proj"}},
-    {"q_proj", "k_proj", "v_proj", {"o_proj", "out_proj"}},
-};
-constexpr char kLookedFor[] =
-    "query.weight, key.weight, value.weight; q_proj.weight, k_proj.weight, v_proj.weight; in_proj_weight; "
-    "q_proj_weight, k_proj_weight, v_proj_weight";
-
-// A file whose names all begin with a prefix.
-struct Weights {
-  SafetensorsReader* file;
-  std::string prefix;
-
-  bool Has(const std::string& name) const { return file->Contains(prefix + name); }
-
-  absl::StatusOr<Tensor> Read(const std::string& name) const {
-    absl::StatusOr<Tensor> tensor = file->Read(prefix + name);
-    if (!tensor.ok() || IsFloatingPoint(tensor->type())) return tensor;
-    return (*std::move(tensor)).ToFloat32();
+v1::DataType TypeOf(formats::WeightType type) {
+  switch (type) {
+    case formats::WeightType::kFloat64: return v1::DATA_TYPE_FLOAT64;
+    case formats::WeightType::kFloat16: return v1::DATA_TYPE_FLOAT16;
+    case formats::WeightType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
+    case formats::WeightType::kFloat32: break;
   }
-};
-
-absl::Status ReadLinear(const Weights& weights, const std::string& name, v1::Linear* linear) {
-  absl::StatusOr<Tensor> weight = weights.Read(absl::StrCat(name, ".weight"));
-  if (!weight.ok()) return weight.status();
-  if (absl::Status status = (*std::move(weight)).MoveTo(linear->mutable_weight()); !status.ok()) return status;
-  if (!weights.Has(absl::StrCat(name, ".bias"))) return absl::OkStatus();
-  absl::StatusOr<Tensor> bias = weights.Read(absl::StrCat(name, ".bias"));
-  if (!bias.ok()) return bias.status();
-  return (*std::move(bias)).MoveTo(linear->mutable_bias());
+  return v1::DATA_TYPE_FLOAT32;
 }
 
-absl::Status ReadNamed(const Weights& weights, const Naming& naming, v1::AttentionLayer* layer) {
-  absl::Status status = ReadLinear(weights, naming.query, layer->mutable_query_projection());
-  status.Update(ReadLinear(weights, naming.key, layer->mutable_key_projection()));
-  status.Update(ReadLinear(weights, naming.value, layer->mutable_value_projection()));
-  for (const char* output : naming.outputs) {
-    if (layer->has_output_projection() || !weights.Has(absl::StrCat(output, ".weight"))) continue;
-    status.Update(ReadLinear(weights, output, layer->mutable_output_projection()));
-  }
-  return status;
+void PlaceTensor(const void* numbers, formats::WeightType type, const std::vector<std::int64_t>& shape,
+                 v1::Tensor* tensor) {
+  std::int64_t bytes = formats::SizeOf(type);
+  for (const std::int64_t size : shape) bytes *= size;
+  tensor->set_data_type(TypeOf(type));
+  tensor->mutable_shape()->Assign(shape.begin(), shape.end());
+  tensor->set_data(numbers, static_cast<std::size_t>(bytes));
 }
 
-std::array<v1::Linear*, 3> Projections(v1::AttentionLayer* layer) {
-  return {layer->mutable_query_projection(), layer->mutable_key_projection(), layer->mutable_value_projection()};
+void PlaceLinear(const formats::LinearWeights& from, v1::Linear* to) {
+  PlaceTensor(from.weight, from.weight_type, {from.out_features, from.in_features}, to->mutable_weight());
+  if (from.bias != nullptr) PlaceTensor(from.bias, from.bias_type, {from.out_features}, to->mutable_bias());
 }
 
-// Cuts the first axis of `tensor` into three equal parts.
-absl::StatusOr<std::array<Tensor, 3>> CutInThree(const std::string& name, const Tensor& tensor) {
-  std::vector<std::int64_t> shape = tensor.shape();
-  if (shape.empty() || shape[0] % 3 != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(name, " has shape ", ShapeString(shape),
-                                                   "; its first axis must hold query, key and value, a multiple of 3"));
-  }
-  shape[0] /= 3;
-  std::array<Tensor, 3> parts;
-  const std::size_t size = tensor.bytes().size() / 3;
-  for (std::size_t i = 0; i < 3; ++i) {
-    parts[i] = *Tensor::Create(tensor.type(), shape, tensor.bytes().substr(i * size, size));
-  }
-  return parts;
+absl::StatusOr<std::optional<std::string>> ReadConfigBeside(const std::string& path) {
+  const std::filesystem::path beside = std::filesystem::path(path).replace_filename("config.json");
+  std::error_code error;
+  if (!std::filesystem::exists(beside, error)) return std::optional<std::string>();
+  absl::StatusOr<std::string> text = formats::ReadTextFile(beside.string(), formats::kMaxHuggingFaceConfigBytes);
+  if (!text.ok()) return text.status();
+  return std::optional<std::string>(*std::move(text));
 }
 
-absl::StatusOr<std::array<Tensor, 3>> ReadStacked(const Weights& weights, const std::string& name) {
-  const absl::StatusOr<Tensor> tensor = weights.Read(name);
-  if (!tensor.ok()) return tensor.status();
-  return CutInThree(name, *tensor);
-}
-
-// torch.nn.MultiheadAttention: the weights stacked, or apart when their input sizes differ; the biases always stacked.
-absl::Status ReadMultihead(const Weights& weights, v1::AttentionLayer* layer) {
-  if (weights.Has("bias_k") || weights.Has("bias_v")) {
-    return absl::InvalidArgumentError("the layer has bias_k and bias_v (add_bias_kv=True), which attend does not have");
+// What a layer has that a request with weights cannot say; empty for nothing.
+std::string NeedsName(const LayerFile& file) {
+  const v1::RotaryEmbedding& rotary = file.config.rotary_embedding();
+  if (file.layer.query_norm.weight != nullptr || file.layer.key_norm.weight != nullptr) {
+    return "norms of query and key";
   }
-  const std::array<v1::Linear*, 3> projections = Projections(layer);
-  absl::StatusOr<std::array<Tensor, 3>> parts = std::array<Tensor, 3>();
-  if (weights.Has("in_proj_weight")) {
-    parts = ReadStacked(weights, "in_proj_weight");
-  } else {
-    constexpr const char* kNames[] = {"q_proj_weight", "k_proj_weight", "v_proj_weight"};
-    for (std::size_t i = 0; i < 3; ++i) {
-      absl::StatusOr<Tensor> tensor = weights.Read(kNames[i]);
-      if (!tensor.ok()) return tensor.status();
-      (*parts)[i] = *std::move(tensor);
-    }
-  }
-  if (!parts.ok()) return parts.status();
-  absl::Status status;
-  for (std::size_t i = 0; i < 3; ++i) status.Update(std::move((*parts)[i]).MoveTo(projections[i]->mutable_weight()));
-  if (weights.Has("in_proj_bias")) {
-    parts = ReadStacked(weights, "in_proj_bias");
-    if (!parts.ok()) return parts.status();
-    for (std::size_t i = 0; i < 3; ++i) status.Update(std::move((*parts)[i]).MoveTo(projections[i]->mutable_bias()));
-  }
-  if (weights.Has("out_proj.weight"))
-    status.Update(ReadLinear(weights, "out_proj", layer->mutable_output_projection()));
-  return status;
-}
-
-absl::Status Read(const Weights& weights, v1::AttentionLayer* layer) {
-  for (const Naming& naming : kNamings) {
-    if (weights.Has(absl::StrCat(naming.query, ".weight"))) return ReadNamed(weights, naming, layer);
-  }
-  if (weights.Has("in_proj_weight") || weights.Has("q_proj_weight")) return ReadMultihead(weights, layer);
-  return absl::NotFoundError(absl::StrCat("no attention layer is found; looked for ", kLookedFor,
-                                          weights.prefix.empty() ? "" : absl::StrCat(" behind '", weights.prefix, "'"),
-                                          "; the file has: ", absl::StrJoin(weights.file->Names(), ", ")));
+  return file.config.has_rotary_embedding() && rotary.form() != v1::ROTARY_FORM_NONE ? "a rotary embedding" : "";
 }
 
 }  // namespace
 
-absl::StatusOr<v1::AttentionLayer> LoadLayer(const std::string& source) {
-  TensorSource parsed = TensorSource::Parse(source);
+absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json) {
+  v1::LayerConfig config;
+  const auto parsed = google::protobuf::util::JsonStringToMessage(json, &config);
+  if (parsed.ok()) return config;
+  return absl::InvalidArgumentError(
+      absl::StrCat("it is not a LayerConfig in protobuf's JSON form: ", parsed.ToString()));
+}
+
+absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
+                                        const v1::LayerConfig& caller) {
+  const auto about = [&path](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  };
+  const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::Open(path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  const absl::StatusOr<v1::LayerConfig> metadata =
+      formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint->metadata(), ParseLayerConfig);
+  if (!metadata.ok()) return about(metadata.status());
+  const absl::StatusOr<std::optional<std::string>> beside = ReadConfigBeside(path);
+  if (!beside.ok()) return beside.status();
+  LayerFile file;
+  file.said = formats::MergeLayerConfig(*metadata, caller);
+  absl::StatusOr<formats::AttentionLayer> layer =
+      formats::ReadLayer(*checkpoint, {prefix, formats::CallerSettingsOf(file.said), *beside});
+  if (!layer.ok()) return about(layer.status());
+  file.layer = *std::move(layer);
+  formats::PutSettings(file.layer.settings, &file.config);
+  file.config = formats::MergeLayerConfig(file.config, file.said);
+  return file;
+}
+
+absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1::LayerConfig& caller) {
+  const TensorSource parsed = TensorSource::Parse(source);
   if (!parsed.is_safetensors()) {
     return absl::InvalidArgumentError(
         absl::StrCat("'", source, "' is not FILE.safetensors or FILE.safetensors:PREFIX"));
   }
-  if (!parsed.name.empty() && !absl::EndsWith(parsed.name, ".")) parsed.name.push_back('.');
-  absl::StatusOr<SafetensorsReader> file = SafetensorsReader::Open(parsed.path);
+  const absl::StatusOr<LayerFile> file = ReadLayerFile(parsed.path, parsed.name, caller);
   if (!file.ok()) return file.status();
-  v1::AttentionLayer layer;
-  const absl::Status status = Read({&*file, parsed.name}, &layer);
-  if (!status.ok()) return absl::Status(status.code(), absl::StrCat(parsed.path, ": ", status.message()));
-  return layer;
+  if (const std::string needs = NeedsName(*file); !needs.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(parsed.path, ": the layer has ", needs,
+                                                   ", which weights sent with a request cannot have; upload it (attend "
+                                                   "layers upload NAME FILE) and call it by name"));
+  }
+  InlineLayer result;
+  PlaceLinear(file->layer.query, result.layer.mutable_query_projection());
+  PlaceLinear(file->layer.key, result.layer.mutable_key_projection());
+  PlaceLinear(file->layer.value, result.layer.mutable_value_projection());
+  if (file->layer.output.weight != nullptr) {
+    PlaceLinear(file->layer.output, result.layer.mutable_output_projection());
+  }
+  result.layer.set_num_heads(file->config.num_heads());
+  result.layer.set_num_kv_heads(file->config.num_kv_heads());
+  result.options = file->config.options();
+  return result;
+}
+
+void FillOptions(const v1::AttentionOptions& layer, v1::AttentionOptions* options) {
+  if (options->causal() == v1::CAUSAL_MODE_UNSPECIFIED) options->set_causal(layer.causal());
+  if (!options->has_scale() && layer.has_scale()) options->set_scale(layer.scale());
+  if (!options->has_softcap() && layer.has_softcap()) options->set_softcap(layer.softcap());
+  if (!options->has_sliding_window_left() && layer.has_sliding_window_left()) {
+    options->set_sliding_window_left(layer.sliding_window_left());
+  }
+  if (!options->has_sliding_window_right() && layer.has_sliding_window_right()) {
+    options->set_sliding_window_right(layer.sliding_window_right());
+  }
+  if (!options->has_alibi_slopes() && layer.has_alibi_slopes()) *options->mutable_alibi_slopes() = layer.alibi_slopes();
+  if (!options->has_sinks() && layer.has_sinks()) *options->mutable_sinks() = layer.sinks();
 }
 
 }  // namespace attend::client

@@ -1,4 +1,4 @@
-// Finds the weights of an attention layer in a .safetensors file, whatever the framework called them.
+// An attention layer in a file: found as a server finds it (formats/layer_reader.h), and made into a message.
 #ifndef ATTEND_CLIENT_CLI_LAYER_FILE_H_
 #define ATTEND_CLIENT_CLI_LAYER_FILE_H_
 
@@ -6,21 +6,38 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
+#include "attend/v1/layer_service.pb.h"
+#include "formats/layer_reader.h"
 
 namespace attend::client {
 
-// `source` is `file.safetensors` or `file.safetensors:PREFIX`, where PREFIX (as in `encoder.layers.0.self_attn.`) comes
-// before every name. Three namings are known; biases and output projections are optional in each:
-//
-//   query.weight, key.weight, value.weight, [output | out_proj].weight    the notebook's SimpleAttention
-//   q_proj.weight, k_proj.weight, v_proj.weight, [o_proj | out_proj].weight    language models
-//   in_proj_weight [3E, E] (or q_proj_weight, k_proj_weight, v_proj_weight), in_proj_bias, out_proj.weight
-//                                                                              torch.nn.MultiheadAttention
-//
-// The returned layer has no head counts, and the types of the file (float32 for integers). Errors: those of reading;
-// NOT_FOUND, listing what was looked for and what the file has, when no naming fits; INVALID_ARGUMENT when a stacked
-// weight cannot be cut into three, or for torch.nn.MultiheadAttention's bias_k and bias_v, which attend does not have.
-absl::StatusOr<v1::AttentionLayer> LoadLayer(const std::string& source);
+struct LayerFile {
+  formats::AttentionLayer layer;
+  v1::LayerConfig said;    // By the caller and the file's metadata.
+  v1::LayerConfig config;  // All that is known, `said` before what the model's config.json says.
+};
+
+// The layer in `path`, a .safetensors file or the index of a sharded model, at `prefix`. The config.json beside it is
+// read, as a server does; `caller` goes before it. Errors: INVALID_ARGUMENT and NOT_FOUND with the path, for whatever a
+// server refuses.
+absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
+                                        const v1::LayerConfig& caller);
+
+// A LayerConfig in protobuf's JSON form. Errors: INVALID_ARGUMENT.
+absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json);
+
+// A layer as a request carries it: weights and heads, and the options that belong to it.
+struct InlineLayer {
+  v1::AttentionLayer layer;
+  v1::AttentionOptions options;
+};
+
+// `source` is `FILE.safetensors` or `FILE.safetensors:PREFIX`. Weights have the types of the file. Errors: those of
+// ReadLayerFile; INVALID_ARGUMENT for a layer with norms or a rotary embedding, which has to be called by name.
+absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1::LayerConfig& caller);
+
+// Sets what `options` leaves open to what `layer` says. Pure.
+void FillOptions(const v1::AttentionOptions& layer, v1::AttentionOptions* options);
 
 }  // namespace attend::client
 

@@ -1,7 +1,5 @@
 // What `attend layers upload` says before the bytes: BuildHeader of layer_commands.h.
 
-#include <google/protobuf/util/json_util.h>
-
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -11,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/layer_commands.h"
+#include "client/cli/layer_file.h"
 #include "client/cli/sha256.h"
 #include "client/io/stream.h"
 
@@ -18,15 +17,6 @@ namespace attend::client {
 namespace {
 
 constexpr std::int64_t kMaxConfigBytes = std::int64_t{16} << 20;  // Slopes and sinks of 1024 heads are far below.
-
-absl::Status ReadConfig(const std::string& path, v1::LayerConfig* config) {
-  const absl::StatusOr<std::string> text = ReadSmallFile(path, kMaxConfigBytes);
-  if (!text.ok()) return text.status();
-  const auto parsed = google::protobuf::util::JsonStringToMessage(*text, config);
-  if (parsed.ok()) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--config ", path, " is not a LayerConfig in protobuf's JSON form: ", parsed.ToString()));
-}
 
 absl::Status ReadInit(const std::string& text, v1::SeededWeights* init) {
   const std::vector<std::string> parts = absl::StrSplit(text, ':');
@@ -55,6 +45,22 @@ absl::Status CheckSource(const LayersFlags& flags) {
 
 }  // namespace
 
+absl::StatusOr<v1::LayerConfig> BuildLayerConfig(const LayersFlags& flags) {
+  v1::LayerConfig config;
+  if (!flags.config.empty()) {
+    const absl::StatusOr<std::string> text = ReadSmallFile(flags.config, kMaxConfigBytes);
+    if (!text.ok()) return text.status();
+    absl::StatusOr<v1::LayerConfig> parsed = ParseLayerConfig(*text);
+    if (!parsed.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--config ", flags.config, ": ", parsed.status().message()));
+    }
+    config = *std::move(parsed);
+  }
+  if (flags.num_heads.has_value()) config.set_num_heads(*flags.num_heads);
+  if (flags.num_kv_heads.has_value()) config.set_num_kv_heads(*flags.num_kv_heads);
+  return config;
+}
+
 absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
   absl::Status status = CheckSource(flags);
   if (!status.ok()) return status;
@@ -64,9 +70,11 @@ absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
   header.set_replace(flags.replace);
   header.set_etag(flags.etag);
   if (!flags.init.empty()) status.Update(ReadInit(flags.init, header.mutable_init()));
-  if (!flags.config.empty()) status.Update(ReadConfig(flags.config, header.mutable_config()));
-  if (flags.num_heads.has_value()) header.mutable_config()->set_num_heads(*flags.num_heads);
-  if (flags.num_kv_heads.has_value()) header.mutable_config()->set_num_kv_heads(*flags.num_kv_heads);
+  if (status.ok()) {
+    absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
+    if (!config.ok()) return config.status();
+    if (config->ByteSizeLong() > 0) *header.mutable_config() = *std::move(config);
+  }
   if (!status.ok()) return status;
   if (flags.sha256 != "auto") {
     header.set_sha256(flags.sha256);

@@ -58,7 +58,8 @@ Json ToJson(const v1::Layer& layer) {
           {"origin", layer.origin()},
           {"create_time_ms", layer.create_time_ms()},
           {"read_only", layer.read_only()},
-          {"naming", layer.naming()}};
+          {"naming", layer.naming()},
+          {"notes", std::vector<std::string>(layer.notes().begin(), layer.notes().end())}};
 }
 
 std::string Mebibytes(std::int64_t bytes) {
@@ -77,7 +78,8 @@ std::string Extras(const v1::Layer& layer) {
   const std::pair<bool, const char*> all[] = {
       {layer.has_output_projection(), "output projection"},
       {layer.has_bias(), "bias"},
-      {layer.config().has_rotary_embedding(), "rotary embedding"},
+      {layer.config().has_rotary_embedding() && layer.config().rotary_embedding().form() != v1::ROTARY_FORM_NONE,
+       "rotary embedding"},
       {layer.has_query_norm(), "query norm"},
       {layer.has_key_norm(), "key norm"},
       {layer.has_alibi_slopes(), "ALiBi"},
@@ -132,6 +134,7 @@ std::string LayerTable(const v1::Layer& layer) {
   };
   std::string out;
   for (const auto& [name, value] : rows) absl::StrAppendFormat(&out, "%-9s%s\n", name, value);
+  for (const std::string& note : layer.notes()) absl::StrAppendFormat(&out, "%-9s%s\n", "note", note);
   return out;
 }
 

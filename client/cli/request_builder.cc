@@ -135,12 +135,14 @@ absl::Status AttendRequestBuilder::PlaceLayer(bool is_double) {
     if (!flags_.num_heads.has_value() && !flags_.num_kv_heads.has_value()) return absl::OkStatus();
     return absl::InvalidArgumentError("--num-heads and --num-kv-heads belong to a --layer");
   }
-  absl::StatusOr<v1::AttentionLayer> layer = LoadLayer(flags_.layer);
+  v1::LayerConfig said;
+  if (flags_.num_heads.has_value()) said.set_num_heads(*flags_.num_heads);
+  if (flags_.num_kv_heads.has_value()) said.set_num_kv_heads(*flags_.num_kv_heads);
+  absl::StatusOr<InlineLayer> layer = LoadInlineLayer(flags_.layer, said);
   if (!layer.ok()) return layer.status();
-  if (absl::Status status = ConvertLayer(flags_, is_double, &*layer); !status.ok()) return status;
-  *request_->mutable_layer() = *std::move(layer);
-  if (flags_.num_heads.has_value()) request_->mutable_layer()->set_num_heads(*flags_.num_heads);
-  if (flags_.num_kv_heads.has_value()) request_->mutable_layer()->set_num_kv_heads(*flags_.num_kv_heads);
+  if (absl::Status status = ConvertLayer(flags_, is_double, &layer->layer); !status.ok()) return status;
+  *request_->mutable_layer() = std::move(layer->layer);
+  layer_options_ = std::move(layer->options);
   return absl::OkStatus();
 }
 
@@ -158,7 +160,9 @@ absl::Status AttendRequestBuilder::Prepare(std::size_t index) {
   if (is_double_ == is_double || !status.ok()) return status;
   is_double_ = is_double;
   if (status = PlaceLayer(is_double); !status.ok()) return status;
-  return PlaceOptions(flags_.attention, is_double, request_->mutable_options());
+  status = PlaceOptions(flags_.attention, is_double, request_->mutable_options());
+  FillOptions(layer_options_, request_->mutable_options());
+  return status;
 }
 
 absl::Status BuildSdpaRequest(const SdpaFlags& flags, v1::ScaledDotProductAttentionRequest* request) {

@@ -36,6 +36,7 @@ class AttendRequestBuilder {
 
   const ComputeFlags& flags_;
   v1::AttendRequest* const request_;
+  v1::AttentionOptions layer_options_;  // Of a layer from a file; what flags set goes before them.
   bool has_double_context_ = false;
   std::optional<bool> is_double_;  // What layer and options were read for.
 };

@@ -73,6 +73,7 @@ struct RotaryView {
   // [dim / 2] for an even dim in [2, E], each within kMaxRotaryFrequency of 0. Empty means "absent".
   absl::Span<const double> frequencies;
   bool interleaved = false;  // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
+  double factor = 1;         // On each turned element; positive and finite.
 };
 
 // The weights of an attention layer.
@@ -83,10 +84,12 @@ struct LayerView {
   LinearView output;  // [D_out, H * V], or absent: heads are concatenated.
   std::int64_t num_heads = 1;
   std::int64_t num_kv_heads = 1;
-  // Applied to the projected query and key in this order; returned queries and keys have both behind them.
+  // Applied to the projected query and key in this order, or with the rotary embedding before the norms; returned
+  // queries and keys have all behind them.
   NormView query_norm;
   NormView key_norm;
   RotaryView rotary;
+  bool norms_after_rotary = false;
 };
 
 // Where the results go; null or an absent view is not computed. The first four have the type of the embeddings.

@@ -30,13 +30,16 @@ struct HeadRows {
   std::int64_t heads;
   std::int64_t head_dim;
   const NormView& norm;
+  bool norm_comes_last;
   std::vector<std::int64_t> positions;  // Of each row; empty without a rotary embedding.
 
   // REQUIRES: `turner` if there are positions.
   void Finish(std::int64_t row, RotaryTurner<T>& turner) const {
     const std::int64_t size = heads * head_dim;
-    if (norm.weight != nullptr) Normalize(norm, size / norm.size, data + row * size);
-    if (!positions.empty()) turner.Turn(positions[static_cast<std::size_t>(row)], heads, head_dim, data + row * size);
+    T* const numbers = data + row * size;
+    if (norm.weight != nullptr && !norm_comes_last) Normalize(norm, size / norm.size, numbers);
+    if (!positions.empty()) turner.Turn(positions[static_cast<std::size_t>(row)], heads, head_dim, numbers);
+    if (norm.weight != nullptr && norm_comes_last) Normalize(norm, size / norm.size, numbers);
   }
 };
 
@@ -83,9 +86,17 @@ void FinishHeads(const AttendProblem& problem, const ComputeContext& context, T*
   const std::int64_t num_queries = problem.batch() * problem.query_length();
   const std::int64_t num_keys = problem.batch() * problem.key_length();
   using Positions = std::vector<std::int64_t>;
-  const HeadRows<T> queries{query, layer.num_heads, problem.head_dim(), layer.query_norm,
+  const HeadRows<T> queries{query,
+                            layer.num_heads,
+                            problem.head_dim(),
+                            layer.query_norm,
+                            layer.norms_after_rotary,
                             turns ? QueryPositions(problem) : Positions()};
-  const HeadRows<T> keys{key, layer.num_kv_heads, problem.head_dim(), layer.key_norm,
+  const HeadRows<T> keys{key,
+                         layer.num_kv_heads,
+                         problem.head_dim(),
+                         layer.key_norm,
+                         layer.norms_after_rotary,
                          turns ? KeyPositions(problem) : Positions()};
   const RotaryAngles angles(layer.rotary.frequencies);
   const std::int64_t rows = std::max(num_queries, num_keys);
@@ -93,7 +104,7 @@ void FinishHeads(const AttendProblem& problem, const ComputeContext& context, T*
       std::clamp<std::int64_t>(kElementsPerTile / (layer.query.out_features + layer.key.out_features), 1, 32);
   ForEach(context, (rows + rows_per_tile - 1) / rows_per_tile, [&](std::int64_t i) {
     if (IsCancelled(context)) return;
-    RotaryTurner<T> turner(angles, layer.rotary.interleaved);
+    RotaryTurner<T> turner(angles, layer.rotary.interleaved, layer.rotary.factor);
     // A query and the key of the same token one after the other: they share their sines and cosines.
     for (std::int64_t row = i * rows_per_tile; row < std::min((i + 1) * rows_per_tile, rows); ++row) {
       if (row < num_queries) queries.Finish(row, turner);

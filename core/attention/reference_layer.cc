@@ -60,8 +60,8 @@ void Turn(const RotaryView& rotary, std::int64_t position, Eigen::Ref<Row> row) 
     const double angle = static_cast<double>(position) * rotary.frequencies[static_cast<std::size_t>(i)];
     const std::int64_t first = rotary.interleaved ? 2 * i : i, second = rotary.interleaved ? 2 * i + 1 : i + pairs;
     const double x = row(first), y = row(second);
-    row(first) = std::cos(angle) * x - std::sin(angle) * y;
-    row(second) = std::sin(angle) * x + std::cos(angle) * y;
+    row(first) = rotary.factor * (std::cos(angle) * x - std::sin(angle) * y);
+    row(second) = rotary.factor * (std::sin(angle) * x + std::cos(angle) * y);
   }
 }
 
@@ -82,8 +82,8 @@ std::int64_t Position(const AttendProblem& problem, bool is_key, const std::vect
 // Queries or keys [length, heads * E] of batch entry b: normalised and turned.
 void Finish(const AttendProblem& problem, bool is_key, std::int64_t b, Matrix& x) {
   const LayerView& layer = *problem.layer();
-  Normalize(is_key ? layer.key_norm : layer.query_norm, x);
-  if (layer.rotary.frequencies.empty()) return;
+  const NormView& norm = is_key ? layer.key_norm : layer.query_norm;
+  if (!layer.norms_after_rotary) Normalize(norm, x);
   const auto segments = reference::Segments(problem.options(), AxesOf(problem), b);
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t first = 0; first < x.cols(); first += problem.head_dim()) {
@@ -92,6 +92,7 @@ void Finish(const AttendProblem& problem, bool is_key, std::int64_t b, Matrix& x
       x.row(t).segment(first, problem.head_dim()) = row;
     }
   }
+  if (layer.norms_after_rotary) Normalize(norm, x);
 }
 
 enum class Role { kQuery, kKey, kValue };

@@ -89,9 +89,10 @@ SineAndCosine RotaryAngles::At(std::int64_t position, std::int64_t i) const {
 }
 
 template <typename T>
-RotaryTurner<T>::RotaryTurner(const RotaryAngles& angles, bool interleaved)
+RotaryTurner<T>::RotaryTurner(const RotaryAngles& angles, bool interleaved, double factor)
     : angles_(angles),
       interleaved_(interleaved),
+      factor_(factor),
       sines_(static_cast<std::size_t>(angles.size())),
       cosines_(static_cast<std::size_t>(angles.size())) {}
 
@@ -101,8 +102,8 @@ void RotaryTurner<T>::Turn(std::int64_t position, std::int64_t heads, std::int64
   if (!has_position_ || position != position_) {
     for (std::int64_t i = 0; i < pairs; ++i) {
       const SineAndCosine angle = angles_.At(position, i);
-      sines_[static_cast<std::size_t>(i)] = static_cast<T>(angle.sine);
-      cosines_[static_cast<std::size_t>(i)] = static_cast<T>(angle.cosine);
+      sines_[static_cast<std::size_t>(i)] = static_cast<T>(angle.sine * factor_);
+      cosines_[static_cast<std::size_t>(i)] = static_cast<T>(angle.cosine * factor_);
     }
     has_position_ = true;
     position_ = position;

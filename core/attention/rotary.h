@@ -35,20 +35,22 @@ class RotaryAngles {
   std::vector<absl::uint128> turns_;  // Of one step of the position, in units of 2^-128 turns.
 };
 
-// Turns the tokens of one problem. T is the type of the arithmetic, to which sines and cosines are rounded. For one
+// Turns the tokens of one problem. T is the type of the arithmetic, to which sines and cosines times the factor are
+// rounded. For one
 // thread at a time.
 template <typename T>
 class RotaryTurner {
  public:
   // REQUIRES: `angles` outlives it.
-  RotaryTurner(const RotaryAngles& angles, bool interleaved);
+  RotaryTurner(const RotaryAngles& angles, bool interleaved, double factor = 1);
 
-  // Turns the first 2 * angles.size() elements of each of `heads` rows [head_dim], one after the other, in place.
+  // Turns, and multiplies by the factor, the first 2 * angles.size() elements of each of `heads` rows [head_dim], one after the other, in place.
   void Turn(std::int64_t position, std::int64_t heads, std::int64_t head_dim, T* rows);
 
  private:
   const RotaryAngles& angles_;
   bool interleaved_;
+  double factor_;
   bool has_position_ =
       false;  // Whether sines and cosines are those of position_: a key often stands where a query did.
   std::int64_t position_ = 0;

@@ -38,6 +38,10 @@ absl::Status ValidateRotary(const RotaryView& rotary, std::int64_t head_dim) {
         kField, absl::StrCat(kField, " has ", pairs, " entries, which turn ", 2 * pairs, " elements; a head has ",
                              head_dim, ", so there may be at most ", head_dim / 2));
   }
+  if (!(rotary.factor > 0 && std::isfinite(rotary.factor))) {
+    return InvalidField("layer.rotary.factor",
+                        absl::StrCat("layer.rotary.factor is ", rotary.factor, "; it must be positive and finite"));
+  }
   for (std::size_t i = 0; i < rotary.frequencies.size(); ++i) {
     if (std::abs(rotary.frequencies[i]) <= kMaxRotaryFrequency) continue;  // Not so for NaN.
     const std::string element = absl::StrCat(kField, "[", i, "]");

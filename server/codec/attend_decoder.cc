@@ -1,8 +1,10 @@
 // Attend: bytes to job to bytes.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
@@ -37,7 +39,8 @@ struct AttendInputs {
   InputTensor embeddings;
   InputTensor context;
   LayerInputs layer;
-  std::shared_ptr<const Layer> named_layer;  // In place of `layer`; or null.
+  std::shared_ptr<const Layer> named_layer;                // In place of `layer`; or null.
+  std::shared_ptr<const std::vector<double>> frequencies;  // In place of the named layer's; or null.
   std::int64_t position_offset = 0;
   OptionInputs options;
 
@@ -58,9 +61,9 @@ EmbeddingsView View(const InputTensor& tensor) {
 }
 
 // What a request says goes before what its layer says.
-AttentionOptions Merge(AttentionOptions request, const AttentionOptions& layer) {
+AttentionOptions Merge(AttentionOptions request, bool sets_causal, const AttentionOptions& layer) {
   if (!request.scale) request.scale = layer.scale;
-  if (request.causal == CausalMode::kNone) request.causal = layer.causal;
+  if (!sets_causal) request.causal = layer.causal;
   if (!request.sliding_window_left) request.sliding_window_left = layer.sliding_window_left;
   if (!request.sliding_window_right) request.sliding_window_right = layer.sliding_window_right;
   if (!request.softcap) request.softcap = layer.softcap;
@@ -77,7 +80,8 @@ AttendProblem::Spec AttendInputs::Spec() const {
                            .options = options.View()};
   if (named_layer != nullptr) {
     spec.layer = named_layer->view();
-    spec.options = Merge(spec.options, named_layer->options());
+    if (frequencies != nullptr) spec.layer->rotary.frequencies = *frequencies;
+    spec.options = Merge(spec.options, options.sets_causal, named_layer->options());
   }
   return spec;
 }
@@ -156,6 +160,40 @@ absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inpu
   return absl::OkStatus();
 }
 
+// The tokens of each sequence of a ragged batch, as far as the offsets make sense: AttendProblem::Create checks them.
+std::vector<std::int64_t> SequenceLengths(absl::Span<const std::int64_t> offsets) {
+  std::vector<std::int64_t> lengths;
+  for (std::size_t n = 1; n < offsets.size(); ++n) {
+    const bool makes_sense = offsets[n - 1] >= 0 && offsets[n - 1] <= offsets[n] && offsets[n] <= kMaxPositionOffset;
+    lengths.push_back(makes_sense ? offsets[n] - offsets[n - 1] : 0);
+  }
+  return lengths;
+}
+
+// Rotary embeddings that depend on the length of the text. Sequences of a ragged batch share one.
+absl::Status SetFrequencies(AttendInputs& inputs) {
+  const std::int64_t short_length = inputs.named_layer == nullptr ? 0 : inputs.named_layer->short_context_length();
+  if (short_length == 0) return absl::OkStatus();
+  const Lengths& given = inputs.options.lengths;
+  std::vector<std::int64_t> lengths = SequenceLengths(given.cumulative_queries.lengths);
+  const std::vector<std::int64_t> keys = SequenceLengths(given.cumulative_keys.lengths);
+  for (std::size_t n = 0; n < std::min(lengths.size(), keys.size()); ++n) lengths[n] = std::max(lengths[n], keys[n]);
+  const bool is_ragged = !lengths.empty();
+  if (!is_ragged) lengths = {std::max(View(inputs.embeddings).length, View(inputs.context).length)};
+  const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
+  const std::int64_t longest = inputs.position_offset + *most;
+  if (longest <= short_length) return absl::OkStatus();
+  if (is_ragged && *least != *most) {
+    return InvalidField(
+        "options.cumulative_query_lengths",
+        absl::StrCat("options.cumulative_query_lengths has sequences of different lengths, and beyond ", short_length,
+                     " tokens the layer's rotary embedding depends on the length of the text; send the sequences in "
+                     "requests of their own"));
+  }
+  inputs.frequencies = inputs.named_layer->FrequenciesFor(longest);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes,
                                          const LayerRegistry* layers) {
   AttendInputs inputs;
@@ -170,13 +208,15 @@ absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const Wire
       CheckOptions(raw.options, bytes, {View(inputs.embeddings).batch, View(inputs.embeddings).length});
   if (!options.ok()) return options.status();
   inputs.options = *std::move(options);
+  if (absl::Status status = SetFrequencies(inputs); !status.ok()) return status;
   return inputs;
 }
 
 // What computing needs besides the problem.
 struct AttendExtras {
   WeightsForm weights;
-  std::shared_ptr<const Layer> layer;  // The problem views it.
+  std::shared_ptr<const Layer> layer;                      // The problem views it.
+  std::shared_ptr<const std::vector<double>> frequencies;  // Likewise.
 };
 
 struct AttendMethod {
@@ -195,7 +235,9 @@ struct AttendMethod {
   static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context& layers) {
     return CheckInputs(raw, bytes, layers);
   }
-  static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.named_layer}; }
+  static Extras MakeExtras(const Inputs& inputs) {
+    return {inputs.options.weights, inputs.named_layer, inputs.frequencies};
+  }
   static double ExtraBytes(const Problem&, const Inputs&) { return 0; }
 
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,

@@ -57,14 +57,15 @@ absl::Span<const float> PerHead(const InputTensor& tensor) {
 
 absl::StatusOr<CausalMode> CheckCausal(std::int32_t causal) {
   switch (causal) {
-    case v1::CAUSAL_MODE_UNSPECIFIED: return CausalMode::kNone;
+    case v1::CAUSAL_MODE_UNSPECIFIED:
+    case v1::CAUSAL_MODE_NONE: return CausalMode::kNone;
     case v1::CAUSAL_MODE_BOTTOM_RIGHT: return CausalMode::kBottomRight;
     case v1::CAUSAL_MODE_TOP_LEFT: return CausalMode::kTopLeft;
     default:
       return InvalidField("options.causal",
                           absl::StrCat("options.causal is ", causal,
                                        ", which is not a known mode; it must be CAUSAL_MODE_BOTTOM_RIGHT (1), "
-                                       "CAUSAL_MODE_TOP_LEFT (2), or absent for no causal mask"));
+                                       "CAUSAL_MODE_TOP_LEFT (2), CAUSAL_MODE_NONE (3), or absent"));
   }
 }
 
@@ -129,6 +130,7 @@ absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes
                     .sliding_window_left = raw.sliding_window_left,
                     .sliding_window_right = raw.sliding_window_right,
                     .softcap = raw.softcap};
+  inputs.sets_causal = raw.causal != v1::CAUSAL_MODE_UNSPECIFIED;
   const absl::StatusOr<bool> weights_per_head = CheckWeightsPerHead(raw.attention_weights_form);
   if (!weights_per_head.ok()) return weights_per_head.status();
   inputs.weights = {*weights_per_head, raw.top_k};

@@ -28,6 +28,7 @@ struct WeightsForm {
 // AttentionOptions of a request, with what they point to. May be moved; views taken before stay valid.
 struct OptionInputs {
   AttentionOptions scalars;  // Its views are empty.
+  bool sets_causal = false;  // Also to none.
   WeightsForm weights;
   InputTensor mask;
   InputTensor bias;

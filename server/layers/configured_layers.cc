@@ -15,13 +15,12 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "server/layers/checkpoint.h"
-#include "server/layers/hugging_face_config.h"
+#include "formats/checkpoint.h"
+#include "formats/hugging_face_config.h"
+#include "formats/mapped_file.h"
 #include "server/layers/layer_config.h"
 #include "server/layers/layer_folder.h"
 #include "server/layers/layer_name.h"
-#include "server/layers/mapped_file.h"
-#include "server/layers/namings.h"
 #include "server/layers/seeded_weights.h"
 
 namespace attend::server {
@@ -114,12 +113,17 @@ absl::Status AddConfig(const std::string& value, SourceMap& sources) {
     return Invalid(kFlag, absl::StrCat("there is no layer '", name, "' in --layer or --layer-dir"));
   }
   const bool is_inline = text.front() == '{';
-  absl::StatusOr<std::string> json = is_inline ? text : ReadTextFile(text, kMaxConfigBytes);
+  absl::StatusOr<std::string> json = is_inline ? text : formats::ReadTextFile(text, kMaxConfigBytes);
   if (!json.ok()) return Invalid(kFlag, std::string(json.status().message()));
   const absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(*json);
   if (!config.ok()) return Invalid(kFlag, absl::StrCat(is_inline ? name : text, ": ", config.status().message()));
   found->second.config = MergeLayerConfig(found->second.config, *config);
   return absl::OkStatus();
+}
+
+// Where the config.json of the model that the layer is from would be.
+std::string ConfigBeside(const Source& source) {
+  return std::filesystem::path(source.file).replace_filename("config.json").string();
 }
 
 // Loads layers one after the other; those of one file read its header once.
@@ -144,32 +148,32 @@ class Loader {
   }
 
  private:
-  absl::StatusOr<const Checkpoint*> OpenOnce(const std::string& file) {
+  absl::StatusOr<const formats::Checkpoint*> OpenOnce(const std::string& file) {
     if (const auto found = checkpoints_.find(file); found != checkpoints_.end()) return &found->second;
-    absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(file);
+    absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::Open(file);
     if (!checkpoint.ok()) return checkpoint.status();
     return &checkpoints_.emplace(file, *std::move(checkpoint)).first->second;
   }
 
   absl::StatusOr<LayerWeights> ReadWeights(const Source& source) {
-    const absl::StatusOr<const Checkpoint*> checkpoint = OpenOnce(source.file);
+    const absl::StatusOr<const formats::Checkpoint*> checkpoint = OpenOnce(source.file);
     if (!checkpoint.ok()) return checkpoint.status();
-    const absl::StatusOr<v1::LayerConfig> beside = ReadConfigBeside(source);
+    const absl::StatusOr<std::optional<std::string>> beside = ReadConfigBeside(source);
     if (!beside.ok()) return beside.status();
-    absl::StatusOr<LayerWeights> weights = FindLayer(**checkpoint, source.prefix, source.config, *beside);
+    absl::StatusOr<LayerWeights> weights =
+        FindLayer(**checkpoint, source.prefix, source.config, *beside, ConfigBeside(source));
     if (weights.ok()) return weights;
     return absl::InvalidArgumentError(absl::StrCat(source.file, ": ", weights.status().message()));
   }
 
-  static absl::StatusOr<v1::LayerConfig> ReadConfigBeside(const Source& source) {
-    const std::filesystem::path path = std::filesystem::path(source.file).replace_filename("config.json");
+  // The text of the model's config.json beside the checkpoint, if there is one.
+  static absl::StatusOr<std::optional<std::string>> ReadConfigBeside(const Source& source) {
+    const std::string path = ConfigBeside(source);
     std::error_code error;
-    if (!std::filesystem::exists(path, error)) return v1::LayerConfig();
-    const absl::StatusOr<std::string> text = ReadTextFile(path.string(), kMaxHuggingFaceConfigBytes);
+    if (!std::filesystem::exists(path, error)) return std::optional<std::string>();
+    const absl::StatusOr<std::string> text = formats::ReadTextFile(path, formats::kMaxHuggingFaceConfigBytes);
     if (!text.ok()) return text.status();
-    absl::StatusOr<v1::LayerConfig> config = ParseHuggingFaceConfig(*text, source.prefix, source.config);
-    if (config.ok()) return config;
-    return absl::InvalidArgumentError(absl::StrCat(path.string(), ": ", config.status().message()));
+    return std::optional<std::string>(*text);
   }
 
   // The etag is made of what the layer is made of; a file is known by its size and its time.
@@ -179,8 +183,7 @@ class Loader {
     identity.origin = source.init ? absl::StrCat("init seed ", source.init->seed())
                                   : absl::StrCat(source.file, source.prefix.empty() ? "" : "#", source.prefix);
     std::string made_of = absl::StrCat(source.file, "\n", source.prefix, "\n", source.config.SerializeAsString());
-    for (const std::string& file :
-         {source.file, std::filesystem::path(source.file).replace_filename("config.json").string()}) {
+    for (const std::string& file : {source.file, ConfigBeside(source)}) {
       struct stat status {};
       if (source.init || stat(file.c_str(), &status) != 0) continue;
       absl::StrAppend(&made_of, "\n", status.st_size, ".", status.st_mtim.tv_sec, ".", status.st_mtim.tv_nsec);
@@ -194,7 +197,7 @@ class Loader {
   }
 
   InstructionSet instruction_set_;
-  std::map<std::string, Checkpoint> checkpoints_;
+  std::map<std::string, formats::Checkpoint> checkpoints_;
 };
 
 }  // namespace

@@ -134,14 +134,18 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
 
   const std::int64_t head_dim = view.query.out_features / view.num_heads;
-  if (config.has_rotary_embedding()) {
+  if (config.has_rotary_embedding() && config.rotary_embedding().form() != v1::ROTARY_FORM_NONE) {
     absl::StatusOr<v1::RotaryEmbedding> rotary = CompleteRotary(config.rotary_embedding(), head_dim);
     if (!rotary.ok()) return rotary.status();
-    layer->frequencies_ = RotaryFrequencies(*rotary, rotary->dim());
-    view.rotary = {layer->frequencies_, rotary->form() == v1::ROTARY_FORM_INTERLEAVED};
+    layer->frequencies_ = RotaryFrequencies(*rotary, 0);
+    view.rotary = {layer->frequencies_, rotary->form() == v1::ROTARY_FORM_INTERLEAVED,
+                   rotary->has_attention_factor() ? rotary->attention_factor() : 1};
+    if (DependsOnLength(*rotary)) layer->short_context_length_ = rotary->original_context_length();
+    layer->rotary_ = *rotary;
     *config.mutable_rotary_embedding() = *std::move(rotary);
   }
   if (absl::Status status = CheckNormConfig(config); !status.ok()) return status;
+  view.norms_after_rotary = config.norm_after_rotary();
   view.query_norm = weights.query_norm;
   view.key_norm = weights.key_norm;
   absl::Status norms = CompleteNorm(config, "query_norm", head_dim, view.num_heads, view.query_norm);
@@ -149,10 +153,15 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   if (!norms.ok()) return norms;
   if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
 
-  layer->Describe(config, weights.naming, std::move(identity));  // Before packing, which replaces the views.
+  layer->Describe(config, weights, std::move(identity));  // Before packing, which replaces the views.
   layer->Pack(instruction_set, executor);
   layer->KeepNorms();
   return layer;
+}
+
+std::shared_ptr<const std::vector<double>> Layer::FrequenciesFor(std::int64_t length) const {
+  if (short_context_length_ == 0 || length <= short_context_length_) return nullptr;
+  return std::make_shared<const std::vector<double>>(RotaryFrequencies(rotary_, length));
 }
 
 void Layer::Pack(InstructionSet instruction_set, Executor* executor) {
@@ -190,7 +199,7 @@ void Layer::KeepNorms() {
   }
 }
 
-void Layer::Describe(const v1::LayerConfig& config, const std::string& naming, Identity identity) {
+void Layer::Describe(const v1::LayerConfig& config, const LayerWeights& weights, Identity identity) {
   v1::Layer& layer = description_;
   layer.set_name(std::move(identity.name));
   layer.set_etag(std::move(identity.etag));
@@ -198,7 +207,8 @@ void Layer::Describe(const v1::LayerConfig& config, const std::string& naming, I
   layer.set_sha256(std::move(identity.sha256));
   layer.set_read_only(identity.read_only);
   layer.set_create_time_ms(identity.create_time_ms);
-  layer.set_naming(naming);
+  layer.set_naming(weights.naming);
+  layer.mutable_notes()->Assign(weights.notes.begin(), weights.notes.end());
   layer.set_embed_dim(view_.query.in_features);
   layer.set_context_dim(view_.key.in_features);
   layer.set_head_dim(view_.query.out_features / view_.num_heads);
@@ -233,6 +243,7 @@ void Layer::DescribeConfig(const v1::LayerConfig& config) {
     complete.clear_norm_kind();
     complete.clear_norm_epsilon();
     complete.clear_norm_adds_one();
+    complete.clear_norm_after_rotary();
   }
 }
 

@@ -48,6 +48,11 @@ class Layer {
                                                              Executor* executor = nullptr);
 
   const LayerView& view() const { return view_; }
+  // What view().rotary.frequencies are in texts of `length` tokens; null when they are the same in all. Errors: none;
+  // pure.
+  std::shared_ptr<const std::vector<double>> FrequenciesFor(std::int64_t length) const;
+  // The most tokens of a text for which view().rotary.frequencies hold; 0 when they hold for all.
+  std::int64_t short_context_length() const { return short_context_length_; }
   // The layer's own options under the request's: what a request sets itself goes before. Only scale, causal, windows,
   // softcap, alibi_slopes and sinks are ever set; spans view memory of the layer.
   const AttentionOptions& options() const { return options_.options; }
@@ -59,14 +64,16 @@ class Layer {
   // Take what the view points to into memory of the layer's own, so that a mapped file can go.
   void Pack(InstructionSet instruction_set, Executor* executor);
   void KeepNorms();
-  void Describe(const v1::LayerConfig& config, const std::string& naming, Identity identity);
+  void Describe(const v1::LayerConfig& config, const LayerWeights& weights, Identity identity);
   void DescribeConfig(const v1::LayerConfig& config);
   void DescribeWeights();
 
   LayerView view_;
   LayerOptions options_;
   v1::Layer description_;
-  std::vector<double> frequencies_;                    // Of view_.rotary.
+  std::vector<double> frequencies_;  // Of view_.rotary, in short texts.
+  v1::RotaryEmbedding rotary_;       // Complete; for long ones.
+  std::int64_t short_context_length_ = 0;
   std::vector<std::unique_ptr<PackedLinear>> packed_;  // Of view_'s projections, FLOAT64 apart.
   std::vector<AlignedBuffer<std::byte>> copies_;       // FLOAT64 projections, norms.
 };

@@ -9,9 +9,9 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/layers/json_text.h"
+#include "formats/json_text.h"
+#include "formats/mapped_file.h"
 #include "server/layers/layer_config.h"
-#include "server/layers/mapped_file.h"
 
 namespace attend::server {
 namespace {
@@ -55,16 +55,16 @@ absl::StatusOr<std::string> FindCheckpoint(const std::string& path) {
 }
 
 absl::Status ReadLayerJson(const std::string& path, LayerFolder& folder) {
-  const absl::StatusOr<std::string> text = ReadTextFile(path, kMaxLayerJsonBytes);
+  const absl::StatusOr<std::string> text = formats::ReadTextFile(path, kMaxLayerJsonBytes);
   if (!text.ok()) return text.status();
-  nlohmann::json json = ParseJson(*text);
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(path, " is not a JSON object"));
-  if (const auto prefix = json.find("prefix"); prefix != json.end()) {
+  absl::StatusOr<nlohmann::json> json = formats::ParseJsonObject(*text);
+  if (!json.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", json.status().message()));
+  if (const auto prefix = json->find("prefix"); prefix != json->end()) {
     if (!prefix->is_string()) return absl::InvalidArgumentError(absl::StrCat(path, ": `prefix` is not a string"));
     folder.prefix = prefix->get<std::string>();
-    json.erase(prefix);
+    json->erase(prefix);
   }
-  absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(json.dump());
+  absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(json->dump());
   if (!config.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", config.status().message()));
   folder.config = *std::move(config);
   return absl::OkStatus();

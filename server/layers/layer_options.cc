@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "core/attention/attend_problem.h"
 #include "core/base/error.h"
 #include "core/kernels/convert_kernels.h"
 #include "core/kernels/instruction_set.h"
@@ -67,9 +68,58 @@ absl::Status RefuseOthers(const v1::AttentionOptions& options) {
   return absl::OkStatus();
 }
 
+// What differs by the length of a text, and the factor.
+absl::Status CheckByLength(const v1::RotaryEmbedding& rotary) {
+  const bool is_dynamic = rotary.has_dynamic_factor(), is_long = rotary.long_frequencies_size() > 0;
+  if (is_dynamic && (!(rotary.dynamic_factor() >= 1) || !std::isfinite(rotary.dynamic_factor()))) {
+    return Invalid(absl::StrCat(kRotary, "dynamic_factor"), "must be a finite number of at least 1");
+  }
+  if ((is_dynamic || is_long) && rotary.original_context_length() < 1) {
+    return Invalid(absl::StrCat(kRotary, "original_context_length"),
+                   "must be at least 1 with dynamic_factor or long_frequencies");
+  }
+  if (rotary.has_attention_factor() && !(rotary.attention_factor() > 0 && std::isfinite(rotary.attention_factor()))) {
+    return Invalid(absl::StrCat(kRotary, "attention_factor"), "must be a positive finite number");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckFrequencies(const google::protobuf::RepeatedField<double>& frequencies, std::int64_t dim,
+                              const std::string& field) {
+  if (frequencies.empty()) return absl::OkStatus();
+  if (frequencies.size() != dim / 2) {
+    return Invalid(field, absl::StrCat("has ", frequencies.size(), " numbers; it must have ", dim / 2,
+                                       ", half of config.rotary_embedding.dim"));
+  }
+  for (int i = 0; i < frequencies.size(); ++i) {
+    if (std::abs(frequencies[i]) <= kMaxRotaryFrequency) continue;  // Not so for NaN.
+    return Invalid(absl::StrCat(field, "[", i, "]"), "must be finite and between -2^64 and 2^64");
+  }
+  return absl::OkStatus();
+}
+
+// Frequencies that are given go without what they would be made of.
+absl::Status CheckGivenFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t dim) {
+  const std::string field = absl::StrCat(kRotary, "frequencies"),
+                    long_field = absl::StrCat(kRotary, "long_frequencies");
+  absl::Status status = CheckFrequencies(rotary.frequencies(), dim, field);
+  status.Update(CheckFrequencies(rotary.long_frequencies(), dim, long_field));
+  if (!status.ok()) return status;
+  if (rotary.frequencies().empty() && !rotary.long_frequencies().empty()) {
+    return Invalid(long_field, "goes with frequencies, for shorter texts");
+  }
+  const bool has_others =
+      rotary.has_base() || rotary.has_linear_factor() || rotary.has_llama3() || rotary.has_dynamic_factor();
+  if (rotary.frequencies().empty() || !has_others) return absl::OkStatus();
+  return Invalid(field, "goes without base, linear_factor, llama3 and dynamic_factor");
+}
+
 absl::Status CheckScaling(const v1::RotaryEmbedding& rotary) {
   if (rotary.has_linear_factor() && rotary.has_llama3()) {
     return Invalid(absl::StrCat(kRotary, "linear_factor"), "goes without llama3; leave one of them out");
+  }
+  if (rotary.has_dynamic_factor() && (rotary.has_linear_factor() || rotary.has_llama3())) {
+    return Invalid(absl::StrCat(kRotary, "dynamic_factor"), "goes without linear_factor and llama3");
   }
   if (!(rotary.linear_factor() > 0) && rotary.has_linear_factor()) {
     return Invalid(absl::StrCat(kRotary, "linear_factor"), "must be a positive finite number");
@@ -77,6 +127,7 @@ absl::Status CheckScaling(const v1::RotaryEmbedding& rotary) {
   if (!std::isfinite(rotary.linear_factor())) {
     return Invalid(absl::StrCat(kRotary, "linear_factor"), "must be a positive finite number");
   }
+  if (absl::Status status = CheckByLength(rotary); !status.ok()) return status;
   if (!rotary.has_llama3()) return absl::OkStatus();
   const v1::Llama3Scaling& llama3 = rotary.llama3();
   const std::string field = absl::StrCat(kRotary, "llama3.");
@@ -101,6 +152,16 @@ double ScaleAsLlama3(double frequency, const v1::Llama3Scaling& llama3) {
   return (1 - share) * frequency / llama3.factor() + share * frequency;
 }
 
+// What transformers' `_compute_dynamic_ntk_parameters` does to the base. A dim of 2 has one pair, of frequency 1.
+double LongBase(const v1::RotaryEmbedding& rotary, std::int64_t length) {
+  if (!rotary.has_dynamic_factor() || rotary.dim() < 4) return rotary.base();
+  const auto original = static_cast<double>(rotary.original_context_length());
+  const double stretch =
+      rotary.dynamic_factor() * static_cast<double>(length) / original - (rotary.dynamic_factor() - 1);
+  const auto dim = static_cast<double>(rotary.dim());
+  return rotary.base() * std::pow(stretch, dim / (dim - 2));
+}
+
 }  // namespace
 
 absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads) {
@@ -114,6 +175,7 @@ absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& option
     case v1::CAUSAL_MODE_UNSPECIFIED: break;
     case v1::CAUSAL_MODE_BOTTOM_RIGHT: read.options.causal = CausalMode::kBottomRight; break;
     case v1::CAUSAL_MODE_TOP_LEFT: read.options.causal = CausalMode::kTopLeft; break;
+    case v1::CAUSAL_MODE_NONE: break;
     default: return Invalid("config.options.causal", "is not a known mode");
   }
   if (options.has_alibi_slopes()) {
@@ -138,8 +200,8 @@ absl::StatusOr<v1::RotaryEmbedding> CompleteRotary(const v1::RotaryEmbedding& ro
   if (!v1::RotaryForm_IsValid(rotary.form())) {
     return Invalid(absl::StrCat(kRotary, "form"), "must be ROTARY_FORM_HALF (1) or ROTARY_FORM_INTERLEAVED (2)");
   }
-  if (!rotary.has_base()) complete.set_base(10000);
-  if (!(complete.base() >= 1) || !std::isfinite(complete.base())) {
+  if (!rotary.has_base() && rotary.frequencies().empty()) complete.set_base(10000);
+  if (rotary.frequencies().empty() && !(complete.base() >= 1 && std::isfinite(complete.base()))) {
     return Invalid(absl::StrCat(kRotary, "base"), "must be a finite number of at least 1");
   }
   if (rotary.dim() == 0) complete.set_dim(static_cast<std::int32_t>(head_dim));
@@ -150,13 +212,22 @@ absl::StatusOr<v1::RotaryEmbedding> CompleteRotary(const v1::RotaryEmbedding& ro
                                                               head_dim));
   }
   if (absl::Status status = CheckScaling(rotary); !status.ok()) return status;
+  if (absl::Status status = CheckGivenFrequencies(rotary, complete.dim()); !status.ok()) return status;
   return complete;
 }
 
-std::vector<double> RotaryFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t dim) {
+std::vector<double> RotaryFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t length) {
+  const std::int64_t dim = rotary.dim();
+  const bool is_long = rotary.original_context_length() > 0 && length > rotary.original_context_length();
+  if (!rotary.frequencies().empty()) {
+    const auto& given =
+        is_long && !rotary.long_frequencies().empty() ? rotary.long_frequencies() : rotary.frequencies();
+    return std::vector<double>(given.begin(), given.end());
+  }
+  const double base = is_long ? LongBase(rotary, length) : rotary.base();
   std::vector<double> frequencies;
   for (std::int64_t i = 0; i < dim / 2; ++i) {
-    double frequency = std::pow(rotary.base(), -2.0 * static_cast<double>(i) / static_cast<double>(dim));
+    double frequency = std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(dim));
     if (rotary.has_linear_factor()) frequency /= rotary.linear_factor();
     if (rotary.has_llama3()) frequency = ScaleAsLlama3(frequency, rotary.llama3());
     frequencies.push_back(frequency);

@@ -27,8 +27,14 @@ struct LayerOptions {
 // with the field (`config.options.mask`).
 absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads);
 
-// The angle by which each pair turns from one position to the next, with scaling; `dim` / 2 of them. REQUIRES: checked.
-std::vector<double> RotaryFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t dim);
+// The angle by which each pair turns from one position to the next, with scaling, in a text of `length` tokens; dim / 2
+// of them. REQUIRES: `rotary` is complete.
+std::vector<double> RotaryFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t length);
+
+// Whether they differ between texts of different lengths. REQUIRES: complete.
+inline bool DependsOnLength(const v1::RotaryEmbedding& rotary) {
+  return rotary.has_dynamic_factor() || rotary.long_frequencies_size() > 0;
+}
 
 // Fills in what `rotary` leaves open, for heads of `head_dim` elements. Errors: INVALID_ARGUMENT with the field
 // (`config.rotary_embedding.dim`).

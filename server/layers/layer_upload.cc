@@ -10,9 +10,9 @@
 #include "absl/time/clock.h"
 #include "core/attention/packed_linear.h"
 #include "core/base/error.h"
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 #include "server/layers/layer_name.h"
-#include "server/layers/namings.h"
+#include "server/layers/layer_weights.h"
 #include "server/layers/seeded_weights.h"
 
 namespace attend::server {
@@ -60,7 +60,7 @@ absl::Status AboutBytes(const absl::Status& status) {
 }
 
 absl::StatusOr<LayerWeights> FindWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload) {
-  const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::FromBytes(payload.bytes, payload.memory);
+  const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::FromBytes(payload.bytes, payload.memory);
   if (!checkpoint.ok()) return AboutBytes(checkpoint.status());
   absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config());
   return weights.ok() ? std::move(weights) : AboutBytes(weights.status());

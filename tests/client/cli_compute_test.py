@@ -56,7 +56,7 @@ class ComputeTest(cli_harness.CliTestCase):
         path = self.directory / "apart.safetensors"
         cli_harness.write_safetensors(path, tensors)
         x, context = self.random(3, d), self.random(5, kv)
-        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--context", self.save("c.npy", context), "--layer", path)
+        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--context", self.save("c.npy", context), "--layer", path, "--num-heads", 1)
         bias = tensors["in_proj_bias"]
         q, k, v = (
             oracle.project(source, tensors[f"{name}_proj_weight"], bias[i * d : (i + 1) * d])[None, None]

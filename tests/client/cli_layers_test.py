@@ -14,7 +14,7 @@ import numpy as np
 
 from attend_testing.stubs import layers_pb, layers_grpc, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
-from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays
+from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays, write_safetensors
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
 CONFIG = layers_pb.LayerConfig(
@@ -302,6 +302,56 @@ class RealServerTest(CliTestCase):
         self.attend_ok("layers", "upload", "cli/rotary", NOTEBOOK, "--config", path)
         keys = [self.named("cli/rotary", "--return", "key", "--position-offset", offset) for offset in (0, 1)]
         self.assertFalse(np.allclose(keys[0], keys[1]))
+
+    def test_what_nothing_says_is_noted(self):
+        self.attend_ok("layers", "upload", "cli/noted", NOTEBOOK)
+        answer = json.loads(self.attend_ok("layers", "get", "cli/noted", "-o", "json").out)
+        self.assertEqual(answer["notes"], ["not causal, no rotary embedding (assumed: nothing says otherwise)"])
+
+
+class CheckTest(CliTestCase):
+    """`attend layers check`, which reads a file as a server does and needs none."""
+
+    def folder(self, config, **extra):
+        tensors = {f"model.layers.0.self_attn.{name}_proj.weight": self.random(8, 8) for name in "qkvo"}
+        directory = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
+        write_safetensors(directory / "model.safetensors", tensors | {f"model.layers.0.self_attn.{name}": array for name, array in extra.items()})
+        (directory / "config.json").write_text(json.dumps(config))
+        return directory / "model.safetensors"
+
+    def check(self, file, *flags):
+        return json.loads(attend("layers", "check", file, "--prefix", "model.layers.0.", "-o", "json", *flags).text)
+
+    def test_says_what_would_be_loaded_and_who_says_so(self):
+        file = self.folder({"model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 4, "rope_theta": 500.0, "sliding_window": 16})
+        facts = {fact["name"]: (fact["value"], fact["origin"]) for fact in self.check(file, "--num-heads", 2, "--num-kv-heads", 2)["facts"]}
+        self.assertEqual(facts["naming"], ("llama", "tensors below 'model.layers.0.self_attn.'"))
+        self.assertEqual(facts["heads"], ("2", "the caller, or the file's metadata"))
+        self.assertEqual(facts["head size"], ("4", "tensors"))
+        self.assertEqual(facts["mask"], ("causal", "model type mistral"))
+        self.assertEqual(facts["window"], ("15 keys before", "config.json: sliding_window"))
+        self.assertEqual(facts["rotary"], ("halves, base 500", "model type mistral, config.json: rope_theta"))
+        self.assertEqual(facts["scale"], ("1/sqrt(4)", "default: nothing says otherwise"))
+
+    def test_tells_tensors_and_notes(self):
+        run = attend("layers", "check", NOTEBOOK)
+        self.assertEqual(run.code, 0, run.err)
+        self.assertIn("not causal, no rotary embedding (assumed: nothing says otherwise)", run.text)
+        self.assertIn("key.bias, key.weight, query.bias, query.weight, value.bias, value.weight", run.text)
+
+    def test_refuses_what_a_server_refuses(self):
+        refused = (
+            ({"model_type": "nova", "num_attention_heads": 2}, {}, "'nova' is not known"),
+            ({"model_type": "llama", "num_attention_heads": 2, "attention_window": 3}, {}, "'attention_window' is set"),
+            ({"model_type": "llama", "num_attention_heads": 2}, {"gate": self.random(8)}, "model.layers.0.self_attn.gate"),
+        )
+        for config, extra, needle in refused:
+            self.assert_fails(attend("layers", "check", self.folder(config, **extra), "--prefix", "model.layers.0."), 2, needle)
+            self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{self.folder(config, **extra)}:model.layers.0."), 2, needle)
+
+    def test_weights_that_need_more_than_a_request_has_are_not_sent(self):
+        file = self.folder({"model_type": "llama", "num_attention_heads": 2})
+        self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{file}:model.layers.0."), 2, "a rotary embedding", "attend layers upload")
 
 
 if __name__ == "__main__":

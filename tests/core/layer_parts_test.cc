@@ -125,6 +125,29 @@ TEST(LayerParts, RotaryAgreesWithTheReference) {
   }
 }
 
+// A factor on what is turned, and norms on both sides of the rotation: three results that differ.
+TEST(LayerParts, RotaryFactorAndOrderOfNormsAgreeWithTheReference) {
+  for (bool interleaved : {false, true}) {
+    for (bool after : {false, true}) {
+      for (DataType type : {kF32, kF64}) {
+        LayerSpec spec;
+        spec.type = type;
+        spec.queries = spec.keys = 19;
+        spec.heads = 4, spec.kv_heads = 2, spec.head_dim = 16, spec.rotary_dim = 8;
+        spec.interleaved = interleaved;
+        spec.rotary_factor = 1.25;
+        spec.query_norm = spec.key_norm = NormOver::kHead;
+        spec.norms_after_rotary = after;
+        ExpectAgreement(spec);
+        const AttendProblem problem = LayerCase(spec).Problem();
+        LayerSpec other = spec;
+        other.norms_after_rotary = !after;
+        EXPECT_NE(ReferenceAttend(problem).query, ReferenceAttend(LayerCase(other).Problem()).query);
+      }
+    }
+  }
+}
+
 // A layer with everything, in all ways of saying where tokens stand.
 std::vector<LayerSpec> Everywhere() {
   LayerSpec all;

@@ -9,15 +9,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "server/layers/hugging_face_config.h"
+#include "formats/hugging_face_config.h"
 #include "server/layers/layer.h"
-#include "server/layers/namings.h"
+#include "server/layers/layer_weights.h"
 
 namespace {
 
-using attend::server::Checkpoint;
+using attend::formats::Checkpoint;
 using attend::server::Layer;
 using attend::server::LayerWeights;
 
@@ -30,8 +31,8 @@ void Require(bool holds, const char* what) {
 void RequireReason(const absl::Status& status) { Require(!status.message().empty(), "a refusal without a reason"); }
 
 void LoadLayer(const Checkpoint& checkpoint, const std::string& prefix, const attend::v1::LayerConfig& caller,
-               const attend::v1::LayerConfig& beside) {
-  const absl::StatusOr<LayerWeights> weights = FindLayer(checkpoint, prefix, caller, beside);
+               const std::optional<std::string>& config_json) {
+  const absl::StatusOr<LayerWeights> weights = FindLayer(checkpoint, prefix, caller, config_json);
   if (!weights.ok()) return RequireReason(weights.status());
   const auto layer = Layer::Create(*weights, caller, {}, attend::InstructionSet::kBaseline);
   if (!layer.ok()) return RequireReason(layer.status());
@@ -49,12 +50,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   caller.set_num_kv_heads(data[0] >> 4);
   const std::string input(reinterpret_cast<const char*>(data + 2), size - 2);
   const std::size_t config_bytes = std::min<std::size_t>(input.size(), std::size_t{16} * data[1]);
-  attend::v1::LayerConfig beside;
-  const auto config = attend::server::ParseHuggingFaceConfig(input.substr(0, config_bytes), "layers.1.", caller);
-  if (config.ok()) {
-    beside = *config;
-  } else {
-    RequireReason(config.status());
+  const std::string config_json = input.substr(0, config_bytes);
+  for (const char* const prefix : {"", "encoder.layers.1", "decoder.layers.2"}) {
+    const auto known = attend::formats::ParseHuggingFaceConfig(config_json, prefix, {}, data[0]);
+    if (!known.ok()) RequireReason(known.status());
   }
   const auto file = std::make_shared<const std::string>(input.substr(config_bytes));
   const absl::StatusOr<Checkpoint> checkpoint = Checkpoint::FromBytes(*file, file);
@@ -62,6 +61,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     RequireReason(checkpoint.status());
     return 0;
   }
-  for (const char* const prefix : {"", "layers.1"}) LoadLayer(*checkpoint, prefix, caller, beside);
+  for (const char* const prefix : {"", "layers.1", "encoder.layers.1", "decoder.layers.2"}) {
+    LoadLayer(*checkpoint, prefix, caller, std::nullopt);
+    LoadLayer(*checkpoint, prefix, caller, config_json);
+  }
   return 0;
 }

@@ -80,12 +80,12 @@ TEST(ConfiguredLayers, AreFoundInFolders) {
   folder.Write("one/other.safetensors", "not looked at");
   folder.Write("two/any.safetensors", Bert({"x."}));
   folder.Write("two/layer.json", R"({"prefix": "x", "numHeads": 2})");
-  folder.Write("two/config.json", R"({"num_attention_heads": 4})");
+  folder.Write("two/config.json", R"({"model_type": "bert", "num_attention_heads": 4})");
   folder.Write("three/model.safetensors.index.json", R"({"weight_map": {
       "attention.self.query.weight": "part.safetensors", "attention.self.key.weight": "part.safetensors",
       "attention.self.value.weight": "part.safetensors", "attention.output.dense.weight": "part.safetensors"}})");
   folder.Write("three/part.safetensors", Bert({""}));
-  folder.Write("three/config.json", R"({"num_attention_heads": 4})");
+  folder.Write("three/config.json", R"({"model_type": "bert", "num_attention_heads": 4})");
   folder.Write("..data/x", "");
   folder.Write("README", "");
   const Loaded loaded =
@@ -130,9 +130,9 @@ TEST(ConfiguredLayers, AFolderThatIsNoLayerIsAnError) {
   folder.Write("d/a/layer.json", R"({"heads": 3})");
   EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: it is not a LayerConfig"));
   folder.Write("d/a/layer.json", "{");
-  EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json is not a JSON object"));
+  EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: it is not a JSON object"));
   folder.Write("d/a/layer.json", "{\"x\": " + std::string(400000, '[') + std::string(400000, ']') + "}");
-  EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json is not a JSON object"));
+  EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: it is not a JSON object"));
   folder.Write("e/Upper/model.safetensors", Bert({""}));
   EXPECT_THAT(Refusal({.directory = folder.path() + "/e"}), HasSubstr("--layer-dir: the folder's name in"));
   EXPECT_THAT(Refusal({.directory = "/nowhere"}), HasSubstr("--layer-dir: cannot read the folder /nowhere"));

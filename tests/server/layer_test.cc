@@ -12,10 +12,11 @@
 
 #include "core/attention/compute.h"
 #include "core/base/error.h"
-#include "server/layers/namings.h"
+#include "server/layers/layer_weights.h"
 #include "tests/support/checkpoint_builder.h"
 
 namespace attend::server {
+using formats::Checkpoint;
 namespace {
 
 using ::attend::testing::CheckpointBuilder;
@@ -177,6 +178,45 @@ TEST(Layer, RotaryFrequenciesAreScaled) {
   EXPECT_FALSE(scaled.interleaved);
 }
 
+TEST(Layer, RotaryFrequenciesMayDependOnTheLengthOfAText) {
+  v1::LayerConfig config = Config();
+  v1::RotaryEmbedding& rotary = *config.mutable_rotary_embedding();
+  for (const double frequency : {1.0, 0.5, 0.25}) rotary.add_frequencies(frequency);
+  for (const double frequency : {0.125, 0.0625, 0.03125}) rotary.add_long_frequencies(frequency);
+  rotary.set_original_context_length(8);
+  rotary.set_attention_factor(1.5);
+  const auto given = *Create(Weights(), config);
+  EXPECT_THAT(given->view().rotary.frequencies, ElementsAre(1, 0.5, 0.25));
+  EXPECT_EQ(given->view().rotary.factor, 1.5);
+  EXPECT_EQ(given->short_context_length(), 8);
+  EXPECT_EQ(given->FrequenciesFor(8), nullptr);
+  ASSERT_NE(given->FrequenciesFor(9), nullptr);
+  EXPECT_THAT(*given->FrequenciesFor(9), ElementsAre(0.125, 0.0625, 0.03125));
+
+  rotary.Clear();
+  rotary.set_base(100);
+  rotary.set_dynamic_factor(2);
+  rotary.set_original_context_length(8);
+  const auto dynamic = *Create(Weights(), config);
+  EXPECT_EQ(dynamic->view().rotary.frequencies[1], std::pow(100, -2.0 / 6));
+  EXPECT_EQ(dynamic->FrequenciesFor(8), nullptr);
+  // 100 * (2 * 12 / 8 - 1)^(6 / 4)
+  const double base = 100 * std::pow(2, 1.5);
+  EXPECT_NEAR((*dynamic->FrequenciesFor(12))[1], std::pow(base, -2.0 / 6), 1e-15);
+  EXPECT_NEAR((*dynamic->FrequenciesFor(12))[2], std::pow(base, -4.0 / 6), 1e-15);
+}
+
+TEST(Layer, ThatThereIsNoRotaryEmbeddingCanBeSaid) {
+  v1::LayerConfig config = Config();
+  config.mutable_rotary_embedding()->set_form(v1::ROTARY_FORM_NONE);
+  config.mutable_options()->set_causal(v1::CAUSAL_MODE_NONE);
+  const auto layer = *Create(Weights(), config);
+  EXPECT_TRUE(layer->view().rotary.frequencies.empty());
+  EXPECT_EQ(layer->options().causal, CausalMode::kNone);
+  EXPECT_EQ(layer->description().config().rotary_embedding().form(), v1::ROTARY_FORM_NONE);
+  for (const std::string& note : layer->description().notes()) EXPECT_THAT(note, ::testing::Not(HasSubstr("causal")));
+}
+
 TEST(Layer, MistakesNameTheirField) {
   const struct {
     const char* field;
@@ -210,6 +250,33 @@ TEST(Layer, MistakesNameTheirField) {
        [](auto& c) { c.mutable_rotary_embedding()->set_linear_factor(INFINITY); }},
       {"config.rotary_embedding.llama3.factor", "at least 1",
        [](auto& c) { c.mutable_rotary_embedding()->mutable_llama3(); }},
+      {"config.rotary_embedding.frequencies", "has 1 numbers; it must have 3",
+       [](auto& c) { c.mutable_rotary_embedding()->add_frequencies(1); }},
+      {"config.rotary_embedding.frequencies[2]", "must be finite",
+       [](auto& c) {
+         for (const double f : {1.0, 2.0, std::nan("")}) c.mutable_rotary_embedding()->add_frequencies(f);
+       }},
+      {"config.rotary_embedding.frequencies", "goes without base",
+       [](auto& c) {
+         for (int i = 0; i < 3; ++i) c.mutable_rotary_embedding()->add_frequencies(1);
+         c.mutable_rotary_embedding()->set_base(5);
+       }},
+      {"config.rotary_embedding.long_frequencies", "goes with frequencies",
+       [](auto& c) {
+         for (int i = 0; i < 3; ++i) c.mutable_rotary_embedding()->add_long_frequencies(1);
+         c.mutable_rotary_embedding()->set_original_context_length(5);
+       }},
+      {"config.rotary_embedding.original_context_length", "must be at least 1",
+       [](auto& c) { c.mutable_rotary_embedding()->set_dynamic_factor(2); }},
+      {"config.rotary_embedding.dynamic_factor", "at least 1",
+       [](auto& c) { c.mutable_rotary_embedding()->set_dynamic_factor(0.5); }},
+      {"config.rotary_embedding.dynamic_factor", "goes without linear_factor",
+       [](auto& c) {
+         c.mutable_rotary_embedding()->set_dynamic_factor(2);
+         c.mutable_rotary_embedding()->set_linear_factor(2);
+       }},
+      {"config.rotary_embedding.attention_factor", "positive",
+       [](auto& c) { c.mutable_rotary_embedding()->set_attention_factor(0); }},
       {"config.rotary_embedding.linear_factor", "goes without llama3",
        [](auto& c) {
          c.mutable_rotary_embedding()->set_linear_factor(1);

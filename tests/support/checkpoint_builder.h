@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 
 namespace attend::testing {
 
@@ -105,9 +105,9 @@ class CheckpointBuilder {
     return std::string(reinterpret_cast<const char*>(&length), 8) + header + data_;
   }
 
-  server::Checkpoint Checkpoint(std::size_t offset = 0) const {
+  formats::Checkpoint Checkpoint(std::size_t offset = 0) const {
     const auto bytes = std::make_shared<const std::string>(Build(offset));
-    return *server::Checkpoint::FromBytes(*bytes, bytes);
+    return *formats::Checkpoint::FromBytes(*bytes, bytes);
   }
 
  private:

@@ -28,6 +28,8 @@ struct LayerSpec {
   bool adds_one = false, norm_bias = false;
   std::int64_t rotary_dim = 0;
   bool interleaved = false;
+  double rotary_factor = 1;
+  bool norms_after_rotary = false;
   std::int64_t position_offset = 0;
   CausalMode causal = CausalMode::kNone;
   std::vector<std::int64_t> key_lengths, query_lengths;  // query_lengths with a context alone.
@@ -39,7 +41,8 @@ inline std::ostream& operator<<(std::ostream& out, const LayerSpec& s) {
              << " S" << s.keys << " D" << s.embed << " H" << s.heads << " K" << s.kv_heads << " E" << s.head_dim
              << " norms " << static_cast<int>(s.query_norm) << static_cast<int>(s.key_norm) << " kind "
              << static_cast<int>(s.kind) << (s.adds_one ? " adds one" : "") << (s.norm_bias ? " bias" : "")
-             << " rotary " << s.rotary_dim << (s.interleaved ? " interleaved" : "") << " from " << s.position_offset;
+             << " rotary " << s.rotary_dim << (s.interleaved ? " interleaved" : "") << " times " << s.rotary_factor
+             << (s.norms_after_rotary ? " before norms" : "") << " from " << s.position_offset;
 }
 
 // Owns everything an AttendProblem views. Not copyable.
@@ -59,7 +62,8 @@ struct LayerCase {
     layer.key_norm = Norm(s.key_norm, s.kv_heads, key_norm);
     // From integers and divisions, to be the same everywhere: 1, 1/4, 1/9, ...
     for (std::int64_t i = 1; i <= s.rotary_dim / 2; ++i) frequencies.push_back(1.0 / static_cast<double>(i * i));
-    layer.rotary = {frequencies, s.interleaved};
+    layer.rotary = {frequencies, s.interleaved, s.rotary_factor};
+    layer.norms_after_rotary = s.norms_after_rotary;
   }
   LayerCase(const LayerCase&) = delete;
   LayerCase& operator=(const LayerCase&) = delete;

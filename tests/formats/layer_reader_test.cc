@@ -1,5 +1,5 @@
 // Guards that every naming is recognised, and that each projection found has exactly the numbers it should.
-#include "server/layers/namings.h"
+#include "formats/layer_reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,12 +9,11 @@
 #include <string>
 #include <utility>
 
-#include "core/base/error.h"
-#include "core/kernels/convert_kernels.h"
-#include "server/layers/naming_table.h"
+#include "formats/field_error.h"
+#include "formats/naming_table.h"
 #include "tests/support/checkpoint_builder.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 using ::attend::testing::CheckpointBuilder;
@@ -47,11 +46,11 @@ struct Layer {
     key_norm = RandomMatrix(kHeadDim, 1, random);
   }
 
-  v1::LayerConfig Config() const {
-    v1::LayerConfig config;
-    config.set_num_heads(static_cast<std::int32_t>(num_heads));
-    config.set_num_kv_heads(static_cast<std::int32_t>(num_kv_heads));
-    return config;
+  CallerSettings Config() const {
+    CallerSettings caller;
+    caller.num_heads = num_heads;
+    caller.num_kv_heads = num_kv_heads;
+    return caller;
   }
 
   std::int64_t num_heads;
@@ -61,23 +60,31 @@ struct Layer {
   Matrix query_norm, key_norm;
 };
 
-std::vector<float> Numbers(const void* data, DataType type, std::int64_t count) {
-  std::vector<float> numbers(static_cast<std::size_t>(count));
-  if (type == DataType::kFloat64) {
-    for (std::int64_t i = 0; i < count; ++i) numbers[i] = static_cast<float>(static_cast<const double*>(data)[i]);
-  } else {
-    ConvertKernelsFor(BestInstructionSet()).widen(type, data, count, numbers.data());
-  }
+std::vector<float> Numbers(const void* data, WeightType type, std::int64_t count) {
+  std::vector<float> numbers;
+  for (std::int64_t i = 0; i < count; ++i) numbers.push_back(FloatAt(data, type, i));
   return numbers;
 }
 
-void ExpectLinear(const LinearView& actual, const Matrix& weight, const Matrix* bias, const std::string& what) {
+absl::StatusOr<AttentionLayer> FindLayer(const Checkpoint& checkpoint, std::string_view prefix,
+                                         const CallerSettings& caller = {},
+                                         const std::optional<std::string>& config_json = std::nullopt) {
+  return ReadLayer(checkpoint, {prefix, caller, config_json});
+}
+
+CallerSettings HeadsOf(std::int64_t heads, std::int64_t kv_heads = 0) {
+  CallerSettings caller;
+  caller.num_heads = heads;
+  caller.num_kv_heads = kv_heads;
+  return caller;
+}
+
+void ExpectLinear(const LinearWeights& actual, const Matrix& weight, const Matrix* bias, const std::string& what) {
   ASSERT_NE(actual.weight, nullptr) << what;
   ASSERT_EQ(actual.out_features, weight.rows) << what;
   ASSERT_EQ(actual.in_features, weight.columns) << what;
-  EXPECT_EQ(
-      reinterpret_cast<std::uintptr_t>(actual.weight) % static_cast<std::uintptr_t>(ElementSize(actual.weight_type)),
-      0U)
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(actual.weight) % static_cast<std::uintptr_t>(SizeOf(actual.weight_type)),
+            0U)
       << what << " is unaligned";
   EXPECT_EQ(Numbers(actual.weight, actual.weight_type, weight.rows * weight.columns), weight.numbers) << what;
   ASSERT_EQ(actual.bias != nullptr, bias != nullptr) << what;
@@ -87,7 +94,7 @@ void ExpectLinear(const LinearView& actual, const Matrix& weight, const Matrix* 
 
 enum class Biases { kNone, kAll, kAllButOutput };
 
-void ExpectLayer(const absl::StatusOr<LayerWeights>& found, const Layer& layer, Biases biases,
+void ExpectLayer(const absl::StatusOr<AttentionLayer>& found, const Layer& layer, Biases biases,
                  const std::string& what) {
   ASSERT_TRUE(found.ok()) << what << ": " << found.status();
   const bool has_bias = biases != Biases::kNone;
@@ -115,7 +122,7 @@ CheckpointBuilder Separate(const Layer& layer, const std::string& query, const s
   return builder;
 }
 
-TEST(Namings, SeparateProjectionsAreFoundAtTheLayerAndAtItsModule) {
+TEST(LayerReader, SeparateProjectionsAreFoundAtTheLayerAndAtItsModule) {
   const struct {
     const char* naming;
     const char* module;  // Below the layer's prefix.
@@ -141,31 +148,35 @@ TEST(Namings, SeparateProjectionsAreFoundAtTheLayerAndAtItsModule) {
     for (const Biases biases : {Biases::kNone, Biases::kAll, Biases::kAllButOutput}) {
       CheckpointBuilder builder = Separate(layer, module + test.names[0], module + test.names[1],
                                            module + test.names[2], module + test.names[3], biases);
-      // What else is in a layer, and in a model.
-      builder.Add("model.layers.7.mlp.dense.weight", layer.query);
-      builder.Add("model.layers.7.output.dense.weight", layer.query);
+      // What else is in a layer, and in a model. In a layer that is no more than its attention it would be refused.
+      if (module != prefix) {
+        builder.Add("model.layers.7.mlp.dense.weight", layer.query);
+        builder.Add("model.layers.7.output.dense.weight", layer.query);
+      }
+      if (std::string(test.naming) == "bert") {
+        builder.AddVector("model.layers.7.attention.output.LayerNorm.weight", layer.query_norm);
+      }
       builder.Add("model.layers.70.self_attn.q_proj.weight", layer.query);
-      builder.AddVector("model.layers.7.attention.output.LayerNorm.weight", layer.query_norm);
       builder.Add("indices", {1}, std::string(8, 'i'), "I64");
       const Checkpoint checkpoint = builder.Checkpoint();
       for (const std::string& given : {prefix, std::string("model.layers.7"), module}) {
-        const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, given, layer.Config());
+        const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, given, layer.Config());
         ExpectLayer(found, layer, biases, std::string(test.naming) + " at " + given);
         if (!found.ok()) continue;
         EXPECT_EQ(found->naming, test.naming);
-        EXPECT_EQ(found->config.options().has_scale(), std::string(test.naming) == "t5");
+        EXPECT_EQ(found->settings.scale.value.has_value(), std::string(test.naming) == "t5");
       }
     }
   }
 }
 
-TEST(Namings, WithoutAPrefixNamesStandAlone) {
+TEST(LayerReader, WithoutAPrefixNamesStandAlone) {
   const Layer layer(2, 2);
   ExpectLayer(FindLayer(Separate(layer, "query", "key", "value", "output", Biases::kAll).Checkpoint(), ""), layer,
               Biases::kAll, "notebook");
   CheckpointBuilder builder;
   builder.Add("query.weight", layer.query).Add("key.weight", layer.key).Add("value.weight", layer.value);
-  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "");
+  const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), "");
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->output.weight, nullptr);
 }
@@ -188,7 +199,7 @@ Matrix FuseGroups(const Layer& layer, const Matrix& query, const Matrix& key, co
   return Stacked(parts);
 }
 
-TEST(Namings, FusedProjectionsAreCut) {
+TEST(LayerReader, FusedProjectionsAreCut) {
   const struct {
     const char* naming;
     const char* module;
@@ -223,7 +234,7 @@ TEST(Namings, FusedProjectionsAreCut) {
         builder.Add(module + "bias", {1, 1, 2, 2}, std::string(4, 'b'), "BOOL");  // GPT-2's mask.
         for (const std::string& given : {prefix, module}) {
           const std::string what = std::string(test.naming) + " " + dtype;
-          const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), given, layer.Config());
+          const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), given, layer.Config());
           ExpectLayer(found, layer, Biases::kAll, what);
           EXPECT_EQ(found.ok() ? found->naming : "", test.naming);
         }
@@ -232,7 +243,39 @@ TEST(Namings, FusedProjectionsAreCut) {
   }
 }
 
-TEST(Namings, TheNotebookAloneHasOneHeadWhenNobodySaysHowMany) {
+TEST(LayerReader, CodeGensRowsAreInFourths) {
+  const Layer layer(4, 4);
+  std::vector<Matrix> parts;
+  for (int i = 0; i < 4; ++i) {
+    for (const Matrix* const matrix : {&layer.query, &layer.value, &layer.key}) {
+      parts.push_back(Rows(*matrix, i * kHeadDim, kHeadDim));
+    }
+  }
+  CheckpointBuilder builder;
+  builder.Add("attn.qkv_proj.weight", Stacked(parts)).Add("attn.out_proj.weight", layer.output);
+  builder.Add("attn.causal_mask", {1, 1, 2, 2}, std::string(4, 'b'), "BOOL");
+  ExpectLayer(FindLayer(builder.Checkpoint(), "", layer.Config()), layer, Biases::kNone, "codegen");
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", HeadsOf(2)).status()),
+              HasSubstr("are not those of 2 query heads"));
+}
+
+TEST(LayerReader, GptBigCodeIsToldFromGpt2ByItsConfig) {
+  const std::string config = R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": )";
+  for (const std::int64_t kv_heads : {1, 4}) {
+    const Layer layer(4, kv_heads);
+    const Fuse fuse = kv_heads == 1 ? Fuse(FuseRows) : Fuse(FuseGroups);
+    CheckpointBuilder builder;
+    builder.Add("attn.c_attn.weight", fuse(layer, layer.query, layer.key, layer.value));
+    builder.AddVector("attn.c_attn.bias", fuse(layer, layer.query_bias, layer.key_bias, layer.value_bias));
+    builder.Add("attn.c_proj.weight", layer.output).AddVector("attn.c_proj.bias", layer.output_bias);
+    ExpectLayer(FindLayer(builder.Checkpoint(), "", {}, config + (kv_heads == 1 ? "true}" : "false}")), layer,
+                Biases::kAll, "gpt-bigcode");
+    EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status()),
+                HasSubstr("Weights of GPT-BigCode are read with its config.json"));
+  }
+}
+
+TEST(LayerReader, TheNotebookAloneHasOneHeadWhenNobodySaysHowMany) {
   const Layer layer(2, 2);
   EXPECT_TRUE(FindLayer(Separate(layer, "query", "key", "value", "output", Biases::kAll).Checkpoint(), "").ok());
   CheckpointBuilder thirds;
@@ -244,28 +287,24 @@ TEST(Namings, TheNotebookAloneHasOneHeadWhenNobodySaysHowMany) {
                                       thirds};
   for (const CheckpointBuilder& other : others) {
     const absl::Status status = FindLayer(other.Checkpoint(), "").status();
-    EXPECT_EQ(GetErrorDetails(status).field, "config.num_heads");
+    EXPECT_EQ(FieldOf(status), "config.num_heads");
     EXPECT_THAT(Message(status), AllOf(HasSubstr("config.num_heads is not set"), HasSubstr("--layer-config")));
     EXPECT_LT(Message(status).size(), 400U);  // So that it is not cut.
-    v1::LayerConfig one;
-    one.set_num_heads(1);
-    EXPECT_TRUE(FindLayer(other.Checkpoint(), "", one).ok());
-    EXPECT_TRUE(FindLayer(other.Checkpoint(), "", {}, /*beside=*/one).ok());
+    EXPECT_TRUE(FindLayer(other.Checkpoint(), "", HeadsOf(1)).ok());
+    EXPECT_TRUE(FindLayer(other.Checkpoint(), "", {}, R"({"model_type": "vit", "num_attention_heads": 1})").ok());
   }
 }
 
-TEST(Namings, GroupsAreCutByTheNumberOfHeads) {
+TEST(LayerReader, GroupsAreCutByTheNumberOfHeads) {
   const Layer layer(2, 2);
   CheckpointBuilder groups;
   groups.Add("query_key_value.weight", FuseGroups(layer, layer.query, layer.key, layer.value));
   groups.Add("dense.weight", layer.output);
-  v1::LayerConfig five;
-  five.set_num_heads(5);
-  EXPECT_THAT(Message(FindLayer(groups.Checkpoint(), "", five).status()),
+  EXPECT_THAT(Message(FindLayer(groups.Checkpoint(), "", HeadsOf(5)).status()),
               HasSubstr("has 18 outputs, which are not those of 5 query heads, 5 key heads"));
 }
 
-TEST(Namings, TorchMhaWithSeparateMatricesHasOneBias) {
+TEST(LayerReader, TorchMhaWithSeparateMatricesHasOneBias) {
   const Layer layer(2, 2);
   CheckpointBuilder builder;
   builder.Add("q_proj_weight", layer.query).Add("k_proj_weight", layer.key).Add("v_proj_weight", layer.value);
@@ -273,21 +312,21 @@ TEST(Namings, TorchMhaWithSeparateMatricesHasOneBias) {
   builder.Add("out_proj.weight", layer.output).AddVector("out_proj.bias", layer.output_bias);
   ExpectLayer(FindLayer(builder.Checkpoint(), "", layer.Config()), layer, Biases::kAll, "torch-mha");
   builder.Add("bias_k", {1, 1, 6}, std::string(24, '\0'), "F32");
-  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
-              HasSubstr("'bias_k', which changes what it computes and is not supported"));
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status()),
+              HasSubstr("the tensor 'bias_k', which may change what it computes and is not supported"));
 }
 
-TEST(Namings, TypesStayAndUnalignedNumbersAreCopied) {
+TEST(LayerReader, TypesStayAndUnalignedNumbersAreCopied) {
   const Layer layer(4, 2);
-  const std::pair<const char*, DataType> types[] = {{"F32", DataType::kFloat32},
-                                                    {"F64", DataType::kFloat64},
-                                                    {"F16", DataType::kFloat16},
-                                                    {"BF16", DataType::kBFloat16}};
+  const std::pair<const char*, WeightType> types[] = {{"F32", WeightType::kFloat32},
+                                                      {"F64", WeightType::kFloat64},
+                                                      {"F16", WeightType::kFloat16},
+                                                      {"BF16", WeightType::kBFloat16}};
   for (const auto& [dtype, type] : types) {
     const CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, dtype);
     for (const std::size_t offset : {std::size_t{0}, std::size_t{1}, std::size_t{6}}) {
       const Checkpoint checkpoint = builder.Checkpoint(offset);
-      const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, "", layer.Config());
+      const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, "", layer.Config());
       ExpectLayer(found, layer, Biases::kAll, dtype);
       EXPECT_EQ(found->query.weight_type, type);
       EXPECT_EQ(found->value.bias_type, type);
@@ -295,91 +334,62 @@ TEST(Namings, TypesStayAndUnalignedNumbersAreCopied) {
   }
 }
 
-TEST(Namings, WhatNeedsNoCopyIsAViewOfTheFile) {
+TEST(LayerReader, WhatNeedsNoCopyIsAViewOfTheFile) {
   const Layer layer(4, 2);
   CheckpointBuilder builder;
   builder.Add("qkv_proj.weight", FuseRows(layer, layer.query, layer.key, layer.value))
       .Add("o_proj.weight", layer.output);
   const Checkpoint checkpoint = builder.Checkpoint();
-  const absl::StatusOr<LayerWeights> found = FindLayer(checkpoint, "", layer.Config());
+  const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, "", layer.Config());
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->query.weight, checkpoint.Find("qkv_proj.weight")->data);
   EXPECT_EQ(found->output.weight, checkpoint.Find("o_proj.weight")->data);
 }
 
-TEST(Namings, WeightsOutliveTheCheckpoint) {
+TEST(LayerReader, WeightsOutliveTheCheckpoint) {
   const Layer layer(2, 1);
-  absl::StatusOr<LayerWeights> found = FindLayer(
+  absl::StatusOr<AttentionLayer> found = FindLayer(
       Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kAll, "F16").Checkpoint(), "", layer.Config());
   ExpectLayer(found, layer, Biases::kAll, "after the checkpoint");
 }
 
-TEST(Namings, NormsAreWidened) {
+TEST(LayerReader, NormsAreWidened) {
   const Layer layer(4, 2);
   for (const std::string dtype : {"F32", "BF16", "F64"}) {
     CheckpointBuilder builder = Separate(layer, "a.q_proj", "a.k_proj", "a.v_proj", "a.dense", Biases::kNone);
     builder.AddVector("a.q_layernorm.weight", layer.query_norm, dtype);
     builder.AddVector("a.q_layernorm.bias", layer.key_norm, dtype);
     builder.AddVector("a.k_layernorm.weight", layer.key_norm, dtype);
-    const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(3), "a", layer.Config());
+    const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(3), "a", layer.Config());
     ASSERT_TRUE(found.ok()) << found.status();
     EXPECT_EQ(found->query_norm.size, kHeadDim);
-    EXPECT_EQ(Numbers(found->query_norm.weight, DataType::kFloat32, kHeadDim), layer.query_norm.numbers);
-    EXPECT_EQ(Numbers(found->query_norm.bias, DataType::kFloat32, kHeadDim), layer.key_norm.numbers);
-    EXPECT_EQ(Numbers(found->key_norm.weight, DataType::kFloat32, kHeadDim), layer.key_norm.numbers);
+    EXPECT_EQ(Numbers(found->query_norm.weight, WeightType::kFloat32, kHeadDim), layer.query_norm.numbers);
+    EXPECT_EQ(Numbers(found->query_norm.bias, WeightType::kFloat32, kHeadDim), layer.key_norm.numbers);
+    EXPECT_EQ(Numbers(found->key_norm.weight, WeightType::kFloat32, kHeadDim), layer.key_norm.numbers);
     EXPECT_EQ(found->key_norm.bias, nullptr);
   }
 }
 
-TEST(Namings, ANormThatIsNotUsedIsAnError) {
+TEST(LayerReader, ANormThatIsNotUsedIsAnError) {
   const Layer layer(2, 2);
   CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
   builder.AddVector("q_layernorm.norms.0.weight", layer.query_norm);
-  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
-              HasSubstr("the norm 'q_layernorm.norms.0.weight', which is not supported"));
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status()),
+              HasSubstr("the tensor 'q_layernorm.norms.0.weight', which may change what it computes"));
 }
 
-TEST(Namings, SinksBesideTheProjectionsAreTheLayers) {
+TEST(LayerReader, SinksBesideTheProjectionsAreTheLayers) {
   const Layer layer(2, 1);
   CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
   builder.AddVector("sinks", Rows(layer.query_bias, 0, 2), "BF16");
-  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "", layer.Config());
+  const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), "", layer.Config());
   ASSERT_TRUE(found.ok()) << found.status();
-  ASSERT_EQ(found->config.options().sinks().values_size(), 2);
-  EXPECT_EQ(found->config.options().sinks().values(1), layer.query_bias.numbers[1]);
+  ASSERT_TRUE(found->settings.sinks);
+  EXPECT_EQ(*found->settings.sinks, Rows(layer.query_bias, 0, 2).numbers);
+  EXPECT_EQ(found->settings.sinks.origin, "tensor sinks");
 }
 
-TEST(Namings, MetadataGoesBeforeTheFileBeside) {
-  const Layer layer(2, 2);
-  CheckpointBuilder builder = Separate(layer, "q", "k", "v", "o", Biases::kNone);
-  builder.Metadata("num_heads", "2").Metadata("causal", "bottom_right");
-  builder.Metadata("attend.layer_config", R"({"numKvHeads": 1, "num_heads": 7, "options": {"softcap": 3}})");
-  v1::LayerConfig beside;
-  beside.set_num_heads(9);
-  beside.set_norm_epsilon(0.5);
-  beside.mutable_options()->set_softcap(4);
-  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "", {}, beside);
-  ASSERT_TRUE(found.ok()) << found.status();
-  EXPECT_EQ(found->config.num_heads(), 2);
-  EXPECT_EQ(found->config.num_kv_heads(), 1);
-  EXPECT_EQ(found->config.norm_epsilon(), 0.5F);
-  EXPECT_EQ(found->config.options().softcap(), 3);
-  EXPECT_EQ(found->config.options().scale(), 1);  // T5's.
-  EXPECT_EQ(found->config.options().causal(), v1::CAUSAL_MODE_BOTTOM_RIGHT);
-}
-
-TEST(Namings, MetadataIsChecked) {
-  const Layer layer(2, 2);
-  const std::pair<const char*, const char*> cases[] = {
-      {"num_heads", "0"}, {"num_heads", "two"},         {"num_kv_heads", "99999999999"},
-      {"causal", "yes"},  {"attend.layer_config", "{"}, {"attend.layer_config", R"({"heads": 2})"}};
-  for (const auto& [key, value] : cases) {
-    CheckpointBuilder builder = Separate(layer, "q", "k", "v", "o", Biases::kNone);
-    EXPECT_THAT(Message(FindLayer(builder.Metadata(key, value).Checkpoint(), "").status()), HasSubstr(key)) << value;
-  }
-}
-
-TEST(Namings, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
+TEST(LayerReader, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
   const Layer layer(2, 2);
   CheckpointBuilder builder = Separate(layer, "m.0.self_attn.q_proj", "m.0.self_attn.k_proj", "m.0.self_attn.v_proj",
                                        "m.0.self_attn.o_proj", Biases::kAll);
@@ -401,14 +411,14 @@ TEST(Namings, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
   EXPECT_THAT(Message(FindLayer(none, "").status()), HasSubstr("no tensor"));
 }
 
-TEST(Namings, LongNamesAreCut) {
+TEST(LayerReader, LongNamesAreCut) {
   const Layer layer(1, 1);
   CheckpointBuilder builder;
   builder.Add(std::string(5000, 'n'), layer.query);
   EXPECT_LT(FindLayer(builder.Checkpoint(), "").status().message().size(), 2000U);
 }
 
-TEST(Namings, TwoLayersAtOnePrefixAreAnError) {
+TEST(LayerReader, TwoLayersAtOnePrefixAreAnError) {
   const Layer layer(2, 2);
   CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
   builder.Add("query.weight", layer.query).Add("key.weight", layer.key).Add("value.weight", layer.value);
@@ -416,7 +426,7 @@ TEST(Namings, TwoLayersAtOnePrefixAreAnError) {
               AllOf(HasSubstr("query.weight (notebook)"), HasSubstr("q_proj.weight (llama)")));
 }
 
-TEST(Namings, TensorsThatCannotBeUsedAreNamed) {
+TEST(LayerReader, TensorsThatCannotBeUsedAreNamed) {
   const Layer layer(2, 2);
   const auto with = [&](const std::function<void(CheckpointBuilder&)>& add_query) {
     CheckpointBuilder builder;
@@ -433,12 +443,12 @@ TEST(Namings, TensorsThatCannotBeUsedAreNamed) {
               HasSubstr("'query.weight' has the shape [4]; [out_features, in_features] is expected"));
   EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {0, 4}, "", "F32"); }), HasSubstr("shape [0, 4]"));
   EXPECT_THAT(with([&](auto& b) { b.Add("query.weight", layer.query).Add("query.bias", {2}, "abcdefgh", "F32"); }),
-              HasSubstr("'query.bias' has the shape [2]; [6], as 'query.weight' has outputs, is expected"));
+              HasSubstr("'query.bias' has the shape [2]; [6], as the projection has outputs, is expected"));
   EXPECT_THAT(with([&](auto& b) { b.Add("query.weight", layer.query).Add("query.bias", {6}, "abcdef", "U8"); }),
               HasSubstr("'query.bias' has the type U8"));
 }
 
-TEST(Namings, HeadsAreCheckedBeforeAnythingIsCut) {
+TEST(LayerReader, HeadsAreCheckedBeforeAnythingIsCut) {
   const Layer layer(2, 2);
   CheckpointBuilder builder;
   builder.Add("qkv_proj.weight", FuseRows(layer, layer.query, layer.key, layer.value))
@@ -453,12 +463,178 @@ TEST(Namings, HeadsAreCheckedBeforeAnythingIsCut) {
                {4, 3, "config.num_kv_heads is 3"},
                {2, -1, "config.num_kv_heads is -1"}};
   for (const auto& test : cases) {
-    v1::LayerConfig config;
-    config.set_num_heads(test.heads);
-    config.set_num_kv_heads(test.kv_heads);
-    EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", config).status()), HasSubstr(test.field));
+    EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", HeadsOf(test.heads, test.kv_heads)).status()),
+                HasSubstr(test.field));
   }
 }
 
+// The tensors of one layer as `naming` names them at `module`, with all that it may have.
+CheckpointBuilder AllOf(const Naming& naming, const std::string& module, const Layer& layer) {
+  CheckpointBuilder builder;
+  const std::string separator(naming.separator);
+  const auto add = [&](std::string_view name, const Matrix& matrix, const std::string& between) {
+    const bool lies_across = naming.transposed;
+    builder.Add(module + std::string(name) + between + "weight", lies_across ? Transposed(matrix) : matrix);
+  };
+  if (naming.fusion == Fusion::kNone) {
+    add(naming.query, layer.query, separator);
+    add(naming.key, layer.key, separator);
+    add(naming.value, layer.value, separator);
+  } else {
+    add(naming.query, FuseRows(layer, layer.query, layer.key, layer.value), separator);
+  }
+  add(naming.outputs.front(), layer.output, ".");
+  return builder;
+}
+
+TEST(LayerReader, APlantedTensorIsRefusedInEveryNaming) {
+  const Layer layer(4, 4);
+  // What real models have there, and what none has.
+  const char* const planted[] = {"gate_proj.weight",
+                                 "q_proj.weight_scale",
+                                 "lambda_q1",
+                                 "logit_scale",
+                                 "norm.weight",
+                                 "relative_position_bias_table",
+                                 "x",
+                                 "q_proj.lora_A.weight",
+                                 "bias",
+                                 "masked_bias.x",
+                                 "self.distance_embedding.weight",
+                                 "a.b.c.d",
+                                 "rotary_emb.scale",
+                                 "zzz"};
+  std::mt19937 random(1);
+  for (const Naming& naming : Namings()) {
+    for (const std::string_view inner : naming.modules) {
+      const std::string prefix = "layers.1.", module = prefix + std::string(inner);
+      const std::string at = inner.empty() ? prefix : module;
+      CallerSettings caller = layer.Config();
+      caller.scale = true;
+      std::optional<std::string> config;
+      if (!naming.model_type.empty()) config = R"({"model_type": ")" + std::string(naming.model_type) + R"("})";
+      const absl::StatusOr<AttentionLayer> whole =
+          FindLayer(AllOf(naming, module, layer).Checkpoint(), at, caller, config);
+      ASSERT_TRUE(whole.ok()) << naming.name << " at " << module << ": " << whole.status();
+      EXPECT_EQ(whole->naming, naming.name);
+      std::vector<std::string> names(std::begin(planted), std::end(planted));
+      for (int i = 0; i < 8; ++i) {
+        std::string name;
+        for (unsigned n = 3 + random() % 10; n > 0; --n) name += static_cast<char>('a' + random() % 26);
+        names.push_back(name + (random() % 2 == 0 ? ".weight" : ""));
+      }
+      for (const std::string& name : names) {
+        CheckpointBuilder builder = AllOf(naming, module, layer);
+        builder.AddVector(module + name, layer.query_norm);
+        const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), at, caller, config);
+        ASSERT_FALSE(found.ok()) << naming.name << " at " << module << " leaves out " << name;
+        EXPECT_THAT(Message(found.status()), HasSubstr(module + name));
+        CallerSettings ignoring = caller;
+        ignoring.ignored_tensors = {name};
+        EXPECT_TRUE(FindLayer(builder.Checkpoint(), at, ignoring, config).ok()) << naming.name << " " << name;
+      }
+    }
+  }
+}
+
+TEST(LayerReader, WhatIsIgnoredMustBeThere) {
+  const Layer layer(2, 2);
+  CallerSettings caller = layer.Config();
+  caller.ignored_tensors = {"sinc"};
+  const absl::Status status =
+      FindLayer(Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone).Checkpoint(), "", caller)
+          .status();
+  EXPECT_EQ(FieldOf(status), "config.ignored_tensors");
+  EXPECT_THAT(Message(status), HasSubstr("there is no tensor 'sinc'"));
+}
+
+TEST(LayerReader, BuffersOfLibrariesAreNoWeights) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "a.q_proj", "a.k_proj", "a.v_proj", "a.out_proj", Biases::kNone);
+  builder.Add("a.bias", {1, 1, 2, 2}, std::string(4, 'b'), "BOOL").Add("a.masked_bias", {}, "abcd", "F32");
+  builder.Add("a.rotary_emb.inv_freq", {2}, std::string(8, 'f'), "F32").Add("a.causal_mask", {1, 1, 1, 1}, "b", "U8");
+  EXPECT_TRUE(FindLayer(builder.Checkpoint(), "a", layer.Config()).ok());
+  builder.Add("a.masked_bias2", {}, "abcd", "F32");
+  EXPECT_FALSE(FindLayer(builder.Checkpoint(), "a", layer.Config()).ok());
+}
+
+TEST(LayerReader, InputsAndResultsBesideALayerWithoutAPrefixAreNoWeights) {
+  const Layer layer(2, 2);
+  for (const std::string prefix : {"", "a."}) {
+    CheckpointBuilder builder =
+        Separate(layer, prefix + "query", prefix + "key", prefix + "value", prefix + "output", Biases::kAll);
+    for (const char* const name : {"x", "query", "output_f64", "attention_weights", "key_value"}) {
+      builder.AddVector(prefix + name, layer.query_norm);
+    }
+    EXPECT_EQ(FindLayer(builder.Checkpoint(), prefix).ok(), prefix.empty());
+  }
+  CheckpointBuilder builder = Separate(layer, "query", "key", "value", "output", Biases::kAll);
+  builder.AddVector("gate", layer.query_norm);
+  EXPECT_FALSE(FindLayer(builder.Checkpoint(), "").ok());
+}
+
+TEST(LayerReader, SeparateBiasesBelongToTheirRows) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder;
+  builder.Add("attn.qkv.weight", FuseRows(layer, layer.query, layer.key, layer.value))
+      .Add("attn.proj.weight", layer.output);
+  builder.AddVector("attn.q_bias", layer.query_bias).AddVector("attn.v_bias", layer.value_bias);
+  const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), "attn", layer.Config());
+  ASSERT_TRUE(found.ok()) << found.status();
+  ExpectLinear(found->query, layer.query, &layer.query_bias, "query");
+  ExpectLinear(found->key, layer.key, nullptr, "key");
+  ExpectLinear(found->value, layer.value, &layer.value_bias, "value");
+}
+
+TEST(LayerReader, WhatIsAssumedIsSaid) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  const auto notes = [&](const CallerSettings& caller, const std::optional<std::string>& config) {
+    const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), "", caller, config);
+    EXPECT_TRUE(found.ok()) << found.status();
+    return found.ok() ? found->settings.notes : std::vector<std::string>();
+  };
+  CallerSettings caller = layer.Config();
+  EXPECT_THAT(notes(caller, std::nullopt),
+              ::testing::ElementsAre("not causal, no rotary embedding (assumed: nothing says otherwise)"));
+  EXPECT_THAT(notes({}, R"({"model_type": "llama", "num_attention_heads": 2})"), ::testing::IsEmpty());
+  caller.causal = true;
+  EXPECT_THAT(notes(caller, std::nullopt),
+              ::testing::ElementsAre("no rotary embedding (assumed: nothing says otherwise)"));
+  caller.rotary = true;
+  EXPECT_THAT(notes(caller, std::nullopt), ::testing::IsEmpty());
+  builder.AddVector("q_norm.weight", layer.query_norm);
+  EXPECT_THAT(notes(caller, std::nullopt), ::testing::ElementsAre(HasSubstr("RMS norms with epsilon 1e-06")));
+}
+
+TEST(LayerReader, NormsThatTheModelDoesNotHaveAreRefused) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.AddVector("q_norm.weight", layer.query_norm).AddVector("k_norm.weight", layer.key_norm);
+  const auto refusal = [&](const std::string& config) {
+    return Message(FindLayer(builder.Checkpoint(), "", {}, config).status());
+  };
+  EXPECT_THAT(refusal(R"({"model_type": "llama", "num_attention_heads": 2})"),
+              HasSubstr("norms of query and key, which llama models do not have"));
+  EXPECT_EQ(refusal(R"({"model_type": "qwen3", "num_attention_heads": 2, "num_key_value_heads": 2})"), "");
+  EXPECT_THAT(refusal(R"({"model_type": "glm4_moe", "num_attention_heads": 2, "num_key_value_heads": 2})"),
+              HasSubstr("'use_qk_norm' is false, but the file has norms of query and key"));
+}
+
+TEST(LayerReader, ShortNamesThatMayNotBeT5sNeedAScale) {
+  const Layer layer(2, 2);
+  const auto status = [&](const std::string& module, const CallerSettings& caller) {
+    return FindLayer(
+               Separate(layer, module + "q", module + "k", module + "v", module + "o", Biases::kNone).Checkpoint(),
+               module, caller)
+        .status();
+  };
+  CallerSettings caller = layer.Config();
+  EXPECT_TRUE(status("block.0.layer.0.SelfAttention.", caller).ok());
+  EXPECT_EQ(FieldOf(status("blocks.0.self_attn.", caller)), "config.options.scale");
+  caller.scale = true;
+  EXPECT_TRUE(status("blocks.0.self_attn.", caller).ok());
+}
+
 }  // namespace
-}  // namespace attend::server
+}  // namespace attend::formats

@@ -1,4 +1,4 @@
-#include "server/layers/naming_search.h"
+#include "formats/naming_search.h"
 
 #include <algorithm>
 #include <set>
@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::size_t kMaxListed = 6;
@@ -42,6 +42,21 @@ Lack FindLack(const Checkpoint& checkpoint, NamingFit& fit) {
     lack.tensor = fit.Name(fit.naming->outputs.front(), ".", "weight");
   }
   return lack;
+}
+
+// Whether a model of this type may have its weights in `naming`: some types have one of their own.
+bool IsFor(const Naming& naming, std::string_view model_type) {
+  if (!naming.model_type.empty()) return naming.model_type == model_type;
+  return std::none_of(Namings().begin(), Namings().end(), [&](const Naming& other) {
+    return !other.model_type.empty() && other.model_type == model_type && other.query == naming.query;
+  });
+}
+
+// Whether `fit` is `other` without its output projection.
+bool IsPartOf(const NamingFit& fit, const NamingFit& other) {
+  return fit.output.empty() && !other.output.empty() && fit.module == other.module &&
+         fit.naming->query == other.naming->query && fit.naming->key == other.naming->key &&
+         fit.naming->value == other.naming->value;
 }
 
 // The first of `names`, and how many there are more.
@@ -108,8 +123,14 @@ absl::Status NoneFits(const Checkpoint& checkpoint, const std::string& prefix, c
   if (!nearest.empty()) absl::StrAppend(&message, ": ", nearest);
   const std::vector<std::string> prefixes = LikelyPrefixes(checkpoint);
   if (!prefixes.empty()) absl::StrAppend(&message, "; the file has layers with the prefixes ", List(prefixes));
-  absl::StrAppend(&message, names.empty() ? "; no tensor has this prefix" : absl::StrCat("; there is ", List(names)),
-                  "; looked for, with the prefix or below it: ", LookedFor());
+  if (names.empty()) {
+    for (const auto& [name, tensor] : checkpoint.tensors()) names.push_back(name);
+    absl::StrAppend(&message, "; no tensor has this prefix");
+    if (!names.empty()) absl::StrAppend(&message, "; the file has: ", List(names));
+  } else {
+    absl::StrAppend(&message, "; there is ", List(names));
+  }
+  absl::StrAppend(&message, "; looked for, with the prefix or below it: ", LookedFor());
   return absl::InvalidArgumentError(message);
 }
 
@@ -119,13 +140,15 @@ std::string NamingFit::Name(std::string_view linear, std::string_view separator,
   return absl::StrCat(module, std::string(linear), std::string(separator), std::string(part));
 }
 
-absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix) {
+absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix,
+                                     std::string_view model_type) {
   std::string start(prefix);
   if (!start.empty() && start.back() != '.') start += '.';
   std::vector<NamingFit> fits;
   std::string nearest;
   int most = 0;
   for (const Naming& naming : Namings()) {
+    if (!IsFor(naming, model_type)) continue;
     for (const std::string_view module : naming.modules) {
       NamingFit fit{&naming, absl::StrCat(start, std::string(module)), {}};
       const Lack lack = FindLack(checkpoint, fit);
@@ -137,6 +160,10 @@ absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_v
       }
     }
   }
+  const auto is_part_of_another = [&fits](const NamingFit& fit) {
+    return std::any_of(fits.begin(), fits.end(), [&](const NamingFit& other) { return IsPartOf(fit, other); });
+  };
+  fits.erase(std::remove_if(fits.begin(), fits.end(), is_part_of_another), fits.end());
   if (fits.size() == 1) return fits[0];
   if (fits.empty()) return NoneFits(checkpoint, start, nearest);
   return absl::InvalidArgumentError(absl::StrCat(
@@ -148,4 +175,4 @@ absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_v
       "; give a prefix that only one of them has"));
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

@@ -1,4 +1,4 @@
-#include "server/layers/mapped_file.h"
+#include "formats/mapped_file.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -11,7 +11,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
   // Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
@@ -45,4 +45,4 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path, std::size_t ma
   return std::string((*file)->bytes());
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

@@ -1,4 +1,4 @@
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -6,10 +6,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/layers/json_text.h"
-#include "server/layers/mapped_file.h"
+#include "formats/json_text.h"
+#include "formats/mapped_file.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::size_t kMaxIndexBytes = std::size_t{16} << 20;
@@ -29,12 +29,15 @@ bool IsPlainFileName(std::string_view name) {
 using ShardMap = std::map<std::string, std::vector<std::string>>;
 
 absl::StatusOr<ShardMap> ParseIndex(const std::string& text) {
-  const nlohmann::json index = ParseJson(text);
-  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object()) {
+  const absl::StatusOr<nlohmann::json> index = ParseJsonObject(text);
+  if (!index.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("it is not an index of shards: ", index.status().message()));
+  }
+  if (!index->contains("weight_map") || !(*index)["weight_map"].is_object()) {
     return absl::InvalidArgumentError("it is not an index of shards: a JSON object with the object `weight_map`");
   }
   ShardMap shards;
-  for (const auto& [tensor, shard] : index["weight_map"].items()) {
+  for (const auto& [tensor, shard] : (*index)["weight_map"].items()) {
     const std::string* const file = shard.get_ptr<const std::string*>();
     if (file == nullptr || !IsPlainFileName(*file)) {
       return absl::InvalidArgumentError(
@@ -107,4 +110,4 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& path, const Safet
       "one"));
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

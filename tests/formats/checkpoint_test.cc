@@ -1,5 +1,5 @@
 // Guards how checkpoints are opened: alone, sharded and in memory, and what is refused about them.
-#include "server/layers/checkpoint.h"
+#include "formats/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 using ::attend::testing::CheckpointBuilder;
@@ -125,4 +125,4 @@ TEST(Checkpoint, LimitsAreTheCallers) {
 }
 
 }  // namespace
-}  // namespace attend::server
+}  // namespace attend::formats

@@ -1,6 +1,6 @@
 // A file's bytes, mapped instead of read.
-#ifndef ATTEND_SERVER_LAYERS_MAPPED_FILE_H_
-#define ATTEND_SERVER_LAYERS_MAPPED_FILE_H_
+#ifndef ATTEND_FORMATS_MAPPED_FILE_H_
+#define ATTEND_FORMATS_MAPPED_FILE_H_
 
 #include <cstddef>
 #include <memory>
@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 // Owns a private, read-only mapping of a whole file. Replacing the file (a rename) leaves the mapping as it is, but
 // truncating it ends the process with SIGBUS at the next look at a byte that is gone, which nobody can catch: so a
@@ -38,6 +38,6 @@ class MappedFile {
 // `max_bytes`. Every message names the file.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, std::size_t max_bytes);
 
-}  // namespace attend::server
+}  // namespace attend::formats
 
-#endif  // ATTEND_SERVER_LAYERS_MAPPED_FILE_H_
+#endif  // ATTEND_FORMATS_MAPPED_FILE_H_

@@ -1,28 +1,16 @@
-#include "server/layers/weight_reader.h"
+#include "formats/weight_reader.h"
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
-#include <string_view>
+#include <optional>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/kernels/convert_kernels.h"
-#include "core/kernels/instruction_set.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
-
-struct TypeName {
-  std::string_view dtype;
-  DataType type;
-};
-constexpr TypeName kTypes[] = {{"F32", DataType::kFloat32},
-                               {"F16", DataType::kFloat16},
-                               {"BF16", DataType::kBFloat16},
-                               {"F64", DataType::kFloat64}};
 
 std::string ShapeOf(const CheckpointTensor& tensor) {
   return absl::StrCat("[", absl::StrJoin(tensor.shape, ", "), "]");
@@ -53,37 +41,36 @@ void TransposeNumbers(const void* from, std::int64_t rows, std::int64_t columns,
 
 }  // namespace
 
-LinearView CutRows(const LinearView& linear, std::int64_t begin, std::int64_t count) {
-  LinearView cut = linear;
-  cut.weight = Advance(linear.weight, begin * linear.in_features * ElementSize(linear.weight_type));
-  if (linear.bias != nullptr) cut.bias = Advance(linear.bias, begin * ElementSize(linear.bias_type));
+LinearWeights CutRows(const LinearWeights& linear, std::int64_t begin, std::int64_t count) {
+  LinearWeights cut = linear;
+  cut.weight = Advance(linear.weight, begin * linear.in_features * SizeOf(linear.weight_type));
+  if (linear.bias != nullptr) cut.bias = Advance(linear.bias, begin * SizeOf(linear.bias_type));
   cut.out_features = count;
   return cut;
 }
 
-absl::StatusOr<DataType> WeightReader::TypeOf(const std::string& name, const CheckpointTensor& tensor) const {
-  const auto* const found = std::find_if(std::begin(kTypes), std::end(kTypes),
-                                         [&](const TypeName& type) { return type.dtype == tensor.dtype; });
-  if (found != std::end(kTypes)) return found->type;
+absl::StatusOr<WeightType> WeightReader::TypeOf(const std::string& name, const CheckpointTensor& tensor) const {
+  if (const std::optional<WeightType> type = WeightTypeOf(tensor.dtype)) return *type;
   return absl::InvalidArgumentError(
       absl::StrCat("tensor '", name, "' has the type ", tensor.dtype, "; weights must be F32, F16, BF16 or F64"));
 }
 
 std::uint8_t* WeightReader::Allocate(std::int64_t bytes) {
-  copies_.emplace_back(bytes);
-  return copies_.back().data();
+  const auto words = static_cast<std::size_t>(bytes + 7) / 8;
+  copies_.push_back(std::make_unique<std::uint64_t[]>(words));
+  return reinterpret_cast<std::uint8_t*>(copies_.back().get());
 }
 
-const void* WeightReader::Align(const CheckpointTensor& tensor, DataType type) {
-  if (reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(ElementSize(type)) == 0) {
+const void* WeightReader::Align(const CheckpointTensor& tensor, WeightType type) {
+  if (reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(SizeOf(type)) == 0) {
     return tensor.data;
   }
   return std::memcpy(Allocate(tensor.bytes), tensor.data, static_cast<std::size_t>(tensor.bytes));
 }
 
-const void* WeightReader::Transpose(const CheckpointTensor& tensor, DataType type) {
+const void* WeightReader::Transpose(const CheckpointTensor& tensor, WeightType type) {
   std::uint8_t* const to = Allocate(tensor.bytes);
-  switch (ElementSize(type)) {
+  switch (SizeOf(type)) {
     case 2: TransposeNumbers<std::uint16_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
     case 4: TransposeNumbers<std::uint32_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
     default: TransposeNumbers<std::uint64_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
@@ -91,52 +78,51 @@ const void* WeightReader::Transpose(const CheckpointTensor& tensor, DataType typ
   return to;
 }
 
-absl::StatusOr<LinearView> WeightReader::Linear(const std::string& weight, const std::string& bias, bool transposed) {
+absl::StatusOr<LinearWeights> WeightReader::Linear(const std::string& weight, const std::string& bias,
+                                                   bool transposed) {
   const CheckpointTensor& matrix = *checkpoint_.Find(weight);
   if (matrix.shape.size() != 2 || matrix.bytes == 0) {
     return WrongShape(weight, matrix, transposed ? "[in_features, out_features]" : "[out_features, in_features]");
   }
-  absl::StatusOr<DataType> type = TypeOf(weight, matrix);
+  absl::StatusOr<WeightType> type = TypeOf(weight, matrix);
   if (!type.ok()) return type.status();
-  LinearView linear;
+  LinearWeights linear;
   linear.weight_type = *type;
   linear.weight = transposed ? Transpose(matrix, *type) : Align(matrix, *type);
   linear.out_features = matrix.shape[transposed ? 1 : 0];
   linear.in_features = matrix.shape[transposed ? 0 : 1];
-  const CheckpointTensor* const vector = checkpoint_.Find(bias);
-  if (vector == nullptr) return linear;
-  if (vector->shape != std::vector<std::int64_t>{linear.out_features}) {
-    return WrongShape(bias, *vector, absl::StrCat("[", linear.out_features, "], as '", weight, "' has outputs,"));
-  }
-  type = TypeOf(bias, *vector);
-  if (!type.ok()) return type.status();
-  linear.bias_type = *type;
-  linear.bias = Align(*vector, *type);
+  read_.insert(weight);
+  if (absl::Status status = AddBias(bias, linear); !status.ok()) return status;
   return linear;
 }
 
-absl::StatusOr<std::vector<float>> WeightReader::Floats(const std::string& name) const {
+absl::Status WeightReader::AddBias(const std::string& bias, LinearWeights& linear) {
+  const CheckpointTensor* const vector = checkpoint_.Find(bias);
+  if (vector == nullptr || linear.bias != nullptr) return absl::OkStatus();
+  if (vector->shape != std::vector<std::int64_t>{linear.out_features}) {
+    return WrongShape(bias, *vector, absl::StrCat("[", linear.out_features, "], as the projection has outputs,"));
+  }
+  const absl::StatusOr<WeightType> type = TypeOf(bias, *vector);
+  if (!type.ok()) return type.status();
+  linear.bias_type = *type;
+  linear.bias = Align(*vector, *type);
+  read_.insert(bias);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> WeightReader::Floats(const std::string& name) {
   const CheckpointTensor& vector = *checkpoint_.Find(name);
   if (vector.shape.size() != 1 || vector.bytes == 0) return WrongShape(name, vector, "one axis that is not empty");
-  const absl::StatusOr<DataType> type = TypeOf(name, vector);
+  const absl::StatusOr<WeightType> type = TypeOf(name, vector);
   if (!type.ok()) return type.status();
-  // An owned copy is aligned.
-  const std::string bytes(static_cast<const char*>(vector.data), static_cast<std::size_t>(vector.bytes));
-  std::vector<float> floats(static_cast<std::size_t>(vector.shape[0]));
-  if (*type == DataType::kFloat64) {
-    for (std::size_t i = 0; i < floats.size(); ++i) {
-      double number = 0;
-      std::memcpy(&number, bytes.data() + i * sizeof(number), sizeof(number));
-      floats[i] = static_cast<float>(number);
-    }
-  } else {
-    ConvertKernelsFor(BestInstructionSet()).widen(*type, bytes.data(), vector.shape[0], floats.data());
-  }
+  std::vector<float> floats;
+  for (std::int64_t i = 0; i < vector.shape[0]; ++i) floats.push_back(FloatAt(vector.data, *type, i));
+  read_.insert(name);
   return floats;
 }
 
-absl::StatusOr<NormView> WeightReader::Norm(const std::string& weight, const std::string& bias) {
-  NormView norm;
+absl::StatusOr<NormWeights> WeightReader::Norm(const std::string& weight, const std::string& bias) {
+  NormWeights norm;
   if (checkpoint_.Find(weight) == nullptr) return norm;
   for (const std::string& name : {weight, bias}) {
     if (checkpoint_.Find(name) == nullptr) continue;
@@ -154,10 +140,10 @@ absl::StatusOr<NormView> WeightReader::Norm(const std::string& weight, const std
   return norm;
 }
 
-LinearView WeightReader::CutGroups(const LinearView& linear, std::int64_t block, std::int64_t period,
-                                   std::int64_t first, std::int64_t count) {
+LinearWeights WeightReader::CutGroups(const LinearWeights& linear, std::int64_t block, std::int64_t period,
+                                      std::int64_t first, std::int64_t count) {
   const std::int64_t groups = linear.out_features / (period * block);
-  LinearView cut = linear;
+  LinearWeights cut = linear;
   cut.out_features = groups * count * block;
   const auto gather = [&](const void* from, std::int64_t row_bytes) {
     std::uint8_t* const to = Allocate(cut.out_features * row_bytes);
@@ -168,17 +154,17 @@ LinearView WeightReader::CutGroups(const LinearView& linear, std::int64_t block,
     }
     return to;
   };
-  cut.weight = gather(linear.weight, linear.in_features * ElementSize(linear.weight_type));
-  if (linear.bias != nullptr) cut.bias = gather(linear.bias, ElementSize(linear.bias_type));
+  cut.weight = gather(linear.weight, linear.in_features * SizeOf(linear.weight_type));
+  if (linear.bias != nullptr) cut.bias = gather(linear.bias, SizeOf(linear.bias_type));
   return cut;
 }
 
 std::shared_ptr<const void> WeightReader::TakeMemory() {
   struct Memory {
     std::shared_ptr<const void> checkpoint;
-    std::vector<AlignedBuffer<std::uint8_t>> copies;
+    std::vector<std::unique_ptr<std::uint64_t[]>> copies;
   };
   return std::make_shared<const Memory>(Memory{checkpoint_.memory(), std::move(copies_)});
 }
 
-}  // namespace attend::server
+}  // namespace attend::formats

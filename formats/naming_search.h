@@ -1,15 +1,15 @@
 // Which naming a checkpoint follows at a prefix, and the words for when none does.
-#ifndef ATTEND_SERVER_LAYERS_NAMING_SEARCH_H_
-#define ATTEND_SERVER_LAYERS_NAMING_SEARCH_H_
+#ifndef ATTEND_FORMATS_NAMING_SEARCH_H_
+#define ATTEND_FORMATS_NAMING_SEARCH_H_
 
 #include <string>
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "server/layers/checkpoint.h"
-#include "server/layers/naming_table.h"
+#include "formats/checkpoint.h"
+#include "formats/naming_table.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 // A naming at a place of a checkpoint: all the tensors that it needs are there.
 struct NamingFit {
@@ -25,8 +25,10 @@ struct NamingFit {
 
 // Errors: INVALID_ARGUMENT when none or more than one fits; the message shows what the file has and what was looked
 // for.
-absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix);
+// `model_type` is that of the model's config.json; empty when there is none.
+absl::StatusOr<NamingFit> FindNaming(const Checkpoint& checkpoint, std::string_view prefix,
+                                     std::string_view model_type = {});
 
-}  // namespace attend::server
+}  // namespace attend::formats
 
-#endif  // ATTEND_SERVER_LAYERS_NAMING_SEARCH_H_
+#endif  // ATTEND_FORMATS_NAMING_SEARCH_H_

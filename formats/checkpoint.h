@@ -1,7 +1,7 @@
 // The tensors of a checkpoint by name, wherever they are: one .safetensors file, the files of a sharded model, or bytes
 // in memory (an upload).
-#ifndef ATTEND_SERVER_LAYERS_CHECKPOINT_H_
-#define ATTEND_SERVER_LAYERS_CHECKPOINT_H_
+#ifndef ATTEND_FORMATS_CHECKPOINT_H_
+#define ATTEND_FORMATS_CHECKPOINT_H_
 
 #include <cstdint>
 #include <map>
@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "formats/safetensors_header.h"
 
-namespace attend::server {
+namespace attend::formats {
 
 // One tensor where it lies, which may be at any address: look at its alignment before its numbers.
 struct CheckpointTensor {
@@ -61,6 +61,6 @@ class Checkpoint {
   std::shared_ptr<const void> memory_;
 };
 
-}  // namespace attend::server
+}  // namespace attend::formats
 
-#endif  // ATTEND_SERVER_LAYERS_CHECKPOINT_H_
+#endif  // ATTEND_FORMATS_CHECKPOINT_H_

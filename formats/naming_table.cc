@@ -1,6 +1,6 @@
-#include "server/layers/naming_table.h"
+#include "formats/naming_table.h"
 
-namespace attend::server {
+namespace attend::formats {
 namespace {
 
 constexpr std::string_view kHere[] = {""};
@@ -24,8 +24,14 @@ constexpr std::string_view kWo[] = {"Wo"};
 constexpr std::string_view kO[] = {"o"};
 constexpr std::string_view kToOut[] = {"to_out.0", "to_out"};
 
-constexpr std::string_view kMhaRefused[] = {"bias_k", "bias_v"};
-constexpr std::string_view kBertRefused[] = {"self.distance_embedding.weight"};
+constexpr NormNames kQNorm[] = {
+    {"q_norm", "k_norm"}, {"q_layernorm", "k_layernorm"}, {"query_layernorm", "key_layernorm"}};
+constexpr NormNames kQLayerNorm[] = {{"q_layernorm", "k_layernorm"}};
+constexpr NormNames kMptNorm[] = {{"q_ln", "k_ln"}};
+constexpr NormNames kDiffusersNorm[] = {{"norm_q", "norm_k"}};
+
+// The norms around the attention of encoders, and the names that older versions wrote.
+constexpr std::string_view kBertBeside[] = {"output.LayerNorm.", "LayerNorm.", "ln.", "self_attn_layer_norm."};
 
 constexpr Naming kNamings[] = {
     {.name = "notebook",
@@ -41,30 +47,39 @@ constexpr Naming kNamings[] = {
      .fusion = Fusion::kRows,
      .query = "in_proj",
      .outputs = kOutProj,
-     .separator = "_",
-     .refused = kMhaRefused},
+     .needs_output = false,
+     .separator = "_"},
     {.name = "torch-mha",
      .modules = kAnyModule,
      .query = "q_proj",
      .key = "k_proj",
      .value = "v_proj",
      .outputs = kOutProj,
+     .needs_output = false,
      .separator = "_",
-     .fused_bias = "in_proj_bias",
-     .refused = kMhaRefused},
+     .fused_bias = "in_proj_bias"},
     {.name = "bert",
      .modules = kAttention,
      .query = "self.query",
      .key = "self.key",
      .value = "self.value",
      .outputs = kOutputDense,
-     .refused = kBertRefused},
+     .beside = kBertBeside},
+    {.name = "albert",
+     .modules = kAttention,
+     .query = "query",
+     .key = "key",
+     .value = "value",
+     .outputs = kDense,
+     .beside = kBertBeside},
     {.name = "vit",
      .modules = kAttention,
      .query = "attention.query",
      .key = "attention.key",
      .value = "attention.value",
-     .outputs = kOutputDense},
+     .outputs = kOutputDense,
+     .has_separate_biases = true,
+     .beside = kBertBeside},
     {.name = "distilbert",
      .modules = kAttention,
      .query = "q_lin",
@@ -77,61 +92,62 @@ constexpr Naming kNamings[] = {
      .query = "c_attn",
      .outputs = kCProj,
      .transposed = true},
-    {.name = "gpt-neox", .modules = kNeox, .fusion = Fusion::kGroups, .query = "query_key_value", .outputs = kDense},
+    {.name = "gpt-bigcode",
+     .modules = kAttn,
+     .fusion = Fusion::kBigCode,
+     .query = "c_attn",
+     .outputs = kCProj,
+     .model_type = "gpt_bigcode"},
+    {.name = "codegen", .modules = kAttn, .fusion = Fusion::kFourths, .query = "qkv_proj", .outputs = kOutProj},
+    {.name = "gpt-neox",
+     .modules = kNeox,
+     .fusion = Fusion::kGroups,
+     .query = "query_key_value",
+     .outputs = kDense,
+     .norms = kQLayerNorm},
     {.name = "llama",
      .modules = kAnyModule,
      .query = "q_proj",
      .key = "k_proj",
      .value = "v_proj",
      .outputs = kOProj,
-     .query_norm = "q_norm",
-     .key_norm = "k_norm"},
+     .norms = kQNorm},
     {.name = "opt",
      .modules = kAnyModule,
      .query = "q_proj",
      .key = "k_proj",
      .value = "v_proj",
      .outputs = kOutProj,
-     .query_norm = "q_norm",
-     .key_norm = "k_norm"},
+     .norms = kQNorm},
     {.name = "phi",
      .modules = kSelfAttn,
      .query = "q_proj",
      .key = "k_proj",
      .value = "v_proj",
      .outputs = kDense,
-     .query_norm = "q_layernorm",
-     .key_norm = "k_layernorm"},
+     .norms = kQLayerNorm},
     {.name = "phi3",
      .modules = kSelfAttn,
      .fusion = Fusion::kRows,
      .query = "qkv_proj",
      .outputs = kOProj,
-     .query_norm = "q_norm",
-     .key_norm = "k_norm"},
-    {.name = "mpt",
-     .modules = kAttn,
-     .fusion = Fusion::kRows,
-     .query = "Wqkv",
-     .outputs = kOutProj,
-     .query_norm = "q_ln",
-     .key_norm = "k_ln"},
+     .norms = kQNorm},
+    {.name = "mpt", .modules = kAttn, .fusion = Fusion::kRows, .query = "Wqkv", .outputs = kOutProj, .norms = kMptNorm},
     {.name = "modernbert", .modules = kAttn, .fusion = Fusion::kRows, .query = "Wqkv", .outputs = kWo},
     {.name = "timm",
      .modules = kAttn,
      .fusion = Fusion::kRows,
      .query = "qkv",
      .outputs = kProj,
-     .query_norm = "q_norm",
-     .key_norm = "k_norm"},
+     .norms = kQNorm,
+     .has_separate_biases = true},
     {.name = "diffusers",
      .modules = kAttn,
      .query = "to_q",
      .key = "to_k",
      .value = "to_v",
      .outputs = kToOut,
-     .query_norm = "norm_q",
-     .key_norm = "norm_k"},
+     .norms = kDiffusersNorm},
     {.name = "t5", .modules = kT5, .query = "q", .key = "k", .value = "v", .outputs = kO, .unit_scale = true},
 };
 
@@ -139,4 +155,4 @@ constexpr Naming kNamings[] = {
 
 absl::Span<const Naming> Namings() { return kNamings; }
 
-}  // namespace attend::server
+}  // namespace attend::formats

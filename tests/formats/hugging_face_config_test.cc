@@ -1,0 +1,467 @@
+// Guards what a config.json is taken to mean, by the files of real models, cut to what matters.
+#include "formats/hugging_face_config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "formats/model_rules.h"
+
+namespace attend::formats {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// Ends the test when it is refused.
+LayerSettings Parse(const std::string& json, const std::string& prefix = "model.layers.0.", std::int64_t head_dim = 0) {
+  const absl::StatusOr<LayerSettings> config = ParseHuggingFaceConfig(json, prefix, {}, head_dim);
+  EXPECT_TRUE(config.ok()) << json << ": " << config.status();
+  return config.ok() ? *config : LayerSettings();
+}
+
+std::string Refusal(const std::string& json, const std::string& prefix = "", const CallerSettings& caller = {},
+                    std::int64_t head_dim = 0) {
+  return std::string(ParseHuggingFaceConfig(json, prefix, caller, head_dim).status().message());
+}
+
+// -1: no window.
+std::int64_t Left(const LayerSettings& layer) { return layer.window_left.value.value_or(-1); }
+
+bool Turns(const LayerSettings& layer) { return layer.rotary && (*layer.rotary).form != RotaryForm::kNone; }
+
+TEST(HuggingFaceConfig, BertHasHeadsAndNothingElse) {
+  const LayerSettings config = Parse(
+      R"({"model_type": "bert", "architectures": ["BertModel"], "num_attention_heads": 12, "hidden_size": 384,
+          "layer_norm_eps": 1e-12, "position_embedding_type": "absolute"})");
+  EXPECT_EQ(*config.num_heads, 12);
+  EXPECT_EQ(config.num_heads.origin, "config.json: num_attention_heads");
+  EXPECT_FALSE(config.num_kv_heads);
+  EXPECT_EQ(config.rotary->form, RotaryForm::kNone);
+  EXPECT_EQ(*config.causal, Causality::kNone);
+  EXPECT_EQ(config.causal.origin, "model type bert");
+}
+
+TEST(HuggingFaceConfig, Llama3HasGroupsCausalityAndScaledPositions) {
+  const LayerSettings config = Parse(
+      R"({"model_type": "llama", "num_attention_heads": 32, "num_key_value_heads": 8, "hidden_size": 2048,
+          "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "sliding_window": null,
+          "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                           "original_max_position_embeddings": 8192, "rope_type": "llama3"}})");
+  EXPECT_EQ(*config.num_heads, 32);
+  EXPECT_EQ(*config.num_kv_heads, 8);
+  EXPECT_EQ(*config.causal, Causality::kBottomRight);
+  EXPECT_EQ(Left(config), -1);
+  const Rotary& rotary = *config.rotary;
+  EXPECT_EQ(rotary.form, RotaryForm::kHalf);
+  EXPECT_EQ(rotary.base, 500000);
+  EXPECT_EQ(rotary.dim, 0);
+  EXPECT_EQ(rotary.llama3->factor, 32);
+  EXPECT_EQ(rotary.llama3->low_freq_factor, 1);
+  EXPECT_EQ(rotary.llama3->high_freq_factor, 4);
+  EXPECT_EQ(rotary.llama3->original_context_length, 8192);
+}
+
+TEST(HuggingFaceConfig, ALlamaThatDoesNotMentionRotaryEmbeddingsHasThem) {
+  EXPECT_EQ(Parse(R"({"model_type": "llama"})").rotary->base, 10000);
+  EXPECT_EQ(Parse(R"({"model_type": "mixtral"})").rotary->base, 1000000);
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "opt"})")));
+}
+
+TEST(HuggingFaceConfig, AMissingKeyIsWhatTransformersTakesOrIsRefused) {
+  EXPECT_EQ(*Parse(R"({"model_type": "mistral", "num_attention_heads": 32})").num_kv_heads, 8);
+  EXPECT_EQ(Left(Parse(R"({"model_type": "mistral"})")), 4095);
+  EXPECT_EQ(*Parse(R"({"model_type": "gemma2"})").softcap, 50);
+  EXPECT_EQ(*Parse(R"({"model_type": "gemma2"})").scale, 1.0 / 16);
+  // transformers 4 takes 10000 for Cohere's base, transformers 5 takes 500000.
+  EXPECT_THAT(Refusal(R"({"model_type": "cohere"})"), HasSubstr("'rope_theta' is missing"));
+  EXPECT_THAT(Refusal(R"({"model_type": "gpt_oss", "rope_theta": 150000})", "layers.1."),
+              HasSubstr("'rope_scaling' is missing"));
+}
+
+TEST(HuggingFaceConfig, ParametersMayStandTogether) {  // As transformers 5 writes them.
+  const LayerSettings config = Parse(R"({"model_type": "llama", "num_attention_heads": 4, "head_dim": 10,
+                "rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 7e4, "partial_rotary_factor": 0.4}})",
+                                     "layers.0.", 10);
+  EXPECT_EQ(config.rotary->base, 70000);
+  EXPECT_EQ(config.rotary->linear_factor, 4);
+  EXPECT_EQ(config.rotary->dim, 4);
+}
+
+TEST(HuggingFaceConfig, SharesOfAHeadAreTurned) {
+  EXPECT_EQ(Parse(R"({"model_type": "gpt_neox", "num_attention_heads": 8, "rotary_pct": 0.25})", "", 64).rotary->dim,
+            16);
+  EXPECT_EQ(Parse(R"({"model_type": "phi", "num_attention_heads": 4, "head_dim": 32})", "", 32).rotary->dim, 16);
+  const Rotary gptj = *Parse(R"({"model_type": "gptj", "n_head": 16, "n_embd": 4096, "rotary_dim": 64})").rotary;
+  EXPECT_EQ(gptj.dim, 64);
+  EXPECT_EQ(gptj.form, RotaryForm::kInterleaved);
+  EXPECT_THAT(Refusal(R"({"model_type": "phi", "partial_rotary_factor": 0.5})"), HasSubstr("partial_rotary_factor"));
+}
+
+TEST(HuggingFaceConfig, UnknownScalingIsRefusedUnlessTheCallerKnowsBetter) {
+  const std::string json = R"({"model_type": "llama", "rope_scaling": {"type": "helix", "factor": 4}})";
+  EXPECT_THAT(Refusal(json), HasSubstr("'rope_scaling' has the type 'helix'"));
+  CallerSettings caller;
+  caller.rotary = true;
+  EXPECT_EQ(Refusal(json, "", caller), "");
+}
+
+// Numbers of transformers 4.57's `_compute_yarn_parameters`, in float64.
+TEST(HuggingFaceConfig, YarnIsGivenAsFrequencies) {
+  const std::string scaling =
+      R"("rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64)";
+  const Rotary rotary =
+      *Parse(R"({"model_type": "qwen2", "rope_theta": 10000.0, "max_position_embeddings": 256, )" + scaling + "}}",
+             "layers.0.", 16)
+           .rotary;
+  // low = floor(16 ln(64 / (32 2 pi)) / (2 ln 10000)) = floor(-0.99) -> 0, high = ceil(16 ln(64 / 2 pi) / (2 ln 10000))
+  // = 3.
+  ASSERT_EQ(rotary.frequencies.size(), 8U);
+  for (int i = 0; i < 8; ++i) {
+    const double plain = std::pow(10000, -i / 8.0), ramp = std::min(i / 3.0, 1.0);
+    EXPECT_NEAR(rotary.frequencies[i], plain / 4 * ramp + plain * (1 - ramp), 1e-15) << i;
+  }
+  EXPECT_NEAR(rotary.attention_factor, 0.1 * std::log(4) + 1, 1e-15);
+  EXPECT_EQ(rotary.original_context_length, 0);
+  const auto factor = [&](const std::string& more) {
+    return Parse(R"({"model_type": "qwen2", )" + scaling + more + "}}", "layers.0.", 16).rotary->attention_factor;
+  };
+  EXPECT_EQ(factor(R"(, "attention_factor": 1.5)"), 1.5);
+  EXPECT_EQ(factor(R"(, "mscale": 1.0, "mscale_all_dim": 1.0)"), 1);
+  EXPECT_NEAR(factor(R"(, "mscale": 0.7, "mscale_all_dim": 1.0)"), (0.07 * std::log(4) + 1) / (0.1 * std::log(4) + 1),
+              1e-15);
+  // Without `truncate` the ramp begins and ends between pairs.
+  const Rotary exact =
+      *Parse(R"({"model_type": "qwen2", )" + scaling + R"(, "truncate": false}})", "layers.0.", 16).rotary;
+  const double high = 16 * std::log(64 / (2 * M_PI)) / (2 * std::log(10000));
+  const double ramp = 1 / high;
+  EXPECT_NEAR(exact.frequencies[1], std::pow(10000, -1 / 8.0) * (1 - ramp + ramp / 4), 1e-15);
+  EXPECT_THAT(Refusal(R"({"model_type": "qwen2", )" + scaling + "}}"), HasSubstr("needs the size of a head"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "yarn", "factor": 2}})", "", {}, 16),
+              HasSubstr("'original_max_position_embeddings' is needed"));
+}
+
+TEST(HuggingFaceConfig, LongRopeHasFactorsForShortAndLongTexts) {
+  const std::string json = R"({"model_type": "phi3", "rope_theta": 10000.0, "max_position_embeddings": 128,
+      "original_max_position_embeddings": 32,
+      "rope_scaling": {"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [4.0, 8.0])";
+  const Rotary rotary = *Parse(json + "}}", "layers.0.", 4).rotary;
+  EXPECT_THAT(rotary.frequencies, ElementsAre(1, 0.01 / 2));
+  EXPECT_THAT(rotary.long_frequencies, ElementsAre(0.25, 0.01 / 8));
+  EXPECT_EQ(rotary.original_context_length, 32);
+  EXPECT_NEAR(rotary.attention_factor, std::sqrt(1 + std::log(4) / std::log(32)), 1e-15);
+  EXPECT_THAT(Refusal(json + R"(, "factor": 3.0}})", "layers.0.", {}, 4), HasSubstr("'factor' is not"));
+  EXPECT_EQ(Refusal(json + R"(, "factor": 3.0, "attention_factor": 1.0}})", "layers.0.", {}, 4), "");
+  EXPECT_THAT(Refusal(json + "}}", "layers.0.", {}, 8), HasSubstr("must be a list of 4 numbers"));
+}
+
+TEST(HuggingFaceConfig, DynamicScalingDependsOnTheLength) {
+  const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 16,
+                                   "rope_scaling": {"type": "dynamic", "factor": 2.0}})",
+                               "layers.0.", 8)
+                             .rotary;
+  EXPECT_EQ(rotary.dynamic_factor, 2);
+  EXPECT_EQ(rotary.original_context_length, 16);
+  EXPECT_EQ(rotary.base, 10000);
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}})", "", {}, 8),
+              HasSubstr("max_position_embeddings"));
+}
+
+TEST(HuggingFaceConfig, WindowsCountTheQueryItself) {
+  EXPECT_EQ(Left(Parse(R"({"model_type": "mistral", "sliding_window": 4096})")), 4095);
+  EXPECT_EQ(Left(Parse(R"({"model_type": "qwen2", "sliding_window": 9})")), -1);
+  const std::string qwen =
+      R"({"model_type": "qwen2", "sliding_window": 9, "use_sliding_window": true, "max_window_layers": 2})";
+  EXPECT_EQ(Left(Parse(qwen, "model.layers.1.")), -1);
+  EXPECT_EQ(Left(Parse(qwen, "model.layers.2.self_attn.")), 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "mistral", "sliding_window": 0})"), HasSubstr("'sliding_window' must be"));
+  EXPECT_EQ(Left(Parse(R"({"model_type": "mistral", "sliding_window": null})")), -1);
+  // Llama's code has no window.
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "sliding_window": 8})"), HasSubstr("'sliding_window' is set"));
+}
+
+TEST(HuggingFaceConfig, WhichLayersSlideIsReadFromThePrefix) {
+  const std::string types = R"({"model_type": "gemma2", "sliding_window": 8,
+                                "layer_types": ["sliding_attention", "full_attention"]})";
+  EXPECT_EQ(Left(Parse(types, "layers.0")), 7);
+  EXPECT_EQ(Left(Parse(types, "layers.1")), -1);
+  EXPECT_THAT(Refusal(types, "layers.2"), HasSubstr("'layer_types' has fewer entries"));
+  EXPECT_THAT(Refusal(types, "layer"), HasSubstr("'layer_types' differs between layers, and the prefix has no number"));
+  CallerSettings caller;
+  caller.window = caller.rotary = true;
+  EXPECT_EQ(Refusal(types, "layer", caller), "");
+  EXPECT_THAT(Refusal(R"({"model_type": "gemma2", "layer_types": ["chunked_attention"]})", "layers.0"),
+              HasSubstr("neither full_attention nor sliding_attention"));
+
+  const std::string gemma2 = R"({"model_type": "gemma2", "sliding_window": 8, "query_pre_attn_scalar": 256,
+                                 "attn_logit_softcapping": 50.0})";
+  EXPECT_EQ(Left(Parse(gemma2, "layers.0")), 7);
+  EXPECT_EQ(Left(Parse(gemma2, "layers.1")), -1);
+  EXPECT_EQ(*Parse(gemma2).softcap, 50);
+  EXPECT_EQ(*Parse(gemma2).scale, 1.0 / 16);
+}
+
+TEST(HuggingFaceConfig, WhereAllLayersAreAlikeNoNumberIsNeeded) {
+  const auto gemma2 = [](const std::string& type) {
+    return R"({"model_type": "gemma2", "sliding_window": 8, "layer_types": [")" + type + R"(", ")" + type + R"("]})";
+  };
+  EXPECT_EQ(Left(Parse(gemma2("sliding_attention"), "self_attn.")), 7);
+  EXPECT_EQ(Left(Parse(gemma2("full_attention"), "self_attn.")), -1);
+}
+
+TEST(HuggingFaceConfig, Gemma3HasTwoBasesAndNormsThatAddOne) {
+  const std::string gemma3 =
+      R"({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "num_attention_heads": 8,
+          "sliding_window": 512, "sliding_window_pattern": 6, "rope_theta": 1e6, "rope_local_base_freq": 1e4,
+          "rope_scaling": {"rope_type": "linear", "factor": 8}}})";
+  const LayerSettings local = Parse(gemma3, "language_model.layers.4."), global = Parse(gemma3, "layers.5.");
+  EXPECT_EQ(*local.num_heads, 8);
+  EXPECT_TRUE(*local.norm_adds_one);
+  EXPECT_EQ(*local.norm_epsilon, 1e-6);
+  EXPECT_EQ(Left(local), 511);
+  EXPECT_EQ(local.rotary->base, 10000);
+  EXPECT_FALSE(local.rotary->linear_factor);
+  EXPECT_EQ(Left(global), -1);
+  EXPECT_EQ(global.rotary->base, 1000000);
+  EXPECT_EQ(global.rotary->linear_factor, 8);
+  // As transformers 5 writes it.
+  const std::string five = R"({"model_type": "gemma3_text", "sliding_window": 512, "rope_parameters": {
+      "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1000000.0},
+      "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}})";
+  EXPECT_EQ(Parse(five, "layers.0.").rotary->base, 10000);
+  EXPECT_EQ(Parse(five, "layers.5.").rotary->linear_factor, 8);
+}
+
+TEST(HuggingFaceConfig, BidirectionalVariantsAreNotCausal) {
+  EXPECT_EQ(*Parse(R"({"model_type": "qwen2", "is_causal": false})").causal, Causality::kNone);
+  const std::string gemma =
+      R"({"model_type": "gemma3_text", "use_bidirectional_attention": true, "sliding_window": 512})";
+  EXPECT_EQ(*Parse(gemma, "layers.5.").causal, Causality::kNone);
+  EXPECT_EQ(Left(Parse(gemma, "layers.5.")), -1);
+  EXPECT_EQ(Left(Parse(gemma, "layers.0.")), 256);
+  EXPECT_EQ(*Parse(gemma, "layers.0.").window_right, 256);
+  EXPECT_THAT(Refusal(R"({"model_type": "mistral", "is_causal": false, "sliding_window": 8})"),
+              HasSubstr("'sliding_window' is set in a model that is not causal"));
+}
+
+TEST(HuggingFaceConfig, EncodersMayBeDecoders) {
+  EXPECT_EQ(*Parse(R"({"model_type": "bert", "is_decoder": true})").causal, Causality::kBottomRight);
+  EXPECT_EQ(*Parse(R"({"model_type": "bert", "architectures": ["BertLMHeadModel"]})").causal, Causality::kNone);
+  EXPECT_EQ(*Parse(R"({"model_type": "bert", "is_decoder": true})", "layer.0.crossattention.").causal,
+            Causality::kNone);
+  EXPECT_THAT(Refusal(R"({"model_type": "vit", "is_decoder": true})"), HasSubstr("'is_decoder' is set"));
+  EXPECT_EQ(Refusal(R"({"model_type": "vit", "is_decoder": false})"), "");
+}
+
+TEST(HuggingFaceConfig, SomeLayersHaveNoRotaryEmbedding) {
+  const std::string smollm = R"({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0]})";
+  EXPECT_TRUE(Turns(Parse(smollm, "layers.2.")));
+  EXPECT_FALSE(Turns(Parse(smollm, "layers.3.")));
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.3.")));
+  EXPECT_TRUE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.4.")));
+  for (const char* const type : {"cohere2", "exaone4"}) {
+    const std::string json = std::string(R"({"model_type": ")") + type + R"(", "sliding_window": 4})";
+    EXPECT_TRUE(Turns(Parse(json, "layers.0.")));
+    EXPECT_FALSE(Turns(Parse(json, "layers.3.")));
+  }
+  EXPECT_TRUE(Turns(Parse(R"({"model_type": "exaone4", "sliding_window": null})", "layers.3.")));
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "cohere2", "sliding_window": null})", "layers.3.")));
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "granitemoehybrid"})")));
+  EXPECT_TRUE(Turns(Parse(R"({"model_type": "granitemoehybrid", "position_embedding_type": "rope"})")));
+}
+
+TEST(HuggingFaceConfig, FormsOfRotaryEmbeddings) {
+  for (const char* const type : {"ernie4_5", "ernie4_5_moe", "helium", "glm", "cohere2", "gptj"}) {
+    const LayerSettings layer = Parse(std::string(R"({"model_type": ")") + type + R"("})", "layers.0.", 8);
+    EXPECT_EQ(layer.rotary->form, RotaryForm::kInterleaved) << type;
+  }
+}
+
+TEST(HuggingFaceConfig, ScalesAreTheModels) {
+  for (const char* const type : {"granite", "granitemoe", "granitemoeshared", "granitemoehybrid"}) {
+    const std::string json = std::string(R"({"model_type": ")") + type + R"(", "attention_multiplier": 0.0625})";
+    EXPECT_EQ(*Parse(json).scale, 0.0625) << type;
+  }
+  EXPECT_EQ(*Parse(R"({"model_type": "falcon_h1", "key_multiplier": 0.5, "rope_theta": 1e4})", "", 16).scale, 0.125);
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "attention_multiplier": 0.0625})"),
+              HasSubstr("'attention_multiplier'"));
+}
+
+TEST(HuggingFaceConfig, EncoderDecodersAreCausalInTheirDecodersSelfAttention) {
+  const std::string t5 = R"({"model_type": "t5", "num_heads": 6, "d_kv": 64, "is_encoder_decoder": true})";
+  const auto causal = [&](const std::string& prefix) { return *Parse(t5, prefix).causal; };
+  EXPECT_EQ(causal("encoder.block.0."), Causality::kNone);
+  EXPECT_EQ(causal("decoder.block.0."), Causality::kBottomRight);
+  EXPECT_EQ(causal("decoder.block.0.layer.1.EncDecAttention."), Causality::kNone);
+  EXPECT_EQ(causal("decoder.block.0.layer.1."), Causality::kNone);
+  EXPECT_EQ(*Parse(t5, "encoder.block.0.").scale, 1);
+  EXPECT_EQ(*Parse(t5, "encoder.block.0.").num_heads, 6);
+  EXPECT_THAT(Parse(t5, "encoder.block.0.").notes, ElementsAre(HasSubstr("options.bias")));
+  EXPECT_THAT(Refusal(t5, "block.0."), HasSubstr("whether the layer is one of the encoder or of the decoder"));
+  const std::string bart = R"({"model_type": "bart", "is_encoder_decoder": true, "decoder_attention_heads": 3,
+                               "encoder_attention_heads": 2})";
+  EXPECT_EQ(*Parse(bart, "model.decoder.layers.0.self_attn").num_heads, 3);
+  EXPECT_EQ(*Parse(bart, "model.encoder.layers.0.").num_heads, 2);
+}
+
+TEST(HuggingFaceConfig, Gpt2MayScaleByTheLayer) {
+  const std::string json = R"({"model_type": "gpt2", "n_head": 2, "scale_attn_by_inverse_layer_idx": true})";
+  EXPECT_DOUBLE_EQ(*Parse(json, "h.3.", 4).scale, 0.5 / 4);
+  EXPECT_THAT(Refusal(json, "h", {}, 4), HasSubstr("scale_attn_by_inverse_layer_idx"));
+  EXPECT_FALSE(Parse(R"({"model_type": "gpt2", "n_head": 2})").scale);
+  EXPECT_EQ(*Parse(R"({"model_type": "gpt2", "n_head": 2, "scale_attn_weights": false})").scale, 1);
+}
+
+TEST(HuggingFaceConfig, AlibiHasTheSlopesOfItsPaper) {
+  const auto slopes = [](const std::string& json) {
+    const LayerSettings config = Parse(json);
+    return config.alibi_slopes ? *config.alibi_slopes : std::vector<float>();
+  };
+  EXPECT_THAT(slopes(R"({"model_type": "bloom", "n_head": 4})"), ElementsAre(0.25, 0.0625, 0.015625, 0.00390625));
+  EXPECT_THAT(slopes(R"({"model_type": "bloom", "n_head": 3})"), ElementsAre(0.0625, 0.00390625, 0.25));
+  EXPECT_THAT(slopes(R"({"model_type": "mpt", "n_heads": 3})"), ElementsAre(0.0625, 0.00390625, 0.25));
+  EXPECT_THAT(slopes(R"({"model_type": "mpt", "n_heads": 3, "attn_config": {"alibi": false}})"), ElementsAre());
+  EXPECT_THAT(Refusal(R"({"model_type": "bloom"})"), HasSubstr("'n_head'"));
+}
+
+TEST(HuggingFaceConfig, FalconsKeyHeadsDependOnItsAge) {
+  const std::string old =
+      R"({"model_type": "falcon", "num_attention_heads": 71, "multi_query": true, "num_kv_heads": 71})";
+  EXPECT_EQ(*Parse(old).num_kv_heads, 1);
+  const std::string later = R"({"model_type": "falcon", "new_decoder_architecture": true, "num_kv_heads": 8})";
+  EXPECT_EQ(*Parse(later).num_kv_heads, 8);
+}
+
+TEST(HuggingFaceConfig, ThePrefixSaysWhichPartOfAModelIsMeant) {
+  const std::string clip = R"({"model_type": "clip", "text_config": {"num_attention_heads": 8},
+                               "vision_config": {"num_attention_heads": 12}})";
+  EXPECT_EQ(*Parse(clip, "text_model.encoder.layers.0.").num_heads, 8);
+  EXPECT_EQ(*Parse(clip, "text_model.encoder.layers.0.").causal, Causality::kBottomRight);
+  EXPECT_EQ(*Parse(clip, "vision_model.encoder.layers.0.").num_heads, 12);
+  EXPECT_EQ(*Parse(clip, "vision_model.encoder.layers.0.").causal, Causality::kNone);
+  const std::string qwen = R"({"model_type": "qwen2_5_vl", "num_attention_heads": 16,
+                               "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
+                               "vision_config": {"num_heads": 16}})";
+  EXPECT_EQ(Parse(qwen).rotary->base, 1000000);
+  EXPECT_THAT(Refusal(qwen, "visual.blocks.0."), HasSubstr("'qwen2_5_vl_vision' is not known"));
+}
+
+TEST(HuggingFaceConfig, AnUnknownTypeIsRefusedUnlessTheCallerKnowsBetter) {
+  const std::string json = R"({"model_type": "nova", "num_attention_heads": 4, "sliding_window": 8})";
+  EXPECT_THAT(Refusal(json),
+              ::testing::AllOf(HasSubstr("the model type 'nova' is not known"), HasSubstr("num_heads"),
+                               HasSubstr("options.causal"), HasSubstr("rotary_embedding"), HasSubstr("options.scale")));
+  EXPECT_THAT(Refusal(R"({"num_attention_heads": 4})"), HasSubstr("'model_type' is missing"));
+  CallerSettings caller;
+  caller.causal = caller.rotary = true;
+  caller.num_heads = 4;
+  EXPECT_THAT(Refusal(json, "", caller), HasSubstr("Set in the layer's configuration: options.scale"));
+  caller.scale = true;
+  EXPECT_THAT(Refusal(json, "", caller), HasSubstr("'sliding_window' is set"));
+  caller.window = true;
+  EXPECT_EQ(Refusal(json, "", caller), "");
+}
+
+TEST(HuggingFaceConfig, AKeyThatMayBeAboutAttentionAndIsNotKnownIsNamed) {
+  for (const char* const key :
+       {"attention_chunk_size", "attn_temperature_tuning", "use_gated_attention", "query_scale", "qk_clip", "alibi_max",
+        "rope_fancy", "window_type", "head_gate", "global_layers", "logit_softcap", "sink_tokens", "causal_conv"}) {
+    const std::string json = std::string(R"({"model_type": "llama", ")") + key + R"(": )";
+    EXPECT_THAT(Refusal(json + "1}"), HasSubstr(std::string("'").append(key).append("' is set"))) << key;
+    EXPECT_THAT(Refusal(json + "false}"), HasSubstr(key)) << "what it is by default is not known either";
+    EXPECT_EQ(Refusal(json + "null}"), "") << key;
+  }
+  EXPECT_EQ(Refusal(R"({"model_type": "llama", "hidden_act": "silu", "attention_dropout": 0.1, "mask_token_id": 3,
+                        "temperature": 0.7, "use_cache": true, "pruned_heads": {}})"),
+            "");
+  EXPECT_THAT(Refusal(R"({"model_type": "bert", "pruned_heads": {"0": [1]}})"), HasSubstr("'pruned_heads' is set"));
+  // Beside the part of a model, too.
+  EXPECT_THAT(Refusal(R"({"model_type": "llava", "text_config": {"model_type": "llama"}, "prefix_attention": 1})"),
+              HasSubstr("'prefix_attention' is set"));
+}
+
+TEST(HuggingFaceConfig, WhatCannotBeComputedSaysWhy) {
+  EXPECT_THAT(Refusal(R"({"model_type": "deberta-v2"})"), HasSubstr("disentangled"));
+  EXPECT_THAT(Refusal(R"({"model_type": "olmo", "clip_qkv": 8.0})"), HasSubstr("'clip_qkv' is set"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "clip_qkv": 8.0})"), HasSubstr("'clip_qkv' is set"));
+  EXPECT_THAT(Refusal(R"({"model_type": "mpt", "n_heads": 4, "attn_config": {"clip_qkv": 8}})"), HasSubstr("clip_qkv"));
+  EXPECT_EQ(Refusal(R"({"model_type": "olmo", "clip_qkv": null})"), "");
+  EXPECT_THAT(Refusal(R"({"model_type": "bert", "position_embedding_type": "relative_key"})"),
+              HasSubstr("is relative_key, which is not supported"));
+  EXPECT_THAT(Refusal(R"({"model_type": "beit", "use_relative_position_bias": true})"),
+              HasSubstr("relative position biases are not supported"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "head_dim": 64})", "", {}, 32), HasSubstr("'head_dim' is 64"));
+}
+
+TEST(HuggingFaceConfig, WhatIsNoConfigIsRefused) {
+  for (const char* const text : {"", "[]", "{", "3", "\"x\"", "null", "{\"a\": \xff}", R"({"a": 1, "a": 2})"}) {
+    EXPECT_THAT(Refusal(text), HasSubstr("not a JSON object")) << text;
+  }
+  const auto llama = [](const std::string& rest) { return Refusal(R"({"model_type": "llama", )" + rest + "}"); };
+  EXPECT_THAT(llama(R"("num_attention_heads": "12")"), HasSubstr("'num_attention_heads' is not a whole number"));
+  EXPECT_THAT(llama(R"("num_attention_heads": -1)"), HasSubstr("'num_attention_heads'"));
+  EXPECT_THAT(llama(R"("num_attention_heads": 1e300)"), HasSubstr("'num_attention_heads'"));
+  EXPECT_THAT(llama(R"("num_attention_heads": 18446744073709551615)"), HasSubstr("'num_attention_heads'"));
+  EXPECT_THAT(llama(R"("rope_theta": [])"), HasSubstr("'rope_theta' is not a number"));
+  EXPECT_THAT(llama(R"("rope_theta": NaN)"), HasSubstr("'rope_theta' is not a number"));
+  EXPECT_THAT(llama(R"("rope_scaling": "x")"), HasSubstr("'rope_scaling' is not an object"));
+  EXPECT_THAT(Refusal(R"({"model_type": 7})"), HasSubstr("'model_type' is not a string"));
+  EXPECT_THAT(Refusal(R"({"model_type": "bert", "is_decoder": 1})"),
+              HasSubstr("'is_decoder' is neither true nor false"));
+  EXPECT_EQ(Refusal(R"({"model_type": "bert", "architectures": 3, "text_config": []})"), "");
+  EXPECT_THAT(Refusal(std::string(100000, '[')), HasSubstr("not a JSON object"));
+  EXPECT_THAT(Refusal(R"({"model_type": "mpt", "n_heads": 4, "attn_config": {"alibi_bias_max": "8"}})"),
+              HasSubstr("'alibi_bias_max' is not a number"));
+}
+
+TEST(HuggingFaceConfig, NumbersThatPythonAloneWritesMayStandInKeysThatAreNotRead) {
+  EXPECT_EQ(Refusal(R"({"model_type": "llama", "time_step_limit": [0.0, Infinity], "x": NaN, "y": -Infinity,
+                        "s": "NaN \" Infinity"})"),
+            "");
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "x": Infinit})"), HasSubstr("a mistake at byte"));
+}
+
+// Valid JSON, and small enough to be read; copying it would take more stack than there is.
+TEST(HuggingFaceConfig, DeepNestingIsRefusedAndDoesNotOverflowTheStack) {
+  const auto nested = [](int depth) {
+    return R"({"model_type": "llama", "x": )" + std::string(static_cast<std::size_t>(depth), '[') +
+           std::string(static_cast<std::size_t>(depth), ']') + "}";
+  };
+  EXPECT_THAT(Refusal(nested(400000)), HasSubstr("not a JSON object"));
+  EXPECT_THAT(Refusal(nested(65)), HasSubstr("not a JSON object"));
+  EXPECT_EQ(Refusal(nested(60)), "");
+}
+
+TEST(HuggingFaceConfig, APrefixesNumberThatIsNoLayersIsNotCounted) {
+  EXPECT_THAT(Refusal(R"({"model_type": "gemma3_text", "sliding_window": 4})", "layers.9223372036854775807."),
+              HasSubstr("no number that says which one"));
+}
+
+TEST(ModelRules, EveryRowCanBeUsed) {
+  for (const ModelRules& rules : AllModelRules()) {
+    const std::string types(rules.types);
+    const std::string first = types.substr(0, types.find(' '));
+    EXPECT_EQ(FindModelRules(first), &rules) << "a type stands in two rows: " << first;
+    if (!rules.refused.empty()) continue;
+    // With values for what versions do not agree on.
+    const std::string json = R"({"model_type": ")" + first + R"(", "num_attention_heads": 4, "rope_theta": 1e4,
+                                 "rope_scaling": {"rope_type": "default"}, "key_multiplier": 1.0,
+                                 "attention_types": [[["global", "local"], 12]], "attention_multiplier": 1.0,
+                                 "layer_types": ["full_attention"]})";
+    const std::string refusal = Refusal(json, "encoder.layers.0.", {}, 16);
+    // Keys of other models are named, and nothing else is wrong.
+    if (!refusal.empty()) {
+      EXPECT_THAT(refusal, HasSubstr("is set, and what it does")) << first;
+    }
+  }
+  EXPECT_EQ(FindModelRules("lla"), nullptr);
+  EXPECT_EQ(FindModelRules(""), nullptr);
+}
+
+}  // namespace
+}  // namespace attend::formats

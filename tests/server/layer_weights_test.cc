@@ -1,0 +1,75 @@
+// Guards what goes before what when several places say how a layer uses its weights.
+#include "server/layers/layer_weights.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+#include <utility>
+
+#include "core/base/error.h"
+#include "tests/support/checkpoint_builder.h"
+
+namespace attend::server {
+namespace {
+
+using ::attend::testing::CheckpointBuilder;
+using ::attend::testing::RandomMatrix;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+std::string Message(const absl::Status& status) { return std::string(status.message()); }
+
+// A layer of 2 heads of 3 in a naming whose scale is 1.
+CheckpointBuilder T5() {
+  std::mt19937 random(1);
+  CheckpointBuilder builder;
+  for (const char* const name : {"q", "k", "v"}) {
+    builder.Add(std::string(name) + ".weight", RandomMatrix(name[0] == 'q' ? 6 : 3, 5, random));
+  }
+  return builder.Add("o.weight", RandomMatrix(5, 6, random));
+}
+
+TEST(LayerWeights, MetadataGoBeforeTheModelsFile) {
+  CheckpointBuilder builder = T5();
+  builder.Metadata("num_heads", "2").Metadata("causal", "bottom_right");
+  builder.Metadata("attend.layer_config", R"({"numKvHeads": 1, "num_heads": 7, "options": {"softcap": 3}})");
+  const absl::StatusOr<LayerWeights> found =
+      FindLayer(builder.Checkpoint(), "", {}, R"({"model_type": "gemma2", "num_attention_heads": 9,
+                                                  "num_key_value_heads": 3, "query_pre_attn_scalar": 4,
+                                                  "layer_types": ["full_attention"]})");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->config.num_heads(), 2);
+  EXPECT_EQ(found->config.num_kv_heads(), 1);
+  EXPECT_EQ(found->config.options().softcap(), 3);
+  EXPECT_EQ(found->config.options().scale(), 0.5F);  // The file's, before the naming's.
+  EXPECT_EQ(found->config.options().causal(), v1::CAUSAL_MODE_BOTTOM_RIGHT);
+  EXPECT_EQ(found->config.rotary_embedding().base(), 10000);
+}
+
+TEST(LayerWeights, MetadataCanSayThatThereIsNoMask) {
+  CheckpointBuilder builder = T5();
+  builder.Metadata("num_heads", "2").Metadata("num_kv_heads", "1").Metadata("causal", "none");
+  const absl::StatusOr<LayerWeights> found = FindLayer(builder.Checkpoint(), "");
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->config.options().causal(), v1::CAUSAL_MODE_NONE);
+  EXPECT_EQ(found->config.options().scale(), 1);  // T5's.
+  EXPECT_THAT(found->notes, ElementsAre("no rotary embedding (assumed: nothing says otherwise)"));
+}
+
+TEST(LayerWeights, MetadataAreChecked) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"num_heads", "0"}, {"num_heads", "two"},         {"num_kv_heads", "99999999999"},
+      {"causal", "yes"},  {"attend.layer_config", "{"}, {"attend.layer_config", R"({"heads": 2})"}};
+  for (const auto& [key, value] : cases) {
+    EXPECT_THAT(Message(FindLayer(T5().Metadata(key, value).Checkpoint(), "").status()), HasSubstr(key)) << value;
+  }
+}
+
+TEST(LayerWeights, ErrorsAboutTheConfigurationNameItsField) {
+  EXPECT_EQ(GetErrorDetails(FindLayer(T5().Checkpoint(), "").status()).field, "config.num_heads");
+}
+
+}  // namespace
+}  // namespace attend::server
