@@ -21,6 +21,11 @@ constexpr absl::string_view kWords[] = {
     "relative", "rope",        "rotary",     "scal",        "sink",    "slid",     "softcap",     "softmax",
     "sparse",   "temperature", "window",     "is_decoder"};
 
+// The same of a key beside the configurations of a model's parts, which is also about what joins them.
+constexpr absl::string_view kOuterWords[] = {"alibi", "attention", "attn",     "bidirection", "causal",
+                                             "head",  "mask",      "position", "rope",        "rotary",
+                                             "slid",  "softcap",   "window",   "is_decoder"};
+
 // What every model's file may say and is applied by hugging_face_config.cc.
 constexpr absl::string_view kApplied[] = {"attention_heads",
                                           "d_kv",
@@ -92,6 +97,7 @@ constexpr absl::string_view kInert[] = {
     "final_logit_softcapping",
     "full_attn_idxs",
     "initializer_normal_std",
+    "is_gated_act",
     "keys_to_ignore_at_inference",
     "layer_norm_elementwise_affine",
     "layer_norm_eps",
@@ -195,6 +201,8 @@ bool IsSettled(absl::string_view key, const CallerSettings& caller) {
 
 bool IsApplied(absl::string_view key, const ModelConfig& config) {
   if (config.rules() == nullptr) return false;
+  // What `layer_types` was made of.
+  if (key == "_sliding_window_pattern") return config.Reads("layer_types") && config.Has("layer_types");
   if (config.Reads(std::string(key).c_str()) || Contains(kApplied, key)) return true;
   if (config.rules()->rotary != RotaryForm::kNone && Contains(kRotaryKeys, key)) return true;
   if (key == "is_decoder") return config.rules()->mask != MaskRule::kNone;
@@ -213,7 +221,8 @@ absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& cal
     if (!json->is_object()) continue;
     for (const auto& [key, value] : json->items()) {
       const std::string lower = absl::AsciiStrToLower(key);
-      if (!IsLive(value) || !HasWord(lower, kWords) || absl::EndsWith(lower, "_config")) continue;
+      const bool may_matter = json == &config.json() ? HasWord(lower, kWords) : HasWord(lower, kOuterWords);
+      if (!IsLive(value) || !may_matter || absl::EndsWith(lower, "_config")) continue;
       if (Contains(kInert, key) || absl::EndsWith(lower, "_token_id") || absl::EndsWith(lower, "_token_index"))
         continue;
       if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
