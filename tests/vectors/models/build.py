@@ -20,11 +20,13 @@ _HEADS = (
     "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MODEL_FOR_PRETRAINING_MAPPING_NAMES", "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES",
     "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
 )  # fmt: skip
-MOST_PARAMETERS = 30_000_000
+MOST_PARAMETERS = 70_000_000
 
 
 def warm_up():
-    """What every process would do again: version 5 compiles how it renames tensors when it saves."""
+    """What every process would do again: most of an import is common to all models, and version 5 compiles many names."""
+    for name in ("LlamaForCausalLM", "BertModel", "CLIPModel", "ViTModel", "WhisperModel", "Qwen2VLModel", "SwinModel"):
+        getattr(transformers, name)
     try:
         from transformers.conversion_mapping import get_checkpoint_conversion_mapping  # pylint: disable=import-outside-toplevel
 
@@ -66,6 +68,8 @@ class Transformers:
 
     def make(self, config):
         made = transformers.CONFIG_MAPPING[self.model_type].from_dict(config)
+        for one in (made, *(value for value in vars(made).values() if isinstance(value, transformers.PretrainedConfig))):
+            one._experts_implementation = "eager"  # The grouped products know no float64. pylint: disable=protected-access
         if (count := self._parameters(made)) > MOST_PARAMETERS:
             raise ValueError(f"{count} parameters although every known size is small")
         return in_double(lambda: self._construct(made))

@@ -5,7 +5,7 @@ import inspect
 
 import torch
 
-from in_double import InDouble
+from in_double import MASKED, InDouble
 
 _QUERIES = ("hidden_states", "from_tensor", "query", "query_states", "x", "hidden_state", "inputs", "input", "q_in", "input_tensor")
 _CONTEXTS = ("key_value_states", "encoder_hidden_states", "key", "context", "kv", "kv_states", "xa", "cross_attention_states", "encoder_output", "inputs_kv", "to_tensor")
@@ -57,7 +57,7 @@ class Attention:
         if bias is None and hasattr(self.module, "relative_attention_bias") and isinstance(self.outputs, tuple):
             fits = (one for one in self.outputs if torch.is_tensor(one) and one.dim() == 4 and one.shape[-2:] == self.scores.shape[-2:])
             bias = next((one for one in fits if float((one.sum(-1) - 1).abs().max()) > 1e-6), None)
-        return None if bias is None else bias.masked_fill(bias < -1e30, 0)
+        return None if bias is None else bias.masked_fill(bias < MASKED, 0)
 
     def unadded(self):
         """The module's output, or what its output projection gives where it adds an input of its own to that (and norms it)."""
@@ -67,16 +67,21 @@ class Attention:
             if one.shape != self.inner.shape:
                 continue
             total = self.inner + one
-            if torch.allclose(total, self.output) or (self.tail and torch.allclose(total, self.tail[0]) and torch.equal(self.tail[1], self.output)):
+            normed = self.tail and self.tail[0].shape == total.shape and torch.allclose(total, self.tail[0])
+            if torch.allclose(total, self.output) or (normed and torch.equal(self.tail[1], self.output)):
                 return self.inner
         return self.output
 
     def deviation(self):
-        """The standard deviation of its scores, or None when they are hidden."""
+        """How much scores differ within a row: the root mean square over rows, or None when they are hidden or alone."""
         if self.scores is None:
             return None
-        seen = self.scores[self.scores > -1e30]
-        return float(seen.std()) if seen.numel() > 1 else None
+        scores = self.scores.flatten(0, -2)
+        visible = scores > MASKED
+        count = visible.sum(-1)
+        mean = scores.where(visible, 0).sum(-1) / count.clamp(min=1)
+        variance = (scores - mean[:, None]).where(visible, 0).square().sum(-1) / count.clamp(min=1)
+        return float(variance[count > 1].mean().sqrt()) if bool((count > 1).any()) else None
 
 
 def is_linear(module):
@@ -178,9 +183,11 @@ class Watch:
 
 
 def _cloned(value):
-    """Copies the tensors, which code may write into; objects (caches) stay."""
+    """Copies the tensors, which code may write into; other objects stay."""
     if torch.is_tensor(value):
         return value.detach().clone()
     if isinstance(value, (tuple, list)):
         return type(value)(map(_cloned, value)) if type(value) in (tuple, list) else value
+    if type(value).__name__.endswith("Cache"):
+        return None  # A run of the module alone begins without one, as this pass did.
     return {name: _cloned(one) for name, one in value.items()} if type(value) is dict else value

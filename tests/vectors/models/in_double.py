@@ -7,6 +7,8 @@ _NARROW = {torch.float32, torch.float16, torch.bfloat16}
 _TO_NARROW = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
 _SOFTMAX = {torch.softmax, torch.Tensor.softmax, torch.nn.functional.softmax}
 
+MASKED = -9e3  # Scores at most this are of keys that are not to be seen: -inf, the least of a type, -1e10, -1e4.
+
 # A module that is not told to compute in FLOAT32 by this file may still call nn.MultiheadAttention's fused kernel.
 torch.backends.mha.set_fastpath_enabled(False)
 
@@ -22,8 +24,8 @@ def _widen(value):
 class InDouble(TorchFunctionMode):
     """Replaces each narrower type that code asks for (softmax in float32, angles in float32) by float64.
 
-    `on_softmax(scores)` is called with what each softmax over the last axis of three or more gets, -inf where masked;
-    scores are None where a fused function hides them.
+    `on_softmax(scores)` is called with what each softmax over the last axis of three or more gets, at most MASKED for keys that are not seen;
+    they are None where a fused function hides them.
     """
 
     def __init__(self, on_softmax=None):

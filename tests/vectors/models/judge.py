@@ -6,6 +6,9 @@ import re
 
 import torch
 
+import inputs
+from in_double import MASKED
+
 ROUND = 2.0**-24
 SENSITIVE = 100  # How many tolerances a tensor or key that is read must be worth.
 
@@ -17,7 +20,7 @@ def tolerance(attention, output):
     largest; a weight moves by as much, relatively. Projections and sums carry at most 64 roundings of the largest result.
     """
     scores = attention.scores
-    seen = scores[scores > -1e30].abs() if scores is not None else torch.tensor([16.0])
+    seen = scores[scores > MASKED].abs() if scores is not None else torch.tensor([16.0])
     largest = float(seen.max()) if seen.numel() else 0.0
     return ROUND * (64 + 8 * largest) * float(output.abs().max())
 
@@ -25,7 +28,7 @@ def tolerance(attention, output):
 def group(attention):
     """What makes layers of a model alike: place but for its numbers, class, which keys are seen, which angles turn them."""
     scores = attention.scores
-    mask = b"" if scores is None else (scores.reshape(-1, *scores.shape[-2:])[0] <= -1e30).numpy().tobytes()
+    mask = b"" if scores is None else (scores.reshape(-1, *scores.shape[-2:])[0] <= MASKED).numpy().tobytes()
     angles = b"".join(
         one.numpy().tobytes() for value in attention.kwargs.values() if isinstance(value, tuple) for one in value if torch.is_tensor(one)
     )
@@ -37,7 +40,7 @@ def seen(attention):
     """Which keys the first query sequence sees, in words: `all`, `causal`, `causal, window 7` or `a pattern`."""
     if attention.scores is None or attention.scores.shape[-2] != attention.scores.shape[-1]:
         return "hidden" if attention.scores is None else "other keys"
-    visible = attention.scores.reshape(-1, *attention.scores.shape[-2:])[0] > -1e30
+    visible = attention.scores.reshape(-1, *attention.scores.shape[-2:])[0] > MASKED
     ones = torch.ones_like(visible)
     if visible.all():
         return "all"
@@ -65,9 +68,14 @@ def target(attention, has_output_projection):
     return attention.unadded() if has_output_projection else attention.output
 
 
-def _as_sequences(tensor, embed_dim, module):
-    if isinstance(module, torch.nn.MultiheadAttention) and not module.batch_first and tensor.dim() == 3:
-        tensor = tensor.transpose(0, 1)
+def _batch_first(tensor):
+    """[T, B, D] of the modules that have the batch second, as [B, T, D]."""
+    second = tensor.dim() == 3 and tensor.shape[1] == inputs.BATCH and tensor.shape[0] != inputs.BATCH
+    return tensor.transpose(0, 1) if second else tensor
+
+
+def _as_sequences(tensor, embed_dim):
+    tensor = _batch_first(tensor)
     if tensor.dim() == 4 and tensor.shape[-1] == embed_dim:
         tensor = tensor.flatten(1, 2)
     return tensor
@@ -76,17 +84,16 @@ def _as_sequences(tensor, embed_dim, module):
 def judge(asked, name, attention):
     info = asked.info(name)
     tokens, context, bias = attention.inputs()
-    tokens = _as_sequences(tokens, info.embed_dim, attention.module)
+    tokens = _as_sequences(tokens, info.embed_dim)
     if context is not None:
-        context = _as_sequences(context, info.context_dim, attention.module)
+        context = _as_sequences(context, info.context_dim)
     answer = asked.attend(name, tokens, context, bias)
     if isinstance(answer, str):
         return Verdict("wrong", f"loaded, and then its own module's input is refused: {answer}")
     wanted = target(attention, info.has_output_projection)
     if wanted is None:
         return Verdict("excluded", "nothing in the model shows what its output projection gives")
-    if isinstance(attention.module, torch.nn.MultiheadAttention) and not attention.module.batch_first and wanted.dim() == 3:
-        wanted = wanted.transpose(0, 1)
+    wanted = _batch_first(wanted)
     if answer.numel() != wanted.numel():
         return Verdict("wrong", f"its output has shape {tuple(answer.shape)}, the module's {tuple(wanted.shape)}")
     allowed = tolerance(attention, wanted)

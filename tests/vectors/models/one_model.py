@@ -24,9 +24,9 @@ def cases(line):
 
     First one class of each type, then the others: a sweep that was stopped has something to say of most types.
     """
+    build.warm_up()
     if line == "packages":
         return packages.cases()
-    build.warm_up()
     found = []
     for model_type, classes in build.cases().items():
         found += [{"name": f"{model_type}.{one}", "type": model_type, "class": one, "rank": -rank} for rank, one in enumerate(classes, -len(classes))]
@@ -40,12 +40,21 @@ def _source(case):
     return build.Transformers(case["type"], case["class"], SIZES.get(case["type"]))
 
 
+def _save(source, model, directory):
+    """Saves the model as float32, which its parameters are anyway; buffers (angles) keep their float64 numbers after that."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    file = source.save(model.float(), directory)
+    model.double()
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    return file
+
+
 def run(case):
     source = _source(case)
     model, found, failures = build.build(source)
     with tempfile.TemporaryDirectory(prefix="attend-model-") as directory:
-        saved = ask.Saved(directory, source.save(model.float(), directory))
-        model.double()
+        saved = ask.Saved(directory, _save(source, model, directory))
         layers = judged(model, found, saved, source.supplied)
         right = [(found[one["path"]], one["prefix"]) for one in layers if one["verdict"] == "right"]
         changed = keys.check(source, model, saved, right) if right and KEYS and not case.get("package") else {}

@@ -1,5 +1,6 @@
 """Models of timm, diffusers, sentence-transformers and OpenAI's Whisper: made, called and saved as their packages do."""
 
+import importlib
 import inspect
 import json
 import pathlib
@@ -15,6 +16,9 @@ _SMALL = ("test_", "atto", "nano", "xxs", "tiny", "xs", "mini", "small")
 
 
 def cases():
+    """[{name, type, class, package}]. Imports what all models of a package share, once for all processes."""
+    for shared in ("diffusers.models.transformers", "sentence_transformers", "timm", "whisper.model"):
+        importlib.import_module(shared)
     found = [("diffusers", name) for name in RECIPES["diffusers"]] + [("sentence-transformers", name) for name in RECIPES["sentence-transformers"]]
     found += [("timm", name) for name in _timm_names()] + [("whisper", "Whisper")]
     return [{"name": f"{package}.{name}", "type": f"{package}/{name}", "class": name, "package": package} for package, name in found]

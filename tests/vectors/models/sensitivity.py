@@ -6,7 +6,7 @@ import torch
 
 import capture
 import judge
-from in_double import InDouble
+from in_double import MASKED, InDouble
 
 
 def _rerun(attention, outside, inner):
@@ -36,7 +36,7 @@ def _only_shifts_rows(scores, before):
     """Whether scores moved, and each row by one number: softmax cannot see that, in any implementation."""
     if scores is None or before is None or scores.shape != before.shape:
         return False
-    change = torch.where(before > -1e30, scores - before, torch.nan)
+    change = torch.where(before > MASKED, scores - before, torch.nan)
     spread = change.nan_to_num(-1e300).amax(-1) - change.nan_to_num(1e300).amin(-1)
     return bool(change.nan_to_num(0).abs().max() > 1e-3) and bool(spread.abs().max() < 1e-9)
 

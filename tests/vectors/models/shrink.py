@@ -45,6 +45,16 @@ def _depth_of(config):
     return layers, min(wanted, MOST_LAYERS)
 
 
+def _of_first_layers(by_layer, depth):
+    """{layer: ...} of the layers that are left; of the last one, when all that it names are gone."""
+    left = {layer: one for layer, one in by_layer.items() if int(layer) < depth}
+    return left or {type(next(iter(by_layer)))(depth - 1): next(iter(by_layer.values()))}
+
+
+def _is_plain_rotary(value):
+    return not value or value.get("rope_type") == "default"
+
+
 def _scalar(key, value, kv_heads):
     if isinstance(value, float) and EPSILON.match(key) and value < 1e-3:
         return 0.03
@@ -74,8 +84,16 @@ def shrink(config, kv_heads=KV_HEADS, sizes=None):
             continue
         if sizes and key in sizes:
             value = sizes[key]
-        elif isinstance(value, dict) and key not in ("id2label", "label2id"):
+        elif sizes and "mrope_section" in sizes and key in ("rope_parameters", "rope_scaling") and _is_plain_rotary(value):
+            value = (value or {}) | {"rope_type": "default", "mrope_section": sizes["mrope_section"]}
+        elif isinstance(value, dict) and key not in ("id2label", "label2id", "per_layer_config"):
             value = shrink(value, kv_heads, sizes)
+        elif key == "per_layer_config" and value:
+            value = _of_first_layers(value, depth)
+        elif isinstance(value, list) and key in ("num_heads", "num_attention_heads") and value:
+            value = [2, 4, 8, 16][: len(value)]
+        elif key == "mrope_section":
+            value = [HEAD_DIM // 2 - 2 * 3, 3, 3]
         elif isinstance(value, list) and layers and len(value) == layers:
             value = value[:depth]
         elif _is_number(value) and re.fullmatch(_LAYERS, key):
