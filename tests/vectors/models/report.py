@@ -1,6 +1,6 @@
 """tests/vectors/MODELS.md, and the same in short for a terminal, from the sweep's JSON files.
 
-Usage: report.py [--summary] [--attend VERSION] LINE ...      LINE: the name of a folder in build/models
+Usage: report.py [--summary] [--head FILE --attend VERSION] [--check] LINE ...      LINE: the name of a folder in build/models
 """
 
 import argparse
@@ -8,6 +8,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import sys
 
 OUTPUT = pathlib.Path(os.environ["ATTEND_MODELS_DIR"])
@@ -24,6 +25,11 @@ def results(line):
         elif path.exists():
             found.append(json.loads(path.read_text()))
     return found
+
+
+def not_swept(line):
+    cases = json.loads((OUTPUT / line / "_cases.json").read_text())
+    return sum(bool(case["class"]) and not (OUTPUT / line / f"{case['name']}.json").exists() for case in cases)
 
 
 def layers_of(result):
@@ -88,6 +94,8 @@ def chapter(line):
     total = counts(layers)
     plain = sum(total.values()) - total["excluded"]
     yield f"## {line}\n"
+    if left := not_swept(line):
+        yield f"Not swept yet: {left} further classes.\n"
     yield f"Model types: {len(types)}; by their worst layer: {_numbers(collections.Counter(entry[0] for entry in types.values()))}.  "
     yield f"Kinds of attention layers in {len(found)} classes: {sum(total.values())}; {_numbers(total)}"
     yield f"(right: {100 * total['right'] / max(plain, 1):.0f} % of those that could be judged).\n"
@@ -124,15 +132,23 @@ def summary(line):
             yield f"key: {result['case']} {key}"
 
 
+def versions(directory):
+    """The packages that the sweep compares with, as the requirements name them."""
+    text = " ".join(path.read_text() for path in sorted(directory.glob("transformers-*.txt")))
+    wanted = r"\b(?:transformers|torch|timm|diffusers|sentence-transformers|openai-whisper)==[\w.]+"
+    return sorted(set(re.findall(wanted, text)))
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--head", type=pathlib.Path)
+    parser.add_argument("--attend", default="", help="what the server is, for the head")
     parser.add_argument("--check", action="store_true", help="exit with 1 when something is wrong or insensitive")
     parser.add_argument("lines", nargs="+")
     arguments = parser.parse_args()
     if arguments.head:
-        print(arguments.head.read_text())
+        print(arguments.head.read_text() + f"\nattend: {arguments.attend}. Packages: {', '.join(versions(arguments.head.parent))}.\n")
     for line in arguments.lines:
         print("\n".join(summary(line) if arguments.summary else chapter(line)))
     bad = [layer for line in arguments.lines for result in results(line) for layer in result["layers"] if layer["verdict"] in ("wrong", "insensitive")]

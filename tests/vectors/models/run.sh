@@ -25,4 +25,5 @@ for line in "${lines[@]}"; do
   scripts/vectors-venv.sh "$requirements" "$venv"
   nice "$venv/bin/python" -W ignore "$here/sweep.py" "$line" --jobs "${JOBS:-2}" --only "${ONLY:-}"
 done
-/usr/bin/python3 "$here/report.py" --head "$here/head.md" --check "${lines[@]}" >build/models/MODELS.md
+/usr/bin/python3 "$here/report.py" --head "$here/head.md" --attend "$(git rev-parse --short HEAD)" --check "${lines[@]}" \
+  >build/models/MODELS.md
