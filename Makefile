@@ -77,6 +77,11 @@ test-minilm: build-release  ## A sentence encoder whose attention runs in the se
 	ATTEND_MINILM=$$(scripts/minilm.sh) \
 	ctest --test-dir build/release --build-config minilm --label-regex '^minilm$$' --output-on-failure --no-tests=error
 
+.PHONY: test-models
+test-models: build-release  ## Every model class of transformers 4 and 5, timm, diffusers, ... against attend's layers (fetches 1.5 GB; hours)
+	scripts/install-dependencies.sh peers
+	tests/vectors/models/run.sh
+
 .PHONY: build
 build: build-release  ## Server, client and tests, optimised, in build/release/bin
 

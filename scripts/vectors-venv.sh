@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Usage: scripts/vectors-venv.sh
+# Usage: scripts/vectors-venv.sh [REQUIREMENTS VENV]
 #
-# Makes build/venv, a Python environment with the implementations that attend is compared to: PyTorch, ONNX, ONNX Runtime
-# and NumPy, in the versions of tests/vectors/requirements.txt. Fetches about 600 MB from the Python package index the
-# first time and does nothing after that, until the versions change. Needs python3-venv, gcc and binutils.
+# Makes VENV (build/venv), a Python environment with the implementations that attend is compared to, in the versions of
+# REQUIREMENTS (tests/vectors/requirements.txt: PyTorch, ONNX, ONNX Runtime and NumPy). Fetches about 600 MB from the
+# Python package index the first time and does nothing after that, until the versions change. Needs python3-venv, gcc
+# and binutils.
 #
 # PyTorch's package for Linux is linked to CUDA libraries of several gigabytes, which nothing calls on a machine without
 # an accelerator. Empty libraries of the same names stand in for them; only CUDA's small runtime is the real one, since
@@ -11,8 +12,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly requirements=tests/vectors/requirements.txt
-readonly venv=build/venv
+readonly requirements=${1:-tests/vectors/requirements.txt}
+readonly venv=${2:-build/venv}
 readonly stamp=$venv/installed
 readonly stand_ins=(libcublas.so.13 libcublasLt.so.13 libcudnn.so.9 libcufft.so.12 libcufile.so.0 libcupti.so.13
   libcusparse.so.12 libcusparseLt.so.0 libnccl.so.2 libnvrtc.so.13)
@@ -47,6 +48,6 @@ rm -rf "$venv"
 /usr/bin/python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
 install_torch
-"$venv/bin/python" -c 'import onnx, onnxruntime, grpc, torch; torch.ones(2, 2) @ torch.ones(2, 2)'
+"$venv/bin/python" -c 'import grpc, torch; torch.ones(2, 2) @ torch.ones(2, 2)'
 cp "$0" "$stamp.script"
 cp "$requirements" "$stamp"
