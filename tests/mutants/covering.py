@@ -27,9 +27,9 @@ _MAX_MULTI_LINE = 12  # Lines of one statement, of which gcov counts only the fi
 class Test:
     """One of ctest's tests."""
 
-    def __init__(self, description, build):
+    def __init__(self, description, command, build):
         properties = {entry["name"]: entry["value"] for entry in description.get("properties", [])}
-        self.name, self.command = description["name"], list(description["command"])
+        self.name, self.command = description["name"], list(command)
         self.labels = properties.get("LABELS", [])
         self.cwd = properties.get("WORKING_DIRECTORY", str(build))
         self.timeout = float(properties.get("TIMEOUT", 300))
@@ -56,9 +56,20 @@ class Test:
         return not self.is_unit, self.cpu_seconds
 
 
+def _commands(build):
+    """{test: command}, from CMake's own files: `ctest --show-only` has none for an executable that is not built yet."""
+    found = {}
+    for file in build.rglob("CTestTestfile.cmake"):
+        for name, words in re.findall(r'^add_test\((?:\[=\[)?([^\s"\]]+)(?:\]=\])? (.*)\)$', file.read_text(), re.M):
+            found[name] = re.findall(r'"([^"]*)"', words)
+    return found
+
+
 def list_tests(build):
+    """Of a configured build, whether or not anything is built."""
     run = subprocess.run(["ctest", "--show-only=json-v1"], cwd=build, check=True, capture_output=True, text=True)
-    tests = [Test(entry, build) for entry in json.loads(run.stdout)["tests"] if "command" in entry]
+    commands = _commands(build)
+    tests = [Test(entry, commands[entry["name"]], build) for entry in json.loads(run.stdout)["tests"] if entry["name"] in commands]
     return [test for test in tests if (test.is_unit or test.is_script) and not any(map(_LEFT_OUT.match, test.labels))]
 
 

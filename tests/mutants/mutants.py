@@ -124,7 +124,7 @@ class Build:
     def __init__(self, preset, jobs, instrumented):
         self.preset, self.jobs, self.instrumented = preset, jobs, instrumented
         self.folder = TREE / "build" / ("mutants" if instrumented else "mutants-sanitized")
-        self._configured = False
+        self._configured, self._programs = False, []
 
     def _run(self, command, log, environment=None):
         cache = {"CCACHE_BASEDIR": str(TREE), "CCACHE_NOHASHDIR": "1", "CCACHE_COMPILERCHECK": "content"}
@@ -144,8 +144,8 @@ class Build:
         self._configured = True
 
     def prepare(self, tests):
-        """Builds what the tests need, unchanged: everything when there are scripts among them."""
-        targets = [f"bin/{test.target}" for test in tests] if all(test.is_unit for test in tests) else []
+        """Builds what the tests run, unchanged."""
+        targets = sorted({target for test in tests for target in self.targets_of(test)})
         if self._run(["ninja", "-C", self.folder, f"-j{self.jobs}", *targets], "build.txt").code != 0:
             sys.exit(f"the tree without mutants does not build: see {WORK}/build.txt")
 
@@ -154,13 +154,15 @@ class Build:
         command = ["ninja", "-C", self.folder, f"-j{self.jobs}", *targets]
         return self._run(command, "mutant-build.txt", {"CCACHE_READONLY": "1"}).code == 0
 
-    def build_for(self, test):
+    def targets_of(self, test):
         """What one test runs: itself, or for a script all programs of the product and of the tests that are no tests."""
         if test.is_unit:
-            return self.build([f"bin/{test.target}"])
-        run = subprocess.run(["ninja", "-C", self.folder, "-t", "targets", "all"], check=True, capture_output=True, text=True)
-        programs = re.findall(r"^(bin/[\w-]+): CXX_EXECUTABLE_LINKER", run.stdout, re.M)
-        return self.build([name for name in programs if not re.search(r"/core_|_test$|_replay$", name)])
+            return [f"bin/{test.target}"]
+        if not self._programs:
+            listed = subprocess.run(["ninja", "-C", self.folder, "-t", "targets", "all"], check=True, capture_output=True, text=True)
+            programs = re.findall(r"^(bin/[\w-]+): CXX_EXECUTABLE_LINKER", listed.stdout, re.M)
+            self._programs = [name for name in programs if not re.search(r"/core_|_test$|_replay$", name)]
+        return [*self._programs, "attend_python_stubs"]
 
 
 class Trial:
@@ -200,7 +202,7 @@ class Trial:
             return {"verdict": "uncompilable", "ran": []}
         ran = []
         for test in tests:
-            if not build.build_for(test):
+            if not build.build(build.targets_of(test)):
                 return {"verdict": "uncompilable", "ran": ran}
             scratch = WORK / "scratch"
             shutil.rmtree(scratch, ignore_errors=True)

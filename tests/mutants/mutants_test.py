@@ -9,6 +9,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import covering  # noqa: E402  pylint: disable=wrong-import-position
 import cpp_tokens  # noqa: E402  pylint: disable=wrong-import-position
 import mutants  # noqa: E402  pylint: disable=wrong-import-position
 import mutations  # noqa: E402  pylint: disable=wrong-import-position
@@ -120,6 +121,21 @@ class DrawTest(unittest.TestCase):
     def test_every_entry_of_the_list_of_equivalent_mutants_has_a_reason(self):
         for key, reason in mutants.read_equivalent(mutants.HERE / "equivalent.toml").items():
             self.assertGreater(len(reason.split()), 2, key)
+
+
+class CoveringTest(unittest.TestCase):
+    def test_tests_are_listed_although_nothing_is_built(self):
+        with tempfile.TemporaryDirectory() as folder:
+            build = pathlib.Path(folder)
+            (build / "CTestTestfile.cmake").write_text(
+                f'add_test([=[a_test]=] "{build}/bin/a_test" "--x")\n'
+                "set_tests_properties([=[a_test]=] PROPERTIES  LABELS \"core\")\n"
+                f'add_test(b_test "/usr/bin/python3" "{build}/b_test.py")\n'
+                'add_test([=[c_test]=] "/usr/bin/cmake" "-P" "c.cmake")\n')
+            tests = covering.list_tests(build)
+        self.assertEqual([(test.name, test.target, test.labels) for test in tests], [("a_test", "a_test", ["core"]), ("b_test", None, [])])
+        self.assertEqual(tests[0].command, [f"{build}/bin/a_test", "--x"])
+        self.assertEqual(tests[1].command, ["/usr/bin/python3", f"{build}/b_test.py", "--failfast"])
 
 
 class ProcessesTest(unittest.TestCase):
