@@ -17,9 +17,9 @@ namespace attend {
 std::vector<std::int64_t> QueryPositions(const AttendProblem& problem);
 std::vector<std::int64_t> KeyPositions(const AttendProblem& problem);
 
-// Applies the layer's norms and its rotary embedding, in the layer's order, in place to `query` [B * T, H * E] and `key` [B * S, K * E];
-// T is the type of the arithmetic. Stops early, with both unspecified, when `context` is cancelled. REQUIRES: the
-// problem has a layer.
+// Applies the layer's norms and its rotary embedding, in the layer's order, in place to `query` [B * T, H * E] and
+// `key` [B * S, K * E]; T is the type of the arithmetic. Stops early, with both unspecified, when `context` is
+// cancelled. REQUIRES: the problem has a layer.
 template <typename T>
 void FinishHeads(const AttendProblem& problem, const ComputeContext& context, T* query, T* key);
 

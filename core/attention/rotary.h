@@ -44,7 +44,8 @@ class RotaryTurner {
   // REQUIRES: `angles` outlives it.
   RotaryTurner(const RotaryAngles& angles, bool interleaved, double factor = 1);
 
-  // Turns, and multiplies by the factor, the first 2 * angles.size() elements of each of `heads` rows [head_dim], one after the other, in place.
+  // Turns, and multiplies by the factor, the first 2 * angles.size() elements of each of `heads` rows [head_dim], one
+  // after the other, in place.
   void Turn(std::int64_t position, std::int64_t heads, std::int64_t head_dim, T* rows);
 
  private:
