@@ -287,6 +287,13 @@ void SetNorms(ModelConfig& config, LayerSettings& layer) {
   }
 }
 
+// RoFormer can turn its values too.
+void RefuseTurnedValues(ModelConfig& config) {
+  if (config.Reads("rotary_value") && config.Boolean("rotary_value").value_or(false)) {
+    config.Fail("rotary_value", "is true, and a rotary embedding of values is not supported");
+  }
+}
+
 // OLMo and others can clamp queries, keys and values.
 void RefuseClipping(ModelConfig& config) {
   if (config.Reads("clip_qkv") && config.Find("clip_qkv") != nullptr) {
@@ -380,6 +387,7 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
       config.Reads("new_decoder_architecture") && !config.Boolean("new_decoder_architecture").value_or(false);
   if ((is_old_falcon || !config.Reads("new_decoder_architecture")) && config.Reads("multi_query")) {
     if (config.Boolean("multi_query").value_or(false)) layer.num_kv_heads.Set(1, config.Origin("multi_query"));
+    if (config.Reads("num_key_value_heads")) set(layer.num_kv_heads, {"num_key_value_heads"});
   } else if (config.Reads("new_decoder_architecture")) {
     set(layer.num_kv_heads, {"num_kv_heads"});
   } else if (config.Reads("num_key_value_heads")) {
@@ -421,6 +429,7 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
   }
   RefuseRelativePositions(config);
   RefuseClipping(config);
+  RefuseTurnedValues(config);
   config.Update(CheckModelKeys(config, caller));
   return config.status();
 }

@@ -63,19 +63,15 @@ constexpr absl::string_view kInert[] = {
     "apply_layernorm_after_vision_backbone",
     "apply_residual_connection_post_layernorm",
     "attention_bias",
-    "attention_dropout",
-    "attention_dropout_prob",
     "attention_in_multiplier",
     "attention_out_bias",
     "attention_out_multiplier",
-    "attention_probs_dropout_prob",
     "attention_softmax_in_fp32",
-    "attn_dropout",
     "attn_implementation",
     "attn_layer_indices",
     "attn_layer_offset",
     "attn_layer_period",
-    "attn_pdrop",
+    "block_ffn_dim_multiplier",
     "chunk_size",
     "chunk_size_feed_forward",
     "contrastive_logits_temperature",
@@ -125,11 +121,12 @@ constexpr absl::string_view kInert[] = {
     "mask_time_length",
     "mask_time_min_masks",
     "mask_time_prob",
-    "mask_token_id",
     "max_2d_position_embeddings",
     "max_position_embeddings",
     "max_source_positions",
     "max_target_positions",
+    "max_logit_scale",
+    "mlp_layer_types",
     "mlp_multipliers",
     "moe_norm_min",
     "n_positions",
@@ -161,6 +158,7 @@ constexpr absl::string_view kInert[] = {
     "rms_norm_eps",
     "routed_scaling_factor",
     "scale_attention_softmax_in_fp32",
+    "scale_decoder_outputs",
     "scale_embedding",
     "sparse_pred_ignore_index",
     "sparse_prediction",
@@ -172,8 +170,10 @@ constexpr absl::string_view kInert[] = {
     "use_auxiliary_head",
     "use_flash_attention",
     "use_gated_mlp",
+    "use_post_norm",
     "use_qkv_bias",
     "use_flash_attn",
+    "use_head",
     "use_mask_token",
     "use_mid_position_embeddings",
     "vision_use_head",
@@ -209,6 +209,15 @@ bool IsApplied(absl::string_view key, const ModelConfig& config) {
   return false;
 }
 
+// Whether the key is about training alone, or about a token.
+bool HasInertEnding(absl::string_view key) {
+  for (const absl::string_view ending :
+       {"dropout", "dropout_prob", "dropout_rate", "_pdrop", "_token_id", "_token_index"}) {
+    if (absl::EndsWith(key, ending)) return true;
+  }
+  return false;
+}
+
 // Whether the value may do anything.
 bool IsLive(const nlohmann::json& value) {
   return !value.is_null() && !((value.is_array() || value.is_object()) && value.empty());
@@ -223,8 +232,7 @@ absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& cal
       const std::string lower = absl::AsciiStrToLower(key);
       const bool may_matter = json == &config.json() ? HasWord(lower, kWords) : HasWord(lower, kOuterWords);
       if (!IsLive(value) || !may_matter || absl::EndsWith(lower, "_config")) continue;
-      if (Contains(kInert, key) || absl::EndsWith(lower, "_token_id") || absl::EndsWith(lower, "_token_index"))
-        continue;
+      if (Contains(kInert, key) || HasInertEnding(lower)) continue;
       if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
       if (key == "is_decoder" && value == false) continue;
       return absl::InvalidArgumentError(absl::StrCat(
