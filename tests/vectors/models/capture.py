@@ -27,7 +27,7 @@ class Attention:
     projection: str = ""  # The path of the one that takes the module's output otherwise,
     projected: torch.Tensor = None  # and what it makes of it.
     inner: torch.Tensor = None  # What the last linear layer within the module, after the softmax, gives,
-    tail: tuple = ()  # and what the module's last leaf gets and gives.
+    tail: tuple = ()  # and what the module's last leaf gets and gives, and the leaf.
     outputs: object = None
     after_softmax: bool = False
 
@@ -165,7 +165,7 @@ class Watch:
             if is_linear(module):
                 one.inner = output
             elif args[0].shape == output.shape and args[0] is not output:
-                one.tail = (args[0], output)
+                one.tail = (args[0], output, module)
 
     def _on_softmax(self, scores):
         entry = next((one for one in reversed(self._stack) if _weights(one[1]) >= 2), None)

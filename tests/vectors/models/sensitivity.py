@@ -50,8 +50,12 @@ def insensitive(attention, model, wanted):
     if again.shape != wanted.shape or float((again - wanted).abs().max()) > 1e-9 * float(wanted.abs().max()):
         return ["the module cannot be run again alone with the same result"]
     found = []
+    # What norms the sum of the projection and the module's input is behind what is compared.
+    behind = set(attention.tail[2].parameters()) if inner and attention.tail else set()
     parameters = [*attention.module.named_parameters(), *(outside.named_parameters(prefix="(projection)") if outside is not None else ())]
     for name, parameter in parameters:
+        if parameter in behind:
+            continue
         kept = parameter.detach().clone()
         effects = []
         for value in _without(name, kept):

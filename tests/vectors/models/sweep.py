@@ -58,11 +58,15 @@ def sweep(cases, directory, jobs, again):
             path = directory / f"{case['name']}.json"
             pid = os.fork()
             if pid == 0:
-                os.setsid()
+                os.setpgid(0, 0)
                 _child(case, path)
             running[pid] = (case, path, time.time())
         pid, status = os.wait()
         case, path, started = running.pop(pid)
+        try:
+            os.killpg(pid, signal.SIGKILL)  # A server that a process left behind, when its time was up.
+        except ProcessLookupError:
+            pass
         done += 1
         if status != 0:
             how = f"signal {status & 127} after {time.time() - started:.0f} s" if status & 127 else f"exit {status >> 8}"
