@@ -23,10 +23,12 @@ enum class CausalMode : std::uint8_t {
 class PerHeadView {
  public:
   PerHeadView() = default;
+  // NOLINTBEGIN(google-explicit-constructor): every span and vector of such numbers is one.
   PerHeadView(absl::Span<const float> numbers) : data_(numbers.data()), size_(numbers.size()) {}
   PerHeadView(absl::Span<const double> numbers) : data_(numbers.data()), size_(numbers.size()), is_double_(true) {}
   PerHeadView(const std::vector<float>& numbers) : PerHeadView(absl::MakeConstSpan(numbers)) {}
   PerHeadView(const std::vector<double>& numbers) : PerHeadView(absl::MakeConstSpan(numbers)) {}
+  // NOLINTEND(google-explicit-constructor)
 
   std::size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
