@@ -228,7 +228,7 @@ std::vector<float> AlibiSlopes(std::int64_t heads, double max_bias) {
 std::vector<float> MptSlopes(std::int64_t heads, double max_bias) {
   std::int64_t power = 1;
   while (power < heads) power *= 2;
-  const std::vector<float> all = AlibiSlopes(power, max_bias);
+  std::vector<float> all = AlibiSlopes(power, max_bias);
   if (power == heads) return all;
   std::vector<float> slopes;
   for (const std::size_t start : {std::size_t{1}, std::size_t{0}}) {

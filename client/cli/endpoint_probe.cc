@@ -115,7 +115,7 @@ ProbeResult Greet(const SocketAddress& address, std::string_view greeting, absl:
 
 // Plaintext alone. A server of HTTP/1 may answer HTTP/2's preface with anything.
 ProbeResult ProbePlaintext(const SocketAddress& address, absl::Time deadline) {
-  const ProbeResult result = Greet(address, std::string_view(kPreface, kPrefaceBytes), deadline);
+  ProbeResult result = Greet(address, std::string_view(kPreface, kPrefaceBytes), deadline);
   if (result.finding != Finding::kForeign && result.finding != Finding::kClosed) return result;
   const ProbeResult http1 = Greet(address, "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", deadline);
   return http1.finding == Finding::kHttp1 ? http1 : result;
@@ -207,7 +207,7 @@ class TlsProbe {
   ProbeResult Run() {
     if (connection_.error() != 0) return Unreachable(connection_.error());
     if (!Until([&] { return SSL_connect(ssl_.get()); })) return Failed();
-    if (const ProbeResult certificate = JudgeCertificate(); certificate.finding != Finding::kWorks) return certificate;
+    if (ProbeResult certificate = JudgeCertificate(); certificate.finding != Finding::kWorks) return certificate;
     const unsigned char* protocol = nullptr;
     unsigned int size = 0;
     SSL_get0_alpn_selected(ssl_.get(), &protocol, &size);
@@ -288,19 +288,19 @@ class TlsProbe {
 ProbeResult Probe(const SocketAddress& address, const std::optional<TlsOptions>& tls, const std::string& server_name,
                   absl::Time deadline) {
   if (!tls.has_value()) {
-    const ProbeResult plain = ProbePlaintext(address, deadline);
+    ProbeResult plain = ProbePlaintext(address, deadline);
     if (plain.finding != Finding::kClosed && plain.finding != Finding::kSilent) return plain;
     // A TLS server may close, or wait for more, without a word.
     TlsProbe probe(address, TlsOptions(), server_name, deadline);
     probe.Run();
     return probe.SpeaksTls() ? ProbeResult{Finding::kTlsServer} : plain;
   }
-  const ProbeResult encrypted = TlsProbe(address, *tls, server_name, deadline).Run();
+  ProbeResult encrypted = TlsProbe(address, *tls, server_name, deadline).Run();
   if (encrypted.finding != Finding::kClosed && encrypted.finding != Finding::kForeign &&
       encrypted.finding != Finding::kSilent) {
     return encrypted;
   }
-  const ProbeResult plain = ProbePlaintext(address, deadline);
+  ProbeResult plain = ProbePlaintext(address, deadline);
   if (plain.finding == Finding::kWorks) return {Finding::kPlaintextServer};
   return plain.finding == Finding::kHttp1 ? plain : encrypted;
 }

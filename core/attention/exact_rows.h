@@ -44,12 +44,12 @@ class ExactRows {
   // Whether the row's sink is finite, but infinite in the units of `row`.
   bool LosesSink(const RowPlace& place, const QueryRow& row) const;
 
-  // Writes all outputs of `row`. Returns false if cancelled. REQUIRES: Inspect(place) is not kNotFinite.
-  bool Compute(const RowPlace& place, const QueryRow& row);
+  // Writes all outputs of the row to `to`. Returns false if cancelled. REQUIRES: Inspect(place) is not kNotFinite.
+  bool Compute(const RowPlace& place, const QueryRow& to);
 
   // Scores that bias or ALiBi moved below float32's range in units of log2, and that are -infinity for that reason
-  // alone, are replaced by their values. REQUIRES: row.scores is written.
-  void CompleteScores(const RowPlace& place, const QueryRow& row);
+  // alone, are replaced by their values. REQUIRES: to.scores is written.
+  void CompleteScores(const RowPlace& place, const QueryRow& to);
 
  private:
   const float* Floats(const TypedHeadsView& view, std::int64_t head, std::int64_t j);
