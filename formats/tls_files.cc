@@ -42,7 +42,7 @@ absl::Status Refuse(const PemFile& file, const std::string& sentence) {
 // What OpenSSL said last, in words; its queue is empty then.
 std::string LastReason() {
   const char* reason = ERR_reason_error_string(ERR_peek_last_error());
-  const std::string text = reason == nullptr ? "unknown reason" : reason;
+  std::string text = reason == nullptr ? "unknown reason" : reason;
   ERR_clear_error();
   return text;
 }
