@@ -8,7 +8,7 @@ import subprocess
 import time
 
 # A mutant may loop while it allocates or writes. Far beyond what any test takes; checked with the tests unchanged.
-_MEMORY_BYTES, _FILE_BYTES = 24 << 30, 4 << 30
+_MEMORY_BYTES, _FILE_BYTES = 24 << 30, 8 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Outcome:
 
 
 def _limit():
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # As they are in the background; tests send them.
+        signal.signal(ignored, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
