@@ -139,10 +139,9 @@ TEST(LayerParts, RotaryFactorAndOrderOfNormsAgreeWithTheReference) {
         spec.query_norm = spec.key_norm = NormOver::kHead;
         spec.norms_after_rotary = after;
         ExpectAgreement(spec);
-        const AttendProblem problem = LayerCase(spec).Problem();
         LayerSpec other = spec;
         other.norms_after_rotary = !after;
-        EXPECT_NE(ReferenceAttend(problem).query, ReferenceAttend(LayerCase(other).Problem()).query);
+        EXPECT_NE(ReferenceAttend(LayerCase(spec).Problem()).query, ReferenceAttend(LayerCase(other).Problem()).query);
       }
     }
   }
