@@ -110,7 +110,7 @@ constexpr ModelRules kRules[] = {
     {"gpt2 imagegpt", MaskRule::kCausal, RotaryForm::kNone, WindowRule::kNever, 0,
      R"({"scale_attn_by_inverse_layer_idx":false,"scale_attn_weights":true})"},
     {"openai-gpt biogpt xglm opt clip_text_model clipseg_text_model owlvit_text_model owlv2_text_model "
-     "metaclip_2_text_model groupvit_text_model kosmos_2_text_model aimv2_text_model musicgen_decoder",
+     "metaclip_2_text_model groupvit_text_model kosmos_2_text_model musicgen_decoder",
      MaskRule::kCausal, RotaryForm::kNone, WindowRule::kNever, 0, R"({})"},
     {"gpt_bigcode", MaskRule::kCausal, RotaryForm::kNone, WindowRule::kNever, 0,
      R"({"multi_query":true,"num_key_value_heads":null,"scale_attn_weights":true})"},

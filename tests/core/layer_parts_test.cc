@@ -131,7 +131,7 @@ TEST(LayerParts, RotaryFactorAndOrderOfNormsAgreeWithTheReference) {
     for (bool after : {false, true}) {
       for (DataType type : {kF32, kF64}) {
         LayerSpec spec;
-        spec.type = type;
+        spec.type = spec.weight_type = type;
         spec.queries = spec.keys = 19;
         spec.heads = 4, spec.kv_heads = 2, spec.head_dim = 16, spec.rotary_dim = 8;
         spec.interleaved = interleaved;

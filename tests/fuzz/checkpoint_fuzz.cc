@@ -32,7 +32,7 @@ void RequireReason(const absl::Status& status) { Require(!status.message().empty
 
 void LoadLayer(const Checkpoint& checkpoint, const std::string& prefix, const attend::v1::LayerConfig& caller,
                const std::optional<std::string>& config_json) {
-  const absl::StatusOr<LayerWeights> weights = FindLayer(checkpoint, prefix, caller, config_json);
+  const absl::StatusOr<LayerWeights> weights = attend::server::FindLayer(checkpoint, prefix, caller, config_json);
   if (!weights.ok()) return RequireReason(weights.status());
   const auto layer = Layer::Create(*weights, caller, {}, attend::InstructionSet::kBaseline);
   if (!layer.ok()) return RequireReason(layer.status());
