@@ -2,6 +2,6 @@
 
 namespace attend::bench {
 
-std::vector<OnednnWay> OnednnWays(const Projection&) { return {}; }
+std::vector<OnednnWay> OnednnWays(const Projection<float>&) { return {}; }
 
 }  // namespace attend::bench
