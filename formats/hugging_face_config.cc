@@ -54,6 +54,10 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
   const auto set = [&](bool is_causal, std::string origin) {
     layer.causal.Set(is_causal ? Causality::kBottomRight : Causality::kNone, std::move(origin));
   };
+  if (place.is_cross && config.rules()->mask == MaskRule::kSeq2Seq &&
+      !config.Boolean("is_encoder_decoder").value_or(true)) {
+    return config.Fail("is_encoder_decoder", "is false, and the prefix is that of attention to an encoder");
+  }
   if (place.is_cross) return set(false, "attention to another sequence, by the prefix");
   const MaskRule rule = config.rules()->mask;
   if (rule == MaskRule::kSeq2Seq) {
@@ -75,6 +79,11 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
     origin = config.Origin("is_causal");
   }
   if (config.Boolean("use_bidirectional_attention").value_or(false)) {
+    if (config.outer().is_object()) {
+      config.Fail("use_bidirectional_attention",
+                  "is true in the text part of a model with others, whose code makes "
+                  "other masks; set causal and the window in the layer's configuration");
+    }
     is_causal = false;
     origin = config.Origin("use_bidirectional_attention");
   }
@@ -113,10 +122,23 @@ std::optional<bool> IsSlidingByType(ModelConfig& config, const LayerPlace& place
 
 bool HasRotaryBySmolLm(ModelConfig& config, const LayerPlace& place);
 
+// Models whose code makes windows by `layer_types` whatever `use_sliding_window` says.
+void RefuseContradiction(ModelConfig& config, const LayerPlace& place) {
+  const WindowRule rule = config.rules()->window;
+  if ((rule != WindowRule::kSmolLm && rule != WindowRule::kByTypes) || !config.Has("layer_types")) return;
+  if (!IsSlidingByType(config, place).value_or(false)) return;
+  config.Fail("use_sliding_window",
+              "is false, but layer_types says that this layer has a window. Set the window in the "
+              "layer's configuration");
+}
+
 bool IsSliding(ModelConfig& config, const LayerPlace& place) {
   const WindowRule rule = config.rules()->window;
   if (rule == WindowRule::kNever) return false;
-  if (config.Reads("use_sliding_window") && !config.Boolean("use_sliding_window").value_or(false)) return false;
+  if (config.Reads("use_sliding_window") && !config.Boolean("use_sliding_window").value_or(false)) {
+    RefuseContradiction(config, place);
+    return false;
+  }
   if (config.Reads("sliding_window") && config.Find("sliding_window") == nullptr) return false;
   if (const auto by_type = IsSlidingByType(config, place)) return *by_type;
   switch (rule) {
@@ -260,11 +282,16 @@ void ReadMptAttention(ModelConfig& config, std::int64_t heads, const CallerSetti
   if (const auto scale = attention.Number({"softmax_scale"}); scale && !caller.scale) {
     layer.scale.Set(*scale, "config.json: attn_config.softmax_scale");
   }
-  const bool has_alibi = attention.Boolean("alibi").value_or(true);
-  const double max_bias = attention.Number({"alibi_bias_max"}).value_or(8);
+  const bool is_usual =
+      attention.Boolean("alibi").value_or(true) && attention.Number({"alibi_bias_max"}).value_or(8) == 8;
   config.Update(attention.status());
-  if (!has_alibi || caller.alibi_slopes || !CheckSlopesHeads(config, heads)) return;
-  layer.alibi_slopes.Set(MptSlopes(heads, max_bias), "config.json: attn_config.alibi");
+  if (caller.alibi_slopes) return;
+  if (!is_usual) {
+    return config.Fail("attn_config",
+                       "has alibi false or alibi_bias_max other than 8, which MPT's own code follows and "
+                       "transformers does not. Set alibi_slopes in the layer's configuration");
+  }
+  if (CheckSlopesHeads(config, heads)) layer.alibi_slopes.Set(MptSlopes(heads, 8), OfType(config));
 }
 
 void SetAlibi(ModelConfig& config, std::int64_t heads, const CallerSettings& caller, LayerSettings& layer) {
@@ -404,6 +431,10 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
                                                    "' cannot be computed: ", std::string(config.rules()->refused)));
   }
   const LayerPlace place = PlaceOf(prefix);
+  if (config.outer().is_object() && place.is_between_parts) {
+    return absl::InvalidArgumentError(absl::StrCat("the layer at '", std::string(prefix.substr(0, 200)),
+                                                   "' joins the parts of the model, and what it does is not known"));
+  }
   for (const char* const key : {"head_dim", "d_kv"}) {
     const auto dim = config.Integer({key});
     if (dim && head_dim > 0 && *dim != head_dim) {

@@ -12,6 +12,9 @@
 namespace attend::formats {
 namespace {
 
+// What transformers 5 takes for the layers with a window of an OLMo 3 in the files of transformers 4.
+constexpr double kOlmo3Base = 500000;
+
 // Where the parameters of rotary embeddings are: a dictionary of their own since transformers 5, one for each kind of
 // layer where these differ; before that, keys of the model and `rope_scaling`.
 struct Source {
@@ -203,8 +206,14 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   Source source = FindSource(config, is_sliding);
   rotary.base = Base(config, source.parameters, is_sliding);
   rotary.dim = TurnedDim(config, source.parameters, head_dim);
-  // Before transformers 5 the one `rope_scaling` of Gemma 3 was that of the layers without a window.
-  const bool scales = !is_sliding || !config.Reads("rope_local_base_freq") || config.Has("rope_parameters");
+  // Before transformers 5 the one `rope_scaling` of some models was that of the layers without a window.
+  const bool is_of_full = config.HasTrait(kScalesWhereFull) && !config.Has("rope_parameters");
+  const bool scales = !is_sliding || !is_of_full;
+  if (is_sliding && is_of_full && !config.Reads("rope_local_base_freq") && rotary.base != kOlmo3Base) {
+    config.Fail("rope_theta", absl::StrCat("is not ", kOlmo3Base,
+                                           ", and for layers with a window transformers 4 takes "
+                                           "it and transformers 5 does not. Write rope_parameters"));
+  }
   if (scales) SetScaling(config, source, head_dim, rotary);
   config.Update(source.parameters.status());
   Setting<Rotary> setting;

@@ -4,6 +4,7 @@
 #include <iterator>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 
@@ -12,6 +13,14 @@ namespace {
 
 constexpr absl::string_view kCrossModules[] = {"EncDecAttention", "encoder_attn", "encoder_attention",
                                                "crossattention",  "cross_attn",   "cross_attention"};
+
+constexpr absl::string_view kJoints[] = {"adapter", "aligner", "connector", "merger",    "perceiver",
+                                         "project", "qformer", "q_former",  "resampler", "x_attn"};
+
+bool IsJoint(absl::string_view part) {
+  return std::any_of(std::begin(kJoints), std::end(kJoints),
+                     [part](absl::string_view word) { return absl::StrContains(part, word); });
+}
 
 }  // namespace
 
@@ -31,6 +40,7 @@ LayerPlace PlaceOf(std::string_view prefix) {
     place.in_decoder = place.in_decoder || part == "decoder";
     const bool crosses = std::find(std::begin(kCrossModules), std::end(kCrossModules), part) != std::end(kCrossModules);
     place.is_cross = place.is_cross || crosses;
+    place.is_between_parts = place.is_between_parts || IsJoint(part);
     last = part;
   }
   return place;

@@ -12,7 +12,8 @@ struct LayerPlace {
   std::optional<std::int64_t> index;  // Of the layer: the first number.
   bool in_encoder = false;            // Of a model that has both.
   bool in_decoder = false;
-  bool is_cross = false;  // Keys and values come from elsewhere.
+  bool is_cross = false;          // Keys and values come from elsewhere.
+  bool is_between_parts = false;  // Of a model of several: in what joins them.
 };
 
 // Pure.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <iterator>
 #include <set>
 #include <utility>
@@ -269,6 +270,29 @@ absl::Status CheckModelHas(ModelConfig& config, const AttentionLayer& layer, con
                                                  "configuration"));
 }
 
+// RoFormer's checkpoint has the sines and cosines of its rotary embedding as a weight, which may have been trained:
+// sines of all pairs, then cosines, for each position. They must be those that would be computed.
+absl::Status CheckRotaryTable(const Checkpoint& checkpoint, std::int64_t head_dim) {
+  constexpr double kTolerance = 0.01;  // Above what BF16 rounds.
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (!absl::EndsWith(name, "embed_positions.weight") || tensor.shape.size() != 2) continue;
+    const std::optional<WeightType> type = WeightTypeOf(tensor.dtype);
+    bool is_known = type && tensor.shape[1] == head_dim;
+    for (std::int64_t i = 0; is_known && i < tensor.shape[0] * head_dim; ++i) {
+      const std::int64_t column = i % head_dim, half = head_dim / 2, pair = column % half;
+      const double turn = std::pow(10000, -2 * static_cast<double>(pair) / static_cast<double>(head_dim));
+      const double angle = static_cast<double>(i / head_dim) * turn;
+      const double expected = column < half ? std::sin(angle) : std::cos(angle);
+      is_known = std::abs(double{FloatAt(tensor.data, *type, i)} - expected) <= kTolerance;
+    }
+    if (is_known) continue;
+    return absl::InvalidArgumentError(absl::StrCat("the tensor '", name.substr(0, 200),
+                                                   "' has other numbers than the sines and cosines of a rotary "
+                                                   "embedding, which is not supported"));
+  }
+  return absl::OkStatus();
+}
+
 // T5 does not divide its scores by sqrt(E); others use its short names and do.
 absl::Status SetNamingsScale(const NamingFit& fit, const CallerSettings& caller, bool has_config,
                              LayerSettings& settings) {
@@ -340,6 +364,9 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
     status = ReadModelConfig(*config, fit->module, divides ? layer.query.out_features / num_heads : 0, num_heads,
                              caller, layer.settings);
     if (status.ok()) status = CheckModelHas(*config, layer, caller);
+    if (status.ok() && config->HasTrait(kRotaryTable) && !caller.rotary) {
+      status = CheckRotaryTable(checkpoint, layer.query.out_features / num_heads);
+    }
     if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
   }
   NoteAssumptions(layer, caller, layer.settings.notes);

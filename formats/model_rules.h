@@ -42,6 +42,8 @@ inline constexpr std::uint32_t kRotaryWithoutWindow = 32;  // All have one if `s
 inline constexpr std::uint32_t kRotaryByType = 64;         // Only with the `position_embedding_type` rotary or rope.
 inline constexpr std::uint32_t kAlibi = 128;               // ALiBi's slopes.
 inline constexpr std::uint32_t kRelativeBias = 256;        // Adds a bias by distance that a request has to bring.
+inline constexpr std::uint32_t kRotaryTable = 1024;        // Its sines and cosines are a tensor of the checkpoint.
+inline constexpr std::uint32_t kScalesWhereFull = 2048;    // `rope_scaling` is about layers that see all.
 inline constexpr std::uint32_t kHalvesWindow = 512;        // If bidirectional, a window is halved and has two sides.
 
 struct ModelRules {

@@ -249,6 +249,25 @@ TEST(HuggingFaceConfig, BidirectionalVariantsAreNotCausal) {
               HasSubstr("'sliding_window' is set in a model that is not causal"));
 }
 
+TEST(HuggingFaceConfig, WhatContradictsItselfIsRefused) {
+  const std::string part = R"({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text",
+                               "use_bidirectional_attention": true}})";
+  EXPECT_THAT(Refusal(part, "layers.0."), HasSubstr("'use_bidirectional_attention' is true in the text part"));
+  EXPECT_THAT(Refusal(R"({"model_type": "smollm3", "sliding_window": 4, "use_sliding_window": false,
+                          "layer_types": ["sliding_attention"]})",
+                      "layers.0."),
+              HasSubstr("'use_sliding_window' is false, but layer_types says"));
+  EXPECT_THAT(Refusal(R"({"model_type": "bart", "is_encoder_decoder": false})", "decoder.layers.0.encoder_attn."),
+              HasSubstr("'is_encoder_decoder' is false"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llava", "text_config": {"model_type": "llama"}})", "projector.layers.0."),
+              HasSubstr("joins the parts of the model"));
+  const std::string olmo = R"({"model_type": "olmo3", "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+                               "rope_theta": )";
+  EXPECT_FALSE(Parse(olmo + "500000.0}", "layers.0.").rotary->linear_factor);
+  EXPECT_EQ(Parse(olmo + "500000.0}", "layers.3.").rotary->linear_factor, 2);
+  EXPECT_THAT(Refusal(olmo + "10000.0}", "layers.0."), HasSubstr("'rope_theta' is not 500000"));
+}
+
 TEST(HuggingFaceConfig, EncodersMayBeDecoders) {
   EXPECT_EQ(*Parse(R"({"model_type": "bert", "is_decoder": true})").causal, Causality::kBottomRight);
   EXPECT_EQ(*Parse(R"({"model_type": "bert", "architectures": ["BertLMHeadModel"]})").causal, Causality::kNone);
@@ -325,7 +344,13 @@ TEST(HuggingFaceConfig, AlibiHasTheSlopesOfItsPaper) {
   EXPECT_THAT(slopes(R"({"model_type": "bloom", "n_head": 4})"), ElementsAre(0.25, 0.0625, 0.015625, 0.00390625));
   EXPECT_THAT(slopes(R"({"model_type": "bloom", "n_head": 3})"), ElementsAre(0.0625, 0.00390625, 0.25));
   EXPECT_THAT(slopes(R"({"model_type": "mpt", "n_heads": 3})"), ElementsAre(0.0625, 0.00390625, 0.25));
-  EXPECT_THAT(slopes(R"({"model_type": "mpt", "n_heads": 3, "attn_config": {"alibi": false}})"), ElementsAre());
+  for (const char* const unusual : {R"("alibi": false)", R"("alibi_bias_max": 16)"}) {
+    const std::string json = R"({"model_type": "mpt", "n_heads": 4, "attn_config": {)" + std::string(unusual) + "}}";
+    EXPECT_THAT(Refusal(json), HasSubstr("which MPT's own code follows and transformers does not"));
+    CallerSettings caller;
+    caller.alibi_slopes = true;
+    EXPECT_EQ(Refusal(json, "", caller), "");
+  }
   EXPECT_THAT(Refusal(R"({"model_type": "bloom"})"), HasSubstr("'n_head'"));
 }
 

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <random>
 #include <string>
@@ -584,6 +585,26 @@ TEST(LayerReader, SeparateBiasesBelongToTheirRows) {
   ExpectLinear(found->query, layer.query, &layer.query_bias, "query");
   ExpectLinear(found->key, layer.key, nullptr, "key");
   ExpectLinear(found->value, layer.value, &layer.value_bias, "value");
+}
+
+TEST(LayerReader, RoFormersTableMustBeThatOfARotaryEmbedding) {
+  const Layer layer(2, 2);
+  const std::string config = R"({"model_type": "roformer", "num_attention_heads": 1})";
+  const auto status = [&](double change) {
+    CheckpointBuilder builder =
+        Separate(layer, "encoder.layer.0.attention.self.query", "encoder.layer.0.attention.self.key",
+                 "encoder.layer.0.attention.self.value", "encoder.layer.0.attention.output.dense", Biases::kNone);
+    Matrix table{40, 6, {}};  // One head of 6.
+    for (int i = 0; i < 240; ++i) {
+      const double angle = (i / 6) * std::pow(10000, -2.0 * (i % 3) / 6);
+      table.numbers.push_back(
+          static_cast<float>((i % 6 < 3 ? std::sin(angle) : std::cos(angle)) + (i == 239 ? change : 0)));
+    }
+    builder.Add("encoder.embed_positions.weight", table);
+    return FindLayer(builder.Checkpoint(), "encoder.layer.0.", {}, config).status();
+  };
+  EXPECT_TRUE(status(0).ok()) << status(0);
+  EXPECT_THAT(Message(status(0.1)), HasSubstr("'encoder.embed_positions.weight' has other numbers"));
 }
 
 TEST(LayerReader, WhatIsAssumedIsSaid) {
