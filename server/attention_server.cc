@@ -4,10 +4,10 @@
 #include <string>
 #include <utility>
 
-#include "server/codec/decoders.h"
+#include "server/config/configured_layers.h"
 #include "server/config/start_settings.h"
 #include "server/config/transport_settings.h"
-#include "server/layers/configured_layers.h"
+#include "server/requests/decoders.h"
 #include "server/rpc/stream_call.h"
 #include "server/rpc/unary_call.h"
 #include "server/services/server_info.h"

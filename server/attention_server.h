@@ -12,7 +12,7 @@
 #include "core/base/mutex.h"
 #include "core/runtime/executor.h"
 #include "server/config/server_config.h"
-#include "server/layers/layer_store.h"
+#include "server/layer_store/layer_store.h"
 #include "server/logging.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"

@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "formats/file_writer.h"
+#include "formats/files/file_writer.h"
 
 namespace attend::server {
 namespace {

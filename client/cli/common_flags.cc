@@ -4,7 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "formats/tls_files.h"
+#include "formats/files/tls_files.h"
 
 namespace attend::client {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
-#include "core/attention/sequences.h"
+#include "core/problem/sequences.h"
 
 namespace attend::client {
 namespace {

@@ -8,8 +8,8 @@
 #include <cstdint>
 
 #include "attend/v1/attention_service.pb.h"
-#include "core/attention/attend_problem.h"
-#include "core/attention/options.h"
+#include "core/layer/attend_problem.h"
+#include "core/problem/options.h"
 #include "core/tensor/heads_view.h"
 
 namespace attend::client {

@@ -10,10 +10,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/tensor_source.h"
-#include "formats/checkpoint.h"
-#include "formats/hugging_face_config.h"
-#include "formats/layer_message.h"
-#include "formats/mapped_file.h"
+#include "formats/files/mapped_file.h"
+#include "formats/hugging_face/hugging_face_config.h"
+#include "formats/layers/layer_message.h"
+#include "formats/safetensors/checkpoint.h"
 
 namespace attend::client {
 namespace {

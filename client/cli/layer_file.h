@@ -1,4 +1,4 @@
-// An attention layer in a file: found as a server finds it (formats/layer_reader.h), and made into a message.
+// An attention layer in a file: found as a server finds it (formats/layers/layer_reader.h), and made into a message.
 #ifndef ATTEND_CLIENT_CLI_LAYER_FILE_H_
 #define ATTEND_CLIENT_CLI_LAYER_FILE_H_
 
@@ -7,7 +7,7 @@
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
 #include "attend/v1/layer_service.pb.h"
-#include "formats/layer_reader.h"
+#include "formats/layers/layer_reader.h"
 
 namespace attend::client {
 

@@ -3,7 +3,7 @@
 #define ATTEND_CLIENT_CLI_MERGE_REFERENCE_H_
 
 #include "attend/v1/attention_service.pb.h"
-#include "core/attention/reference.h"
+#include "core/reference/reference.h"
 
 namespace attend::client {
 

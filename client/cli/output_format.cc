@@ -18,7 +18,7 @@
 #include "absl/types/span.h"
 #include "client/io/npy.h"
 #include "client/io/safetensors.h"
-#include "formats/file_writer.h"
+#include "formats/files/file_writer.h"
 
 namespace attend::client {
 namespace {

@@ -32,7 +32,7 @@ bool HoldsNpy(const std::string& path);
 // Errors: INVALID_ARGUMENT, naming `flag`, when `path` is a directory.
 absl::Status CheckNoFolder(const std::string& flag, const std::string& path);
 
-// Writes a .npy file (one tensor) or a .safetensors file (any number), see formats/file_writer.h. Errors:
+// Writes a .npy file (one tensor) or a .safetensors file (any number), see formats/files/file_writer.h. Errors:
 // INVALID_ARGUMENT for another extension or several tensors for .npy; UNKNOWN when the file cannot be written.
 absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor>& tensors);
 

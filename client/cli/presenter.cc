@@ -19,7 +19,7 @@
 #include "client/cli/tensor_source.h"
 #include "client/cli/verify.h"
 #include "client/cli/weight_map.h"
-#include "formats/file_writer.h"
+#include "formats/files/file_writer.h"
 
 namespace attend::client {
 namespace {

@@ -8,9 +8,9 @@
 #include "client/cli/core_views.h"
 #include "client/cli/merge_reference.h"
 #include "client/cli/top_weights_check.h"
-#include "core/attention/attend_problem.h"
-#include "core/attention/reference.h"
-#include "core/attention/sdpa_problem.h"
+#include "core/layer/attend_problem.h"
+#include "core/problem/sdpa_problem.h"
+#include "core/reference/reference.h"
 
 namespace attend::client {
 namespace {

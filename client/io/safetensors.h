@@ -3,7 +3,8 @@
 //   absl::StatusOr<SafetensorsReader> file = SafetensorsReader::Open("weights.safetensors");
 //   absl::StatusOr<Tensor> weight = file->Read("query.weight");
 //
-// The whole header is checked when a file is opened (formats/safetensors_header.h); tensors are read when asked for.
+// The whole header is checked when a file is opened (formats/safetensors/safetensors_header.h); tensors are read when
+// asked for.
 #ifndef ATTEND_CLIENT_IO_SAFETENSORS_H_
 #define ATTEND_CLIENT_IO_SAFETENSORS_H_
 
@@ -17,7 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "client/lib/tensor.h"
-#include "formats/safetensors_header.h"
+#include "formats/safetensors/safetensors_header.h"
 
 namespace attend::client {
 

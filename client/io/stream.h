@@ -1,4 +1,4 @@
-// Bytes out of files, with every length checked and every failure said. Writing: formats/file_writer.h.
+// Bytes out of files, with every length checked and every failure said. Writing: formats/files/file_writer.h.
 #ifndef ATTEND_CLIENT_IO_STREAM_H_
 #define ATTEND_CLIENT_IO_STREAM_H_
 

@@ -1,4 +1,4 @@
-// What the vector kernels offer to core/attention, without a word of SIMD: plain data in, plain functions.
+// What the vector kernels offer to core/compute, without a word of SIMD: plain data in, plain functions.
 //
 // One source is compiled once per instruction set; KernelsFor() hands out that set's functions. There is no global
 // choice: every call names its set, so tests run all of them in one process.

@@ -10,9 +10,9 @@
 #include "absl/time/time.h"
 #include "core/runtime/available_cores.h"
 #include "server/config/container_memory.h"
-#include "server/job.h"
+#include "server/config/layer_sources.h"
 #include "server/layers/layer_limits.h"
-#include "server/layers/layer_sources.h"
+#include "server/rpc/job.h"
 
 namespace attend::server {
 

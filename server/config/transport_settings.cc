@@ -12,7 +12,7 @@
 #include <variant>
 
 #include "absl/strings/numbers.h"
-#include "formats/tls_files.h"
+#include "formats/files/tls_files.h"
 
 namespace attend::server {
 namespace {

@@ -10,10 +10,10 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
-#include "core/attention/attend_problem.h"
-#include "core/attention/options.h"
-#include "core/attention/packed_linear.h"
 #include "core/kernels/instruction_set.h"
+#include "core/layer/attend_problem.h"
+#include "core/layer/packed_linear.h"
+#include "core/problem/options.h"
 #include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/layers/layer_options.h"

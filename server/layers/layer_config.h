@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
-#include "formats/layer_message.h"
+#include "formats/layers/layer_message.h"
 
 namespace attend::server {
 

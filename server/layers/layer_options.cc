@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/attention/attend_problem.h"
 #include "core/base/error.h"
 #include "core/kernels/convert_kernels.h"
 #include "core/kernels/instruction_set.h"
+#include "core/layer/attend_problem.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend::server {

@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
-#include "core/attention/options.h"
+#include "core/problem/options.h"
 
 namespace attend::server {
 

@@ -3,9 +3,9 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "formats/field_error.h"
-#include "formats/layer_message.h"
-#include "formats/layer_reader.h"
+#include "formats/layers/field_error.h"
+#include "formats/layers/layer_message.h"
+#include "formats/layers/layer_reader.h"
 #include "server/layers/layer_config.h"
 
 namespace attend::server {

@@ -10,8 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
-#include "core/attention/attend_problem.h"
-#include "formats/checkpoint.h"
+#include "core/layer/attend_problem.h"
+#include "formats/safetensors/checkpoint.h"
 
 namespace attend::server {
 
@@ -31,7 +31,7 @@ struct LayerWeights {
   std::shared_ptr<const void> memory;  // Keeps alive what the views point to: a mapped file, cut or transposed copies.
 };
 
-// Reads a layer (formats/layer_reader.h). The file's metadata go before `config_json`, the text of the model's
+// Reads a layer (formats/layers/layer_reader.h). The file's metadata go before `config_json`, the text of the model's
 // config.json if there is one, which is called `config_name` in errors, and `caller` before both. Errors:
 // INVALID_ARGUMENT, those of ReadLayer.
 absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,

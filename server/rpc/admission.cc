@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
-#include "server/codec/status.h"
+#include "server/rpc/status.h"
 
 namespace attend::server {
 namespace {

@@ -4,10 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "server/codec/status.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/method_table.h"
+#include "server/rpc/status.h"
 
 namespace attend::server {
 namespace {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core/attention/compute.h"
+#include "core/compute/compute.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend::server {

@@ -15,9 +15,9 @@
 
 #include "absl/status/status.h"
 #include "core/kernels/instruction_set.h"
-#include "server/job.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call.h"
+#include "server/rpc/job.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/server_timing.h"
 

@@ -15,7 +15,7 @@
 #include "absl/time/clock.h"
 #include "core/base/error.h"
 #include "core/base/mutex.h"
-#include "server/codec/stream_message.h"
+#include "server/wire/stream_message.h"
 
 namespace attend::server {
 namespace {

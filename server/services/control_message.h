@@ -1,5 +1,5 @@
 // Reading and writing the small messages of the standard protocols (health, reflection, server info), whose generated
-// classes are good enough; tensors take another way, see server/codec/.
+// classes are good enough; tensors take another way, see server/wire/.
 //
 // Pure functions; may be called concurrently.
 #ifndef ATTEND_SERVER_SERVICES_CONTROL_MESSAGE_H_

@@ -11,11 +11,11 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "core/base/mutex.h"
-#include "server/codec/status.h"
-#include "server/codec/upload_reader.h"
-#include "server/codec/wire_reader.h"
-#include "server/layers/layer_upload.h"
+#include "server/layer_store/layer_upload.h"
+#include "server/rpc/status.h"
 #include "server/services/control_message.h"
+#include "server/wire/upload_reader.h"
+#include "server/wire/wire_reader.h"
 
 namespace attend::server {
 namespace {

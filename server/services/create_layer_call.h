@@ -10,7 +10,7 @@
 #include <cstdint>
 
 #include "core/runtime/executor.h"
-#include "server/layers/layer_store.h"
+#include "server/layer_store/layer_store.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/method_table.h"
 #include "server/services/upload_slots.h"

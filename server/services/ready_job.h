@@ -2,7 +2,7 @@
 #ifndef ATTEND_SERVER_SERVICES_READY_JOB_H_
 #define ATTEND_SERVER_SERVICES_READY_JOB_H_
 
-#include "server/job.h"
+#include "server/rpc/job.h"
 
 namespace attend::server {
 

@@ -4,8 +4,8 @@
 
 #include "attend/v1/attention_service.pb.h"
 #include "core/kernels/instruction_set.h"
-#include "server/job.h"
 #include "server/layers/layer_limits.h"
+#include "server/rpc/job.h"
 
 namespace attend::server {
 

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "server/codec/status.h"
+#include "server/rpc/status.h"
 
 namespace attend::server {
 namespace {

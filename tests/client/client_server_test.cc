@@ -13,7 +13,7 @@
 #include "client/lib/cost_hint.h"
 #include "client/lib/server_error.h"
 #include "client/lib/tensor.h"
-#include "server/codec/decoders.h"
+#include "server/requests/decoders.h"
 #include "tests/support/test_server.h"
 
 namespace attend::client {

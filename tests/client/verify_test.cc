@@ -11,7 +11,7 @@
 #include "client/cli/comparison.h"
 #include "client/cli/merge_reference.h"
 #include "client/cli/top_weights_check.h"
-#include "core/attention/merge.h"
+#include "core/compute/merge.h"
 
 namespace attend::client {
 namespace {

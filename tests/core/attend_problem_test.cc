@@ -1,5 +1,5 @@
 // Guards the rules of attention over embeddings: every bound and one step beyond it, and the field that is blamed.
-#include "core/attention/attend_problem.h"
+#include "core/layer/attend_problem.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

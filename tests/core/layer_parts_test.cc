@@ -8,7 +8,7 @@
 #include <cstring>
 #include <vector>
 
-#include "core/attention/reference.h"
+#include "core/reference/reference.h"
 #include "core/runtime/executor.h"
 #include "tests/support/layer_case.h"
 

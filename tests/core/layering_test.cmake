@@ -13,7 +13,7 @@ set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
 set(forbidden_in_client/lib "^(server|tests|core|formats)/")
 set(forbidden_in_client/io "^(server|tests|core)/")
-set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/attention/compute\\.h$")
+set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/compute/compute\\.h$")
 
 # Sets `out` to the lines "FILE includes NAME" that break a rule below `root`.
 function(find_violations root out)
@@ -44,21 +44,21 @@ set(planted
     "core/a.cc includes grpcpp/grpcpp.h"
     "core/a.cc includes google/protobuf/message.h"
     "core/deep/er/b.h includes spdlog/spdlog.h"
-    "core/deep/er/b.h includes server/job.h"
+    "core/deep/er/b.h includes server/rpc/job.h"
     "core/deep/er/b.h includes attend/v1/tensor.pb.h"
     "formats/b.cc includes core/tensor/data_type.h"
     "formats/b.cc includes grpcpp/grpcpp.h"
     "server/c.cc includes client/lib/client.h"
     "client/lib/d.cc includes core/base/error.h"
-    "client/lib/d.cc includes formats/safetensors_header.h"
+    "client/lib/d.cc includes formats/safetensors/safetensors_header.h"
     "client/io/e.cc includes core/tensor/data_type.h"
-    "client/cli/f.cc includes server/job.h"
-    "client/cli/f.cc includes core/attention/compute.h"
+    "client/cli/f.cc includes server/rpc/job.h"
+    "client/cli/f.cc includes core/compute/compute.h"
     "client/cli/f.cc includes core/runtime/executor.h")
 file(REMOVE_RECURSE ${SCRATCH})
 file(WRITE ${SCRATCH}/core/fine.cc "#include <vector>\n#include <Eigen/Core>\n#include \"absl/status/status.h\"\n")
 file(WRITE ${SCRATCH}/formats/fine.cc "#include <nlohmann/json.hpp>\n#include \"absl/status/status.h\"\n")
-file(WRITE ${SCRATCH}/client/cli/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/attention/reference.h\"\n")
+file(WRITE ${SCRATCH}/client/cli/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/reference/reference.h\"\n")
 foreach(violation ${planted})
   string(REGEX MATCH "^([^ ]*) includes (.*)$" _ "${violation}")
   file(APPEND ${SCRATCH}/${CMAKE_MATCH_1} "#include \"${CMAKE_MATCH_2}\"\n")

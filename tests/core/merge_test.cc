@@ -1,5 +1,5 @@
 // Guards that attention over parts of the keys, merged, is attention over all of them.
-#include "core/attention/merge.h"
+#include "core/compute/merge.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/attention/reference.h"
 #include "core/base/error.h"
+#include "core/reference/reference.h"
 #include "tests/support/heads_tensor.h"
 
 namespace attend {

@@ -1,5 +1,5 @@
 // Ragged batches: each sequence gives what it gives alone, to the bit, and what is not its own is not looked at.
-#include "core/attention/ragged.h"
+#include "core/compute/ragged.h"
 
 #include <gtest/gtest.h>
 

@@ -6,7 +6,7 @@
 # Before it trusts its verdict on ROOT, it checks that it finds violations planted in SCRATCH.
 
 set(allowed_includes
-    "^(core/attention/(options|reference|reference_operands|sdpa_problem|attend_problem)\\.h|Eigen/Core|[a-z]+)$")
+    "^(core/(problem/(options|sdpa_problem)|layer/attend_problem|reference/(reference|reference_operands))\\.h|Eigen/Core|[a-z]+)$")
 set(judged "VisibleKey|VisiblePairs|KeyRange|ValidKeys|PositionOffset|KeysAhead|KeysBehind|IsRagged|NumSequences|\
 GetSequence|WithoutSequences|SequenceProblem|ScoreColumns|score_columns|QueryPositions|KeyPositions|FinishHeads|\
 scale\\(\\)")
@@ -14,7 +14,7 @@ scale\\(\\)")
 # Sets `out` to the lines "FILE: LINE" of the reference below `root` that break a rule. Comments may name anything.
 function(find_violations root out)
   set(violations)
-  file(GLOB files RELATIVE ${root} ${root}/core/attention/reference*.h ${root}/core/attention/reference*.cc)
+  file(GLOB files RELATIVE ${root} ${root}/core/reference/reference*.h ${root}/core/reference/reference*.cc)
   foreach(file ${files})
     file(STRINGS ${root}/${file} lines REGEX "^[ \t]*#[ \t]*include|${judged}")
     foreach(line IN LISTS lines)
@@ -33,17 +33,17 @@ function(find_violations root out)
 endfunction()
 
 file(REMOVE_RECURSE ${SCRATCH})
-file(WRITE ${SCRATCH}/core/attention/reference.cc
-     "#include <vector>\n#include <Eigen/Core>\n#include \"core/attention/options.h\"\n// ValidKeys is not called.\n"
-     "#include \"core/attention/key_visibility.h\"\n  const KeyRange range = f();\n  return ValidKeys(options, shape, b);\n")
-file(WRITE ${SCRATCH}/core/attention/reference_more.h "#include \"core/attention/rotary.h\"\n  problem.scale() * x;\n")
-file(WRITE ${SCRATCH}/core/attention/other.cc "#include \"core/attention/key_visibility.h\"\n")
+file(WRITE ${SCRATCH}/core/reference/reference.cc
+     "#include <vector>\n#include <Eigen/Core>\n#include \"core/problem/options.h\"\n// ValidKeys is not called.\n"
+     "#include \"core/problem/key_visibility.h\"\n  const KeyRange range = f();\n  return ValidKeys(options, shape, b);\n")
+file(WRITE ${SCRATCH}/core/reference/reference_more.h "#include \"core/layer/rotary.h\"\n  problem.scale() * x;\n")
+file(WRITE ${SCRATCH}/core/reference/other.cc "#include \"core/problem/key_visibility.h\"\n")
 set(planted
-    "core/attention/reference.cc: core/attention/key_visibility.h"
-    "core/attention/reference.cc: KeyRange"
-    "core/attention/reference.cc: ValidKeys"
-    "core/attention/reference_more.h: core/attention/rotary.h"
-    "core/attention/reference_more.h: scale()")
+    "core/reference/reference.cc: core/problem/key_visibility.h"
+    "core/reference/reference.cc: KeyRange"
+    "core/reference/reference.cc: ValidKeys"
+    "core/reference/reference_more.h: core/layer/rotary.h"
+    "core/reference/reference_more.h: scale()")
 find_violations(${SCRATCH} found)
 if(NOT found STREQUAL planted)
   message(FATAL_ERROR "This test does not find what was planted.\nPlanted: ${planted}\nFound:   ${found}")

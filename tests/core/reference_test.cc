@@ -1,6 +1,6 @@
 // Guards the float64 reference, which judges the kernels: against cases computed by hand, laws that softmax obeys, and
 // PyTorch.
-#include "core/attention/reference.h"
+#include "core/reference/reference.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,6 +1,6 @@
 // Sines and cosines of rotary embeddings: against integers of 600 bits where angles are hard, long double where they
 // are not.
-#include "core/attention/rotary.h"
+#include "core/layer/rotary.h"
 
 #include <gtest/gtest.h>
 

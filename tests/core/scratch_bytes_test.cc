@@ -8,9 +8,9 @@
 #include <string>
 #include <vector>
 
-#include "core/attention/attend_problem.h"
-#include "core/attention/compute.h"
-#include "core/attention/sdpa_problem.h"
+#include "core/compute/compute.h"
+#include "core/layer/attend_problem.h"
+#include "core/problem/sdpa_problem.h"
 
 namespace attend {
 namespace {

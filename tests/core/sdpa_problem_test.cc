@@ -1,6 +1,6 @@
 // Guards the rules of scaled dot-product attention problems: every bound and one step beyond it, the field that is
 // blamed, and which keys a query may see.
-#include "core/attention/sdpa_problem.h"
+#include "core/problem/sdpa_problem.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // The largest attention weights of each row, against sorting whole rows of weights.
-#include "core/attention/top_weights.h"
+#include "core/compute/top_weights.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Guards how checkpoints are opened: alone, sharded and in memory, and what is refused about them.
-#include "formats/checkpoint.h"
+#include "formats/safetensors/checkpoint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // Guards what a config.json is taken to mean, by the files of real models, cut to what matters.
-#include "formats/hugging_face_config.h"
+#include "formats/hugging_face/hugging_face_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/model_rules.h"
+#include "formats/hugging_face/model_rules.h"
 
 namespace attend::formats {
 namespace {

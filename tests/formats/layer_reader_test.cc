@@ -1,5 +1,5 @@
 // Guards that every naming is recognised, and that each projection found has exactly the numbers it should.
-#include "formats/layer_reader.h"
+#include "formats/layers/layer_reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,8 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "formats/field_error.h"
-#include "formats/naming_table.h"
+#include "formats/layers/field_error.h"
+#include "formats/layers/naming_table.h"
 #include "tests/support/checkpoint_builder.h"
 
 namespace attend::formats {

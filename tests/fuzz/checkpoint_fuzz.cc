@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 
-#include "formats/hugging_face_config.h"
+#include "formats/hugging_face/hugging_face_config.h"
 #include "server/layers/layer.h"
 #include "server/layers/layer_weights.h"
 

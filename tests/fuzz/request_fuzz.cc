@@ -26,9 +26,9 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
 #include "google/rpc/status.pb.h"
-#include "server/codec/decoders.h"
-#include "server/codec/status.h"
-#include "server/codec/stream_message.h"
+#include "server/requests/decoders.h"
+#include "server/rpc/status.h"
+#include "server/wire/stream_message.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {

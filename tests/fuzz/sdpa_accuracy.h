@@ -2,8 +2,8 @@
 #ifndef ATTEND_TESTS_FUZZ_SDPA_ACCURACY_H_
 #define ATTEND_TESTS_FUZZ_SDPA_ACCURACY_H_
 
-#include "core/attention/reference.h"
-#include "core/attention/sdpa_problem.h"
+#include "core/problem/sdpa_problem.h"
+#include "core/reference/reference.h"
 #include "tests/fuzz/sdpa_results.h"
 
 namespace attend::testing {

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "core/attention/sequences.h"
+#include "core/problem/sequences.h"
 #include "tests/support/typed_tensor.h"
 
 namespace attend::testing {

@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "core/attention/sdpa_problem.h"
+#include "core/problem/sdpa_problem.h"
 
 namespace attend::testing {
 

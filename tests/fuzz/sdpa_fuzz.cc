@@ -18,11 +18,11 @@
 #include <utility>
 #include <vector>
 
-#include "core/attention/compute.h"
-#include "core/attention/ragged.h"
-#include "core/attention/reference.h"
-#include "core/attention/sequences.h"
 #include "core/base/error.h"
+#include "core/compute/compute.h"
+#include "core/compute/ragged.h"
+#include "core/problem/sequences.h"
+#include "core/reference/reference.h"
 #include "tests/fuzz/sdpa_accuracy.h"
 #include "tests/fuzz/sdpa_case.h"
 #include "tests/fuzz/sdpa_results.h"

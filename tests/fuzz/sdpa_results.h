@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "core/attention/compute.h"
-#include "core/attention/sdpa_problem.h"
+#include "core/compute/compute.h"
+#include "core/problem/sdpa_problem.h"
 
 namespace attend::testing {
 

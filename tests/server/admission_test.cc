@@ -8,7 +8,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "core/base/error.h"
-#include "server/codec/status.h"
+#include "server/rpc/status.h"
 
 namespace attend::server {
 namespace {

@@ -13,7 +13,7 @@
 
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
-#include "server/codec/decoders.h"
+#include "server/requests/decoders.h"
 #include "tests/support/decoder_cases.h"
 #include "tests/support/example_requests.h"
 #include "tests/support/reader_vs_protobuf.h"

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "attend/v1/attention_service.pb.h"
-#include "core/attention/compute.h"
-#include "core/attention/reference.h"
-#include "server/codec/decoders.h"
+#include "core/compute/compute.h"
+#include "core/reference/reference.h"
+#include "server/requests/decoders.h"
 #include "tests/support/decoder_cases.h"
 #include "tests/support/example_requests.h"
 #include "tests/support/reader_vs_protobuf.h"

@@ -1,5 +1,5 @@
 // Every error travels as a code, a sentence and google.rpc details that fit into a trailer.
-#include "server/codec/status.h"
+#include "server/rpc/status.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,8 +12,8 @@
 #include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "server/codec/utf8.h"
-#include "server/codec/wire_reader.h"
+#include "server/wire/utf8.h"
+#include "server/wire/wire_reader.h"
 
 namespace attend::server {
 namespace {

@@ -1,5 +1,5 @@
 // What a tensor field accepts, at each bound and one step beyond it.
-#include "server/codec/tensor_codec.h"
+#include "server/requests/tensor_codec.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

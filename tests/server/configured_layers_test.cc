@@ -1,5 +1,5 @@
 // Guards the layers of the configuration: where they are found, what configures them, and the sentences when they fail.
-#include "server/layers/configured_layers.h"
+#include "server/config/configured_layers.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

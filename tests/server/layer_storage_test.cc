@@ -14,8 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "server/layer_store/layer_storage.h"
 #include "server/layers/layer_name.h"
-#include "server/layers/layer_storage.h"
 
 namespace attend::server {
 namespace {

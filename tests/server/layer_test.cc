@@ -10,8 +10,8 @@
 #include <random>
 #include <string>
 
-#include "core/attention/compute.h"
 #include "core/base/error.h"
+#include "core/compute/compute.h"
 #include "server/layers/layer_weights.h"
 #include "tests/support/checkpoint_builder.h"
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "server/codec/status.h"
+#include "server/rpc/status.h"
 
 namespace attend::server {
 namespace {

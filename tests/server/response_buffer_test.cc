@@ -1,5 +1,5 @@
 // The headers that stand before tensors are written by hand: they must be the bytes that protobuf itself would write.
-#include "server/codec/response_buffer.h"
+#include "server/wire/response_buffer.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // The messages of StreamAttend: read as protobuf reads them, written as protobuf writes them, without a copy.
-#include "server/codec/stream_message.h"
+#include "server/wire/stream_message.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
-#include "server/codec/status.h"
+#include "server/rpc/status.h"
 #include "tests/support/byte_buffers.h"
 #include "tests/support/reader_vs_protobuf.h"
 

@@ -1,6 +1,6 @@
 // The wire reader agrees with protobuf's own parser about every message: those built by hand for each rule of the
 // format, and thousands of random ones, in slices of every size.
-#include "server/codec/wire_reader.h"
+#include "server/wire/wire_reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
-#include "server/codec/request_reader.h"
+#include "server/wire/request_reader.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/attention/attend_problem.h"
+#include "core/layer/attend_problem.h"
 #include "tests/support/sdpa_case.h"
 
 namespace attend::testing {

@@ -12,7 +12,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/checkpoint.h"
+#include "formats/safetensors/checkpoint.h"
 
 namespace attend::testing {
 

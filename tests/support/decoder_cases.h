@@ -14,7 +14,7 @@
 
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
-#include "server/codec/decoders.h"
+#include "server/requests/decoders.h"
 #include "tests/support/byte_buffers.h"
 #include "tests/support/reader_vs_protobuf.h"
 

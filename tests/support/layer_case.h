@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/attention/attend_problem.h"
-#include "core/attention/compute.h"
+#include "core/compute/compute.h"
+#include "core/layer/attend_problem.h"
 #include "tests/support/sdpa_case.h"
 #include "tests/support/typed_tensor.h"
 

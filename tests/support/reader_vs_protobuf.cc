@@ -10,9 +10,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
-#include "server/codec/request_reader.h"
-#include "server/codec/stream_message.h"
-#include "server/codec/wire_reader.h"
+#include "server/wire/request_reader.h"
+#include "server/wire/stream_message.h"
+#include "server/wire/wire_reader.h"
 
 namespace attend::server {
 namespace {

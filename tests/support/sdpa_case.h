@@ -12,8 +12,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/attention/compute.h"
-#include "core/attention/reference.h"
+#include "core/compute/compute.h"
+#include "core/reference/reference.h"
 #include "tests/support/heads_tensor.h"
 
 namespace attend::testing {

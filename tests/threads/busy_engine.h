@@ -20,11 +20,11 @@
 #include "core/runtime/executor.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "server/codec/wire_reader.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/stream_call.h"
 #include "server/rpc/unary_call.h"
+#include "server/wire/wire_reader.h"
 #include "tests/fake_grpc/client_call.h"
 
 namespace attend::testing {

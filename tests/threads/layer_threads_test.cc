@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "attend/v1/layer_service.pb.h"
-#include "server/codec/decoders.h"
+#include "server/requests/decoders.h"
 #include "server/services/layer_service.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/safetensors_header.h"
+#include "formats/safetensors/safetensors_header.h"
 #include "server/layers/seeded_weights.h"
 
 namespace {

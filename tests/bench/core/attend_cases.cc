@@ -4,8 +4,8 @@
 #include <optional>
 #include <vector>
 
-#include "core/attention/compute.h"
-#include "core/attention/packed_linear.h"
+#include "core/compute/compute.h"
+#include "core/layer/packed_linear.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <thread>
 
-#include "core/attention/projection.h"
+#include "core/layer/projection.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"
 #include "tests/bench/core/sdpa.h"

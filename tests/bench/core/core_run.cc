@@ -26,7 +26,7 @@
 #include <string>
 #include <vector>
 
-#include "core/attention/compute.h"
+#include "core/compute/compute.h"
 #include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"
 

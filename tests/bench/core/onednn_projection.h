@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/attention/projection.h"
+#include "core/layer/projection.h"
 
 namespace attend::bench {
 

@@ -10,8 +10,8 @@
 #include <cmath>
 #include <string>
 
-#include "core/attention/packed_linear.h"
-#include "core/attention/projection.h"
+#include "core/layer/packed_linear.h"
+#include "core/layer/projection.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"
 #include "tests/bench/core/machine.h"

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "core/attention/compute.h"
+#include "core/compute/compute.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend::bench {

@@ -1,0 +1,150 @@
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa_double.h"
+#include "core/compute/parallel.h"
+#include "core/compute/ragged.h"
+#include "core/compute/row_group.h"
+#include "core/compute/weight_consumer.h"
+#include "core/problem/sequences.h"
+
+namespace attend {
+namespace {
+
+// Panels that take turns on the same keys.
+constexpr std::int64_t kMaxPanelsPerGroup = 4;
+// Groups per thread at least, if there are panels enough: the last to finish is then not far behind the first.
+constexpr std::int64_t kGroupsPerThread = 4;
+
+// Chunks of keys are computed side by side for at most so many rows per key/value head: the states of all chunks are
+// then about a sixteenth of keys and values in size, at most.
+constexpr std::int64_t kMaxRowsWithChunks = kKeyChunk / 8;
+
+std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// How the rows of all key/value heads are cut into groups. Does not influence results.
+class GroupCut {
+ public:
+  GroupCut(const SdpaRun& run, int threads)
+      : kv_heads_(run.problem.num_kv_heads()),
+        num_heads_(run.problem.batch() * kv_heads_),
+        num_rows_(RowsPerKvHead(run.problem)),
+        panels_(KernelsForRows(run.kernels, num_rows_), num_rows_) {
+    const std::int64_t wanted = num_heads_ * panels_.num_panels() / (kGroupsPerThread * threads);
+    panels_per_group_ = threads == 1 ? kMaxPanelsPerGroup : std::clamp<std::int64_t>(wanted, 1, kMaxPanelsPerGroup);
+    groups_per_head_ = CeilDiv(panels_.num_panels(), panels_per_group_);
+  }
+
+  std::int64_t num_groups() const { return num_heads_ * groups_per_head_; }
+
+  RowRange Group(std::int64_t i) const {
+    const std::int64_t head = i / groups_per_head_;
+    const std::int64_t first_panel = i % groups_per_head_ * panels_per_group_;
+    const std::int64_t first = panels_.First(first_panel);
+    const std::int64_t end = panels_.First(std::min(first_panel + panels_per_group_, panels_.num_panels()));
+    return {{head / kv_heads_, head % kv_heads_}, first, end - first};
+  }
+
+ private:
+  std::int64_t kv_heads_;
+  std::int64_t num_heads_;
+  std::int64_t num_rows_;
+  PanelCut panels_;
+  std::int64_t panels_per_group_ = 1;
+  std::int64_t groups_per_head_ = 1;
+};
+
+void ComputeGroups(const SdpaRun& run, const GroupCut& cut) {
+  WorkspacePool pool;
+  ForEach(run.context, cut.num_groups(), [&](std::int64_t i) {
+    if (run.Cancelled()) return;
+    WorkspacePool::Loan workspace(pool);
+    RowGroup(run, cut.Group(i), *workspace).Compute();
+  });
+}
+
+// For fewer groups than threads, as in decoding: chunks of keys side by side, merged in order at the end.
+void ComputeChunksOfGroups(const SdpaRun& run, const GroupCut& cut) {
+  const std::int64_t num_chunks = CeilDiv(run.problem.key_length(), kKeyChunk);
+  WorkspacePool pool;
+  std::vector<AlignedBuffer<float>> states(static_cast<std::size_t>(cut.num_groups()));
+  std::vector<std::int64_t> state_sizes(states.size());
+  for (std::size_t g = 0; g < states.size(); ++g) {
+    WorkspacePool::Loan workspace(pool);
+    state_sizes[g] = RowGroup(run, cut.Group(static_cast<std::int64_t>(g)), *workspace).state_size();
+    states[g] = AlignedBuffer<float>(state_sizes[g] * num_chunks);
+  }
+  ForEach(run.context, cut.num_groups() * num_chunks, [&](std::int64_t i) {
+    if (run.Cancelled()) return;
+    WorkspacePool::Loan workspace(pool);
+    const auto g = static_cast<std::size_t>(i / num_chunks);
+    const std::int64_t chunk = i % num_chunks;
+    RowGroup(run, cut.Group(i / num_chunks), *workspace).ComputeChunk(chunk, states[g].data() + chunk * state_sizes[g]);
+  });
+  ForEach(run.context, cut.num_groups(), [&](std::int64_t i) {
+    if (run.Cancelled()) return;
+    WorkspacePool::Loan workspace(pool);
+    RowGroup(run, cut.Group(i), *workspace).MergeAndFinish(num_chunks, states[static_cast<std::size_t>(i)].data());
+  });
+}
+
+// The rows of a tile for all heads one after the other, their weights going to a consumer.
+void ComputeTileForConsumer(const SdpaRun& run, const QueryTile& tile, WorkspacePool& pool) {
+  const SdpaProblem& problem = run.problem;
+  const std::int64_t group = problem.group_size();
+  const std::int64_t length = problem.key_length();
+  const std::int64_t max_rows = run.kernels.many.max_rows;
+  WorkspacePool::Loan workspace(pool);
+  const bool own_weights = !run.outputs.attention_weights;
+  const AlignedBuffer<float> scratch(own_weights ? std::min(max_rows, (tile.end - tile.first) * group) * length : 0);
+  WeightConsumer<float> consumer(problem, run.outputs, tile);
+  for (std::int64_t kv = 0; kv < problem.num_kv_heads(); ++kv) {
+    for (std::int64_t row = tile.first * group; row < tile.end * group; row += max_rows) {
+      const std::int64_t count = std::min(max_rows, tile.end * group - row);
+      const KvHead kv_head{tile.b, kv};
+      if (!RowGroup(run, {kv_head, row, count}, *workspace, own_weights ? scratch.data() : nullptr).Compute()) return;
+      for (std::int64_t i = 0; i < count; ++i) {
+        const RowPlace place = PlaceOfRow(problem, kv_head, row + i);
+        consumer.Add(place.head, place.query, (*workspace).rows[static_cast<std::size_t>(i)].weights);
+      }
+    }
+  }
+}
+
+void ComputeForConsumer(const SdpaRun& run) {
+  const std::int64_t queries = run.problem.query_length();
+  const std::int64_t per_tile = std::max<std::int64_t>(1, run.kernels.many.max_rows / run.problem.group_size());
+  const std::int64_t tiles = CeilDiv(queries, per_tile);
+  WorkspacePool pool;
+  ForEach(run.context, run.problem.batch() * tiles, [&](std::int64_t i) {
+    const std::int64_t first = i % tiles * per_tile;
+    if (!run.Cancelled()) ComputeTileForConsumer(run, {i / tiles, first, std::min(first + per_tile, queries)}, pool);
+  });
+}
+
+}  // namespace
+
+absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context) {
+  ComputeContext own = context;
+  if (IsSmall(problem.Flops())) own.executor = nullptr;
+  if (IsRagged(problem.options())) return ComputeRagged(problem, outputs, own);
+  if (problem.is_double()) return ComputeSdpaDouble(problem, outputs, own);
+  const SdpaRun run{problem, outputs, own, KernelsFor(context.instruction_set)};
+  const int threads = NumThreads(own);
+  if (WeightConsumer<float>::IsNeeded(outputs)) {
+    ComputeForConsumer(run);
+  } else {
+    const GroupCut cut(run, threads);
+    const bool few_groups = threads > 1 && cut.num_groups() < threads * kGroupsPerThread / 2;
+    if (few_groups && RowsPerKvHead(problem) <= kMaxRowsWithChunks && problem.key_length() > kKeyChunk) {
+      ComputeChunksOfGroups(run, cut);
+    } else {
+      ComputeGroups(run, cut);
+    }
+  }
+  return run.Cancelled() ? CancelledStatus() : absl::OkStatus();
+}
+
+}  // namespace attend

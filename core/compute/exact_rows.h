@@ -1,0 +1,79 @@
+// Rows of problems in FLOAT32 whose inputs are finite but whose arithmetic leaves float32's range, computed again in
+// float64, one at a time, and rounded once: large scores, biases, scales, softcaps, sinks, slopes and values.
+//
+// In float64 nothing that float32 numbers make can overflow. Which rows are computed so is a function of what the row
+// sees and of nothing else, so it is the same on every machine, in every batch and for any number of threads.
+//
+// Thread-compatible.
+#ifndef ATTEND_CORE_COMPUTE_EXACT_ROWS_H_
+#define ATTEND_CORE_COMPUTE_EXACT_ROWS_H_
+
+#include <cstdint>
+
+#include "core/compute/row_group.h"
+#include "core/compute/row_panels.h"
+#include "core/kernels/double_kernels.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace attend {
+
+// Doubles that one ExactRows allocates; and floats, if a tensor has 16 bits.
+std::int64_t ExactRowsDoubles(std::int64_t key_length, std::int64_t head_dim, std::int64_t value_dim);
+std::int64_t ExactRowsFloats(std::int64_t head_dim, std::int64_t value_dim);
+
+// Whether no row of query head h may be trusted to float32: its scale, softcap or slope is so large or so small that
+// float32 loses what it stands for without a trace in the results.
+bool LeavesFloatRange(const SdpaProblem& problem, const AttentionTask& task, std::int64_t h);
+
+// Whether numbers of a scaled query [head_dim] are lost below float32's range, which only very large keys can show.
+bool ScalesBelowFloatRange(const AttentionTask& task, const float* query);
+
+class ExactRows {
+ public:
+  // Both outlive the object.
+  ExactRows(const SdpaRun& run, KvHead kv);
+
+  enum class Inputs { kNoKeys, kFinite, kNotFinite };
+  // What the row sees: the keys that are visible and that no bias of -infinity masks, their values and biases, and if
+  // there are any the query, the slope and the sink (-infinity is none). With `behind_bias` also the query and the keys
+  // that a bias masks, which may make a score NaN.
+  Inputs Inspect(const RowPlace& place, bool behind_bias);
+  // Whether the keys that Inspect last looked at can show what ScalesBelowFloatRange is about.
+  bool ShowsLostNumbers() const;
+
+  // Whether the row's sink is finite, but infinite in the units of `row`.
+  bool LosesSink(const RowPlace& place, const QueryRow& row) const;
+
+  // Writes all outputs of the row to `to`. Returns false if cancelled. REQUIRES: Inspect(place) is not kNotFinite.
+  bool Compute(const RowPlace& place, const QueryRow& to);
+
+  // Scores that bias or ALiBi moved below float32's range in units of log2, and that are -infinity for that reason
+  // alone, are replaced by their values. REQUIRES: to.scores is written.
+  void CompleteScores(const RowPlace& place, const QueryRow& to);
+
+ private:
+  const float* Floats(const TypedHeadsView& view, std::int64_t head, std::int64_t j);
+  bool Sees(const RowPlace& place, std::int64_t j) const;
+  float Bias(const RowPlace& place, std::int64_t j) const;
+  DoubleRow MakeRow(const RowPlace& place);
+  void WidenKey(std::int64_t j);
+  void WidenValue(std::int64_t j);
+
+  const SdpaRun& run_;
+  const SdpaProblem& problem_;
+  const KvHead kv_;
+  const DoubleKernels& kernels_;
+  DoubleTask task_;
+  AlignedBuffer<double> memory_;
+  AlignedBuffer<float> narrow_;  // A row of 16-bit numbers as floats.
+  double* query_;
+  double* key_;
+  double* value_;
+  double* output_;
+  double* exponentials_;
+  float largest_key_ = 0;
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_COMPUTE_EXACT_ROWS_H_

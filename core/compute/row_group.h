@@ -1,0 +1,75 @@
+// Computes a range of query rows of one key/value head, on the calling thread.
+#ifndef ATTEND_CORE_COMPUTE_ROW_GROUP_H_
+#define ATTEND_CORE_COMPUTE_ROW_GROUP_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "core/compute/parallel.h"
+#include "core/compute/row_panels.h"
+#include "core/compute/wide_rows.h"
+#include "core/compute/workspace.h"
+
+namespace attend {
+
+class ExactRows;
+
+// What all parts of one computation share. Non-owning; all of it outlives the computation.
+struct SdpaRun {
+  const SdpaProblem& problem;
+  const SdpaOutputs& outputs;
+  const ComputeContext& context;
+  const KernelTable& kernels;
+
+  bool Cancelled() const { return IsCancelled(context); }
+};
+
+// Rows cut into panels, with their memory in a workspace and their queries packed. Keys are added in ascending chunks;
+// within a chunk the panels take turns, so that keys and values read by one are still cached for the next.
+//
+// Thread-compatible. One group at a time may live in a workspace.
+class RowGroup {
+ public:
+  // `weights`, if not null, receives the attention weights of row first + i at weights + i * key_length instead of
+  // where the run's outputs say.
+  RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspace, float* weights = nullptr);
+
+  // Everything: all keys, then the outputs. Returns false if cancelled.
+  bool Compute();
+
+  // Or step by step, so that chunks may be computed side by side by several groups of the same rows.
+  std::int64_t state_size() const { return state_size_; }  // Floats that hold the states of all panels.
+  // Makes `states` those of chunk number `chunk` alone. Returns false if cancelled.
+  bool ComputeChunk(std::int64_t chunk, float* states);
+  // Merges the states of chunks [0, num_chunks), one after the other in memory, and writes the outputs. Returns false
+  // if cancelled.
+  bool MergeAndFinish(std::int64_t num_chunks, const float* states);
+
+ private:
+  void Reset(float* states);
+  void Merge(const float* states);
+  bool AddKeys();
+  bool AddChunk(std::int64_t chunk, bool first_into_total);
+  bool FinishOrRepeat();
+  void Finish();
+  bool Repeat();
+  std::uint64_t FindDoubtfulRows();
+  RowPlace PlaceOf(const PanelPlace& place, std::int64_t r) const;
+  std::vector<std::int64_t> RowsToComputeAgain(ExactRows& exact, bool& repeat) const;
+  bool ComputeDoubtfulRows();
+  void CompleteScores();
+
+  const SdpaRun& run_;
+  const RowRange range_;
+  const RowKernels& kernels_;
+  Workspace& workspace_;
+  AttentionTask task_;
+  WideRows wide_;
+  std::int64_t state_size_ = 0;
+  float* totals_ = nullptr;
+  float* chunks_ = nullptr;
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_COMPUTE_ROW_GROUP_H_

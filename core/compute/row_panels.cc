@@ -1,0 +1,98 @@
+#include "core/compute/row_panels.h"
+
+#include <algorithm>
+
+namespace attend {
+
+namespace {
+
+// 16 MiB: about what the last-level cache holds for one core of a server.
+constexpr double kFloatsInCaches = 4 << 20;
+
+double KeyValueFloats(const SdpaProblem& problem) {
+  return static_cast<double>(problem.batch() * problem.num_kv_heads()) * static_cast<double>(problem.key_length()) *
+         static_cast<double>(problem.head_dim() + problem.value_dim());
+}
+
+}  // namespace
+
+AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
+  const AttentionOptions& options = problem.options();
+  AttentionTask task;
+  if (problem.key().type == DataType::kFloat32) {
+    task.key = problem.key().As<const float>().Row(kv.batch, kv.head, 0);
+    task.key_stride = problem.key().row_stride;
+  }
+  if (problem.value().type == DataType::kFloat32) {
+    task.value = problem.value().As<const float>().Row(kv.batch, kv.head, 0);
+    task.value_stride = problem.value().row_stride;
+  }
+  task.key_length = problem.key_length();
+  task.head_dim = problem.head_dim();
+  task.value_dim = problem.value_dim();
+  const double scale = problem.scale();
+  if (options.softcap) {
+    task.query_scale = static_cast<float>(scale / *options.softcap);
+    task.softcap = static_cast<float>(*options.softcap * kLog2E);
+  } else {
+    task.query_scale = static_cast<float>(scale * 1.4426950408889634);
+  }
+  task.has_bias = static_cast<bool>(options.bias);
+  task.bias_stride = options.bias.dim_stride;
+  task.has_alibi = !options.alibi_slopes.empty();
+  task.mask_stride = options.mask.dim_stride;
+  task.beyond_caches = KeyValueFloats(problem) > kFloatsInCaches;
+  return task;
+}
+
+void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
+              QueryRow* rows) {
+  const AttentionOptions& options = problem.options();
+  const std::int64_t b = kv.batch;
+  const std::int64_t group = problem.group_size();
+  const std::int64_t offset = problem.PositionOffset(b);
+  const HeadsView query = problem.query().As<const float>(), bias = options.bias.As<const float>();
+  const MutableHeadsView output = outputs.output.As<float>(), weights = outputs.attention_weights.As<float>();
+  const MutableHeadsView scores = outputs.scores.As<float>();
+  std::int64_t t = first / group;
+  std::int64_t g = first % group;
+  KeyRange visible = problem.VisibleKeys(b, t);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const std::int64_t h = kv.head * group + g;
+    QueryRow& row = rows[i];
+    row = QueryRow();
+    if (problem.query().type == DataType::kFloat32) row.query = query.Row(b, h, t);
+    row.key_begin = visible.begin;
+    row.key_end = visible.end;
+    if (options.mask) row.mask = options.mask.Row(b, h, t);
+    if (options.bias) row.bias = bias.Row(b, h, t);
+    if (!options.alibi_slopes.empty()) row.alibi = -static_cast<float>(options.alibi_slopes[h]) * kLog2E;
+    row.position = static_cast<float>(t + offset);
+    if (!options.sinks.empty()) row.sink = static_cast<float>(options.sinks[h]) * kLog2E;
+    if (outputs.output && outputs.output.type == DataType::kFloat32) row.output = output.Row(b, h, t);
+    if (outputs.attention_weights) row.weights = weights.Row(b, h, t);
+    if (outputs.scores) row.scores = scores.Row(b, h, t);
+    if (outputs.log_sum_exp != nullptr) {
+      row.log_sum_exp = LogSumExpOf(problem, outputs, b, h, t);
+    }
+    if (++g == group) {
+      g = 0;
+      ++t;
+      if (i + 1 < count) visible = problem.VisibleKeys(b, t);
+    }
+  }
+}
+
+PanelCut::PanelCut(const RowKernels& kernels, std::int64_t num_rows)
+    : num_rows_(num_rows),
+      multiple_(kernels.row_multiple),
+      units_((num_rows + multiple_ - 1) / multiple_),
+      num_panels_((num_rows + kernels.max_rows - 1) / kernels.max_rows) {}
+
+std::int64_t PanelCut::First(std::int64_t panel) const {
+  const std::int64_t longer = units_ % num_panels_;  // The first so many panels have one unit more.
+  const std::int64_t unit = panel * (units_ / num_panels_) + std::min(panel, longer);
+  return std::min(unit * multiple_, num_rows_);
+}
+
+}  // namespace attend

@@ -1,0 +1,67 @@
+// From a problem to what the kernels work on: the rules of one key/value head, its query rows, and how rows are cut
+// into panels.
+//
+// The query rows of one batch entry and key/value head are numbered r = t * G + g, with t the query's position and g
+// the head within its group of G: neighbours share keys and values, and see nearly the same ones.
+//
+// Pure; may be called concurrently.
+#ifndef ATTEND_CORE_COMPUTE_ROW_PANELS_H_
+#define ATTEND_CORE_COMPUTE_ROW_PANELS_H_
+
+#include <cstdint>
+
+#include "core/kernels/kernel_table.h"
+#include "core/problem/sdpa_problem.h"
+
+namespace attend {
+
+// One batch entry and key/value head.
+struct KvHead {
+  std::int64_t batch = 0;
+  std::int64_t head = 0;
+};
+
+// Keys and values of 16 bits are left out, and likewise below the queries, and the places of outputs: they need memory
+// to be widened to or narrowed from. REQUIRES: !problem.is_double().
+AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
+
+// Writes rows [first, first + count) of `kv` to `rows`.
+void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
+              QueryRow* rows);
+
+// The query and head within its group that row `row` of a key/value head stands for.
+struct RowPlace {
+  std::int64_t query = 0;
+  std::int64_t head = 0;  // Among all query heads.
+};
+inline RowPlace PlaceOfRow(const SdpaProblem& problem, KvHead kv, std::int64_t row) {
+  const std::int64_t group = problem.group_size();
+  return {row / group, kv.head * group + row % group};
+}
+
+// How many rows one key/value head has.
+inline std::int64_t RowsPerKvHead(const SdpaProblem& problem) { return problem.query_length() * problem.group_size(); }
+
+// Which kernels suit `num_rows` rows.
+inline const RowKernels& KernelsForRows(const KernelTable& table, std::int64_t num_rows) {
+  return num_rows <= table.few.max_rows ? table.few : table.many;
+}
+
+// `num_rows` rows cut into as few panels as possible, all nearly the same size and whole multiples of the kernels' row
+// multiple but for the last. How rows are cut does not influence results.
+class PanelCut {
+ public:
+  PanelCut(const RowKernels& kernels, std::int64_t num_rows);
+  std::int64_t num_panels() const { return num_panels_; }
+  std::int64_t First(std::int64_t panel) const;  // First(num_panels()) is the number of rows.
+
+ private:
+  std::int64_t num_rows_;
+  std::int64_t multiple_;
+  std::int64_t units_;  // Multiples, the last perhaps not full.
+  std::int64_t num_panels_;
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_COMPUTE_ROW_PANELS_H_

@@ -1,0 +1,69 @@
+#include "core/compute/scratch_bytes.h"
+
+#include <algorithm>
+
+#include "core/compute/exact_rows.h"
+#include "core/compute/wide_rows.h"
+#include "core/compute/workspace.h"
+#include "core/kernels/kernel_table.h"
+
+namespace attend {
+namespace {
+
+// Of the widest instruction set.
+constexpr std::int64_t kPanelRows = 48;
+constexpr std::int64_t kLanes = 16;
+constexpr std::int64_t kPanelsPerGroup = 4;
+constexpr std::int64_t kDoubleRowsPerTile = 8;
+// Rounding to cache lines, and the small parts of a panel: maximum, sum, masks.
+constexpr double kFloatsBesides = 8192;
+
+double FloatBytes(const SdpaExtents& extents, int num_threads) {
+  const auto rows =
+      static_cast<double>(std::min((extents.rows + kLanes - 1) / kLanes * kLanes, kPanelRows * kPanelsPerGroup));
+  const auto head_dim = static_cast<double>(extents.head_dim);
+  const auto state = static_cast<double>(extents.value_dim + 2);
+  // Packed queries, the states of all keys and of one chunk, and a block of scores per thread.
+  double per_thread = rows * (head_dim + 2 * state) + static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
+  // Float copies of queries, outputs, and the keys and values of a turn.
+  if (extents.has_narrow) {
+    const auto keys = static_cast<double>(std::min(kKeysPerTurn, extents.key_length));
+    per_thread += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
+                                   static_cast<double>(PadToCacheLine(extents.value_dim)));
+  }
+  // A row computed again in float64.
+  per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));
+  per_thread += static_cast<double>(ExactRowsFloats(extents.head_dim, extents.value_dim));
+  // A tile's weights, and their mean over heads.
+  if (extents.consumes_weights) {
+    per_thread += 2 * static_cast<double>(std::min(kPanelRows, extents.rows)) * static_cast<double>(extents.key_length);
+  }
+  // The states of chunks computed side by side, which happens for few rows only.
+  const std::int64_t num_chunks = (extents.key_length + kKeyChunk - 1) / kKeyChunk;
+  const auto chunks = static_cast<double>(num_chunks);
+  const auto chunked_rows = std::min(rows, static_cast<double>(kKeyChunk) / 8);
+  const double states = chunks > 1 ? static_cast<double>(extents.kv_heads) * chunks * chunked_rows * state : 0;
+  return sizeof(float) * (num_threads * per_thread + states);
+}
+
+// Scores of a tile's rows, and where weights are consumed those and their mean.
+double DoubleBytes(const SdpaExtents& extents, int num_threads) {
+  const auto rows = static_cast<double>(std::min(kDoubleRowsPerTile, extents.rows));
+  const double copies = extents.consumes_weights ? 3 : 1;
+  return sizeof(double) * num_threads * (copies * rows * static_cast<double>(extents.key_length) + kFloatsBesides);
+}
+
+}  // namespace
+
+double SdpaScratchBytes(const SdpaExtents& extents, int num_threads) {
+  return extents.is_double ? DoubleBytes(extents, num_threads) : FloatBytes(extents, num_threads);
+}
+
+double ProjectionScratchBytes(std::int64_t in_features, int num_threads) {
+  // A packed panel of weights, the sums of a block of rows, and 16-bit weights on their way into the panel.
+  const double per_thread = static_cast<double>(in_features + kPanelRows) * kPanelRows +
+                            static_cast<double>(in_features) * static_cast<double>(kLanes);
+  return sizeof(float) * num_threads * per_thread;
+}
+
+}  // namespace attend

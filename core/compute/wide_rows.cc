@@ -1,0 +1,75 @@
+#include "core/compute/wide_rows.h"
+
+#include <algorithm>
+
+#include "core/compute/workspace.h"
+
+namespace attend {
+
+WideRows::Copy WideRows::MakeCopy(bool needed, std::int64_t dim, std::int64_t num_rows) {
+  return {needed, PadToCacheLine(dim), num_rows, nullptr};
+}
+
+WideRows::WideRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
+                   const RowRange& range)
+    : problem_(problem), outputs_(outputs), convert_(convert), range_(range) {
+  const auto is_narrow = [](DataType type) { return type != DataType::kFloat32; };
+  const std::int64_t turn = std::min(kKeysPerTurn, problem.key_length());
+  queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
+  keys_ = MakeCopy(is_narrow(problem.key().type), problem.head_dim(), turn);
+  values_ = MakeCopy(is_narrow(problem.value().type), problem.value_dim(), turn);
+  results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
+}
+
+std::int64_t WideRows::size() const { return queries_.size() + keys_.size() + values_.size() + results_.size(); }
+
+void WideRows::Place(float* memory, QueryRow* rows) {
+  for (Copy* copy : {&queries_, &keys_, &values_, &results_}) {
+    copy->memory = memory;
+    memory += copy->size();
+  }
+  for (std::int64_t i = 0; i < range_.count; ++i) {
+    const RowPlace place = PlaceOfRow(problem_, range_.kv, range_.first + i);
+    if (queries_.needed) {
+      const TypedHeadsView& query = problem_.query();
+      convert_.widen(query.type, query.Row(range_.kv.batch, place.head, place.query), query.dim, queries_.Row(i));
+      rows[i].query = queries_.Row(i);
+    }
+    if (results_.needed) rows[i].output = results_.Row(i);
+  }
+}
+
+void WideRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end, const Copy& copy) const {
+  const auto row = [&](std::int64_t j) { return tensor.Row(range_.kv.batch, range_.kv.head, j); };
+  if (tensor.row_stride == copy.stride) {  // In one go; what follows the last row may not be the tensor's.
+    convert_.widen(tensor.type, row(begin), (end - begin - 1) * copy.stride + tensor.dim, copy.memory);
+    return;
+  }
+  for (std::int64_t j = begin; j < end; ++j) convert_.widen(tensor.type, row(j), tensor.dim, copy.Row(j - begin));
+}
+
+void WideRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const {
+  if (keys_.needed) {
+    WidenRows(problem_.key(), begin, end, keys_);
+    task.key = keys_.memory;
+    task.key_stride = keys_.stride;
+    task.first_key = begin;
+  }
+  if (values_.needed) {
+    WidenRows(problem_.value(), begin, end, values_);
+    task.value = values_.memory;
+    task.value_stride = values_.stride;
+    task.first_value = begin;
+  }
+}
+
+void WideRows::NarrowOutputs(const QueryRow* rows) const {
+  if (!results_.needed) return;
+  for (std::int64_t i = 0; i < range_.count; ++i) {
+    const RowPlace place = PlaceOfRow(problem_, range_.kv, range_.first + i);
+    convert_.narrow(outputs_.output.type, rows[i].output, outputs_.output.dim,
+                    outputs_.output.Row(range_.kv.batch, place.head, place.query));
+  }
+}
+
+}  // namespace attend

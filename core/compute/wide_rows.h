@@ -1,0 +1,72 @@
+// Float copies of what a row group reads from and writes to tensors of 16 bits.
+//
+// Queries are widened once; keys and values a turn at a time, just before the group's panels read them, so that they
+// stay in the second-level cache; outputs are narrowed at the end. Widening is exact, so the bits are those of the same
+// problem given in FLOAT32, and each output is rounded once.
+//
+// Thread-compatible.
+#ifndef ATTEND_CORE_COMPUTE_WIDE_ROWS_H_
+#define ATTEND_CORE_COMPUTE_WIDE_ROWS_H_
+
+#include <cstdint>
+
+#include "core/compute/row_panels.h"
+#include "core/kernels/kernel_table.h"
+#include "core/problem/sdpa_problem.h"
+
+namespace attend {
+
+// Rows [first, first + count) of one key/value head, numbered as in row_panels.h.
+struct RowRange {
+  KvHead kv;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+};
+
+// Keys that every panel of a group uses before the next are read: small enough that they stay in the second-level cache
+// (at 128 dimensions, 256 keys and values are 256 KiB).
+inline constexpr std::int64_t kKeysPerTurn = 256;
+
+class WideRows {
+ public:
+  // All arguments outlive the object.
+  WideRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
+           const RowRange& range);
+
+  // The floats that the copies take: 0 when everything is FLOAT32.
+  std::int64_t size() const;
+
+  // Says where the copies go, and makes `rows`, those of the range, read and write them.
+  void Place(float* memory, QueryRow* rows);
+
+  // Makes `task` read keys [begin, end), at most kKeysPerTurn of them.
+  void WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const;
+
+  // Writes the outputs to where they belong.
+  void NarrowOutputs(const QueryRow* rows) const;
+
+ private:
+  // Where the rows of one tensor are copied to.
+  struct Copy {
+    bool needed = false;
+    std::int64_t stride = 0;  // Floats from row to row: rows start on a cache line.
+    std::int64_t num_rows = 0;
+    float* memory = nullptr;
+
+    std::int64_t size() const { return needed ? stride * num_rows : 0; }
+    float* Row(std::int64_t i) const { return memory + i * stride; }
+  };
+
+  static Copy MakeCopy(bool needed, std::int64_t dim, std::int64_t num_rows);
+  void WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end, const Copy& copy) const;
+
+  const SdpaProblem& problem_;
+  const SdpaOutputs& outputs_;
+  const ConvertKernels& convert_;
+  const RowRange range_;
+  Copy queries_, keys_, values_, results_;
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_COMPUTE_WIDE_ROWS_H_

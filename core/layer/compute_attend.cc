@@ -1,0 +1,164 @@
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "core/compute/compute.h"
+#include "core/compute/parallel.h"
+#include "core/layer/finish_heads.h"
+#include "core/layer/projection.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace attend {
+namespace {
+
+// Query, key and value of all heads: projected, normalised and turned, or the embeddings as they are.
+template <typename T>
+struct Heads {
+  TypedHeadsView query;
+  TypedHeadsView key;
+  TypedHeadsView value;
+  AlignedBuffer<T> memory;
+};
+
+std::int64_t Rows(const EmbeddingsView& tokens) { return tokens.batch * tokens.length; }
+
+TypedHeadsView OneHead(const EmbeddingsView& tokens) {
+  return SplitTypedHeads(tokens.data, tokens.type, tokens.batch, 1, tokens.length, tokens.dim);
+}
+
+// Tokens in the type of the arithmetic: where they are, or widened to memory of their own.
+template <typename T>
+class WideTokens {
+ public:
+  WideTokens(const EmbeddingsView& tokens, const ConvertKernels& convert) : data_(static_cast<const T*>(tokens.data)) {
+    if (tokens.type == kDataTypeOf<T>) return;
+    if constexpr (std::is_same_v<T, float>) {
+      memory_ = AlignedBuffer<float>(Rows(tokens) * tokens.dim);
+      convert.widen(tokens.type, tokens.data, memory_.size(), memory_.data());
+      data_ = memory_.data();
+    }
+  }
+  const T* data() const { return data_; }
+
+ private:
+  AlignedBuffer<T> memory_;
+  const T* data_;
+};
+
+template <typename T>
+Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& context, WorkspacePool& pool) {
+  const LayerView& layer = *problem.layer();
+  const ConvertKernels& convert = KernelsFor(context.instruction_set).convert;
+  const std::int64_t rows = Rows(problem.embeddings()), context_rows = Rows(problem.context());
+  const std::int64_t query_size = rows * layer.query.out_features;
+  const std::int64_t key_size = context_rows * layer.key.out_features;
+  Heads<T> heads;
+  heads.memory = AlignedBuffer<T>(query_size + key_size + context_rows * layer.value.out_features);
+  T* query = heads.memory.data();
+  T* key = query + query_size;
+  T* value = key + key_size;
+  const WideTokens<T> tokens(problem.embeddings(), convert);
+  const WideTokens<T> memory(problem.self_attention() ? EmbeddingsView() : problem.context(), convert);
+  const T* looked_at = problem.self_attention() ? tokens.data() : memory.data();
+  const Projection<T> projections[] = {
+      {tokens.data(), rows, layer.query, query},
+      {looked_at, context_rows, layer.key, key},
+      {looked_at, context_rows, layer.value, value},
+  };
+  Project(context, projections, 3, pool);
+  FinishHeads(problem, context, query, key);
+  const std::int64_t batch = problem.batch();
+  heads.query = MergedHeads<const T>(query, batch, layer.num_heads, problem.query_length(), problem.head_dim());
+  heads.key = MergedHeads<const T>(key, batch, layer.num_kv_heads, problem.key_length(), problem.head_dim());
+  heads.value = MergedHeads<const T>(value, batch, layer.num_kv_heads, problem.key_length(), problem.value_dim());
+  return heads;
+}
+
+// Copies a view to dense [batch, heads, length, dim] of `type`; nothing if `to` is null.
+void CopyHeads(const TypedHeadsView& from, DataType type, void* to, const ConvertKernels& convert) {
+  if (to == nullptr) return;
+  auto* next = static_cast<std::byte*>(to);
+  for (std::int64_t b = 0; b < from.batch; ++b) {
+    for (std::int64_t h = 0; h < from.heads; ++h) {
+      for (std::int64_t t = 0; t < from.length; ++t, next += from.dim * ElementSize(type)) {
+        if (from.type == type) {
+          std::memcpy(next, from.Row(b, h, t), static_cast<std::size_t>(from.dim * ElementSize(type)));
+        } else {
+          convert.narrow(type, reinterpret_cast<const float*>(from.Row(b, h, t)), from.dim, next);
+        }
+      }
+    }
+  }
+}
+
+bool ProjectsOutput(const AttendProblem& problem) {
+  return problem.layer().has_value() && problem.layer()->output.present();
+}
+
+// `output` is [B, T, H * V] of `output_type`, or null.
+template <typename T>
+absl::Status Attend(const AttendProblem& problem, const Heads<T>& heads, const AttendOutputs& outputs, void* output,
+                    DataType output_type, const ComputeContext& context) {
+  const absl::StatusOr<SdpaProblem> sdpa =
+      SdpaProblem::Create({heads.query, heads.key, heads.value, problem.options()});
+  if (!sdpa.ok()) return sdpa.status();  // Never: what was checked for embeddings holds for their heads.
+  SdpaOutputs results;
+  results.output = MergedHeads(static_cast<float*>(output), problem.batch(), problem.num_heads(),
+                               problem.query_length(), problem.value_dim());
+  results.output.type = output_type;
+  results.attention_weights = outputs.attention_weights;
+  results.averaged_weights = outputs.averaged_weights;
+  results.scores = outputs.scores;
+  results.top_weights = outputs.top_weights;
+  results.log_sum_exp = outputs.log_sum_exp;
+  return ComputeSdpa(*sdpa, results, context);
+}
+
+// The output projection of `merged` [B * T, H * V] to `output` of the embeddings' type.
+template <typename T>
+void ProjectOutput(const AttendProblem& problem, const T* merged, void* output, const ComputeContext& context,
+                   WorkspacePool& pool) {
+  const LinearView& linear = problem.layer()->output;
+  const std::int64_t rows = Rows(problem.embeddings());
+  const DataType type = problem.embeddings().type;
+  const AlignedBuffer<T> wide(type == kDataTypeOf<T> ? 0 : rows * linear.out_features);
+  const Projection<T> projection{merged, rows, linear, wide.size() > 0 ? wide.data() : static_cast<T*>(output)};
+  Project(context, &projection, 1, pool);
+  if constexpr (std::is_same_v<T, float>) {
+    if (wide.size() > 0) KernelsFor(context.instruction_set).convert.narrow(type, wide.data(), wide.size(), output);
+  }
+}
+
+// T is the type of the arithmetic.
+template <typename T>
+absl::Status Compute(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
+  const ConvertKernels& convert = KernelsFor(context.instruction_set).convert;
+  const DataType type = problem.embeddings().type;
+  WorkspacePool pool;
+  const Heads<T> heads =
+      problem.layer()
+          ? ProjectHeads<T>(problem, context, pool)
+          : Heads<T>{OneHead(problem.embeddings()), OneHead(problem.context()), OneHead(problem.context()), {}};
+  if (IsCancelled(context)) return CancelledStatus();
+  CopyHeads(heads.query, type, outputs.query, convert);
+  CopyHeads(heads.key, type, outputs.key, convert);
+  CopyHeads(heads.value, type, outputs.value, convert);
+  if (!ProjectsOutput(problem) || outputs.output == nullptr) {
+    return Attend(problem, heads, outputs, outputs.output, type, context);
+  }
+  const AlignedBuffer<T> merged(Rows(problem.embeddings()) * problem.num_heads() * problem.value_dim());
+  if (absl::Status s = Attend(problem, heads, outputs, merged.data(), kDataTypeOf<T>, context); !s.ok()) return s;
+  ProjectOutput(problem, merged.data(), outputs.output, context, pool);
+  return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
+  ComputeContext own = context;
+  if (IsSmall(problem.Flops())) own.executor = nullptr;
+  return problem.is_double() ? Compute<double>(problem, outputs, own) : Compute<float>(problem, outputs, own);
+}
+
+}  // namespace attend

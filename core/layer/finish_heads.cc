@@ -1,0 +1,119 @@
+#include "core/layer/finish_heads.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "core/compute/parallel.h"
+#include "core/layer/head_norm.h"
+#include "core/layer/rotary.h"
+#include "core/problem/key_visibility.h"
+#include "core/problem/sequences.h"
+
+namespace attend {
+namespace {
+
+// Between two looks at the cancellation flag: about a millisecond on one core.
+constexpr std::int64_t kElementsPerTile = 1 << 18;
+
+void AppendRange(std::int64_t first, std::int64_t count, std::vector<std::int64_t>& to) {
+  for (std::int64_t i = 0; i < count; ++i) to.push_back(first + i);
+}
+
+AttentionShape ShapeOf(const AttendProblem& problem) {
+  return {problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
+}
+
+// All of one kind of row: queries or keys.
+template <typename T>
+struct HeadRows {
+  T* data;
+  std::int64_t heads;
+  std::int64_t head_dim;
+  const NormView& norm;
+  bool norm_comes_last;
+  std::vector<std::int64_t> positions;  // Of each row; empty without a rotary embedding.
+
+  // REQUIRES: `turner` if there are positions.
+  void Finish(std::int64_t row, RotaryTurner<T>& turner) const {
+    const std::int64_t size = heads * head_dim;
+    T* const numbers = data + row * size;
+    if (norm.weight != nullptr && !norm_comes_last) Normalize(norm, size / norm.size, numbers);
+    if (!positions.empty()) turner.Turn(positions[static_cast<std::size_t>(row)], heads, head_dim, numbers);
+    if (norm.weight != nullptr && norm_comes_last) Normalize(norm, size / norm.size, numbers);
+  }
+};
+
+}  // namespace
+
+std::vector<std::int64_t> QueryPositions(const AttendProblem& problem) {
+  std::vector<std::int64_t> positions;
+  positions.reserve(static_cast<std::size_t>(problem.batch() * problem.query_length()));
+  const AttentionOptions& options = problem.options();
+  if (!IsRagged(options)) {
+    for (std::int64_t b = 0; b < problem.batch(); ++b) {
+      AppendRange(problem.position_offset() + PositionOffset(options, ShapeOf(problem), b), problem.query_length(),
+                  positions);
+    }
+    return positions;
+  }
+  const AttentionOptions one = WithoutSequences(options);
+  for (std::int64_t n = 0; n < NumSequences(options); ++n) {
+    const Sequence sequence = GetSequence(options, n);
+    const AttentionShape shape{1, problem.num_heads(), sequence.num_queries(), sequence.num_keys()};
+    AppendRange(problem.position_offset() + PositionOffset(one, shape, 0), sequence.num_queries(), positions);
+  }
+  return positions;
+}
+
+std::vector<std::int64_t> KeyPositions(const AttendProblem& problem) {
+  std::vector<std::int64_t> positions;
+  positions.reserve(static_cast<std::size_t>(problem.batch() * problem.key_length()));
+  const AttentionOptions& options = problem.options();
+  const bool is_ragged = IsRagged(options);
+  const std::int64_t count = is_ragged ? NumSequences(options) : problem.batch();
+  for (std::int64_t n = 0; n < count; ++n) {
+    AppendRange(problem.position_offset(), is_ragged ? GetSequence(options, n).num_keys() : problem.key_length(),
+                positions);
+  }
+  return positions;
+}
+
+template <typename T>
+void FinishHeads(const AttendProblem& problem, const ComputeContext& context, T* query, T* key) {
+  const LayerView& layer = *problem.layer();
+  const bool turns = !layer.rotary.frequencies.empty();
+  if (!turns && layer.query_norm.weight == nullptr && layer.key_norm.weight == nullptr) return;
+  const std::int64_t num_queries = problem.batch() * problem.query_length();
+  const std::int64_t num_keys = problem.batch() * problem.key_length();
+  using Positions = std::vector<std::int64_t>;
+  const HeadRows<T> queries{query,
+                            layer.num_heads,
+                            problem.head_dim(),
+                            layer.query_norm,
+                            layer.norms_after_rotary,
+                            turns ? QueryPositions(problem) : Positions()};
+  const HeadRows<T> keys{key,
+                         layer.num_kv_heads,
+                         problem.head_dim(),
+                         layer.key_norm,
+                         layer.norms_after_rotary,
+                         turns ? KeyPositions(problem) : Positions()};
+  const RotaryAngles angles(layer.rotary.frequencies);
+  const std::int64_t rows = std::max(num_queries, num_keys);
+  const std::int64_t rows_per_tile =
+      std::clamp<std::int64_t>(kElementsPerTile / (layer.query.out_features + layer.key.out_features), 1, 32);
+  ForEach(context, (rows + rows_per_tile - 1) / rows_per_tile, [&](std::int64_t i) {
+    if (IsCancelled(context)) return;
+    RotaryTurner<T> turner(angles, layer.rotary.interleaved, layer.rotary.factor);
+    // A query and the key of the same token one after the other: they share their sines and cosines.
+    for (std::int64_t row = i * rows_per_tile; row < std::min((i + 1) * rows_per_tile, rows); ++row) {
+      if (row < num_queries) queries.Finish(row, turner);
+      if (row < num_keys) keys.Finish(row, turner);
+    }
+  });
+}
+
+template void FinishHeads(const AttendProblem&, const ComputeContext&, float*, float*);
+template void FinishHeads(const AttendProblem&, const ComputeContext&, double*, double*);
+
+}  // namespace attend

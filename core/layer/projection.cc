@@ -1,0 +1,132 @@
+#include "core/layer/projection.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "core/compute/parallel.h"
+#include "core/kernels/double_kernels.h"
+#include "core/kernels/kernel_table.h"
+#include "core/layer/packed_linear.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace attend {
+namespace {
+
+// Between two looks at the cancellation flag: about 2 ms on one core.
+constexpr std::int64_t kFlopsPerTile = 200'000'000;
+
+std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+// Tokens that share one packing of a panel of weights: many, because packing costs as much as multiplying ten (3 % at
+// 512), but not more than a tile may take.
+std::int64_t RowsPerTile(std::int64_t in_features, std::int64_t panel_width) {
+  return std::clamp<std::int64_t>(kFlopsPerTile / (2 * panel_width) / in_features, 48, 768);
+}
+
+// The weights as `set` wants them, or null: then they are packed in each tile.
+const PackedLinear* PackedFor(const LinearView& linear, InstructionSet set) {
+  return linear.packed != nullptr && linear.packed->instruction_set() == set ? linear.packed : nullptr;
+}
+
+// A projection cut into tiles of one panel of output features and some tokens.
+struct Tiles {
+  Tiles(const Projection<float>& p, const PackedLinear* packed_weights, std::int64_t width)
+      : projection(p),
+        packed(packed_weights),
+        panel_width(width),
+        rows_per_tile(RowsPerTile(p.linear.in_features, width)),
+        row_tiles(CeilDiv(p.num_rows, rows_per_tile)),
+        count(row_tiles * CeilDiv(p.linear.out_features, width)) {}
+
+  LinearTask Tile(std::int64_t i) const {
+    const LinearView& linear = projection.linear;
+    const std::int64_t row = i % row_tiles * rows_per_tile;
+    const std::int64_t first = i / row_tiles * panel_width;
+    LinearTask task;
+    task.x = projection.x + row * linear.in_features;
+    task.x_stride = task.in_features = linear.in_features;
+    task.num_rows = std::min(rows_per_tile, projection.num_rows - row);
+    if (packed != nullptr) {
+      task.panels = packed->panels() + first * linear.in_features;
+    } else {
+      task.weight_type = linear.weight_type;
+      task.weight =
+          static_cast<const std::byte*>(linear.weight) + first * linear.in_features * ElementSize(linear.weight_type);
+    }
+    task.bias = bias == nullptr ? nullptr : bias + first;
+    task.out_features = std::min(panel_width, linear.out_features - first);
+    task.y = projection.y + row * linear.out_features + first;
+    task.y_stride = linear.out_features;
+    return task;
+  }
+
+  Projection<float> projection;
+  const PackedLinear* packed;
+  const float* bias = nullptr;
+  std::int64_t panel_width;
+  std::int64_t rows_per_tile;
+  std::int64_t row_tiles;
+  std::int64_t count;
+};
+
+// The bias as floats: where it is, or widened to `wide`.
+const float* WideBias(const LinearView& linear, const ConvertKernels& convert, AlignedBuffer<float>& wide) {
+  if (linear.bias == nullptr || linear.bias_type == DataType::kFloat32) return static_cast<const float*>(linear.bias);
+  wide = AlignedBuffer<float>(linear.out_features);
+  convert.widen(linear.bias_type, linear.bias, linear.out_features, wide.data());
+  return wide.data();
+}
+
+// Rows and output features of a FLOAT64 tile.
+constexpr std::int64_t kDoubleRows = 8;
+constexpr std::int64_t kDoubleFeatures = 64;
+
+// Rows from `row` on and output features from `feature` on.
+void ProjectTile(const Projection<double>& projection, const DoubleKernels& kernels, std::int64_t row,
+                 std::int64_t feature) {
+  const LinearView& linear = projection.linear;
+  const auto* bias = static_cast<const double*>(linear.bias);
+  const std::int64_t end_row = std::min(row + kDoubleRows, projection.num_rows);
+  const std::int64_t end_feature = std::min(feature + kDoubleFeatures, linear.out_features);
+  for (std::int64_t o = feature; o < end_feature; ++o) {
+    const double* weight = static_cast<const double*>(linear.weight) + o * linear.in_features;
+    for (std::int64_t r = row; r < end_row; ++r) {
+      const double sum = kernels.dot(projection.x + r * linear.in_features, weight, linear.in_features);
+      projection.y[r * linear.out_features + o] = bias == nullptr ? sum : sum + bias[o];
+    }
+  }
+}
+
+}  // namespace
+
+void Project(const ComputeContext& context, const Projection<float>* projections, std::int64_t count,
+             WorkspacePool& pool) {
+  const KernelTable& table = KernelsFor(context.instruction_set);
+  const LinearKernels& kernels = table.linear;
+  for (std::int64_t p = 0; p < count; ++p) {
+    AlignedBuffer<float> wide;
+    const LinearView& linear = projections[p].linear;
+    Tiles tiles(projections[p], PackedFor(linear, context.instruction_set), kernels.panel_width);
+    tiles.bias = tiles.packed != nullptr ? tiles.packed->bias() : WideBias(linear, table.convert, wide);
+    ForEach(context, tiles.count, [&](std::int64_t i) {
+      if (IsCancelled(context)) return;
+      const LinearTask task = tiles.Tile(i);
+      WorkspacePool::Loan workspace(pool);
+      kernels.linear(task, (*workspace).Floats(kernels.scratch_size(task)));
+    });
+  }
+}
+
+void Project(const ComputeContext& context, const Projection<double>* projections, std::int64_t count, WorkspacePool&) {
+  const DoubleKernels& kernels = DoubleKernelsFor(context.instruction_set);
+  for (std::int64_t p = 0; p < count; ++p) {
+    const Projection<double>& projection = projections[p];
+    const std::int64_t columns = CeilDiv(projection.linear.out_features, kDoubleFeatures);
+    ForEach(context, CeilDiv(projection.num_rows, kDoubleRows) * columns, [&](std::int64_t i) {
+      if (IsCancelled(context)) return;
+      ProjectTile(projection, kernels, i / columns * kDoubleRows, i % columns * kDoubleFeatures);
+    });
+  }
+}
+
+}  // namespace attend

@@ -1,0 +1,77 @@
+// How queries look at keys: the options of scaled dot-product attention, as plain values.
+#ifndef ATTEND_CORE_PROBLEM_OPTIONS_H_
+#define ATTEND_CORE_PROBLEM_OPTIONS_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "core/tensor/heads_view.h"
+
+namespace attend {
+
+// Which keys the causal mask leaves to query t (0-based), with T' valid queries and S' valid keys of its batch entry.
+enum class CausalMode : std::uint8_t {
+  kNone,
+  kBottomRight,  // Key j is visible when j <= t + S' - T'.
+  kTopLeft,      // Key j is visible when j <= t.
+};
+
+// One number for each query head, FLOAT32 or FLOAT64, whatever the type of the problem; read as double. Non-owning.
+class PerHeadView {
+ public:
+  PerHeadView() = default;
+  // NOLINTBEGIN(google-explicit-constructor): every span and vector of such numbers is one.
+  PerHeadView(absl::Span<const float> numbers) : data_(numbers.data()), size_(numbers.size()) {}
+  PerHeadView(absl::Span<const double> numbers) : data_(numbers.data()), size_(numbers.size()), is_double_(true) {}
+  PerHeadView(const std::vector<float>& numbers) : PerHeadView(absl::MakeConstSpan(numbers)) {}
+  PerHeadView(const std::vector<double>& numbers) : PerHeadView(absl::MakeConstSpan(numbers)) {}
+  // NOLINTEND(google-explicit-constructor)
+
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  double operator[](std::int64_t h) const {
+    return is_double_ ? static_cast<const double*>(data_)[h] : static_cast<const float*>(data_)[h];
+  }
+
+ private:
+  const void* data_ = nullptr;
+  std::size_t size_ = 0;
+  bool is_double_ = false;
+};
+
+// Steps in order of application: scale, softcap, bias and ALiBi, masks, sink, softmax (Vaswani et al. 2017,
+// arXiv:1706.03762). The position p of query t is t + S' - T', or t with kTopLeft.
+//
+// An axis of size 1 of mask or bias is repeated, as is one of stride 0.
+//
+// Numbers are taken as they are given in FLOAT64, and rounded to float32 where the arithmetic is FLOAT32.
+//
+// All views and spans are non-owning and must outlive the problem built from them.
+struct AttentionOptions {
+  std::optional<double> scale;  // Finite. Default 1/sqrt(head_dim).
+  CausalMode causal = CausalMode::kNone;
+  std::optional<std::int64_t> sliding_window_left;   // Key j visible when j >= p - left; >= 0.
+  std::optional<std::int64_t> sliding_window_right;  // Key j visible when j <= p + right; >= 0.
+  std::optional<double> softcap;                     // Positive, finite: x -> softcap * tanh(x / softcap).
+  absl::Span<const std::int64_t> key_lengths;        // S' per batch entry, each in [0, S]; empty: all S.
+  absl::Span<const std::int64_t> query_lengths;      // T' per batch entry, each in [0, T]; empty: all T. Only moves p.
+  // A ragged batch: sequences laid end to end along T and S of the one batch entry. For N sequences N + 1 offsets each,
+  // from 0 to T and to S: sequence n has the queries [cumulative_query_lengths[n], cumulative_query_lengths[n + 1]),
+  // which see its keys alone, and whose positions are counted within it. Both empty: one sequence. They go without
+  // key_lengths and query_lengths. Views of shape [.., T, S] then have a column for each key of the longest sequence,
+  // column j being key j of the row's own sequence.
+  absl::Span<const std::int64_t> cumulative_query_lengths;
+  absl::Span<const std::int64_t> cumulative_key_lengths;
+  MaskView mask;  // [B, H, T, S], broadcast by zero strides; non-zero is visible. Absent: all visible.
+  // [B, H, T, S], broadcast by zero strides; added after softcap. FLOAT32, or FLOAT64 where query is. Absent: none.
+  TypedHeadsView bias;
+  PerHeadView alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
+  PerHeadView sinks;         // [H]: a logit in the denominator alone. Empty: none.
+};
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_PROBLEM_OPTIONS_H_

@@ -1,0 +1,128 @@
+#include "core/problem/validate_options.h"
+
+#include <cmath>
+#include <cstddef>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "core/problem/sequences.h"
+
+namespace attend {
+namespace {
+
+absl::Status ValidateScalars(const AttentionOptions& options) {
+  if (options.scale && !std::isfinite(*options.scale)) {
+    return InvalidField("options.scale", absl::StrCat("options.scale is ", *options.scale,
+                                                      "; it must be finite, or absent for 1/sqrt(head size)"));
+  }
+  if (options.softcap && !(std::isfinite(*options.softcap) && *options.softcap > 0)) {
+    return InvalidField("options.softcap", absl::StrCat("options.softcap is ", *options.softcap,
+                                                        "; it must be positive and finite, or absent for no cap"));
+  }
+  if (options.sliding_window_left.value_or(0) < 0) {
+    return InvalidField("options.sliding_window_left",
+                        absl::StrCat("options.sliding_window_left is ", *options.sliding_window_left,
+                                     "; it must be at least 0, or absent for an unlimited window"));
+  }
+  if (options.sliding_window_right.value_or(0) < 0) {
+    return InvalidField("options.sliding_window_right",
+                        absl::StrCat("options.sliding_window_right is ", *options.sliding_window_right,
+                                     "; it must be at least 0, or absent for an unlimited window"));
+  }
+  return absl::OkStatus();
+}
+
+// One length for each batch entry, each in [0, limit]. `tokens` says what is counted.
+absl::Status ValidateLengths(absl::Span<const std::int64_t> lengths, const char* field, const char* tokens,
+                             std::int64_t batch, std::int64_t limit) {
+  if (lengths.empty()) return absl::OkStatus();
+  if (static_cast<std::int64_t>(lengths.size()) != batch) {
+    return InvalidField(
+        field, absl::StrCat(field, " has ", lengths.size(), " entries; it must have one for each of the ", batch,
+                            " batch entries, or none when every token is valid"));
+  }
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    if (lengths[i] >= 0 && lengths[i] <= limit) continue;
+    const std::string element = absl::StrCat(field, "[", i, "]");
+    return InvalidField(element, absl::StrCat(element, " is ", lengths[i], "; it must be between 0 and ", limit,
+                                              ", the number of ", tokens, " of that batch entry"));
+  }
+  return absl::OkStatus();
+}
+
+// Repeats an axis of size 1 until it has the wanted size; false when it can have it neither way.
+bool BroadcastAxis(std::int64_t wanted, std::int64_t& size, std::int64_t& stride) {
+  if (size == wanted) return true;
+  if (size != 1) return false;
+  size = wanted;
+  stride = 0;
+  return true;
+}
+
+// `field` is `options.mask` or `options.bias`; View a BasicHeadsView or a BasicTypedHeadsView.
+template <typename View>
+absl::Status BroadcastToScores(const AttentionShape& shape, const char* field, View& view) {
+  if (!view) return absl::OkStatus();
+  const std::string shape_field = absl::StrCat(field, ".shape");
+  const View given = view;
+  if (!BroadcastAxis(shape.batch, view.batch, view.batch_stride) ||
+      !BroadcastAxis(shape.heads, view.heads, view.head_stride) ||
+      !BroadcastAxis(shape.query_length, view.length, view.row_stride) ||
+      !BroadcastAxis(shape.key_length, view.dim, view.dim_stride)) {
+    return InvalidField(
+        shape_field,
+        absl::StrCat(shape_field, " is [", given.batch, ", ", given.heads, ", ", given.length, ", ", given.dim,
+                     "] (batch, query heads, queries, keys); it must be [", shape.batch, ", ", shape.heads, ", ",
+                     shape.query_length, ", ", shape.key_length, "], in which any axis may be 1 and is then repeated"));
+  }
+  if (view.dim_stride != 0 && view.dim_stride != 1) {
+    return InvalidField(field, absl::StrCat(field, " has a stride of ", view.dim_stride,
+                                            " between keys; rows must be dense (1) or repeated (0)"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
+  if (!bias || bias.type == DataType::kFloat32 || (bias.type == DataType::kFloat64 && bias.type == query_type)) {
+    return absl::OkStatus();
+  }
+  constexpr char kField[] = "options.bias.data_type";
+  return InvalidField(kField, absl::StrCat(kField, " is ", std::string(DataTypeName(bias.type)),
+                                           "; it must be FLOAT32, or FLOAT64 where the queries are FLOAT64 too"));
+}
+
+absl::Status ValidatePerHead(const PerHeadView& values, const char* field, std::int64_t heads) {
+  if (values.empty() || static_cast<std::int64_t>(values.size()) == heads) return absl::OkStatus();
+  const std::string shape_field = absl::StrCat(field, ".shape");
+  return InvalidField(shape_field, absl::StrCat(shape_field, " is [", values.size(), "]; it must be [", heads,
+                                                "], one number for each query head"));
+}
+
+}  // namespace
+
+absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options) {
+  AttentionShape shape = given;
+  if (absl::Status s = ValidateScalars(options); !s.ok()) return s;
+  if (IsRagged(options)) {
+    if (absl::Status s = ValidateCumulativeLengths(shape, options); !s.ok()) return s;
+    shape.key_length = ScoreColumns(options, shape.key_length);
+  }
+  if (absl::Status s =
+          ValidateLengths(options.key_lengths, "options.valid_lengths", "keys", shape.batch, shape.key_length);
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s =
+          ValidateLengths(options.query_lengths, "options.query_lengths", "queries", shape.batch, shape.query_length);
+      !s.ok()) {
+    return s;
+  }
+  if (absl::Status s = BroadcastToScores(shape, "options.mask", options.mask); !s.ok()) return s;
+  if (absl::Status s = BroadcastToScores(shape, "options.bias", options.bias); !s.ok()) return s;
+  if (absl::Status s = ValidateBiasType(options.bias, query_type); !s.ok()) return s;
+  if (absl::Status s = ValidatePerHead(options.alibi_slopes, "options.alibi_slopes", shape.heads); !s.ok()) return s;
+  return ValidatePerHead(options.sinks, "options.sinks", shape.heads);
+}
+
+}  // namespace attend

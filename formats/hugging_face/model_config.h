@@ -1,0 +1,71 @@
+// A model's config.json as a typed dictionary that knows what transformers takes for absent keys, with an error that
+// sticks: reading goes on after the first mistake, which is reported at the end.
+#ifndef ATTEND_FORMATS_HUGGING_FACE_MODEL_CONFIG_H_
+#define ATTEND_FORMATS_HUGGING_FACE_MODEL_CONFIG_H_
+
+#include <cstdint>
+#include <initializer_list>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/hugging_face/model_rules.h"
+
+namespace attend::formats {
+
+// Thread-compatible.
+class ModelConfig {
+ public:
+  // The part of the model that `prefix` is in: of a model with several the one for images if the prefix says `vision`,
+  // `visual` or `image`, else the one for text. Errors: INVALID_ARGUMENT when it is not a JSON object or has no
+  // `model_type`.
+  static absl::StatusOr<ModelConfig> Parse(std::string_view text, std::string_view prefix);
+
+  // The first of `keys` that is there and not null, in the file or, if the file is silent, in the rules. A value of
+  // another kind or out of range sets the status.
+  std::optional<std::int64_t> Integer(std::initializer_list<const char*> keys);
+  std::optional<double> Number(std::initializer_list<const char*> keys);
+  std::optional<bool> Boolean(const char* key);
+  std::string Text(const char* key);
+  // Null when there is none.
+  const nlohmann::json* Find(const char* key);
+  // The object at `key` as a dictionary of its own without rules, empty when there is none; its errors are not this
+  // one's.
+  ModelConfig Object(const char* key);
+
+  bool empty() const { return json_.empty(); }
+  // Whether the file itself has it, also as null.
+  bool Has(const char* key) const { return json_.contains(key); }
+  // Whether the rules say that this type of model reads it.
+  bool Reads(const char* key) const { return defaults_.contains(key); }
+  bool HasTrait(std::uint32_t trait) const { return rules_ != nullptr && (rules_->traits & trait) != 0; }
+  // Who says `key`, in a few words.
+  std::string Origin(const char* key) const;
+
+  const nlohmann::json& json() const { return json_; }
+  const nlohmann::json& outer() const { return outer_; }  // What surrounds the part; null when it is the whole.
+  const std::string& model_type() const { return model_type_; }
+  const ModelRules* rules() const { return rules_; }  // Null when the type is not known.
+
+  void Fail(const std::string& key, const std::string& why);
+  const absl::Status& status() const { return status_; }
+  void Update(const absl::Status& status) { status_.Update(status); }
+
+ private:
+  explicit ModelConfig(nlohmann::json json) : json_(std::move(json)) {}
+
+  nlohmann::json json_;
+  nlohmann::json defaults_ = nlohmann::json::object();
+  nlohmann::json outer_;
+  std::string model_type_;
+  const ModelRules* rules_ = nullptr;
+  absl::Status status_;
+};
+
+}  // namespace attend::formats
+
+#endif  // ATTEND_FORMATS_HUGGING_FACE_MODEL_CONFIG_H_

@@ -1,0 +1,247 @@
+#include "formats/hugging_face/model_keys.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string>
+#include <string_view>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+
+namespace attend::formats {
+namespace {
+
+// A key that has one of these in its name may be about attention.
+constexpr absl::string_view kWords[] = {
+    "alibi",    "attention",   "attn",       "bidirection", "bucket",  "causal",   "chunk",       "clip",
+    "gate",     "gating",      "global",     "head",        "kv",      "latent",   "layer_types", "local",
+    "lora",     "mask",        "multiplier", "norm",        "pattern", "position", "qk",          "query",
+    "relative", "rope",        "rotary",     "scal",        "sink",    "slid",     "softcap",     "softmax",
+    "sparse",   "temperature", "window",     "is_decoder"};
+
+// The same of a key beside the configurations of a model's parts, which is also about what joins them.
+constexpr absl::string_view kOuterWords[] = {"alibi", "attention", "attn",     "bidirection", "causal",
+                                             "head",  "mask",      "position", "rope",        "rotary",
+                                             "slid",  "softcap",   "window",   "is_decoder"};
+
+// What every model's file may say and is applied by hugging_face_config.cc.
+constexpr absl::string_view kApplied[] = {"attention_heads",
+                                          "d_kv",
+                                          "decoder_attention_heads",
+                                          "encoder_attention_heads",
+                                          "head_dim",
+                                          "is_causal",
+                                          "n_head",
+                                          "n_heads",
+                                          "num_attention_heads",
+                                          "num_heads",
+                                          "use_bidirectional_attention"};
+// The same of models with rotary embeddings.
+constexpr absl::string_view kRotaryKeys[] = {"max_position_embeddings",
+                                             "original_max_position_embeddings",
+                                             "partial_rotary_factor",
+                                             "rope_parameters",
+                                             "rope_scaling",
+                                             "rope_theta",
+                                             "rotary_emb_base",
+                                             "rotary_pct"};
+
+// Keys that change nothing in an attention layer: what the rest of the model does, biases (the tensors say whether
+// there are any), how it is trained, how it is run, and how text is generated with it.
+constexpr absl::string_view kInert[] = {
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "_attn_implementation_internal",
+    "_remove_final_layer_norm",
+    "adapter_attn_dim",
+    "adapter_layer_norm",
+    "adapter_reuse_layer_norm",
+    "add_cross_attention",
+    "apply_layernorm",
+    "apply_layernorm_after_vision_backbone",
+    "apply_residual_connection_post_layernorm",
+    "attention_bias",
+    "attention_in_multiplier",
+    "attention_out_bias",
+    "attention_out_multiplier",
+    "attention_softmax_in_fp32",
+    "attn_implementation",
+    "attn_layer_indices",
+    "attn_layer_offset",
+    "attn_layer_period",
+    "block_ffn_dim_multiplier",
+    "chunk_size",
+    "chunk_size_feed_forward",
+    "contrastive_logits_temperature",
+    "conv_pos_batch_norm",
+    "cross_attention_hidden_size",
+    "cross_attention_layers",
+    "decoder_num_attention_heads",
+    "decoder_sparse_step",
+    "deterministic_flash_attn",
+    "do_layer_norm_before",
+    "do_stable_layer_norm",
+    "emb_layer_norm_before",
+    "embedding_multiplier",
+    "encoder_sparse_step",
+    "exponential_decay_length_penalty",
+    "feat_extract_norm",
+    "feat_proj_layer_norm",
+    "ffn_norm",
+    "final_logit_softcapping",
+    "full_attn_idxs",
+    "initializer_normal_std",
+    "is_gated_act",
+    "keys_to_ignore_at_inference",
+    "layer_norm_elementwise_affine",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "layer_scale_init_value",
+    "layernorm_epsilon",
+    "layerscale_value",
+    "layers_block_type",
+    "lm_head_bias",
+    "lm_head_multiplier",
+    "logit_scale",
+    "logit_scale_init_value",
+    "logits_scaling",
+    "mamba_chunk_size",
+    "mamba_d_head",
+    "mamba_head_dim",
+    "mamba_n_heads",
+    "mamba_norm_before_gate",
+    "mamba_num_heads",
+    "mamba_rms_norm",
+    "mask_feature_length",
+    "mask_feature_min_masks",
+    "mask_feature_prob",
+    "mask_ratio",
+    "mask_time_length",
+    "mask_time_min_masks",
+    "mask_time_prob",
+    "max_2d_position_embeddings",
+    "max_position_embeddings",
+    "max_source_positions",
+    "max_target_positions",
+    "max_logit_scale",
+    "mlp_layer_types",
+    "mlp_multipliers",
+    "moe_norm_min",
+    "n_positions",
+    "norm_bias",
+    "norm_eps",
+    "norm_epsilon",
+    "norm_pix_loss",
+    "norm_topk_prob",
+    "norm_type",
+    "normalize_before",
+    "normalize_embedding",
+    "normalize_router_prob_before_dropping",
+    "num_global_layers",
+    "num_local_experts",
+    "num_sparse_decoder_layers",
+    "num_sparse_encoder_layers",
+    "output_attentions",
+    "pool_scales",
+    "num_ln_in_parallel_attn",
+    "parallel_attn",
+    "pre_norm",
+    "qkv_bias",
+    "query_bias",
+    "relative_attention_max_distance",
+    "relative_attention_num_buckets",
+    "reorder_and_upcast_attn",
+    "rescale_prenorm_residual",
+    "residual_multiplier",
+    "rms_norm_eps",
+    "routed_scaling_factor",
+    "scale_attention_softmax_in_fp32",
+    "scale_decoder_outputs",
+    "scale_embedding",
+    "sparse_pred_ignore_index",
+    "sparse_prediction",
+    "ssm_in_multiplier",
+    "ssm_multipliers",
+    "ssm_out_multiplier",
+    "temperature",
+    "use_absolute_position_embeddings",
+    "use_auxiliary_head",
+    "use_flash_attention",
+    "use_gated_mlp",
+    "use_post_norm",
+    "use_qkv_bias",
+    "use_flash_attn",
+    "use_head",
+    "use_mask_token",
+    "use_mid_position_embeddings",
+    "vision_use_head",
+};
+
+bool Contains(absl::Span<const absl::string_view> list, absl::string_view key) {
+  return std::find(list.begin(), list.end(), key) != list.end();
+}
+
+bool HasWord(absl::string_view key, absl::Span<const absl::string_view> words) {
+  return std::any_of(words.begin(), words.end(),
+                     [key](absl::string_view word) { return absl::StrContains(key, word); });
+}
+
+// Whether the caller has set what a key of this name may be about.
+bool IsSettled(absl::string_view key, const CallerSettings& caller) {
+  return (caller.rotary && HasWord(key, {"rope", "rotary", "max_position"})) ||
+         (caller.window && HasWord(key, {"slid", "window", "layer_types", "local", "global", "pattern"})) ||
+         (caller.scale && HasWord(key, {"scal", "multiplier", "pre_attn"})) ||
+         (caller.softcap && HasWord(key, {"softcap"})) || (caller.norms && HasWord(key, {"norm"})) ||
+         (caller.causal && HasWord(key, {"causal", "bidirection", "is_decoder"})) ||
+         (caller.alibi_slopes && HasWord(key, {"alibi"})) || (caller.sinks && HasWord(key, {"sink"})) ||
+         (caller.num_heads > 0 && HasWord(key, {"head", "kv"}));
+}
+
+bool IsApplied(absl::string_view key, const ModelConfig& config) {
+  if (config.rules() == nullptr) return false;
+  // What `layer_types` was made of.
+  if (key == "_sliding_window_pattern") return config.Reads("layer_types") && config.Has("layer_types");
+  if (config.Reads(std::string(key).c_str()) || Contains(kApplied, key)) return true;
+  if (config.rules()->rotary != RotaryForm::kNone && Contains(kRotaryKeys, key)) return true;
+  if (key == "is_decoder") return config.rules()->mask != MaskRule::kNone;
+  return false;
+}
+
+// Whether the key is about training alone, or about a token.
+bool HasInertEnding(absl::string_view key) {
+  for (const absl::string_view ending :
+       {"dropout", "dropout_prob", "dropout_rate", "_pdrop", "_token_id", "_token_index"}) {
+    if (absl::EndsWith(key, ending)) return true;
+  }
+  return false;
+}
+
+// Whether the value may do anything.
+bool IsLive(const nlohmann::json& value) {
+  return !value.is_null() && !((value.is_array() || value.is_object()) && value.empty());
+}
+
+}  // namespace
+
+absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& caller) {
+  for (const nlohmann::json* const json : {&config.json(), &config.outer()}) {
+    if (!json->is_object()) continue;
+    for (const auto& [key, value] : json->items()) {
+      const std::string lower = absl::AsciiStrToLower(key);
+      const bool may_matter = json == &config.json() ? HasWord(lower, kWords) : HasWord(lower, kOuterWords);
+      if (!IsLive(value) || !may_matter || absl::EndsWith(lower, "_config")) continue;
+      if (Contains(kInert, key) || HasInertEnding(lower)) continue;
+      if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
+      if (key == "is_decoder" && value == false) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "'", key.substr(0, 64), "' is set, and what it does to the attention of a ", config.model_type(),
+          " model is not known. Set what it stands for in the layer's configuration, or remove the key if it is about "
+          "something else"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace attend::formats

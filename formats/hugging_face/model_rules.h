@@ -1,0 +1,77 @@
+// What transformers' code does to attention beyond what weights and config.json say, as data: one row for each model
+// type whose rules are known.
+#ifndef ATTEND_FORMATS_HUGGING_FACE_MODEL_RULES_H_
+#define ATTEND_FORMATS_HUGGING_FACE_MODEL_RULES_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include "absl/types/span.h"
+#include "formats/layers/layer_settings.h"
+
+namespace attend::formats {
+
+// Which keys a self-attention layer sees.
+enum class MaskRule : std::uint8_t {
+  kNone,     // All.
+  kCausal,   // Those before, unless `is_causal` is false or `use_bidirectional_attention` is true.
+  kDecoder,  // Those before if `is_decoder` is true, else all.
+  kSeq2Seq,  // Those before in the decoder, all in the encoder; the prefix says which of them it is.
+};
+
+// Which layers see a window only. `layer_types`, if the row has it and the file says it, decides instead.
+enum class WindowRule : std::uint8_t {
+  kNever,
+  kAll,         // All, by `sliding_window`.
+  kByTypes,     // Those that `layer_types` says, which must be there.
+  kLastLayers,  // Those from `max_window_layers` on.
+  kEven,        // Those with an even index.
+  kPattern,     // All but each `sliding_window_pattern`-th.
+  kSmolLm,      // Those without rotary embeddings.
+  kGptNeo,      // Those that `attention_layers` or `attention_types` call local, by `window_size`.
+  kModernBert,  // All but each `global_attn_every_n_layers`-th; `local_attention` / 2 tokens to both sides.
+};
+
+// Bits of ModelRules::traits.
+inline constexpr std::uint32_t kAddsOne = 1;               // Norms multiply by 1 + weight.
+inline constexpr std::uint32_t kLayerNorm = 2;             // Norms of query and key are layer norms.
+inline constexpr std::uint32_t kUnitScale = 4;             // Scores are not divided by sqrt(E).
+inline constexpr std::uint32_t kNormAfterRotary = 8;       // Query and key are turned first and then normalised.
+inline constexpr std::uint32_t kRotaryWhereSliding = 16;   // Layers that see all have no rotary embedding.
+inline constexpr std::uint32_t kRotaryWithoutWindow = 32;  // All have one if `sliding_window` is null.
+inline constexpr std::uint32_t kRotaryByType = 64;         // Only with the `position_embedding_type` rotary or rope.
+inline constexpr std::uint32_t kAlibi = 128;               // ALiBi's slopes.
+inline constexpr std::uint32_t kRelativeBias = 256;        // Adds a bias by distance that a request has to bring.
+inline constexpr std::uint32_t kRotaryTable = 1024;        // Its sines and cosines are a tensor of the checkpoint.
+inline constexpr std::uint32_t kScalesWhereFull = 2048;    // `rope_scaling` is about layers that see all.
+inline constexpr std::uint32_t kHalvesWindow = 512;        // If bidirectional, a window is halved and has two sides.
+
+struct ModelRules {
+  std::string_view types;  // Values of `model_type`, separated by spaces.
+  MaskRule mask;
+  RotaryForm rotary;
+  WindowRule window;
+  std::uint32_t traits;
+  // A JSON object: the keys of config.json that this model's attention reads, beside those that all models have
+  // (hugging_face_config.h), and what transformers 4.57 and 5 take when one is absent. "?": they take different values,
+  // or none that can be used, so that a file without the key is refused.
+  std::string_view keys;
+  std::string_view refused = {};  // Why no layer of the model can be computed; empty for one that can.
+};
+
+// A model of several parts, each with a configuration of its own within config.json.
+struct CompositeRules {
+  std::string_view type;
+  std::string_view text;  // The model types of the parts when they do not say it themselves.
+  std::string_view vision;
+};
+
+absl::Span<const ModelRules> AllModelRules();
+
+// Null when there are none. Pure.
+const ModelRules* FindModelRules(std::string_view model_type);
+const CompositeRules* FindCompositeRules(std::string_view model_type);
+
+}  // namespace attend::formats
+
+#endif  // ATTEND_FORMATS_HUGGING_FACE_MODEL_RULES_H_

@@ -1,0 +1,378 @@
+#include "formats/layers/layer_reader.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <iterator>
+#include <set>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "formats/hugging_face/hugging_face_config.h"
+#include "formats/layers/field_error.h"
+#include "formats/layers/naming_search.h"
+
+namespace attend::formats {
+namespace {
+
+constexpr std::int64_t kMaxHeads = 1024;
+constexpr char kSinks[] = "sinks";
+
+// How many heads fused weights are cut for.
+struct Heads {
+  std::int64_t query = 0;      // 0: not known.
+  std::int64_t key_value = 0;  // As `query` when not given.
+};
+
+absl::StatusOr<Heads> CheckHeads(const CallerSettings& caller, const LayerSettings& known, const Naming& naming) {
+  Heads heads;
+  heads.query = caller.num_heads != 0 ? caller.num_heads : known.num_heads.value.value_or(0);
+  heads.key_value = caller.num_kv_heads != 0 ? caller.num_kv_heads : known.num_kv_heads.value.value_or(heads.query);
+  if (heads.query < 0 || heads.query > kMaxHeads) {
+    return FieldError("config.num_heads",
+                      absl::StrCat("config.num_heads is ", heads.query, "; it must be between 1 and ", kMaxHeads));
+  }
+  if (heads.query == 0 && !naming.one_head) {
+    return FieldError("config.num_heads",
+                      absl::StrCat("config.num_heads is not set: weights named as ", std::string(naming.name),
+                                   "'s are a model's with several heads, and nothing says how many there are; set it "
+                                   "(at a server's start --layer-config 'NAME={\"num_heads\": 12}', or config.json "
+                                   "beside the file), also when it is 1"));
+  }
+  if (heads.key_value < 0 || heads.key_value > heads.query || (heads.query > 0 && heads.query % heads.key_value != 0)) {
+    return FieldError("config.num_kv_heads",
+                      absl::StrCat("config.num_kv_heads is ", heads.key_value,
+                                   "; it must be at least 1 and divide config.num_heads, which is ", heads.query));
+  }
+  return heads;
+}
+
+absl::Status NotCut(const std::string& name, std::int64_t rows, const Heads& heads) {
+  return FieldError("config.num_heads",
+                    absl::StrCat("'", name, "' has ", rows, " outputs, which are not those of ", heads.query,
+                                 " query heads, ", heads.key_value, " key heads and as many value heads"));
+}
+
+using Projections = std::array<LinearWeights, 3>;  // Query, key, value.
+
+absl::StatusOr<Projections> CutFused(const std::string& name, const LinearWeights& fused, Fusion fusion,
+                                     const Heads& heads, WeightReader& reader) {
+  const std::int64_t rows = fused.out_features;
+  if (fusion == Fusion::kFourths) {
+    if (heads.query < 1 || heads.query % 4 != 0 || rows % (3 * heads.query) != 0) return NotCut(name, rows, heads);
+    const std::int64_t block = rows / 12;
+    return Projections{reader.CutGroups(fused, block, 3, 0, 1), reader.CutGroups(fused, block, 3, 2, 1),
+                       reader.CutGroups(fused, block, 3, 1, 1)};
+  }
+  if (fusion == Fusion::kBigCode) fusion = heads.key_value == 1 ? Fusion::kRows : Fusion::kGroups;
+  if (fusion == Fusion::kRows && heads.query == heads.key_value && rows % 3 == 0) {
+    const std::int64_t third = rows / 3;
+    return Projections{CutRows(fused, 0, third), CutRows(fused, third, third), CutRows(fused, 2 * third, third)};
+  }
+  const std::int64_t all_heads = heads.query + 2 * heads.key_value;
+  if (heads.query < 1 || heads.key_value < 1 || rows % all_heads != 0) return NotCut(name, rows, heads);
+  const std::int64_t head_dim = rows / all_heads;
+  if (fusion == Fusion::kRows) {
+    const std::int64_t query_rows = heads.query * head_dim, key_rows = heads.key_value * head_dim;
+    return Projections{CutRows(fused, 0, query_rows), CutRows(fused, query_rows, key_rows),
+                       CutRows(fused, query_rows + key_rows, key_rows)};
+  }
+  const std::int64_t group = heads.query / heads.key_value;
+  return Projections{reader.CutGroups(fused, head_dim, group + 2, 0, group),
+                     reader.CutGroups(fused, head_dim, group + 2, group, 1),
+                     reader.CutGroups(fused, head_dim, group + 2, group + 1, 1)};
+}
+
+// One bias for three matrices, cut for each.
+absl::Status AddFusedBias(const std::string& name, Projections& linears, WeightReader& reader) {
+  const absl::StatusOr<NormWeights> bias = reader.Norm(name, "");
+  if (!bias.ok()) return bias.status();
+  std::int64_t rows = 0;
+  for (const LinearWeights& linear : linears) rows += linear.out_features;
+  if (bias->size != rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tensor '", name, "' has ", bias->size, " elements; ", rows, " are expected"));
+  }
+  const float* next = bias->weight;
+  for (LinearWeights& linear : linears) {
+    linear.bias = next;
+    linear.bias_type = WeightType::kFloat32;
+    next += linear.out_features;
+  }
+  return absl::OkStatus();
+}
+
+// Query, key and value that have matrices of their own, with biases of their own or one for all three.
+absl::StatusOr<Projections> ReadSeparate(const Checkpoint& checkpoint, const NamingFit& fit, WeightReader& reader) {
+  const Naming& naming = *fit.naming;
+  const std::string_view names[] = {naming.query, naming.key, naming.value};
+  Projections linears;
+  for (std::size_t i = 0; i < 3; ++i) {
+    const absl::StatusOr<LinearWeights> linear = reader.Linear(fit.Weight(names[i]), fit.Bias(names[i]), false);
+    if (!linear.ok()) return linear.status();
+    linears[i] = *linear;
+  }
+  const std::string bias = absl::StrCat(fit.module, std::string(naming.fused_bias));
+  if (naming.fused_bias.empty() || checkpoint.Find(bias) == nullptr) return linears;
+  if (absl::Status status = AddFusedBias(bias, linears, reader); !status.ok()) return status;
+  return linears;
+}
+
+absl::StatusOr<Projections> ReadQueryKeyValue(const Checkpoint& checkpoint, const NamingFit& fit, const Heads& heads,
+                                              WeightReader& reader) {
+  const Naming& naming = *fit.naming;
+  absl::StatusOr<Projections> linears;
+  if (naming.fusion == Fusion::kNone) {
+    linears = ReadSeparate(checkpoint, fit, reader);
+  } else {
+    const std::string name = fit.Weight(naming.query);
+    const absl::StatusOr<LinearWeights> fused = reader.Linear(name, fit.Bias(naming.query), naming.transposed);
+    if (!fused.ok()) return fused.status();
+    linears = CutFused(name, *fused, naming.fusion, heads, reader);
+  }
+  if (!linears.ok() || !naming.has_separate_biases) return linears;
+  constexpr const char* kBiases[] = {"q_bias", "k_bias", "v_bias"};
+  for (std::size_t i = 0; i < 3; ++i) {
+    absl::Status status = reader.AddBias(absl::StrCat(fit.module, kBiases[i]), (*linears)[i]);
+    if (!status.ok()) return status;
+  }
+  return linears;
+}
+
+absl::Status ReadProjections(const Checkpoint& checkpoint, const NamingFit& fit, const Heads& heads,
+                             WeightReader& reader, AttentionLayer& layer) {
+  const absl::StatusOr<Projections> linears = ReadQueryKeyValue(checkpoint, fit, heads, reader);
+  if (!linears.ok()) return linears.status();
+  layer.query = (*linears)[0];
+  layer.key = (*linears)[1];
+  layer.value = (*linears)[2];
+  if (fit.output.empty()) return absl::OkStatus();
+  const absl::StatusOr<LinearWeights> output =
+      reader.Linear(fit.Name(fit.output, ".", "weight"), fit.Name(fit.output, ".", "bias"), fit.naming->transposed);
+  if (!output.ok()) return output.status();
+  layer.output = *output;
+  return absl::OkStatus();
+}
+
+// GPT-2's matrices lie across, and those of other models with its names do not.
+absl::Status CheckLiesAcross(const Checkpoint& checkpoint, const NamingFit& fit) {
+  if (!fit.naming->transposed || fit.output.empty()) return absl::OkStatus();
+  const CheckpointTensor& fused = *checkpoint.Find(fit.Weight(fit.naming->query));
+  const CheckpointTensor& output = *checkpoint.Find(fit.Name(fit.output, ".", "weight"));
+  if (fused.shape.size() != 2 || output.shape.size() != 2 || fused.shape[0] == output.shape[1]) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", fit.Weight(fit.naming->query), "' has ", fused.shape[0], " rows and '",
+                   fit.Name(fit.output, ".", "weight"), "' ", output.shape[1],
+                   " columns; in GPT-2's naming both are the embedding size. Weights of GPT-BigCode are read "
+                   "with its config.json beside the file"));
+}
+
+absl::Status ReadNorms(const Checkpoint& checkpoint, const NamingFit& fit, WeightReader& reader,
+                       AttentionLayer& layer) {
+  for (const NormNames& names : fit.naming->norms) {
+    const std::string query = fit.Name(names.query, ".", "weight"), key = fit.Name(names.key, ".", "weight");
+    if (checkpoint.Find(query) == nullptr && checkpoint.Find(key) == nullptr) continue;
+    const absl::StatusOr<NormWeights> query_norm = reader.Norm(query, fit.Name(names.query, ".", "bias"));
+    if (!query_norm.ok()) return query_norm.status();
+    const absl::StatusOr<NormWeights> key_norm = reader.Norm(key, fit.Name(names.key, ".", "bias"));
+    if (!key_norm.ok()) return key_norm.status();
+    layer.query_norm = *query_norm;
+    layer.key_norm = *key_norm;
+    return absl::OkStatus();
+  }
+  return absl::OkStatus();
+}
+
+// gpt-oss keeps a logit for each head beside the projections.
+absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, WeightReader& reader,
+                       LayerSettings& settings) {
+  const std::string name = absl::StrCat(fit.module, kSinks);
+  if (checkpoint.Find(name) == nullptr) return absl::OkStatus();
+  absl::StatusOr<std::vector<float>> sinks = reader.Floats(name);
+  if (!sinks.ok()) return sinks.status();
+  settings.sinks.Set(*std::move(sinks), absl::StrCat("tensor ", name));
+  return absl::OkStatus();
+}
+
+// Whether a tensor below the module (`name` is what follows) is a buffer that libraries save and compute again: masks,
+// and frequencies of rotary embeddings.
+bool IsBuffer(std::string_view name, const CheckpointTensor& tensor) {
+  if (name == "bias" || name == "causal_mask") return tensor.shape.size() == 4;
+  if (name == "masked_bias") return tensor.shape.empty() || tensor.shape == std::vector<std::int64_t>{1};
+  return name == "rotary_emb.inv_freq";
+}
+
+// Inputs and results of attention, which files of one layer without a prefix often have beside its weights.
+constexpr std::string_view kRecorded[] = {
+    "attention_weights", "context", "embeddings", "key", "key_value", "log_sum_exp", "output", "query", "scores",
+    "valid_lengths",     "value",   "x"};
+
+bool IsRecorded(std::string_view name) {
+  constexpr std::string_view kDouble = "_f64";
+  if (name.size() > kDouble.size() && name.substr(name.size() - kDouble.size()) == kDouble) {
+    name.remove_suffix(kDouble.size());
+  }
+  return std::find(std::begin(kRecorded), std::end(kRecorded), name) != std::end(kRecorded);
+}
+
+bool IsBeside(std::string_view name, const Naming& naming) {
+  return std::any_of(naming.beside.begin(), naming.beside.end(), [name](std::string_view beside) {
+    return beside.back() == '.' ? name.substr(0, beside.size()) == beside : name == beside;
+  });
+}
+
+// Refuses what would be left out in silence although it may change the result.
+absl::Status CheckNothingIsLost(const Checkpoint& checkpoint, const NamingFit& fit, const CallerSettings& caller,
+                                const std::set<std::string>& read) {
+  const auto& tensors = checkpoint.tensors();
+  for (auto at = tensors.lower_bound(fit.module); at != tensors.end(); ++at) {
+    const auto& [full, tensor] = *at;
+    if (!absl::StartsWith(full, fit.module)) break;
+    const std::string name = full.substr(fit.module.size());
+    const auto& ignored = caller.ignored_tensors;
+    if (read.count(full) > 0 || IsBuffer(name, tensor) || IsBeside(name, *fit.naming)) continue;
+    if (fit.module.empty() && IsRecorded(name)) continue;
+    if (std::find(ignored.begin(), ignored.end(), name) != ignored.end()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the layer has the tensor '", full.substr(0, 200),
+        "', which may change what it computes and is not supported in the naming ", std::string(fit.naming->name),
+        "; if it is no part of attention, list '", name.substr(0, 200), "' in config.ignored_tensors"));
+  }
+  for (const std::string& name : caller.ignored_tensors) {
+    if (checkpoint.Find(absl::StrCat(fit.module, name)) != nullptr) continue;
+    return FieldError("config.ignored_tensors",
+                      absl::StrCat("config.ignored_tensors has '", name.substr(0, 200), "', and there is no tensor '",
+                                   fit.module, name.substr(0, 200), "'"));
+  }
+  return absl::OkStatus();
+}
+
+// Whether tensors are there that the model's code does not have, or the other way round.
+absl::Status CheckModelHas(ModelConfig& config, const AttentionLayer& layer, const CallerSettings& caller) {
+  if (config.rules() == nullptr || caller.norms) return absl::OkStatus();
+  const bool has_norms = layer.query_norm.weight != nullptr || layer.key_norm.weight != nullptr;
+  const bool may_have = layer.settings.norm_epsilon.value.has_value();
+  for (const char* const key : {"use_qk_norm", "qk_layernorm"}) {
+    if (!config.Reads(key)) continue;
+    const auto says = config.Boolean(key);
+    if (says && *says != has_norms) {
+      config.Fail(key, absl::StrCat("is ", *says ? "true" : "false", ", but the file has ", has_norms ? "" : "no ",
+                                    "norms of query and key"));
+    }
+    return config.status();
+  }
+  if (!has_norms || may_have) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the layer has norms of query and key, which ", config.model_type(),
+                                                 " models do not have. Set norm_kind and norm_epsilon in the layer's "
+                                                 "configuration"));
+}
+
+// RoFormer's checkpoint has the sines and cosines of its rotary embedding as a weight, which may have been trained:
+// sines of all pairs, then cosines, for each position. They must be those that would be computed.
+absl::Status CheckRotaryTable(const Checkpoint& checkpoint, std::int64_t head_dim) {
+  constexpr double kTolerance = 0.01;  // Above what BF16 rounds.
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (!absl::EndsWith(name, "embed_positions.weight") || tensor.shape.size() != 2) continue;
+    const std::optional<WeightType> type = WeightTypeOf(tensor.dtype);
+    bool is_known = type && tensor.shape[1] == head_dim;
+    for (std::int64_t i = 0; is_known && i < tensor.shape[0] * head_dim; ++i) {
+      const std::int64_t column = i % head_dim, half = head_dim / 2, pair = column % half;
+      const double turn = std::pow(10000, -2 * static_cast<double>(pair) / static_cast<double>(head_dim));
+      const double angle = static_cast<double>(i / head_dim) * turn;
+      const double expected = column < half ? std::sin(angle) : std::cos(angle);
+      is_known = std::abs(double{FloatAt(tensor.data, *type, i)} - expected) <= kTolerance;
+    }
+    if (is_known) continue;
+    return absl::InvalidArgumentError(absl::StrCat("the tensor '", name.substr(0, 200),
+                                                   "' has other numbers than the sines and cosines of a rotary "
+                                                   "embedding, which is not supported"));
+  }
+  return absl::OkStatus();
+}
+
+// T5 does not divide its scores by sqrt(E); others use its short names and do.
+absl::Status SetNamingsScale(const NamingFit& fit, const CallerSettings& caller, bool has_config,
+                             LayerSettings& settings) {
+  if (!fit.naming->unit_scale || caller.scale) return absl::OkStatus();
+  const bool is_t5 = fit.module.empty() || absl::EndsWith(fit.module, "SelfAttention.") ||
+                     absl::EndsWith(fit.module, "EncDecAttention.");
+  if (is_t5) {
+    settings.scale.Set(1, absl::StrCat("naming ", std::string(fit.naming->name)));
+  } else if (!has_config) {
+    return FieldError(
+        "config.options.scale",
+        absl::StrCat("config.options.scale is not set: weights named q, k, v and o are T5's, whose scores "
+                     "are not scaled, or another model's, and '",
+                     fit.module, "' does not say which; set it"));
+  }
+  return absl::OkStatus();
+}
+
+// What is taken because nobody says otherwise, and might be wrong.
+void NoteAssumptions(const AttentionLayer& layer, const CallerSettings& caller, std::vector<std::string>& notes) {
+  std::vector<std::string> assumed;
+  if (!caller.causal && !layer.settings.causal) assumed.emplace_back("not causal");
+  if (!caller.rotary && !layer.settings.rotary) assumed.emplace_back("no rotary embedding");
+  const bool has_norms = layer.query_norm.weight != nullptr || layer.key_norm.weight != nullptr;
+  if (has_norms && !caller.norms && !layer.settings.norm_kind) {
+    const bool by_layer = layer.query_norm.bias != nullptr || layer.key_norm.bias != nullptr;
+    assumed.emplace_back(by_layer ? "layer norms with epsilon 1e-05" : "RMS norms with epsilon 1e-06");
+  }
+  if (assumed.empty()) return;
+  notes.push_back(absl::StrCat(absl::StrJoin(assumed, ", "), " (assumed: nothing says otherwise)"));
+}
+
+}  // namespace
+
+absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const LayerRequest& request) {
+  const CallerSettings& caller = request.caller;
+  std::optional<ModelConfig> config;
+  if (request.config_json) {
+    // The whole prefix is not known yet; it says which part of the model is meant.
+    absl::StatusOr<ModelConfig> parsed = ModelConfig::Parse(*request.config_json, request.prefix);
+    if (!parsed.ok())
+      return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", parsed.status().message()));
+    config.emplace(*std::move(parsed));
+  }
+  const absl::StatusOr<NamingFit> fit =
+      FindNaming(checkpoint, request.prefix, config ? std::string_view(config->model_type()) : std::string_view());
+  if (!fit.ok()) return fit.status();
+  AttentionLayer layer;
+  layer.naming = std::string(fit->naming->name);
+  layer.module = fit->module;
+  absl::Status status = SetNamingsScale(*fit, caller, request.config_json.has_value(), layer.settings);
+  if (!status.ok()) return status;
+  if (config) {
+    status = ReadModelHeads(*config, fit->module, caller, layer.settings);
+  }
+  if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
+  const absl::StatusOr<Heads> heads = CheckHeads(caller, layer.settings, *fit->naming);
+  if (!heads.ok()) return heads.status();
+
+  WeightReader reader(checkpoint);
+  if (status = CheckLiesAcross(checkpoint, *fit); !status.ok()) return status;
+  if (status = ReadProjections(checkpoint, *fit, *heads, reader, layer); !status.ok()) return status;
+  if (status = ReadNorms(checkpoint, *fit, reader, layer); !status.ok()) return status;
+  if (status = ReadSinks(checkpoint, *fit, reader, layer.settings); !status.ok()) return status;
+  if (status = CheckNothingIsLost(checkpoint, *fit, caller, reader.read()); !status.ok()) return status;
+  if (config) {
+    const std::int64_t num_heads = std::max<std::int64_t>(heads->query, 1);
+    const bool divides = layer.query.out_features % num_heads == 0;
+    status = ReadModelConfig(*config, fit->module, divides ? layer.query.out_features / num_heads : 0, num_heads,
+                             caller, layer.settings);
+    if (status.ok()) status = CheckModelHas(*config, layer, caller);
+    if (status.ok() && config->HasTrait(kRotaryTable) && !caller.rotary) {
+      status = CheckRotaryTable(checkpoint, layer.query.out_features / num_heads);
+    }
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
+  }
+  NoteAssumptions(layer, caller, layer.settings.notes);
+  layer.tensors.assign(reader.read().begin(), reader.read().end());
+  layer.memory = reader.TakeMemory();
+  return layer;
+}
+
+}  // namespace attend::formats

@@ -1,0 +1,146 @@
+#include "server/layer_store/folder.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+
+namespace attend::server {
+namespace {
+
+constexpr mode_t kFolderMode = 0700;
+constexpr mode_t kFileMode = 0600;
+
+// glibc has no wrapper of it.
+int OpenBeneath(int folder, const std::string& name, int flags) {
+  open_how how{};
+  how.flags = static_cast<__u64>(flags | O_CLOEXEC);
+  how.mode = (flags & O_CREAT) != 0 ? kFileMode : 0;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  if (name.find('\0') != std::string::npos) {
+    errno = EINVAL;
+    return -1;
+  }
+  return static_cast<int>(syscall(SYS_openat2, folder, name.c_str(), &how, sizeof how));
+}
+
+std::string Sentence(std::string_view what, int error_number) {
+  return absl::StrCat(std::string(what), ": ", std::strerror(error_number));
+}
+
+}  // namespace
+
+FileDescriptor::~FileDescriptor() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::Status StorageError(int error_number, std::string_view what) {
+  const std::string sentence = Sentence(what, error_number);
+  switch (error_number) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+      return WithDetails(
+          absl::ResourceExhaustedError(absl::StrCat(sentence,
+                                                    "; the server's --data-dir has no room for it: delete layers, or "
+                                                    "ask the operator for more room")),
+          {.reason = "DISK_FULL", .field = "", .metadata = {}});
+    case EROFS:
+    case EACCES:
+    case EPERM:
+      return WithDetails(
+          absl::FailedPreconditionError(absl::StrCat(sentence,
+                                                     "; the server's --data-dir does not permit it, so that layers can "
+                                                     "be called there and neither created nor deleted")),
+          {.reason = "DATA_DIR_READ_ONLY", .field = "", .metadata = {}});
+    default:
+      return WithDetails(absl::InternalError(sentence), {.reason = "STORAGE_FAILED", .field = "", .metadata = {}});
+  }
+}
+
+absl::StatusOr<Folder> Folder::Open(const std::string& path) {
+  if (mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS) {
+    return StorageError(errno, absl::StrCat("cannot make the folder '", path, "'"));
+  }
+  FileDescriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0) return StorageError(errno, absl::StrCat("cannot open the folder '", path, "'"));
+  if (const FileDescriptor probe(OpenBeneath(fd.get(), ".", O_PATH)); probe.get() < 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        Sentence("openat2", errno), "; keeping files needs Linux 5.6 and a sandbox that permits this system call"));
+  }
+  return Folder(std::move(fd));
+}
+
+absl::StatusOr<Folder> Folder::OpenFolder(const std::string& name) const {
+  if (mkdirat(fd_.get(), name.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES) {
+    return StorageError(errno, absl::StrCat("cannot make the folder '", name, "'"));
+  }
+  FileDescriptor fd(OpenBeneath(fd_.get(), name, O_RDONLY | O_DIRECTORY));
+  if (fd.get() < 0) return StorageError(errno, absl::StrCat("cannot open the folder '", name, "'"));
+  return Folder(std::move(fd));
+}
+
+absl::Status Folder::Lock() const {
+  if (flock(fd_.get(), LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(errno == EWOULDBLOCK ? "another server uses it"
+                                                            : Sentence("it cannot be locked", errno));
+}
+
+absl::StatusOr<FileDescriptor> Folder::OpenFile(const std::string& name, int flags) const {
+  FileDescriptor fd(OpenBeneath(fd_.get(), name, flags));
+  if (fd.get() < 0) return StorageError(errno, "cannot open the file");
+  return fd;
+}
+
+absl::Status Folder::Rename(const std::string& from, const Folder& folder, const std::string& to) const {
+  if (renameat(fd_.get(), from.c_str(), folder.fd_.get(), to.c_str()) == 0) return absl::OkStatus();
+  return StorageError(errno, "cannot rename the file");
+}
+
+absl::Status Folder::Remove(const std::string& name) const {
+  if (unlinkat(fd_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
+  return StorageError(errno, "cannot remove the file");
+}
+
+absl::Status Folder::Sync() const {
+  return fsync(fd_.get()) == 0 ? absl::OkStatus() : StorageError(errno, "cannot write the folder");
+}
+
+absl::StatusOr<std::vector<std::string>> Folder::List() const {
+  // A descriptor of its own, because closedir closes it and its position is that of all duplicates.
+  const int fd = OpenBeneath(fd_.get(), ".", O_RDONLY | O_DIRECTORY);
+  const std::unique_ptr<DIR, int (*)(DIR*)> stream(fd < 0 ? nullptr : fdopendir(fd), closedir);
+  if (stream == nullptr) {
+    const absl::Status error = StorageError(errno, "cannot list the folder");
+    if (fd >= 0) close(fd);
+    return error;
+  }
+  std::vector<std::string> names;
+  while (const dirent* entry = readdir(stream.get())) {  // NOLINT(concurrency-mt-unsafe): the stream is ours alone.
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  return names;
+}
+
+absl::StatusOr<SharedBytes> MapFile(int fd, std::size_t size) {
+  if (size == 0) return SharedBytes{nullptr, {}};
+  void* memory = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
+  if (memory == MAP_FAILED) return StorageError(errno, "cannot map the file");
+  return SharedBytes{std::shared_ptr<const void>(memory, [memory, size](const void*) { munmap(memory, size); }),
+                     std::string_view(static_cast<const char*>(memory), size)};
+}
+
+}  // namespace attend::server

@@ -1,0 +1,93 @@
+// A folder whose files are reached through it and never around it.
+//
+// Every file is opened relative to the folder's descriptor with openat2(2) under RESOLVE_BENEATH and
+// RESOLVE_NO_SYMLINKS: whatever the name, and whatever somebody with access to the folder has put there, no file
+// outside of it is touched. Needs Linux 5.6; on older kernels nothing is opened at all.
+#ifndef ATTEND_SERVER_LAYER_STORE_FOLDER_H_
+#define ATTEND_SERVER_LAYER_STORE_FOLDER_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace attend::server {
+
+// Owns one; -1 is none.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~FileDescriptor();
+
+  int get() const { return fd_; }
+
+ private:
+  int fd_ = -1;
+};
+
+// Bytes that somebody else may own too. Copyable; the bytes live as long as one copy of `memory`.
+struct SharedBytes {
+  std::shared_ptr<const void> memory;
+  std::string_view bytes;
+};
+
+// What a failed system call means to the caller of a method: RESOURCE_EXHAUSTED with reason DISK_FULL for a full disk,
+// quota or file size limit, FAILED_PRECONDITION with reason DATA_DIR_READ_ONLY where writing is not permitted, else
+// INTERNAL with reason STORAGE_FAILED. `what` starts the sentence: `cannot write the layer`.
+absl::Status StorageError(int error_number, std::string_view what);
+
+// Thread-safe, as the file system is.
+class Folder {
+ public:
+  Folder() = default;
+
+  // Opens the folder `path`, and makes it, for this user alone, when only its last part is missing. Errors: those of
+  // StorageError, and FAILED_PRECONDITION when the kernel has no openat2.
+  static absl::StatusOr<Folder> Open(const std::string& path);
+
+  // The folder `name` in this one, made when missing.
+  absl::StatusOr<Folder> OpenFolder(const std::string& name) const;
+
+  // Keeps other processes from locking this folder until this object's end. Errors: FAILED_PRECONDITION when one has.
+  absl::Status Lock() const;
+
+  // `flags` are those of open(2). New files are for this user alone.
+  absl::StatusOr<FileDescriptor> OpenFile(const std::string& name, int flags) const;
+
+  // Replaces what is there. REQUIRES: neither name contains `/`.
+  absl::Status Rename(const std::string& from, const Folder& folder, const std::string& to) const;
+
+  // A file that is not there is removed already. REQUIRES: no `/` in `name`.
+  absl::Status Remove(const std::string& name) const;
+
+  // Makes renaming and removing survive a loss of power.
+  absl::Status Sync() const;
+
+  // The names of all that is in it, in no order.
+  absl::StatusOr<std::vector<std::string>> List() const;
+
+ private:
+  explicit Folder(FileDescriptor fd) : fd_(std::move(fd)) {}
+
+  FileDescriptor fd_;
+};
+
+// Maps the first `size` bytes of a file for reading; they stay readable when the file is closed, renamed or removed.
+// REQUIRES: the file has as many and is not made shorter.
+absl::StatusOr<SharedBytes> MapFile(int fd, std::size_t size);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_LAYER_STORE_FOLDER_H_

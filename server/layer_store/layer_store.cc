@@ -1,0 +1,152 @@
+#include "server/layer_store/layer_store.h"
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "server/layer_store/layer_upload.h"
+#include "server/layers/layer_name.h"
+
+namespace attend::server {
+namespace {
+
+absl::Status Refused(absl::StatusCode code, const char* reason, const std::string& name, const std::string& sentence) {
+  return WithDetails(absl::Status(code, sentence), {.reason = reason, .field = "", .metadata = {{"layer_name", name}}});
+}
+
+absl::Status AlreadyExists(const std::string& name) {
+  return Refused(absl::StatusCode::kAlreadyExists, "LAYER_EXISTS", name,
+                 absl::StrCat("there is a layer '", name, "' already; set `replace` to put another in its place"));
+}
+
+absl::Status ReadOnly(const std::string& name) {
+  return Refused(absl::StatusCode::kFailedPrecondition, "LAYER_READ_ONLY", name,
+                 absl::StrCat("the layer '", name,
+                              "' comes from the server's own configuration and can be neither replaced nor deleted"));
+}
+
+absl::Status EtagDiffers(const std::string& name, std::string_view etag, const Layer* layer) {
+  const std::string there = layer == nullptr ? "there is no such layer" : "it is " + layer->description().etag();
+  return Refused(absl::StatusCode::kAborted, "ETAG_MISMATCH", name,
+                 absl::StrCat("the etag of the layer '", name, "' is not '", std::string(etag), "'; ", there,
+                              ": look at the layer again before you decide"));
+}
+
+bool HasEtag(const Layer* layer, std::string_view etag) {
+  return layer != nullptr && layer->description().etag() == etag;
+}
+
+}  // namespace
+
+LayerStore::Reservation::~Reservation() {
+  if (bytes_ == 0) return;
+  const MutexLock lock(store_->mu_);
+  store_->reserved_bytes_ -= bytes_;
+}
+
+absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
+                                                             std::vector<std::shared_ptr<const Layer>> configured,
+                                                             Log& log) {
+  absl::StatusOr<std::unique_ptr<LayerStorage>> storage = LayerStorage::Open(options.storage, log);
+  if (!storage.ok()) return storage.status();
+  std::unique_ptr<LayerStore> store(new LayerStore(std::move(options), *std::move(storage), log));
+  for (std::shared_ptr<const Layer>& layer : configured) {
+    const MutexLock lock(store->mu_);
+    store->registered_bytes_ += layer->description().memory_bytes();
+    store->registry_.Put(std::move(layer));
+  }
+  absl::Status loaded =
+      store->storage_->LoadAll([&store](const StoredLayer& stored) { return store->LoadStored(stored); });
+  if (!loaded.ok()) return loaded;
+  return store;
+}
+
+absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
+  const v1::CreateLayerHeader& header = stored.record.header();
+  if (registry_.Find(header.name()) != nullptr) return absl::OkStatus();  // One of the configuration.
+  if (static_cast<int>(registry_.size()) >= options_.limits.max_layers) {
+    return LimitExceeded("--max-layers",
+                         absl::StrCat("--data-dir holds more layers than the ", options_.limits.max_layers,
+                                      " that this server may keep "
+                                      "(--max-layers)"));
+  }
+  absl::StatusOr<std::shared_ptr<const Layer>> layer =
+      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_, [this, &header](std::int64_t bytes) {
+        const MutexLock lock(mu_);
+        return CheckMemory(header.name(), bytes);
+      });
+  if (!layer.ok()) return layer.status();
+  const MutexLock lock(mu_);
+  registered_bytes_ += (*layer)->description().memory_bytes();
+  registry_.Put(*std::move(layer));
+  return absl::OkStatus();
+}
+
+absl::Status LayerStore::CheckMayCreate(const v1::CreateLayerHeader& header) const {
+  const std::string& name = header.name();
+  const std::shared_ptr<const Layer> layer = registry_.Find(name);
+  if (layer != nullptr && layer->description().read_only()) return ReadOnly(name);
+  if (layer != nullptr && !header.replace()) return AlreadyExists(name);
+  if (!header.etag().empty() && !HasEtag(layer.get(), header.etag())) {
+    return EtagDiffers(name, header.etag(), layer.get());
+  }
+  if (layer == nullptr && static_cast<int>(registry_.size()) >= options_.limits.max_layers) {
+    return LimitExceeded("--max-layers", absl::StrCat("this server keeps at most ", options_.limits.max_layers,
+                                                      " layers (--max-layers); delete one first"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LayerStore::CheckMemory(const std::string& name, std::int64_t bytes) const {
+  const std::shared_ptr<const Layer> old = registry_.Find(name);
+  const std::int64_t others =
+      registered_bytes_ + reserved_bytes_ - (old == nullptr ? 0 : old->description().memory_bytes());
+  if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
+  return LimitExceeded(
+      "--max-layers-bytes",
+      absl::StrCat("the layer '", name, "' takes ", bytes, " bytes of memory and the others ", others,
+                   ", but all layers may take ", options_.limits.max_layers_bytes, " (--max-layers-bytes)"));
+}
+
+absl::StatusOr<LayerStore::Reservation> LayerStore::Reserve(const std::string& name, std::int64_t bytes) {
+  const MutexLock lock(mu_);
+  if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
+  reserved_bytes_ += bytes;
+  return Reservation(*this, bytes);
+}
+
+absl::Status LayerStore::Commit(const v1::CreateLayerHeader& header, NewLayerFile& file,
+                                std::shared_ptr<const Layer> layer, Reservation& reservation) {
+  const std::string& name = header.name();
+  std::shared_ptr<const Layer> old;  // Perhaps freed here, when the lock has been given back.
+  const MutexLock lock(mu_);
+  reserved_bytes_ -= std::exchange(reservation.bytes_, 0);
+  if (absl::Status may = CheckMayCreate(header); !may.ok()) {
+    if (!absl::IsAlreadyExists(may)) return may;
+    return Refused(absl::StatusCode::kAborted, "UPLOAD_OVERTAKEN", name,
+                   absl::StrCat("another upload of the layer '", name, "' was faster"));
+  }
+  const std::int64_t bytes = layer->description().memory_bytes();
+  if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
+  old = registry_.Find(name);
+  bool renamed = true;
+  absl::Status published = file.Publish(LayerFileName(name), renamed);
+  // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
+  if (!published.ok() && !renamed) return published;
+  registered_bytes_ += bytes - (old == nullptr ? 0 : old->description().memory_bytes());
+  registry_.Put(std::move(layer));
+  return published;
+}
+
+absl::Status LayerStore::Delete(const std::string& name, std::string_view etag) {
+  std::shared_ptr<const Layer> layer;
+  const MutexLock lock(mu_);
+  layer = registry_.Find(name);
+  if (layer == nullptr) return LayerNotFound(name, "name");
+  if (layer->description().read_only()) return ReadOnly(name);
+  if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(name, etag, layer.get());
+  if (absl::Status removed = storage_->Remove(name); !removed.ok()) return removed;
+  registered_bytes_ -= layer->description().memory_bytes();
+  registry_.Remove(name);
+  return absl::OkStatus();
+}
+
+}  // namespace attend::server

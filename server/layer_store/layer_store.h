@@ -1,0 +1,97 @@
+// Creates, replaces and deletes layers: in memory, where requests find them, and on the disk, as one.
+#ifndef ATTEND_SERVER_LAYER_STORE_LAYER_STORE_H_
+#define ATTEND_SERVER_LAYER_STORE_LAYER_STORE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "attend/v1/layer_service.pb.h"
+#include "core/base/mutex.h"
+#include "core/kernels/instruction_set.h"
+#include "server/layer_store/layer_storage.h"
+#include "server/layers/layer.h"
+#include "server/layers/layer_limits.h"
+#include "server/layers/layer_registry.h"
+#include "server/logging.h"
+
+namespace attend::server {
+
+// Thread-safe after Open.
+class LayerStore {
+ public:
+  struct Options {
+    LayerLimits limits;
+    LayerStorage::Options storage;
+    InstructionSet instruction_set = BestInstructionSet();
+  };
+
+  // Loads every layer that is stored. `configured` are the layers of the server's own configuration; they win over
+  // stored ones of the same names, which stay on the disk. `log` must outlive the object. Errors: those of
+  // LayerStorage::Open; RESOURCE_EXHAUSTED naming the flag when there are more layers or bytes than `limits` allow.
+  static absl::StatusOr<std::unique_ptr<LayerStore>> Open(Options options,
+                                                          std::vector<std::shared_ptr<const Layer>> configured,
+                                                          Log& log);
+
+  const LayerRegistry& registry() const { return registry_; }
+  const LayerLimits& limits() const { return options_.limits; }
+
+  // Errors: NOT_FOUND, ABORTED when `etag` is not empty and not the layer's, FAILED_PRECONDITION for a layer of the
+  // configuration, those of StorageError.
+  absl::Status Delete(const std::string& name, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  friend class LayerUpload;
+
+  // Memory that is spoken for until the layer that takes it is in the registry; given back at the end.
+  class Reservation {
+   public:
+    Reservation(LayerStore& store, std::int64_t bytes) : store_(&store), bytes_(bytes) {}
+    Reservation(Reservation&& other) noexcept : store_(other.store_), bytes_(std::exchange(other.bytes_, 0)) {}
+    Reservation& operator=(Reservation&&) = delete;
+    ~Reservation();
+
+   private:
+    friend class LayerStore;
+    LayerStore* store_;
+    std::int64_t bytes_;
+  };
+
+  LayerStore(Options options, std::unique_ptr<LayerStorage> storage, Log& log)
+      : options_(std::move(options)), storage_(std::move(storage)), log_(log) {}
+
+  absl::Status LoadStored(const StoredLayer& stored) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Whether `header` may create its layer as things stand; looked at when an upload starts, and again when it ends.
+  // Errors: ALREADY_EXISTS, ABORTED, FAILED_PRECONDITION, RESOURCE_EXHAUSTED.
+  absl::Status CheckMayCreate(const v1::CreateLayerHeader& header) const;
+  // Errors: RESOURCE_EXHAUSTED naming the flag.
+  absl::StatusOr<Reservation> Reserve(const std::string& name, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status CheckMemory(const std::string& name, std::int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // Makes `layer` the one that its name stands for, on the disk and then in the registry; `reservation` is what was
+  // spoken for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
+  // faster; RESOURCE_EXHAUSTED; those of StorageError.
+  absl::Status Commit(const v1::CreateLayerHeader& header, NewLayerFile& file, std::shared_ptr<const Layer> layer,
+                      Reservation& reservation) ABSL_LOCKS_EXCLUDED(mu_);
+
+  const Options options_;
+  const std::unique_ptr<LayerStorage> storage_;
+  Log& log_;
+  LayerRegistry registry_;
+
+  // Held while disk and registry change together, so that they never disagree. Reading the registry does not take it.
+  Mutex mu_;
+  std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  std::int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_LAYER_STORE_LAYER_STORE_H_

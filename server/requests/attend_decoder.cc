@@ -1,0 +1,294 @@
+// Attend: bytes to job to bytes.
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "attend/v1/attention_service.pb.h"
+#include "core/base/error.h"
+#include "core/layer/attend_problem.h"
+#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
+#include "server/requests/attention_job.h"
+#include "server/requests/decoders.h"
+#include "server/requests/layer_inputs.h"
+#include "server/requests/request_options.h"
+#include "server/requests/row_outputs.h"
+#include "server/requests/tensor_codec.h"
+#include "server/wire/request_reader.h"
+#include "server/wire/response_buffer.h"
+
+namespace attend::server {
+namespace {
+
+using Request = v1::AttendRequest;
+using Response = v1::AttendResponse;
+
+constexpr std::int64_t kMaxPositionOffset = std::int64_t{1} << 40;
+
+constexpr TensorRule kEmbeddingsRule = {
+    "embeddings", {Request::kEmbeddingsFieldNumber}, TypeRule::kNumbers, {2, 3}, "[T, D] or [B, T, D]"};
+constexpr TensorRule kContextRule = {
+    "context", {Request::kContextFieldNumber}, TypeRule::kNumbers, {2, 3}, "[S, D'] or [B, S, D']"};
+
+// A request whose tensors are checked.
+struct AttendInputs {
+  InputTensor embeddings;
+  InputTensor context;
+  LayerInputs layer;
+  std::shared_ptr<const Layer> named_layer;                // In place of `layer`; or null.
+  std::shared_ptr<const std::vector<double>> frequencies;  // In place of the named layer's; or null.
+  std::int64_t position_offset = 0;
+  OptionInputs options;
+
+  const InputTensor& First() const { return embeddings; }
+  InputTensors Tensors() {
+    InputTensors tensors = {&embeddings, &context, &options.mask, &options.bias, &options.alibi_slopes, &options.sinks};
+    layer.AppendTensors(tensors);
+    return tensors;
+  }
+  AttendProblem::Spec Spec() const;
+  absl::Status CheckWith(const OutputSet&) const { return absl::OkStatus(); }
+};
+
+// [T, D] or [B, T, D] as three axes.
+EmbeddingsView View(const InputTensor& tensor) {
+  if (!tensor) return {};
+  return {tensor.elements(), tensor.rank() == 3 ? tensor.axis(0) : 1, tensor.axis(-2), tensor.axis(-1), tensor.type()};
+}
+
+// What a request says goes before what its layer says.
+AttentionOptions Merge(AttentionOptions request, bool sets_causal, const AttentionOptions& layer) {
+  if (!request.scale) request.scale = layer.scale;
+  if (!sets_causal) request.causal = layer.causal;
+  if (!request.sliding_window_left) request.sliding_window_left = layer.sliding_window_left;
+  if (!request.sliding_window_right) request.sliding_window_right = layer.sliding_window_right;
+  if (!request.softcap) request.softcap = layer.softcap;
+  if (request.alibi_slopes.empty()) request.alibi_slopes = layer.alibi_slopes;
+  if (request.sinks.empty()) request.sinks = layer.sinks;
+  return request;
+}
+
+AttendProblem::Spec AttendInputs::Spec() const {
+  AttendProblem::Spec spec{.embeddings = View(embeddings),
+                           .context = View(context),
+                           .layer = layer.View(),
+                           .position_offset = position_offset,
+                           .options = options.View()};
+  if (named_layer != nullptr) {
+    spec.layer = named_layer->view();
+    if (frequencies != nullptr) spec.layer->rotary.frequencies = *frequencies;
+    spec.options = Merge(spec.options, options.sets_causal, named_layer->options());
+  }
+  return spec;
+}
+
+absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
+  absl::StatusOr<InputTensor> embeddings = CheckTensor(raw.embeddings, kEmbeddingsRule);
+  if (!embeddings.ok()) return embeddings.status();
+  absl::StatusOr<InputTensor> context = CheckTensor(raw.context, kContextRule);
+  if (!context.ok()) return context.status();
+  inputs.embeddings = *embeddings;
+  inputs.context = *context;
+  if (!inputs.embeddings || !inputs.context || context->rank() == embeddings->rank()) return absl::OkStatus();
+  return InvalidField("context.shape",
+                      absl::StrCat("context.shape has ", context->rank(), " axes, but embeddings.shape has ",
+                                   embeddings->rank(), "; they must have as many"));
+}
+
+absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes, const LayerRegistry* layers,
+                            AttendInputs& inputs) {
+  constexpr char kField[] = "layer_name";
+  if (raw.layer_name.empty()) return absl::OkStatus();
+  if (raw.layer.present) {
+    return InvalidField(kField,
+                        "layer_name and layer are both set; a request has one layer, by name or by its weights");
+  }
+  std::string name(static_cast<std::size_t>(raw.layer_name.size()), '\0');
+  bytes.Copy(raw.layer_name, name.data());
+  if (absl::Status status = CheckLayerName(name, kField); !status.ok()) return status;
+  if (layers != nullptr) inputs.named_layer = layers->Find(name);
+  return inputs.named_layer == nullptr ? LayerNotFound(name, kField) : absl::OkStatus();
+}
+
+// The weights of a named layer are not in the request: what does not fit them is the request's tensor.
+absl::Status CheckFits(const InputTensor& tensor, const char* field, std::int64_t features, const std::string& name,
+                       bool layer_is_double) {
+  if (tensor.axis(-1) != features) {
+    const std::string shape = absl::StrCat(field, ".shape");
+    return InvalidField(shape, absl::StrCat("layer '", name, "' takes ", features, " features, but ", shape,
+                                            " ends in ", tensor.axis(-1), "; send tokens of ", features, " features"));
+  }
+  if ((tensor.type() == DataType::kFloat64) == layer_is_double) return absl::OkStatus();
+  const std::string type = absl::StrCat(field, ".data_type");
+  return InvalidField(
+      type, absl::StrCat("layer '", name, "' has ", layer_is_double ? "FLOAT64" : "FLOAT32 or 16-bit", " weights, but ",
+                         type, " is ", std::string(DataTypeName(tensor.type())),
+                         "; FLOAT64 does not mix with other types: send ", layer_is_double ? "FLOAT64" : "FLOAT32"));
+}
+
+absl::Status CheckNamedLayer(const AttendInputs& inputs) {
+  if (inputs.named_layer == nullptr || !inputs.embeddings) return absl::OkStatus();
+  const LayerView& view = inputs.named_layer->view();
+  const std::string& name = inputs.named_layer->description().name();
+  const bool is_double = view.query.weight_type == DataType::kFloat64;
+  absl::Status fits = CheckFits(inputs.embeddings, "embeddings", view.query.in_features, name, is_double);
+  const bool crosses = static_cast<bool>(inputs.context);
+  fits.Update(CheckFits(crosses ? inputs.context : inputs.embeddings, crosses ? "context" : "embeddings",
+                        view.key.in_features, name, is_double));
+  return fits;
+}
+
+absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inputs) {
+  constexpr char kField[] = "position_offset";
+  const std::int64_t offset = raw.position_offset;
+  if (offset < 0 || offset > kMaxPositionOffset) {
+    return InvalidField(kField,
+                        absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
+  }
+  // A named layer without rotary embeddings ignores it, so that callers need not know which layers of a model have
+  // them.
+  if (offset != 0 && inputs.named_layer == nullptr) {
+    return InvalidField(kField, absl::StrCat(kField, " is ", offset,
+                                             ", but there is no layer_name; it is for the rotary embeddings of named "
+                                             "layers alone"));
+  }
+  inputs.position_offset = offset;
+  return absl::OkStatus();
+}
+
+// The tokens of each sequence of a ragged batch, as far as the offsets make sense: AttendProblem::Create checks them.
+std::vector<std::int64_t> SequenceLengths(absl::Span<const std::int64_t> offsets) {
+  std::vector<std::int64_t> lengths;
+  for (std::size_t n = 1; n < offsets.size(); ++n) {
+    const bool makes_sense = offsets[n - 1] >= 0 && offsets[n - 1] <= offsets[n] && offsets[n] <= kMaxPositionOffset;
+    lengths.push_back(makes_sense ? offsets[n] - offsets[n - 1] : 0);
+  }
+  return lengths;
+}
+
+// Rotary embeddings that depend on the length of the text. Sequences of a ragged batch share one.
+absl::Status SetFrequencies(AttendInputs& inputs) {
+  const std::int64_t short_length = inputs.named_layer == nullptr ? 0 : inputs.named_layer->short_context_length();
+  if (short_length == 0) return absl::OkStatus();
+  const Lengths& given = inputs.options.lengths;
+  std::vector<std::int64_t> lengths = SequenceLengths(given.cumulative_queries.lengths);
+  const std::vector<std::int64_t> keys = SequenceLengths(given.cumulative_keys.lengths);
+  for (std::size_t n = 0; n < std::min(lengths.size(), keys.size()); ++n) lengths[n] = std::max(lengths[n], keys[n]);
+  const bool is_ragged = !lengths.empty();
+  if (!is_ragged) lengths = {std::max(View(inputs.embeddings).length, View(inputs.context).length)};
+  const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
+  const std::int64_t longest = inputs.position_offset + *most;
+  if (longest <= short_length) return absl::OkStatus();
+  if (is_ragged && *least != *most) {
+    return InvalidField(
+        "options.cumulative_query_lengths",
+        absl::StrCat("options.cumulative_query_lengths has sequences of different lengths, and beyond ", short_length,
+                     " tokens the layer's rotary embedding depends on the length of the text; send the sequences in "
+                     "requests of their own"));
+  }
+  inputs.frequencies = inputs.named_layer->FrequenciesFor(longest);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes,
+                                         const LayerRegistry* layers) {
+  AttendInputs inputs;
+  if (absl::Status status = CheckTokens(raw, inputs); !status.ok()) return status;
+  absl::StatusOr<LayerInputs> layer = CheckLayer(raw.layer);
+  if (!layer.ok()) return layer.status();
+  inputs.layer = *layer;
+  if (absl::Status status = FindNamedLayer(raw, bytes, layers, inputs); !status.ok()) return status;
+  if (absl::Status status = CheckNamedLayer(inputs); !status.ok()) return status;
+  if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
+  absl::StatusOr<OptionInputs> options =
+      CheckOptions(raw.options, bytes, {View(inputs.embeddings).batch, View(inputs.embeddings).length});
+  if (!options.ok()) return options.status();
+  inputs.options = *std::move(options);
+  if (absl::Status status = SetFrequencies(inputs); !status.ok()) return status;
+  return inputs;
+}
+
+// What computing needs besides the problem.
+struct AttendExtras {
+  WeightsForm weights;
+  std::shared_ptr<const Layer> layer;                      // The problem views it.
+  std::shared_ptr<const std::vector<double>> frequencies;  // Likewise.
+};
+
+struct AttendMethod {
+  using Raw = RawAttendRequest;
+  using Inputs = AttendInputs;
+  using Problem = AttendProblem;
+  using Extras = AttendExtras;
+  using Context = const LayerRegistry*;
+
+  static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT,      v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
+                                                v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_QUERY,
+                                                v1::OUTPUT_KIND_KEY,         v1::OUTPUT_KIND_VALUE,
+                                                v1::OUTPUT_KIND_SCORES,      v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
+
+  static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
+  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context& layers) {
+    return CheckInputs(raw, bytes, layers);
+  }
+  static Extras MakeExtras(const Inputs& inputs) {
+    return {inputs.options.weights, inputs.named_layer, inputs.frequencies};
+  }
+  static double ExtraBytes(const Problem&, const Inputs&) { return 0; }
+
+  static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
+                         ResponseBuffer& response) {
+    // `axes` behind the batch axis, if the embeddings had one.
+    const auto add = [&](v1::OutputKind kind, int field_number, v1::DataType type, Axes axes) {
+      if (!outputs.Has(kind)) return;
+      if (inputs.embeddings.rank() == 3) axes.insert(axes.begin(), problem.batch());
+      response.AddTensor(field_number, type, axes);
+    };
+    const v1::DataType own = ToWire(inputs.embeddings.type());
+    const v1::DataType arithmetic = problem.is_double() ? v1::DATA_TYPE_FLOAT64 : v1::DATA_TYPE_FLOAT32;
+    const std::int64_t heads = problem.num_heads(), kv_heads = problem.num_kv_heads();
+    const std::int64_t queries = problem.query_length(), keys = problem.key_length();
+    const WeightsForm& form = inputs.options.weights;
+    const auto rows = [&](bool per_head, std::int64_t columns) {
+      return per_head ? Axes{heads, queries, columns} : Axes{queries, columns};
+    };
+    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, own, {queries, problem.output_dim()});
+    add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber, arithmetic,
+        rows(form.per_head, problem.score_columns()));
+    add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, v1::DATA_TYPE_FLOAT32, {heads, queries});
+    add(v1::OUTPUT_KIND_QUERY, Response::kQueryFieldNumber, own, {heads, queries, problem.head_dim()});
+    add(v1::OUTPUT_KIND_KEY, Response::kKeyFieldNumber, own, {kv_heads, keys, problem.head_dim()});
+    add(v1::OUTPUT_KIND_VALUE, Response::kValueFieldNumber, own, {kv_heads, keys, problem.value_dim()});
+    add(v1::OUTPUT_KIND_SCORES, Response::kScoresFieldNumber, arithmetic, rows(true, problem.score_columns()));
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionWeightsFieldNumber, arithmetic,
+        rows(form.per_head, form.top_k));
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionIndicesFieldNumber, v1::DATA_TYPE_INT32,
+        rows(form.per_head, form.top_k));
+  }
+
+  static absl::Status Compute(const Problem& problem, const Extras& extras, const ResponseBuffer& response,
+                              const ComputeContext& context) {
+    AttendOutputs out;
+    out.output = response.Elements(Response::kOutputFieldNumber);
+    out.query = response.Elements(Response::kQueryFieldNumber);
+    out.key = response.Elements(Response::kKeyFieldNumber);
+    out.value = response.Elements(Response::kValueFieldNumber);
+    out.log_sum_exp = response.Floats(Response::kLogSumExpFieldNumber);
+    const RowOutputs<Response> rows(problem, extras.weights, response);
+    out.scores = rows.Scores();
+    out.attention_weights = rows.PerHeadWeights();
+    out.averaged_weights = rows.AveragedWeights();
+    out.top_weights = rows.Top();
+    return ComputeAttend(problem, out, context);
+  }
+};
+
+}  // namespace
+
+Decoder AttendDecoder(const LayerRegistry* layers) { return AttentionJob<AttendMethod>::MakeDecoder(layers); }
+
+}  // namespace attend::server

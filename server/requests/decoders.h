@@ -1,0 +1,30 @@
+// The codec's door: one decoder for each method that computes.
+//
+// A decoder reads the request in place, checks every rule once in this order, and only then takes memory:
+//   1. the request's size and its wire format;
+//   2. each tensor's type, shape and number of bytes, the enums, and how many axes tensors have in common;
+//   3. the rules of attention (AttendProblem::Create, SdpaProblem::Create);
+//   4. the limits on response, memory and arithmetic.
+// What a rejected request costs is bounded by the bytes it sent, whatever it claims.
+//
+// The jobs own their inputs, aligned, in one piece of memory; Compute writes straight into the memory that TakeResponse
+// hands to the transport. Responses use the form (`data` or `values`) of the request's first tensor.
+#ifndef ATTEND_SERVER_REQUESTS_DECODERS_H_
+#define ATTEND_SERVER_REQUESTS_DECODERS_H_
+
+#include "server/rpc/job.h"
+
+namespace attend::server {
+
+class LayerRegistry;
+
+// attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by name in `layers`, which must outlive the
+// decoder; null when there are none. A job holds on to the layer that it found.
+Decoder AttendDecoder(const LayerRegistry* layers);
+
+// attend.v1.ScaledDotProductAttentionRequest -> attend.v1.ScaledDotProductAttentionResponse.
+Decoder SdpaDecoder();
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_REQUESTS_DECODERS_H_

@@ -1,0 +1,191 @@
+// ScaledDotProductAttention: bytes to job to bytes.
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "attend/v1/attention_service.pb.h"
+#include "core/base/error.h"
+#include "core/problem/sdpa_problem.h"
+#include "server/requests/attention_job.h"
+#include "server/requests/decoders.h"
+#include "server/requests/partial_inputs.h"
+#include "server/requests/request_options.h"
+#include "server/requests/row_outputs.h"
+#include "server/requests/tensor_codec.h"
+#include "server/wire/request_reader.h"
+#include "server/wire/response_buffer.h"
+
+namespace attend::server {
+namespace {
+
+using Request = v1::ScaledDotProductAttentionRequest;
+using Response = v1::ScaledDotProductAttentionResponse;
+
+constexpr TensorRule kQueryRule = {
+    "query", {Request::kQueryFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[T, E], [H, T, E] or [B, H, T, E]"};
+constexpr TensorRule kKeyRule = {
+    "key", {Request::kKeyFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[S, E], [K, S, E] or [B, K, S, E]"};
+constexpr TensorRule kValueRule = {
+    "value", {Request::kValueFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[S, V], [K, S, V] or [B, K, S, V]"};
+
+// A request whose tensors are checked.
+struct SdpaInputs {
+  InputTensor query;
+  InputTensor key;
+  InputTensor value;
+  OptionInputs options;
+  PartialInputs partials;
+
+  const InputTensor& First() const { return query; }
+  InputTensors Tensors() {
+    return {&query,
+            &key,
+            &value,
+            &options.mask,
+            &options.bias,
+            &options.alibi_slopes,
+            &options.sinks,
+            &partials.output,
+            &partials.log_sum_exp};
+  }
+  SdpaProblem::Spec Spec() const;
+  absl::Status CheckWith(const OutputSet& outputs) const { return partials.CheckWith(outputs); }
+};
+
+// [T, E], [H, T, E] or [B, H, T, E] as four axes.
+TypedHeadsView View(const InputTensor& tensor) {
+  if (!tensor) return {};
+  return SplitTypedHeads(tensor.elements(), tensor.type(), tensor.rank() == 4 ? tensor.axis(0) : 1,
+                         tensor.rank() >= 3 ? tensor.axis(-3) : 1, tensor.axis(-2), tensor.axis(-1));
+}
+
+SdpaProblem::Spec SdpaInputs::Spec() const { return {View(query), View(key), View(value), options.View()}; }
+
+absl::Status CheckSameRank(const InputTensor& tensor, const char* field, const InputTensor& query) {
+  if (!tensor || !query || tensor.rank() == query.rank()) return absl::OkStatus();
+  const std::string shape = absl::StrCat(field, ".shape");
+  return InvalidField(shape, absl::StrCat(shape, " has ", tensor.rank(), " axes, but query.shape has ", query.rank(),
+                                          "; they must have as many"));
+}
+
+absl::StatusOr<SdpaInputs> CheckInputs(const RawSdpaRequest& raw, const WireBytes& bytes) {
+  SdpaInputs inputs;
+  const struct {
+    const RawTensor& raw;
+    const TensorRule& rule;
+    InputTensor& tensor;
+  } tensors[] = {
+      {raw.query, kQueryRule, inputs.query}, {raw.key, kKeyRule, inputs.key}, {raw.value, kValueRule, inputs.value}};
+  for (const auto& t : tensors) {
+    absl::StatusOr<InputTensor> tensor = CheckTensor(t.raw, t.rule);
+    if (!tensor.ok()) return tensor.status();
+    t.tensor = *tensor;
+    if (absl::Status status = CheckSameRank(t.tensor, t.rule.field, inputs.query); !status.ok()) return status;
+  }
+  const TypedHeadsView query = View(inputs.query);
+  absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, {query.batch, query.length});
+  if (!options.ok()) return options.status();
+  inputs.options = *std::move(options);
+  absl::StatusOr<PartialInputs> partials = CheckPartials(raw.partials, inputs.query, inputs.value);
+  if (!partials.ok()) return partials.status();
+  inputs.partials = *partials;
+  return inputs;
+}
+
+// [(B,) (H,) rows, columns] with the axes that the query had; without columns if `columns` is 0.
+class ResponseShape {
+ public:
+  ResponseShape(const SdpaProblem& problem, int query_rank) : problem_(problem), query_rank_(query_rank) {}
+
+  Axes PerHead(std::int64_t columns) const { return Make(query_rank_ >= 3, columns); }
+  Axes AllHeads(std::int64_t columns) const { return Make(false, columns); }
+
+ private:
+  Axes Make(bool heads, std::int64_t columns) const {
+    Axes shape;
+    if (query_rank_ == 4) shape.push_back(problem_.batch());
+    if (heads) shape.push_back(problem_.num_heads());
+    shape.push_back(problem_.query_length());
+    if (columns != 0) shape.push_back(columns);
+    return shape;
+  }
+
+  const SdpaProblem& problem_;
+  int query_rank_;
+};
+
+// What computing needs besides the problem.
+struct SdpaExtras {
+  WeightsForm weights;
+  std::vector<PartialAttention> partials;
+};
+
+struct SdpaMethod {
+  using Raw = RawSdpaRequest;
+  using Inputs = SdpaInputs;
+  using Problem = SdpaProblem;
+  using Extras = SdpaExtras;
+  struct Context {};
+
+  static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT, v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
+                                                v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES,
+                                                v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
+
+  static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
+  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context&) {
+    return CheckInputs(raw, bytes);
+  }
+  static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.partials.Parts()}; }
+
+  // Output and log-sum-exp are both needed for merging, asked for or not.
+  static double ExtraBytes(const Problem& problem, const Inputs& inputs) {
+    if (!inputs.partials) return 0;
+    const double rows = static_cast<double>(problem.batch()) * static_cast<double>(problem.num_heads()) *
+                        static_cast<double>(problem.query_length());
+    return rows * sizeof(float) * (1 + static_cast<double>(problem.value_dim()));
+  }
+
+  static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
+                         ResponseBuffer& response) {
+    const ResponseShape shape(problem, inputs.query.rank());
+    const WeightsForm& form = inputs.options.weights;
+    const v1::DataType arithmetic = problem.is_double() ? v1::DATA_TYPE_FLOAT64 : v1::DATA_TYPE_FLOAT32;
+    const auto add = [&](v1::OutputKind kind, int field_number, v1::DataType type, bool per_head,
+                         std::int64_t columns) {
+      if (!outputs.Has(kind)) return;
+      response.AddTensor(field_number, type, per_head ? shape.PerHead(columns) : shape.AllHeads(columns));
+    };
+    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, ToWire(inputs.query.type()), true, problem.value_dim());
+    add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber, arithmetic, form.per_head,
+        problem.score_columns());
+    add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, v1::DATA_TYPE_FLOAT32, true, 0);
+    add(v1::OUTPUT_KIND_SCORES, Response::kScoresFieldNumber, arithmetic, true, problem.score_columns());
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionWeightsFieldNumber, arithmetic, form.per_head,
+        form.top_k);
+    add(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS, Response::kTopAttentionIndicesFieldNumber, v1::DATA_TYPE_INT32,
+        form.per_head, form.top_k);
+  }
+
+  static absl::Status Compute(const Problem& problem, const Extras& extras, const ResponseBuffer& response,
+                              const ComputeContext& context) {
+    SdpaOutputs out;
+    out.output = SplitTypedHeads(response.Elements(Response::kOutputFieldNumber), problem.query().type, problem.batch(),
+                                 problem.num_heads(), problem.query_length(), problem.value_dim());
+    out.log_sum_exp = response.Floats(Response::kLogSumExpFieldNumber);
+    const RowOutputs<Response> rows(problem, extras.weights, response);
+    out.scores = rows.Scores();
+    out.attention_weights = rows.PerHeadWeights();
+    out.averaged_weights = rows.AveragedWeights();
+    out.top_weights = rows.Top();
+    return extras.partials.empty() ? ComputeSdpa(problem, out, context)
+                                   : ComputeAndMerge(problem, extras.partials, out, context);
+  }
+};
+
+}  // namespace
+
+Decoder SdpaDecoder() { return AttentionJob<SdpaMethod>::MakeDecoder({}); }
+
+}  // namespace attend::server
