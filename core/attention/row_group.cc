@@ -81,7 +81,7 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
   for (PanelPlace& place : workspace.panels) {
     place.panel.scratch = scratch;
     place.panel.packed = scratch + scratch_size + place.packed_offset;
-    kernels_.pack(place.panel);
+    place.scales_below_range = kernels_.pack(place.panel);
   }
 }
 
@@ -179,6 +179,7 @@ std::uint64_t RowGroup::FindDoubtfulRows() {
     for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
       if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, PlaceOf(place, r).head);
       place.leaves_range |= std::uint64_t{leaves_range} << r;
+      if (!place.scales_below_range) continue;
       place.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, place.panel.rows[r].query)} << r;
     }
     any |= place.doubtful.not_finite | place.doubtful.nan_sum | place.doubtful.no_keys | place.leaves_range |

@@ -21,6 +21,7 @@ struct PanelPlace {
   std::int64_t packed_offset = 0;
   std::int64_t state_offset = 0;
   DoubtfulRows doubtful;
+  bool scales_below_range = false;  // What RowKernels::pack returned.
   // Rows that float32 may lose without a trace, row r by bit r: see LeavesFloatRange and ScalesBelowFloatRange.
   std::uint64_t leaves_range = 0;
   std::uint64_t below_range = 0;

@@ -110,8 +110,9 @@ struct RowKernels {
   std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows);
   std::int64_t (*scratch_size)(const AttentionTask& task, std::int64_t num_rows);
 
-  // Copies the scaled queries to panel.packed.
-  void (*pack)(const Panel& panel);
+  // Copies the scaled queries to panel.packed. Returns whether scaling takes any of their numbers but 0 below float32's
+  // smallest normal number.
+  bool (*pack)(const Panel& panel);
   // Makes `state` empty.
   void (*reset)(const Panel& panel, float* state);
   // Adds keys [begin, end) to `state`; keeps their scores if rows want them. REQUIRES: begin is a multiple of

@@ -54,12 +54,15 @@ int64_t ScratchSize(const AttentionTask& task, int64_t) {
   return (kMaxRows + kSlab) * kKeyBlock + values;
 }
 
-void Pack(const Panel& panel) {
+bool Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
   float* to = panel.packed;
+  bool below_range = false;
   for (int64_t r = 0; r < panel.num_rows; ++r, to += task.head_dim) {
     for (int64_t d = 0; d < task.head_dim; ++d) to[d] = panel.rows[r].query[d] * task.query_scale;
+    below_range = ScalesBelowRange(panel.rows[r].query, task.head_dim, task.query_scale) || below_range;
   }
+  return below_range;
 }
 
 void Reset(const Panel& panel, float* data) {

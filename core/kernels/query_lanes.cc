@@ -40,14 +40,19 @@ int64_t PackedSize(const AttentionTask& task, int64_t num_rows) { return task.he
 int64_t StateSize(const AttentionTask& task, int64_t num_rows) { return (task.value_dim + 2) * Width(num_rows); }
 int64_t ScratchSize(const AttentionTask&, int64_t num_rows) { return (kKeyBlock + 1) * Width(num_rows); }
 
-void Pack(const Panel& panel) {
+bool Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
   const int64_t width = Width(panel.num_rows);
+  bool below_range = false;
   for (int64_t r = 0; r < panel.num_rows; r += kLanes) {
     const QueryRow* rows = panel.rows + r;
     PackTransposed([rows](int64_t i) { return rows[i].query; }, panel.num_rows - r, task.head_dim, task.query_scale,
                    panel.packed + r, width);
+    for (int64_t i = r; i < HWY_MIN(r + kLanes, panel.num_rows); ++i) {
+      below_range = ScalesBelowRange(panel.rows[i].query, task.head_dim, task.query_scale) || below_range;
+    }
   }
+  return below_range;
 }
 
 void Reset(const Panel& panel, float* data) {

@@ -52,6 +52,21 @@ HWY_INLINE std::uint64_t VisibleWord(const AttentionTask& task, const QueryRow& 
   return word & MaskWord(row.mask + first, count);
 }
 
+// Whether multiplying a query by `scale` takes any of its numbers but 0 below float32's smallest normal number.
+HWY_INLINE bool ScalesBelowRange(const float* query, int64_t size, float scale) {
+  const Uint32Tag du;
+  const float limit = std::fabs(std::numeric_limits<float>::min() / scale);  // Infinite for 0, which loses everything.
+  std::uint32_t limit_bits;
+  std::memcpy(&limit_bits, &limit, sizeof(limit_bits));
+  // Shifted to drop the sign; less 1, so that 0 becomes the largest number.
+  auto least = hn::Set(du, ~std::uint32_t{0});
+  for (int64_t i = 0; i < size; i += kLanes) {
+    const auto bits = hn::BitCast(du, LoadFirst(query + i, HWY_MIN(kLanes, size - i)));
+    least = hn::Min(least, hn::Sub(hn::Add(bits, bits), hn::Set(du, 1)));
+  }
+  return !hn::AllFalse(du, hn::Lt(least, hn::Set(du, 2 * limit_bits - 1)));
+}
+
 // Natural logarithm of a positive normal number, from operations that round the same everywhere; error below 1e-13.
 // x = m 2^e with m near 1, and log(m) = 2 artanh((m - 1) / (m + 1)).
 HWY_INLINE double NaturalLog(float x) {
