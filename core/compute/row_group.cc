@@ -8,6 +8,11 @@
 namespace attend {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// No sum of products whose magnitudes sum up to less leaves float32's range, however it is rounded on the way.
+constexpr double kSurelyInRange = 0x1p126;
+
 // Where the keys that any row of the panel may see begin (rounded down to a block) and end.
 void FindKeys(PanelPlace& place) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max();
@@ -81,7 +86,7 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
   for (PanelPlace& place : workspace.panels) {
     place.panel.scratch = scratch;
     place.panel.packed = scratch + scratch_size + place.packed_offset;
-    kernels_.pack(place.panel);
+    place.queries = kernels_.pack(place.panel);
   }
 }
 
@@ -95,6 +100,17 @@ void RowGroup::Merge(const float* states) {
   }
 }
 
+// The largest magnitude among `keys`, which are those of the turn that begins with key `turn`.
+float RowGroup::LargestKey(std::int64_t turn, const KeyRange& keys) {
+  const auto i = static_cast<std::size_t>(turn / kKeysPerTurn);
+  if (workspace_.key_bounds.size() <= i) workspace_.key_bounds.resize(i + 1);
+  KeyBound& bound = workspace_.key_bounds[i];
+  const bool known = bound.kv.batch == range_.kv.batch && bound.kv.head == range_.kv.head &&
+                     bound.keys.begin == keys.begin && bound.keys.end == keys.end;
+  if (!known) bound = {range_.kv, keys, kernels_.largest_key(task_, keys.begin, keys.end)};
+  return bound.largest;
+}
+
 // With `first_into_total`, a panel's first chunk goes straight into its empty total: merging would not change a bit.
 bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
   const std::int64_t chunk_end = std::min((chunk + 1) * kKeyChunk, task_.key_length);
@@ -102,11 +118,15 @@ bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
     const KeyRange keys = KeysOfTurn(workspace_.panels, turn, std::min(turn + kKeysPerTurn, chunk_end));
     if (keys.begin >= keys.end) continue;
     wide_.WidenKeys(keys.begin, keys.end, task_);
+    const double largest_key = kernels_.largest_key != nullptr ? LargestKey(turn, keys) : kInfinity;
     for (PanelPlace& place : workspace_.panels) {
       const std::int64_t begin = std::max(keys.begin, place.key_begin);
       const std::int64_t end = std::min(keys.end, place.key_end);
       if (begin >= end) continue;
       if (run_.Cancelled()) return false;
+      // False for NaN.
+      const bool in_range = static_cast<double>(task_.head_dim) * place.queries.largest * largest_key < kSurelyInRange;
+      place.panel.may_overflow = !in_range;
       const bool into_total = first_into_total && chunk == place.key_begin / kKeyChunk;
       kernels_.accumulate(place.panel, begin, end, (into_total ? totals_ : chunks_) + place.state_offset);
     }
@@ -179,6 +199,7 @@ std::uint64_t RowGroup::FindDoubtfulRows() {
     for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
       if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, PlaceOf(place, r).head);
       place.leaves_range |= std::uint64_t{leaves_range} << r;
+      if (!place.queries.below_range) continue;
       place.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, place.panel.rows[r].query)} << r;
     }
     any |= place.doubtful.not_finite | place.doubtful.nan_sum | place.doubtful.no_keys | place.leaves_range |

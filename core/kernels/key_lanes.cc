@@ -54,12 +54,13 @@ int64_t ScratchSize(const AttentionTask& task, int64_t) {
   return (kMaxRows + kSlab) * kKeyBlock + values;
 }
 
-void Pack(const Panel& panel) {
+PackedQueries Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
   float* to = panel.packed;
   for (int64_t r = 0; r < panel.num_rows; ++r, to += task.head_dim) {
     for (int64_t d = 0; d < task.head_dim; ++d) to[d] = panel.rows[r].query[d] * task.query_scale;
   }
+  return MakePackedQueries(panel);
 }
 
 void Reset(const Panel& panel, float* data) {
@@ -463,8 +464,8 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }  // namespace
 
 const RowKernels& KeyLanes() {
-  static constexpr RowKernels kKernels = {kMaxRows, 1,     PackedSize, StateSize, ScratchSize,
-                                          Pack,     Reset, Accumulate, Merge,     Finish};
+  static constexpr RowKernels kKernels = {kMaxRows, 1,     PackedSize, StateSize, ScratchSize, Pack,
+                                          nullptr,  Reset, Accumulate, Merge,     Finish};
   return kKernels;
 }
 

@@ -40,7 +40,7 @@ int64_t PackedSize(const AttentionTask& task, int64_t num_rows) { return task.he
 int64_t StateSize(const AttentionTask& task, int64_t num_rows) { return (task.value_dim + 2) * Width(num_rows); }
 int64_t ScratchSize(const AttentionTask&, int64_t num_rows) { return (kKeyBlock + 1) * Width(num_rows); }
 
-void Pack(const Panel& panel) {
+PackedQueries Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
   const int64_t width = Width(panel.num_rows);
   for (int64_t r = 0; r < panel.num_rows; r += kLanes) {
@@ -48,6 +48,13 @@ void Pack(const Panel& panel) {
     PackTransposed([rows](int64_t i) { return rows[i].query; }, panel.num_rows - r, task.head_dim, task.query_scale,
                    panel.packed + r, width);
   }
+  return MakePackedQueries(panel);
+}
+
+float LargestKey(const AttentionTask& task, int64_t begin, int64_t end) {
+  Magnitudes magnitudes = NoMagnitudes();
+  for (int64_t j = begin; j < end; ++j) AddMagnitudes(task.Key(j), task.head_dim, magnitudes);
+  return Largest(magnitudes);
 }
 
 void Reset(const Panel& panel, float* data) {
@@ -68,6 +75,8 @@ struct Block {
   int64_t width;
   float* scores;
 };
+
+bool Notices(const Block& block) { return block.task.notice_overflow && block.panel.may_overflow; }
 
 // Which keys of a block each lane sees, as two words of 32 keys.
 struct Visibility {
@@ -105,7 +114,7 @@ void ComputeScores(const Block& block) {
 void ApplySoftcap(const Block& block) {
   const FloatTag d;
   const Vec cap = Broadcast(block.task.softcap);
-  const bool notice = block.task.notice_overflow;
+  const bool notice = Notices(block);
   for (int64_t i = 0; i < block.count * block.width; i += kLanes) {
     const Vec score = hn::Load(d, block.scores + i);
     hn::Store(hn::Mul(cap, Tanh(notice ? NanIfInfinite(score) : score)), d, block.scores + i);
@@ -115,7 +124,7 @@ void ApplySoftcap(const Block& block) {
 void AddBias(const Block& block) {
   const FloatTag d;
   const Vec log2e = Broadcast(kLog2E);
-  const bool notice = block.task.notice_overflow;
+  const bool notice = Notices(block);
   for (int64_t r = 0; r < block.panel.num_rows; r += kLanes) {
     const QueryRow* rows = block.panel.rows + r;
     const int64_t lanes = HWY_MIN(kLanes, block.panel.num_rows - r);
@@ -143,7 +152,7 @@ void AddBias(const Block& block) {
 
 void AddAlibi(const Block& block) {
   const FloatTag d;
-  const bool notice = block.task.notice_overflow && !block.task.has_bias;
+  const bool notice = Notices(block) && !block.task.has_bias;
   HWY_ALIGN float slope[kLanes];
   HWY_ALIGN float position[kLanes];
   for (int64_t r = 0; r < block.width; r += kLanes) {
@@ -167,7 +176,7 @@ void ApplyMask(const Block& block, const Visibility& visible) {
   const FloatTag d;
   const Uint32Tag du;
   const Vec masked = Broadcast(-kInfinity);
-  const bool notice = block.task.notice_overflow && HasPlainScores(block.task);
+  const bool notice = Notices(block) && HasPlainScores(block.task);
   for (int64_t r = 0; r < block.width; r += kLanes) {
     const auto low = hn::Load(du, visible.low + r);
     const auto high = hn::Load(du, visible.high + r);
@@ -325,7 +334,7 @@ void AccumulateBlock(const Block& block, const State& state, bool surely_all_vis
   const bool partial = !surely_all_visible && !visible.all;
   if (partial) ApplyMask(block, visible);
   if (KeepsScores(block.panel)) KeepScores(block);
-  if (task.notice_overflow && !partial && HasPlainScores(task)) {
+  if (Notices(block) && !partial && HasPlainScores(task)) {
     UpdateMaximum<true>(block, state);
   } else {
     UpdateMaximum<false>(block, state);
@@ -451,8 +460,8 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }  // namespace
 
 const RowKernels& QueryLanes() {
-  static constexpr RowKernels kKernels = {kMaxRows, kLanes, PackedSize, StateSize, ScratchSize,
-                                          Pack,     Reset,  Accumulate, Merge,     Finish};
+  static constexpr RowKernels kKernels = {kMaxRows,   kLanes, PackedSize, StateSize, ScratchSize, Pack,
+                                          LargestKey, Reset,  Accumulate, Merge,     Finish};
   return kKernels;
 }
 

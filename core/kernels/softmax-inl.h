@@ -52,6 +52,44 @@ HWY_INLINE std::uint64_t VisibleWord(const AttentionTask& task, const QueryRow& 
   return word & MaskWord(row.mask + first, count);
 }
 
+// The smallest magnitude but 0 and the largest of numbers, compared by their bits, shifted to drop the sign, so that
+// NaN is the largest.
+struct Magnitudes {
+  hn::Vec<Uint32Tag> largest;
+  hn::Vec<Uint32Tag> smallest;  // Less 1, so that 0 becomes the largest number.
+};
+
+HWY_INLINE Magnitudes NoMagnitudes() { return {hn::Zero(Uint32Tag()), hn::Set(Uint32Tag(), ~std::uint32_t{0})}; }
+
+HWY_INLINE void AddMagnitudes(const float* numbers, int64_t count, Magnitudes& to) {
+  const Uint32Tag du;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const auto bits = hn::BitCast(du, LoadFirst(numbers + i, count - i));
+    const auto shifted = hn::Add(bits, bits);
+    to.largest = hn::Max(to.largest, shifted);
+    to.smallest = hn::Min(to.smallest, hn::Sub(shifted, hn::Set(du, 1)));
+  }
+}
+
+HWY_INLINE float OfShiftedBits(std::uint32_t shifted) {
+  shifted >>= 1;
+  float x;
+  std::memcpy(&x, &shifted, sizeof(x));
+  return x;
+}
+
+HWY_INLINE float Largest(const Magnitudes& of) {
+  return OfShiftedBits(hn::GetLane(hn::MaxOfLanes(Uint32Tag(), of.largest)));
+}
+
+HWY_INLINE PackedQueries MakePackedQueries(const Panel& panel) {
+  Magnitudes magnitudes = NoMagnitudes();
+  for (int64_t r = 0; r < panel.num_rows; ++r) AddMagnitudes(panel.rows[r].query, panel.task->head_dim, magnitudes);
+  const float smallest = OfShiftedBits(hn::GetLane(hn::MinOfLanes(Uint32Tag(), magnitudes.smallest)) + 1);
+  const float scale = std::fabs(panel.task->query_scale);
+  return {smallest != 0 && smallest < std::numeric_limits<float>::min() / scale, Largest(magnitudes) * scale};
+}
+
 // Natural logarithm of a positive normal number, from operations that round the same everywhere; error below 1e-13.
 // x = m 2^e with m near 1, and log(m) = 2 artanh((m - 1) / (m + 1)).
 HWY_INLINE double NaturalLog(float x) {
