@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/attention/row_panels.h"
+#include "core/compute/row_panels.h"
 #include "core/base/mutex.h"
 #include "core/kernels/kernel_table.h"
 #include "core/tensor/aligned_buffer.h"
