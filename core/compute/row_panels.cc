@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/round.h"
+
 namespace attend {
 
 namespace {
@@ -41,6 +43,8 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   task.bias_stride = options.bias.dim_stride;
   task.has_alibi = !options.alibi_slopes.empty();
   task.mask_stride = options.mask.dim_stride;
+  if (options.key_mask) task.key_mask = options.key_mask.Row(kv.batch, 0, 0);
+  task.key_mask_stride = options.key_mask.dim_stride;
   task.beyond_caches = KeyValueFloats(problem) > kFloatsInCaches;
   return task;
 }
@@ -86,8 +90,8 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
 PanelCut::PanelCut(const RowKernels& kernels, std::int64_t num_rows)
     : num_rows_(num_rows),
       multiple_(kernels.row_multiple),
-      units_((num_rows + multiple_ - 1) / multiple_),
-      num_panels_((num_rows + kernels.max_rows - 1) / kernels.max_rows) {}
+      units_(CeilDiv(num_rows, multiple_)),
+      num_panels_(CeilDiv(num_rows, kernels.max_rows)) {}
 
 std::int64_t PanelCut::First(std::int64_t panel) const {
   const std::int64_t longer = units_ % num_panels_;  // The first so many panels have one unit more.

@@ -7,16 +7,16 @@
 #include <utility>
 #include <vector>
 
-#include "core/compute/row_panels.h"
 #include "core/base/mutex.h"
+#include "core/base/round.h"
+#include "core/compute/row_panels.h"
 #include "core/kernels/kernel_table.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend {
 
-// A panel, the keys that matter to it, and where its memory is.
-struct PanelPlace {
-  Panel panel;
+// A panel of a row group, the keys that its rows may see, and where its memory is.
+struct GroupPanel : Panel {
   std::int64_t key_begin = 0;  // A multiple of kKeyBlock.
   std::int64_t key_end = 0;
   std::int64_t packed_offset = 0;
@@ -28,6 +28,7 @@ struct PanelPlace {
   std::uint64_t below_range = 0;
 };
 
+<<<<<<< HEAD
 // The largest magnitude in some keys of a head.
 struct KeyBound {
   KvHead kv;
@@ -37,6 +38,12 @@ struct KeyBound {
 
 // `size` floats rounded up, so that what follows them starts on a cache line.
 constexpr std::int64_t PadToCacheLine(std::int64_t size) { return (size + 15) / 16 * 16; }
+=======
+// The floats of as many cache lines as `size` floats need, so that what follows them starts on a cache line.
+constexpr std::int64_t PadToCacheLine(std::int64_t size) {
+  return RoundUp(size, kCacheLine / static_cast<std::int64_t>(sizeof(float)));
+}
+>>>>>>> h-core
 
 // Thread-compatible: one thread at a time.
 class Workspace {
@@ -48,8 +55,12 @@ class Workspace {
   }
 
   std::vector<QueryRow> rows;
+<<<<<<< HEAD
   std::vector<PanelPlace> panels;
   std::vector<KeyBound> key_bounds;  // Of each turn of keys, kept for the next group of the same head.
+=======
+  std::vector<GroupPanel> panels;
+>>>>>>> h-core
 
  private:
   AlignedBuffer<float> floats_;

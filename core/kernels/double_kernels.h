@@ -26,6 +26,8 @@ struct DoubleTask {
   std::int64_t key_length = 0;
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
+  const std::uint8_t* key_mask = nullptr;  // [key_length], non-zero is visible to every row; null: all visible.
+  std::int64_t key_mask_stride = 1;        // Between its keys: 1, or 0 to repeat one value.
   double scale = 1;
   double softcap = 0;                       // 0 for none.
   std::int64_t mask_stride = 1;             // Between the keys of a row's mask: 1, or 0 to repeat one value.
@@ -41,13 +43,19 @@ struct DoubleRow {
   const std::uint8_t* mask = nullptr;  // [key_length], non-zero is visible.
   const void* bias = nullptr;          // [key_length] of `bias_type`
   double alibi_slope = 0;
-  double position = 0;  // The row's place among the keys.
+  double position = 0;  // The row's position among the keys.
   double sink = -std::numeric_limits<double>::infinity();
   double* output = nullptr;      // [value_dim]
   double* weights = nullptr;     // [key_length]
   double* scores = nullptr;      // [key_length]
   float* log_sum_exp = nullptr;  // One element.
 };
+
+// Whether the masks leave key j visible to the row.
+inline bool IsUnmasked(const DoubleTask& task, const DoubleRow& row, std::int64_t j) {
+  return (task.key_mask == nullptr || task.key_mask[j * task.key_mask_stride] != 0) &&
+         (row.mask == nullptr || row.mask[j * task.mask_stride] != 0);
+}
 
 // A row's softmax while it is computed.
 struct DoubleSoftmax {

@@ -4,6 +4,7 @@
 // A block of keys is transposed in registers into the first-level cache; scores are then the same chains over the head
 // dimension as with queries in lanes, a broadcast query element times a vector of keys. The sum over values has value
 // dimensions in lanes and broadcasts p: again the same chains. So both files give the same bits.
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -22,9 +23,8 @@ constexpr int64_t kMaxRows = 8;
 // Head dimensions that are transposed at a time: a slab of kKeyBlock keys is 16 KiB.
 constexpr int64_t kSlab = 64;
 
-int64_t PaddedTo(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
 // Rows of floats start on a cache line.
-int64_t Padded(int64_t size) { return PaddedTo(size, 16); }
+int64_t Padded(int64_t size) { return RoundUp<int64_t>(size, 16); }
 
 // A state is [maximum: kMaxRows][sum: kMaxRows][output: rows x value_dim, padded].
 struct State {
@@ -80,11 +80,11 @@ struct Block {
   Scratch scratch;
 };
 
-// Keys are asked for ahead of their use, the lines of a tile with each tile, in the order of memory where rows are
+// Keys are prefetched ahead of their use, the lines of a tile with each tile, in the order of memory where rows are
 // dense: they are read side by side, which no hardware prefetcher follows. Into the second-level cache, because more
-// lines may be on their way there than to the first. A processor forgets requests when too many are on their way, and
-// with one row arithmetic asks faster than memory answers: then every line is asked for twice. What caches hold comes
-// at once, and the second request would only take time.
+// lines may be pending there than to the first. A processor drops prefetches when too many are pending, and with one
+// row arithmetic issues them faster than memory serves them: then every line is requested twice. Lines that caches hold
+// need no second request.
 template <bool kTwice>
 class KeysAhead {
  public:
@@ -162,13 +162,13 @@ void ComputePartialScores(const Block& block) {
   const AttentionTask& task = block.task;
   for (int64_t d = 0; d < task.head_dim; d += kSlab) {
     const int64_t depth = HWY_MIN(kSlab, task.head_dim - d);
-    for (int64_t k = 0; k < PaddedTo(block.count, kLanes); k += kLanes) {
+    for (int64_t k = 0; k < RoundUp(block.count, kLanes); k += kLanes) {
       const float* key = task.Key(block.first + k) + d;
       const int64_t stride = task.key_stride;
       PackTransposed([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
                      block.scratch.keys + k, kKeyBlock);
     }
-    Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(block.count, kLanes) / kLanes,
+    Multiply<Walk::kAlongRows>(block.panel.num_rows, RoundUp(block.count, kLanes) / kLanes,
                                {block.panel.packed + d, task.head_dim}, {block.scratch.keys, kKeyBlock}, depth,
                                {block.scratch.scores, kKeyBlock}, d > 0);
   }
@@ -328,7 +328,7 @@ void AddPartialValues(const Block& block, const State& state) {
     }
     values = block.scratch.values;
   }
-  Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(task.value_dim, kLanes) / kLanes,
+  Multiply<Walk::kAlongRows>(block.panel.num_rows, RoundUp(task.value_dim, kLanes) / kLanes,
                              {block.scratch.scores, kKeyBlock}, {values, stride}, block.count,
                              {state.output, state.stride}, true);
 }
@@ -361,9 +361,10 @@ void AddSelectedValues(const Block& block, const State& state) {
 void AccumulateBlock(const Block& block, const State& state) {
   const Panel& panel = block.panel;
   std::uint64_t visible[kMaxRows];
+  const std::uint64_t unmasked = KeyMaskWord(block.task, block.first, block.count);
   std::uint64_t any = 0;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
-    visible[r] = VisibleWord(block.task, panel.rows[r], block.first, block.count);
+    visible[r] = VisibleWord(block.task, panel.rows[r], unmasked, block.first, block.count);
     any |= visible[r];
   }
   if (any == 0) {

@@ -83,19 +83,17 @@ class SdpaProblem {
 
   // S' of batch entry b.
   std::int64_t ValidKeys(std::int64_t b) const;
-  // p - t: where query 0 of batch entry b stands among the keys; negative when there are more queries than keys.
+  // p - t: the position of query 0 of batch entry b; negative when there are more queries than keys.
   std::int64_t PositionOffset(std::int64_t b) const;
-  // The keys that query t of batch entry b may see before the boolean mask is looked at: what causality, window and
-  // lengths leave.
+  // The keys that causality, window and lengths leave to query t of batch entry b, whatever the masks say.
   KeyRange VisibleKeys(std::int64_t b, std::int64_t t) const;
 
   // An upper bound of the floating-point operations of computing it, for limits and scheduling: 2 (E + V) per
   // query-key pair that causality and window leave alive, or would without lengths.
   double Flops() const;
 
-  // An upper bound of the bytes that computing it allocates beyond inputs and outputs, with `num_threads` threads, when
-  // the output has the type of the query; `consumes_weights` when averaged or top weights are wanted.
-  double ScratchBytes(int num_threads, bool consumes_weights) const;
+  // Sequence n of a ragged batch (sequences.h) as a problem by itself. REQUIRES: the sequence has queries.
+  SdpaProblem SequenceAlone(std::int64_t n) const;
 
  private:
   SdpaProblem(const Spec& spec, double scale);

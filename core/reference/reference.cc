@@ -54,6 +54,8 @@ bool IsVisible(const Head& head, std::int64_t i, std::int64_t j) {
   if (options.causal != CausalMode::kNone && ahead > 0) return false;
   if (options.sliding_window_left && -ahead > *options.sliding_window_left) return false;
   if (options.sliding_window_right && ahead > *options.sliding_window_right) return false;
+  const std::int64_t key = head.segment.first_key + j;  // Among all keys of the batch entry.
+  if (options.key_mask && options.key_mask.Row(head.b, 0, 0)[key * options.key_mask.dim_stride] == 0) return false;
   const MaskView& mask = options.mask;
   return !mask || mask.Row(head.b, head.h, head.segment.first_query + i)[j * mask.dim_stride] != 0;
 }
@@ -175,7 +177,7 @@ std::vector<Segment> Segments(const AttentionOptions& options, const Axes& axes,
     return lengths.empty() ? all : lengths[static_cast<std::size_t>(b)];
   };
   return {{0, axes.queries, 0, axes.keys, valid(options.query_lengths, axes.queries),
-           valid(options.key_lengths, axes.keys)}};
+           valid(options.valid_lengths, axes.keys)}};
 }
 
 ReferenceResult Attention(const Operands& x) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "core/runtime/available_cores.h"
+#include "core/runtime/cpu.h"
 #include "server/config/container_memory.h"
 #include "server/config/layer_sources.h"
 #include "server/layers/layer_limits.h"

@@ -7,8 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "core/kernels/convert_kernels.h"
 #include "core/kernels/instruction_set.h"
+#include "core/kernels/kernel_table.h"
 #include "core/layer/attend_problem.h"
 #include "core/tensor/aligned_buffer.h"
 

@@ -110,7 +110,7 @@ absl::Status CheckTopK(std::int64_t top_k, bool is_asked_for) {
 
 AttentionOptions OptionInputs::View() const {
   AttentionOptions options = scalars;
-  options.key_lengths = lengths.valid.View();
+  options.valid_lengths = lengths.valid.View();
   options.cumulative_query_lengths = lengths.cumulative_queries.View();
   options.cumulative_key_lengths = lengths.cumulative_keys.View();
   options.mask = ScoresView(mask, mask.bools());

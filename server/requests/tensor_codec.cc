@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/base/checked_product.h"
 #include "core/base/error.h"
-#include "core/kernels/convert_kernels.h"
+#include "core/base/limits.h"
+#include "core/kernels/kernel_table.h"
 
 namespace attend::server {
 namespace {

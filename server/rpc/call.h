@@ -25,7 +25,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "core/tensor/aligned_memory.h"
+#include "core/tensor/aligned_buffer.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "attend/v1/tensor.pb.h"
-#include "core/kernels/convert_kernels.h"
+#include "core/kernels/kernel_table.h"
 #include "server/wire/wire_writer.h"
 
 namespace attend::server {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/layer/compute_attend.h"
 
 namespace attend {
 namespace {
@@ -44,6 +45,9 @@ const std::int64_t kSevens[] = {7, 0};
 const std::int64_t kEights[] = {7, 8};
 const std::uint8_t kBool = 0;
 constexpr double kFrequencies[] = {kMaxRotaryFrequency, -kMaxRotaryFrequency};
+constexpr std::int64_t kOffsets[] = {0, std::int64_t{1} << 40}, kThreeOffsets[] = {1, 2, 3};
+constexpr std::int64_t kNegativeOffset[] = {0, -1}, kLargeOffset[] = {(std::int64_t{1} << 40) + 1, 0};
+constexpr std::int64_t kQuerySequences[] = {0, 1, 1, 5}, kKeySequences[] = {0, 4, 6, 7};
 constexpr double kNanFrequency[] = {1, NAN};
 constexpr double kInfiniteFrequency[] = {-INFINITY, 1};
 constexpr double kLargeFrequency[] = {1, 1.8446744073709556e19};
@@ -126,8 +130,8 @@ std::vector<Case> Cases() {
        },
        value + ".shape"},
       {"HeadSizesDiffer", [](Spec& s) { s.layer->key.out_features = 15; }, key + ".shape", "the size 5"},
-      {"LengthsOfTheContext", [](Spec& s) { s.options.key_lengths = kSevens; }, ""},
-      {"LengthBeyondTheContext", [](Spec& s) { s.options.key_lengths = kEights; }, "options.valid_lengths[1]", "7"},
+      {"LengthsOfTheContext", [](Spec& s) { s.options.valid_lengths = kSevens; }, ""},
+      {"LengthBeyondTheContext", [](Spec& s) { s.options.valid_lengths = kEights; }, "options.valid_lengths[1]", "7"},
       {"MaskPerQueryHead", [](Spec& s) { s.options.mask = SplitHeads(&kBool, 1, 6, 5, 7); }, ""},
       {"MaskPerKeyHead", [](Spec& s) { s.options.mask = SplitHeads(&kBool, 1, 3, 5, 7); }, "options.mask.shape"},
       {"SlopePerQueryHead", [](Spec& s) { s.options.alibi_slopes = absl::MakeConstSpan(&kFloat, 6); }, ""},
@@ -202,6 +206,38 @@ std::vector<Case> Cases() {
       {"OffsetBeyond", [](Spec& s) { s.position_offset = (std::int64_t{1} << 40) + 1; }, "position_offset",
        "1099511627777"},
       {"OffsetNegative", [](Spec& s) { s.position_offset = -1; }, "position_offset", "is -1"},
+      {"OffsetsAtBothBounds", [](Spec& s) { s.position_offsets = kOffsets; }, ""},
+      {"OffsetsNone", [](Spec& s) { s.position_offsets = {}, s.position_offset = 3; }, ""},
+      {"OneOffsetTooFew", [](Spec& s) { s.position_offsets = absl::MakeConstSpan(kOffsets, 1); }, "position_offsets",
+       "1 entries; it must have one for each of the 2 batch entries"},
+      {"OneOffsetTooMany", [](Spec& s) { s.position_offsets = kThreeOffsets; }, "position_offsets", "has 3 entries"},
+      {"OneOfTheOffsetsNegative", [](Spec& s) { s.position_offsets = kNegativeOffset; }, "position_offsets[1]",
+       "is -1"},
+      {"OneOfTheOffsetsBeyond", [](Spec& s) { s.position_offsets = kLargeOffset; }, "position_offsets[0]",
+       "is 1099511627777; it must be between 0 and 1099511627776"},
+      {"OffsetAndOffsets",
+       [](Spec& s) {
+         s.position_offsets = kOffsets;
+         s.position_offset = 1;
+       },
+       "position_offsets", "both given"},
+      {"OffsetsOfSequences",
+       [](Spec& s) {
+         s.embeddings.batch = s.context.batch = 1;
+         s.options.cumulative_query_lengths = kQuerySequences, s.options.cumulative_key_lengths = kKeySequences;
+         s.position_offsets = kThreeOffsets;
+       },
+       ""},
+      {"OffsetsOfFewerSequences",
+       [](Spec& s) {
+         s.embeddings.batch = s.context.batch = 1;
+         s.options.cumulative_query_lengths = kQuerySequences, s.options.cumulative_key_lengths = kKeySequences;
+         s.position_offsets = kOffsets;
+       },
+       "position_offsets", "one for each of the 3 sequences"},
+      {"KeyMask", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 7); }, ""},
+      {"KeyMaskOfQueries", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 5); },
+       "options.key_mask.shape", "[2, 7]"},
   };
 }
 
@@ -260,9 +296,9 @@ TEST(AttendProblem, WithoutLayerThereIsOneHeadOfTheEmbeddingSize) {
 TEST(AttendProblem, InSelfAttentionTheLengthsCountQueriesToo) {
   const std::int64_t lengths[] = {3, 0};
   const absl::StatusOr<AttendProblem> problem =
-      AttendProblem::Create({.embeddings = {&kFloat, 2, 5, 8}, .options = {.key_lengths = lengths}});
+      AttendProblem::Create({.embeddings = {&kFloat, 2, 5, 8}, .options = {.valid_lengths = lengths}});
   ASSERT_TRUE(problem.ok()) << problem.status();
-  EXPECT_EQ(problem->options().query_lengths, problem->options().key_lengths);
+  EXPECT_EQ(problem->options().query_lengths, problem->options().valid_lengths);
 }
 
 TEST(AttendProblem, FlopsAndScratchCountProjectionsAndAttention) {
@@ -270,14 +306,14 @@ TEST(AttendProblem, FlopsAndScratchCountProjectionsAndAttention) {
   const double projections = 2.0 * 2 * (5 * 8 * 24 + 7 * 12 * 12 + 7 * 12 * 6 + 5 * 12 * 10);
   const double attention = 2.0 * 2 * 6 * 5 * 7 * (4 + 2);
   EXPECT_EQ(problem->Flops(), projections + attention);
-  EXPECT_GE(problem->ScratchBytes(1, false), 4.0 * 2 * (5 * 24 + 7 * 12 + 7 * 6 + 5 * 12));
+  EXPECT_GE(ScratchBytes(*problem, 1, false), 4.0 * 2 * (5 * 24 + 7 * 12 + 7 * 6 + 5 * 12));
 }
 
 TEST(AttendProblem, WithoutLayerOnlyAttentionIsCounted) {
   const absl::StatusOr<AttendProblem> problem =
       AttendProblem::Create({.embeddings = {&kFloat, 1, 5, 8}, .options = {.causal = CausalMode::kBottomRight}});
   EXPECT_EQ(problem->Flops(), 2.0 * 15 * 16);
-  EXPECT_LT(problem->ScratchBytes(1, false), 1 << 16) << "no projected tensors";
+  EXPECT_LT(ScratchBytes(*problem, 1, false), 1 << 16) << "no projected tensors";
 }
 
 }  // namespace

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/reference/reference.h"
 #include "tests/support/heads_tensor.h"
 
@@ -40,8 +40,8 @@ struct SdpaCaseSpec {
   CausalMode causal = CausalMode::kNone;
   std::optional<std::int64_t> window_left, window_right;
   std::optional<float> softcap, scale;
-  std::vector<std::int64_t> key_lengths, query_lengths;
-  bool mask = false, bias = false, alibi = false, sinks = false;
+  std::vector<std::int64_t> valid_lengths, query_lengths;
+  bool mask = false, key_mask = false, bias = false, alibi = false, sinks = false;
   bool broadcast = false;   // Mask and bias repeat over batch and heads.
   float magnitude = 1.7f;   // Of queries and keys.
   bool misaligned = false;  // Tensors start 4 bytes off a cache line.
@@ -54,10 +54,11 @@ inline std::ostream& operator<<(std::ostream& out, const SdpaCaseSpec& s) {
   if (s.window_left) out << " left" << *s.window_left;
   if (s.window_right) out << " right" << *s.window_right;
   if (s.softcap) out << " softcap" << *s.softcap;
-  for (std::int64_t n : s.key_lengths) out << " keys" << n;
+  for (std::int64_t n : s.valid_lengths) out << " keys" << n;
   for (std::int64_t n : s.query_lengths) out << " queries" << n;
-  return out << (s.mask ? " mask" : "") << (s.bias ? " bias" : "") << (s.alibi ? " alibi" : "")
-             << (s.sinks ? " sinks" : "") << (s.broadcast ? " broadcast" : "") << (s.misaligned ? " misaligned" : "");
+  return out << (s.mask ? " mask" : "") << (s.key_mask ? " key mask" : "") << (s.bias ? " bias" : "")
+             << (s.alibi ? " alibi" : "") << (s.sinks ? " sinks" : "") << (s.broadcast ? " broadcast" : "")
+             << (s.misaligned ? " misaligned" : "");
 }
 
 // Owns the tensors. Not copyable: problems view it.
@@ -87,7 +88,7 @@ struct SdpaCase {
 
   SdpaCaseSpec spec;
   std::vector<float> query, key, value, bias, alibi, sinks;
-  std::vector<std::uint8_t> mask;
+  std::vector<std::uint8_t> mask, key_mask;
   HeadsView query_view, key_view, value_view;
   AttentionOptions options;
 
@@ -106,7 +107,7 @@ struct SdpaCase {
     options.sliding_window_right = spec.window_right;
     options.softcap = spec.softcap;
     options.scale = spec.scale;
-    options.key_lengths = spec.key_lengths;
+    options.valid_lengths = spec.valid_lengths;
     options.query_lengths = spec.query_lengths;
     const auto pairs = static_cast<std::size_t>(spec.batch * spec.heads * spec.queries * spec.keys);
     if (spec.mask) {
@@ -125,6 +126,10 @@ struct SdpaCase {
     }
     options.alibi_slopes = alibi;
     options.sinks = sinks;
+    if (spec.key_mask) {
+      for (std::int64_t i = spec.batch * spec.keys; i > 0; --i) key_mask.push_back(random.Bits() % 3 == 0 ? 0 : 7);
+      options.key_mask = SplitHeads<const std::uint8_t>(key_mask.data(), spec.batch, 1, 1, spec.keys);
+    }
   }
 };
 
