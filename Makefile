@@ -90,8 +90,12 @@ build-%:
 	cmake --build --preset $* --parallel $(JOBS)
 
 .PHONY: lint
-lint: build-thread-safety  ## Formatting, clang-tidy, shell scripts, the style of proto/
+lint:  ## Formatting, clang-tidy, shell scripts, Python, the style of proto/ and what would break its users
 	scripts/lint.sh
+
+.PHONY: baseline
+baseline:  ## Record proto/ as released (proto/baseline/): only with a release, or before one of a version that has none yet
+	$$(scripts/lint-venv.sh)/buf build --exclude-source-info -o proto/baseline/attend.binpb
 
 .PHONY: format
 format:  ## Format the C++ files in place
