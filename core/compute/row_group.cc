@@ -100,9 +100,9 @@ void RowGroup::Merge(const float* states) {
   }
 }
 
-// The largest magnitude among `keys`, which are those of the turn that begins with key `turn`.
-float RowGroup::LargestKey(std::int64_t turn, const KeyRange& keys) {
-  const auto i = static_cast<std::size_t>(turn / kKeysPerTurn);
+// The largest magnitude among `keys`, which are those of the tile that begins with key `tile`.
+float RowGroup::LargestKey(std::int64_t tile, const KeyRange& keys) {
+  const auto i = static_cast<std::size_t>(tile / kKeysPerTile);
   if (workspace_.key_bounds.size() <= i) workspace_.key_bounds.resize(i + 1);
   KeyBound& bound = workspace_.key_bounds[i];
   const bool known = bound.kv.batch == range_.kv.batch && bound.kv.head == range_.kv.head &&

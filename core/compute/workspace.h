@@ -28,7 +28,6 @@ struct GroupPanel : Panel {
   std::uint64_t below_range = 0;
 };
 
-<<<<<<< HEAD
 // The largest magnitude in some keys of a head.
 struct KeyBound {
   KvHead kv;
@@ -36,14 +35,10 @@ struct KeyBound {
   float largest = 0;
 };
 
-// `size` floats rounded up, so that what follows them starts on a cache line.
-constexpr std::int64_t PadToCacheLine(std::int64_t size) { return (size + 15) / 16 * 16; }
-=======
 // The floats of as many cache lines as `size` floats need, so that what follows them starts on a cache line.
 constexpr std::int64_t PadToCacheLine(std::int64_t size) {
   return RoundUp(size, kCacheLine / static_cast<std::int64_t>(sizeof(float)));
 }
->>>>>>> h-core
 
 // Thread-compatible: one thread at a time.
 class Workspace {
@@ -55,12 +50,8 @@ class Workspace {
   }
 
   std::vector<QueryRow> rows;
-<<<<<<< HEAD
-  std::vector<PanelPlace> panels;
-  std::vector<KeyBound> key_bounds;  // Of each turn of keys, kept for the next group of the same head.
-=======
   std::vector<GroupPanel> panels;
->>>>>>> h-core
+  std::vector<KeyBound> key_bounds;  // Of each tile of keys, kept for the next group of the same head.
 
  private:
   AlignedBuffer<float> floats_;
