@@ -44,6 +44,9 @@ struct AttentionTask {
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
 
+  const std::uint8_t* key_mask = nullptr;  // [key_length], non-zero is visible to every row; null: all visible.
+  std::int64_t key_mask_stride = 1;        // Between its keys: 1, or 0 to repeat one value.
+
   float query_scale = 1;         // scale * log2(e); with a softcap scale / softcap.
   float softcap = 0;             // softcap * log2(e), or 0 for none.
   bool has_bias = false;         // Then every row has one.

@@ -24,7 +24,6 @@ static_assert(kMaxRows <= 64);
 // A slab of the packed queries that stays in the first-level cache while a block's keys pass.
 constexpr int64_t kSlab = 128;
 
-int64_t Vectors(int64_t num_rows) { return CeilDiv(num_rows, kLanes); }
 int64_t Width(int64_t num_rows) { return RoundUp(num_rows, kLanes); }
 
 // A state is [maximum][sum][output: value_dim], each a row of Width floats.
@@ -80,12 +79,13 @@ struct Visibility {
 
 void FindVisible(const Block& block, Visibility& visible) {
   const std::uint64_t full = LowBits(block.count);
+  const std::uint64_t unmasked = KeyMaskWord(block.task, block.first, block.count);
   visible.all = visible.none = true;
   for (int64_t r = 0; r < block.panel.num_rows; ++r) {
     const QueryRow& row = block.panel.rows[r];
     // As many streams as rows are too many for the hardware to follow.
     if (row.mask != nullptr) __builtin_prefetch(row.mask + block.first + kKeyBlock);
-    const std::uint64_t word = VisibleWord(block.task, row, block.first, block.count);
+    const std::uint64_t word = VisibleWord(block.task, row, unmasked, block.first, block.count);
     visible.low[r] = static_cast<std::uint32_t>(word);
     visible.high[r] = static_cast<std::uint32_t>(word >> 32);
     visible.all = visible.all && word == full;
@@ -343,7 +343,7 @@ void Accumulate(const Panel& panel, int64_t begin, int64_t end, float* data) {
   const AttentionTask& task = *panel.task;
   const State state(panel, data);
   int64_t all_from = 0;
-  int64_t all_to = task.key_length;
+  int64_t all_to = task.key_mask == nullptr ? task.key_length : 0;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
     all_from = HWY_MAX(all_from, panel.rows[r].key_begin);
     all_to = HWY_MIN(all_to, panel.rows[r].key_end);

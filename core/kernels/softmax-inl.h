@@ -41,12 +41,20 @@ HWY_INLINE std::uint64_t MaskWord(const std::uint8_t* mask, int64_t count) {
   return word;
 }
 
-// Which of the `count` keys from `first` on the row sees: bit j for key first + j.
-HWY_INLINE std::uint64_t VisibleWord(const AttentionTask& task, const QueryRow& row, int64_t first, int64_t count) {
+// Which of the `count` keys from `first` on the key mask leaves visible: bit j for key first + j.
+HWY_INLINE std::uint64_t KeyMaskWord(const AttentionTask& task, int64_t first, int64_t count) {
+  if (task.key_mask == nullptr) return ~std::uint64_t{0};
+  if (task.key_mask_stride == 0) return *task.key_mask != 0 ? ~std::uint64_t{0} : 0;
+  return MaskWord(task.key_mask + first, count);
+}
+
+// Which of the `count` keys from `first` on the row sees: bit j for key first + j. `unmasked` is their KeyMaskWord.
+HWY_INLINE std::uint64_t VisibleWord(const AttentionTask& task, const QueryRow& row, std::uint64_t unmasked,
+                                     int64_t first, int64_t count) {
   const int64_t begin = HWY_MAX(row.key_begin - first, 0);
   const int64_t end = HWY_MIN(row.key_end - first, count);
   if (begin >= end) return 0;
-  std::uint64_t word = LowBits(end - begin) << begin;
+  const std::uint64_t word = (LowBits(end - begin) << begin) & unmasked;
   if (row.mask == nullptr) return word;
   if (task.mask_stride == 0) return *row.mask != 0 ? word : 0;
   return word & MaskWord(row.mask + first, count);
