@@ -24,7 +24,6 @@ static_assert(kMaxRows <= 64);
 // A slab of the packed queries that stays in the first-level cache while a block's keys pass.
 constexpr int64_t kSlab = 128;
 
-int64_t Vectors(int64_t num_rows) { return CeilDiv(num_rows, kLanes); }
 int64_t Width(int64_t num_rows) { return RoundUp(num_rows, kLanes); }
 
 // A state is [maximum][sum][output: value_dim], each a row of Width floats.
