@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
+#include "core/base/limits.h"
 #include "core/kernels/instruction_set.h"
 #include "core/kernels/kernel_table.h"
 #include "core/layer/attend_problem.h"
