@@ -9,6 +9,7 @@
 #include "core/compute/scratch_bytes.h"
 #include "core/layer/validate_norm_rotary.h"
 #include "core/problem/key_visibility.h"
+#include "core/problem/option_table.h"
 #include "core/problem/sequences.h"
 #include "core/problem/validate_options.h"
 
@@ -233,6 +234,13 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
   if (absl::Status status = ValidateOptions(shape, s.embeddings.type, s.options); !status.ok()) return status;
   problem.score_columns_ = ScoreColumns(s.options, problem.key_length());
   return problem;
+}
+
+void AttendProblem::Rebind(const Spec& spec) {
+  spec_.embeddings.data = spec.embeddings.data;
+  spec_.context.data = has_context_ ? spec.context.data : spec.embeddings.data;
+  spec_.layer = spec.layer;
+  RebindOptions(spec.options, spec_.options);
 }
 
 double AttendProblem::Flops() const {

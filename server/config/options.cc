@@ -1,4 +1,4 @@
-#include "server/config/options.h"
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cmath>

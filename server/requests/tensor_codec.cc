@@ -25,18 +25,6 @@ absl::string_view Name(DataType type) {
   return {name.data(), name.size()};
 }
 
-std::optional<DataType> FromWire(std::int32_t data_type, DataType default_type) {
-  switch (data_type) {
-    case v1::DATA_TYPE_UNSPECIFIED: return default_type;
-    case v1::DATA_TYPE_FLOAT32: return DataType::kFloat32;
-    case v1::DATA_TYPE_FLOAT64: return DataType::kFloat64;
-    case v1::DATA_TYPE_FLOAT16: return DataType::kFloat16;
-    case v1::DATA_TYPE_BFLOAT16: return DataType::kBFloat16;
-    case v1::DATA_TYPE_BOOL: return DataType::kBool;
-    default: return std::nullopt;
-  }
-}
-
 constexpr DataType kAllNumbers[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16, DataType::kFloat64};
 constexpr DataType kBoolAlone[] = {DataType::kBool};
 
@@ -184,17 +172,6 @@ void GatherValues(const WireBytes& bytes, absl::Span<const FieldPath> paths, abs
 
 }  // namespace
 
-v1::DataType ToWire(DataType type) {
-  switch (type) {
-    case DataType::kFloat32: return v1::DATA_TYPE_FLOAT32;
-    case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
-    case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
-    case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
-    case DataType::kBool: break;
-  }
-  return v1::DATA_TYPE_BOOL;
-}
-
 std::string ShapeText(absl::Span<const std::int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
@@ -217,6 +194,12 @@ absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& 
   tensor.data_ = raw.data;
   tensor.memory_ = kPlaceholder;
   return tensor;
+}
+
+absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, InputTensor& tensor) {
+  absl::StatusOr<InputTensor> checked = CheckTensor(raw, rule);
+  if (checked.ok()) tensor = *checked;
+  return checked.status();
 }
 
 std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors) {

@@ -5,7 +5,7 @@
 
 #include "attend/v1/tensor.pb.h"
 #include "core/kernels/convert_kernels.h"
-#include "server/wire/wire_writer.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 namespace {

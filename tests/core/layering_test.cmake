@@ -1,6 +1,7 @@
 # Fails when an #include points against the direction of dependencies: proto -> nothing; formats -> Abseil,
 # nlohmann-json, OpenSSL (for PEM files); core -> Abseil, Eigen, Highway; server -> proto, formats, core; client -> proto, formats (not its
-# installed library, lib/), and its command of the core what --verify needs; tests -> everything.
+# installed library, lib/), and its command of the core what --verify needs; tests -> everything. Within the server:
+# base < wire < rpc < layers < requests < layer_store < services < config, and on top the files of server/ itself.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
 #
@@ -11,6 +12,14 @@ set(standard "(sys|bits|arpa|netinet|linux)/")
 set(allowed_in_core "^(${standard}|absl/|Eigen/|hwy/|core/)")
 set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
+set(server_modules base wire rpc layers requests layer_store services config)
+set(above "[^/]*$")
+set(modules ${server_modules})
+list(REVERSE modules)
+foreach(module ${modules})
+  set(forbidden_in_server/${module} "^server/(${above})")
+  string(PREPEND above "${module}/|")
+endforeach()
 set(forbidden_in_client/lib "^(server|tests|core|formats)/")
 set(forbidden_in_client/io "^(server|tests|core)/")
 set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/compute/compute\\.h$")
@@ -18,7 +27,8 @@ set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/co
 # Sets `out` to the lines "FILE includes NAME" that break a rule below `root`.
 function(find_violations root out)
   set(violations)
-  foreach(layer core formats server client/lib client/io client/cli)
+  list(TRANSFORM server_modules PREPEND server/ OUTPUT_VARIABLE server_layers)
+  foreach(layer core formats server ${server_layers} client/lib client/io client/cli)
     file(GLOB_RECURSE files RELATIVE ${root} ${root}/${layer}/*.h ${root}/${layer}/*.cc)
     if(NOT files)
       message(FATAL_ERROR "There are no sources in ${root}/${layer}: has the layer moved? This test looks there.")
@@ -49,6 +59,14 @@ set(planted
     "formats/b.cc includes core/tensor/data_type.h"
     "formats/b.cc includes grpcpp/grpcpp.h"
     "server/c.cc includes client/lib/client.h"
+    "server/base/c.h includes server/wire/wire_format.h"
+    "server/wire/c.h includes server/attention_server.h"
+    "server/rpc/c.h includes server/requests/decoders.h"
+    "server/layers/c.h includes server/requests/decoders.h"
+    "server/requests/c.h includes server/layer_store/folder.h"
+    "server/layer_store/c.h includes server/services/upload_slots.h"
+    "server/services/c.h includes server/config/flags.h"
+    "server/config/c.h includes server/main.h"
     "client/lib/d.cc includes core/base/error.h"
     "client/lib/d.cc includes formats/safetensors/safetensors_header.h"
     "client/io/e.cc includes core/tensor/data_type.h"
@@ -57,6 +75,7 @@ set(planted
     "client/cli/f.cc includes core/runtime/executor.h")
 file(REMOVE_RECURSE ${SCRATCH})
 file(WRITE ${SCRATCH}/core/fine.cc "#include <vector>\n#include <Eigen/Core>\n#include \"absl/status/status.h\"\n")
+file(WRITE ${SCRATCH}/server/config/fine.cc "#include \"server/base/limits.h\"\n#include \"server/config/flags.h\"\n")
 file(WRITE ${SCRATCH}/formats/fine.cc "#include <nlohmann/json.hpp>\n#include \"absl/status/status.h\"\n")
 file(WRITE ${SCRATCH}/client/cli/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/reference/reference.h\"\n")
 foreach(violation ${planted})

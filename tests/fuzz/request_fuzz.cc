@@ -28,7 +28,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/requests/decoders.h"
 #include "server/rpc/status.h"
-#include "server/wire/stream_message.h"
+#include "server/wire/stream_messages.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "server/layer_store/layer_storage.h"
-#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {

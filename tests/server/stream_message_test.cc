@@ -1,5 +1,5 @@
 // The messages of StreamAttend: read as protobuf reads them, written as protobuf writes them, without a copy.
-#include "server/wire/stream_message.h"
+#include "server/wire/stream_messages.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

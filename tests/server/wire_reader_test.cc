@@ -1,6 +1,6 @@
 // The wire reader agrees with protobuf's own parser about every message: those built by hand for each rule of the
 // format, and thousands of random ones, in slices of every size.
-#include "server/wire/wire_reader.h"
+#include "server/wire/wire_format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
