@@ -88,7 +88,7 @@ AttentionOptions ToCore(const v1::AttentionOptions& proto, Axes scores) {
   if (proto.has_sliding_window_left()) options.sliding_window_left = proto.sliding_window_left();
   if (proto.has_sliding_window_right()) options.sliding_window_right = proto.sliding_window_right();
   options.causal = ToCore(proto.causal());
-  options.key_lengths = IntegerSpan(proto.valid_lengths());
+  options.valid_lengths = IntegerSpan(proto.valid_lengths());
   options.alibi_slopes = FloatSpan(proto.alibi_slopes());
   options.sinks = FloatSpan(proto.sinks());
   if (proto.has_bias()) options.bias = Broadcast(DenseView(proto.bias()), AxesOf(proto.bias()), scores);

@@ -1,11 +1,10 @@
+#include "core/compute/compute_sdpa.h"
+
 #include <algorithm>
 #include <atomic>
 #include <vector>
 
-#include "core/compute/compute.h"
-#include "core/compute/compute_sdpa_double.h"
-#include "core/compute/parallel.h"
-#include "core/compute/ragged.h"
+#include "core/base/round.h"
 #include "core/compute/row_group.h"
 #include "core/compute/weight_consumer.h"
 #include "core/problem/sequences.h"
@@ -13,7 +12,7 @@
 namespace attend {
 namespace {
 
-// Panels that take turns on the same keys.
+// Panels that share a tile of keys.
 constexpr std::int64_t kMaxPanelsPerGroup = 4;
 // Groups per thread at least, if there are panels enough: the last to finish is then not far behind the first.
 constexpr std::int64_t kGroupsPerThread = 4;
@@ -21,8 +20,6 @@ constexpr std::int64_t kGroupsPerThread = 4;
 // Chunks of keys are computed side by side for at most so many rows per key/value head: the states of all chunks are
 // then about a sixteenth of keys and values in size, at most.
 constexpr std::int64_t kMaxRowsWithChunks = kKeyChunk / 8;
-
-std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // How the rows of all key/value heads are cut into groups. Does not influence results.
 class GroupCut {
@@ -95,7 +92,7 @@ void ComputeTileForConsumer(const SdpaRun& run, const QueryTile& tile, Workspace
   const SdpaProblem& problem = run.problem;
   const std::int64_t group = problem.group_size();
   const std::int64_t length = problem.key_length();
-  const std::int64_t max_rows = run.kernels.many.max_rows;
+  const std::int64_t max_rows = run.kernels.prefill.max_rows;
   WorkspacePool::Loan workspace(pool);
   const bool own_weights = !run.outputs.attention_weights;
   const AlignedBuffer<float> scratch(own_weights ? std::min(max_rows, (tile.end - tile.first) * group) * length : 0);
@@ -106,8 +103,8 @@ void ComputeTileForConsumer(const SdpaRun& run, const QueryTile& tile, Workspace
       const KvHead kv_head{tile.b, kv};
       if (!RowGroup(run, {kv_head, row, count}, *workspace, own_weights ? scratch.data() : nullptr).Compute()) return;
       for (std::int64_t i = 0; i < count; ++i) {
-        const RowPlace place = PlaceOfRow(problem, kv_head, row + i);
-        consumer.Add(place.head, place.query, (*workspace).rows[static_cast<std::size_t>(i)].weights);
+        const RowCoordinates at = CoordinatesOfRow(problem, kv_head, row + i);
+        consumer.Add(at.head, at.query, (*workspace).rows[static_cast<std::size_t>(i)].weights);
       }
     }
   }
@@ -115,7 +112,7 @@ void ComputeTileForConsumer(const SdpaRun& run, const QueryTile& tile, Workspace
 
 void ComputeForConsumer(const SdpaRun& run) {
   const std::int64_t queries = run.problem.query_length();
-  const std::int64_t per_tile = std::max<std::int64_t>(1, run.kernels.many.max_rows / run.problem.group_size());
+  const std::int64_t per_tile = std::max<std::int64_t>(1, run.kernels.prefill.max_rows / run.problem.group_size());
   const std::int64_t tiles = CeilDiv(queries, per_tile);
   WorkspacePool pool;
   ForEach(run.context, run.problem.batch() * tiles, [&](std::int64_t i) {
@@ -127,10 +124,9 @@ void ComputeForConsumer(const SdpaRun& run) {
 }  // namespace
 
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context) {
-  ComputeContext own = context;
-  if (IsSmall(problem.Flops())) own.executor = nullptr;
-  if (IsRagged(problem.options())) return ComputeRagged(problem, outputs, own);
-  if (problem.is_double()) return ComputeSdpaDouble(problem, outputs, own);
+  const ComputeContext own = ContextFor(context, problem.Flops());
+  if (IsRagged(problem.options())) return compute_internal::ComputeRagged(problem, outputs, own);
+  if (problem.is_double()) return compute_internal::ComputeDouble(problem, outputs, own);
   const SdpaRun run{problem, outputs, own, KernelsFor(context.instruction_set)};
   const int threads = NumThreads(own);
   if (WeightConsumer<float>::IsNeeded(outputs)) {

@@ -96,27 +96,27 @@ const float* ExactRows::Floats(const TypedHeadsView& view, std::int64_t head, st
   return narrow_.data();
 }
 
-bool ExactRows::Sees(const RowPlace& place, std::int64_t j) const {
+bool ExactRows::Sees(const RowCoordinates& at, std::int64_t j) const {
   const MaskView& mask = problem_.options().mask;
-  return !mask || mask.Row(kv_.batch, place.head, place.query)[j * mask.dim_stride] != 0;
+  return !mask || mask.Row(kv_.batch, at.head, at.query)[j * mask.dim_stride] != 0;
 }
 
-float ExactRows::Bias(const RowPlace& place, std::int64_t j) const {
+float ExactRows::Bias(const RowCoordinates& at, std::int64_t j) const {
   const HeadsView bias = problem_.options().bias.As<const float>();
-  return bias ? bias.Row(kv_.batch, place.head, place.query)[j * bias.dim_stride] : 0;
+  return bias ? bias.Row(kv_.batch, at.head, at.query)[j * bias.dim_stride] : 0;
 }
 
-ExactRows::Inputs ExactRows::Inspect(const RowPlace& place, bool behind_bias) {
+ExactRows::Inputs ExactRows::Inspect(const RowCoordinates& at, bool behind_bias) {
   const AttentionOptions& options = problem_.options();
-  const KeyRange visible = problem_.VisibleKeys(kv_.batch, place.query);
+  const KeyRange visible = problem_.VisibleKeys(kv_.batch, at.query);
   const auto largest = [this](const TypedHeadsView& view, std::int64_t head, std::int64_t j) {
     return LargestBits(Floats(view, head, j), view.dim);
   };
   std::uint32_t keys = 0, others = 0;
   bool any = false;
   for (std::int64_t j = visible.begin; j < visible.end; ++j) {
-    if (!Sees(place, j)) continue;
-    const float bias = Bias(place, j);
+    if (!Sees(at, j)) continue;
+    const float bias = Bias(at, j);
     const bool masked = bias == -kInfinity;
     if (masked && !behind_bias) continue;
     keys = std::max(keys, largest(problem_.key(), kv_.head, j));
@@ -126,10 +126,10 @@ ExactRows::Inputs ExactRows::Inspect(const RowPlace& place, bool behind_bias) {
   }
   if (!any && !behind_bias) return Inputs::kNoKeys;
   std::memcpy(&largest_key_, &keys, sizeof(keys));
-  if (largest(problem_.query(), place.head, place.query) >= kInfinityBits) return Inputs::kNotFinite;
+  if (largest(problem_.query(), at.head, at.query) >= kInfinityBits) return Inputs::kNotFinite;
   if (!any) return Inputs::kNoKeys;
-  const double slope = options.alibi_slopes.empty() ? 0 : options.alibi_slopes[place.head];
-  const double sink = options.sinks.empty() ? -kInfinity : options.sinks[place.head];
+  const double slope = options.alibi_slopes.empty() ? 0 : options.alibi_slopes[at.head];
+  const double sink = options.sinks.empty() ? -kInfinity : options.sinks[at.head];
   const bool finite = std::isfinite(slope) && (std::isfinite(sink) || sink == -kInfinity);
   return finite ? Inputs::kFinite : Inputs::kNotFinite;
 }
@@ -139,25 +139,25 @@ bool ExactRows::ShowsLostNumbers() const {
   return static_cast<double>(problem_.head_dim()) * largest_key_ * kSmallestStep * softcap > kNegligible;
 }
 
-bool ExactRows::LosesSink(const RowPlace& place, const QueryRow& row) const {
+bool ExactRows::LosesSink(const RowCoordinates& at, const QueryRow& row) const {
   return std::isinf(row.sink) &&
-         std::isfinite(problem_.options().sinks.empty() ? -double{kInfinity} : problem_.options().sinks[place.head]);
+         std::isfinite(problem_.options().sinks.empty() ? -double{kInfinity} : problem_.options().sinks[at.head]);
 }
 
-DoubleRow ExactRows::MakeRow(const RowPlace& place) {
+DoubleRow ExactRows::MakeRow(const RowCoordinates& at) {
   const AttentionOptions& options = problem_.options();
-  const KeyRange visible = problem_.VisibleKeys(kv_.batch, place.query);
-  const float* query = Floats(problem_.query(), place.head, place.query);
+  const KeyRange visible = problem_.VisibleKeys(kv_.batch, at.query);
+  const float* query = Floats(problem_.query(), at.head, at.query);
   std::copy(query, query + problem_.head_dim(), query_);
   DoubleRow row;
   row.query = query_;
   row.key_begin = visible.begin;
   row.key_end = visible.end;
-  if (options.mask) row.mask = options.mask.Row(kv_.batch, place.head, place.query);
-  if (options.bias) row.bias = options.bias.Row(kv_.batch, place.head, place.query);
-  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[place.head];
-  row.position = static_cast<double>(place.query + problem_.PositionOffset(kv_.batch));
-  if (!options.sinks.empty()) row.sink = options.sinks[place.head];
+  if (options.mask) row.mask = options.mask.Row(kv_.batch, at.head, at.query);
+  if (options.bias) row.bias = options.bias.Row(kv_.batch, at.head, at.query);
+  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[at.head];
+  row.position = static_cast<double>(at.query + problem_.PositionOffset(kv_.batch));
+  if (!options.sinks.empty()) row.sink = options.sinks[at.head];
   return row;
 }
 
@@ -171,15 +171,15 @@ void ExactRows::WidenValue(std::int64_t j) {
   std::copy(value, value + problem_.value_dim(), value_);
 }
 
-bool ExactRows::Compute(const RowPlace& place, const QueryRow& to) {
-  DoubleRow row = MakeRow(place);
+bool ExactRows::Compute(const RowCoordinates& at, const QueryRow& to) {
+  DoubleRow row = MakeRow(at);
   row.output = output_;
   row.log_sum_exp = to.log_sum_exp;
   const auto to_floats = [](const double* from, std::int64_t count, float* numbers) {
     std::transform(from, from + count, numbers, [](double x) { return static_cast<float>(x); });
   };
   for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
-    if (j % kKeysPerTurn == 0 && run_.Cancelled()) return false;
+    if (j % kKeysPerTile == 0 && run_.Cancelled()) return false;
     WidenKey(j);
     kernels_.scores(task_, row, j, j + 1, exponentials_);
   }
@@ -190,7 +190,7 @@ bool ExactRows::Compute(const RowPlace& place, const QueryRow& to) {
   const DoubleSoftmax softmax = kernels_.softmax(row, exponentials_);
   std::fill(output_, output_ + task_.value_dim, 0.0);
   for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
-    if (j % kKeysPerTurn == 0 && run_.Cancelled()) return false;
+    if (j % kKeysPerTile == 0 && run_.Cancelled()) return false;
     WidenValue(j);
     kernels_.values(task_, exponentials_, j, j + 1, output_);
   }
@@ -204,12 +204,12 @@ bool ExactRows::Compute(const RowPlace& place, const QueryRow& to) {
   return true;
 }
 
-void ExactRows::CompleteScores(const RowPlace& place, const QueryRow& to) {
-  const KeyRange visible = problem_.VisibleKeys(kv_.batch, place.query);
+void ExactRows::CompleteScores(const RowCoordinates& at, const QueryRow& to) {
+  const KeyRange visible = problem_.VisibleKeys(kv_.batch, at.query);
   DoubleRow row;
   for (std::int64_t j = visible.begin; j < visible.end; ++j) {
-    if (to.scores[j] != -kInfinity || !Sees(place, j) || Bias(place, j) == -kInfinity) continue;
-    if (row.query == nullptr) row = MakeRow(place);
+    if (to.scores[j] != -kInfinity || !Sees(at, j) || Bias(at, j) == -kInfinity) continue;
+    if (row.query == nullptr) row = MakeRow(at);
     WidenKey(j);
     kernels_.scores(task_, row, j, j + 1, exponentials_);
     if (std::isfinite(exponentials_[j])) to.scores[j] = static_cast<float>(exponentials_[j]);

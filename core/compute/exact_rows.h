@@ -37,25 +37,25 @@ class ExactRows {
   // What the row sees: the keys that are visible and that no bias of -infinity masks, their values and biases, and if
   // there are any the query, the slope and the sink (-infinity is none). With `behind_bias` also the query and the keys
   // that a bias masks, which may make a score NaN.
-  Inputs Inspect(const RowPlace& place, bool behind_bias);
+  Inputs Inspect(const RowCoordinates& at, bool behind_bias);
   // Whether the keys that Inspect last looked at can show what ScalesBelowFloatRange is about.
   bool ShowsLostNumbers() const;
 
   // Whether the row's sink is finite, but infinite in the units of `row`.
-  bool LosesSink(const RowPlace& place, const QueryRow& row) const;
+  bool LosesSink(const RowCoordinates& at, const QueryRow& row) const;
 
-  // Writes all outputs of the row to `to`. Returns false if cancelled. REQUIRES: Inspect(place) is not kNotFinite.
-  bool Compute(const RowPlace& place, const QueryRow& to);
+  // Writes all outputs of the row to `to`. Returns false if cancelled. REQUIRES: Inspect(at) is not kNotFinite.
+  bool Compute(const RowCoordinates& at, const QueryRow& to);
 
   // Scores that bias or ALiBi moved below float32's range in units of log2, and that are -infinity for that reason
   // alone, are replaced by their values. REQUIRES: to.scores is written.
-  void CompleteScores(const RowPlace& place, const QueryRow& to);
+  void CompleteScores(const RowCoordinates& at, const QueryRow& to);
 
  private:
   const float* Floats(const TypedHeadsView& view, std::int64_t head, std::int64_t j);
-  bool Sees(const RowPlace& place, std::int64_t j) const;
-  float Bias(const RowPlace& place, std::int64_t j) const;
-  DoubleRow MakeRow(const RowPlace& place);
+  bool Sees(const RowCoordinates& at, std::int64_t j) const;
+  float Bias(const RowCoordinates& at, std::int64_t j) const;
+  DoubleRow MakeRow(const RowCoordinates& at);
   void WidenKey(std::int64_t j);
   void WidenValue(std::int64_t j);
 

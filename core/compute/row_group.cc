@@ -9,37 +9,37 @@ namespace attend {
 namespace {
 
 // Where the keys that any row of the panel may see begin (rounded down to a block) and end.
-void FindKeys(PanelPlace& place) {
+void FindKeys(GroupPanel& panel) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max();
   std::int64_t end = 0;
-  for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
-    const QueryRow& row = place.panel.rows[r];
+  for (std::int64_t r = 0; r < panel.num_rows; ++r) {
+    const QueryRow& row = panel.rows[r];
     if (row.key_begin >= row.key_end) continue;
     begin = std::min(begin, row.key_begin);
     end = std::max(end, row.key_end);
   }
-  place.key_begin = std::min(begin, end) / kKeyBlock * kKeyBlock;
-  place.key_end = end;
+  panel.key_begin = std::min(begin, end) / kKeyBlock * kKeyBlock;
+  panel.key_end = end;
 }
 
 // What panels see of keys [begin, end).
-KeyRange KeysOfTurn(const std::vector<PanelPlace>& panels, std::int64_t begin, std::int64_t end) {
+KeyRange KeysOfTile(const std::vector<GroupPanel>& panels, std::int64_t begin, std::int64_t end) {
   KeyRange keys{end, begin};
-  for (const PanelPlace& place : panels) {
-    if (place.key_begin >= place.key_end) continue;
-    keys.begin = std::min(keys.begin, std::max(begin, place.key_begin));
-    keys.end = std::max(keys.end, std::min(end, place.key_end));
+  for (const GroupPanel& panel : panels) {
+    if (panel.key_begin >= panel.key_end) continue;
+    keys.begin = std::min(keys.begin, std::max(begin, panel.key_begin));
+    keys.end = std::max(keys.end, std::min(end, panel.key_end));
   }
   return keys;
 }
 
 // Scores of keys before the first and behind the last that any row sees.
-void KeepMaskedEnds(const PanelPlace& place, std::int64_t key_length) {
-  for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
-    float* kept = place.panel.rows[r].kept_scores();
+void KeepMaskedEnds(const GroupPanel& panel, std::int64_t key_length) {
+  for (std::int64_t r = 0; r < panel.num_rows; ++r) {
+    float* kept = panel.rows[r].kept_scores();
     if (kept == nullptr) return;
-    std::fill(kept, kept + place.key_begin, -std::numeric_limits<float>::infinity());
-    std::fill(kept + place.key_end, kept + key_length, -std::numeric_limits<float>::infinity());
+    std::fill(kept, kept + panel.key_begin, -std::numeric_limits<float>::infinity());
+    std::fill(kept + panel.key_end, kept + key_length, -std::numeric_limits<float>::infinity());
   }
 }
 
@@ -51,7 +51,7 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
       kernels_(KernelsForRows(run.kernels, range.count)),
       workspace_(workspace),
       task_(MakeTask(run.problem, range.kv)),
-      wide_(run.problem, run.outputs, run.kernels.convert, range) {
+      widened_(run.problem, run.outputs, run.kernels.convert, range) {
   workspace.rows.resize(static_cast<std::size_t>(range.count));
   QueryRow* rows = workspace.rows.data();
   MakeRows(run.problem, run.outputs, range.kv, range.first, range.count, rows);
@@ -64,51 +64,51 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
   std::int64_t packed_size = 0;
   std::int64_t scratch_size = 0;
   for (std::int64_t i = 0; i < cut.num_panels(); ++i) {
-    PanelPlace& place = workspace.panels[static_cast<std::size_t>(i)];
+    GroupPanel& panel = workspace.panels[static_cast<std::size_t>(i)];
     const std::int64_t count = cut.First(i + 1) - cut.First(i);
-    place = PanelPlace{{.task = &task_, .rows = rows + cut.First(i), .num_rows = count}};
-    place.packed_offset = packed_size;
-    place.state_offset = state_size_;
+    panel = GroupPanel{{.task = &task_, .rows = rows + cut.First(i), .num_rows = count}};
+    panel.packed_offset = packed_size;
+    panel.state_offset = state_size_;
     packed_size += PadToCacheLine(kernels_.packed_size(task_, count));
     state_size_ += PadToCacheLine(kernels_.state_size(task_, count));
     scratch_size = std::max(scratch_size, PadToCacheLine(kernels_.scratch_size(task_, count)));
-    FindKeys(place);
+    FindKeys(panel);
   }
-  totals_ = workspace.Floats(packed_size + 2 * state_size_ + scratch_size + wide_.size());
+  totals_ = workspace.Floats(packed_size + 2 * state_size_ + scratch_size + widened_.size());
   chunks_ = totals_ + state_size_;
   float* scratch = chunks_ + state_size_;
-  wide_.Place(scratch + scratch_size + packed_size, rows);
-  for (PanelPlace& place : workspace.panels) {
-    place.panel.scratch = scratch;
-    place.panel.packed = scratch + scratch_size + place.packed_offset;
-    kernels_.pack(place.panel);
+  widened_.UseMemory(scratch + scratch_size + packed_size, rows);
+  for (GroupPanel& panel : workspace.panels) {
+    panel.scratch = scratch;
+    panel.packed = scratch + scratch_size + panel.packed_offset;
+    kernels_.pack(panel);
   }
 }
 
 void RowGroup::Reset(float* states) {
-  for (const PanelPlace& place : workspace_.panels) kernels_.reset(place.panel, states + place.state_offset);
+  for (const GroupPanel& panel : workspace_.panels) kernels_.reset(panel, states + panel.state_offset);
 }
 
 void RowGroup::Merge(const float* states) {
-  for (const PanelPlace& place : workspace_.panels) {
-    kernels_.merge(place.panel, states + place.state_offset, totals_ + place.state_offset);
+  for (const GroupPanel& panel : workspace_.panels) {
+    kernels_.merge(panel, states + panel.state_offset, totals_ + panel.state_offset);
   }
 }
 
 // With `first_into_total`, a panel's first chunk goes straight into its empty total: merging would not change a bit.
 bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
   const std::int64_t chunk_end = std::min((chunk + 1) * kKeyChunk, task_.key_length);
-  for (std::int64_t turn = chunk * kKeyChunk; turn < chunk_end; turn += kKeysPerTurn) {
-    const KeyRange keys = KeysOfTurn(workspace_.panels, turn, std::min(turn + kKeysPerTurn, chunk_end));
+  for (std::int64_t tile = chunk * kKeyChunk; tile < chunk_end; tile += kKeysPerTile) {
+    const KeyRange keys = KeysOfTile(workspace_.panels, tile, std::min(tile + kKeysPerTile, chunk_end));
     if (keys.begin >= keys.end) continue;
-    wide_.WidenKeys(keys.begin, keys.end, task_);
-    for (PanelPlace& place : workspace_.panels) {
-      const std::int64_t begin = std::max(keys.begin, place.key_begin);
-      const std::int64_t end = std::min(keys.end, place.key_end);
+    widened_.WidenKeys(keys.begin, keys.end, task_);
+    for (GroupPanel& panel : workspace_.panels) {
+      const std::int64_t begin = std::max(keys.begin, panel.key_begin);
+      const std::int64_t end = std::min(keys.end, panel.key_end);
       if (begin >= end) continue;
       if (run_.Cancelled()) return false;
-      const bool into_total = first_into_total && chunk == place.key_begin / kKeyChunk;
-      kernels_.accumulate(place.panel, begin, end, (into_total ? totals_ : chunks_) + place.state_offset);
+      const bool into_total = first_into_total && chunk == panel.key_begin / kKeyChunk;
+      kernels_.accumulate(panel, begin, end, (into_total ? totals_ : chunks_) + panel.state_offset);
     }
   }
   return true;
@@ -117,22 +117,22 @@ bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
 bool RowGroup::AddKeys() {
   std::int64_t begin = task_.key_length;
   std::int64_t end = 0;
-  for (const PanelPlace& place : workspace_.panels) {
-    begin = std::min(begin, place.key_begin);
-    end = std::max(end, place.key_end);
+  for (const GroupPanel& panel : workspace_.panels) {
+    begin = std::min(begin, panel.key_begin);
+    end = std::max(end, panel.key_end);
   }
   Reset(totals_);
   for (std::int64_t chunk = begin / kKeyChunk; chunk * kKeyChunk < end; ++chunk) {
-    const auto merges = [chunk](const PanelPlace& place) {
-      return chunk > place.key_begin / kKeyChunk && chunk * kKeyChunk < place.key_end;
+    const auto merges = [chunk](const GroupPanel& panel) {
+      return chunk > panel.key_begin / kKeyChunk && chunk * kKeyChunk < panel.key_end;
     };
-    for (const PanelPlace& place : workspace_.panels) {
-      if (merges(place)) kernels_.reset(place.panel, chunks_ + place.state_offset);
+    for (const GroupPanel& panel : workspace_.panels) {
+      if (merges(panel)) kernels_.reset(panel, chunks_ + panel.state_offset);
     }
     if (!AddChunk(chunk, true)) return false;
-    for (const PanelPlace& place : workspace_.panels) {
-      if (merges(place)) {
-        kernels_.merge(place.panel, chunks_ + place.state_offset, totals_ + place.state_offset);
+    for (const GroupPanel& panel : workspace_.panels) {
+      if (merges(panel)) {
+        kernels_.merge(panel, chunks_ + panel.state_offset, totals_ + panel.state_offset);
       }
     }
   }
@@ -140,9 +140,9 @@ bool RowGroup::AddKeys() {
 }
 
 void RowGroup::Finish() {
-  for (PanelPlace& place : workspace_.panels) {
-    KeepMaskedEnds(place, task_.key_length);
-    place.doubtful = kernels_.finish(place.panel, totals_ + place.state_offset);
+  for (GroupPanel& panel : workspace_.panels) {
+    KeepMaskedEnds(panel, task_.key_length);
+    panel.doubtful = kernels_.finish(panel, totals_ + panel.state_offset);
   }
 }
 
@@ -158,31 +158,31 @@ bool RowGroup::Repeat() {
 bool RowGroup::FinishOrRepeat() {
   Finish();
   std::uint64_t not_finite = 0;
-  for (const PanelPlace& place : workspace_.panels) not_finite |= place.doubtful.not_finite;
+  for (const GroupPanel& panel : workspace_.panels) not_finite |= panel.doubtful.not_finite;
   if (not_finite != 0 && !Repeat()) return false;
   CompleteScores();
   if (FindDoubtfulRows() != 0 && !ComputeDoubtfulRows()) return false;
-  wide_.NarrowOutputs(workspace_.rows.data());
+  widened_.NarrowOutputs(workspace_.rows.data());
   return true;
 }
 
-RowPlace RowGroup::PlaceOf(const PanelPlace& place, std::int64_t r) const {
-  return PlaceOfRow(run_.problem, range_.kv, range_.first + (place.panel.rows - workspace_.rows.data()) + r);
+RowCoordinates RowGroup::CoordinatesOf(const GroupPanel& panel, std::int64_t r) const {
+  return CoordinatesOfRow(run_.problem, range_.kv, range_.first + (panel.rows - workspace_.rows.data()) + r);
 }
 
 // Returns 0 if there are none.
 std::uint64_t RowGroup::FindDoubtfulRows() {
   std::uint64_t any = 0;
   bool leaves_range = LeavesFloatRange(run_.problem, task_, 0);
-  for (PanelPlace& place : workspace_.panels) {
-    place.leaves_range = place.below_range = 0;
-    for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
-      if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, PlaceOf(place, r).head);
-      place.leaves_range |= std::uint64_t{leaves_range} << r;
-      place.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, place.panel.rows[r].query)} << r;
+  for (GroupPanel& panel : workspace_.panels) {
+    panel.leaves_range = panel.below_range = 0;
+    for (std::int64_t r = 0; r < panel.num_rows; ++r) {
+      if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, CoordinatesOf(panel, r).head);
+      panel.leaves_range |= std::uint64_t{leaves_range} << r;
+      panel.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, panel.rows[r].query)} << r;
     }
-    any |= place.doubtful.not_finite | place.doubtful.nan_sum | place.doubtful.no_keys | place.leaves_range |
-           place.below_range;
+    any |= panel.doubtful.not_finite | panel.doubtful.nan_sum | panel.doubtful.no_keys | panel.leaves_range |
+           panel.below_range;
   }
   return any;
 }
@@ -191,18 +191,18 @@ std::uint64_t RowGroup::FindDoubtfulRows() {
 // when a row whose inputs are not finite may be NaN only because an overflow was noticed.
 std::vector<std::int64_t> RowGroup::RowsToComputeAgain(ExactRows& exact, bool& repeat) const {
   std::vector<std::int64_t> rows;
-  for (const PanelPlace& place : workspace_.panels) {
-    const DoubtfulRows& doubtful = place.doubtful;
-    const std::uint64_t surely = doubtful.not_finite | doubtful.nan_sum | doubtful.no_keys | place.leaves_range;
-    for (std::int64_t r = 0; r < place.panel.num_rows; ++r) {
-      if (((surely | place.below_range) >> r & 1) == 0) continue;
-      const RowPlace at = PlaceOf(place, r);
+  for (const GroupPanel& panel : workspace_.panels) {
+    const DoubtfulRows& doubtful = panel.doubtful;
+    const std::uint64_t surely = doubtful.not_finite | doubtful.nan_sum | doubtful.no_keys | panel.leaves_range;
+    for (std::int64_t r = 0; r < panel.num_rows; ++r) {
+      if (((surely | panel.below_range) >> r & 1) == 0) continue;
+      const RowCoordinates at = CoordinatesOf(panel, r);
       const bool nan_sum = (doubtful.nan_sum >> r & 1) != 0;
       const ExactRows::Inputs inputs = exact.Inspect(at, nan_sum);
       const bool again = inputs == ExactRows::Inputs::kFinite   ? (surely >> r & 1) != 0 || exact.ShowsLostNumbers()
-                         : inputs == ExactRows::Inputs::kNoKeys ? nan_sum || exact.LosesSink(at, place.panel.rows[r])
+                         : inputs == ExactRows::Inputs::kNoKeys ? nan_sum || exact.LosesSink(at, panel.rows[r])
                                                                 : false;
-      if (again) rows.push_back(place.panel.rows - workspace_.rows.data() + r);
+      if (again) rows.push_back(panel.rows - workspace_.rows.data() + r);
       repeat = repeat || (nan_sum && inputs == ExactRows::Inputs::kNotFinite);
     }
   }
@@ -219,8 +219,8 @@ bool RowGroup::ComputeDoubtfulRows() {
     CompleteScores();
   }
   for (const std::int64_t i : rows) {
-    const RowPlace place = PlaceOfRow(run_.problem, range_.kv, range_.first + i);
-    if (!exact.Compute(place, workspace_.rows[static_cast<std::size_t>(i)])) return false;
+    const RowCoordinates at = CoordinatesOfRow(run_.problem, range_.kv, range_.first + i);
+    if (!exact.Compute(at, workspace_.rows[static_cast<std::size_t>(i)])) return false;
   }
   return true;
 }
@@ -228,9 +228,8 @@ bool RowGroup::ComputeDoubtfulRows() {
 void RowGroup::CompleteScores() {
   if (!run_.outputs.scores || !(task_.has_bias || task_.has_alibi)) return;
   ExactRows exact(run_, range_.kv);
-  for (const PanelPlace& place : workspace_.panels) {
-    for (std::int64_t r = 0; r < place.panel.num_rows; ++r)
-      exact.CompleteScores(PlaceOf(place, r), place.panel.rows[r]);
+  for (const GroupPanel& panel : workspace_.panels) {
+    for (std::int64_t r = 0; r < panel.num_rows; ++r) exact.CompleteScores(CoordinatesOf(panel, r), panel.rows[r]);
   }
 }
 

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/compute/parallel.h"
+#include "core/compute/context.h"
 #include "core/compute/row_panels.h"
-#include "core/compute/wide_rows.h"
+#include "core/compute/widened_rows.h"
 #include "core/compute/workspace.h"
 
 namespace attend {
@@ -24,8 +24,8 @@ struct SdpaRun {
   bool Cancelled() const { return IsCancelled(context); }
 };
 
-// Rows cut into panels, with their memory in a workspace and their queries packed. Keys are added in ascending chunks;
-// within a chunk the panels take turns, so that keys and values read by one are still cached for the next.
+// Rows cut into panels, with their memory in a workspace and their queries packed. Keys are added in ascending chunks.
+// Within a chunk all panels use one tile of keys before the next, so that the tile is read from memory once.
 //
 // Thread-compatible. One group at a time may live in a workspace.
 class RowGroup {
@@ -54,7 +54,7 @@ class RowGroup {
   void Finish();
   bool Repeat();
   std::uint64_t FindDoubtfulRows();
-  RowPlace PlaceOf(const PanelPlace& place, std::int64_t r) const;
+  RowCoordinates CoordinatesOf(const GroupPanel& panel, std::int64_t r) const;
   std::vector<std::int64_t> RowsToComputeAgain(ExactRows& exact, bool& repeat) const;
   bool ComputeDoubtfulRows();
   void CompleteScores();
@@ -64,7 +64,7 @@ class RowGroup {
   const RowKernels& kernels_;
   Workspace& workspace_;
   AttentionTask task_;
-  WideRows wide_;
+  WidenedRows widened_;
   std::int64_t state_size_ = 0;
   float* totals_ = nullptr;
   float* chunks_ = nullptr;

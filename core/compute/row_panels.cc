@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/base/round.h"
+
 namespace attend {
 
 namespace {
@@ -86,8 +88,8 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
 PanelCut::PanelCut(const RowKernels& kernels, std::int64_t num_rows)
     : num_rows_(num_rows),
       multiple_(kernels.row_multiple),
-      units_((num_rows + multiple_ - 1) / multiple_),
-      num_panels_((num_rows + kernels.max_rows - 1) / kernels.max_rows) {}
+      units_(CeilDiv(num_rows, multiple_)),
+      num_panels_(CeilDiv(num_rows, kernels.max_rows)) {}
 
 std::int64_t PanelCut::First(std::int64_t panel) const {
   const std::int64_t longer = units_ % num_panels_;  // The first so many panels have one unit more.

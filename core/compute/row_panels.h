@@ -29,12 +29,12 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
 void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
               QueryRow* rows);
 
-// The query and head within its group that row `row` of a key/value head stands for.
-struct RowPlace {
+// Which query and head a row of a key/value head belongs to.
+struct RowCoordinates {
   std::int64_t query = 0;
   std::int64_t head = 0;  // Among all query heads.
 };
-inline RowPlace PlaceOfRow(const SdpaProblem& problem, KvHead kv, std::int64_t row) {
+inline RowCoordinates CoordinatesOfRow(const SdpaProblem& problem, KvHead kv, std::int64_t row) {
   const std::int64_t group = problem.group_size();
   return {row / group, kv.head * group + row % group};
 }
@@ -44,7 +44,7 @@ inline std::int64_t RowsPerKvHead(const SdpaProblem& problem) { return problem.q
 
 // Which kernels suit `num_rows` rows.
 inline const RowKernels& KernelsForRows(const KernelTable& table, std::int64_t num_rows) {
-  return num_rows <= table.few.max_rows ? table.few : table.many;
+  return num_rows <= table.decode.max_rows ? table.decode : table.prefill;
 }
 
 // `num_rows` rows cut into as few panels as possible, all nearly the same size and whole multiples of the kernels' row

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
+#include "core/base/round.h"
 #include "core/compute/exact_rows.h"
-#include "core/compute/wide_rows.h"
+#include "core/compute/widened_rows.h"
 #include "core/compute/workspace.h"
 #include "core/kernels/kernel_table.h"
 
@@ -19,15 +20,14 @@ constexpr std::int64_t kDoubleRowsPerTile = 8;
 constexpr double kFloatsBesides = 8192;
 
 double FloatBytes(const SdpaExtents& extents, int num_threads) {
-  const auto rows =
-      static_cast<double>(std::min((extents.rows + kLanes - 1) / kLanes * kLanes, kPanelRows * kPanelsPerGroup));
+  const auto rows = static_cast<double>(std::min(RoundUp(extents.rows, kLanes), kPanelRows * kPanelsPerGroup));
   const auto head_dim = static_cast<double>(extents.head_dim);
   const auto state = static_cast<double>(extents.value_dim + 2);
   // Packed queries, the states of all keys and of one chunk, and a block of scores per thread.
   double per_thread = rows * (head_dim + 2 * state) + static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
-  // Float copies of queries, outputs, and the keys and values of a turn.
+  // Float copies of queries, outputs, and the keys and values of a tile.
   if (extents.has_narrow) {
-    const auto keys = static_cast<double>(std::min(kKeysPerTurn, extents.key_length));
+    const auto keys = static_cast<double>(std::min(kKeysPerTile, extents.key_length));
     per_thread += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
                                    static_cast<double>(PadToCacheLine(extents.value_dim)));
   }
@@ -39,7 +39,7 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
     per_thread += 2 * static_cast<double>(std::min(kPanelRows, extents.rows)) * static_cast<double>(extents.key_length);
   }
   // The states of chunks computed side by side, which happens for few rows only.
-  const std::int64_t num_chunks = (extents.key_length + kKeyChunk - 1) / kKeyChunk;
+  const std::int64_t num_chunks = CeilDiv(extents.key_length, kKeyChunk);
   const auto chunks = static_cast<double>(num_chunks);
   const auto chunked_rows = std::min(rows, static_cast<double>(kKeyChunk) / 8);
   const double states = chunks > 1 ? static_cast<double>(extents.kv_heads) * chunks * chunked_rows * state : 0;
@@ -59,11 +59,18 @@ double SdpaScratchBytes(const SdpaExtents& extents, int num_threads) {
   return extents.is_double ? DoubleBytes(extents, num_threads) : FloatBytes(extents, num_threads);
 }
 
-double ProjectionScratchBytes(std::int64_t in_features, int num_threads) {
-  // A packed panel of weights, the sums of a block of rows, and 16-bit weights on their way into the panel.
-  const double per_thread = static_cast<double>(in_features + kPanelRows) * kPanelRows +
-                            static_cast<double>(in_features) * static_cast<double>(kLanes);
-  return sizeof(float) * num_threads * per_thread;
+double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights) {
+  const auto is_narrow = [](const TypedHeadsView& view) { return ElementSize(view.type) == 2; };
+  return SdpaScratchBytes(
+      {.rows = problem.query_length() * problem.group_size(),
+       .kv_heads = problem.batch() * problem.num_kv_heads(),
+       .key_length = problem.key_length(),
+       .head_dim = problem.head_dim(),
+       .value_dim = problem.value_dim(),
+       .is_double = problem.is_double(),
+       .has_narrow = is_narrow(problem.query()) || is_narrow(problem.key()) || is_narrow(problem.value()),
+       .consumes_weights = consumes_weights},
+      num_threads);
 }
 
 }  // namespace attend

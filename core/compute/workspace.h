@@ -8,14 +8,14 @@
 #include <vector>
 
 #include "core/base/mutex.h"
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend {
 
-// A panel, the keys that matter to it, and where its memory is.
-struct PanelPlace {
-  Panel panel;
+// A panel of a row group, the keys that its rows may see, and where its memory is.
+struct GroupPanel : Panel {
   std::int64_t key_begin = 0;  // A multiple of kKeyBlock.
   std::int64_t key_end = 0;
   std::int64_t packed_offset = 0;
@@ -26,8 +26,10 @@ struct PanelPlace {
   std::uint64_t below_range = 0;
 };
 
-// `size` floats rounded up, so that what follows them starts on a cache line.
-constexpr std::int64_t PadToCacheLine(std::int64_t size) { return (size + 15) / 16 * 16; }
+// The floats of as many cache lines as `size` floats need, so that what follows them starts on a cache line.
+constexpr std::int64_t PadToCacheLine(std::int64_t size) {
+  return RoundUp(size, kCacheLine / static_cast<std::int64_t>(sizeof(float)));
+}
 
 // Thread-compatible: one thread at a time.
 class Workspace {
@@ -39,7 +41,7 @@ class Workspace {
   }
 
   std::vector<QueryRow> rows;
-  std::vector<PanelPlace> panels;
+  std::vector<GroupPanel> panels;
 
  private:
   AlignedBuffer<float> floats_;

@@ -41,7 +41,7 @@ struct DoubleRow {
   const std::uint8_t* mask = nullptr;  // [key_length], non-zero is visible.
   const void* bias = nullptr;          // [key_length] of `bias_type`
   double alibi_slope = 0;
-  double position = 0;  // The row's place among the keys.
+  double position = 0;  // The row's position among the keys.
   double sink = -std::numeric_limits<double>::infinity();
   double* output = nullptr;      // [value_dim]
   double* weights = nullptr;     // [key_length]

@@ -20,7 +20,6 @@
 #include <cstdint>
 #include <limits>
 
-#include "core/kernels/convert_kernels.h"
 #include "core/kernels/instruction_set.h"
 #include "core/tensor/data_type.h"
 
@@ -73,7 +72,7 @@ struct QueryRow {
   const std::uint8_t* mask = nullptr;                    // [key_length], non-zero is visible.
   const float* bias = nullptr;                           // [key_length]
   float alibi = 0;                                       // -slope * log2(e)
-  float position = 0;                                    // The row's place among the keys.
+  float position = 0;                                    // The row's position among the keys.
   float sink = -std::numeric_limits<float>::infinity();  // A logit times log2(e) in the denominator.
   float* output = nullptr;                               // [value_dim]
   float* weights = nullptr;                              // [key_length]
@@ -144,16 +143,27 @@ struct LinearKernels {
   // Packed weights in floats, aligned to 64 bytes: one panel after the other, so that those of the output features from
   // n * panel_width on start at n * panel_width * in_features.
   std::int64_t (*packed_size)(std::int64_t in_features, std::int64_t out_features);
-  // Writes the panels of task.weight; looks at nothing else but its type and the numbers of features.
+  // Writes the panels of task.weight; of the task it reads the weight, its type and the numbers of features.
   void (*pack)(const LinearTask& task, float* panels);
   std::int64_t (*scratch_size)(const LinearTask& task);
   // Computes all of `task`, one panel after the other: the same bits whether they were packed before or are now.
   void (*linear)(const LinearTask& task, float* scratch);
 };
 
+// Between float and the types that numbers are stored in. `type` is FLOAT32, FLOAT16 or BFLOAT16. Each number by
+// itself, so with the same bits for every instruction set. Pure; may be called concurrently on different memory. Memory
+// of 16-bit numbers needs their alignment alone.
+struct ConvertKernels {
+  // to[i] = from[i], which is exact. A NaN stays one.
+  void (*widen)(DataType type, const void* from, std::int64_t count, float* to);
+  // to[i] = from[i] rounded to the nearest number of `type`, ties to even: beyond the largest to infinity, below the
+  // smallest through subnormal numbers to zero. A NaN stays one.
+  void (*narrow)(DataType type, const float* from, std::int64_t count, void* to);
+};
+
 struct KernelTable {
-  RowKernels many;  // Queries in lanes: the matrix-matrix case.
-  RowKernels few;   // Keys in lanes, for up to max_rows queries: limited by reading keys and values.
+  RowKernels prefill;  // Queries in lanes: the matrix-matrix case.
+  RowKernels decode;   // Keys in lanes, for up to max_rows queries: limited by reading keys and values.
   LinearKernels linear;
   ConvertKernels convert;
 };
@@ -165,6 +175,7 @@ const KernelTable& KernelsFor(InstructionSet set);
 const RowKernels& QueryLaneKernels(InstructionSet set);
 const RowKernels& KeyLaneKernels(InstructionSet set);
 const LinearKernels& LinearKernelsFor(InstructionSet set);
+const ConvertKernels& ConvertKernelsFor(InstructionSet set);
 
 }  // namespace attend
 

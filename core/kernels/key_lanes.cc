@@ -4,6 +4,7 @@
 // A block of keys is transposed in registers into the first-level cache; scores are then the same chains over the head
 // dimension as with queries in lanes, a broadcast query element times a vector of keys. The sum over values has value
 // dimensions in lanes and broadcasts p: again the same chains. So both files give the same bits.
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -22,9 +23,8 @@ constexpr int64_t kMaxRows = 8;
 // Head dimensions that are transposed at a time: a slab of kKeyBlock keys is 16 KiB.
 constexpr int64_t kSlab = 64;
 
-int64_t PaddedTo(int64_t size, int64_t multiple) { return (size + multiple - 1) / multiple * multiple; }
 // Rows of floats start on a cache line.
-int64_t Padded(int64_t size) { return PaddedTo(size, 16); }
+int64_t Padded(int64_t size) { return RoundUp<int64_t>(size, 16); }
 
 // A state is [maximum: kMaxRows][sum: kMaxRows][output: rows x value_dim, padded].
 struct State {
@@ -161,13 +161,13 @@ void ComputePartialScores(const Block& block) {
   const AttentionTask& task = block.task;
   for (int64_t d = 0; d < task.head_dim; d += kSlab) {
     const int64_t depth = HWY_MIN(kSlab, task.head_dim - d);
-    for (int64_t k = 0; k < PaddedTo(block.count, kLanes); k += kLanes) {
+    for (int64_t k = 0; k < RoundUp(block.count, kLanes); k += kLanes) {
       const float* key = task.Key(block.first + k) + d;
       const int64_t stride = task.key_stride;
       PackTransposed([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
                      block.scratch.keys + k, kKeyBlock);
     }
-    Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(block.count, kLanes) / kLanes,
+    Multiply<Walk::kAlongRows>(block.panel.num_rows, RoundUp(block.count, kLanes) / kLanes,
                                {block.panel.packed + d, task.head_dim}, {block.scratch.keys, kKeyBlock}, depth,
                                {block.scratch.scores, kKeyBlock}, d > 0);
   }
@@ -327,7 +327,7 @@ void AddPartialValues(const Block& block, const State& state) {
     }
     values = block.scratch.values;
   }
-  Multiply<Walk::kAlongRows>(block.panel.num_rows, PaddedTo(task.value_dim, kLanes) / kLanes,
+  Multiply<Walk::kAlongRows>(block.panel.num_rows, RoundUp(task.value_dim, kLanes) / kLanes,
                              {block.scratch.scores, kKeyBlock}, {values, stride}, block.count,
                              {state.output, state.stride}, true);
 }

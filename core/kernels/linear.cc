@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -86,13 +87,11 @@ template <typename Panel>
 HWY_INLINE void ForEachPanel(int64_t out_features, const Panel& panel) {
   for (int64_t first = 0; first < out_features; first += kWidth) {
     const int64_t width = HWY_MIN(kWidth, out_features - first);
-    panel(first, width, (width + kLanes - 1) / kLanes);
+    panel(first, width, CeilDiv(width, kLanes));
   }
 }
 
-int64_t PackedSize(int64_t in_features, int64_t out_features) {
-  return in_features * ((out_features + kLanes - 1) / kLanes * kLanes);
-}
+int64_t PackedSize(int64_t in_features, int64_t out_features) { return in_features * RoundUp(out_features, kLanes); }
 
 void Pack(const LinearTask& task, float* panels) {
   ForEachPanel(task.out_features, [&](int64_t first, int64_t width, int64_t vectors) {

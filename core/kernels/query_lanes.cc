@@ -3,6 +3,7 @@
 // Queries are packed transposed; keys and values are read in their natural layout, an element broadcast at a time.
 // Scores of a block form a matrix [key][query], so that maximum, exponential and sum are element-wise across registers
 // (no horizontal step), and each row's decisions are lane decisions. Outputs are kept transposed, [value_dim][query].
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -23,8 +24,8 @@ static_assert(kMaxRows <= 64);
 // A slab of the packed queries that stays in the first-level cache while a block's keys pass.
 constexpr int64_t kSlab = 128;
 
-int64_t Vectors(int64_t num_rows) { return (num_rows + kLanes - 1) / kLanes; }
-int64_t Width(int64_t num_rows) { return Vectors(num_rows) * kLanes; }
+int64_t Vectors(int64_t num_rows) { return CeilDiv(num_rows, kLanes); }
+int64_t Width(int64_t num_rows) { return RoundUp(num_rows, kLanes); }
 
 // A state is [maximum][sum][output: value_dim], each a row of Width floats.
 struct State {

@@ -11,14 +11,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/types/span.h"
+#include "core/layer/layer_view.h"
 #include "core/problem/options.h"
 #include "core/problem/sdpa_problem.h"
 #include "core/tensor/heads_view.h"
 
 namespace attend {
-
-class PackedLinear;
 
 // A dense batch of embeddings [batch, length, dim].
 struct EmbeddingsView {
@@ -27,69 +25,6 @@ struct EmbeddingsView {
   std::int64_t length = 0;
   std::int64_t dim = 0;
   DataType type = DataType::kFloat32;
-};
-
-// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out. Absent when it has neither weights nor packed
-// ones.
-struct LinearView {
-  // [out_features, in_features], dense. May be null beside `packed`: then the problem REQUIRES to be computed with the
-  // instruction set of that, and has no float64 reference.
-  const void* weight = nullptr;
-  const void* bias = nullptr;  // [out_features], or null for none.
-  std::int64_t out_features = 0;
-  std::int64_t in_features = 0;
-  DataType weight_type = DataType::kFloat32;
-  DataType bias_type = DataType::kFloat32;
-  // The same weights and bias, packed once (packed_linear.h) and used where the instruction set is theirs; null: packed
-  // in each call.
-  const PackedLinear* packed = nullptr;
-
-  bool present() const { return weight != nullptr || packed != nullptr; }
-};
-
-// How the elements of a head are normalised over a row of them; `weight` and `bias` are [E], the same for each head, or
-// [heads * E], one mean or variance over all heads of a token.
-enum class NormKind : std::uint8_t {
-  kRms,    // x / sqrt(mean(x^2) + epsilon) (Zhang & Sennrich 2019, arXiv:1910.07467).
-  kLayer,  // (x - mean(x)) / sqrt(variance(x) + epsilon) (Ba et al. 2016, arXiv:1607.06450).
-};
-struct NormView {
-  const float* weight = nullptr;  // Null means "absent": no norm.
-  const float* bias = nullptr;    // Null for none.
-  std::int64_t size = 0;          // Of weight and bias: E, or heads * E.
-  NormKind kind = NormKind::kRms;
-  float epsilon = 1e-6F;  // At least 0, finite.
-  bool adds_one = false;  // Multiplies by 1 + weight.
-};
-
-inline constexpr double kMaxRotaryFrequency = 18446744073709551616.0;  // 2^64, in magnitude.
-inline constexpr std::int64_t kMaxPositionOffset = std::int64_t{1} << 40;
-
-// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a query or key at position p is turned by the
-// angle p * frequencies[i] (radians; exact, then its sine and cosine within 4e-16): elements (x, y) become
-// (x cos - y sin, y cos + x sin). Elements from dim on stay as they are. Query t stands where AttentionOptions says,
-// key j at j, both after `position_offset`.
-struct RotaryView {
-  // [dim / 2] for an even dim in [2, E], each within kMaxRotaryFrequency of 0. Empty means "absent".
-  absl::Span<const double> frequencies;
-  bool interleaved = false;  // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
-  double factor = 1;         // On each turned element; positive and finite.
-};
-
-// The weights of an attention layer.
-struct LayerView {
-  LinearView query;   // [H * E, D]
-  LinearView key;     // [K * E, D']
-  LinearView value;   // [K * V, D']
-  LinearView output;  // [D_out, H * V], or absent: heads are concatenated.
-  std::int64_t num_heads = 1;
-  std::int64_t num_kv_heads = 1;
-  // Applied to the projected query and key in this order, or with the rotary embedding before the norms; returned
-  // queries and keys have all behind them.
-  NormView query_norm;
-  NormView key_norm;
-  RotaryView rotary;
-  bool norms_after_rotary = false;
 };
 
 // Where the results go; null or an absent view is not computed. The first four have the type of the embeddings.
@@ -112,7 +47,7 @@ class AttendProblem {
     EmbeddingsView context;            // [B, S, D'], or absent: the embeddings.
     std::optional<LayerView> layer;    // None: query = embeddings, key = value = context, one head.
     std::int64_t position_offset = 0;  // Of rotary embeddings, which others ignore; in [0, 2^40].
-    AttentionOptions options;          // In self-attention Create sets query_lengths from key_lengths,
+    AttentionOptions options;          // In self-attention Create sets query_lengths from valid_lengths,
                                        // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
   };
 
@@ -144,8 +79,6 @@ class AttendProblem {
 
   // An upper bound of the floating-point operations of computing it: projections and attention.
   double Flops() const;
-  // As SdpaProblem::ScratchBytes, with the projected tensors.
-  double ScratchBytes(int num_threads, bool consumes_weights) const;
 
  private:
   explicit AttendProblem(const Spec& spec) : spec_(spec) {}

@@ -1,18 +1,20 @@
+#include "core/layer/compute_attend.h"
+
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
-#include "core/compute/compute.h"
-#include "core/compute/parallel.h"
-#include "core/layer/finish_heads.h"
+#include "core/compute/compute_sdpa.h"
+#include "core/compute/scratch_bytes.h"
+#include "core/layer/norm_and_rotary.h"
 #include "core/layer/projection.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend {
 namespace {
 
-// Query, key and value of all heads: projected, normalised and turned, or the embeddings as they are.
+// Query, key and value of all heads: projected, normalised and rotated, or the embeddings as they are.
 template <typename T>
 struct Heads {
   TypedHeadsView query;
@@ -29,9 +31,10 @@ TypedHeadsView OneHead(const EmbeddingsView& tokens) {
 
 // Tokens in the type of the arithmetic: where they are, or widened to memory of their own.
 template <typename T>
-class WideTokens {
+class WidenedTokens {
  public:
-  WideTokens(const EmbeddingsView& tokens, const ConvertKernels& convert) : data_(static_cast<const T*>(tokens.data)) {
+  WidenedTokens(const EmbeddingsView& tokens, const ConvertKernels& convert)
+      : data_(static_cast<const T*>(tokens.data)) {
     if (tokens.type == kDataTypeOf<T>) return;
     if constexpr (std::is_same_v<T, float>) {
       memory_ = AlignedBuffer<float>(Rows(tokens) * tokens.dim);
@@ -58,16 +61,16 @@ Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& contex
   T* query = heads.memory.data();
   T* key = query + query_size;
   T* value = key + key_size;
-  const WideTokens<T> tokens(problem.embeddings(), convert);
-  const WideTokens<T> memory(problem.self_attention() ? EmbeddingsView() : problem.context(), convert);
-  const T* looked_at = problem.self_attention() ? tokens.data() : memory.data();
+  const WidenedTokens<T> tokens(problem.embeddings(), convert);
+  const WidenedTokens<T> context_tokens(problem.self_attention() ? EmbeddingsView() : problem.context(), convert);
+  const T* keys_from = problem.self_attention() ? tokens.data() : context_tokens.data();
   const Projection<T> projections[] = {
       {tokens.data(), rows, layer.query, query},
-      {looked_at, context_rows, layer.key, key},
-      {looked_at, context_rows, layer.value, value},
+      {keys_from, context_rows, layer.key, key},
+      {keys_from, context_rows, layer.value, value},
   };
   Project(context, projections, 3, pool);
-  FinishHeads(problem, context, query, key);
+  ApplyNormAndRotary(problem, context, query, key);
   const std::int64_t batch = problem.batch();
   heads.query = MergedHeads<const T>(query, batch, layer.num_heads, problem.query_length(), problem.head_dim());
   heads.key = MergedHeads<const T>(key, batch, layer.num_kv_heads, problem.key_length(), problem.head_dim());
@@ -153,12 +156,55 @@ absl::Status Compute(const AttendProblem& problem, const AttendOutputs& outputs,
   return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
 }
 
+double Product(std::int64_t a, std::int64_t b, std::int64_t c = 1) {
+  return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
+}
+
+// Positions of all tokens, angles, and each thread's sines and cosines.
+double RotaryScratchBytes(const AttendProblem& problem, int num_threads) {
+  const auto pairs = static_cast<double>(problem.layer()->rotary.frequencies.size());
+  if (pairs == 0) return 0;
+  const double tokens =
+      Product(problem.batch(), problem.query_length(), 1) + Product(problem.batch(), problem.key_length(), 1);
+  return 8 * tokens + 16 * pairs * (1 + num_threads);
+}
+
 }  // namespace
 
 absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
-  ComputeContext own = context;
-  if (IsSmall(problem.Flops())) own.executor = nullptr;
+  const ComputeContext own = ContextFor(context, problem.Flops());
   return problem.is_double() ? Compute<double>(problem, outputs, own) : Compute<float>(problem, outputs, own);
+}
+
+double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights) {
+  const std::int64_t batch = problem.batch(), queries = problem.query_length(), keys = problem.key_length();
+  const EmbeddingsView &tokens = problem.embeddings(), &context = problem.context();
+  const bool is_narrow = ElementSize(tokens.type) == 2 || ElementSize(context.type) == 2;
+  const double attention = SdpaScratchBytes({.rows = queries * problem.num_heads() / problem.num_kv_heads(),
+                                             .kv_heads = batch * problem.num_kv_heads(),
+                                             .key_length = keys,
+                                             .head_dim = problem.head_dim(),
+                                             .value_dim = problem.value_dim(),
+                                             .is_double = problem.is_double(),
+                                             .has_narrow = is_narrow,
+                                             .consumes_weights = consumes_weights},
+                                            num_threads);
+  if (!problem.layer()) return attention;
+  const LayerView& layer = *problem.layer();
+  double numbers = Product(batch, queries, layer.query.out_features) + Product(batch, keys, layer.key.out_features) +
+                   Product(batch, keys, layer.value.out_features);
+  if (layer.output.present()) numbers += Product(batch, queries, layer.output.in_features);
+  if (is_narrow) {  // Copies of the tokens, of biases, and of the output before it is narrowed.
+    numbers += Product(batch, queries, tokens.dim) + Product(batch, keys, context.dim) +
+               Product(batch, queries, problem.output_dim());
+  }
+  const std::int64_t widest_bias =
+      std::max({layer.query.out_features, layer.key.out_features, layer.value.out_features, layer.output.out_features});
+  const std::int64_t in_features = std::max({layer.query.in_features, layer.key.in_features, layer.value.in_features,
+                                             layer.output.present() ? layer.output.in_features : 0});
+  const double size = problem.is_double() ? sizeof(double) : sizeof(float);
+  return size * (numbers + static_cast<double>(widest_bias)) + attention + RotaryScratchBytes(problem, num_threads) +
+         ProjectionScratchBytes(in_features, num_threads);
 }
 
 }  // namespace attend

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 
 namespace attend {
@@ -24,7 +25,7 @@ AlignedBuffer<float> Panels(const LinearView& linear, const LinearKernels& kerne
     return panels;
   }
   const std::int64_t block = kPanelsAtATime * kernels.panel_width;
-  executor->ParallelFor((linear.out_features + block - 1) / block, [&](std::int64_t i) {
+  executor->ParallelFor(CeilDiv(linear.out_features, block), [&](std::int64_t i) {
     const std::int64_t first = i * block * linear.in_features;
     LinearTask part = task;
     part.weight = static_cast<const std::byte*>(task.weight) + first * ElementSize(task.weight_type);

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "core/compute/parallel.h"
+#include "core/base/round.h"
 #include "core/kernels/double_kernels.h"
 #include "core/kernels/kernel_table.h"
 #include "core/layer/packed_linear.h"
@@ -12,10 +12,8 @@
 namespace attend {
 namespace {
 
-// Between two looks at the cancellation flag: about 2 ms on one core.
+// Between two reads of the cancellation flag: about 2 ms on one core.
 constexpr std::int64_t kFlopsPerTile = 200'000'000;
-
-std::int64_t CeilDiv(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 // Tokens that share one packing of a panel of weights: many, because packing costs as much as multiplying ten (3 % at
 // 512), but not more than a tile may take.
@@ -127,6 +125,15 @@ void Project(const ComputeContext& context, const Projection<double>* projection
       ProjectTile(projection, kernels, i / columns * kDoubleRows, i % columns * kDoubleFeatures);
     });
   }
+}
+
+double ProjectionScratchBytes(std::int64_t in_features, int num_threads) {
+  // Of the widest instruction set.
+  constexpr std::int64_t kPanelWidth = 48, kLanes = 16;
+  // A packed panel of weights, the sums of a block of rows, and 16-bit weights on their way into the panel.
+  const double per_thread = static_cast<double>(in_features + kPanelWidth) * kPanelWidth +
+                            static_cast<double>(in_features) * static_cast<double>(kLanes);
+  return sizeof(float) * num_threads * per_thread;
 }
 
 }  // namespace attend

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "core/compute/compute.h"
+#include "core/compute/context.h"
 #include "core/compute/workspace.h"
 #include "core/layer/attend_problem.h"
 
@@ -26,6 +26,10 @@ void Project(const ComputeContext& context, const Projection<float>* projections
              WorkspacePool& pool);
 void Project(const ComputeContext& context, const Projection<double>* projections, std::int64_t count,
              WorkspacePool& pool);
+
+// An upper bound of the bytes that one projection in FLOAT32 from `in_features` allocates, with `num_threads` threads.
+// Pure; in double, so that no shape overflows.
+double ProjectionScratchBytes(std::int64_t in_features, int num_threads);
 
 }  // namespace attend
 

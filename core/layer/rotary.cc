@@ -89,7 +89,7 @@ SineAndCosine RotaryAngles::At(std::int64_t position, std::int64_t i) const {
 }
 
 template <typename T>
-RotaryTurner<T>::RotaryTurner(const RotaryAngles& angles, bool interleaved, double factor)
+RotaryApplier<T>::RotaryApplier(const RotaryAngles& angles, bool interleaved, double factor)
     : angles_(angles),
       interleaved_(interleaved),
       factor_(factor),
@@ -97,7 +97,7 @@ RotaryTurner<T>::RotaryTurner(const RotaryAngles& angles, bool interleaved, doub
       cosines_(static_cast<std::size_t>(angles.size())) {}
 
 template <typename T>
-void RotaryTurner<T>::Turn(std::int64_t position, std::int64_t heads, std::int64_t head_dim, T* rows) {
+void RotaryApplier<T>::Apply(std::int64_t position, std::int64_t heads, std::int64_t head_dim, T* rows) {
   const std::int64_t pairs = angles_.size();
   if (!has_position_ || position != position_) {
     for (std::int64_t i = 0; i < pairs; ++i) {
@@ -120,7 +120,7 @@ void RotaryTurner<T>::Turn(std::int64_t position, std::int64_t heads, std::int64
   }
 }
 
-template class RotaryTurner<float>;
-template class RotaryTurner<double>;
+template class RotaryApplier<float>;
+template class RotaryApplier<double>;
 
 }  // namespace attend

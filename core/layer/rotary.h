@@ -1,4 +1,4 @@
-// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pairs of a query's or key's elements, turned by angles
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pairs of a query's or key's elements, rotated by angles
 // that grow with its position.
 //
 // The same bits on every machine: sine and cosine are computed here, from integers and from operations that round the
@@ -35,25 +35,24 @@ class RotaryAngles {
   std::vector<absl::uint128> turns_;  // Of one step of the position, in units of 2^-128 turns.
 };
 
-// Turns the tokens of one problem. T is the type of the arithmetic, to which sines and cosines times the factor are
-// rounded. For one
-// thread at a time.
+// Applies a rotary embedding to the tokens of one problem. T is the type of the arithmetic, to which sines and cosines
+// times the factor are rounded. Thread-compatible.
 template <typename T>
-class RotaryTurner {
+class RotaryApplier {
  public:
   // REQUIRES: `angles` outlives it.
-  RotaryTurner(const RotaryAngles& angles, bool interleaved, double factor = 1);
+  RotaryApplier(const RotaryAngles& angles, bool interleaved, double factor = 1);
 
-  // Turns, and multiplies by the factor, the first 2 * angles.size() elements of each of `heads` rows [head_dim], one
-  // after the other, in place.
-  void Turn(std::int64_t position, std::int64_t heads, std::int64_t head_dim, T* rows);
+  // Rotates the first 2 * angles.size() elements of each of `heads` rows [head_dim], one row after the other, by the
+  // angles of `position`, and multiplies them by the factor, in place.
+  void Apply(std::int64_t position, std::int64_t heads, std::int64_t head_dim, T* rows);
 
  private:
   const RotaryAngles& angles_;
   bool interleaved_;
   double factor_;
-  bool has_position_ =
-      false;  // Whether sines and cosines are those of position_: a key often stands where a query did.
+  // Sines and cosines are kept from row to row: a key often has the position of the query before it.
+  bool has_position_ = false;  // Whether they are those of position_.
   std::int64_t position_ = 0;
   std::vector<T> sines_;
   std::vector<T> cosines_;

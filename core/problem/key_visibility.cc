@@ -40,7 +40,7 @@ double VisiblePairsOfSequences(const AttentionOptions& options) {
 }  // namespace
 
 std::int64_t ValidKeys(const AttentionOptions& options, const AttentionShape& shape, std::int64_t b) {
-  return options.key_lengths.empty() ? shape.key_length : options.key_lengths[static_cast<std::size_t>(b)];
+  return options.valid_lengths.empty() ? shape.key_length : options.valid_lengths[static_cast<std::size_t>(b)];
 }
 
 std::int64_t PositionOffset(const AttentionOptions& options, const AttentionShape& shape, std::int64_t b) {
@@ -66,7 +66,7 @@ double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape
   const std::int64_t everything = shape.query_length + shape.key_length;
   const std::int64_t ahead = std::min(KeysAhead(options), everything);
   const std::int64_t behind = std::min(KeysBehind(options), everything);
-  const bool same_for_all = options.key_lengths.empty() && options.query_lengths.empty();
+  const bool same_for_all = options.valid_lengths.empty() && options.query_lengths.empty();
   double pairs = 0;
   for (std::int64_t b = 0; b < (same_for_all ? 1 : shape.batch); ++b) {
     const std::int64_t keys = ValidKeys(options, shape, b);

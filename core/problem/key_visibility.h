@@ -15,14 +15,6 @@
 
 namespace attend {
 
-// The axes that options are checked against: batch entries B, query heads H, queries T, keys S; each at least 1.
-struct AttentionShape {
-  std::int64_t batch = 1;
-  std::int64_t heads = 1;
-  std::int64_t query_length = 1;
-  std::int64_t key_length = 1;
-};
-
 // The keys [begin, end); none when begin == end. 0 <= begin <= end <= S'.
 struct KeyRange {
   std::int64_t begin = 0;

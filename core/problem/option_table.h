@@ -46,7 +46,7 @@ struct LengthsOption {
   bool cumulative;  // One more than there are sequences; otherwise one for each batch entry.
 };
 inline constexpr LengthsOption kLengthsOptions[] = {
-    {"options.valid_lengths", &AttentionOptions::key_lengths, false},
+    {"options.valid_lengths", &AttentionOptions::valid_lengths, false},
     {"options.cumulative_query_lengths", &AttentionOptions::cumulative_query_lengths, true},
     {"options.cumulative_key_lengths", &AttentionOptions::cumulative_key_lengths, true},
 };

@@ -1,4 +1,4 @@
-// How queries look at keys: the options of scaled dot-product attention, as plain values.
+// How queries look at keys: the options of scaled dot-product attention as plain values, and their rules.
 #ifndef ATTEND_CORE_PROBLEM_OPTIONS_H_
 #define ATTEND_CORE_PROBLEM_OPTIONS_H_
 
@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "core/tensor/heads_view.h"
 
@@ -56,12 +57,12 @@ struct AttentionOptions {
   std::optional<std::int64_t> sliding_window_left;   // Key j visible when j >= p - left; >= 0.
   std::optional<std::int64_t> sliding_window_right;  // Key j visible when j <= p + right; >= 0.
   std::optional<double> softcap;                     // Positive, finite: x -> softcap * tanh(x / softcap).
-  absl::Span<const std::int64_t> key_lengths;        // S' per batch entry, each in [0, S]; empty: all S.
+  absl::Span<const std::int64_t> valid_lengths;      // S' per batch entry, each in [0, S]; empty: all S.
   absl::Span<const std::int64_t> query_lengths;      // T' per batch entry, each in [0, T]; empty: all T. Only moves p.
   // A ragged batch: sequences laid end to end along T and S of the one batch entry. For N sequences N + 1 offsets each,
   // from 0 to T and to S: sequence n has the queries [cumulative_query_lengths[n], cumulative_query_lengths[n + 1]),
   // which see its keys alone, and whose positions are counted within it. Both empty: one sequence. They go without
-  // key_lengths and query_lengths. Views of shape [.., T, S] then have a column for each key of the longest sequence,
+  // valid_lengths and query_lengths. Views of shape [.., T, S] then have a column for each key of the longest sequence,
   // column j being key j of the row's own sequence.
   absl::Span<const std::int64_t> cumulative_query_lengths;
   absl::Span<const std::int64_t> cumulative_key_lengths;
@@ -71,6 +72,22 @@ struct AttentionOptions {
   PerHeadView alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
   PerHeadView sinks;         // [H]: a logit in the denominator alone. Empty: none.
 };
+
+// The axes that options are checked against: batch entries B, query heads H, queries T, keys S; each at least 1.
+struct AttentionShape {
+  std::int64_t batch = 1;
+  std::int64_t heads = 1;
+  std::int64_t query_length = 1;
+  std::int64_t key_length = 1;
+};
+
+// Checks every option against its range, the shape `given` and the type of the queries, and gives mask and bias the
+// full shape [B, H, T, S]: an axis of size 1 becomes a repeated one with stride 0.
+//
+// Errors: INVALID_ARGUMENT with the field as the API names it: `options.scale`, `options.valid_lengths[2]`,
+// `options.mask.shape`, ... `options` is then unspecified. Numbers in tensors may be NaN or infinite, scalars may not.
+// Pure; may be called concurrently.
+absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options);
 
 }  // namespace attend
 

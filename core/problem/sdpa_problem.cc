@@ -1,15 +1,15 @@
 #include "core/problem/sdpa_problem.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "core/base/checked_product.h"
 #include "core/base/error.h"
-#include "core/compute/scratch_bytes.h"
+#include "core/base/limits.h"
 #include "core/problem/option_table.h"
+#include "core/problem/options.h"
 #include "core/problem/sequences.h"
-#include "core/problem/validate_options.h"
 
 namespace attend {
 namespace {
@@ -61,7 +61,7 @@ absl::Status ValidateSame(const char* field, const char* axis, std::int64_t actu
 }
 
 absl::Status ValidateHeads(const TypedHeadsView& query, const TypedHeadsView& key) {
-  if (query.heads % key.heads == 0) return absl::OkStatus();
+  if (HeadsDivide(query.heads, key.heads)) return absl::OkStatus();
   return InvalidField("key.shape",
                       absl::StrCat("key.shape has number of heads ", key.heads, ", but query.shape has ", query.heads,
                                    "; the number of key heads must divide that of query heads"));
@@ -95,6 +95,16 @@ absl::Status ValidateShapes(const SdpaProblem::Spec& spec) {
                         "than any machine can hold; send fewer queries or keys");
   }
   return absl::OkStatus();
+}
+
+// The length of an empty set of keys, for a problem of one batch entry.
+constexpr std::int64_t kNoKeys[] = {0};
+
+// Rows [begin, begin + length) of the one batch entry of a ragged batch.
+TypedHeadsView RowsOf(TypedHeadsView view, std::int64_t begin, std::int64_t length) {
+  view.data = view.Row(0, 0, begin);
+  view.length = length;
+  return view;
 }
 
 }  // namespace
@@ -137,17 +147,17 @@ double SdpaProblem::Flops() const {
   return per_pair * static_cast<double>(num_heads()) * VisiblePairs(spec_.options, ShapeOf(spec_));
 }
 
-double SdpaProblem::ScratchBytes(int num_threads, bool consumes_weights) const {
-  const auto is_narrow = [](const TypedHeadsView& view) { return ElementSize(view.type) == 2; };
-  return SdpaScratchBytes({.rows = query_length() * group_size(),
-                           .kv_heads = batch() * num_kv_heads(),
-                           .key_length = key_length(),
-                           .head_dim = head_dim(),
-                           .value_dim = value_dim(),
-                           .is_double = is_double(),
-                           .has_narrow = is_narrow(query()) || is_narrow(key()) || is_narrow(value()),
-                           .consumes_weights = consumes_weights},
-                          num_threads);
+SdpaProblem SdpaProblem::SequenceAlone(std::int64_t n) const {
+  const Sequence sequence = GetSequence(spec_.options, n);
+  // A problem has at least one key. That of a sequence without keys is not valid.
+  const std::int64_t columns = std::max<std::int64_t>(sequence.num_keys(), 1);
+  const std::int64_t first_key = std::min(sequence.keys.begin, key_length() - columns);
+  Spec alone{RowsOf(query(), sequence.queries.begin, sequence.num_queries()), RowsOf(key(), first_key, columns),
+             RowsOf(value(), first_key, columns), WithoutSequences(spec_.options)};
+  alone.options.mask = RowsAndColumnsOf(spec_.options.mask, sequence.queries, columns);
+  alone.options.bias = RowsAndColumnsOf(spec_.options.bias, sequence.queries, columns);
+  if (sequence.num_keys() == 0) alone.options.valid_lengths = kNoKeys;
+  return SdpaProblem(alone, scale_);
 }
 
 }  // namespace attend

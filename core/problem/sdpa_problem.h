@@ -97,9 +97,8 @@ class SdpaProblem {
   // query-key pair that causality and window leave alive, or would without lengths.
   double Flops() const;
 
-  // An upper bound of the bytes that computing it allocates beyond inputs and outputs, with `num_threads` threads, when
-  // the output has the type of the query; `consumes_weights` when averaged or top weights are wanted.
-  double ScratchBytes(int num_threads, bool consumes_weights) const;
+  // Sequence n of a ragged batch (sequences.h) as a problem by itself. REQUIRES: the sequence has queries.
+  SdpaProblem SequenceAlone(std::int64_t n) const;
 
  private:
   SdpaProblem(const Spec& spec, double scale);

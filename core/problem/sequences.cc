@@ -38,7 +38,7 @@ absl::Status ValidateCumulativeLengths(const AttentionShape& shape, const Attent
     return InvalidField(kQueries, absl::StrCat(kQueries, " is given, but there are ", shape.batch,
                                                " batch entries; a ragged batch is one entry that holds all sequences"));
   }
-  if (!options.key_lengths.empty()) {
+  if (!options.valid_lengths.empty()) {
     return InvalidField(
         "options.valid_lengths",
         "options.valid_lengths and cumulative lengths are both given; a ragged batch has no padding, so "

@@ -37,6 +37,16 @@ Sequence GetSequence(const AttentionOptions& options, std::int64_t n);
 // The options of one sequence by itself, but for mask and bias.
 AttentionOptions WithoutSequences(const AttentionOptions& options);
 
+// The rows of a sequence's queries and the first `columns` columns of a view [1, .., T, S]; absent when the view is.
+template <typename View>
+View RowsAndColumnsOf(View view, const KeyRange& queries, std::int64_t columns) {
+  if (!view) return view;
+  view.data = view.Row(0, 0, queries.begin);
+  view.length = queries.end - queries.begin;
+  view.dim = columns;
+  return view;
+}
+
 // How many columns a tensor [.., T, S] has: S, or in a ragged batch the most keys of a sequence, at least 1.
 std::int64_t ScoreColumns(const AttentionOptions& options, std::int64_t key_length);
 

@@ -175,7 +175,7 @@ std::vector<Segment> Segments(const AttentionOptions& options, const Axes& axes,
     return lengths.empty() ? all : lengths[static_cast<std::size_t>(b)];
   };
   return {{0, axes.queries, 0, axes.keys, valid(options.query_lengths, axes.queries),
-           valid(options.key_lengths, axes.keys)}};
+           valid(options.valid_lengths, axes.keys)}};
 }
 
 ReferenceResult Attention(const Operands& x) {

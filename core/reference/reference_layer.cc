@@ -34,7 +34,7 @@ Matrix Project(const Matrix& x, const LinearView& linear) {
 Row Normalized(const Row& row, const NormView& norm) {
   const bool centers = norm.kind == NormKind::kLayer;
   const Row x = centers ? Row(row.array() - row.mean()) : row;
-  const double deviation = std::sqrt(x.squaredNorm() / static_cast<double>(x.size()) + double{norm.epsilon});
+  const double deviation = std::sqrt(x.squaredNorm() / static_cast<double>(x.size()) + norm.epsilon);
   Row y(x.size());
   for (std::int64_t i = 0; i < x.size(); ++i) {
     const double weight = (norm.adds_one ? 1.0 : 0.0) + double{norm.weight[i]};

@@ -30,7 +30,7 @@ class Executor {
   struct Options {
     int num_threads = 1;        // At least 1.
     int max_queued_tasks = 64;  // Tasks that wait for a worker; at least 0.
-    int nice = 0;               // By how much the workers step back behind the process's other threads; in [0, 19].
+    int nice = 0;               // Linux nice increment for workers, in [0, 19].
   };
 
   // Starts the workers. REQUIRES: options within the ranges above.

@@ -32,9 +32,6 @@ struct LayerLimits {
 // The most axes of a tensor.
 inline constexpr int kMaxRank = 8;
 
-// The most weights of a row that OUTPUT_KIND_TOP_ATTENTION_WEIGHTS returns.
-inline constexpr std::int64_t kMaxTopK = 1 << 20;
-
 // The most partial results that a request has merged.
 inline constexpr std::int64_t kMaxPartialResults = 1024;
 

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "core/runtime/available_cores.h"
+#include "core/runtime/cpu.h"
 #include "server/base/limits.h"
 
 namespace attend::server {

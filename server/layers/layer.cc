@@ -9,14 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/error.h"
+#include "core/base/limits.h"
 #include "server/layers/layer_config.h"
 #include "server/wire/enums.h"
 #include "server/wire/option_fields.h"
 
 namespace attend::server {
 namespace {
-
-constexpr std::int64_t kMaxHeads = 1024;
 
 std::int64_t WeightBytes(const LinearView& linear) {
   return linear.out_features * linear.in_features * ElementSize(linear.weight_type);

@@ -10,8 +10,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "core/kernels/convert_kernels.h"
+#include "core/base/limits.h"
 #include "core/kernels/instruction_set.h"
+#include "core/kernels/kernel_table.h"
 #include "core/layer/attend_problem.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/wire/enums.h"

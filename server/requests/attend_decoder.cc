@@ -10,6 +10,8 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
 #include "core/layer/attend_problem.h"
+#include "core/layer/compute_attend.h"
+#include "server/layers/layer.h"
 #include "server/layers/layer_registry.h"
 #include "server/requests/attention_job.h"
 #include "server/requests/decoders.h"

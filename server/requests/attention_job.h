@@ -13,7 +13,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/tensor/aligned_buffer.h"
-#include "core/tensor/aligned_memory.h"
 #include "server/requests/request_options.h"
 #include "server/requests/tensor_codec.h"
 #include "server/rpc/job.h"
@@ -115,7 +114,7 @@ class AttentionJob final : public Job {
     const auto gathered = static_cast<double>(GatheredBytes(inputs.Tensors()) + inputs.options.lengths.NumBytes());
     return {.flops = flops_,
             .memory_bytes = gathered + response_.MemoryBytes() + Method::ExtraBytes(problem_, inputs) +
-                            problem_.ScratchBytes(num_threads, consumes_weights),
+                            ScratchBytes(problem_, num_threads, consumes_weights),
             .response_bytes = response_.SerializedBytes()};
   }
 

@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/compute/merge.h"
 #include "core/problem/sdpa_problem.h"
 #include "server/requests/request_options.h"

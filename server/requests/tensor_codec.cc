@@ -8,9 +8,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "core/base/checked_product.h"
 #include "core/base/error.h"
-#include "core/kernels/convert_kernels.h"
+#include "core/base/limits.h"
+#include "core/base/round.h"
+#include "core/kernels/kernel_table.h"
 
 namespace attend::server {
 namespace {
@@ -132,11 +133,6 @@ absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataTyp
   return absl::OkStatus();
 }
 
-constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
-  constexpr std::int64_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 // Where the next of a tensor's `values` goes.
 struct ValueCursor {
   DataType wire_type;  // What the numbers are rounded to;
@@ -205,7 +201,7 @@ absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, Input
 std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors) {
   std::int64_t total = 0;
   for (const InputTensor* tensor : tensors) {
-    if (*tensor) total += RoundUpToAlignment(tensor->num_bytes());
+    if (*tensor) total += RoundUp(tensor->num_bytes(), kCacheLine);
   }
   return total;
 }
@@ -232,7 +228,7 @@ AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputT
     } else {
       tensor->CopyData(bytes, convert, next);
     }
-    next += RoundUpToAlignment(tensor->num_bytes());
+    next += RoundUp(tensor->num_bytes(), kCacheLine);
   }
   if (!paths.empty()) GatherValues(bytes, paths, absl::MakeSpan(cursors));
   return memory;

@@ -19,7 +19,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "attend/v1/tensor.pb.h"
-#include "core/kernels/convert_kernels.h"
+#include "core/kernels/kernel_table.h"
 #include "core/tensor/aligned_buffer.h"
 #include "core/tensor/data_type.h"
 #include "server/wire/enums.h"

@@ -28,7 +28,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "core/tensor/aligned_memory.h"
+#include "core/tensor/aligned_buffer.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {

@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "core/runtime/short_turns.h"
+#include "core/runtime/cpu.h"
 #include "server/rpc/listen_address.h"
 
 namespace attend::server {
@@ -112,7 +112,7 @@ void CallEngine::StartPolling() {
 
 void CallEngine::Poll(Poller& poller) {
   using Queue = grpc::CompletionQueue;
-  AskForShortTurns(kPollingSlice);
+  RequestShortSlice(kPollingSlice);
   for (;;) {
     void* tag = nullptr;
     bool ok = false;

@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/numbers.h"
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend::server {

@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/compute/compute.h"
+#include "core/compute/context.h"
 #include "server/base/limits.h"
 
 namespace attend::server {

@@ -1,5 +1,6 @@
 // Guards the rules of attention over embeddings: every bound and one step beyond it, and the field that is blamed.
 #include "core/layer/attend_problem.h"
+#include "core/layer/compute_attend.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -126,8 +127,8 @@ std::vector<Case> Cases() {
        },
        value + ".shape"},
       {"HeadSizesDiffer", [](Spec& s) { s.layer->key.out_features = 15; }, key + ".shape", "the size 5"},
-      {"LengthsOfTheContext", [](Spec& s) { s.options.key_lengths = kSevens; }, ""},
-      {"LengthBeyondTheContext", [](Spec& s) { s.options.key_lengths = kEights; }, "options.valid_lengths[1]", "7"},
+      {"LengthsOfTheContext", [](Spec& s) { s.options.valid_lengths = kSevens; }, ""},
+      {"LengthBeyondTheContext", [](Spec& s) { s.options.valid_lengths = kEights; }, "options.valid_lengths[1]", "7"},
       {"MaskPerQueryHead", [](Spec& s) { s.options.mask = SplitHeads(&kBool, 1, 6, 5, 7); }, ""},
       {"MaskPerKeyHead", [](Spec& s) { s.options.mask = SplitHeads(&kBool, 1, 3, 5, 7); }, "options.mask.shape"},
       {"SlopePerQueryHead", [](Spec& s) { s.options.alibi_slopes = absl::MakeConstSpan(&kFloat, 6); }, ""},
@@ -260,9 +261,9 @@ TEST(AttendProblem, WithoutLayerThereIsOneHeadOfTheEmbeddingSize) {
 TEST(AttendProblem, InSelfAttentionTheLengthsCountQueriesToo) {
   const std::int64_t lengths[] = {3, 0};
   const absl::StatusOr<AttendProblem> problem =
-      AttendProblem::Create({.embeddings = {&kFloat, 2, 5, 8}, .options = {.key_lengths = lengths}});
+      AttendProblem::Create({.embeddings = {&kFloat, 2, 5, 8}, .options = {.valid_lengths = lengths}});
   ASSERT_TRUE(problem.ok()) << problem.status();
-  EXPECT_EQ(problem->options().query_lengths, problem->options().key_lengths);
+  EXPECT_EQ(problem->options().query_lengths, problem->options().valid_lengths);
 }
 
 TEST(AttendProblem, FlopsAndScratchCountProjectionsAndAttention) {
@@ -270,14 +271,14 @@ TEST(AttendProblem, FlopsAndScratchCountProjectionsAndAttention) {
   const double projections = 2.0 * 2 * (5 * 8 * 24 + 7 * 12 * 12 + 7 * 12 * 6 + 5 * 12 * 10);
   const double attention = 2.0 * 2 * 6 * 5 * 7 * (4 + 2);
   EXPECT_EQ(problem->Flops(), projections + attention);
-  EXPECT_GE(problem->ScratchBytes(1, false), 4.0 * 2 * (5 * 24 + 7 * 12 + 7 * 6 + 5 * 12));
+  EXPECT_GE(ScratchBytes(*problem, 1, false), 4.0 * 2 * (5 * 24 + 7 * 12 + 7 * 6 + 5 * 12));
 }
 
 TEST(AttendProblem, WithoutLayerOnlyAttentionIsCounted) {
   const absl::StatusOr<AttendProblem> problem =
       AttendProblem::Create({.embeddings = {&kFloat, 1, 5, 8}, .options = {.causal = CausalMode::kBottomRight}});
   EXPECT_EQ(problem->Flops(), 2.0 * 15 * 16);
-  EXPECT_LT(problem->ScratchBytes(1, false), 1 << 16) << "no projected tensors";
+  EXPECT_LT(ScratchBytes(*problem, 1, false), 1 << 16) << "no projected tensors";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // Guards how a container's CPU quota is found, on trees of files that look like /sys/fs/cgroup.
-#include "core/runtime/available_cores.h"
+#include "core/runtime/cpu.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>

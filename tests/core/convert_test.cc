@@ -9,7 +9,7 @@
 #include <numeric>
 #include <vector>
 
-#include "core/kernels/convert_kernels.h"
+#include "core/kernels/kernel_table.h"
 #include "tests/support/sdpa_case.h"
 #include "tests/support/typed_tensor.h"
 

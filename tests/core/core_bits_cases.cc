@@ -48,7 +48,7 @@ void Everything(SdpaCaseSpec& s) {
   s.window_left = s.keys * 3 / 4;
   s.softcap = 5.0f;
   s.mask = s.bias = s.alibi = s.sinks = s.misaligned = true;
-  s.key_lengths = {s.keys, (s.keys + 1) / 2};
+  s.valid_lengths = {s.keys, (s.keys + 1) / 2};
 }
 
 constexpr Variant kVariants[] = {
@@ -65,7 +65,7 @@ constexpr Variant kVariants[] = {
     {"mask_bias_broadcast", [](SdpaCaseSpec& s) { s.mask = s.bias = s.broadcast = true, s.batch = 2; }},
     {"lengths",
      [](SdpaCaseSpec& s) {
-       s.batch = 3, s.key_lengths = {s.keys, (s.keys + 2) / 3, 0};
+       s.batch = 3, s.valid_lengths = {s.keys, (s.keys + 2) / 3, 0};
      }},
     {"moving_maximum", [](SdpaCaseSpec& s) { s.magnitude = 12; }},
     {"underflow", [](SdpaCaseSpec& s) { s.magnitude = 60, s.scale = 3.0f; }},

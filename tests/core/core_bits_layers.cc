@@ -82,7 +82,7 @@ void AddLayerCases(std::vector<BitsCase>& cases) {
   ragged.query_norm = NormOver::kHead, ragged.rotary_dim = 20, ragged.query_offsets = {0, 3, 3, 20, 21};
   Add("layer/ragged", ragged, cases);
   LayerSpec cross = Base(DataType::kFloat32, 20);
-  cross.context = true, cross.keys = 70, cross.batch = 2, cross.key_lengths = {9, 70}, cross.rotary_dim = 14;
+  cross.context = true, cross.keys = 70, cross.batch = 2, cross.valid_lengths = {9, 70}, cross.rotary_dim = 14;
   Add("layer/cross", cross, cases);
   for (DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16}) {
     LayerSpec packed = Base(DataType::kFloat32, 37);

@@ -60,7 +60,7 @@ std::vector<SdpaCaseSpec> Specs() {
   rich.window_left = 700;
   rich.softcap = 5.0f;
   rich.mask = rich.bias = rich.alibi = rich.sinks = true;
-  rich.key_lengths = {1111, 1200};
+  rich.valid_lengths = {1111, 1200};
   return {few, many, rich};
 }
 
@@ -245,10 +245,10 @@ TEST(KernelsBits, MaskedKeysEqualAbsentKeys) {
     SdpaCaseSpec spec;
     spec.queries = queries;
     spec.keys = 2000;
-    spec.key_lengths = {1500};
+    spec.valid_lengths = {1500};
     const SdpaCase padded(spec);
     spec.keys = 1500;
-    spec.key_lengths.clear();
+    spec.valid_lengths.clear();
     for (InstructionSet set : SupportedInstructionSets()) {
       HeadsView key = padded.key_view, value = padded.value_view;
       key.length = value.length = 1500;

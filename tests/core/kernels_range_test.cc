@@ -109,7 +109,7 @@ TEST_P(Edges, MaskedKeysDoNotDecideHowARowIsComputed) {
   for (const std::int64_t queries : {3, 40}) {
     SdpaCaseSpec spec;
     spec.queries = queries, spec.keys = 100;
-    spec.key_lengths = {90};
+    spec.valid_lengths = {90};
     spec.window_left = 20;
     GetParam().prepare(spec);
     SdpaCase sdpa_case(spec);

@@ -97,7 +97,7 @@ TEST(KernelsSpecialValues, NoValidKeysAtAll) {
     SdpaCaseSpec spec;
     spec.queries = queries;
     spec.keys = 100;
-    spec.key_lengths = {0};
+    spec.valid_lengths = {0};
     const SdpaCase sdpa_case(spec);
     const SdpaProblem problem = sdpa_case.Problem();
     for (InstructionSet set : SupportedInstructionSets()) {
@@ -144,7 +144,7 @@ TEST(KernelsSpecialValues, MaskedKeysDoNotLeakNanOrInfinity) {
       masked.mask = masked.broadcast = true;
       SdpaCase probe(masked);
       SdpaCaseSpec lengths = spec;
-      lengths.key_lengths = {1070};
+      lengths.valid_lengths = {1070};
       ExpectMaskedKeysDoNotLeak(lengths, poison);
       SdpaCaseSpec window = spec;
       window.window_left = 5;
@@ -258,7 +258,7 @@ TEST(KernelsSpecialValues, KeysBeyondTheValidLengthAreNeverRead) {
         spec.queries = queries;
         spec.keys = 1100;
         spec.head_dim = spec.value_dim = dim;
-        spec.key_lengths = {valid};
+        spec.valid_lengths = {valid};
         const SdpaCase sdpa_case(spec);
         const auto readable = static_cast<std::size_t>(valid * dim);
         const GuardedFloats key(sdpa_case.key, readable), value(sdpa_case.value, readable);

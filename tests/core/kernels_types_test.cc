@@ -251,7 +251,7 @@ TEST(KernelsTypes, Float64GivesTheSameBitsOnEveryInstructionSetAndForAnyThreads)
 
 TEST(KernelsTypes, Float64MasksAndPropagatesAsFloat32Does) {
   SdpaCaseSpec spec;
-  spec.queries = 4, spec.keys = 6, spec.key_lengths = {3}, spec.value_dim = 3;
+  spec.queries = 4, spec.keys = 6, spec.valid_lengths = {3}, spec.value_dim = 3;
   TypedCase typed(spec, {kF64, kF64, kF64});
   auto* key = reinterpret_cast<double*>(typed.key.bytes.data());
   auto* value = reinterpret_cast<double*>(typed.value.bytes.data());
@@ -264,7 +264,7 @@ TEST(KernelsTypes, Float64MasksAndPropagatesAsFloat32Does) {
   DoubleResult poisoned(spec);
   ASSERT_TRUE(ComputeSdpa(typed.Problem(), poisoned.outputs, {}).ok());
   for (double x : poisoned.output.Doubles()) EXPECT_TRUE(std::isnan(x));
-  spec.key_lengths = {0};
+  spec.valid_lengths = {0};
   const TypedCase none(spec, {kF64, kF64, kF64});
   DoubleResult empty(spec);
   ASSERT_TRUE(ComputeSdpa(none.Problem(), empty.outputs, {}).ok());

@@ -155,13 +155,13 @@ std::vector<LayerSpec> Everywhere() {
   all.query_norm = NormOver::kHead, all.key_norm = NormOver::kToken;
   all.rotary_dim = 12;
   LayerSpec lengths = all;
-  lengths.batch = 3, lengths.key_lengths = {37, 5, 0}, lengths.causal = CausalMode::kBottomRight;
+  lengths.batch = 3, lengths.valid_lengths = {37, 5, 0}, lengths.causal = CausalMode::kBottomRight;
   LayerSpec cross = all;
   cross.context = true, cross.keys = 90, cross.batch = 2, cross.interleaved = true;
   LayerSpec shorter = cross;
   shorter.keys = 20, shorter.causal = CausalMode::kBottomRight;
   LayerSpec cross_lengths = cross;
-  cross_lengths.key_lengths = {77, 3}, cross_lengths.query_lengths = {30, 37};
+  cross_lengths.valid_lengths = {77, 3}, cross_lengths.query_lengths = {30, 37};
   LayerSpec top_left = cross;
   top_left.causal = CausalMode::kTopLeft, top_left.position_offset = 70;
   LayerSpec ragged = all;
@@ -198,7 +198,7 @@ TEST(LayerParts, SameBitsForAnyThreadsAndInstructionSet) {
       SCOPED_TRACE(spec);
       spec.type = type, spec.weight_type = type;
       spec.queries *= 4, spec.keys *= 4;  // Enough work to be spread.
-      for (auto* list : {&spec.query_offsets, &spec.key_offsets, &spec.key_lengths, &spec.query_lengths}) {
+      for (auto* list : {&spec.query_offsets, &spec.key_offsets, &spec.valid_lengths, &spec.query_lengths}) {
         for (std::int64_t& n : *list) n *= 4;
       }
       const LayerCase layer_case(spec);

@@ -1,5 +1,4 @@
 // Ragged batches: each sequence gives what it gives alone, to the bit, and what is not its own is not looked at.
-#include "core/compute/ragged.h"
 
 #include <gtest/gtest.h>
 
@@ -129,7 +128,7 @@ TEST(Ragged, EachSequenceHasTheBitsThatItHasAlone) {
     for (std::int64_t n = 0; n < 6; ++n) {
       const std::int64_t first = ragged.query_offsets[n], own_rows = kQueries[n];
       if (own_rows == 0) continue;
-      const SdpaProblem alone = *SequenceProblem(problem, n);
+      const SdpaProblem alone = problem.SequenceAlone(n);
       const std::int64_t own_columns = alone.key_length();
       Results one(own_rows, own_columns);
       ASSERT_TRUE(ComputeSdpa(alone, one.outputs, {}).ok());
@@ -182,7 +181,7 @@ TEST(Ragged, AgreesWithAPaddedBatch) {
   const std::vector<std::int64_t> lengths = {4, 9, 1};
   AttentionOptions options = ragged.spec.options;
   options.cumulative_query_lengths = options.cumulative_key_lengths = {};
-  options.key_lengths = options.query_lengths = lengths;
+  options.valid_lengths = options.query_lengths = lengths;
   const SdpaProblem padded =
       *SdpaProblem::Create({SplitHeads<const float>(query.data(), 3, kHeads, 9, kHeadDim),
                             SplitHeads<const float>(key.data(), 3, kKvHeads, 9, kHeadDim),
@@ -230,7 +229,7 @@ TEST(Ragged, WrongOffsetsAreNamed) {
   }
   RaggedCase with_lengths({14}, {14}, 0);
   const std::vector<std::int64_t> lengths = {3};
-  with_lengths.spec.options.key_lengths = lengths;
+  with_lengths.spec.options.valid_lengths = lengths;
   EXPECT_FALSE(SdpaProblem::Create(with_lengths.spec).ok());
   RaggedCase with_query_lengths({7, 7}, {7, 7}, 0);  // No sequence has so many queries.
   const std::vector<std::int64_t> query_lengths = {14};

@@ -6,9 +6,9 @@
 # Before it trusts its verdict on ROOT, it checks that it finds violations planted in SCRATCH.
 
 set(allowed_includes
-    "^(core/(problem/(options|sdpa_problem)|layer/attend_problem|reference/(reference|reference_operands))\\.h|Eigen/Core|[a-z]+)$")
+    "^(core/(problem/(options|sdpa_problem)|layer/(attend_problem|layer_view)|reference/(reference|reference_operands))\\.h|Eigen/Core|[a-z]+)$")
 set(judged "VisibleKey|VisiblePairs|KeyRange|ValidKeys|PositionOffset|KeysAhead|KeysBehind|IsRagged|NumSequences|\
-GetSequence|WithoutSequences|SequenceProblem|ScoreColumns|score_columns|QueryPositions|KeyPositions|FinishHeads|\
+GetSequence|WithoutSequences|SequenceAlone|ScoreColumns|score_columns|QueryPositions|KeyPositions|ApplyNormAndRotary|\
 scale\\(\\)")
 
 # Sets `out` to the lines "FILE: LINE" of the reference below `root` that break a rule. Comments may name anything.

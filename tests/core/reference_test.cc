@@ -182,7 +182,7 @@ TEST(ReferenceMask, MaskedKeysNeverInfluenceNotEvenWithNan) {
 
 TEST(ReferenceMask, KeysBeyondTheValidLengthNeverInfluence) {
   const std::vector<std::int64_t> lengths = {2};
-  const ReferenceResult result = AttendScores({1, 2, kNan}, {3, 5, kNan}, {.key_lengths = lengths});
+  const ReferenceResult result = AttendScores({1, 2, kNan}, {3, 5, kNan}, {.valid_lengths = lengths});
   EXPECT_EQ(result.output, AttendScores({1, 2}, {3, 5}).output);
 }
 
@@ -195,7 +195,7 @@ TEST(ReferenceMask, FullyMaskedRowGivesZerosAndMinusInfinity) {
   const HeadsTensor<std::uint8_t> mask(1, 2, {0, 0});
   const std::vector<std::int64_t> none = {0};
   for (const AttentionOptions& options :
-       {AttentionOptions{.mask = mask.View()}, AttentionOptions{.key_lengths = none}}) {
+       {AttentionOptions{.mask = mask.View()}, AttentionOptions{.valid_lengths = none}}) {
     const ReferenceResult result = AttendScores({1, kNan}, {kNan, 5}, options);
     EXPECT_THAT(result.output, ElementsAre(0));
     EXPECT_THAT(result.attention_weights, ElementsAre(0, 0));
@@ -294,7 +294,7 @@ TEST_P(ReferenceMatchesMultiheadAttention, InFloat64) {
   AttendProblem::Spec spec{.embeddings = Embeddings(tensors["query"]), .layer = MultiheadAttention(golden)};
   if (!self) spec.context = Embeddings(tensors["key_value"]);
   if (golden.metadata["causal"] == "bottom_right") spec.options.causal = CausalMode::kBottomRight;
-  spec.options.key_lengths = tensors["valid_lengths"].int64s;
+  spec.options.valid_lengths = tensors["valid_lengths"].int64s;
   const auto problem = AttendProblem::Create(spec);
   ASSERT_TRUE(problem.ok()) << problem.status();
   const ReferenceResult result = ReferenceAttend(*problem);

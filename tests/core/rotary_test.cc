@@ -133,10 +133,10 @@ void ExpectQuarterTurns() {
   const double frequencies[] = {1.5707963267948966, 0.0};
   const RotaryAngles angles(frequencies);
   std::vector<T> half = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
-  RotaryTurner<T>(angles, false).Turn(1, 2, 5, half.data());
+  RotaryApplier<T>(angles, false).Apply(1, 2, 5, half.data());
   const double half_expected[] = {-3, 2, 1, 4, 5, -8, 7, 6, 9, 10};
   std::vector<T> interleaved = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};
-  RotaryTurner<T>(angles, true).Turn(1, 2, 5, interleaved.data());
+  RotaryApplier<T>(angles, true).Apply(1, 2, 5, interleaved.data());
   const double interleaved_expected[] = {-2, 1, 3, 4, 5, -7, 6, 8, 9, 10};
   for (std::size_t i = 0; i < 10; ++i) {
     EXPECT_NEAR(half[i], half_expected[i], 1e-6) << i;
@@ -144,18 +144,18 @@ void ExpectQuarterTurns() {
   }
 }
 
-TEST(RotaryTurner, QuarterTurns) {
+TEST(RotaryApplier, QuarterTurns) {
   ExpectQuarterTurns<float>();
   ExpectQuarterTurns<double>();
 }
 
-TEST(RotaryTurner, NewPositionNewAngles) {
+TEST(RotaryApplier, NewPositionNewAngles) {
   const double frequency = 0.3;
   const RotaryAngles angles({&frequency, 1});
-  RotaryTurner<double> turner(angles, false);
+  RotaryApplier<double> applier(angles, false);
   for (std::int64_t position : {0, 5, 5, -2, 7}) {
     double row[] = {1, 0};
-    turner.Turn(position, 1, 2, row);
+    applier.Apply(position, 1, 2, row);
     EXPECT_NEAR(row[0], std::cos(0.3 * static_cast<double>(position)), 1e-15);
     EXPECT_NEAR(row[1], std::sin(0.3 * static_cast<double>(position)), 1e-15);
   }

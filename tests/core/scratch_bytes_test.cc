@@ -8,8 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
+#include "core/compute/scratch_bytes.h"
 #include "core/layer/attend_problem.h"
+#include "core/layer/compute_attend.h"
 #include "core/problem/sdpa_problem.h"
 
 namespace attend {
@@ -38,7 +40,7 @@ TEST(ScratchBytes, CoversWhatWideHeadsTake) {
   ASSERT_TRUE(ComputeSdpa(problem, {.output = SplitHeads(output.data(), 1, 1, 1, kWide)}, {}).ok());
   const double taken = PeakBytes() - before;
   EXPECT_GT(taken, 4.0 * kWide) << "nothing was measured";
-  EXPECT_LE(taken, problem.ScratchBytes(1, false) + kSlack);
+  EXPECT_LE(taken, ScratchBytes(problem, 1, false) + kSlack);
 }
 
 TEST(ScratchBytes, CoversWhatWideEmbeddingsTake) {
@@ -52,24 +54,24 @@ TEST(ScratchBytes, CoversWhatWideEmbeddingsTake) {
   ASSERT_TRUE(ComputeAttend(problem, {.output = output.data()}, {}).ok());
   const double taken = PeakBytes() - before;
   EXPECT_GT(taken, 4.0 * kWide) << "nothing was measured";
-  EXPECT_LE(taken, problem.ScratchBytes(1, false) + kSlack);
+  EXPECT_LE(taken, ScratchBytes(problem, 1, false) + kSlack);
 }
 
 TEST(ScratchBytes, GrowsWithThreadsAndWithConsumedWeights) {
   const std::vector<float> x(64 * 64);
   const HeadsView view = SplitHeads(x.data(), 1, 1, 64, 64);
   const SdpaProblem problem = *SdpaProblem::Create({.query = view, .key = view, .value = view});
-  EXPECT_EQ(problem.ScratchBytes(3, false), 3 * problem.ScratchBytes(1, false));
-  EXPECT_EQ(problem.ScratchBytes(1, true) - problem.ScratchBytes(1, false), 2 * 4.0 * 48 * 64);
+  EXPECT_EQ(ScratchBytes(problem, 3, false), 3 * ScratchBytes(problem, 1, false));
+  EXPECT_EQ(ScratchBytes(problem, 1, true) - ScratchBytes(problem, 1, false), 2 * 4.0 * 48 * 64);
 }
 
 TEST(ScratchBytes, CountsTheKeysAndValuesThatANarrowContextIsWidenedTo) {
   const std::vector<float> x(64 * 64);
   const auto bytes = [&x](DataType context_type) {
     const EmbeddingsView context = {.data = x.data(), .batch = 1, .length = 64, .dim = 64, .type = context_type};
-    return AttendProblem::Create(
-               {.embeddings = {.data = x.data(), .batch = 1, .length = 64, .dim = 64}, .context = context})
-        ->ScratchBytes(1, false);
+    return ScratchBytes(*AttendProblem::Create({.embeddings = {.data = x.data(), .batch = 1, .length = 64, .dim = 64},
+                                                .context = context}),
+                        1, false);
   };
   EXPECT_GE(bytes(DataType::kBFloat16) - bytes(DataType::kFloat32), 2 * 4.0 * 64 * 64);
 }

@@ -109,24 +109,24 @@ std::vector<Case> OptionCases() {
       {"WindowRightNegative", [](Spec& s) { s.options.sliding_window_right = -1; }, "options.sliding_window_right"},
       {"LengthsAtBothBounds",
        [](Spec& s) {
-         s.options.key_lengths = Keep<std::int64_t>({0, 5});
+         s.options.valid_lengths = Keep<std::int64_t>({0, 5});
        },
        ""},
       {"LengthTooLarge",
        [](Spec& s) {
-         s.options.key_lengths = Keep<std::int64_t>({5, 6});
+         s.options.valid_lengths = Keep<std::int64_t>({5, 6});
        },
        "options.valid_lengths[1]", "between 0 and 5"},
       {"LengthNegative",
        [](Spec& s) {
-         s.options.key_lengths = Keep<std::int64_t>({-1, 5});
+         s.options.valid_lengths = Keep<std::int64_t>({-1, 5});
        },
        "options.valid_lengths[0]", "-1"},
-      {"OneLengthTooFew", [](Spec& s) { s.options.key_lengths = Keep<std::int64_t>({5}); }, "options.valid_lengths",
+      {"OneLengthTooFew", [](Spec& s) { s.options.valid_lengths = Keep<std::int64_t>({5}); }, "options.valid_lengths",
        "2 batch entries"},
       {"OneLengthTooMany",
        [](Spec& s) {
-         s.options.key_lengths = Keep<std::int64_t>({5, 5, 5});
+         s.options.valid_lengths = Keep<std::int64_t>({5, 5, 5});
        },
        "options.valid_lengths", "has 3 entries"},
       {"QueryLengthAtBound",
@@ -250,7 +250,7 @@ TEST(SdpaProblem, HugeWindowsSeeEverythingAndDoNotOverflow) {
 
 TEST(SdpaProblem, LengthsMoveThePosition) {
   const std::vector<std::int64_t> keys = {3}, queries = {2};
-  AttentionOptions options{.causal = CausalMode::kBottomRight, .key_lengths = keys};
+  AttentionOptions options{.causal = CausalMode::kBottomRight, .valid_lengths = keys};
   EXPECT_EQ(Create(Line(4, 5, options)).PositionOffset(0), -1);
   options.query_lengths = queries;
   EXPECT_EQ(Create(Line(4, 5, options)).PositionOffset(0), 1);
@@ -262,7 +262,7 @@ TEST(SdpaProblem, LengthsMoveThePosition) {
 // The definition, key by key, with no cleverness.
 bool IsVisible(const AttentionOptions& options, std::int64_t queries, std::int64_t keys, std::int64_t t,
                std::int64_t j) {
-  const std::int64_t valid_keys = options.key_lengths.empty() ? keys : options.key_lengths[0];
+  const std::int64_t valid_keys = options.valid_lengths.empty() ? keys : options.valid_lengths[0];
   const std::int64_t valid_queries = options.query_lengths.empty() ? queries : options.query_lengths[0];
   const std::int64_t p = options.causal == CausalMode::kTopLeft ? t : t + valid_keys - valid_queries;
   if (j >= valid_keys) return false;
@@ -300,8 +300,8 @@ TEST(SdpaProblem, VisibleKeysAndFlopsFollowTheDefinitionForAllSmallProblems) {
             AttentionOptions options{.causal = causal, .sliding_window_left = left, .sliding_window_right = right};
             ASSERT_NO_FATAL_FAILURE(ExpectDefinition(options, queries, keys));
             for (std::int64_t valid = 0; valid <= keys; ++valid) {
-              const std::vector<std::int64_t> key_lengths = {valid}, query_lengths = {std::min(valid, queries)};
-              options.key_lengths = key_lengths;
+              const std::vector<std::int64_t> valid_lengths = {valid}, query_lengths = {std::min(valid, queries)};
+              options.valid_lengths = valid_lengths;
               options.query_lengths = {};
               ASSERT_NO_FATAL_FAILURE(ExpectDefinition(options, queries, keys));
               options.query_lengths = query_lengths;
@@ -317,7 +317,7 @@ TEST(SdpaProblem, VisibleKeysAndFlopsFollowTheDefinitionForAllSmallProblems) {
 TEST(SdpaProblem, FlopsCountHeadsBatchAndBothSizes) {
   EXPECT_EQ(Create(ValidSpec()).Flops(), 2.0 * (8 + 7) * 2 * 6 * 4 * 5);
   Spec spec = ValidSpec();
-  spec.options.key_lengths = Keep<std::int64_t>({0, 3});
+  spec.options.valid_lengths = Keep<std::int64_t>({0, 3});
   EXPECT_EQ(Create(spec).Flops(), 2.0 * (8 + 7) * 6 * 4 * 3);
 }
 

@@ -123,7 +123,7 @@ void SdpaCase::ReadLengths(ByteReader& reader) {
     if (given & 1) key_lengths_.push_back(reader.InRange(0, keys_ + allow_too_long));
     if (given & 2) query_lengths_.push_back(reader.InRange(0, queries_ + allow_too_long));
   }
-  spec_.options.key_lengths = key_lengths_;
+  spec_.options.valid_lengths = key_lengths_;
   spec_.options.query_lengths = query_lengths_;
 }
 

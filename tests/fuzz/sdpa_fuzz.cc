@@ -19,8 +19,7 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/compute/compute.h"
-#include "core/compute/ragged.h"
+#include "core/compute/context.h"
 #include "core/problem/sequences.h"
 #include "core/reference/reference.h"
 #include "tests/fuzz/sdpa_accuracy.h"
@@ -44,7 +43,7 @@ void Describe(const SdpaProblem& problem, InstructionSet set) {
   for (const TypedHeadsView* view : {&problem.query(), &problem.key(), &problem.value()}) {
     std::fprintf(stderr, " %s", std::string(DataTypeName(view->type)).c_str());
   }
-  std::fprintf(stderr, "%s%s%s%s%s%s\n", IsRagged(o) ? " ragged" : "", o.key_lengths.empty() ? "" : " lengths",
+  std::fprintf(stderr, "%s%s%s%s%s%s\n", IsRagged(o) ? " ragged" : "", o.valid_lengths.empty() ? "" : " lengths",
                o.mask ? " mask" : "", o.bias ? " bias" : "", o.alibi_slopes.empty() ? "" : " alibi",
                o.sinks.empty() ? "" : " sinks");
 }
@@ -89,9 +88,8 @@ struct Judge {
     for (std::int64_t n = 0; IsRagged(p.options()) && n < NumSequences(p.options()); ++n) {
       const Sequence where = GetSequence(p.options(), n);
       if (where.num_queries() == 0) continue;
-      const absl::StatusOr<SdpaProblem> part = SequenceProblem(p, n);
-      FUZZ_CHECK(part.ok(), "%s", part.status().ToString());
-      sequences.push_back({where, *part, ReferenceSdpa(*part)});
+      const SdpaProblem alone = p.SequenceAlone(n);
+      sequences.push_back({where, alone, ReferenceSdpa(alone)});
       CheckOutputsOfReference(p, expected, sequences.back().expected, where.queries.begin, where.num_queries());
     }
   }

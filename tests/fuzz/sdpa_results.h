@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_format.h"
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/problem/sdpa_problem.h"
 
 namespace attend::testing {

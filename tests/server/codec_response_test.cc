@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "attend/v1/attention_service.pb.h"
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/reference/reference.h"
 #include "server/requests/decoders.h"
 #include "tests/support/decoder_cases.h"
@@ -57,7 +57,7 @@ ReferenceResult FullSdpaReference(const v1::ScaledDotProductAttentionRequest& re
                                     .causal = CausalMode::kBottomRight,
                                     .sliding_window_left = 3,
                                     .softcap = 3.0f,
-                                    .key_lengths = lengths,
+                                    .valid_lengths = lengths,
                                     .mask = SplitHeads(mask, 2, 1, 3, 5),
                                     .bias = SplitHeads(bias.data(), 1, 4, 1, 5),
                                     .alibi_slopes = slopes,

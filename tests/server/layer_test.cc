@@ -11,7 +11,7 @@
 #include <string>
 
 #include "core/base/error.h"
-#include "core/compute/compute.h"
+#include "core/layer/compute_attend.h"
 #include "server/layers/layer_weights.h"
 #include "tests/support/checkpoint_builder.h"
 

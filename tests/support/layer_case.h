@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "core/compute/compute.h"
 #include "core/layer/attend_problem.h"
+#include "core/layer/compute_attend.h"
 #include "tests/support/sdpa_case.h"
 #include "tests/support/typed_tensor.h"
 
@@ -32,8 +32,8 @@ struct LayerSpec {
   bool norms_after_rotary = false;
   std::int64_t position_offset = 0;
   CausalMode causal = CausalMode::kNone;
-  std::vector<std::int64_t> key_lengths, query_lengths;  // query_lengths with a context alone.
-  std::vector<std::int64_t> query_offsets, key_offsets;  // Ragged; key_offsets with a context alone.
+  std::vector<std::int64_t> valid_lengths, query_lengths;  // query_lengths with a context alone.
+  std::vector<std::int64_t> query_offsets, key_offsets;    // Ragged; key_offsets with a context alone.
 };
 
 inline std::ostream& operator<<(std::ostream& out, const LayerSpec& s) {
@@ -75,7 +75,7 @@ struct LayerCase {
     problem.layer = layer;
     problem.position_offset = spec.position_offset;
     problem.options.causal = spec.causal;
-    problem.options.key_lengths = spec.key_lengths;
+    problem.options.valid_lengths = spec.valid_lengths;
     problem.options.query_lengths = spec.query_lengths;
     problem.options.cumulative_query_lengths = spec.query_offsets;
     problem.options.cumulative_key_lengths = spec.key_offsets;

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/reference/reference.h"
 #include "tests/support/heads_tensor.h"
 
@@ -40,7 +40,7 @@ struct SdpaCaseSpec {
   CausalMode causal = CausalMode::kNone;
   std::optional<std::int64_t> window_left, window_right;
   std::optional<float> softcap, scale;
-  std::vector<std::int64_t> key_lengths, query_lengths;
+  std::vector<std::int64_t> valid_lengths, query_lengths;
   bool mask = false, bias = false, alibi = false, sinks = false;
   bool broadcast = false;   // Mask and bias repeat over batch and heads.
   float magnitude = 1.7f;   // Of queries and keys.
@@ -54,7 +54,7 @@ inline std::ostream& operator<<(std::ostream& out, const SdpaCaseSpec& s) {
   if (s.window_left) out << " left" << *s.window_left;
   if (s.window_right) out << " right" << *s.window_right;
   if (s.softcap) out << " softcap" << *s.softcap;
-  for (std::int64_t n : s.key_lengths) out << " keys" << n;
+  for (std::int64_t n : s.valid_lengths) out << " keys" << n;
   for (std::int64_t n : s.query_lengths) out << " queries" << n;
   return out << (s.mask ? " mask" : "") << (s.bias ? " bias" : "") << (s.alibi ? " alibi" : "")
              << (s.sinks ? " sinks" : "") << (s.broadcast ? " broadcast" : "") << (s.misaligned ? " misaligned" : "");
@@ -106,7 +106,7 @@ struct SdpaCase {
     options.sliding_window_right = spec.window_right;
     options.softcap = spec.softcap;
     options.scale = spec.scale;
-    options.key_lengths = spec.key_lengths;
+    options.valid_lengths = spec.valid_lengths;
     options.query_lengths = spec.query_lengths;
     const auto pairs = static_cast<std::size_t>(spec.batch * spec.heads * spec.queries * spec.keys);
     if (spec.mask) {

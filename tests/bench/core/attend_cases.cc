@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "core/compute/compute.h"
+#include "core/layer/compute_attend.h"
 #include "core/layer/packed_linear.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"

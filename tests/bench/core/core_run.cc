@@ -26,7 +26,7 @@
 #include <string>
 #include <vector>
 
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "core/kernels/convert_kernels.h"
+#include "core/kernels/kernel_table.h"
 #include "tests/bench/core/harness.h"
 
 namespace attend::bench {

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "core/compute/compute.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend::bench {

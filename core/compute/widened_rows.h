@@ -1,12 +1,12 @@
 // Float copies of what a row group reads from and writes to tensors of 16 bits.
 //
-// Queries are widened once; keys and values a turn at a time, just before the group's panels read them, so that they
+// Queries are widened once; keys and values a tile at a time, just before the group's panels read them, so that they
 // stay in the second-level cache; outputs are narrowed at the end. Widening is exact, so the bits are those of the same
 // problem given in FLOAT32, and each output is rounded once.
 //
 // Thread-compatible.
-#ifndef ATTEND_CORE_COMPUTE_WIDE_ROWS_H_
-#define ATTEND_CORE_COMPUTE_WIDE_ROWS_H_
+#ifndef ATTEND_CORE_COMPUTE_WIDENED_ROWS_H_
+#define ATTEND_CORE_COMPUTE_WIDENED_ROWS_H_
 
 #include <cstdint>
 
@@ -25,21 +25,21 @@ struct RowRange {
 
 // Keys that every panel of a group uses before the next are read: small enough that they stay in the second-level cache
 // (at 128 dimensions, 256 keys and values are 256 KiB).
-inline constexpr std::int64_t kKeysPerTurn = 256;
+inline constexpr std::int64_t kKeysPerTile = 256;
 
-class WideRows {
+class WidenedRows {
  public:
   // All arguments outlive the object.
-  WideRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
-           const RowRange& range);
+  WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
+              const RowRange& range);
 
   // The floats that the copies take: 0 when everything is FLOAT32.
   std::int64_t size() const;
 
-  // Says where the copies go, and makes `rows`, those of the range, read and write them.
-  void Place(float* memory, QueryRow* rows);
+  // Puts the copies into `memory` [size()], and makes `rows`, those of the range, read and write them.
+  void UseMemory(float* memory, QueryRow* rows);
 
-  // Makes `task` read keys [begin, end), at most kKeysPerTurn of them.
+  // Makes `task` read keys [begin, end), at most kKeysPerTile of them.
   void WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const;
 
   // Writes the outputs to where they belong.
@@ -69,4 +69,4 @@ class WideRows {
 
 }  // namespace attend
 
-#endif  // ATTEND_CORE_COMPUTE_WIDE_ROWS_H_
+#endif  // ATTEND_CORE_COMPUTE_WIDENED_ROWS_H_

@@ -1,4 +1,4 @@
-#include "core/compute/wide_rows.h"
+#include "core/compute/widened_rows.h"
 
 #include <algorithm>
 
@@ -6,40 +6,41 @@
 
 namespace attend {
 
-WideRows::Copy WideRows::MakeCopy(bool needed, std::int64_t dim, std::int64_t num_rows) {
+WidenedRows::Copy WidenedRows::MakeCopy(bool needed, std::int64_t dim, std::int64_t num_rows) {
   return {needed, PadToCacheLine(dim), num_rows, nullptr};
 }
 
-WideRows::WideRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
-                   const RowRange& range)
+WidenedRows::WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
+                         const RowRange& range)
     : problem_(problem), outputs_(outputs), convert_(convert), range_(range) {
   const auto is_narrow = [](DataType type) { return type != DataType::kFloat32; };
-  const std::int64_t turn = std::min(kKeysPerTurn, problem.key_length());
+  const std::int64_t tile = std::min(kKeysPerTile, problem.key_length());
   queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
-  keys_ = MakeCopy(is_narrow(problem.key().type), problem.head_dim(), turn);
-  values_ = MakeCopy(is_narrow(problem.value().type), problem.value_dim(), turn);
+  keys_ = MakeCopy(is_narrow(problem.key().type), problem.head_dim(), tile);
+  values_ = MakeCopy(is_narrow(problem.value().type), problem.value_dim(), tile);
   results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
 }
 
-std::int64_t WideRows::size() const { return queries_.size() + keys_.size() + values_.size() + results_.size(); }
+std::int64_t WidenedRows::size() const { return queries_.size() + keys_.size() + values_.size() + results_.size(); }
 
-void WideRows::Place(float* memory, QueryRow* rows) {
+void WidenedRows::UseMemory(float* memory, QueryRow* rows) {
   for (Copy* copy : {&queries_, &keys_, &values_, &results_}) {
     copy->memory = memory;
     memory += copy->size();
   }
   for (std::int64_t i = 0; i < range_.count; ++i) {
-    const RowPlace place = PlaceOfRow(problem_, range_.kv, range_.first + i);
+    const RowCoordinates at = CoordinatesOfRow(problem_, range_.kv, range_.first + i);
     if (queries_.needed) {
       const TypedHeadsView& query = problem_.query();
-      convert_.widen(query.type, query.Row(range_.kv.batch, place.head, place.query), query.dim, queries_.Row(i));
+      convert_.widen(query.type, query.Row(range_.kv.batch, at.head, at.query), query.dim, queries_.Row(i));
       rows[i].query = queries_.Row(i);
     }
     if (results_.needed) rows[i].output = results_.Row(i);
   }
 }
 
-void WideRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end, const Copy& copy) const {
+void WidenedRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end,
+                            const Copy& copy) const {
   const auto row = [&](std::int64_t j) { return tensor.Row(range_.kv.batch, range_.kv.head, j); };
   if (tensor.row_stride == copy.stride) {  // In one go; what follows the last row may not be the tensor's.
     convert_.widen(tensor.type, row(begin), (end - begin - 1) * copy.stride + tensor.dim, copy.memory);
@@ -48,7 +49,7 @@ void WideRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::
   for (std::int64_t j = begin; j < end; ++j) convert_.widen(tensor.type, row(j), tensor.dim, copy.Row(j - begin));
 }
 
-void WideRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const {
+void WidenedRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const {
   if (keys_.needed) {
     WidenRows(problem_.key(), begin, end, keys_);
     task.key = keys_.memory;
@@ -63,12 +64,12 @@ void WideRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& ta
   }
 }
 
-void WideRows::NarrowOutputs(const QueryRow* rows) const {
+void WidenedRows::NarrowOutputs(const QueryRow* rows) const {
   if (!results_.needed) return;
   for (std::int64_t i = 0; i < range_.count; ++i) {
-    const RowPlace place = PlaceOfRow(problem_, range_.kv, range_.first + i);
+    const RowCoordinates at = CoordinatesOfRow(problem_, range_.kv, range_.first + i);
     convert_.narrow(outputs_.output.type, rows[i].output, outputs_.output.dim,
-                    outputs_.output.Row(range_.kv.batch, place.head, place.query));
+                    outputs_.output.Row(range_.kv.batch, at.head, at.query));
   }
 }
 

@@ -1,12 +1,11 @@
-#include "core/compute/compute_sdpa_double.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
 #include <vector>
 
-#include "core/compute/parallel.h"
+#include "core/base/round.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/compute/weight_consumer.h"
 #include "core/kernels/double_kernels.h"
 #include "core/tensor/aligned_buffer.h"
@@ -14,10 +13,9 @@
 namespace attend {
 namespace {
 
-// Queries of one head that take turns on the same keys, and the keys of a turn: at head size 64 these are 64 KiB of
-// keys.
+// Queries of one head that share a tile of keys, and the keys of a tile: at head size 64 these are 64 KiB of keys.
 constexpr std::int64_t kRowsPerTile = 8;
-constexpr std::int64_t kKeysPerTurn = 128;
+constexpr std::int64_t kKeysPerTile = 128;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -89,7 +87,7 @@ class TileRows {
     const auto add_scores = [this](std::size_t i, std::int64_t begin, std::int64_t end) {
       run_.kernels.scores(task_, rows_[i], begin, end, Exponentials(i));
     };
-    if (!ForEachTurn(add_scores)) return false;
+    if (!ForEachTile(add_scores)) return false;
     std::vector<DoubleSoftmax> softmax;
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       KeepScores(i);
@@ -100,7 +98,7 @@ class TileRows {
     const auto add_values = [this](std::size_t i, std::int64_t begin, std::int64_t end) {
       if (rows_[i].output != nullptr) run_.kernels.values(task_, Exponentials(i), begin, end, rows_[i].output);
     };
-    if (!ForEachTurn(add_values)) return false;
+    if (!ForEachTile(add_values)) return false;
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       double* kept = rows_[i].weights;
       double* consumed = consumed_ == nullptr ? nullptr : consumed_ + static_cast<std::int64_t>(i) * task_.key_length;
@@ -159,14 +157,14 @@ class TileRows {
 
   double* Exponentials(std::size_t i) const { return exponentials_ + static_cast<std::int64_t>(i) * task_.key_length; }
 
-  // Calls step(i, begin, end) for row i and the keys that it may see, all rows taking turns on the same keys.
+  // Calls step(i, begin, end) for row i and the keys that it may see, tile by tile, each tile for all rows.
   template <typename Step>
-  bool ForEachTurn(const Step& step) {
-    for (std::int64_t turn = 0; turn < task_.key_length; turn += kKeysPerTurn) {
+  bool ForEachTile(const Step& step) {
+    for (std::int64_t tile = 0; tile < task_.key_length; tile += kKeysPerTile) {
       if (IsCancelled(run_.context)) return false;
       for (std::size_t i = 0; i < rows_.size(); ++i) {
-        const std::int64_t begin = std::max(turn, rows_[i].key_begin);
-        const std::int64_t end = std::min(turn + kKeysPerTurn, rows_[i].key_end);
+        const std::int64_t begin = std::max(tile, rows_[i].key_begin);
+        const std::int64_t end = std::min(tile + kKeysPerTile, rows_[i].key_end);
         if (begin < end) step(i, begin, end);
       }
     }
@@ -207,10 +205,11 @@ void ComputeHeads(const Run& run, const QueryTile& tile, std::int64_t first_head
 
 }  // namespace
 
-absl::Status ComputeSdpaDouble(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context) {
+absl::Status compute_internal::ComputeDouble(const SdpaProblem& problem, const SdpaOutputs& outputs,
+                                             const ComputeContext& context) {
   const Run run{problem, outputs, context, DoubleKernelsFor(context.instruction_set)};
   const std::int64_t queries = problem.query_length();
-  const std::int64_t tiles = (queries + kRowsPerTile - 1) / kRowsPerTile;
+  const std::int64_t tiles = CeilDiv(queries, kRowsPerTile);
   // A consumer wants all heads of a query one after the other.
   const std::int64_t heads_apart = WeightConsumer<double>::IsNeeded(outputs) ? 1 : problem.num_heads();
   const std::int64_t heads_together = problem.num_heads() / heads_apart;

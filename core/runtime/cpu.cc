@@ -1,9 +1,12 @@
-#include "core/runtime/available_cores.h"
+#include "core/runtime/cpu.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -74,6 +77,19 @@ int AffinityCores() {
   return static_cast<int>(std::thread::hardware_concurrency());
 }
 
+// The kernel's struct sched_attr in its first version (sched_setattr(2)); Debian 12's C library has none.
+struct SchedulingAttributes {
+  std::uint32_t size;
+  std::uint32_t policy;
+  std::uint64_t flags;
+  std::int32_t nice;
+  std::uint32_t priority;
+  std::uint64_t runtime;  // For an ordinary thread: its slice in nanoseconds.
+  std::uint64_t deadline;
+  std::uint64_t period;
+};
+static_assert(sizeof(SchedulingAttributes) == 48);
+
 }  // namespace
 
 std::optional<double> CgroupCpuQuota(const std::string& cgroup_root, std::string_view self_cgroup) {
@@ -106,6 +122,15 @@ int AvailableCores() {
   const std::optional<double> quota = CgroupCpuQuota("/sys/fs/cgroup", self_cgroup.value_or(""));
   if (quota && *quota < cores) cores = static_cast<int>(std::ceil(*quota));
   return std::max(cores, 1);
+}
+
+bool RequestShortSlice(std::chrono::nanoseconds slice) {
+  constexpr int kThisThread = 0;
+  constexpr unsigned kNoFlags = 0;
+  SchedulingAttributes attributes{};
+  if (syscall(SYS_sched_getattr, kThisThread, &attributes, sizeof(attributes), kNoFlags) != 0) return false;
+  attributes.runtime = static_cast<std::uint64_t>(slice.count());
+  return syscall(SYS_sched_setattr, kThisThread, &attributes, kNoFlags) == 0;
 }
 
 }  // namespace attend

@@ -1,4 +1,4 @@
-#include "core/problem/validate_options.h"
+#include "core/problem/options.h"
 
 #include <cmath>
 #include <cstddef>
@@ -109,7 +109,7 @@ absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, A
     shape.key_length = ScoreColumns(options, shape.key_length);
   }
   if (absl::Status s =
-          ValidateLengths(options.key_lengths, "options.valid_lengths", "keys", shape.batch, shape.key_length);
+          ValidateLengths(options.valid_lengths, "options.valid_lengths", "keys", shape.batch, shape.key_length);
       !s.ok()) {
     return s;
   }

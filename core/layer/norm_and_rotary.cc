@@ -1,10 +1,10 @@
-#include "core/layer/finish_heads.h"
+#include "core/layer/norm_and_rotary.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 
-#include "core/compute/parallel.h"
-#include "core/layer/head_norm.h"
+#include "core/base/round.h"
 #include "core/layer/rotary.h"
 #include "core/problem/key_visibility.h"
 #include "core/problem/sequences.h"
@@ -12,7 +12,40 @@
 namespace attend {
 namespace {
 
-// Between two looks at the cancellation flag: about a millisecond on one core.
+constexpr std::int64_t kPartialSums = 8;
+
+// The sum of term(i) for i in [0, size).
+template <typename Term>
+double Sum(std::int64_t size, const Term& term) {
+  double x[kPartialSums] = {};
+  std::int64_t i = 0;
+  for (; i + kPartialSums <= size; i += kPartialSums) {
+    for (std::int64_t j = 0; j < kPartialSums; ++j) x[j] += term(i + j);
+  }
+  for (std::int64_t j = 0; i + j < size; ++j) x[j] += term(i + j);
+  return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
+}
+
+template <typename T>
+void NormalizeRow(const NormView& norm, T* row) {
+  const auto size = static_cast<double>(norm.size);
+  double mean = 0;
+  if (norm.kind == NormKind::kLayer) {
+    mean = Sum(norm.size, [row](std::int64_t i) { return static_cast<double>(row[i]); }) / size;
+  }
+  const double squares = Sum(norm.size, [row, mean](std::int64_t i) {
+    const double x = static_cast<double>(row[i]) - mean;
+    return x * x;
+  });
+  const double factor = 1 / std::sqrt(squares / size + norm.epsilon);
+  const double added = norm.adds_one ? 1 : 0;
+  for (std::int64_t i = 0; i < norm.size; ++i) {
+    const double x = (static_cast<double>(row[i]) - mean) * factor * (added + static_cast<double>(norm.weight[i]));
+    row[i] = static_cast<T>(norm.bias == nullptr ? x : x + static_cast<double>(norm.bias[i]));
+  }
+}
+
+// Between two reads of the cancellation flag: about a millisecond on one core.
 constexpr std::int64_t kElementsPerTile = 1 << 18;
 
 void AppendRange(std::int64_t first, std::int64_t count, std::vector<std::int64_t>& to) {
@@ -33,17 +66,25 @@ struct HeadRows {
   bool norm_comes_last;
   std::vector<std::int64_t> positions;  // Of each row; empty without a rotary embedding.
 
-  // REQUIRES: `turner` if there are positions.
-  void Finish(std::int64_t row, RotaryTurner<T>& turner) const {
+  // Applies norm and rotary embedding to one row.
+  void Apply(std::int64_t row, RotaryApplier<T>& rotary) const {
     const std::int64_t size = heads * head_dim;
     T* const numbers = data + row * size;
     if (norm.weight != nullptr && !norm_comes_last) Normalize(norm, size / norm.size, numbers);
-    if (!positions.empty()) turner.Turn(positions[static_cast<std::size_t>(row)], heads, head_dim, numbers);
+    if (!positions.empty()) rotary.Apply(positions[static_cast<std::size_t>(row)], heads, head_dim, numbers);
     if (norm.weight != nullptr && norm_comes_last) Normalize(norm, size / norm.size, numbers);
   }
 };
 
 }  // namespace
+
+template <typename T>
+void Normalize(const NormView& norm, std::int64_t rows, T* data) {
+  for (std::int64_t r = 0; r < rows; ++r) NormalizeRow(norm, data + r * norm.size);
+}
+
+template void Normalize(const NormView&, std::int64_t, float*);
+template void Normalize(const NormView&, std::int64_t, double*);
 
 std::vector<std::int64_t> QueryPositions(const AttendProblem& problem) {
   std::vector<std::int64_t> positions;
@@ -79,10 +120,10 @@ std::vector<std::int64_t> KeyPositions(const AttendProblem& problem) {
 }
 
 template <typename T>
-void FinishHeads(const AttendProblem& problem, const ComputeContext& context, T* query, T* key) {
+void ApplyNormAndRotary(const AttendProblem& problem, const ComputeContext& context, T* query, T* key) {
   const LayerView& layer = *problem.layer();
-  const bool turns = !layer.rotary.frequencies.empty();
-  if (!turns && layer.query_norm.weight == nullptr && layer.key_norm.weight == nullptr) return;
+  const bool rotates = !layer.rotary.frequencies.empty();
+  if (!rotates && layer.query_norm.weight == nullptr && layer.key_norm.weight == nullptr) return;
   const std::int64_t num_queries = problem.batch() * problem.query_length();
   const std::int64_t num_keys = problem.batch() * problem.key_length();
   using Positions = std::vector<std::int64_t>;
@@ -91,29 +132,29 @@ void FinishHeads(const AttendProblem& problem, const ComputeContext& context, T*
                             problem.head_dim(),
                             layer.query_norm,
                             layer.norms_after_rotary,
-                            turns ? QueryPositions(problem) : Positions()};
+                            rotates ? QueryPositions(problem) : Positions()};
   const HeadRows<T> keys{key,
                          layer.num_kv_heads,
                          problem.head_dim(),
                          layer.key_norm,
                          layer.norms_after_rotary,
-                         turns ? KeyPositions(problem) : Positions()};
+                         rotates ? KeyPositions(problem) : Positions()};
   const RotaryAngles angles(layer.rotary.frequencies);
   const std::int64_t rows = std::max(num_queries, num_keys);
   const std::int64_t rows_per_tile =
       std::clamp<std::int64_t>(kElementsPerTile / (layer.query.out_features + layer.key.out_features), 1, 32);
-  ForEach(context, (rows + rows_per_tile - 1) / rows_per_tile, [&](std::int64_t i) {
+  ForEach(context, CeilDiv(rows, rows_per_tile), [&](std::int64_t i) {
     if (IsCancelled(context)) return;
-    RotaryTurner<T> turner(angles, layer.rotary.interleaved, layer.rotary.factor);
+    RotaryApplier<T> rotary(angles, layer.rotary.interleaved, layer.rotary.factor);
     // A query and the key of the same token one after the other: they share their sines and cosines.
     for (std::int64_t row = i * rows_per_tile; row < std::min((i + 1) * rows_per_tile, rows); ++row) {
-      if (row < num_queries) queries.Finish(row, turner);
-      if (row < num_keys) keys.Finish(row, turner);
+      if (row < num_queries) queries.Apply(row, rotary);
+      if (row < num_keys) keys.Apply(row, rotary);
     }
   });
 }
 
-template void FinishHeads(const AttendProblem&, const ComputeContext&, float*, float*);
-template void FinishHeads(const AttendProblem&, const ComputeContext&, double*, double*);
+template void ApplyNormAndRotary(const AttendProblem&, const ComputeContext&, float*, float*);
+template void ApplyNormAndRotary(const AttendProblem&, const ComputeContext&, double*, double*);
 
 }  // namespace attend

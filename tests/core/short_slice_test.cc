@@ -1,4 +1,4 @@
-#include "core/runtime/short_turns.h"
+#include "core/runtime/cpu.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -60,13 +60,13 @@ nanoseconds TurnInProc() {
 void OnNewThread(const std::function<void()>& body) { std::thread(body).join(); }
 
 // What is asked for is what the kernel then says, at both ends of the range too. An older kernel changes nothing.
-TEST(ShortTurns, AreAsLongAsAskedForWhereTheKernelHasThem) {
+TEST(ShortSlice, AreAsLongAsAskedForWhereTheKernelHasThem) {
   const bool has = KernelHasTurnsOfOnesOwn();
   for (const microseconds length : {microseconds(100), microseconds(200), microseconds(100'000)}) {
     OnNewThread([has, length] {
       const nanoseconds before = Turn(), before_in_proc = TurnInProc();
       EXPECT_NE(before, length) << "the question must not be answered before it is asked";
-      const bool asked = AskForShortTurns(length);
+      const bool asked = RequestShortSlice(length);
       EXPECT_TRUE(asked || !has);
       EXPECT_EQ(Turn(), has ? nanoseconds(length) : before);
       EXPECT_EQ(TurnInProc(), has && before_in_proc.count() >= 0 ? nanoseconds(length) : before_in_proc);
@@ -74,9 +74,9 @@ TEST(ShortTurns, AreAsLongAsAskedForWhereTheKernelHasThem) {
   }
 }
 
-TEST(ShortTurns, ThreadsStartedLaterInheritThem) {
+TEST(ShortSlice, ThreadsStartedLaterInheritThem) {
   OnNewThread([] {
-    AskForShortTurns(microseconds(300));
+    RequestShortSlice(microseconds(300));
     const nanoseconds own = Turn();
     OnNewThread([own] { EXPECT_EQ(Turn(), own); });
     if (KernelHasTurnsOfOnesOwn()) {
@@ -85,14 +85,14 @@ TEST(ShortTurns, ThreadsStartedLaterInheritThem) {
   });
 }
 
-TEST(ShortTurns, PriorityAndPolicyStayAndOtherThreadsToo) {
+TEST(ShortSlice, PriorityAndPolicyStayAndOtherThreadsToo) {
   const nanoseconds before = Turn();
   OnNewThread([] {
     const auto thread = static_cast<id_t>(syscall(SYS_gettid));
     const int nice = std::min(19, getpriority(PRIO_PROCESS, thread) + 1);
     ASSERT_EQ(setpriority(PRIO_PROCESS, thread, nice), 0);
     const int policy = sched_getscheduler(0);
-    AskForShortTurns(microseconds(200));
+    RequestShortSlice(microseconds(200));
     EXPECT_EQ(getpriority(PRIO_PROCESS, thread), nice);
     EXPECT_EQ(sched_getscheduler(0), policy);
   });

@@ -1,0 +1,96 @@
+// The weights of an attention layer as non-owning views, and their rules.
+#ifndef ATTEND_CORE_LAYER_LAYER_VIEW_H_
+#define ATTEND_CORE_LAYER_LAYER_VIEW_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "core/tensor/data_type.h"
+
+namespace attend {
+
+class PackedLinear;
+
+// An affine map y = x . weight^T + bias, as torch.nn.Linear lays it out. Absent when it has neither weights nor packed
+// ones.
+struct LinearView {
+  // [out_features, in_features], dense. May be null beside `packed`: then the problem REQUIRES to be computed with the
+  // instruction set of that, and has no float64 reference.
+  const void* weight = nullptr;
+  const void* bias = nullptr;  // [out_features], or null for none.
+  std::int64_t out_features = 0;
+  std::int64_t in_features = 0;
+  DataType weight_type = DataType::kFloat32;
+  DataType bias_type = DataType::kFloat32;
+  // The same weights and bias, packed once (packed_linear.h) and used where the instruction set is theirs; null: packed
+  // in each call.
+  const PackedLinear* packed = nullptr;
+
+  bool present() const { return weight != nullptr || packed != nullptr; }
+};
+
+// How the elements of a head are normalised over a row of them; `weight` and `bias` are [E], the same for each head, or
+// [heads * E], one mean or variance over all heads of a token.
+enum class NormKind : std::uint8_t {
+  kRms,    // x / sqrt(mean(x^2) + epsilon) (Zhang & Sennrich 2019, arXiv:1910.07467).
+  kLayer,  // (x - mean(x)) / sqrt(variance(x) + epsilon) (Ba et al. 2016, arXiv:1607.06450).
+};
+struct NormView {
+  const float* weight = nullptr;  // Null means "absent": no norm.
+  const float* bias = nullptr;    // Null for none.
+  std::int64_t size = 0;          // Of weight and bias: E, or heads * E.
+  NormKind kind = NormKind::kRms;
+  double epsilon = 1e-6;  // At least 0, finite.
+  bool adds_one = false;  // Multiplies by 1 + weight.
+};
+
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a query or key at position p is turned by the
+// angle p * frequencies[i] (radians; exact, then its sine and cosine within 4e-16): elements (x, y) become
+// (x cos - y sin, y cos + x sin). Elements from dim on stay as they are. Query t stands where AttentionOptions says,
+// key j at j, both after `position_offset`.
+struct RotaryView {
+  // [dim / 2] for an even dim in [2, E], each within kMaxRotaryFrequency of 0. Empty means "absent".
+  absl::Span<const double> frequencies;
+  bool interleaved = false;  // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
+  double factor = 1;         // On each turned element; positive and finite.
+};
+
+// The weights of an attention layer.
+struct LayerView {
+  LinearView query;   // [H * E, D]
+  LinearView key;     // [K * E, D']
+  LinearView value;   // [K * V, D']
+  LinearView output;  // [D_out, H * V], or absent: heads are concatenated.
+  std::int64_t num_heads = 1;
+  std::int64_t num_kv_heads = 1;
+  // Applied to the projected query and key in this order, or with the rotary embedding before the norms; returned
+  // queries and keys have all behind them.
+  NormView query_norm;
+  NormView key_norm;
+  RotaryView rotary;
+  bool norms_after_rotary = false;
+};
+
+// The embeddings that a layer is applied to.
+struct LayerInputs {
+  DataType type = DataType::kFloat32;
+  std::int64_t query_dim = 0;    // D
+  std::int64_t context_dim = 0;  // D'
+  bool has_context = false;      // Otherwise errors speak of the embeddings.
+};
+
+// Checks the layer by itself and against what it is applied to. Weights and biases may be NaN or infinite, scalars and
+// frequencies may not.
+//
+// Errors: INVALID_ARGUMENT with the field (`layer.num_heads`, `layer.key_projection.weight.shape`,
+// `layer.query_norm.epsilon`, `layer.rotary.frequencies[3]`, ...). Pure; may be called concurrently.
+absl::Status ValidateLayer(const LayerView& layer, const LayerInputs& inputs);
+
+// Checks that a tensor's type is one of numbers, and FLOAT64 only with FLOAT64 embeddings. `field` is the tensor's.
+// Errors: INVALID_ARGUMENT with the field `FIELD.data_type`.
+absl::Status ValidateTypeBesideEmbeddings(const char* field, DataType type, DataType embeddings_type);
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_LAYER_LAYER_VIEW_H_
