@@ -6,11 +6,6 @@
 
 #include "server/config/configured_layers.h"
 #include "server/config/start_settings.h"
-#include "server/config/transport_settings.h"
-#include "server/requests/decoders.h"
-#include "server/rpc/stream_call.h"
-#include "server/rpc/unary_call.h"
-#include "server/services/server_info.h"
 
 namespace attend::server {
 namespace {
@@ -81,7 +76,8 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
                 .instruction_set = instruction_set,
                 .inline_flops = config.inline_flops},
       upload_slots_(config.layers.max_uploads),
-      upload_executor_({.num_threads = kUploadThreads, .max_queued_tasks = 2 * config.layers.max_uploads}),
+      upload_executor_(
+          {.num_threads = kUploadThreads, .max_queued_tasks = 2 * config.layers.max_uploads + kMaxDeletions}),
       uploads_{.store = layers_.get(),
                .slots = &upload_slots_,
                .memory = &memory_,
@@ -92,16 +88,7 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
 
 MethodTable AttentionServer::MakeMethods() {
   MethodTable methods;
-  const std::string service = "/attend.v1.AttentionService/";
-  methods.Add(service + "Attend", MakeUnaryMethod(services_, {.decode = AttendDecoder(&layers_->registry())}));
-  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(services_, {.decode = SdpaDecoder()}));
-  methods.Add(service + "StreamAttend", MakeStreamMethod(services_, {.decode = AttendDecoder(&layers_->registry())}));
-  methods.Add(
-      service + "GetServerInfo",
-      MakeUnaryMethod(services_,
-                      {.decode = ServerInfoDecoder(MakeServerInfo(services_.limits, layers_->limits(),
-                                                                  services_.instruction_set, executor_.num_threads())),
-                       .refusable = false}));
+  AddAttentionService(services_, *layers_, methods);
   AddLayerService(uploads_, services_, methods);
   AddHealthService(health_, services_, methods);
   AddReflectionService(reflection_, methods);
@@ -140,14 +127,14 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   return server;
 }
 
-bool AttentionServer::WaitForHurry() {
+bool AttentionServer::WaitForForceStop() {
   // A wait without end would overflow the clock.
   const absl::Duration wait = std::min(config_.drain_wait, kLongestWait);
   const Clock::time_point end = Clock::now() + absl::ToChronoNanoseconds(wait);
-  const MutexLock lock(hurry_mu_);
-  while (!hurried_ && hurry_.WaitUntil(hurry_mu_, end)) {
+  const MutexLock lock(stop_mu_);
+  while (!force_stop_ && stop_.WaitUntil(stop_mu_, end)) {
   }
-  return hurried_;
+  return force_stop_;
 }
 
 void AttentionServer::Drain() {
@@ -155,16 +142,16 @@ void AttentionServer::Drain() {
                          {"timeout", absl::FormatDuration(config_.drain_timeout)},
                          {"calls_in_flight", std::int64_t{engine_->calls_in_flight()}}});
   health_.Drain();
-  engine_->Drain(WaitForHurry() ? absl::ZeroDuration() : config_.drain_timeout);
+  engine_->Drain(WaitForForceStop() ? absl::ZeroDuration() : config_.drain_timeout);
   LogDrained(log_, *engine_, admission_.counts(), memory_.in_use_bytes());
 }
 
-void AttentionServer::Hurry() {
+void AttentionServer::ForceStop() {
   {
-    const MutexLock lock(hurry_mu_);
-    hurried_ = true;
+    const MutexLock lock(stop_mu_);
+    force_stop_ = true;
   }
-  hurry_.SignalAll();
+  stop_.SignalAll();
   engine_->CancelAllCalls();
 }
 

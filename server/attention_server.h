@@ -11,15 +11,15 @@
 #include "absl/status/statusor.h"
 #include "core/base/mutex.h"
 #include "core/runtime/executor.h"
+#include "server/base/logging.h"
 #include "server/config/server_config.h"
 #include "server/layer_store/layer_store.h"
-#include "server/logging.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/request_run.h"
+#include "server/services/attend_services.h"
 #include "server/services/health_service.h"
-#include "server/services/layer_service.h"
 #include "server/services/reflection_service.h"
 
 namespace attend::server {
@@ -49,23 +49,23 @@ class AttentionServer {
   void Drain();
 
   // Makes a Drain that is under way, or still to come, return soon: no more waiting, calls are cancelled.
-  void Hurry();
+  void ForceStop();
 
  private:
   AttentionServer(const ServerConfig& config, InstructionSet instruction_set, std::unique_ptr<LayerStore> layers,
                   Log& log);
   MethodTable MakeMethods();
-  // Waits for `drain_wait`, or for Hurry: true then.
-  bool WaitForHurry() ABSL_LOCKS_EXCLUDED(hurry_mu_);
+  // Waits for `drain_wait`, or for ForceStop: true then.
+  bool WaitForForceStop() ABSL_LOCKS_EXCLUDED(stop_mu_);
 
   const ServerConfig config_;
   Log& log_;
-  Mutex hurry_mu_;
-  bool hurried_ ABSL_GUARDED_BY(hurry_mu_) = false;
-  CondVar hurry_;
+  Mutex stop_mu_;
+  bool force_stop_ ABSL_GUARDED_BY(stop_mu_) = false;
+  CondVar stop_;
   // Destroyed in reverse: first the engine, which ends all calls; the executors last but for what their tasks use.
   const std::unique_ptr<LayerStore> layers_;
-  HealthState health_;
+  ServingState health_;
   Reflection reflection_;
   Executor executor_;
   Admission admission_;

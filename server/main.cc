@@ -9,12 +9,12 @@
 #include "absl/synchronization/mutex.h"
 #include "core/kernels/instruction_set.h"
 #include "server/attention_server.h"
+#include "server/base/logging.h"
+#include "server/base/protocol.h"
 #include "server/config/configured_layers.h"
 #include "server/config/flags.h"
 #include "server/config/start_settings.h"
-#include "server/logging.h"
 #include "server/process.h"
-#include "server/version.h"
 
 namespace attend::server {
 namespace {
@@ -52,7 +52,7 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
   }
 
   signals.Wait();
-  signals.RunWhileListening([&server] { (*server)->Drain(); }, [&server] { (*server)->Hurry(); });
+  signals.RunWhileListening([&server] { (*server)->Drain(); }, [&server] { (*server)->ForceStop(); });
   log.Info("stopped");
   return 0;
 }

@@ -30,7 +30,8 @@ void ShutdownSignals::Wait() const {
   while (signal == kWorkDone) sigwait(&signals_, &signal);
 }
 
-void ShutdownSignals::RunWhileListening(const std::function<void()>& work, const std::function<void()>& hurry) const {
+void ShutdownSignals::RunWhileListening(const std::function<void()>& work,
+                                        const std::function<void()>& force_stop) const {
   const pthread_t listener = pthread_self();
   std::thread worker([&work, listener] {
     work();
@@ -38,7 +39,7 @@ void ShutdownSignals::RunWhileListening(const std::function<void()>& work, const
   });
   for (int signal = 0; signal != kWorkDone;) {
     sigwait(&signals_, &signal);
-    if (signal != kWorkDone) hurry();
+    if (signal != kWorkDone) force_stop();
   }
   worker.join();
 }

@@ -11,8 +11,8 @@
 
 namespace attend::server {
 
-// SIGTERM and SIGINT as something to wait for instead of something that interrupts: they are blocked in the thread that
-// makes this object and in all that it starts later. REQUIRES: made before any other thread.
+// Blocks SIGTERM and SIGINT so that they can be received with sigwait: in the thread that makes this object and in all
+// that it starts later. REQUIRES: made before any other thread.
 class ShutdownSignals {
  public:
   ShutdownSignals();
@@ -20,8 +20,9 @@ class ShutdownSignals {
   // Returns when one of them arrives.
   void Wait() const;
 
-  // Runs `work` on another thread and returns when it is done; each signal that arrives in the meantime calls `hurry`.
-  void RunWhileListening(const std::function<void()>& work, const std::function<void()>& hurry) const;
+  // Runs `work` on another thread and returns when it is done; each signal that arrives in the meantime calls
+  // `force_stop`.
+  void RunWhileListening(const std::function<void()>& work, const std::function<void()>& force_stop) const;
 
  private:
   sigset_t signals_;

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/limits.h"
 #include "core/problem/key_visibility.h"
+#include "core/problem/option_table.h"
 #include "core/problem/options.h"
 #include "core/problem/sequences.h"
 
@@ -128,6 +129,13 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
   if (absl::Status status = ValidatePositionOffsets(s); !status.ok()) return status;
   problem.score_columns_ = ScoreColumns(s.options, problem.key_length());
   return problem;
+}
+
+void AttendProblem::Rebind(const Spec& spec) {
+  spec_.embeddings.data = spec.embeddings.data;
+  spec_.context.data = has_context_ ? spec.context.data : spec.embeddings.data;
+  spec_.layer = spec.layer;
+  RebindOptions(spec.options, spec_.options);
 }
 
 double AttendProblem::Flops() const {

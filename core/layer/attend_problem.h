@@ -59,6 +59,10 @@ class AttendProblem {
   // `options.mask`, ...).
   static absl::StatusOr<AttendProblem> Create(const Spec& spec);
 
+  // Views the tensors of `spec` from now on. REQUIRES: it is what this was created from, but for the tensors'
+  // addresses.
+  void Rebind(const Spec& spec);
+
   bool is_double() const { return spec_.embeddings.type == DataType::kFloat64; }  // Of the arithmetic.
   bool self_attention() const { return !has_context_; }
   const EmbeddingsView& embeddings() const { return spec_.embeddings; }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
+#include "core/problem/option_table.h"
 #include "core/problem/options.h"
 #include "core/problem/sequences.h"
 
@@ -120,6 +121,13 @@ absl::StatusOr<SdpaProblem> SdpaProblem::Create(const Spec& spec) {
   if (spec.query.type != DataType::kFloat64) scale = static_cast<float>(scale);
   if (spec.options.scale) scale = *spec.options.scale;
   return SdpaProblem(normalized, scale);
+}
+
+void SdpaProblem::Rebind(const Spec& spec) {
+  spec_.query.data = spec.query.data;
+  spec_.key.data = spec.key.data;
+  spec_.value.data = spec.value.data;
+  RebindOptions(spec.options, spec_.options);
 }
 
 std::int64_t SdpaProblem::ValidKeys(std::int64_t b) const {

@@ -61,6 +61,10 @@ class SdpaProblem {
   // option is out of its range, or a view is absent.
   static absl::StatusOr<SdpaProblem> Create(const Spec& spec);
 
+  // Views the tensors of `spec` from now on. REQUIRES: it is what this was created from, but for the tensors'
+  // addresses.
+  void Rebind(const Spec& spec);
+
   std::int64_t batch() const { return spec_.query.batch; }
   std::int64_t num_heads() const { return spec_.query.heads; }
   std::int64_t num_kv_heads() const { return spec_.key.heads; }

@@ -7,9 +7,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "core/base/error.h"
-
 namespace attend {
 
 // Lives on the stack of the thread that called ParallelFor, which outlasts every helper: it leaves only when `helpers`
@@ -58,21 +55,16 @@ Executor::~Executor() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-absl::Status Executor::Submit(absl::AnyInvocable<void() &&> task) {
+bool Executor::Submit(absl::AnyInvocable<void() &&> task) {
   MutexLock lock(mu_);
   const int free =
       options_.num_threads - running_;  // Those that help count: they take a task before further iterations.
   const int queued = static_cast<int>(queue_.size());
-  if (queued - free >= options_.max_queued_tasks) {
-    return WithDetails(absl::UnavailableError(absl::StrCat("all ", options_.num_threads,
-                                                           " compute threads are busy and the queue is full with ",
-                                                           queued, " waiting tasks; try again later")),
-                       {"QUEUE_FULL", "", {{"queued_tasks", absl::StrCat(queued)}}});
-  }
+  if (queued - free >= options_.max_queued_tasks) return false;
   queue_.push_back(std::move(task));
   queued_tasks_.store(queued + 1, std::memory_order_relaxed);
   work_.Signal();
-  return absl::OkStatus();
+  return true;
 }
 
 void Executor::ParallelFor(std::int64_t count, absl::FunctionRef<void(std::int64_t)> body) {

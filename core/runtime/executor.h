@@ -6,7 +6,7 @@
 // threads: ParallelFor called from within an iteration runs on the calling thread.
 //
 //   Executor executor({.num_threads = AvailableCores(), .max_queued_tasks = 64});
-//   absl::Status admitted = executor.Submit([] { ... });
+//   if (!executor.Submit([] { ... })) ...  // The queue is full.
 //
 // Thread-safe: every method may be called concurrently, also from tasks.
 #ifndef ATTEND_CORE_RUNTIME_EXECUTOR_H_
@@ -21,7 +21,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/functional/function_ref.h"
-#include "absl/status/status.h"
 #include "core/base/mutex.h"
 
 namespace attend {
@@ -41,9 +40,8 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // Queues `task`. Errors: UNAVAILABLE with reason QUEUE_FULL when `max_queued_tasks` already wait and no worker is
-  // free; the task is then not run.
-  absl::Status Submit(absl::AnyInvocable<void() &&> task);
+  // Queues `task`. Returns false when `max_queued_tasks` already wait and no worker is free; the task is then not run.
+  [[nodiscard]] bool Submit(absl::AnyInvocable<void() &&> task);
 
   // Calls body(i) once for every i in [0, count), in any order, on the calling thread and on idle workers; returns when
   // all have returned. Which thread runs an iteration must not influence its result.

@@ -22,12 +22,14 @@ absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::st
   if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
   }
-  const auto size = static_cast<std::size_t>(status.st_size);
-  void* data = nullptr;
-  if (size > 0) {
-    data = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    if (data == MAP_FAILED) return absl::NotFoundError(absl::StrCat("cannot map ", path, ": ", std::strerror(errno)));
-  }
+  std::shared_ptr<const MappedFile> file = Map(descriptor, static_cast<std::size_t>(status.st_size));
+  if (file == nullptr) return absl::NotFoundError(absl::StrCat("cannot map ", path, ": ", std::strerror(errno)));
+  return file;
+}
+
+std::shared_ptr<const MappedFile> MappedFile::Map(int fd, std::size_t size) {
+  void* const data = size == 0 ? nullptr : mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (data == MAP_FAILED) return nullptr;
   return std::shared_ptr<const MappedFile>(new MappedFile(data, size));
 }
 

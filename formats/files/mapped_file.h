@@ -11,7 +11,7 @@
 
 namespace attend::formats {
 
-// Owns a private, read-only mapping of a whole file. Replacing the file (a rename) leaves the mapping as it is, but
+// Owns a private, read-only mapping of a file. Replacing the file (a rename) leaves the mapping as it is, but
 // truncating it ends the process with SIGBUS at the next look at a byte that is gone, which nobody can catch: so a
 // mapping is kept no longer than it takes to load a layer, and files are replaced, not rewritten.
 //
@@ -20,6 +20,10 @@ class MappedFile {
  public:
   // Errors: NOT_FOUND, with the system's reason, when it cannot be opened; INVALID_ARGUMENT when it is no regular file.
   static absl::StatusOr<std::shared_ptr<const MappedFile>> Open(const std::string& path);
+
+  // Maps the first `size` bytes of an open file; they stay readable when the file is closed, renamed or removed. Null,
+  // with errno set, when the system refuses. REQUIRES: the file has as many bytes and is not made shorter.
+  static std::shared_ptr<const MappedFile> Map(int fd, std::size_t size);
 
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

@@ -103,8 +103,12 @@ LayerConfig MergeLayerConfig(const LayerConfig& base, const LayerConfig& over) {
   LayerConfig merged = base;
   // MergeFrom would mix two rotary embeddings or two tensors into a third that nobody meant.
   if (over.has_rotary_embedding()) merged.clear_rotary_embedding();
-  if (over.options().has_alibi_slopes()) merged.mutable_options()->clear_alibi_slopes();
-  if (over.options().has_sinks()) merged.mutable_options()->clear_sinks();
+  std::vector<decltype(over.options().GetDescriptor()->field(0))> options;
+  over.options().GetReflection()->ListFields(over.options(), &options);
+  for (const auto* const option : options) {
+    if (option->message_type() != nullptr)
+      merged.options().GetReflection()->ClearField(merged.mutable_options(), option);
+  }
   merged.MergeFrom(over);
   return merged;
 }

@@ -12,16 +12,15 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "formats/files/mapped_file.h"
+#include "formats/files/sha256.h"
 #include "formats/hugging_face/hugging_face_config.h"
 #include "formats/safetensors/checkpoint.h"
-#include "server/config/layer_folder.h"
 #include "server/layers/layer_config.h"
-#include "server/layers/layer_name.h"
-#include "server/layers/seeded_weights.h"
+#include "server/layers/layer_registry.h"
+#include "server/layers/layer_weights.h"
 
 namespace attend::server {
 namespace {
@@ -89,7 +88,7 @@ absl::Status AddFromFlag(const std::string& value, SourceMap& sources) {
 }
 
 absl::Status AddFromDirectory(const std::string& directory, SourceMap& sources) {
-  const absl::StatusOr<std::vector<std::string>> names = ListLayerFolders(directory);
+  const absl::StatusOr<std::vector<std::string>> names = ListLayerDir(directory);
   if (!names.ok()) return Invalid("--layer-dir", std::string(names.status().message()));
   for (const std::string& name : *names) {
     const absl::Status valid = CheckLayerName(name, absl::StrCat("the folder's name in ", directory));
@@ -133,7 +132,7 @@ class Loader {
 
   absl::StatusOr<std::shared_ptr<const Layer>> Load(const std::string& name, Source source) {
     if (source.is_folder) {
-      absl::StatusOr<LayerFolder> folder = ReadLayerFolder(source.file);
+      absl::StatusOr<LayerDirEntry> folder = ReadLayerDirEntry(source.file);
       if (!folder.ok()) return folder.status();
       source.file = std::move(folder->checkpoint);
       source.prefix = std::move(folder->prefix);
@@ -188,9 +187,7 @@ class Loader {
       if (source.init || stat(file.c_str(), &status) != 0) continue;
       absl::StrAppend(&made_of, "\n", status.st_size, ".", status.st_mtim.tv_sec, ".", status.st_mtim.tv_nsec);
     }
-    std::uint64_t hash = 0xcbf29ce484222325;  // FNV-1a.
-    for (const char c : made_of) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    identity.etag = absl::StrFormat("%016x", hash);
+    identity.etag = formats::ToHex(formats::Sha256::Of(made_of)).substr(0, kEtagDigits);
     identity.read_only = true;
     identity.create_time_ms = absl::ToUnixMillis(absl::Now());
     return identity;

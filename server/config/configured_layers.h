@@ -8,8 +8,9 @@
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
+#include "attend/v1/layer_service.pb.h"
 #include "core/kernels/instruction_set.h"
-#include "server/config/layer_sources.h"
+#include "server/config/server_config.h"
 #include "server/layers/layer.h"
 
 namespace attend::server {
@@ -24,6 +25,24 @@ namespace attend::server {
 absl::StatusOr<std::vector<std::shared_ptr<const Layer>>> LoadConfiguredLayers(
     const LayerSources& sources, InstructionSet instruction_set,
     absl::FunctionRef<void(const std::string& sentence)> on_skipped);
+
+// A folder of --layer-dir: what one layer is made of, by the names of its files.
+//
+//   model.safetensors, or any one .safetensors file, or the .safetensors.index.json of a sharded one
+//   config.json   optional: the model's, as Hugging Face writes it
+//   layer.json    optional: a LayerConfig in JSON; in addition `prefix`, a string
+struct LayerDirEntry {
+  std::string checkpoint;  // The path of the file.
+  std::string prefix;
+  v1::LayerConfig config;  // Of layer.json.
+};
+
+// Errors, with the path: NOT_FOUND, INVALID_ARGUMENT.
+absl::StatusOr<LayerDirEntry> ReadLayerDirEntry(const std::string& path);
+
+// The names of the folders in `path`, in ascending order; those that begin with a dot are left out (Kubernetes keeps
+// what it mounts in such). Errors: NOT_FOUND.
+absl::StatusOr<std::vector<std::string>> ListLayerDir(const std::string& path);
 
 }  // namespace attend::server
 

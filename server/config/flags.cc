@@ -13,9 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "server/base/protocol.h"
 #include "server/config/config_file.h"
-#include "server/config/options.h"
-#include "server/version.h"
 
 // POSIX declares it so.
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)

@@ -15,8 +15,13 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "server/config/server_config.h"
+
+namespace CLI {
+class App;
+}
 
 namespace attend::server {
 
@@ -37,6 +42,15 @@ Environment ReadEnvironment();
 
 // `arguments` without the program's name. Errors: INVALID_ARGUMENT naming the flag, NOT_FOUND for a missing file.
 absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments, const Environment& environment);
+
+// The flags, declared once: name, variable in ServerConfig, range and help text.
+
+// Adds every configurable flag to `app`; parsing then writes into `config`, whose present values are the defaults.
+// REQUIRES: `config` outlives `app`.
+void DeclareOptions(CLI::App& app, ServerConfig& config);
+
+// Checks what no single flag can. Errors: INVALID_ARGUMENT naming the flags.
+absl::Status ValidateConfig(const ServerConfig& config);
 
 }  // namespace attend::server
 

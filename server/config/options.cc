@@ -1,4 +1,4 @@
-#include "server/config/options.h"
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "server/config/flags.h"
 
 namespace attend::server {
 namespace {

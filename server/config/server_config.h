@@ -4,15 +4,15 @@
 #define ATTEND_SERVER_CONFIG_SERVER_CONFIG_H_
 
 #include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "core/runtime/cpu.h"
-#include "server/config/container_memory.h"
-#include "server/config/layer_sources.h"
-#include "server/layers/layer_limits.h"
-#include "server/rpc/job.h"
+#include "server/base/limits.h"
 
 namespace attend::server {
 
@@ -52,6 +52,26 @@ struct TlsConfig {
   std::string client_ca_path;    // When given, clients must present a certificate signed by one of these (mTLS).
   absl::Duration refresh_interval = absl::Seconds(10);  // How often the files are looked at; whole seconds.
 };
+
+// Where the layers of the server's own configuration come from.
+struct LayerSources {
+  std::vector<std::string> layers;   // --layer: NAME=FILE[#PREFIX], NAME=init:SEED:EMBED_DIM.
+  std::vector<std::string> configs;  // --layer-config: NAME=FILE.json, NAME={...}.
+  std::string directory;             // --layer-dir; empty for none.
+  bool skip_broken = false;          // --skip-broken-layers.
+};
+
+// The default of --max-memory-in-flight-bytes: half the container's memory limit, because the other half is for
+// layers, the transport, scratch that is being taken and what an allocator keeps; 4 GiB where nothing limits.
+std::int64_t DefaultMemoryInFlightBytes();
+
+// The default of --max-layers-bytes: a quarter of the container's memory limit, 4 GiB where nothing limits.
+std::int64_t DefaultLayersBytes();
+
+// The container's memory limit in bytes (cgroup v2 `memory.max`, v1 `memory.limit_in_bytes`; the tightest along the
+// path to the root), read below any root, for tests: `cgroup_root` stands for /sys/fs/cgroup and `self_cgroup` is the
+// text of /proc/self/cgroup. Empty when nothing limits.
+std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, std::string_view self_cgroup);
 
 struct ServerConfig {
   std::vector<std::string> listen = {"0.0.0.0:50051"};

@@ -1,16 +1,105 @@
 #include "server/config/start_settings.h"
 
+#include <grpc/grpc_security_constants.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
+
 #include <algorithm>
+#include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "server/config/transport_settings.h"
+#include "formats/files/tls_files.h"
 
 namespace attend::server {
 namespace {
+
+// gRPC reads INT_MAX as "never".
+int Milliseconds(absl::Duration duration) {
+  constexpr int kNever = std::numeric_limits<int>::max();
+  return static_cast<int>(std::min<std::int64_t>(absl::ToInt64Milliseconds(duration), kNever));
+}
+
+// gRPC keeps the first of two values of one argument, so all are collected before any is set.
+using ChannelArguments = std::map<std::string, std::variant<int, std::string>>;
+
+ChannelArguments DefaultArguments(const TransportConfig& config) {
+  return {
+      {GRPC_ARG_MAX_CONCURRENT_STREAMS, config.max_concurrent_streams},
+      {GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(config.keepalive_time)},
+      {GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(config.keepalive_timeout)},
+      // For the server's own pings and for the clients' alike: an idle connection may be checked.
+      {GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1},
+      {GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0},
+      {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, Milliseconds(config.min_ping_interval)},
+      {GRPC_ARG_MAX_CONNECTION_IDLE_MS, Milliseconds(config.max_connection_idle)},
+      {GRPC_ARG_MAX_CONNECTION_AGE_MS, Milliseconds(config.max_connection_age)},
+      {GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, Milliseconds(config.max_connection_age_grace)},
+      {GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, Milliseconds(config.handshake_timeout)},
+      {GRPC_ARG_MAX_METADATA_SIZE, config.max_metadata_bytes},
+      // Nothing here serves channelz, so its bookkeeping for every call and connection is spared.
+      {GRPC_ARG_ENABLE_CHANNELZ, 0},
+      // None: the unary path counts the bytes itself, so that the error can name the flag. A limit here would not save
+      // memory: gRPC 1.51 buffers a message to its end before it compares its size (measured: a limit of 1 MiB refused
+      // a message of 64 MiB after all of it had arrived). What bounds memory is the quota below: at its end the
+      // connection's calls are reset with ENHANCE_YOUR_CALM.
+      {GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1},
+  };
+}
+
+void Override(const std::string& argument, ChannelArguments& arguments) {
+  const std::size_t equals = argument.find('=');
+  const std::string value = argument.substr(equals + 1);
+  int number = 0;
+  auto& entry = arguments[argument.substr(0, equals)];
+  if (absl::SimpleAtoi(value, &number)) {
+    entry = number;
+  } else {
+    entry = value;
+  }
+}
+
+// Whether handshakes with these files can succeed.
+absl::Status CheckFiles(const TlsConfig& config) {
+  const absl::StatusOr<PemFile> chain = ReadPemFile("--tls-cert", config.certificate_path);
+  if (!chain.ok()) return chain.status();
+  const absl::StatusOr<PemFile> key = ReadPemFile("--tls-key", config.key_path);
+  if (!key.ok()) return key.status();
+  if (absl::Status usable = CheckIdentity(*chain, *key); !usable.ok()) return usable;
+  if (config.client_ca_path.empty()) return absl::OkStatus();
+  const absl::StatusOr<PemFile> authorities = ReadPemFile("--tls-client-ca", config.client_ca_path);
+  return authorities.ok() ? CheckAuthorities(*authorities) : authorities.status();
+}
+
+// Plaintext, TLS or mTLS. Errors: INVALID_ARGUMENT naming the flag whose file cannot be read or is no PEM; gRPC itself
+// would only refuse each connection later.
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(const TlsConfig& config) {
+  if (config.certificate_path.empty()) return grpc::InsecureServerCredentials();
+  if (absl::Status usable = CheckFiles(config); !usable.ok()) return usable;
+  const bool mutual = !config.client_ca_path.empty();
+
+  const auto refresh_seconds = static_cast<unsigned>(std::max<std::int64_t>(
+      1, std::min<std::int64_t>(absl::ToInt64Seconds(config.refresh_interval), std::numeric_limits<int>::max())));
+  using grpc::experimental::FileWatcherCertificateProvider;
+  auto provider = mutual ? std::make_shared<FileWatcherCertificateProvider>(config.key_path, config.certificate_path,
+                                                                            config.client_ca_path, refresh_seconds)
+                         : std::make_shared<FileWatcherCertificateProvider>(config.key_path, config.certificate_path,
+                                                                            refresh_seconds);
+  grpc::experimental::TlsServerCredentialsOptions options(provider);
+  options.watch_identity_key_cert_pairs();
+  if (mutual) {
+    options.watch_root_certs();
+    options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+  }
+  return grpc::experimental::TlsServerCredentials(options);
+}
 
 absl::StatusOr<InstructionSet> ChooseInstructionSet(const std::string& name) {
   if (name == "auto") return BestInstructionSet();
@@ -24,6 +113,15 @@ absl::StatusOr<InstructionSet> ChooseInstructionSet(const std::string& name) {
 }
 
 }  // namespace
+
+void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& builder) {
+  ChannelArguments arguments = DefaultArguments(config);
+  for (const std::string& argument : config.channel_arguments) Override(argument, arguments);
+  for (const auto& [key, value] : arguments) {
+    std::visit([&builder, &key = key](const auto& v) { builder.AddChannelArgument(key, v); }, value);
+  }
+  builder.SetResourceQuota(grpc::ResourceQuota("attend").Resize(static_cast<std::size_t>(config.memory_bytes)));
+}
 
 absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config) {
   const absl::StatusOr<InstructionSet> instruction_set = ChooseInstructionSet(config.instruction_set);

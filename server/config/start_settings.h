@@ -5,6 +5,7 @@
 #define ATTEND_SERVER_CONFIG_START_SETTINGS_H_
 
 #include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server_builder.h>
 
 #include <memory>
 
@@ -22,6 +23,9 @@ struct StartSettings {
 // Chooses the instruction set and reads the TLS files. Binds nothing. Errors: INVALID_ARGUMENT naming the flag, for an
 // instruction set that this machine does not run and for a file that cannot be used.
 absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config);
+
+// Sets the transport's limits, keepalive, ages and channel arguments.
+void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& builder);
 
 }  // namespace attend::server
 

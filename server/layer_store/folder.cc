@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
+#include "server/base/protocol.h"
 
 namespace attend::server {
 namespace {
@@ -56,7 +56,7 @@ absl::Status StorageError(int error_number, std::string_view what) {
           absl::ResourceExhaustedError(absl::StrCat(sentence,
                                                     "; the server's --data-dir has no room for it: delete layers, or "
                                                     "ask the operator for more room")),
-          {.reason = "DISK_FULL", .field = "", .metadata = {}});
+          {.reason = reason::kDiskFull, .field = "", .metadata = {}});
     case EROFS:
     case EACCES:
     case EPERM:
@@ -64,9 +64,10 @@ absl::Status StorageError(int error_number, std::string_view what) {
           absl::FailedPreconditionError(absl::StrCat(sentence,
                                                      "; the server's --data-dir does not permit it, so that layers can "
                                                      "be called there and neither created nor deleted")),
-          {.reason = "DATA_DIR_READ_ONLY", .field = "", .metadata = {}});
+          {.reason = reason::kDataDirReadOnly, .field = "", .metadata = {}});
     default:
-      return WithDetails(absl::InternalError(sentence), {.reason = "STORAGE_FAILED", .field = "", .metadata = {}});
+      return WithDetails(absl::InternalError(sentence),
+                         {.reason = reason::kStorageFailed, .field = "", .metadata = {}});
   }
 }
 
@@ -133,14 +134,6 @@ absl::StatusOr<std::vector<std::string>> Folder::List() const {
     if (name != "." && name != "..") names.push_back(name);
   }
   return names;
-}
-
-absl::StatusOr<SharedBytes> MapFile(int fd, std::size_t size) {
-  if (size == 0) return SharedBytes{nullptr, {}};
-  void* memory = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
-  if (memory == MAP_FAILED) return StorageError(errno, "cannot map the file");
-  return SharedBytes{std::shared_ptr<const void>(memory, [memory, size](const void*) { munmap(memory, size); }),
-                     std::string_view(static_cast<const char*>(memory), size)};
 }
 
 }  // namespace attend::server

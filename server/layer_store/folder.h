@@ -37,12 +37,6 @@ class FileDescriptor {
   int fd_ = -1;
 };
 
-// Bytes that somebody else may own too. Copyable; the bytes live as long as one copy of `memory`.
-struct SharedBytes {
-  std::shared_ptr<const void> memory;
-  std::string_view bytes;
-};
-
 // What a failed system call means to the caller of a method: RESOURCE_EXHAUSTED with reason DISK_FULL for a full disk,
 // quota or file size limit, FAILED_PRECONDITION with reason DATA_DIR_READ_ONLY where writing is not permitted, else
 // INTERNAL with reason STORAGE_FAILED. `what` starts the sentence: `cannot write the layer`.
@@ -83,10 +77,6 @@ class Folder {
 
   FileDescriptor fd_;
 };
-
-// Maps the first `size` bytes of a file for reading; they stay readable when the file is closed, renamed or removed.
-// REQUIRES: the file has as many and is not made shorter.
-absl::StatusOr<SharedBytes> MapFile(int fd, std::size_t size);
 
 }  // namespace attend::server
 

@@ -15,10 +15,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "server/layers/layer_name.h"
+#include "formats/files/mapped_file.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {
+
+using formats::Sha256;
+using formats::ToHex;
 
 constexpr std::string_view kMagic = "attendL\n";
 constexpr std::uint32_t kVersion = 1;
@@ -44,6 +48,12 @@ std::uint64_t GetLittleEndian(std::string_view bytes) {
 
 std::string_view Bytes(const Sha256Digest& digest) {
   return {reinterpret_cast<const char*>(digest.data()), digest.size()};
+}
+
+absl::StatusOr<SharedBytes> MapFile(int fd, std::int64_t size) {
+  const auto file = formats::MappedFile::Map(fd, static_cast<std::size_t>(size));
+  if (file == nullptr) return StorageError(errno, "cannot map the file");
+  return SharedBytes{file, file->bytes()};
 }
 
 std::string MakeFooter(std::int64_t payload_bytes, std::string_view record) {
@@ -133,6 +143,8 @@ void NewLayerFile::Observe(StorageStep step) const {
   if (observer_ != nullptr && *observer_) (*observer_)(step);
 }
 
+absl::StatusOr<SharedBytes> NewLayerFile::Map() const { return MapFile(fd_.get(), payload_bytes_); }
+
 absl::Status NewLayerFile::Append(absl::Span<const std::string_view> pieces) {
   if (absl::Status written = WriteAll(pieces); !written.ok()) return written;
   for (const std::string_view piece : pieces) hash_.Update(piece);
@@ -202,7 +214,7 @@ absl::StatusOr<StoredLayer> ReadLayerFile(const Folder& folder, const std::strin
   struct stat info {};
   if (fstat(fd->get(), &info) != 0) return StorageError(errno, "cannot read the file");
   if (!S_ISREG(info.st_mode)) return Damaged("it is no file");
-  absl::StatusOr<SharedBytes> file = MapFile(fd->get(), static_cast<std::size_t>(info.st_size));
+  absl::StatusOr<SharedBytes> file = MapFile(fd->get(), info.st_size);
   if (!file.ok()) return file.status();
   const absl::StatusOr<Parts> parts = SplitFile(file->bytes);
   if (!parts.ok()) return parts.status();

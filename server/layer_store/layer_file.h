@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -19,11 +20,12 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "attend/storage/v1/layer_record.pb.h"
+#include "formats/files/sha256.h"
 #include "server/layer_store/folder.h"
-#include "server/layer_store/sha256.h"
 
 namespace attend::server {
 
+using formats::Sha256Digest;
 using storage::v1::LayerRecord;
 
 // What has just been done to the data folder. The order of an upload is that of the first six, of a deletion that of
@@ -41,6 +43,12 @@ enum class StorageStep : std::uint8_t {
 
 // For tests, which look at the folder or end the process at a step; called on the thread that does it. Empty: nobody.
 using StorageObserver = std::function<void(StorageStep)>;
+
+// Bytes of a mapped file. Copyable; the bytes live as long as one copy of `memory`.
+struct SharedBytes {
+  std::shared_ptr<const void> memory;
+  std::string_view bytes;
+};
 
 // A layer's file while it is written. Until it is renamed it has a temporary name, or none (memory alone), and is gone
 // when this object is.
@@ -66,7 +74,7 @@ class NewLayerFile {
   bool on_disk() const { return folder_ != nullptr; }
 
   // The payload. REQUIRES: no Append after it.
-  absl::StatusOr<SharedBytes> Map() const { return MapFile(fd_.get(), static_cast<std::size_t>(payload_bytes_)); }
+  absl::StatusOr<SharedBytes> Map() const;
   // The payload's SHA-256. REQUIRES: called at most once; no Append after it.
   Sha256Digest FinishHash() { return hash_.Finish(); }
 
@@ -88,7 +96,7 @@ class NewLayerFile {
   const Folder* folder_;  // Null in memory.
   std::string name_;      // Empty when there is no file to remove.
   const StorageObserver* observer_;
-  Sha256 hash_;
+  formats::Sha256 hash_;
   std::int64_t payload_bytes_ = 0;
   std::int64_t file_bytes_ = 0;
   std::int64_t started_bytes_ = 0;  // Those that the disk has been told to write.

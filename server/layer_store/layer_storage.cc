@@ -7,7 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {

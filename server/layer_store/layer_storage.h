@@ -18,9 +18,9 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/logging.h"
 #include "server/layer_store/folder.h"
 #include "server/layer_store/layer_file.h"
-#include "server/logging.h"
 
 namespace attend::server {
 

@@ -1,9 +1,13 @@
 #include "server/layer_store/layer_store.h"
 
+#include <optional>
+#include <utility>
+
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
+#include "server/base/protocol.h"
 #include "server/layer_store/layer_upload.h"
-#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {
@@ -13,22 +17,24 @@ absl::Status Refused(absl::StatusCode code, const char* reason, const std::strin
 }
 
 absl::Status AlreadyExists(const std::string& name) {
-  return Refused(absl::StatusCode::kAlreadyExists, "LAYER_EXISTS", name,
+  return Refused(absl::StatusCode::kAlreadyExists, reason::kLayerExists, name,
                  absl::StrCat("there is a layer '", name, "' already; set `replace` to put another in its place"));
 }
 
 absl::Status ReadOnly(const std::string& name) {
-  return Refused(absl::StatusCode::kFailedPrecondition, "LAYER_READ_ONLY", name,
+  return Refused(absl::StatusCode::kFailedPrecondition, reason::kLayerReadOnly, name,
                  absl::StrCat("the layer '", name,
                               "' comes from the server's own configuration and can be neither replaced nor deleted"));
 }
 
 absl::Status EtagDiffers(const std::string& name, std::string_view etag, const Layer* layer) {
   const std::string there = layer == nullptr ? "there is no such layer" : "it is " + layer->description().etag();
-  return Refused(absl::StatusCode::kAborted, "ETAG_MISMATCH", name,
+  return Refused(absl::StatusCode::kAborted, reason::kEtagMismatch, name,
                  absl::StrCat("the etag of the layer '", name, "' is not '", std::string(etag), "'; ", there,
                               ": look at the layer again before you decide"));
 }
+
+absl::Status Cancelled() { return absl::CancelledError("the caller cancelled the upload"); }
 
 bool HasEtag(const Layer* layer, std::string_view etag) {
   return layer != nullptr && layer->description().etag() == etag;
@@ -36,7 +42,7 @@ bool HasEtag(const Layer* layer, std::string_view etag) {
 
 }  // namespace
 
-LayerStore::Reservation::~Reservation() {
+LayerStore::MemoryClaim::~MemoryClaim() {
   if (bytes_ == 0) return;
   const MutexLock lock(store_->mu_);
   store_->reserved_bytes_ -= bytes_;
@@ -51,7 +57,8 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
   for (std::shared_ptr<const Layer>& layer : configured) {
     const MutexLock lock(store->mu_);
     store->registered_bytes_ += layer->description().memory_bytes();
-    store->registry_.Put(std::move(layer));
+    const std::string& name = layer->description().name();
+    store->registry_.Put(name, std::move(layer));
   }
   absl::Status loaded =
       store->storage_->LoadAll([&store](const StoredLayer& stored) { return store->LoadStored(stored); });
@@ -76,7 +83,7 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   if (!layer.ok()) return layer.status();
   const MutexLock lock(mu_);
   registered_bytes_ += (*layer)->description().memory_bytes();
-  registry_.Put(*std::move(layer));
+  registry_.Put(header.name(), *std::move(layer));
   return absl::OkStatus();
 }
 
@@ -106,33 +113,67 @@ absl::Status LayerStore::CheckMemory(const std::string& name, std::int64_t bytes
                    ", but all layers may take ", options_.limits.max_layers_bytes, " (--max-layers-bytes)"));
 }
 
-absl::StatusOr<LayerStore::Reservation> LayerStore::Reserve(const std::string& name, std::int64_t bytes) {
+absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const std::string& name, std::int64_t bytes) {
   const MutexLock lock(mu_);
   if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
   reserved_bytes_ += bytes;
-  return Reservation(*this, bytes);
+  return MemoryClaim(*this, bytes);
 }
 
-absl::Status LayerStore::Commit(const v1::CreateLayerHeader& header, NewLayerFile& file,
-                                std::shared_ptr<const Layer> layer, Reservation& reservation) {
+absl::StatusOr<LayerUpload> LayerStore::BeginUpload(v1::CreateLayerHeader header) {
+  if (absl::Status checked = CheckUploadHeader(header, options_.limits); !checked.ok()) return checked;
+  if (absl::Status may = CheckMayCreate(header); !may.ok()) return may;
+  absl::StatusOr<NewLayerFile> file = storage_->Create();
+  if (!file.ok()) return file.status();
+  return LayerUpload(std::move(header), *std::move(file), options_.limits.max_layer_bytes);
+}
+
+absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUpload& upload,
+                                                                      const std::atomic<bool>& cancelled,
+                                                                      Executor& executor) {
+  const absl::StatusOr<LayerRecord> record = upload.MakeRecord();
+  if (!record.ok()) return record.status();
+  const absl::StatusOr<SharedBytes> payload = upload.file().Map();
+  if (!payload.ok()) return payload.status();
+  std::optional<MemoryClaim> claim;
+  absl::StatusOr<std::shared_ptr<const Layer>> layer = LoadLayer(
+      *record, *payload, options_.instruction_set, log_,
+      [&](std::int64_t bytes) {
+        if (cancelled.load()) return Cancelled();
+        absl::StatusOr<MemoryClaim> claimed = Reserve(upload.header().name(), bytes);
+        if (!claimed.ok()) return claimed.status();
+        claim.emplace(*std::move(claimed));
+        return absl::OkStatus();
+      },
+      &executor);
+  if (!layer.ok()) return layer.status();
+  if (cancelled.load()) return Cancelled();
+  if (absl::Status sealed = upload.file().Seal(*record); !sealed.ok()) return sealed;
+  if (cancelled.load()) return Cancelled();
+  if (absl::Status kept = Commit(upload, *layer, *claim); !kept.ok()) return kept;
+  return layer;
+}
+
+absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim) {
+  const v1::CreateLayerHeader& header = upload.header();
   const std::string& name = header.name();
   std::shared_ptr<const Layer> old;  // Perhaps freed here, when the lock has been given back.
   const MutexLock lock(mu_);
-  reserved_bytes_ -= std::exchange(reservation.bytes_, 0);
+  reserved_bytes_ -= std::exchange(claim.bytes_, 0);
   if (absl::Status may = CheckMayCreate(header); !may.ok()) {
     if (!absl::IsAlreadyExists(may)) return may;
-    return Refused(absl::StatusCode::kAborted, "UPLOAD_OVERTAKEN", name,
+    return Refused(absl::StatusCode::kAborted, reason::kUploadOvertaken, name,
                    absl::StrCat("another upload of the layer '", name, "' was faster"));
   }
   const std::int64_t bytes = layer->description().memory_bytes();
   if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
   old = registry_.Find(name);
   bool renamed = true;
-  absl::Status published = file.Publish(LayerFileName(name), renamed);
+  absl::Status published = upload.file().Publish(LayerFileName(name), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!published.ok() && !renamed) return published;
   registered_bytes_ += bytes - (old == nullptr ? 0 : old->description().memory_bytes());
-  registry_.Put(std::move(layer));
+  registry_.Put(name, std::move(layer));
   return published;
 }
 

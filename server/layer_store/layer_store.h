@@ -2,6 +2,7 @@
 #ifndef ATTEND_SERVER_LAYER_STORE_LAYER_STORE_H_
 #define ATTEND_SERVER_LAYER_STORE_LAYER_STORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -15,11 +16,13 @@
 #include "attend/v1/layer_service.pb.h"
 #include "core/base/mutex.h"
 #include "core/kernels/instruction_set.h"
+#include "core/runtime/executor.h"
+#include "server/base/limits.h"
+#include "server/base/logging.h"
 #include "server/layer_store/layer_storage.h"
+#include "server/layer_store/layer_upload.h"
 #include "server/layers/layer.h"
-#include "server/layers/layer_limits.h"
 #include "server/layers/layer_registry.h"
-#include "server/logging.h"
 
 namespace attend::server {
 
@@ -42,20 +45,29 @@ class LayerStore {
   const LayerRegistry& registry() const { return registry_; }
   const LayerLimits& limits() const { return options_.limits; }
 
+  // Begins an upload. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another etag, FAILED_PRECONDITION
+  // for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of StorageError.
+  absl::StatusOr<LayerUpload> BeginUpload(v1::CreateLayerHeader header) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
+  // these: CANCELLED. Errors: those of LayerUpload::MakeRecord, INVALID_ARGUMENT for bytes that are no layer, those of
+  // BeginUpload as things stand now, ABORTED when another upload was faster. Idle threads of `executor` help to pack.
+  // REQUIRES: called at most once for an upload.
+  absl::StatusOr<std::shared_ptr<const Layer>> FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
+                                                            Executor& executor) ABSL_LOCKS_EXCLUDED(mu_);
+
   // Errors: NOT_FOUND, ABORTED when `etag` is not empty and not the layer's, FAILED_PRECONDITION for a layer of the
   // configuration, those of StorageError.
   absl::Status Delete(const std::string& name, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  friend class LayerUpload;
-
-  // Memory that is spoken for until the layer that takes it is in the registry; given back at the end.
-  class Reservation {
+  // A reservation of memory for a layer, released unless Commit takes it over.
+  class MemoryClaim {
    public:
-    Reservation(LayerStore& store, std::int64_t bytes) : store_(&store), bytes_(bytes) {}
-    Reservation(Reservation&& other) noexcept : store_(other.store_), bytes_(std::exchange(other.bytes_, 0)) {}
-    Reservation& operator=(Reservation&&) = delete;
-    ~Reservation();
+    MemoryClaim(LayerStore& store, std::int64_t bytes) : store_(&store), bytes_(bytes) {}
+    MemoryClaim(MemoryClaim&& other) noexcept : store_(other.store_), bytes_(std::exchange(other.bytes_, 0)) {}
+    MemoryClaim& operator=(MemoryClaim&&) = delete;
+    ~MemoryClaim();
 
    private:
     friend class LayerStore;
@@ -72,14 +84,14 @@ class LayerStore {
   // Errors: ALREADY_EXISTS, ABORTED, FAILED_PRECONDITION, RESOURCE_EXHAUSTED.
   absl::Status CheckMayCreate(const v1::CreateLayerHeader& header) const;
   // Errors: RESOURCE_EXHAUSTED naming the flag.
-  absl::StatusOr<Reservation> Reserve(const std::string& name, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<MemoryClaim> Reserve(const std::string& name, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CheckMemory(const std::string& name, std::int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  // Makes `layer` the one that its name stands for, on the disk and then in the registry; `reservation` is what was
-  // spoken for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
+  // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
+  // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
   // faster; RESOURCE_EXHAUSTED; those of StorageError.
-  absl::Status Commit(const v1::CreateLayerHeader& header, NewLayerFile& file, std::shared_ptr<const Layer> layer,
-                      Reservation& reservation) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;
   const std::unique_ptr<LayerStorage> storage_;

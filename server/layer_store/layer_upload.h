@@ -1,11 +1,11 @@
-// One upload of a layer, from its header to the layer that can be called.
+// One upload of a layer: the header and the file while its bytes arrive, and the layer that comes of them.
 #ifndef ATTEND_SERVER_LAYER_STORE_LAYER_UPLOAD_H_
 #define ATTEND_SERVER_LAYER_STORE_LAYER_UPLOAD_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
@@ -14,46 +14,47 @@
 #include "attend/v1/layer_service.pb.h"
 #include "core/kernels/instruction_set.h"
 #include "core/runtime/executor.h"
+#include "server/base/limits.h"
+#include "server/base/logging.h"
 #include "server/layer_store/layer_file.h"
-#include "server/layer_store/layer_store.h"
 #include "server/layers/layer.h"
 
 namespace attend::server {
 
-// Thread-compatible. An upload that is destroyed before it has finished leaves nothing behind. The store must outlive
-// it.
+// Whether an upload may begin with `header`, as far as the header alone says. Errors: INVALID_ARGUMENT with its field,
+// RESOURCE_EXHAUSTED naming the flag.
+absl::Status CheckUploadHeader(const v1::CreateLayerHeader& header, const LayerLimits& limits);
+
+// Comes from LayerStore::BeginUpload and goes to LayerStore::FinishUpload. One that is destroyed before leaves nothing
+// behind. Thread-compatible.
 class LayerUpload {
  public:
-  // Errors: INVALID_ARGUMENT with the field of the header; those of LayerStore and StorageError.
-  static absl::StatusOr<LayerUpload> Start(LayerStore& store, v1::CreateLayerHeader header);
+  // REQUIRES: CheckUploadHeader(header) is OK. `max_bytes` is the value of --max-layer-bytes.
+  LayerUpload(v1::CreateLayerHeader header, NewLayerFile file, std::int64_t max_bytes)
+      : header_(std::move(header)), file_(std::move(file)), max_bytes_(max_bytes) {}
 
   // The next bytes of the file. Errors: INVALID_ARGUMENT for bytes behind a header with `init`, RESOURCE_EXHAUSTED
   // naming the flag, those of StorageError.
   absl::Status Append(absl::Span<const std::string_view> pieces);
 
+  const v1::CreateLayerHeader& header() const { return header_; }
+  NewLayerFile& file() { return file_; }
   std::int64_t payload_bytes() const { return file_.payload_bytes(); }
   bool on_disk() const { return file_.on_disk(); }
 
-  // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
-  // these: CANCELLED. Errors: INVALID_ARGUMENT for bytes that are no layer, DATA_LOSS when they have another checksum
-  // than the header says, those of LayerStore and StorageError. Idle threads of `executor` help to pack. REQUIRES:
-  // called at most once.
-  absl::StatusOr<std::shared_ptr<const Layer>> Finish(const std::atomic<bool>& cancelled, Executor& executor);
+  // What is kept behind the bytes; the etag is made of all the rest. Errors: INVALID_ARGUMENT when no bytes came,
+  // DATA_LOSS when they have another checksum than the header says. REQUIRES: called at most once; no Append after it.
+  absl::StatusOr<LayerRecord> MakeRecord();
 
  private:
-  LayerUpload(LayerStore& store, v1::CreateLayerHeader header, NewLayerFile file)
-      : store_(&store), header_(std::move(header)), file_(std::move(file)) {}
-  // What is kept behind the bytes. The etag is made of all the rest.
-  LayerRecord MakeRecord();
-
-  LayerStore* store_;
   v1::CreateLayerHeader header_;
   NewLayerFile file_;
+  std::int64_t max_bytes_;
 };
 
-// The layer that a record and its bytes describe, with a line in the log that says how long it took. `may_take` is
-// asked once, before its weights are made or packed, whether so many bytes of memory may be taken. Idle threads of
-// `executor` help to pack, if there is one. Errors: INVALID_ARGUMENT; those of `may_take`.
+// Finds the weights, makes the layer and logs how long each took. `may_take` is asked once, before weights are made or
+// packed, whether so many bytes of memory may be taken. Idle threads of `executor` help to pack, if there is one.
+// Errors: INVALID_ARGUMENT; those of `may_take`. Thread-safe.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
                                                        absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,

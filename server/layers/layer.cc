@@ -9,21 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "core/base/error.h"
+#include "core/base/limits.h"
 #include "server/layers/layer_config.h"
+#include "server/wire/enums.h"
+#include "server/wire/option_fields.h"
 
 namespace attend::server {
 namespace {
-
-constexpr std::int64_t kMaxHeads = 1024;
-
-v1::DataType TypeOf(DataType type) {
-  switch (type) {
-    case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
-    case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
-    case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
-    default: return v1::DATA_TYPE_FLOAT32;
-  }
-}
 
 std::int64_t WeightBytes(const LinearView& linear) {
   return linear.out_features * linear.in_features * ElementSize(linear.weight_type);
@@ -230,8 +222,7 @@ void Layer::DescribeConfig(const v1::LayerConfig& config) {
   complete.set_num_heads(static_cast<std::int32_t>(view_.num_heads));
   complete.set_num_kv_heads(static_cast<std::int32_t>(view_.num_kv_heads));
   v1::AttentionOptions& options = *complete.mutable_options();
-  options.clear_alibi_slopes();
-  options.clear_sinks();
+  ClearPerHeadTensors(options);
   if (!options.has_scale()) {
     options.set_scale(static_cast<float>(1 / std::sqrt(static_cast<double>(description_.head_dim()))));
   }
@@ -261,7 +252,7 @@ void Layer::DescribeWeights() {
   for (const auto& [type, size] : bytes) shares.emplace_back(size, type);
   std::sort(shares.rbegin(), shares.rend());
   for (const auto& [size, type] : shares) {
-    description_.add_weight_types(TypeOf(type));
+    description_.add_weight_types(ToWire(type));
     description_.set_weight_bytes(description_.weight_bytes() + size);
   }
 }

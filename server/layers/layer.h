@@ -16,12 +16,15 @@
 #include "core/problem/options.h"
 #include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"
-#include "server/layers/layer_options.h"
+#include "server/layers/layer_config.h"
 #include "server/layers/layer_weights.h"
 
 namespace attend::server {
 
-// Owns all that it needs: the weights that it was made of, and the file that they are mapped from, may go. Weights of
+// An etag is the first hexadecimal digits of a SHA-256.
+inline constexpr std::size_t kEtagDigits = 32;
+
+// Self-contained: source weights and their mapping may be freed after Create. Weights of
 // projections are kept packed alone, so that view().query.weight and its like are null (but for FLOAT64, which is not
 // packed): requests are computed with the instruction set that the layer was made for.
 //

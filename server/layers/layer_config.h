@@ -1,11 +1,17 @@
-// v1::LayerConfig as a value: put together from several sources, and read from text.
+// A layer's configuration: read from text, put together from several sources, and turned into what the core computes
+// with.
 #ifndef ATTEND_SERVER_LAYERS_LAYER_CONFIG_H_
 #define ATTEND_SERVER_LAYERS_LAYER_CONFIG_H_
 
+#include <array>
+#include <cstdint>
+#include <iterator>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
+#include "core/problem/option_table.h"
 #include "formats/layers/layer_message.h"
 
 namespace attend::server {
@@ -15,6 +21,34 @@ using formats::MergeLayerConfig;
 // A LayerConfig in protobuf's JSON form: `{"numHeads": 12}` or `{"num_heads": 12}`. Errors: INVALID_ARGUMENT with what
 // protobuf's parser says, for an unknown field too.
 absl::StatusOr<v1::LayerConfig> ParseLayerConfig(std::string_view json);
+
+// Options and the memory that they view. Move-only, because a copy would view its original's.
+struct LayerOptions {
+  LayerOptions() = default;
+  LayerOptions(LayerOptions&&) = default;
+  LayerOptions& operator=(LayerOptions&&) = default;
+
+  AttentionOptions options;
+  std::array<std::vector<float>, std::size(kPerHeadOptions)> per_head;
+};
+
+// The options of a layer with `num_heads` heads. Rejects request-only fields and tensors that are not what they claim;
+// value ranges are checked by AttendProblem::Create. Pure. Errors: INVALID_ARGUMENT
+// with the field (`config.options.mask`).
+absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads);
+
+// The angle by which each pair turns from one position to the next, with scaling, in a text of `length` tokens; dim / 2
+// of them. REQUIRES: `rotary` is complete.
+std::vector<double> RotaryFrequencies(const v1::RotaryEmbedding& rotary, std::int64_t length);
+
+// Whether they differ between texts of different lengths. REQUIRES: complete.
+inline bool DependsOnLength(const v1::RotaryEmbedding& rotary) {
+  return rotary.has_dynamic_factor() || rotary.long_frequencies_size() > 0;
+}
+
+// Fills in what `rotary` leaves open, for heads of `head_dim` elements. Errors: INVALID_ARGUMENT with the field
+// (`config.rotary_embedding.dim`).
+absl::StatusOr<v1::RotaryEmbedding> CompleteRotary(const v1::RotaryEmbedding& rotary, std::int64_t head_dim);
 
 }  // namespace attend::server
 

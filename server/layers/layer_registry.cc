@@ -1,13 +1,57 @@
 #include "server/layers/layer_registry.h"
 
-#include <string>
-#include <utility>
+#include <algorithm>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "server/base/protocol.h"
 
 namespace attend::server {
+namespace {
 
-void LayerRegistry::Put(std::shared_ptr<const Layer> layer) {
-  const std::string name = layer->description().name();
-  layers_.Put(name, std::move(layer));
+constexpr char kRule[] =
+    "a layer's name has 1 to 128 characters, each of a-z, 0-9, '.', '_', '/' and '-', the first a letter or digit, "
+    "without '..', without '//' and without '/' at its end";
+
+bool IsLetterOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
+bool IsNameCharacter(char c) { return IsLetterOrDigit(c) || c == '.' || c == '_' || c == '/' || c == '-'; }
+
+// What is wrong with `name`, as the end of a sentence that starts with the field; empty when nothing is.
+std::string WhatIsWrong(std::string_view name) {
+  if (name.empty()) return " is empty";
+  if (name.size() > kMaxLayerNameBytes) return absl::StrCat(" has ", name.size(), " bytes");
+  const auto wrong = std::find_if_not(name.begin(), name.end(), IsNameCharacter);
+  if (wrong != name.end()) {
+    const std::string byte = absl::CHexEscape(absl::string_view(&*wrong, 1));
+    return absl::StrCat(" has '", byte, "' at position ", wrong - name.begin());
+  }
+  std::string quoted = absl::StrCat(" is '", absl::string_view(name.data(), name.size()), "'");
+  if (!IsLetterOrDigit(name.front())) return quoted;
+  if (name.find("..") != std::string_view::npos || name.find("//") != std::string_view::npos) return quoted;
+  return name.back() == '/' ? quoted : "";
+}
+
+}  // namespace
+
+absl::Status CheckLayerName(std::string_view name, std::string_view field) {
+  const std::string wrong = WhatIsWrong(name);
+  if (wrong.empty()) return absl::OkStatus();
+  return InvalidField(field, absl::StrCat(std::string(field), wrong, "; ", kRule));
+}
+
+std::string LayerFileName(std::string_view name) {
+  std::string file(name);
+  std::replace(file.begin(), file.end(), '/', '%');
+  return file + ".layer";
+}
+
+absl::Status LayerNotFound(std::string_view name, std::string_view field) {
+  const std::string text(name);
+  return WithDetails(
+      absl::NotFoundError(
+          absl::StrCat("this server has no layer '", text, "'; LayerService.ListLayers says which it has")),
+      {.reason = reason::kLayerNotFound, .field = std::string(field), .metadata = {{"layer_name", text}}});
 }
 
 }  // namespace attend::server

@@ -1,44 +1,94 @@
-// The named layers of a server: what LayerService changes and Attend looks up.
+// The named layers of a server: what a layer may be called, and the table that LayerService changes and Attend
+// searches.
 #ifndef ATTEND_SERVER_LAYERS_LAYER_REGISTRY_H_
 #define ATTEND_SERVER_LAYERS_LAYER_REGISTRY_H_
 
 #include <cstddef>
-#include <cstdint>
+#include <map>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
-#include "server/layers/layer.h"
-#include "server/layers/name_table.h"
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "core/base/mutex.h"
+#include "server/base/limits.h"
 
 namespace attend::server {
 
-// Knows no rule about who may change what, nor any limit: those are LayerStore's, which is the one that changes it.
+class Layer;
+
+// OK when `name` matches `[a-z0-9][a-z0-9._/-]{0,127}` and contains no `..`, no `//` and no `/` at its end. Errors:
+// INVALID_ARGUMENT with `field`, which says what is wrong and shows no byte of `name` that is not plain ASCII.
+absl::Status CheckLayerName(std::string_view name, std::string_view field);
+
+// The one file name that stands for a layer: its name with `%`, which no name contains, in place of `/`, and `.layer`
+// behind it. It has no `/` and does not start with a dot, so that it is a file of its folder and no other.
+// REQUIRES: CheckLayerName is OK.
+std::string LayerFileName(std::string_view name);
+
+// NOT_FOUND with reason LAYER_NOT_FOUND, `field`, and the name as metadata `layer_name`. REQUIRES: as LayerFileName.
+absl::Status LayerNotFound(std::string_view name, std::string_view field);
+
+// Immutable values by name, which readers hold on to while writers replace them. Knows no rule about who may change
+// what and no limit: those are LayerStore's.
 //
-// Thread-safe. Find is on the path of every request: one lock, one search.
-class LayerRegistry {
+// Thread-safe. The lock is held for a search or a change of the map alone: a value whose last owner is this table is
+// destroyed by the caller of Put or Remove, outside of it.
+template <typename T>
+class NameTable {
  public:
-  // Null when there is none. A request holds on to what it got.
-  std::shared_ptr<const Layer> Find(std::string_view name) const { return layers_.Find(name); }
+  using Value = std::shared_ptr<const T>;
 
-  // Adds `layer` under its own name, or puts it in the place of the one there.
-  void Put(std::shared_ptr<const Layer> layer);
-
-  // Requests that hold the layer go on. Nothing happens when there is none.
-  void Remove(std::string_view name) { layers_.Remove(name); }
-
-  // At most `most` layers whose names start with `prefix` and come behind `after`, in ascending order of their names'
-  // bytes.
-  std::vector<std::shared_ptr<const Layer>> Page(std::string_view prefix, std::string_view after,
-                                                 std::size_t most) const {
-    return layers_.Page(prefix, after, most);
+  // Null when there is none.
+  Value Find(std::string_view name) const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    const auto found = values_.find(name);
+    return found == values_.end() ? nullptr : found->second;
   }
 
-  std::size_t size() const { return layers_.size(); }
+  // Returns what was there before, or null.
+  Value Put(std::string_view name, Value value) ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    return std::exchange(values_[std::string(name)], std::move(value));
+  }
+
+  // Returns what was there, or null.
+  Value Remove(std::string_view name) ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    const auto found = values_.find(name);
+    if (found == values_.end()) return nullptr;
+    Value value = std::move(found->second);
+    values_.erase(found);
+    return value;
+  }
+
+  // At most `most` values whose names start with `prefix` and are greater than `after`, in ascending order of the
+  // names' bytes.
+  std::vector<Value> Page(std::string_view prefix, std::string_view after, std::size_t most) const
+      ABSL_LOCKS_EXCLUDED(mu_) {
+    std::vector<Value> page;
+    const MutexLock lock(mu_);
+    auto at = after < prefix ? values_.lower_bound(prefix) : values_.upper_bound(after);
+    for (; at != values_.end() && page.size() < most && at->first.compare(0, prefix.size(), prefix) == 0; ++at) {
+      page.push_back(at->second);
+    }
+    return page;
+  }
+
+  std::size_t size() const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    return values_.size();
+  }
 
  private:
-  NameTable<Layer> layers_;
+  mutable Mutex mu_;
+  std::map<std::string, Value, std::less<>> values_ ABSL_GUARDED_BY(mu_);
 };
+
+using LayerRegistry = NameTable<Layer>;
 
 }  // namespace attend::server
 

@@ -11,13 +11,12 @@
 #include "core/base/error.h"
 #include "core/layer/attend_problem.h"
 #include "core/layer/compute_attend.h"
-#include "server/layers/layer_name.h"
+#include "server/layers/layer.h"
 #include "server/layers/layer_registry.h"
 #include "server/requests/attention_job.h"
 #include "server/requests/decoders.h"
 #include "server/requests/layer_inputs.h"
 #include "server/requests/request_options.h"
-#include "server/requests/row_outputs.h"
 #include "server/requests/tensor_codec.h"
 #include "server/wire/request_reader.h"
 #include "server/wire/response_buffer.h"
@@ -27,8 +26,6 @@ namespace {
 
 using Request = v1::AttendRequest;
 using Response = v1::AttendResponse;
-
-constexpr std::int64_t kMaxPositionOffset = std::int64_t{1} << 40;
 
 constexpr TensorRule kEmbeddingsRule = {
     "embeddings", {Request::kEmbeddingsFieldNumber}, TypeRule::kNumbers, {2, 3}, "[T, D] or [B, T, D]"};
@@ -47,7 +44,8 @@ struct AttendInputs {
 
   const InputTensor& First() const { return embeddings; }
   InputTensors Tensors() {
-    InputTensors tensors = {&embeddings, &context, &options.mask, &options.bias, &options.alibi_slopes, &options.sinks};
+    InputTensors tensors = {&embeddings, &context};
+    options.AppendTensors(tensors);
     layer.AppendTensors(tensors);
     return tensors;
   }
@@ -61,18 +59,6 @@ EmbeddingsView View(const InputTensor& tensor) {
   return {tensor.elements(), tensor.rank() == 3 ? tensor.axis(0) : 1, tensor.axis(-2), tensor.axis(-1), tensor.type()};
 }
 
-// What a request says goes before what its layer says.
-AttentionOptions Merge(AttentionOptions request, bool sets_causal, const AttentionOptions& layer) {
-  if (!request.scale) request.scale = layer.scale;
-  if (!sets_causal) request.causal = layer.causal;
-  if (!request.sliding_window_left) request.sliding_window_left = layer.sliding_window_left;
-  if (!request.sliding_window_right) request.sliding_window_right = layer.sliding_window_right;
-  if (!request.softcap) request.softcap = layer.softcap;
-  if (request.alibi_slopes.empty()) request.alibi_slopes = layer.alibi_slopes;
-  if (request.sinks.empty()) request.sinks = layer.sinks;
-  return request;
-}
-
 AttendProblem::Spec AttendInputs::Spec() const {
   AttendProblem::Spec spec{.embeddings = View(embeddings),
                            .context = View(context),
@@ -82,22 +68,21 @@ AttendProblem::Spec AttendInputs::Spec() const {
   if (named_layer != nullptr) {
     spec.layer = named_layer->view();
     if (frequencies != nullptr) spec.layer->rotary.frequencies = *frequencies;
-    spec.options = Merge(spec.options, options.sets_causal, named_layer->options());
+    // What a request says goes before what its layer says.
+    if (!options.sets_causal) spec.options.causal = named_layer->options().causal;
+    FillOptions(named_layer->options(), spec.options);
   }
   return spec;
 }
 
 absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
-  absl::StatusOr<InputTensor> embeddings = CheckTensor(raw.embeddings, kEmbeddingsRule);
-  if (!embeddings.ok()) return embeddings.status();
-  absl::StatusOr<InputTensor> context = CheckTensor(raw.context, kContextRule);
-  if (!context.ok()) return context.status();
-  inputs.embeddings = *embeddings;
-  inputs.context = *context;
-  if (!inputs.embeddings || !inputs.context || context->rank() == embeddings->rank()) return absl::OkStatus();
+  const InputTensor &embeddings = inputs.embeddings, &context = inputs.context;
+  if (absl::Status s = CheckTensorInto(raw.embeddings, kEmbeddingsRule, inputs.embeddings); !s.ok()) return s;
+  if (absl::Status s = CheckTensorInto(raw.context, kContextRule, inputs.context); !s.ok()) return s;
+  if (!embeddings || !context || context.rank() == embeddings.rank()) return absl::OkStatus();
   return InvalidField("context.shape",
-                      absl::StrCat("context.shape has ", context->rank(), " axes, but embeddings.shape has ",
-                                   embeddings->rank(), "; they must have as many"));
+                      absl::StrCat("context.shape has ", context.rank(), " axes, but embeddings.shape has ",
+                                   embeddings.rank(), "; they must have as many"));
 }
 
 absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes, const LayerRegistry* layers,
@@ -175,9 +160,9 @@ std::vector<std::int64_t> SequenceLengths(absl::Span<const std::int64_t> offsets
 absl::Status SetFrequencies(AttendInputs& inputs) {
   const std::int64_t short_length = inputs.named_layer == nullptr ? 0 : inputs.named_layer->short_context_length();
   if (short_length == 0) return absl::OkStatus();
-  const Lengths& given = inputs.options.lengths;
-  std::vector<std::int64_t> lengths = SequenceLengths(given.cumulative_queries.lengths);
-  const std::vector<std::int64_t> keys = SequenceLengths(given.cumulative_keys.lengths);
+  const AttentionOptions given = inputs.options.View();
+  std::vector<std::int64_t> lengths = SequenceLengths(given.cumulative_query_lengths);
+  const std::vector<std::int64_t> keys = SequenceLengths(given.cumulative_key_lengths);
   for (std::size_t n = 0; n < std::min(lengths.size(), keys.size()); ++n) lengths[n] = std::max(lengths[n], keys[n]);
   const bool is_ragged = !lengths.empty();
   if (!is_ragged) lengths = {std::max(View(inputs.embeddings).length, View(inputs.context).length)};
@@ -225,17 +210,16 @@ struct AttendMethod {
   using Inputs = AttendInputs;
   using Problem = AttendProblem;
   using Extras = AttendExtras;
-  using Context = const LayerRegistry*;
 
   static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT,      v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
                                                 v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_QUERY,
                                                 v1::OUTPUT_KIND_KEY,         v1::OUTPUT_KIND_VALUE,
                                                 v1::OUTPUT_KIND_SCORES,      v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
+  const LayerRegistry* layers;  // Or null.
+
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
-  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context& layers) {
-    return CheckInputs(raw, bytes, layers);
-  }
+  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes, layers); }
   static Extras MakeExtras(const Inputs& inputs) {
     return {inputs.options.weights, inputs.named_layer, inputs.frequencies};
   }
@@ -290,6 +274,8 @@ struct AttendMethod {
 
 }  // namespace
 
-Decoder AttendDecoder(const LayerRegistry* layers) { return AttentionJob<AttendMethod>::MakeDecoder(layers); }
+Decoder AttendDecoder(const LayerRegistry* layers) {
+  return AttentionJob<AttendMethod>::MakeDecoder({.layers = layers});
+}
 
 }  // namespace attend::server

@@ -1,33 +1,12 @@
 // What the methods that compute have in common: the order in which a request is checked, and the job it becomes.
-//
-// A `Method` says what differs:
-//
-//   struct Method {
-//     using Raw, Problem;             // The request as read; the core's problem.
-//     using Context;                  // What a request refers to besides its own bytes; copied.
-//     struct Inputs {                 // The request with its tensors checked.
-//       OptionInputs options;
-//       const InputTensor& First() const;         // Decides the form of the response.
-//       InputTensors Tensors();                   // All, also absent ones.
-//       Problem::Spec Spec() const;
-//       absl::Status CheckWith(const OutputSet& outputs) const;  // What cannot be asked for together.
-//     };
-//     struct Extras;                  // What of the inputs Compute needs besides the problem, and what keeps the
-//                                     // problem's views alive; may view tensors.
-//     static constexpr v1::OutputKind kOutputs[];  // What the response can hold.
-//     static absl::Status Read(const WireBytes& bytes, Raw& raw);
-//     static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context& context);
-//     static Extras MakeExtras(const Inputs&);
-//     static double ExtraBytes(const Problem&, const Inputs&);  // Memory beyond inputs, outputs and the core's.
-//     static void AddTensors(const Problem&, const Inputs&, const OutputSet&, ResponseBuffer& response);
-//     static absl::Status Compute(const Problem&, const Extras&, const ResponseBuffer&, const ComputeContext&);
-//   };
 #ifndef ATTEND_SERVER_REQUESTS_ATTENTION_JOB_H_
 #define ATTEND_SERVER_REQUESTS_ATTENTION_JOB_H_
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -39,39 +18,63 @@
 #include "server/rpc/job.h"
 #include "server/wire/request_reader.h"
 #include "server/wire/response_buffer.h"
-#include "server/wire/wire_reader.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 
+// What is different between methods that compute. `Raw` is the request as read; `Inputs` the request with its tensors
+// checked, of which `First` decides the form of the response; `Problem` the core's; `Extras` what of the inputs
+// computing needs besides the problem, and what keeps the problem's views alive.
+template <typename M>
+concept AttentionMethod = requires(const M& method, const WireBytes& bytes, typename M::Raw& raw,
+                                   typename M::Inputs& inputs, typename M::Problem& problem,
+                                   const typename M::Extras& extras, const OutputSet& outputs, ResponseBuffer& response,
+                                   const ComputeContext& context) {
+  { M::Read(bytes, raw) } -> std::same_as<absl::Status>;
+  { method.Check(raw, bytes) } -> std::same_as<absl::StatusOr<typename M::Inputs>>;
+  // All tensors of the request, also absent ones.
+  { inputs.Tensors() } -> std::same_as<InputTensors>;
+  { inputs.First() } -> std::same_as<const InputTensor&>;
+  { inputs.options } -> std::convertible_to<const OptionInputs&>;
+  // The same before GatherTensors and after, but for addresses.
+  { inputs.Spec() } -> std::same_as<typename M::Problem::Spec>;
+  { problem.Rebind(inputs.Spec()) } -> std::same_as<void>;
+  // What cannot be asked for together.
+  { inputs.CheckWith(outputs) } -> std::same_as<absl::Status>;
+  { M::MakeExtras(inputs) } -> std::same_as<typename M::Extras>;
+  // Memory beyond inputs, outputs and the core's.
+  { M::ExtraBytes(problem, inputs) } -> std::same_as<double>;
+  { M::AddTensors(problem, inputs, outputs, response) } -> std::same_as<void>;
+  { M::Compute(problem, extras, response, context) } -> std::same_as<absl::Status>;
+};
+
 // Thread-compatible, as every Job.
-template <typename Method>
+template <AttentionMethod Method>
 class AttentionJob final : public Job {
  public:
-  static Decoder MakeDecoder(typename Method::Context context) {
-    return
-        [context](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, context); };
+  static Decoder MakeDecoder(const Method& method) {
+    return [method](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, method); };
   }
 
   // The order of the checks is that of decoders.h.
   static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const Limits& limits,
-                                                     const typename Method::Context& context) {
+                                                     const Method& method) {
     const WireBytes bytes(request);
-    if (absl::Status status = CheckRequestSize(bytes.size(), limits); !status.ok()) return status;
     typename Method::Raw raw;
     if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
-    absl::StatusOr<Inputs> inputs = Method::Check(raw, bytes, context);
+    absl::StatusOr<Inputs> inputs = method.Check(raw, bytes);
     if (!inputs.ok()) return inputs.status();
-    const absl::StatusOr<OutputSet> outputs = CheckOutputs(raw.outputs, Method::kOutputs, inputs->options.weights);
+    const absl::StatusOr<OutputSet> outputs = OutputSet::Check(raw.outputs, Method::kOutputs, inputs->options.weights);
     if (!outputs.ok()) return outputs.status();
     if (absl::Status status = inputs->CheckWith(*outputs); !status.ok()) return status;
-    const absl::StatusOr<Problem> claim = Problem::Create(inputs->Spec());  // On placeholders, for the shapes.
-    if (!claim.ok()) return claim.status();
+    const absl::StatusOr<Problem> problem = Problem::Create(inputs->Spec());  // On placeholders, for the shapes.
+    if (!problem.ok()) return problem.status();
 
-    std::unique_ptr<AttentionJob> job(new AttentionJob(*claim, *inputs, *outputs));
+    std::unique_ptr<AttentionJob> job(new AttentionJob(*problem, *inputs, *outputs));
     const RequestCost cost = job->Cost(*inputs, *outputs, limits.num_threads);
     if (absl::Status status = CheckCost(cost, limits); !status.ok()) return status;
     job->memory_bytes_ = cost.memory_bytes;
-    if (absl::Status status = job->Gather(bytes, *inputs); !status.ok()) return status;
+    job->Gather(bytes, *inputs);
     return job;
   }
 
@@ -84,13 +87,13 @@ class AttentionJob final : public Job {
 
   absl::Status Compute(const ComputeContext& context) override {
     response_.Allocate();
-    return Method::Compute(problem_, extras_, response_, context);
+    return Method::Compute(problem_, *extras_, response_, context);
   }
 
   grpc::ByteBuffer TakeResponse() override {
     // Sending takes its time, and the inputs have served.
     tensors_ = AlignedBuffer<std::byte>();
-    extras_ = {};
+    extras_.reset();
     return response_.Take();
   }
 
@@ -98,12 +101,11 @@ class AttentionJob final : public Job {
   using Inputs = typename Method::Inputs;
   using Problem = typename Method::Problem;
 
-  AttentionJob(const Problem& claim, const Inputs& inputs, const OutputSet& outputs)
-      : problem_(claim),
-        extras_(Method::MakeExtras(inputs)),
+  AttentionJob(const Problem& problem, const Inputs& inputs, const OutputSet& outputs)
+      : problem_(problem),
         response_(inputs.First().from_values() ? TensorForm::kValues : TensorForm::kData),
-        flops_(claim.Flops()) {
-    Method::AddTensors(claim, inputs, outputs, response_);
+        flops_(problem.Flops()) {
+    Method::AddTensors(problem, inputs, outputs, response_);
   }
 
   RequestCost Cost(Inputs& inputs, const OutputSet& outputs, int num_threads) const {
@@ -116,24 +118,64 @@ class AttentionJob final : public Job {
             .response_bytes = response_.SerializedBytes()};
   }
 
-  // Copies the tensors and builds the same problem on them.
-  absl::Status Gather(const WireBytes& bytes, Inputs& inputs) {
+  // Copies the tensors and lets the problem view the copies.
+  void Gather(const WireBytes& bytes, Inputs& inputs) {
     tensors_ = GatherTensors(bytes, inputs.Tensors());
-    const absl::StatusOr<Problem> problem = Problem::Create(inputs.Spec());
-    if (!problem.ok()) return problem.status();
-    problem_ = *problem;
-    extras_ = Method::MakeExtras(inputs);
+    problem_.Rebind(inputs.Spec());
+    extras_.emplace(Method::MakeExtras(inputs));
     lengths_ = std::move(inputs.options.lengths);
-    return absl::OkStatus();
   }
 
-  Problem problem_;  // Both view the two members below.
-  typename Method::Extras extras_;
+  Problem problem_;  // Views the three members below.
+  std::optional<typename Method::Extras> extras_;
   AlignedBuffer<std::byte> tensors_;
   Lengths lengths_;
   ResponseBuffer response_;
   double flops_;
   double memory_bytes_ = 0;
+};
+
+// Where the tensors with a row for each query go, for both kinds of response: views of the memory that is sent, absent
+// for tensors that were not added. `Response` is the message, which knows the field numbers; `Problem` the core's.
+// Thread-compatible.
+template <typename Response>
+class RowOutputs {
+ public:
+  template <typename Problem>
+  RowOutputs(const Problem& problem, const WeightsForm& form, const ResponseBuffer& response)
+      : response_(response),
+        form_(form),
+        type_(problem.is_double() ? DataType::kFloat64 : DataType::kFloat32),
+        batch_(problem.batch()),
+        heads_(problem.num_heads()),
+        queries_(problem.query_length()),
+        columns_(problem.score_columns()) {}
+
+  MutableTypedHeadsView Scores() const { return View(Response::kScoresFieldNumber, heads_, columns_); }
+  MutableTypedHeadsView PerHeadWeights() const {
+    if (!form_.per_head) return {};
+    return View(Response::kAttentionWeightsFieldNumber, heads_, columns_);
+  }
+  MutableTypedHeadsView AveragedWeights() const {
+    if (form_.per_head) return {};
+    return View(Response::kAttentionWeightsFieldNumber, 1, columns_);
+  }
+  TopWeights Top() const {
+    const std::int64_t heads = form_.per_head ? heads_ : 1;
+    auto* indices = static_cast<std::int32_t*>(response_.Elements(Response::kTopAttentionIndicesFieldNumber));
+    return {View(Response::kTopAttentionWeightsFieldNumber, heads, form_.top_k),
+            SplitHeads(indices, batch_, heads, queries_, form_.top_k)};
+  }
+
+ private:
+  MutableTypedHeadsView View(int field_number, std::int64_t heads, std::int64_t columns) const {
+    return SplitTypedHeads(response_.Elements(field_number), type_, batch_, heads, queries_, columns);
+  }
+
+  const ResponseBuffer& response_;
+  const WeightsForm form_;
+  const DataType type_;
+  const std::int64_t batch_, heads_, queries_, columns_;
 };
 
 }  // namespace attend::server

@@ -1,7 +1,7 @@
 // The codec's door: one decoder for each method that computes.
 //
 // A decoder reads the request in place, checks every rule once in this order, and only then takes memory:
-//   1. the request's size and its wire format;
+//   1. the wire format; the size is checked before (RequestRun);
 //   2. each tensor's type, shape and number of bytes, the enums, and how many axes tensors have in common;
 //   3. the rules of attention (AttendProblem::Create, SdpaProblem::Create);
 //   4. the limits on response, memory and arithmetic.
@@ -12,11 +12,10 @@
 #ifndef ATTEND_SERVER_REQUESTS_DECODERS_H_
 #define ATTEND_SERVER_REQUESTS_DECODERS_H_
 
+#include "server/layers/layer_registry.h"
 #include "server/rpc/job.h"
 
 namespace attend::server {
-
-class LayerRegistry;
 
 // attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by name in `layers`, which must outlive the
 // decoder; null when there are none. A job holds on to the layer that it found.

@@ -25,8 +25,6 @@ constexpr TensorRule kLogSumExpRule = {"partials.log_sum_exp",
                                        {2, 3, 4},
                                        "[P, (B,) (H,) T]"};
 
-constexpr std::int64_t kMaxParts = 1024;
-
 std::vector<std::int64_t> ShapeOf(const InputTensor& tensor) {
   std::vector<std::int64_t> shape;
   shape.reserve(static_cast<std::size_t>(tensor.rank()));
@@ -75,7 +73,7 @@ absl::Status PartialInputs::CheckWith(const OutputSet& outputs) const {
 absl::StatusOr<PartialInputs> CheckPartials(const RawPartials& raw, const InputTensor& query,
                                             const InputTensor& value) {
   PartialInputs partials;
-  if (!raw.present || !query || !value) return partials;
+  if (!query || !value) return partials;
   const absl::StatusOr<InputTensor> output = CheckTensor(raw.output, kOutputRule);
   if (!output.ok()) return output.status();
   if (!*output) return Missing(kOutputRule.field);
@@ -87,9 +85,9 @@ absl::StatusOr<PartialInputs> CheckPartials(const RawPartials& raw, const InputT
                         absl::StrCat("partials are given and query is ", v1::DataType_Name(ToWire(query.type())),
                                      "; merging is done on FLOAT32 results, so send the query as that"));
   }
-  if (output->axis(0) > kMaxParts) {
+  if (output->axis(0) > kMaxPartialResults) {
     return InvalidField("partials.output.shape[0]",
-                        absl::StrCat("partials.output.shape[0] is ", output->axis(0), "; at most ", kMaxParts,
+                        absl::StrCat("partials.output.shape[0] is ", output->axis(0), "; at most ", kMaxPartialResults,
                                      " parts are merged at a time"));
   }
   std::vector<std::int64_t> expected = ShapeOf(query);

@@ -1,7 +1,9 @@
 #include "server/requests/request_options.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <string>
 
@@ -9,6 +11,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "core/base/error.h"
+#include "server/wire/enums.h"
+#include "server/wire/option_fields.h"
 
 namespace attend::server {
 namespace {
@@ -28,18 +32,23 @@ constexpr TensorRule kBiasRule = {"options.bias",
                                   TypeRule::kBias,
                                   {2, 4},
                                   "[T, S] or [B, H, T, S], in which any axis may be 1"};
-constexpr TensorRule kAlibiSlopesRule = {"options.alibi_slopes",
-                                         kOptions / v1::AttentionOptions::kAlibiSlopesFieldNumber,
-                                         TypeRule::kFloats,
-                                         {1},
-                                         "[H], one slope for each query head"};
-constexpr TensorRule kSinksRule = {"options.sinks",
-                                   kOptions / v1::AttentionOptions::kSinksFieldNumber,
-                                   TypeRule::kFloats,
-                                   {1},
-                                   "[H], one logit for each query head"};
 
-constexpr std::int64_t kMaxTopK = 1 << 20;
+using PerHeadRules = std::array<TensorRule, std::size(kPerHeadOptions)>;
+
+const PerHeadRules& RulesOfPerHead() {
+  static const PerHeadRules rules = [] {
+    PerHeadRules made{};
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      const PerHeadOption& option = kPerHeadOptions[i];
+      made[i] = {option.field, kOptions / OptionFieldNumber(option.field), TypeRule::kFloats, {1}, option.shape};
+    }
+    return made;
+  }();
+  return rules;
+}
+
+// Stands for lengths of which only the number is looked at.
+constexpr std::int64_t kNoLength = 0;
 
 // The given [T, S] or [B, H, T, S] as four axes.
 template <typename T>
@@ -53,20 +62,6 @@ BasicHeadsView<T> ScoresView(const InputTensor& tensor, T* elements) {
 absl::Span<const float> PerHead(const InputTensor& tensor) {
   if (!tensor) return {};
   return {tensor.floats(), static_cast<std::size_t>(tensor.num_elements())};
-}
-
-absl::StatusOr<CausalMode> CheckCausal(std::int32_t causal) {
-  switch (causal) {
-    case v1::CAUSAL_MODE_UNSPECIFIED:
-    case v1::CAUSAL_MODE_NONE: return CausalMode::kNone;
-    case v1::CAUSAL_MODE_BOTTOM_RIGHT: return CausalMode::kBottomRight;
-    case v1::CAUSAL_MODE_TOP_LEFT: return CausalMode::kTopLeft;
-    default:
-      return InvalidField("options.causal",
-                          absl::StrCat("options.causal is ", causal,
-                                       ", which is not a known mode; it must be CAUSAL_MODE_BOTTOM_RIGHT (1), "
-                                       "CAUSAL_MODE_TOP_LEFT (2), CAUSAL_MODE_NONE (3), or absent"));
-  }
 }
 
 absl::StatusOr<bool> CheckWeightsPerHead(std::int32_t form) {
@@ -106,47 +101,85 @@ absl::Status CheckTopK(std::int64_t top_k, bool is_asked_for) {
                                            "all that it is for"));
 }
 
+LengthList GatherLengths(const WireBytes& bytes, const char* field, std::int64_t count, std::int64_t most) {
+  LengthList list{count, {}};
+  if (count == 0 || count > most) return list;
+  list.lengths.reserve(static_cast<std::size_t>(count));
+  const FieldPath path = kOptions / OptionFieldNumber(field);
+  VisitFields(WireReader(bytes), {path}, [&list](std::size_t, const WireReader& reader, const WireField& part) {
+    VisitIntegers(reader, part, [&list](std::uint64_t length) {
+      list.lengths.push_back(static_cast<std::int64_t>(length));
+    }).IgnoreError();  // The reading pass has seen it.
+  });
+  return list;
+}
+
+// Copies as many valid lengths as there are batch entries, of which another number is the core's to refuse, and
+// cumulative lengths that are not very many more than the queries: both bounded by the request's own tensors.
+absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first) {
+  const std::int64_t most = std::max(first.queries, kMaxEmptySequences) + 1;
+  Lengths lengths;
+  for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
+    const LengthsOption& option = kLengthsOptions[i];
+    const std::int64_t count = raw.num_lengths[i];
+    if (option.cumulative && count > most) {
+      return InvalidField(option.field, absl::StrCat(option.field, " has ", count, " entries; at most ", most,
+                                                     " are accepted with this many queries"));
+    }
+    const bool is_copied = option.cumulative || count == first.batch;
+    lengths.lists[i] = GatherLengths(bytes, option.field, count, is_copied ? count : 0);
+  }
+  return lengths;
+}
+
 }  // namespace
 
+absl::Span<const std::int64_t> LengthList::View() const {
+  return lengths.empty() ? absl::MakeConstSpan(&kNoLength, static_cast<std::size_t>(count))
+                         : absl::MakeConstSpan(lengths);
+}
+
+std::int64_t Lengths::NumBytes() const {
+  std::size_t numbers = 0;
+  for (const LengthList& list : lists) numbers += list.lengths.size();
+  return static_cast<std::int64_t>(numbers * sizeof(std::int64_t));
+}
+
+void OptionInputs::AppendTensors(InputTensors& tensors) {
+  tensors.push_back(&mask);
+  tensors.push_back(&bias);
+  for (InputTensor& tensor : per_head) tensors.push_back(&tensor);
+}
+
 AttentionOptions OptionInputs::View() const {
-  AttentionOptions options = scalars;
-  options.valid_lengths = lengths.valid.View();
-  options.cumulative_query_lengths = lengths.cumulative_queries.View();
-  options.cumulative_key_lengths = lengths.cumulative_keys.View();
+  AttentionOptions options = values;
   options.mask = ScoresView(mask, mask.bools());
   options.bias = ScoresView(bias, bias.floats());
   options.bias.type = bias.type();
-  options.alibi_slopes = PerHead(alibi_slopes);
-  options.sinks = PerHead(sinks);
+  for (std::size_t i = 0; i < std::size(kPerHeadOptions); ++i) {
+    options.*kPerHeadOptions[i].member = PerHead(per_head[i]);
+  }
+  for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
+    options.*kLengthsOptions[i].member = lengths.lists[i].View();
+  }
   return options;
 }
 
 absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first) {
   OptionInputs inputs;
-  const absl::StatusOr<CausalMode> causal = CheckCausal(raw.causal);
+  const absl::StatusOr<CausalMode> causal = CausalModeFromWire(raw.causal, "options.causal");
   if (!causal.ok()) return causal.status();
-  inputs.scalars = {.scale = raw.scale,
-                    .causal = *causal,
-                    .sliding_window_left = raw.sliding_window_left,
-                    .sliding_window_right = raw.sliding_window_right,
-                    .softcap = raw.softcap};
+  inputs.values = raw.values;
+  inputs.values.causal = *causal;
   inputs.sets_causal = raw.causal != v1::CAUSAL_MODE_UNSPECIFIED;
   const absl::StatusOr<bool> weights_per_head = CheckWeightsPerHead(raw.attention_weights_form);
   if (!weights_per_head.ok()) return weights_per_head.status();
   inputs.weights = {*weights_per_head, raw.top_k};
-
-  const struct {
-    const RawTensor& raw;
-    const TensorRule& rule;
-    InputTensor& tensor;
-  } tensors[] = {{raw.mask, kMaskRule, inputs.mask},
-                 {raw.bias, kBiasRule, inputs.bias},
-                 {raw.alibi_slopes, kAlibiSlopesRule, inputs.alibi_slopes},
-                 {raw.sinks, kSinksRule, inputs.sinks}};
-  for (const auto& t : tensors) {
-    absl::StatusOr<InputTensor> tensor = CheckTensor(t.raw, t.rule);
-    if (!tensor.ok()) return tensor.status();
-    t.tensor = *tensor;
+  if (absl::Status s = CheckTensorInto(raw.mask, kMaskRule, inputs.mask); !s.ok()) return s;
+  if (absl::Status s = CheckTensorInto(raw.bias, kBiasRule, inputs.bias); !s.ok()) return s;
+  for (std::size_t i = 0; i < std::size(kPerHeadOptions); ++i) {
+    if (!raw.per_head[i].present) continue;
+    if (absl::Status s = CheckTensorInto(raw.per_head[i], RulesOfPerHead()[i], inputs.per_head[i]); !s.ok()) return s;
   }
   absl::StatusOr<Lengths> lengths = CheckLengths(raw, bytes, first);
   if (!lengths.ok()) return lengths.status();
@@ -154,8 +187,8 @@ absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes
   return inputs;
 }
 
-absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,
-                                       const WeightsForm& weights) {
+absl::StatusOr<OutputSet> OutputSet::Check(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,
+                                           const WeightsForm& weights) {
   std::optional<RawOutputs::Unknown> wrong = raw.unknown;
   OutputSet set;
   for (int kind = 0; kind < RawOutputs::kNumKinds; ++kind) {
@@ -169,13 +202,6 @@ absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, absl::Span<const v
   if (raw.count == 0) set.bits_ = 1u << v1::OUTPUT_KIND_OUTPUT;
   if (absl::Status s = CheckTopK(weights.top_k, set.Has(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS)); !s.ok()) return s;
   return set;
-}
-
-absl::Status CheckRequestSize(std::int64_t request_bytes, const Limits& limits) {
-  if (request_bytes <= limits.max_request_bytes) return absl::OkStatus();
-  return LimitExceeded("--max-request-bytes",
-                       absl::StrCat("the request has ", request_bytes, " bytes, but this server takes at most ",
-                                    limits.max_request_bytes, " (--max-request-bytes)"));
 }
 
 absl::Status CheckCost(const RequestCost& cost, const Limits& limits) {

@@ -4,20 +4,46 @@
 #ifndef ATTEND_SERVER_REQUESTS_REQUEST_OPTIONS_H_
 #define ATTEND_SERVER_REQUESTS_REQUEST_OPTIONS_H_
 
+#include <array>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
-#include "core/problem/options.h"
-#include "server/requests/request_lengths.h"
+#include "core/problem/option_table.h"
 #include "server/requests/tensor_codec.h"
 #include "server/rpc/job.h"
 #include "server/wire/request_reader.h"
-#include "server/wire/wire_reader.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
+
+// One list of lengths of a request: how many there are, and, once that is known to be a number that may be copied, what
+// they are.
+struct LengthList {
+  std::int64_t count = 0;
+  std::vector<std::int64_t> lengths;
+
+  // The lengths; `count` times one that must not be read where they were not copied.
+  absl::Span<const std::int64_t> View() const;
+};
+
+// The lists of kLengthsOptions, which AttentionOptions view. They are copied before a request is known to be right,
+// because its rules look at them, so their number is bounded first. May be moved; views taken before stay valid.
+struct Lengths {
+  std::array<LengthList, std::size(kLengthsOptions)> lists;
+
+  // Of the memory they take.
+  std::int64_t NumBytes() const;
+};
+
+// The axes of a request's first tensor that bound how many lengths are copied; 0 when it is absent.
+struct FirstAxes {
+  std::int64_t batch = 0;
+  std::int64_t queries = 0;
+};
 
 // How attention weights are returned.
 struct WeightsForm {
@@ -27,14 +53,16 @@ struct WeightsForm {
 
 // AttentionOptions of a request, with what they point to. May be moved; views taken before stay valid.
 struct OptionInputs {
-  AttentionOptions scalars;  // Its views are empty.
+  AttentionOptions values;   // Without views.
   bool sets_causal = false;  // Also to none.
   WeightsForm weights;
   InputTensor mask;
   InputTensor bias;
-  InputTensor alibi_slopes;
-  InputTensor sinks;
+  std::array<InputTensor, std::size(kPerHeadOptions)> per_head;
   Lengths lengths;
+
+  // Appends every tensor, also absent ones, for GatherTensors.
+  void AppendTensors(InputTensors& tensors);
 
   // All options as the core takes them.
   AttentionOptions View() const;
@@ -48,18 +76,16 @@ absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes
 // Which tensors the response holds.
 class OutputSet {
  public:
+  // The output alone when none is named. Errors: INVALID_ARGUMENT with `outputs[i]` for the first kind that is not
+  // `allowed`, with `options.top_k` when that is not given exactly with the kind that needs it.
+  static absl::StatusOr<OutputSet> Check(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,
+                                         const WeightsForm& weights);
+
   bool Has(v1::OutputKind kind) const { return (bits_ >> kind & 1) != 0; }
 
  private:
-  friend absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs&, absl::Span<const v1::OutputKind>,
-                                                const WeightsForm&);
   unsigned bits_ = 0;
 };
-
-// The output alone when none is named. Errors: INVALID_ARGUMENT with `outputs[i]` for the first kind that is not
-// `allowed`, with `options.top_k` when that is not given exactly with the kind that needs it.
-absl::StatusOr<OutputSet> CheckOutputs(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,
-                                       const WeightsForm& weights);
 
 // What computing a request takes; sums of sizes that alone fit into an int64.
 struct RequestCost {
@@ -69,7 +95,6 @@ struct RequestCost {
 };
 
 // Errors: RESOURCE_EXHAUSTED naming the flag of the limit.
-absl::Status CheckRequestSize(std::int64_t request_bytes, const Limits& limits);
 absl::Status CheckCost(const RequestCost& cost, const Limits& limits);
 
 }  // namespace attend::server

@@ -13,7 +13,6 @@
 #include "server/requests/decoders.h"
 #include "server/requests/partial_inputs.h"
 #include "server/requests/request_options.h"
-#include "server/requests/row_outputs.h"
 #include "server/requests/tensor_codec.h"
 #include "server/wire/request_reader.h"
 #include "server/wire/response_buffer.h"
@@ -41,15 +40,9 @@ struct SdpaInputs {
 
   const InputTensor& First() const { return query; }
   InputTensors Tensors() {
-    return {&query,
-            &key,
-            &value,
-            &options.mask,
-            &options.bias,
-            &options.alibi_slopes,
-            &options.sinks,
-            &partials.output,
-            &partials.log_sum_exp};
+    InputTensors tensors = {&query, &key, &value, &partials.output, &partials.log_sum_exp};
+    options.AppendTensors(tensors);
+    return tensors;
   }
   SdpaProblem::Spec Spec() const;
   absl::Status CheckWith(const OutputSet& outputs) const { return partials.CheckWith(outputs); }
@@ -80,15 +73,14 @@ absl::StatusOr<SdpaInputs> CheckInputs(const RawSdpaRequest& raw, const WireByte
   } tensors[] = {
       {raw.query, kQueryRule, inputs.query}, {raw.key, kKeyRule, inputs.key}, {raw.value, kValueRule, inputs.value}};
   for (const auto& t : tensors) {
-    absl::StatusOr<InputTensor> tensor = CheckTensor(t.raw, t.rule);
-    if (!tensor.ok()) return tensor.status();
-    t.tensor = *tensor;
+    if (absl::Status status = CheckTensorInto(t.raw, t.rule, t.tensor); !status.ok()) return status;
     if (absl::Status status = CheckSameRank(t.tensor, t.rule.field, inputs.query); !status.ok()) return status;
   }
   const TypedHeadsView query = View(inputs.query);
   absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, {query.batch, query.length});
   if (!options.ok()) return options.status();
   inputs.options = *std::move(options);
+  if (!raw.partials.present) return inputs;
   absl::StatusOr<PartialInputs> partials = CheckPartials(raw.partials, inputs.query, inputs.value);
   if (!partials.ok()) return partials.status();
   inputs.partials = *partials;
@@ -128,16 +120,13 @@ struct SdpaMethod {
   using Inputs = SdpaInputs;
   using Problem = SdpaProblem;
   using Extras = SdpaExtras;
-  struct Context {};
 
   static constexpr v1::OutputKind kOutputs[] = {v1::OUTPUT_KIND_OUTPUT, v1::OUTPUT_KIND_ATTENTION_WEIGHTS,
                                                 v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES,
                                                 v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
-  static absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, const Context&) {
-    return CheckInputs(raw, bytes);
-  }
+  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes); }
   static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.partials.Parts()}; }
 
   // Output and log-sum-exp are both needed for merging, asked for or not.

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
 
 namespace attend::server {
@@ -23,18 +24,6 @@ alignas(64) constexpr std::byte kPlaceholder[64] = {};
 absl::string_view Name(DataType type) {
   const std::string_view name = DataTypeName(type);
   return {name.data(), name.size()};
-}
-
-std::optional<DataType> FromWire(std::int32_t data_type, DataType default_type) {
-  switch (data_type) {
-    case v1::DATA_TYPE_UNSPECIFIED: return default_type;
-    case v1::DATA_TYPE_FLOAT32: return DataType::kFloat32;
-    case v1::DATA_TYPE_FLOAT64: return DataType::kFloat64;
-    case v1::DATA_TYPE_FLOAT16: return DataType::kFloat16;
-    case v1::DATA_TYPE_BFLOAT16: return DataType::kBFloat16;
-    case v1::DATA_TYPE_BOOL: return DataType::kBool;
-    default: return std::nullopt;
-  }
 }
 
 constexpr DataType kAllNumbers[] = {DataType::kFloat32, DataType::kFloat16, DataType::kBFloat16, DataType::kFloat64};
@@ -144,11 +133,6 @@ absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataTyp
   return absl::OkStatus();
 }
 
-constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
-  constexpr std::int64_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 // Where the next of a tensor's `values` goes.
 struct ValueCursor {
   DataType wire_type;  // What the numbers are rounded to;
@@ -184,17 +168,6 @@ void GatherValues(const WireBytes& bytes, absl::Span<const FieldPath> paths, abs
 
 }  // namespace
 
-v1::DataType ToWire(DataType type) {
-  switch (type) {
-    case DataType::kFloat32: return v1::DATA_TYPE_FLOAT32;
-    case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
-    case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
-    case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
-    case DataType::kBool: break;
-  }
-  return v1::DATA_TYPE_BOOL;
-}
-
 std::string ShapeText(absl::Span<const std::int64_t> shape) {
   return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
 }
@@ -219,10 +192,16 @@ absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& 
   return tensor;
 }
 
+absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, InputTensor& tensor) {
+  absl::StatusOr<InputTensor> checked = CheckTensor(raw, rule);
+  if (checked.ok()) tensor = *checked;
+  return checked.status();
+}
+
 std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors) {
   std::int64_t total = 0;
   for (const InputTensor* tensor : tensors) {
-    if (*tensor) total += RoundUpToAlignment(tensor->num_bytes());
+    if (*tensor) total += RoundUp(tensor->num_bytes(), kCacheLine);
   }
   return total;
 }
@@ -249,7 +228,7 @@ AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputT
     } else {
       tensor->CopyData(bytes, convert, next);
     }
-    next += RoundUpToAlignment(tensor->num_bytes());
+    next += RoundUp(tensor->num_bytes(), kCacheLine);
   }
   if (!paths.empty()) GatherValues(bytes, paths, absl::MakeSpan(cursors));
   return memory;

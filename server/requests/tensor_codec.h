@@ -22,8 +22,9 @@
 #include "core/kernels/kernel_table.h"
 #include "core/tensor/aligned_buffer.h"
 #include "core/tensor/data_type.h"
+#include "server/wire/enums.h"
 #include "server/wire/request_reader.h"
-#include "server/wire/wire_reader.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 
@@ -89,6 +90,9 @@ using InputTensors = absl::InlinedVector<InputTensor*, 16>;
 // data or the values. `rule` must outlive the result. Pure; may be called concurrently.
 absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& rule);
 
+// The same, into `tensor`.
+absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, InputTensor& tensor);
+
 // The memory that GatherTensors takes; no more than twice the request's own bytes plus 63 for each tensor.
 std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors);
 
@@ -96,9 +100,6 @@ std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors);
 // `values` or in another type, and points the tensors at it. Tensors may be moved afterwards. REQUIRES: all come from
 // `bytes`.
 AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors);
-
-// How a type is named on the wire.
-v1::DataType ToWire(DataType type);
 
 // `[2, 3, 4]`.
 std::string ShapeText(absl::Span<const std::int64_t> shape);

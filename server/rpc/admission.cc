@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
+#include "server/base/protocol.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -31,7 +32,7 @@ double LeftMs(Admission::Deadline deadline) {
 
 }  // namespace
 
-Admission::Turn::Turn(Admission& admission, Deadline deadline, double expected_ms)
+Admission::RunningTask::RunningTask(Admission& admission, Deadline deadline, double expected_ms)
     : admission_(admission), deadline_(deadline), expected_end_ms_(NowMs() + expected_ms) {
   MutexLock lock(admission_.mu_);
   admission_.Leave(expected_ms);
@@ -39,7 +40,7 @@ Admission::Turn::Turn(Admission& admission, Deadline deadline, double expected_m
   admission_.running_end_ms_ += expected_end_ms_;
 }
 
-absl::Status Admission::Turn::Begin(const WorkCost& cost) {
+absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   MutexLock lock(admission_.mu_);
   const double left_ms = LeftMs(deadline_);
   const double expected_ms = admission_.model_.Milliseconds(cost);
@@ -60,7 +61,7 @@ absl::Status Admission::Turn::Begin(const WorkCost& cost) {
   return verdict;
 }
 
-Admission::Turn::~Turn() {
+Admission::RunningTask::~RunningTask() {
   MutexLock lock(admission_.mu_);
   const bool alone = alone_on_its_core_ && admission_.running_ >= admission_.executor_.num_threads();
   admission_.running_end_ms_ = --admission_.running_ == 0 ? 0 : admission_.running_end_ms_ - expected_end_ms_;
@@ -91,12 +92,12 @@ absl::Status Admission::Submit(const Request& request, Task task) {
     waiting_ms_ += expected_ms;
     ++counts_.queued;
   }
-  absl::Status submitted =
+  const bool submitted =
       executor_.Submit([this, task = std::move(task), deadline = request.deadline, expected_ms]() mutable {
-        Turn turn(*this, deadline, expected_ms);
-        std::move(task)(turn);  // What it owns, maybe the last reference to its call, outlives the turn.
+        RunningTask running(*this, deadline, expected_ms);
+        std::move(task)(running);  // What it owns, maybe the last reference to its call, outlives `running`.
       });
-  if (submitted.ok()) return submitted;
+  if (submitted) return absl::OkStatus();
   MutexLock lock(mu_);
   Leave(expected_ms);
   --counts_.queued;
@@ -119,14 +120,14 @@ absl::Status Admission::Verdict(const Request& request) {
 absl::Status Admission::QueueFull() {
   ++counts_.refused;
   return BusyError(
-      "QUEUE_FULL",
+      reason::kQueueFull,
       absl::StrCat("all compute threads are busy and ", max_queued_, " requests already wait (--max-queued-requests)"),
       RetryDelayMs());
 }
 
 absl::Status Admission::Unreachable(double wait_ms) {
   ++counts_.refused;
-  return BusyError("DEADLINE_UNREACHABLE",
+  return BusyError(reason::kDeadlineUnreachable,
                    absl::StrCat("with ", running_, running_ == 1 ? " request" : " requests", " computing and ",
                                 waiting_, " waiting it would be done in about ", std::llround(wait_ms),
                                 " ms, which is more than its deadline leaves"),
@@ -139,7 +140,7 @@ absl::Status Admission::TooShort(double least_ms, double left_ms) {
                          "the request needs at least %.1f ms on this server, idle, but its deadline leaves %.1f ms; "
                          "allow more time or send less",
                          least_ms / kHopeless, std::max(left_ms, 0.0))),
-                     {.reason = "DEADLINE_TOO_SHORT", .field = "", .metadata = {}});
+                     {.reason = reason::kDeadlineTooShort, .field = "", .metadata = {}});
 }
 
 double Admission::BacklogMs() const { return waiting_ms_ + std::max(0.0, running_end_ms_ - running_ * NowMs()); }

@@ -1,8 +1,9 @@
-// Who may come in: bounds the work that waits, in number and in time, and says when to come back.
+// Admission control: bounds the work that waits, in number and in time, and says when to retry.
 //
 // A call asks Check before its payload is read, with what is known of it then. Later its job goes to the executor
 // through Submit, which asks again, because calls that were let in together may still find the queue full, and because
-// a decoded job knows what it costs. When its turn has come, the task calls Turn::Begin, which asks for the last time.
+// a decoded job knows what it costs. Once a compute thread has taken the task, it calls RunningTask::Begin, which
+// asks for the last time.
 //
 // Time is predicted by a CostModel. The queue is first in, first out: nobody is let in who could not be done in time,
 // so that under overload those inside are served within their deadlines and all others hear so at once. The verdicts:
@@ -31,9 +32,6 @@
 
 namespace attend::server {
 
-// The trailer that gRPC's own libraries obey when they retry (gRFC A6); google.rpc.RetryInfo is for the application.
-inline constexpr char kRetryPushbackKey[] = "grpc-retry-pushback-ms";
-
 class Admission {
  public:
   // How many times too long the best case must be before a deadline counts as out of reach for an idle server.
@@ -55,11 +53,11 @@ class Admission {
     std::int64_t started = 0;   // Began to compute.
     std::int64_t finished = 0;  // Computed to the end,
     std::int64_t stopped = 0;   // or stopped while computing, by their caller or deadline,
-    std::int64_t dropped = 0;   // or never started: gone, late, or in error when their turn came.
+    std::int64_t dropped = 0;   // or never started: gone, late, or in error when a thread took them.
   };
 
-  // A task's time on a compute thread. A task that never calls Begin counts as dropped.
-  class Turn {
+  // A task while a compute thread has it. A task that never calls Begin counts as dropped.
+  class RunningTask {
    public:
     // It will compute now, and it costs this much. Errors: DEADLINE_EXCEEDED with reason DEADLINE_TOO_SHORT;
     // UNAVAILABLE with DEADLINE_UNREACHABLE when it would be stopped half-way while others wait. REQUIRES: called at
@@ -68,13 +66,13 @@ class Admission {
     // Computing was stopped before its end.
     void Stopped() { stopped_ = true; }
 
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
+    RunningTask(const RunningTask&) = delete;
+    RunningTask& operator=(const RunningTask&) = delete;
 
    private:
     friend class Admission;
-    Turn(Admission& admission, Deadline deadline, double expected_ms);
-    ~Turn();
+    RunningTask(Admission& admission, Deadline deadline, double expected_ms);
+    ~RunningTask();
 
     Admission& admission_;
     const Deadline deadline_;
@@ -86,7 +84,7 @@ class Admission {
     bool stopped_ = false;
   };
 
-  using Task = absl::AnyInvocable<void(Turn&) &&>;
+  using Task = absl::AnyInvocable<void(RunningTask&) &&>;
 
   // `executor` must outlive this object; `max_queued` is its bound of waiting tasks. `rates`: see MeasureRates.
   Admission(Executor& executor, int max_queued, const ComputeRates& rates = {})
@@ -102,7 +100,7 @@ class Admission {
   // Tasks handed to the executor and not finished.
   int outstanding() const;
   Counts counts() const;
-  // How long a task that came now would wait for its turn.
+  // How long a task that came now would wait for a compute thread.
   double WaitMs() const;
 
   Executor& executor() const { return executor_; }

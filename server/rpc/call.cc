@@ -4,9 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
+#include "server/base/protocol.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
-#include "server/rpc/method_table.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -26,7 +26,7 @@ void AddRetryPushback(const absl::Status& status, grpc::ServerContext& context) 
 
 absl::Status DrainingStatus() {
   return WithDetails(absl::UnavailableError("this server is stopping; try another one"),
-                     {.reason = "DRAINING", .field = "", .metadata = {{kRetryDelayKey, kDrainingRetryMs}}});
+                     {.reason = reason::kDraining, .field = "", .metadata = {{kRetryDelayKey, kDrainingRetryMs}}});
 }
 
 void CallHandler::OnDrain(Call& call) { call.Finish(DrainingStatus()); }
@@ -91,6 +91,11 @@ absl::Status Call::CancelledStatus() const {
                           : absl::CancelledError("the caller cancelled the call or went away");
 }
 
+absl::Status Call::MissingRequestStatus() const {
+  return cancelled() ? CancelledStatus()
+                     : absl::UnimplementedError("the call ended without the one request message it must have");
+}
+
 void Call::Unref() {
   if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   CallEngine& engine = engine_;
@@ -123,11 +128,11 @@ void Call::HandleRequest() {
     engine_.in_flight_.fetch_sub(1);
     return Finish(DrainingStatus());
   }
-  const Method* method = engine_.methods_.Find(context_.method());
+  const MethodEntry* method = engine_.methods_.Find(context_.method());
   if (method == nullptr) {
     return Finish(WithDetails(absl::UnimplementedError(absl::StrCat("this server has no method ", context_.method(),
                                                                     "; ask its reflection service for those it has")),
-                              {.reason = "UNKNOWN_METHOD", .field = "", .metadata = {}}));
+                              {.reason = reason::kUnknownMethod, .field = "", .metadata = {}}));
   }
   handler_ = method->make_handler();
   is_stream_ = method->is_stream;

@@ -19,11 +19,14 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/rpc/server_timing.h"
@@ -88,6 +91,9 @@ class Call {
   bool finished() const { return finished_.load(std::memory_order_acquire); }
   // CANCELLED or, when that is why the call was cancelled, DEADLINE_EXCEEDED.
   absl::Status CancelledStatus() const;
+
+  // Why a call that must have one request message cannot go on without it.
+  absl::Status MissingRequestStatus() const;
 
   // The full path, for example `/attend.v1.AttentionService/Attend`.
   const std::string& method() const { return context_.method(); }
@@ -182,6 +188,31 @@ class CallRef {
 
  private:
   Call* call_;
+};
+
+// The method table: the one list of everything that the server answers. It is filled before the server starts and never
+// changed after, so that it may be read concurrently.
+
+struct MethodEntry {
+  // Makes the handler of one call. Called on polling threads, concurrently.
+  std::function<std::unique_ptr<CallHandler>()> make_handler;
+  // Whether a call may outlive a request and its answer, so that it has to be told when the server stops.
+  bool is_stream = false;
+};
+
+class MethodTable {
+ public:
+  // `path` is the full path, for example `/attend.v1.AttentionService/Attend`. The last of two with one path wins.
+  void Add(std::string_view path, MethodEntry entry) { methods_.insert_or_assign(std::string(path), std::move(entry)); }
+
+  // Null when there is no such method.
+  const MethodEntry* Find(const std::string& path) const {
+    const auto found = methods_.find(path);
+    return found == methods_.end() ? nullptr : &found->second;
+  }
+
+ private:
+  absl::flat_hash_map<std::string, MethodEntry> methods_;
 };
 
 }  // namespace attend::server

@@ -24,9 +24,9 @@ constexpr int kArmedCalls = 64;
 constexpr int kMaxEventsBeforeIdle = 64;
 
 // A polling thread has a few microseconds' work for each small call, which would otherwise wait one or two milliseconds
-// for the end of a compute thread's turn. Measured beside 32 MiB calls on one core: it gets the core at once, except
-// from within a compute thread's system call that sends a large response, which takes up to 1 ms.
-constexpr std::chrono::microseconds kPollingTurn(100);
+// for the end of a compute thread's time slice. Measured beside 32 MiB calls on one core: it gets the core at once,
+// except from within a compute thread's system call that sends a large response, which takes up to 1 ms.
+constexpr std::chrono::microseconds kPollingSlice(100);
 
 // How often Drain looks whether the last call has ended.
 constexpr absl::Duration kDrainCheckInterval = absl::Milliseconds(1);
@@ -112,7 +112,7 @@ void CallEngine::StartPolling() {
 
 void CallEngine::Poll(Poller& poller) {
   using Queue = grpc::CompletionQueue;
-  RequestShortSlice(kPollingTurn);
+  RequestShortSlice(kPollingSlice);
   for (;;) {
     void* tag = nullptr;
     bool ok = false;

@@ -27,8 +27,7 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/rpc/call.h"
-#include "server/rpc/method_table.h"
-#include "server/rpc/unix_socket.h"
+#include "server/rpc/listen_address.h"
 
 namespace attend::server {
 

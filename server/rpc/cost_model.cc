@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "absl/strings/numbers.h"
 #include "core/compute/compute_sdpa.h"
 #include "core/tensor/aligned_buffer.h"
 
@@ -75,6 +76,13 @@ void CostModel::Observe(const WorkCost& cost, double ms) {
   const double keep = std::exp2(-observed / kHalfLifeMs);
   observed_ms_ = keep * observed_ms_ + observed;
   predicted_ms_ = keep * predicted_ms_ + predicted;
+}
+
+std::optional<double> ParseCostHint(std::string_view text) {
+  double flops = 0;
+  if (!absl::SimpleAtod(absl::string_view(text.data(), text.size()), &flops)) return std::nullopt;
+  if (!std::isfinite(flops) || flops < 0) return std::nullopt;
+  return flops;
 }
 
 }  // namespace attend::server

@@ -14,6 +14,9 @@
 #ifndef ATTEND_SERVER_RPC_COST_MODEL_H_
 #define ATTEND_SERVER_RPC_COST_MODEL_H_
 
+#include <optional>
+#include <string_view>
+
 #include "core/kernels/instruction_set.h"
 
 namespace attend::server {
@@ -59,6 +62,12 @@ class CostModel {
   double observed_ms_ = 100;
   double predicted_ms_ = 100;
 };
+
+// What a caller says that its request costs, in the metadata kCostHintKey: a decimal number of floating-point
+// operations such as `1.3e9`, 2 (E + V) for each pair of query and key and head, and 2 for each weight of a projection
+// and token. Metadata arrives before the request, so a busy server can refuse from it alone. It is only a hint: what is
+// computed, and every limit, goes by the decoded request. Nothing when `text` is not a finite number of at least 0.
+std::optional<double> ParseCostHint(std::string_view text);
 
 }  // namespace attend::server
 

@@ -16,20 +16,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/compute/context.h"
+#include "server/base/limits.h"
 
 namespace attend::server {
-
-// What a request may cost; each is set by the flag of the same name and reported by GetServerInfo.
-struct Limits {
-  std::int64_t max_request_bytes = std::int64_t{256} << 20;
-  std::int64_t max_response_bytes = std::int64_t{256} << 20;
-  double max_request_flops = 1e14;
-  std::int64_t max_request_memory_bytes = std::int64_t{2} << 30;
-  int max_queued_requests = 64;
-  std::int64_t max_memory_in_flight_bytes = std::int64_t{4} << 30;  // Of all requests and responses together.
-  int max_stream_requests_in_flight = 64;                           // Of one stream.
-  int num_threads = 1;  // Not a limit: each compute thread takes memory of its own for a request. Flag `--threads`.
-};
 
 class Job {
  public:
@@ -37,9 +26,6 @@ class Job {
 
   // An upper bound of the arithmetic, in floating-point operations; decides where the job runs.
   virtual double flops() const = 0;
-
-  // Whether Compute may wait, for a disk say: then it never runs on a polling thread.
-  virtual bool may_wait() const { return false; }
 
   // An upper bound of the memory that the request and its response take, scratch included, in bytes. Once the response
   // is taken, its own bytes are what is left of it.

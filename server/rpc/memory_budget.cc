@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
+#include "server/base/protocol.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -15,7 +16,7 @@ constexpr std::int64_t kRetryDelayMs = 250;
 
 absl::Status OthersHold(std::int64_t others, std::int64_t wanted, std::int64_t limit) {
   return BusyError(
-      "MEMORY_BUDGET",
+      reason::kMemoryBudget,
       absl::StrCat("other requests and responses in flight take ", others, " bytes and this one would take ", wanted,
                    ", but all together may take ", limit, " (", kFlag, ")"),
       kRetryDelayMs);

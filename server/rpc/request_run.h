@@ -67,13 +67,14 @@ class RequestRun {
   std::int64_t memory_bytes() const { return memory_.bytes(); }
 
  private:
-  // These tell the owner when the run cannot go on, which may be the end of this object: false, and hands off.
+  // Return false after telling the owner that the run cannot go on, which may have destroyed *this: touch no member
+  // then.
   bool Reserve(std::size_t bytes);
   bool Decode(grpc::ByteBuffer& request);
   bool StillWanted();
 
-  // With a turn on a compute thread, or on the polling thread without one.
-  void Compute(Admission::Turn* turn);
+  // On a compute thread with its task, or on the polling thread without one.
+  void Compute(Admission::RunningTask* task);
   void SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops);
   void SubmitJob();
   WorkCost Cost() const { return {.flops = job_->flops(), .bytes = job_->memory_bytes()}; }
@@ -87,6 +88,18 @@ class RequestRun {
   MemoryBudget::Reservation memory_;
   std::unique_ptr<Job> job_;
 };
+
+// The table entry of a unary method: one request in, one response out. A call that may be refused is refused before its
+// payload is read. `services` must outlive every call.
+MethodEntry MakeUnaryMethod(const RequestServices& services, RequestMethod method);
+
+// The table entry of a stream of requests: many in flight, answered as they finish; `method` decodes what the messages
+// carry. Finished responses wait in an outbox, since gRPC writes one message at a time, and keep their part of the
+// MemoryBudget until they are written. A stream is read no further while
+//   - `max_stream_requests_in_flight` of its requests are unanswered or not written yet, or
+//   - half of the memory budget is taken and some of it by this stream, whose next response will look again.
+// So a caller that does not read its responses is not read either, and what it may fill is bounded.
+MethodEntry MakeStreamMethod(const RequestServices& services, RequestMethod method);
 
 }  // namespace attend::server
 

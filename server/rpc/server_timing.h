@@ -31,8 +31,6 @@ inline void AddTiming(const CallTiming& of_one, CallTiming& of_all) {
   of_all.send += of_one.send;
 }
 
-inline constexpr char kServerTimingKey[] = "server-timing";
-
 // The trailer's value, at most 120 characters.
 std::string FormatServerTiming(const CallTiming& timing);
 

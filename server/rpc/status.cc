@@ -1,5 +1,7 @@
 #include "server/rpc/status.h"
 
+#include <google/protobuf/stubs/common.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -10,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
-#include "server/wire/utf8.h"
+#include "server/base/protocol.h"
 
 namespace attend::server {
 namespace {
@@ -64,6 +66,18 @@ google::rpc::BadRequest MakeBadRequest(std::string_view field, const std::string
 }
 
 }  // namespace
+
+std::string SafeUtf8(std::string_view text, std::size_t max_bytes) {
+  constexpr std::string_view kEllipsis = "...";
+  const std::string prefix(text.substr(0, max_bytes));
+  std::string safe(prefix.size(), '\0');
+  const char* bytes = google::protobuf::internal::UTF8CoerceToStructurallyValid(prefix, safe.data(), '?');
+  safe.assign(bytes, prefix.size());
+  if (text.size() <= max_bytes) return safe;
+  std::size_t cut = max_bytes - kEllipsis.size();
+  while (cut > 0 && (static_cast<unsigned char>(safe[cut]) & 0xC0) == 0x80) --cut;  // Within a character.
+  return safe.substr(0, cut).append(kEllipsis);
+}
 
 absl::Status BusyError(std::string_view reason, std::string_view why, std::int64_t delay_ms) {
   const absl::string_view text(why.data(), why.size());

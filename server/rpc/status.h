@@ -15,15 +15,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "google/rpc/status.pb.h"
 
 namespace attend::server {
-
-// Who defines the reasons in google.rpc.ErrorInfo.
-inline constexpr char kErrorDomain[] = "attend.v1";
 
 // The key of ErrorDetails::metadata under which an error says when to try again, in whole milliseconds (`"250"`, in
 // [0, 86400000]; larger ones count as a day). It becomes google.rpc.RetryInfo and is left out of ErrorInfo's metadata.
@@ -38,6 +36,10 @@ inline constexpr std::size_t kMaxStatusDetailsBytes = 4096;
 
 // The sentence is cut to this many bytes: it travels in `grpc-message` too, where a byte may take three.
 inline constexpr std::size_t kMaxStatusMessageBytes = 512;
+
+// `text` as UTF-8 of at most `max_bytes`: each byte that is not part of a well-formed character becomes `?`; what is
+// too long is cut between characters and ends in `...`. REQUIRES: max_bytes >= 3.
+std::string SafeUtf8(std::string_view text, std::size_t max_bytes);
 
 // What travels for `status`: details and all. Code 0 and nothing else for OK. Bytes that are not UTF-8 become `?`,
 // because protobuf strings and gRPC clients insist on it.

@@ -1,4 +1,4 @@
-#include "server/rpc/stream_call.h"
+#include "server/rpc/request_run.h"
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,8 @@
 #include "absl/time/clock.h"
 #include "core/base/error.h"
 #include "core/base/mutex.h"
-#include "server/wire/stream_message.h"
+#include "server/rpc/status.h"
+#include "server/wire/stream_messages.h"
 
 namespace attend::server {
 namespace {
@@ -25,7 +26,7 @@ constexpr std::size_t kMaxHeldBackBytes = 32 << 10;
 
 class StreamCall;
 
-// One request of a stream, from its message's arrival until its answer is written.
+// One request of a stream, from its message's arrival until its response is written.
 class StreamItem final : public RequestRun::Owner {
  public:
   StreamItem(StreamCall& stream, Call& call, std::int64_t id) : stream_(stream), call_(call), id_(id) {}
@@ -37,7 +38,7 @@ class StreamItem final : public RequestRun::Owner {
   void OnError(const absl::Status& status) override;
 
   // REQUIRES: finished.
-  const grpc::ByteBuffer& answer() const { return answer_; }
+  const grpc::ByteBuffer& message() const { return message_; }
   const CallTiming& timing() const { return timing_; }
 
   std::list<StreamItem>::iterator position;  // Where the stream keeps it.
@@ -48,7 +49,7 @@ class StreamItem final : public RequestRun::Owner {
   const std::int64_t id_;
   CallTiming timing_;
   std::optional<RequestRun> run_;
-  grpc::ByteBuffer answer_;
+  grpc::ByteBuffer message_;
 };
 
 class StreamCall final : public CallHandler {
@@ -72,11 +73,11 @@ class StreamCall final : public CallHandler {
  private:
   void StartItem(Call& call, grpc::ByteBuffer& message);
   // Reads no further, and ends the call with `status` once every request is answered. The first of several counts.
-  void EndAfterAnswers(const absl::Status& status);
+  void EndAfterResponses(const absl::Status& status);
   // Starts whatever can be started now: a read, a write, the end.
   void Advance(Call& call);
   bool MayRead() const;
-  // Writes the first answer of the outbox, unless it is the last and others may come in a moment.
+  // Writes the first response of the outbox, unless it is the last and others may come in a moment.
   void MayWrite(Call& call);
   void Write(Call& call);
   void CollectFinished() ABSL_LOCKS_EXCLUDED(mu_);
@@ -113,12 +114,12 @@ void StreamItem::Start(StreamRequest& request, Clock::time_point arrival) {
 }
 
 void StreamItem::OnResponse(const grpc::ByteBuffer& response) {
-  answer_ = StreamResponse(id_, FormatServerTiming(timing_), response);
+  message_ = StreamResponse(id_, FormatServerTiming(timing_), response);
   stream_.OnFinished(call_, *this);
 }
 
 void StreamItem::OnError(const absl::Status& status) {
-  answer_ = StreamError(id_, FormatServerTiming(timing_), status);
+  message_ = StreamError(id_, FormatServerTiming(timing_), ToRpcStatus(status));
   stream_.OnFinished(call_, *this);
 }
 
@@ -132,7 +133,7 @@ void StreamCall::OnRead(Call& call, grpc::ByteBuffer* message) {
   if (call.finished()) return;
   if (message == nullptr) {
     if (call.cancelled()) return call.Finish(call.CancelledStatus());
-    EndAfterAnswers(absl::OkStatus());
+    EndAfterResponses(absl::OkStatus());
   } else if (!end_) {
     StartItem(call, *message);
   }
@@ -144,7 +145,7 @@ void StreamCall::StartItem(Call& call, grpc::ByteBuffer& message) {
   StreamRequest request;
   absl::Status read = ReadStreamRequest(message, request);
   message.Clear();
-  if (!read.ok()) return EndAfterAnswers(read);
+  if (!read.ok()) return EndAfterResponses(read);
   StreamItem& item = running_.emplace_back(*this, call, request.id);
   item.position = std::prev(running_.end());
   item.Start(request, arrival);
@@ -185,7 +186,7 @@ void StreamCall::OnIdle(Call& call) {
 }
 
 void StreamCall::OnDrain(Call& call) {
-  EndAfterAnswers(DrainingStatus());
+  EndAfterResponses(DrainingStatus());
   OnWake(call);
 }
 
@@ -195,7 +196,7 @@ void StreamCall::OnCancelled(Call& call) {
   call.Finish(call.CancelledStatus());
 }
 
-void StreamCall::EndAfterAnswers(const absl::Status& status) {
+void StreamCall::EndAfterResponses(const absl::Status& status) {
   if (!end_) end_ = status;
 }
 
@@ -218,24 +219,24 @@ void StreamCall::Advance(Call& call) {
 
 void StreamCall::MayWrite(Call& call) {
   if (outbox_.size() > 1 || !reading_) return Write(call);
-  // Requests arrive several at a time, and each answer that is written without another behind it costs a system call.
+  // Requests arrive several at a time, and each response that is written without another behind it costs a system call.
   if (!waits_for_idle_) call.WakeWhenIdle();
   waits_for_idle_ = true;
 }
 
 void StreamCall::Write(Call& call) {
   const StreamItem& item = outbox_.front();
-  held_back_bytes_ += item.answer().Length();
+  held_back_bytes_ += item.message().Length();
   const bool more_follow = outbox_.size() > 1 && held_back_bytes_ <= kMaxHeldBackBytes;
   if (!more_follow) held_back_bytes_ = 0;
   writing_ = true;
   AddTiming(item.timing(), call.timing());
-  call.Write(item.answer(), more_follow);
+  call.Write(item.message(), more_follow);
 }
 
 }  // namespace
 
-Method MakeStreamMethod(const RequestServices& services, RequestMethod method) {
+MethodEntry MakeStreamMethod(const RequestServices& services, RequestMethod method) {
   auto shared = std::make_shared<const RequestMethod>(std::move(method));
   return {.make_handler = [&services, shared] { return std::make_unique<StreamCall>(services, *shared); },
           .is_stream = true};

@@ -1,4 +1,4 @@
-#include "server/rpc/unix_socket.h"
+#include "server/rpc/listen_address.h"
 
 #include <fcntl.h>
 #include <sys/file.h>

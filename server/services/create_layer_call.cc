@@ -1,5 +1,3 @@
-#include "server/services/create_layer_call.h"
-
 #include <deque>
 #include <memory>
 #include <optional>
@@ -11,11 +9,13 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "core/base/mutex.h"
+#include "server/base/protocol.h"
 #include "server/layer_store/layer_upload.h"
 #include "server/rpc/status.h"
-#include "server/services/control_message.h"
-#include "server/wire/upload_reader.h"
-#include "server/wire/wire_reader.h"
+#include "server/services/attend_services.h"
+#include "server/services/control_method.h"
+#include "server/wire/stream_messages.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 namespace {
@@ -123,7 +123,7 @@ void CreateLayerCall::ReadOn(Call& call) {
 
 void CreateLayerCall::OnWake(Call& call) {
   if (!services_.slots->Has(call)) {
-    return EndEarly(call, BusyError("UPLOAD_TOO_SLOW",
+    return EndEarly(call, BusyError(reason::kUploadTooSlow,
                                     "the upload sent nothing for half a minute and others were waiting for its place",
                                     /*delay_ms=*/1000));
   }
@@ -163,8 +163,8 @@ void CreateLayerCall::Schedule(Call& call) {
     working_ = true;
   }
   // A call has one task at a time and gives its slot back with the last, so that there is room for all.
-  absl::Status submitted = services_.executor->Submit([this, ref = CallRef(call)] { Work(*ref); });
-  if (!submitted.ok()) End(call, submitted);
+  if (services_.executor->Submit([this, ref = CallRef(call)] { Work(*ref); })) return;
+  End(call, BusyError(reason::kQueueFull, "the upload threads have too much to do", /*delay_ms=*/1000));
 }
 
 void CreateLayerCall::Work(Call& call) {
@@ -212,7 +212,7 @@ absl::Status CreateLayerCall::Consume(const grpc::ByteBuffer& message) {
     return InvalidField("header", "a second header came; an upload has one, in its first message");
   }
   if (part->header.has_value()) {
-    absl::StatusOr<LayerUpload> upload = LayerUpload::Start(*services_.store, *std::move(part->header));
+    absl::StatusOr<LayerUpload> upload = services_.store->BeginUpload(*std::move(part->header));
     if (!upload.ok()) return upload.status();
     upload_.emplace(*std::move(upload));
     return absl::OkStatus();
@@ -238,7 +238,8 @@ void CreateLayerCall::Complete(Call& call) {
   if (!upload_.has_value()) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
-  const absl::StatusOr<std::shared_ptr<const Layer>> layer = upload_->Finish(call.cancelled(), *services_.executor);
+  const absl::StatusOr<std::shared_ptr<const Layer>> layer =
+      services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
   if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());
@@ -255,7 +256,7 @@ void CreateLayerCall::End(Call& call, const absl::Status& status) {
 
 }  // namespace
 
-Method MakeCreateLayerMethod(const UploadServices& services) {
+MethodEntry MakeCreateLayerMethod(const UploadServices& services) {
   return {.make_handler = [&services] { return std::make_unique<CreateLayerCall>(services); }, .is_stream = true};
 }
 

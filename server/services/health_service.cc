@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "server/services/control_message.h"
-#include "server/services/ready_job.h"
+#include "server/base/protocol.h"
+#include "server/services/control_method.h"
 
 namespace attend::server {
 namespace {
@@ -18,36 +18,28 @@ using grpc::health::v1::HealthCheckResponse;
 constexpr char kLiveness[] = "liveness";
 constexpr char kReadiness[] = "readiness";
 
-grpc::ByteBuffer Response(HealthState::Status status) {
-  HealthCheckResponse response;
-  response.set_status(status);
-  return SerializeControlMessage(response);
-}
-
-absl::StatusOr<std::unique_ptr<Job>> Check(const HealthState& health, const grpc::ByteBuffer& bytes) {
-  HealthCheckRequest request;
-  if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
-  const HealthState::Status status = health.Get(request.service());
+absl::StatusOr<HealthCheckResponse> Check(const ServingState& health, const HealthCheckRequest& request) {
+  const ServingState::Status status = health.Get(request.service());
   if (status == HealthCheckResponse::SERVICE_UNKNOWN) {
     return WithDetails(absl::NotFoundError(absl::StrCat("this server has no service named '", request.service(), "'")),
-                       {.reason = "SERVICE_UNKNOWN", .field = "service", .metadata = {}});
+                       {.reason = reason::kServiceUnknown, .field = "service", .metadata = {}});
   }
-  return std::make_unique<ReadyJob>(Response(status));
+  HealthCheckResponse response;
+  response.set_status(status);
+  return response;
 }
 
 // One Watch: sends the status at once and then whenever it has changed; writes at most one message at a time.
 class WatchCall final : public CallHandler {
  public:
-  explicit WatchCall(HealthState& health) : health_(health) {}
+  explicit WatchCall(ServingState& health) : health_(health) {}
 
   void OnStart(Call& call) override { call.Read(); }
 
   void OnRead(Call& call, grpc::ByteBuffer* message) override {
     // A message may come behind the end of its call, where nobody would remove the watcher any more.
     if (call.finished() || call.cancelled()) return;
-    if (message == nullptr) {
-      return call.Finish(absl::UnimplementedError("Watch needs one request message"));
-    }
+    if (message == nullptr) return call.Finish(call.MissingRequestStatus());
     HealthCheckRequest request;
     if (absl::Status parsed = ParseControlMessage(*message, request); !parsed.ok()) return call.Finish(parsed);
     service_ = request.service();
@@ -76,34 +68,36 @@ class WatchCall final : public CallHandler {
  private:
   void SendIfChanged(Call& call) {
     if (writing_ || call.finished()) return;
-    const HealthState::Status status = health_.Get(service_);
+    const ServingState::Status status = health_.Get(service_);
     if (status == last_sent_) return;
     last_sent_ = status;
     writing_ = true;
-    call.Write(Response(status));
+    HealthCheckResponse response;
+    response.set_status(status);
+    call.Write(SerializeControlMessage(response));
   }
 
-  HealthState& health_;
+  ServingState& health_;
   std::string service_;
-  std::optional<HealthState::Status> last_sent_;
+  std::optional<ServingState::Status> last_sent_;
   bool writing_ = false;
 };
 
 }  // namespace
 
-HealthState::HealthState(const std::vector<std::string>& services) {
+ServingState::ServingState(const std::vector<std::string>& services) {
   const MutexLock lock(mu_);
   for (const std::string& service : services) statuses_[service] = HealthCheckResponse::SERVING;
   for (const char* name : {"", kLiveness, kReadiness}) statuses_[name] = HealthCheckResponse::SERVING;
 }
 
-HealthState::Status HealthState::Get(std::string_view service) const {
+ServingState::Status ServingState::Get(std::string_view service) const {
   const MutexLock lock(mu_);
   const auto found = statuses_.find(std::string(service));
   return found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second;
 }
 
-void HealthState::Drain() {
+void ServingState::Drain() {
   const MutexLock lock(mu_);
   for (auto& [name, status] : statuses_) {
     if (name != kLiveness) status = HealthCheckResponse::NOT_SERVING;
@@ -111,21 +105,21 @@ void HealthState::Drain() {
   for (auto& [call, ref] : watchers_) call->Wake();
 }
 
-void HealthState::AddWatcher(Call& call) {
+void ServingState::AddWatcher(Call& call) {
   const MutexLock lock(mu_);
   watchers_.emplace(&call, CallRef(call));
 }
 
-void HealthState::RemoveWatcher(Call& call) {
+void ServingState::RemoveWatcher(Call& call) {
   const MutexLock lock(mu_);
   watchers_.erase(&call);
 }
 
-void AddHealthService(HealthState& health, const RequestServices& services, MethodTable& methods) {
+void AddHealthService(ServingState& health, const RequestServices& services, MethodTable& methods) {
   methods.Add("/grpc.health.v1.Health/Check",
-              MakeUnaryMethod(services, {.decode = [&health](const grpc::ByteBuffer& request,
-                                                             const Limits&) { return Check(health, request); },
-                                         .refusable = false}));
+              MakeUnaryMethod(services, ControlMethod<HealthCheckRequest>([&health](const HealthCheckRequest& request) {
+                                return Check(health, request);
+                              })));
   methods.Add("/grpc.health.v1.Health/Watch",
               {.make_handler = [&health] { return std::make_unique<WatchCall>(health); }, .is_stream = true});
 }

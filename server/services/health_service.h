@@ -16,18 +16,17 @@
 #include "core/base/mutex.h"
 #include "grpc/health/v1/health.pb.h"
 #include "server/rpc/call.h"
-#include "server/rpc/method_table.h"
-#include "server/rpc/unary_call.h"
+#include "server/rpc/request_run.h"
 
 namespace attend::server {
 
-// The truth about the server's health and who watches it. Thread-safe. Outlives every call.
-class HealthState {
+// The status of each service and who watches it. Thread-safe. Outlives every call.
+class ServingState {
  public:
   using Status = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
   // Everything is SERVING. `services` are full names; "", `liveness` and `readiness` come in addition.
-  explicit HealthState(const std::vector<std::string>& services);
+  explicit ServingState(const std::vector<std::string>& services);
 
   // SERVICE_UNKNOWN for a name that is not served.
   Status Get(std::string_view service) const ABSL_LOCKS_EXCLUDED(mu_);
@@ -47,7 +46,7 @@ class HealthState {
 
 // Adds Check (an unknown name: NOT_FOUND) and Watch (an unknown name: SERVICE_UNKNOWN, and the stream stays open).
 // `health` and `services` must outlive every call.
-void AddHealthService(HealthState& health, const RequestServices& services, MethodTable& methods);
+void AddHealthService(ServingState& health, const RequestServices& services, MethodTable& methods);
 
 }  // namespace attend::server
 

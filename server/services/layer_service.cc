@@ -1,5 +1,4 @@
-#include "server/services/layer_service.h"
-
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -8,27 +7,25 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "server/layers/layer_name.h"
-#include "server/services/control_message.h"
-#include "server/services/ready_job.h"
+#include "server/base/protocol.h"
+#include "server/layers/layer.h"
+#include "server/rpc/status.h"
+#include "server/services/attend_services.h"
+#include "server/services/control_method.h"
 
 namespace attend::server {
 namespace {
 
-using JobOr = absl::StatusOr<std::unique_ptr<Job>>;
-
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
 
-JobOr Get(const LayerRegistry& layers, const grpc::ByteBuffer& bytes) {
-  v1::GetLayerRequest request;
-  if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
+absl::StatusOr<v1::GetLayerResponse> Get(const LayerRegistry& layers, const v1::GetLayerRequest& request) {
   if (absl::Status name = CheckLayerName(request.name(), "name"); !name.ok()) return name;
   const std::shared_ptr<const Layer> layer = layers.Find(request.name());
   if (layer == nullptr) return LayerNotFound(request.name(), "name");
   v1::GetLayerResponse response;
   *response.mutable_layer() = layer->description();
-  return std::make_unique<ReadyJob>(SerializeControlMessage(response));
+  return response;
 }
 
 absl::Status CheckListRequest(const v1::ListLayersRequest& request) {
@@ -44,9 +41,7 @@ absl::Status CheckListRequest(const v1::ListLayersRequest& request) {
   return absl::OkStatus();
 }
 
-JobOr List(const LayerRegistry& layers, const grpc::ByteBuffer& bytes) {
-  v1::ListLayersRequest request;
-  if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
+absl::StatusOr<v1::ListLayersResponse> List(const LayerRegistry& layers, const v1::ListLayersRequest& request) {
   if (absl::Status checked = CheckListRequest(request); !checked.ok()) return checked;
   const auto size = static_cast<std::size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
   std::vector<std::shared_ptr<const Layer>> page = layers.Page(request.name_prefix(), request.page_token(), size + 1);
@@ -56,53 +51,62 @@ JobOr List(const LayerRegistry& layers, const grpc::ByteBuffer& bytes) {
     response.set_next_page_token(page.back()->description().name());
   }
   for (const std::shared_ptr<const Layer>& layer : page) *response.add_layers() = layer->description();
-  return std::make_unique<ReadyJob>(SerializeControlMessage(response));
+  return response;
 }
 
-// Deletes in Compute, on a compute thread, because it waits for the disk.
-class DeleteJob final : public Job {
+// DeleteLayer. Deletes on an upload thread, because it waits for the disk.
+class DeleteLayerCall final : public CallHandler {
  public:
-  DeleteJob(LayerStore& store, v1::DeleteLayerRequest request) : store_(store), request_(std::move(request)) {}
+  DeleteLayerCall(const UploadServices& services, std::atomic<int>& deletions)
+      : services_(services), deletions_(deletions) {}
 
-  double flops() const override { return 0; }
-  bool may_wait() const override { return true; }
-  double memory_bytes() const override { return 0; }  // Too little to count.
-  absl::Status Compute(const ComputeContext& /*context*/) override {
-    return store_.Delete(request_.name(), request_.etag());
+  void OnStart(Call& call) override { call.Read(); }
+
+  void OnRead(Call& call, grpc::ByteBuffer* message) override {
+    if (message == nullptr) return call.Finish(call.MissingRequestStatus());
+    absl::Status status = ParseControlMessage(*message, request_);
+    if (status.ok()) status = CheckLayerName(request_.name(), "name");
+    if (!status.ok()) return call.Finish(status);
+    if (deletions_.fetch_add(1) >= kMaxDeletions ||
+        !services_.executor->Submit([this, ref = CallRef(call)] { Delete(*ref); })) {
+      deletions_.fetch_sub(1);
+      call.Finish(BusyError(reason::kQueueFull, "as many layers are being deleted as this server takes at a time",
+                            /*delay_ms=*/100));
+    }
   }
-  grpc::ByteBuffer TakeResponse() override { return SerializeControlMessage(v1::DeleteLayerResponse()); }
 
  private:
-  LayerStore& store_;
-  const v1::DeleteLayerRequest request_;
-};
+  void Delete(Call& call) {
+    absl::Status status =
+        call.cancelled() ? call.CancelledStatus() : services_.store->Delete(request_.name(), request_.etag());
+    deletions_.fetch_sub(1);
+    if (!status.ok()) return call.Finish(status);
+    call.FinishWithResponse(SerializeControlMessage(v1::DeleteLayerResponse()));
+  }
 
-JobOr Delete(LayerStore& store, const grpc::ByteBuffer& bytes) {
-  v1::DeleteLayerRequest request;
-  if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
-  if (absl::Status name = CheckLayerName(request.name(), "name"); !name.ok()) return name;
-  return std::make_unique<DeleteJob>(store, std::move(request));
-}
+  const UploadServices& services_;
+  std::atomic<int>& deletions_;
+  v1::DeleteLayerRequest request_;
+};
 
 }  // namespace
 
 void AddLayerService(const UploadServices& uploads, const RequestServices& requests, MethodTable& methods) {
   const std::string service = "/attend.v1.LayerService/";
-  LayerStore& store = *uploads.store;
-  const LayerRegistry& layers = store.registry();
+  const LayerRegistry& layers = uploads.store->registry();
   methods.Add(service + "CreateLayer", MakeCreateLayerMethod(uploads));
-  methods.Add(service + "GetLayer",
-              MakeUnaryMethod(requests, {.decode = [&layers](const grpc::ByteBuffer& request,
-                                                             const Limits&) { return Get(layers, request); },
-                                         .refusable = false}));
-  methods.Add(service + "ListLayers",
-              MakeUnaryMethod(requests, {.decode = [&layers](const grpc::ByteBuffer& request,
-                                                             const Limits&) { return List(layers, request); },
-                                         .refusable = false}));
-  methods.Add(service + "DeleteLayer",
-              MakeUnaryMethod(requests, {.decode = [&store](const grpc::ByteBuffer& request, const Limits&) {
-                                return Delete(store, request);
-                              }}));
+  methods.Add(
+      service + "GetLayer",
+      MakeUnaryMethod(requests, ControlMethod<v1::GetLayerRequest>(
+                                    [&layers](const v1::GetLayerRequest& request) { return Get(layers, request); })));
+  methods.Add(
+      service + "ListLayers",
+      MakeUnaryMethod(requests, ControlMethod<v1::ListLayersRequest>([&layers](const v1::ListLayersRequest& request) {
+                        return List(layers, request);
+                      })));
+  methods.Add(service + "DeleteLayer", {.make_handler = [&uploads, deletions = std::make_shared<std::atomic<int>>(0)] {
+                return std::make_unique<DeleteLayerCall>(uploads, *deletions);
+              }});
 }
 
 }  // namespace attend::server

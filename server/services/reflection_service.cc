@@ -8,7 +8,7 @@
 #include <string>
 
 #include "grpc/reflection/v1alpha/reflection.pb.h"
-#include "server/services/control_message.h"
+#include "server/services/control_method.h"
 
 namespace attend::server {
 namespace {

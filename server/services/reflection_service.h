@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "grpc/reflection/v1/reflection.pb.h"
-#include "server/rpc/method_table.h"
+#include "server/rpc/call.h"
 
 namespace attend::server {
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "server/base/protocol.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -17,7 +18,7 @@ constexpr std::int64_t kRetryDelayMs = 1000;
 absl::Status UploadSlots::Acquire(Call& call) {
   const MutexLock lock(mu_);
   if (static_cast<int>(slots_.size()) >= max_uploads_ && !Evict()) {
-    return BusyError("TOO_MANY_UPLOADS",
+    return BusyError(reason::kTooManyUploads,
                      absl::StrCat(max_uploads_,
                                   " uploads of layers are under way, which is as many as this server takes "
                                   "at a time (--max-uploads)"),

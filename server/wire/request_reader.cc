@@ -1,18 +1,19 @@
 #include "server/wire/request_reader.h"
 
-#include <bit>
+#include <google/protobuf/stubs/common.h>
+
 #include <string>
+#include <tuple>
 
 #include "attend/v1/attention_service.pb.h"
 #include "attend/v1/tensor.pb.h"
-#include "server/wire/utf8.h"
+#include "server/wire/option_fields.h"
 
 namespace attend::server {
 namespace {
 
 using v1::AttendRequest;
 using v1::AttentionLayer;
-using v1::AttentionOptions;
 using v1::Linear;
 using v1::PartialAttention;
 using v1::ScaledDotProductAttentionRequest;
@@ -25,32 +26,29 @@ bool IsLengthDelimited(const WireField& field) { return field.type == WireType::
 // Numbers as protobuf truncates them.
 std::int32_t Int32(const WireField& field) { return static_cast<std::int32_t>(field.value); }
 std::int64_t Int64(const WireField& field) { return static_cast<std::int64_t>(field.value); }
-float Float(const WireField& field) { return std::bit_cast<float>(static_cast<std::uint32_t>(field.value)); }
 
-absl::Status ReadScalar(const WireField& field, std::int32_t& value) {
+// Reads one field into what holds it, as protobuf does: another wire type is ignored, the last scalar wins, a message
+// is read on top of what is there, numbers of a repeated field add up.
+
+absl::Status Read(const WireReader& /*reader*/, const WireField& field, std::int32_t& value) {
   if (IsVarint(field)) value = Int32(field);
   return absl::OkStatus();
 }
-absl::Status ReadScalar(const WireField& field, std::int64_t& value) {
+
+absl::Status Read(const WireReader& /*reader*/, const WireField& field, std::int64_t& value) {
   if (IsVarint(field)) value = Int64(field);
-  return absl::OkStatus();
-}
-absl::Status ReadScalar(const WireField& field, std::optional<std::int64_t>& value) {
-  if (IsVarint(field)) value = Int64(field);
-  return absl::OkStatus();
-}
-absl::Status ReadScalar(const WireField& field, std::optional<float>& value) {
-  if (IsFixed32(field)) value = Float(field);
   return absl::OkStatus();
 }
 
 // Protobuf accepts no other text than UTF-8 in a string.
-absl::Status ReadText(const WireReader& reader, const WireField& field, ByteRange& text) {
+absl::Status Read(const WireReader& reader, const WireField& field, RawText& text) {
   if (!IsLengthDelimited(field)) return absl::OkStatus();
   std::string bytes(static_cast<std::size_t>(field.range.size()), '\0');
   reader.bytes().Copy(field.range, bytes.data());
-  if (!IsUtf8(bytes)) return MalformedRequest(field.range.begin, "a string is not UTF-8");
-  text = field.range;
+  if (!google::protobuf::internal::IsStructurallyValidUTF8(bytes)) {
+    return MalformedRequest(field.range.begin, "a string is not UTF-8");
+  }
+  text = {field.range};
   return absl::OkStatus();
 }
 
@@ -64,11 +62,7 @@ absl::Status CountFloats(const WireField& field, std::int64_t& count) {
                           "packed floats take 4 bytes each, and their length is not a multiple of 4");
 }
 
-absl::Status CountIntegers(const WireReader& reader, const WireField& field, std::int64_t& count) {
-  return VisitIntegers(reader, field, [&count](std::uint64_t) { ++count; });
-}
-
-absl::Status ReadOutputs(const WireReader& reader, const WireField& field, RawOutputs& outputs) {
+absl::Status Read(const WireReader& reader, const WireField& field, RawOutputs& outputs) {
   return VisitIntegers(reader, field, [&outputs](std::uint64_t value) {
     const auto kind = static_cast<std::int32_t>(value);
     const std::int64_t index = outputs.count++;
@@ -81,129 +75,124 @@ absl::Status ReadOutputs(const WireReader& reader, const WireField& field, RawOu
   });
 }
 
-absl::Status ReadFields(WireReader reader, RawTensor& tensor) {
-  tensor.present = true;
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case Tensor::kDataTypeFieldNumber: return ReadScalar(field, tensor.data_type);
-      case Tensor::kShapeFieldNumber:
-        return VisitIntegers(reader, field, [&tensor](std::uint64_t axis) {
-          if (tensor.rank < kMaxRank) {
-            tensor.shape[static_cast<std::size_t>(tensor.rank)] = static_cast<std::int64_t>(axis);
-          }
-          ++tensor.rank;
-        });
-      case Tensor::kDataFieldNumber:
-        if (IsLengthDelimited(field)) tensor.data = field.range;
-        return absl::OkStatus();
-      case Tensor::kValuesFieldNumber: return CountFloats(field, tensor.num_values);
-      default: return absl::OkStatus();
-    }
-  });
-}
-
-// Reads `field` as a message into `message`, on top of what is there; ignores other wire types.
 template <typename Raw>
-absl::Status ReadMessage(const WireReader& reader, const WireField& field, Raw& message);
+absl::Status ReadMessage(WireReader reader, Raw& message);
 
-absl::Status ReadFields(WireReader reader, RawLinear& linear) {
-  linear.present = true;
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case Linear::kWeightFieldNumber: return ReadMessage(reader, field, linear.weight);
-      case Linear::kBiasFieldNumber: return ReadMessage(reader, field, linear.bias);
-      default: return absl::OkStatus();
-    }
-  });
+// Any message.
+template <typename Raw>
+absl::Status Read(const WireReader& reader, const WireField& field, Raw& message) {
+  return IsLengthDelimited(field) ? ReadMessage(reader.Message(field), message) : absl::OkStatus();
 }
 
-absl::Status ReadFields(WireReader reader, RawLayer& layer) {
-  layer.present = true;
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case AttentionLayer::kQueryProjectionFieldNumber: return ReadMessage(reader, field, layer.query_projection);
-      case AttentionLayer::kKeyProjectionFieldNumber: return ReadMessage(reader, field, layer.key_projection);
-      case AttentionLayer::kValueProjectionFieldNumber: return ReadMessage(reader, field, layer.value_projection);
-      case AttentionLayer::kOutputProjectionFieldNumber: return ReadMessage(reader, field, layer.output_projection);
-      case AttentionLayer::kNumHeadsFieldNumber: return ReadScalar(field, layer.num_heads);
-      case AttentionLayer::kNumKvHeadsFieldNumber: return ReadScalar(field, layer.num_kv_heads);
-      default: return absl::OkStatus();
-    }
-  });
-}
+// Where a field of a message goes.
+template <typename Raw, typename Member>
+struct RawField {
+  int number;
+  Member Raw::*member;
+};
 
-absl::Status ReadFields(WireReader reader, RawOptions& options) {
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case AttentionOptions::kScaleFieldNumber: return ReadScalar(field, options.scale);
-      case AttentionOptions::kCausalFieldNumber: return ReadScalar(field, options.causal);
-      case AttentionOptions::kSlidingWindowLeftFieldNumber: return ReadScalar(field, options.sliding_window_left);
-      case AttentionOptions::kSlidingWindowRightFieldNumber: return ReadScalar(field, options.sliding_window_right);
-      case AttentionOptions::kSoftcapFieldNumber: return ReadScalar(field, options.softcap);
-      case AttentionOptions::kValidLengthsFieldNumber: return CountIntegers(reader, field, options.num_valid_lengths);
-      case AttentionOptions::kCumulativeQueryLengthsFieldNumber:
-        return CountIntegers(reader, field, options.num_cumulative_query_lengths);
-      case AttentionOptions::kCumulativeKeyLengthsFieldNumber:
-        return CountIntegers(reader, field, options.num_cumulative_key_lengths);
-      case AttentionOptions::kMaskFieldNumber: return ReadMessage(reader, field, options.mask);
-      case AttentionOptions::kBiasFieldNumber: return ReadMessage(reader, field, options.bias);
-      case AttentionOptions::kAlibiSlopesFieldNumber: return ReadMessage(reader, field, options.alibi_slopes);
-      case AttentionOptions::kSinksFieldNumber: return ReadMessage(reader, field, options.sinks);
-      case AttentionOptions::kAttentionWeightsFormFieldNumber: return ReadScalar(field, options.attention_weights_form);
-      case AttentionOptions::kTopKFieldNumber: return ReadScalar(field, options.top_k);
-      default: return absl::OkStatus();
-    }
-  });
-}
-
-absl::Status ReadFields(WireReader reader, RawPartials& partials) {
-  partials.present = true;
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case PartialAttention::kOutputFieldNumber: return ReadMessage(reader, field, partials.output);
-      case PartialAttention::kLogSumExpFieldNumber: return ReadMessage(reader, field, partials.log_sum_exp);
-      default: return absl::OkStatus();
-    }
-  });
-}
+// The fields of a message that are read as they are; all others are ignored.
+template <typename Raw>
+constexpr int kFields = 0;
+template <>
+constexpr auto kFields<RawTensor> = std::tuple(RawField{Tensor::kDataTypeFieldNumber, &RawTensor::data_type});
+template <>
+constexpr auto kFields<RawLinear> = std::tuple(RawField{Linear::kWeightFieldNumber, &RawLinear::weight},
+                                               RawField{Linear::kBiasFieldNumber, &RawLinear::bias});
+template <>
+constexpr auto kFields<RawLayer> =
+    std::tuple(RawField{AttentionLayer::kQueryProjectionFieldNumber, &RawLayer::query_projection},
+               RawField{AttentionLayer::kKeyProjectionFieldNumber, &RawLayer::key_projection},
+               RawField{AttentionLayer::kValueProjectionFieldNumber, &RawLayer::value_projection},
+               RawField{AttentionLayer::kOutputProjectionFieldNumber, &RawLayer::output_projection},
+               RawField{AttentionLayer::kNumHeadsFieldNumber, &RawLayer::num_heads},
+               RawField{AttentionLayer::kNumKvHeadsFieldNumber, &RawLayer::num_kv_heads});
+template <>
+constexpr auto kFields<RawOptions> = std::tuple(RawField{v1::AttentionOptions::kCausalFieldNumber, &RawOptions::causal},
+                                                RawField{v1::AttentionOptions::kMaskFieldNumber, &RawOptions::mask},
+                                                RawField{v1::AttentionOptions::kBiasFieldNumber, &RawOptions::bias},
+                                                RawField{v1::AttentionOptions::kAttentionWeightsFormFieldNumber,
+                                                         &RawOptions::attention_weights_form},
+                                                RawField{v1::AttentionOptions::kTopKFieldNumber, &RawOptions::top_k});
+template <>
+constexpr auto kFields<RawPartials> = std::tuple(RawField{PartialAttention::kOutputFieldNumber, &RawPartials::output},
+                                                 RawField{PartialAttention::kLogSumExpFieldNumber,
+                                                          &RawPartials::log_sum_exp});
+template <>
+constexpr auto kFields<RawAttendRequest> =
+    std::tuple(RawField{AttendRequest::kEmbeddingsFieldNumber, &RawAttendRequest::embeddings},
+               RawField{AttendRequest::kContextFieldNumber, &RawAttendRequest::context},
+               RawField{AttendRequest::kLayerFieldNumber, &RawAttendRequest::layer},
+               RawField{AttendRequest::kOptionsFieldNumber, &RawAttendRequest::options},
+               RawField{AttendRequest::kOutputsFieldNumber, &RawAttendRequest::outputs},
+               RawField{AttendRequest::kLayerNameFieldNumber, &RawAttendRequest::layer_name},
+               RawField{AttendRequest::kPositionOffsetFieldNumber, &RawAttendRequest::position_offset});
+template <>
+constexpr auto kFields<RawSdpaRequest> =
+    std::tuple(RawField{ScaledDotProductAttentionRequest::kQueryFieldNumber, &RawSdpaRequest::query},
+               RawField{ScaledDotProductAttentionRequest::kKeyFieldNumber, &RawSdpaRequest::key},
+               RawField{ScaledDotProductAttentionRequest::kValueFieldNumber, &RawSdpaRequest::value},
+               RawField{ScaledDotProductAttentionRequest::kOptionsFieldNumber, &RawSdpaRequest::options},
+               RawField{ScaledDotProductAttentionRequest::kOutputsFieldNumber, &RawSdpaRequest::outputs},
+               RawField{ScaledDotProductAttentionRequest::kPartialsFieldNumber, &RawSdpaRequest::partials});
 
 template <typename Raw>
-absl::Status ReadMessage(const WireReader& reader, const WireField& field, Raw& message) {
-  return IsLengthDelimited(field) ? ReadFields(reader.Message(field), message) : absl::OkStatus();
+absl::Status ReadField(const WireReader& reader, const WireField& field, Raw& message) {
+  absl::Status status;
+  const auto read = [&](const auto& known) {
+    if (static_cast<std::uint32_t>(known.number) != field.number) return false;
+    status = Read(reader, field, message.*known.member);
+    return true;
+  };
+  std::apply([&read](const auto&... known) { (void)(read(known) || ...); }, kFields<Raw>);
+  return status;
+}
+
+absl::Status ReadField(const WireReader& reader, const WireField& field, RawTensor& tensor) {
+  switch (field.number) {
+    case Tensor::kShapeFieldNumber:
+      return VisitIntegers(reader, field, [&tensor](std::uint64_t axis) {
+        if (tensor.rank < kMaxRank) {
+          tensor.shape[static_cast<std::size_t>(tensor.rank)] = static_cast<std::int64_t>(axis);
+        }
+        ++tensor.rank;
+      });
+    case Tensor::kDataFieldNumber:
+      if (IsLengthDelimited(field)) tensor.data = field.range;
+      return absl::OkStatus();
+    case Tensor::kValuesFieldNumber: return CountFloats(field, tensor.num_values);
+    default: return ReadField<RawTensor>(reader, field, tensor);
+  }
+}
+
+absl::Status ReadField(const WireReader& reader, const WireField& field, RawOptions& options) {
+  const OptionField option = FindOptionField(field.number);
+  switch (option.kind) {
+    case OptionField::Kind::kScalar:
+      if (field.type == option.type) SetScalarOption(option.index, field, options.values);
+      return absl::OkStatus();
+    case OptionField::Kind::kPerHead: return Read(reader, field, options.per_head[option.index]);
+    case OptionField::Kind::kLengths:
+      return VisitIntegers(reader, field, [&count = options.num_lengths[option.index]](std::uint64_t) { ++count; });
+    case OptionField::Kind::kOther: break;
+  }
+  return ReadField<RawOptions>(reader, field, options);
+}
+
+template <typename Raw>
+absl::Status ReadMessage(WireReader reader, Raw& message) {
+  if constexpr (requires { message.present; }) message.present = true;
+  return ForEachField(reader, [&](const WireField& field) { return ReadField(reader, field, message); });
 }
 
 }  // namespace
 
 absl::Status ReadAttendRequest(const WireBytes& bytes, RawAttendRequest& request) {
-  WireReader reader(bytes);
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case AttendRequest::kEmbeddingsFieldNumber: return ReadMessage(reader, field, request.embeddings);
-      case AttendRequest::kContextFieldNumber: return ReadMessage(reader, field, request.context);
-      case AttendRequest::kLayerFieldNumber: return ReadMessage(reader, field, request.layer);
-      case AttendRequest::kOptionsFieldNumber: return ReadMessage(reader, field, request.options);
-      case AttendRequest::kOutputsFieldNumber: return ReadOutputs(reader, field, request.outputs);
-      case AttendRequest::kLayerNameFieldNumber: return ReadText(reader, field, request.layer_name);
-      case AttendRequest::kPositionOffsetFieldNumber: return ReadScalar(field, request.position_offset);
-      default: return absl::OkStatus();
-    }
-  });
+  return ReadMessage(WireReader(bytes), request);
 }
 
 absl::Status ReadSdpaRequest(const WireBytes& bytes, RawSdpaRequest& request) {
-  using Request = ScaledDotProductAttentionRequest;
-  WireReader reader(bytes);
-  return ForEachField(reader, [&](const WireField& field) {
-    switch (field.number) {
-      case Request::kQueryFieldNumber: return ReadMessage(reader, field, request.query);
-      case Request::kKeyFieldNumber: return ReadMessage(reader, field, request.key);
-      case Request::kValueFieldNumber: return ReadMessage(reader, field, request.value);
-      case Request::kOptionsFieldNumber: return ReadMessage(reader, field, request.options);
-      case Request::kOutputsFieldNumber: return ReadOutputs(reader, field, request.outputs);
-      case Request::kPartialsFieldNumber: return ReadMessage(reader, field, request.partials);
-      default: return absl::OkStatus();
-    }
-  });
+  return ReadMessage(WireReader(bytes), request);
 }
 
 }  // namespace attend::server

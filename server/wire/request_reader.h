@@ -14,16 +14,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
+#include <iterator>
 #include <optional>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "server/wire/wire_reader.h"
+#include "core/problem/option_table.h"
+#include "server/base/limits.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 
-// The most axes that a tensor may have.
-inline constexpr int kMaxRank = 8;
+// A string: bytes that are UTF-8.
+struct RawText : ByteRange {};
 
 // attend.v1.Tensor.
 struct RawTensor {
@@ -55,18 +58,12 @@ struct RawLayer {
 
 // attend.v1.AttentionOptions.
 struct RawOptions {
-  std::optional<float> scale;
+  AttentionOptions values;  // Those of kScalarOptions alone.
+  std::array<RawTensor, std::size(kPerHeadOptions)> per_head;
+  std::array<std::int64_t, std::size(kLengthsOptions)> num_lengths{};
   std::int32_t causal = 0;
-  std::optional<std::int64_t> sliding_window_left;
-  std::optional<std::int64_t> sliding_window_right;
-  std::optional<float> softcap;
-  std::int64_t num_valid_lengths = 0;
-  std::int64_t num_cumulative_query_lengths = 0;
-  std::int64_t num_cumulative_key_lengths = 0;
   RawTensor mask;
   RawTensor bias;
-  RawTensor alibi_slopes;
-  RawTensor sinks;
   std::int32_t attention_weights_form = 0;
   std::int32_t top_k = 0;
 };
@@ -92,7 +89,7 @@ struct RawAttendRequest {
   RawLayer layer;
   RawOptions options;
   RawOutputs outputs;
-  ByteRange layer_name;  // UTF-8.
+  RawText layer_name;
   std::int64_t position_offset = 0;
 };
 

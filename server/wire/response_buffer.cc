@@ -4,17 +4,12 @@
 #include <utility>
 
 #include "attend/v1/tensor.pb.h"
+#include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
-#include "server/wire/wire_writer.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 namespace {
-
-constexpr std::int64_t kAlignment = AlignedBuffer<std::byte>::kAlignment;
-
-constexpr std::int64_t RoundUpToAlignment(std::int64_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 // Everything of the field that comes before its elements. REQUIRES: the type is not the default, and there is a shape.
 std::string TensorHeader(int field_number, v1::DataType type, absl::Span<const std::int64_t> shape, TensorForm form,
@@ -72,9 +67,9 @@ double ResponseBuffer::SerializedBytes() const {
 double ResponseBuffer::MemoryBytes() const {
   double total = 0;
   for (const Part& part : parts_) {
-    total += static_cast<double>(RoundUpToAlignment(static_cast<std::int64_t>(part.header.size())));
-    total += static_cast<double>(RoundUpToAlignment(part.wire_bytes));
-    total += static_cast<double>(RoundUpToAlignment(part.own_bytes));
+    total += static_cast<double>(RoundUp(static_cast<std::int64_t>(part.header.size()), kCacheLine));
+    total += static_cast<double>(RoundUp(part.wire_bytes, kCacheLine));
+    total += static_cast<double>(RoundUp(part.own_bytes, kCacheLine));
   }
   return total;
 }
@@ -82,10 +77,10 @@ double ResponseBuffer::MemoryBytes() const {
 void ResponseBuffer::Allocate() {
   std::int64_t size = 0;
   for (Part& part : parts_) {
-    part.position = size + RoundUpToAlignment(static_cast<std::int64_t>(part.header.size()));
-    size = part.position + RoundUpToAlignment(part.wire_bytes);
+    part.position = size + RoundUp(static_cast<std::int64_t>(part.header.size()), kCacheLine);
+    size = part.position + RoundUp(part.wire_bytes, kCacheLine);
     part.own_position = part.own_bytes == 0 ? part.position : size;
-    size += RoundUpToAlignment(part.own_bytes);
+    size += RoundUp(part.own_bytes, kCacheLine);
   }
   memory_ = AlignedBuffer<std::byte>(size);
   for (const Part& part : parts_) {

@@ -3,7 +3,8 @@
 # installed library, lib/), and its command of the core what --verify needs; tests -> everything. Within the core:
 # base < tensor < kernels, runtime, problem < compute < layer; the reference sees problems and layers, not how they are
 # computed (reference_independence_test.cmake says more). Of external libraries, Eigen belongs to the reference and
-# Highway to the kernels.
+# Highway to the kernels. Within the server: base < wire < rpc < layers < requests < layer_store < services < config, and
+# on top the files of server/ itself.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
 #
@@ -24,6 +25,14 @@ set(allowed_in_core/layer "^(${standard}|absl/|core/(base|tensor|kernels|runtime
 set(allowed_in_core/reference "^(Eigen/|core/(problem|layer|reference)/)")
 set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
+set(server_modules base wire rpc layers requests layer_store services config)
+set(above "[^/]*$")
+set(modules ${server_modules})
+list(REVERSE modules)
+foreach(module ${modules})
+  set(forbidden_in_server/${module} "^server/(${above})")
+  string(PREPEND above "${module}/|")
+endforeach()
 set(forbidden_in_client/lib "^(server|tests|core|formats)/")
 set(forbidden_in_client/io "^(server|tests|core)/")
 set(forbidden_in_client/cli "^(server|tests|core/runtime|core/kernels)/|^core/(compute/compute_sdpa|layer/compute_attend)\\.h$")
@@ -38,7 +47,8 @@ function(find_violations root out)
     endif()
   endforeach()
   list(TRANSFORM core_modules PREPEND core/ OUTPUT_VARIABLE layers)
-  foreach(layer ${layers} formats server client/lib client/io client/cli)
+  list(TRANSFORM server_modules PREPEND server/ OUTPUT_VARIABLE server_layers)
+  foreach(layer ${layers} formats server ${server_layers} client/lib client/io client/cli)
     file(GLOB_RECURSE files RELATIVE ${root} ${root}/${layer}/*.h ${root}/${layer}/*.cc)
     if(NOT files)
       message(FATAL_ERROR "There are no sources in ${root}/${layer}: has the layer moved? This test looks there.")
@@ -81,6 +91,14 @@ set(planted
     "formats/b.cc includes core/tensor/data_type.h"
     "formats/b.cc includes grpcpp/grpcpp.h"
     "server/c.cc includes client/lib/client.h"
+    "server/base/c.h includes server/wire/wire_format.h"
+    "server/wire/c.h includes server/attention_server.h"
+    "server/rpc/c.h includes server/requests/decoders.h"
+    "server/layers/c.h includes server/requests/decoders.h"
+    "server/requests/c.h includes server/layer_store/folder.h"
+    "server/layer_store/c.h includes server/services/upload_slots.h"
+    "server/services/c.h includes server/config/flags.h"
+    "server/config/c.h includes server/main.h"
     "client/lib/d.cc includes core/base/error.h"
     "client/lib/d.cc includes formats/safetensors/safetensors_header.h"
     "client/io/e.cc includes core/tensor/data_type.h"
@@ -91,6 +109,7 @@ file(REMOVE_RECURSE ${SCRATCH})
 file(WRITE ${SCRATCH}/core/layer/fine.cc
      "#include <vector>\n#include \"absl/status/status.h\"\n#include \"core/base/error.h\"\n")
 file(WRITE ${SCRATCH}/core/reference/fine.cc "#include <Eigen/Core>\n#include \"core/problem/options.h\"\n")
+file(WRITE ${SCRATCH}/server/config/fine.cc "#include \"server/base/limits.h\"\n#include \"server/config/flags.h\"\n")
 file(WRITE ${SCRATCH}/formats/fine.cc "#include <nlohmann/json.hpp>\n#include \"absl/status/status.h\"\n")
 file(WRITE ${SCRATCH}/client/cli/fine.cc "#include <grpcpp/grpcpp.h>\n#include \"core/reference/reference.h\"\n")
 file(MAKE_DIRECTORY ${SCRATCH}/core/misc)

@@ -28,7 +28,7 @@
 #include "google/rpc/status.pb.h"
 #include "server/requests/decoders.h"
 #include "server/rpc/status.h"
-#include "server/wire/stream_message.h"
+#include "server/wire/stream_messages.h"
 #include "tests/support/reader_vs_protobuf.h"
 
 namespace attend::server {
@@ -93,7 +93,7 @@ void DecodeStreamRequest(const grpc::ByteBuffer& message) {
   const absl::StatusOr<std::unique_ptr<Job>> job = AttendDecoder(nullptr)(*request.attend, SmallLimits());
   if (!job.ok()) {
     CheckError(job.status());
-    return CheckResponse<v1::StreamAttendResponse>(StreamError(request.id, "timing", job.status()));
+    return CheckResponse<v1::StreamAttendResponse>(StreamError(request.id, "timing", ToRpcStatus(job.status())));
   }
   Require((*job)->Compute({}).ok(), "a valid problem that fails");
   CheckResponse<v1::StreamAttendResponse>(StreamResponse(request.id, "timing", (*job)->TakeResponse()));

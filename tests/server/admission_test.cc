@@ -23,12 +23,12 @@ constexpr system_clock::time_point kNever = system_clock::time_point::max();
 
 std::string Reason(const absl::Status& status) { return GetErrorDetails(status).reason; }
 
-using Turn = Admission::Turn;
+using RunningTask = Admission::RunningTask;
 
-void Computes(Turn& turn) { EXPECT_TRUE(turn.Begin({}).ok()); }
+void Computes(RunningTask& task) { EXPECT_TRUE(task.Begin({}).ok()); }
 
-void Sleeps(Turn& turn) {
-  EXPECT_TRUE(turn.Begin({}).ok());
+void Sleeps(RunningTask& task) {
+  EXPECT_TRUE(task.Begin({}).ok());
   absl::SleepFor(absl::Milliseconds(20));
 }
 
@@ -58,8 +58,8 @@ class AdmissionTest : public ::testing::TestWithParam<int> {
     absl::Notification started;
     ASSERT_TRUE(admission_
                     ->Submit({},
-                             [this, &started](Turn& turn) {
-                               EXPECT_TRUE(turn.Begin({}).ok());
+                             [this, &started](RunningTask& task) {
+                               EXPECT_TRUE(task.Begin({}).ok());
                                started.Notify();
                                gate_.WaitForNotification();
                              })
@@ -85,7 +85,7 @@ TEST_P(AdmissionTest, AsManyAsTheQueueHoldsAndNotOneMore) {
   EXPECT_GT(RetryMs(refused), 0);
   // One that was let in before the queue filled.
   bool run = false;
-  const absl::Status late = admission_->Submit({}, [&run](Turn&) { run = true; });
+  const absl::Status late = admission_->Submit({}, [&run](RunningTask&) { run = true; });
   EXPECT_EQ(Reason(late), "QUEUE_FULL");
   EXPECT_GT(RetryMs(late), 0);
   Open();
@@ -122,7 +122,7 @@ Admission::Request Asking(int ms, double flops) { return {.deadline = In(ms), .c
 TEST_F(AdmissionTest, TheQueueIsAsLongAsTheWorkInIt) {
   Make(100);
   HoldThread();
-  const auto computes = [](Turn&) {};
+  const auto computes = [](RunningTask&) {};
   ASSERT_TRUE(admission_->Submit(Asking(3600'000, 1e6), computes).ok());  // A second.
   EXPECT_NEAR(admission_->WaitMs(), 1000, 1);
   ASSERT_TRUE(admission_->Submit(Asking(3600'000, 4e6), computes).ok());
@@ -155,9 +155,9 @@ TEST_F(AdmissionTest, WhatTurnsOutTooLongWhenItIsDecodedNeverStarts) {
   Make(100);
   absl::Status alone, doomed, hopeless;
   const auto begin = [](absl::Status& status, double flops) {
-    return [&status, flops](Turn& turn) {
-      status = turn.Begin({.flops = flops});
-      turn.Stopped();  // Or the model would learn that it took no time.
+    return [&status, flops](RunningTask& task) {
+      status = task.Begin({.flops = flops});
+      task.Stopped();  // Or the model would learn that it took no time.
     };
   };
   ASSERT_TRUE(admission_->Submit({.deadline = In(10'000)}, begin(alone, 2e7)).ok());  // 20 s of 10.
@@ -181,12 +181,12 @@ TEST_F(AdmissionTest, WhatTurnsOutTooLongWhenItIsDecodedNeverStarts) {
 
 TEST_F(AdmissionTest, TasksThatDoNotBeginOrAreStoppedAreCountedAsSuch) {
   Make(100);
-  ASSERT_TRUE(admission_->Submit({}, [](Turn&) {}).ok());
+  ASSERT_TRUE(admission_->Submit({}, [](RunningTask&) {}).ok());
   ASSERT_TRUE(admission_
                   ->Submit({},
-                           [](Turn& turn) {
-                             EXPECT_TRUE(turn.Begin({}).ok());
-                             turn.Stopped();
+                           [](RunningTask& task) {
+                             EXPECT_TRUE(task.Begin({}).ok());
+                             task.Stopped();
                            })
                   .ok());
   WaitUntilIdle();
@@ -198,8 +198,8 @@ TEST_F(AdmissionTest, TasksThatDoNotBeginOrAreStoppedAreCountedAsSuch) {
 
 TEST_F(AdmissionTest, LearnsFromWhatTasksTake) {
   Make(100);
-  const auto sleeps = [](Turn& turn) {
-    EXPECT_TRUE(turn.Begin({.flops = 1000}).ok());  // A millisecond, if the model was right.
+  const auto sleeps = [](RunningTask& task) {
+    EXPECT_TRUE(task.Begin({.flops = 1000}).ok());  // A millisecond, if the model was right.
     absl::SleepFor(absl::Milliseconds(20));
   };
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(admission_->Submit({}, sleeps).ok());

@@ -285,7 +285,6 @@ void ExpectRefusedBelow(const Request& request, T Limits::*limit, T smallest, co
 template <typename Request>
 void ExpectEachLimitToTheUnit(const Request& request) {
   const auto bytes = static_cast<std::int64_t>(request.ByteSizeLong());
-  ExpectRefusedBelow(request, &Limits::max_request_bytes, bytes, "--max-request-bytes");
   const std::unique_ptr<Job> job = *Decode(request);
   ExpectRefusedBelow(request, &Limits::max_request_flops, job->flops(), "--max-request-flops");
   ASSERT_TRUE(job->Compute({}).ok());

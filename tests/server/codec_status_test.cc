@@ -12,8 +12,7 @@
 #include "core/base/error.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "server/wire/utf8.h"
-#include "server/wire/wire_reader.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 namespace {

@@ -1,5 +1,5 @@
 // How a container's memory limit is found, on trees of files that look like /sys/fs/cgroup.
-#include "server/config/container_memory.h"
+#include "server/config/server_config.h"
 
 #include <gtest/gtest.h>
 

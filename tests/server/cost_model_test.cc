@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include "server/rpc/cost_hint.h"
-
 namespace attend::server {
 namespace {
 

@@ -13,8 +13,7 @@
 #include "core/runtime/executor.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
-#include "server/rpc/stream_call.h"
-#include "server/rpc/unary_call.h"
+#include "server/rpc/request_run.h"
 #include "tests/support/raw_call.h"
 #include "tests/support/test_server.h"
 

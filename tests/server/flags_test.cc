@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <fstream>
 
-#include "server/version.h"
+#include "server/base/protocol.h"
 
 namespace attend::server {
 namespace {

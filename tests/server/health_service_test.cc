@@ -103,7 +103,7 @@ TEST(HealthServiceTest, CallsAreStillTakenWhileDrainingWaits) {
   EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
   ASSERT_TRUE(Check(server, "liveness", response).ok());
   EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
-  server.server().Hurry();
+  server.server().ForceStop();
   drain.join();
 }
 

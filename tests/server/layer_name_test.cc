@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/base/error.h"
-#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "server/layer_store/layer_storage.h"
-#include "server/layers/layer_name.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {
@@ -56,7 +56,7 @@ class LayerStorageTest : public ::testing::Test {
     LayerRecord record;
     record.mutable_header()->set_name(name);
     record.mutable_header()->set_etag("etag");
-    record.mutable_header()->set_sha256(ToHex(file.FinishHash()));
+    record.mutable_header()->set_sha256(formats::ToHex(file.FinishHash()));
     record.set_create_time_ms(1);
     return record;
   }
@@ -254,7 +254,7 @@ TEST_F(LayerStorageTest, WithoutAFolderEverythingIsInMemory) {
   EXPECT_FALSE(file->on_disk());
   ASSERT_TRUE(file->Append({std::string_view("pay"), std::string_view("load")}).ok());
   EXPECT_EQ(file->Map()->bytes, "payload");
-  EXPECT_EQ(ToHex(file->FinishHash()), "239f59ed55e737c77147cf55ad0c1b030b6d7ee748a7426952f9b852d5a935e5");
+  EXPECT_EQ(formats::ToHex(file->FinishHash()), "239f59ed55e737c77147cf55ad0c1b030b6d7ee748a7426952f9b852d5a935e5");
 }
 
 TEST(StorageErrorTest, SaysWhoCanHelp) {

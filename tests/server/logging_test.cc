@@ -1,5 +1,5 @@
 // Log lines: one per event, readable by machines, whatever the text.
-#include "server/logging.h"
+#include "server/base/logging.h"
 
 #include <gmock/gmock.h>
 #include <grpc/support/log.h>

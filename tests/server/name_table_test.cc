@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "server/layers/name_table.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {

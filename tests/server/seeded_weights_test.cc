@@ -1,5 +1,5 @@
 // Guards that a seed gives PyTorch's weights, bit for bit. tests/vectors/torch_init_test.py asks PyTorch for others.
-#include "server/layers/seeded_weights.h"
+#include "server/layers/layer_weights.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

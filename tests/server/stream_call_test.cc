@@ -1,5 +1,5 @@
 // The life of a stream of requests: order, failures, limits, flow control, deadline, cancellation, drain.
-#include "server/rpc/stream_call.h"
+#include "server/rpc/request_run.h"
 
 #include <gmock/gmock.h>
 #include <google/rpc/error_details.pb.h>

@@ -1,5 +1,5 @@
 // The messages of StreamAttend: read as protobuf reads them, written as protobuf writes them, without a copy.
-#include "server/wire/stream_message.h"
+#include "server/wire/stream_messages.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -117,7 +117,7 @@ TEST(StreamMessageTest, AnswersAreWhatProtobufWouldWrite) {
 
 TEST(StreamMessageTest, ErrorsCarryWhatAUnaryCallsTrailerWould) {
   const absl::Status status = BusyError("QUEUE_FULL", "too much to do", 250);
-  const std::string bytes = Join(StreamError(9, "queue;dur=1.0", status));
+  const std::string bytes = Join(StreamError(9, "queue;dur=1.0", ToRpcStatus(status)));
   v1::StreamAttendResponse answer;
   ASSERT_TRUE(answer.ParseFromString(bytes));
   EXPECT_EQ(answer.id(), 9);

@@ -1,5 +1,5 @@
 // The life of a unary call: admission, limits, queue, deadline, cancellation, trailers.
-#include "server/rpc/unary_call.h"
+#include "server/rpc/request_run.h"
 
 #include <gmock/gmock.h>
 #include <google/rpc/error_details.pb.h>
@@ -373,7 +373,7 @@ TEST_F(UnaryCallTest, DrainCancelsWhatDoesNotFinishInTime) {
   EXPECT_EQ(log_.stopped_by_flag, 1);
 }
 
-TEST_F(UnaryCallTest, HurryingEndsADrainThatWaits) {
+TEST_F(UnaryCallTest, ForceStopEndsADrainThatWaits) {
   Start({.threads = 1});
   std::thread client([this] { EXPECT_FALSE(CallRaw(channel_, kEcho, "large").status.ok()); });
   ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));

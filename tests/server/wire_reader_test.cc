@@ -1,6 +1,6 @@
 // The wire reader agrees with protobuf's own parser about every message: those built by hand for each rule of the
 // format, and thousands of random ones, in slices of every size.
-#include "server/wire/wire_reader.h"
+#include "server/wire/wire_format.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
+#include "server/wire/option_fields.h"
 #include "server/wire/request_reader.h"
 #include "tests/support/reader_vs_protobuf.h"
 
@@ -298,6 +299,31 @@ TEST(WireReader, AgreesWithProtobufOnEveryPrefixOfAnHonestMessage) {
   const std::string bytes = request.SerializeAsString();
   for (std::size_t size = 0; size <= bytes.size(); ++size) {
     ASSERT_THAT(CompareAttendRequest(std::string_view(bytes).substr(0, size), 7), IsEmpty()) << "prefix of " << size;
+  }
+}
+
+template <typename Options>
+void ExpectFields(const Options& options, OptionField::Kind kind) {
+  std::size_t index = 0;
+  for (const auto& option : options) {
+    const auto* field = v1::AttentionOptions::descriptor()->FindFieldByName(std::string(option.field).substr(8));
+    ASSERT_NE(field, nullptr) << option.field << " is no field of attend.v1.AttentionOptions";
+    EXPECT_EQ(OptionFieldNumber(option.field), field->number());
+    EXPECT_EQ(FindOptionField(static_cast<std::uint32_t>(field->number())).kind, kind) << option.field;
+    EXPECT_EQ(FindOptionField(static_cast<std::uint32_t>(field->number())).index, index++) << option.field;
+  }
+}
+
+TEST(OptionFields, EachLineOfTheCoresTablesIsAFieldOfTheMessage) {
+  ExpectFields(kScalarOptions, OptionField::Kind::kScalar);
+  ExpectFields(kPerHeadOptions, OptionField::Kind::kPerHead);
+  ExpectFields(kLengthsOptions, OptionField::Kind::kLengths);
+  for (const std::uint32_t other : {std::uint32_t{v1::AttentionOptions::kMaskFieldNumber},
+                                    std::uint32_t{v1::AttentionOptions::kCausalFieldNumber}}) {
+    EXPECT_EQ(FindOptionField(other).kind, OptionField::Kind::kOther);
+  }
+  for (const std::uint32_t unknown : {0u, 63u, 64u, 1u << 28}) {
+    EXPECT_EQ(FindOptionField(unknown).kind, OptionField::Kind::kOther) << unknown;
   }
 }
 

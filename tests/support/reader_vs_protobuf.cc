@@ -3,6 +3,7 @@
 #include <google/protobuf/io/coded_stream.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -11,8 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "attend/v1/attention_service.pb.h"
 #include "server/wire/request_reader.h"
-#include "server/wire/stream_message.h"
-#include "server/wire/wire_reader.h"
+#include "server/wire/stream_messages.h"
+#include "server/wire/wire_format.h"
 
 namespace attend::server {
 namespace {
@@ -37,9 +38,11 @@ class Comparison {
     }
   }
 
-  void Scalar(absl::string_view field, std::optional<float> ours, bool has, float theirs) {
+  // A float is kept as a double, which has its bits but for those of a NaN.
+  void Scalar(absl::string_view field, std::optional<double> ours, bool has, float theirs) {
     Equal(absl::StrCat("has ", field), ours.has_value(), has);
-    if (ours && has) SameBits(field, &*ours, &theirs, sizeof(float));
+    const double expected = theirs;
+    if (ours && has && !(std::isnan(*ours) && std::isnan(expected))) SameBits(field, &*ours, &expected, sizeof(double));
   }
 
   void Scalar(absl::string_view field, std::optional<std::int64_t> ours, bool has, std::int64_t theirs) {
@@ -98,21 +101,20 @@ class Comparison {
 
   void OptionFields(const RawOptions& ours, const v1::AttentionOptions& theirs) {
     const FieldPath path = {4};
-    Scalar("scale", ours.scale, theirs.has_scale(), theirs.scale());
+    Scalar("scale", ours.values.scale, theirs.has_scale(), theirs.scale());
     Equal("causal", ours.causal, static_cast<int>(theirs.causal()));
-    Scalar("sliding_window_left", ours.sliding_window_left, theirs.has_sliding_window_left(),
+    Scalar("sliding_window_left", ours.values.sliding_window_left, theirs.has_sliding_window_left(),
            theirs.sliding_window_left());
-    Scalar("sliding_window_right", ours.sliding_window_right, theirs.has_sliding_window_right(),
+    Scalar("sliding_window_right", ours.values.sliding_window_right, theirs.has_sliding_window_right(),
            theirs.sliding_window_right());
-    Scalar("softcap", ours.softcap, theirs.has_softcap(), theirs.softcap());
-    LengthField("valid_lengths", ours.num_valid_lengths, theirs.valid_lengths(), path / 6);
-    LengthField("cumulative_query_lengths", ours.num_cumulative_query_lengths, theirs.cumulative_query_lengths(),
-                path / 12);
-    LengthField("cumulative_key_lengths", ours.num_cumulative_key_lengths, theirs.cumulative_key_lengths(), path / 13);
+    Scalar("softcap", ours.values.softcap, theirs.has_softcap(), theirs.softcap());
+    LengthField("valid_lengths", ours.num_lengths[0], theirs.valid_lengths(), path / 6);
+    LengthField("cumulative_query_lengths", ours.num_lengths[1], theirs.cumulative_query_lengths(), path / 12);
+    LengthField("cumulative_key_lengths", ours.num_lengths[2], theirs.cumulative_key_lengths(), path / 13);
     TensorFields("mask", ours.mask, theirs.has_mask(), theirs.mask(), path / 7);
     TensorFields("bias", ours.bias, theirs.has_bias(), theirs.bias(), path / 8);
-    TensorFields("alibi_slopes", ours.alibi_slopes, theirs.has_alibi_slopes(), theirs.alibi_slopes(), path / 9);
-    TensorFields("sinks", ours.sinks, theirs.has_sinks(), theirs.sinks(), path / 10);
+    TensorFields("alibi_slopes", ours.per_head[0], theirs.has_alibi_slopes(), theirs.alibi_slopes(), path / 9);
+    TensorFields("sinks", ours.per_head[1], theirs.has_sinks(), theirs.sinks(), path / 10);
     Equal("attention_weights_form", ours.attention_weights_form, static_cast<int>(theirs.attention_weights_form()));
     Equal("top_k", ours.top_k, theirs.top_k());
   }

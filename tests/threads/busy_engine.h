@@ -22,9 +22,8 @@
 #include "google/rpc/status.pb.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
-#include "server/rpc/stream_call.h"
-#include "server/rpc/unary_call.h"
-#include "server/wire/wire_reader.h"
+#include "server/rpc/request_run.h"
+#include "server/wire/wire_format.h"
 #include "tests/fake_grpc/client_call.h"
 
 namespace attend::testing {

@@ -165,7 +165,7 @@ TEST(ServerThreads, AHurriedDrainEndsAtOnce) {
     std::thread calls([&whole] { CallAttend(whole.port(), 60); });
     InThreads(2, [&whole](int) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      whole.server().Hurry();
+      whole.server().ForceStop();
     });
     drains.join();
     calls.join();

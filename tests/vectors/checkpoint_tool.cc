@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "formats/safetensors/safetensors_header.h"
-#include "server/layers/seeded_weights.h"
+#include "server/layers/layer_weights.h"
 
 namespace {
 

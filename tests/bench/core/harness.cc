@@ -61,7 +61,7 @@ double MedianQuotient(const Measurement& ours, const Measurement& theirs) {
 void RunOn(Executor& executor, const std::function<void()>& work) {
   std::packaged_task<void()> task(work);
   const std::future<void> done = task.get_future();
-  if (!executor.Submit(std::move(task)).ok()) std::abort();
+  if (!executor.Submit(std::move(task))) std::abort();
   done.wait();
 }
 

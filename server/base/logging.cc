@@ -1,0 +1,138 @@
+#include "server/base/logging.h"
+
+#include <grpc/support/log.h>
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace attend::server {
+namespace {
+
+// %v is what Render returns: in JSON the remaining members of the object.
+constexpr char kTextPattern[] = "%Y-%m-%dT%H:%M:%S.%eZ %l %v";
+constexpr char kJsonPattern[] = R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})";
+
+std::string Json(const nlohmann::json& value) {
+  // Bytes that are not UTF-8 are replaced; by default they would throw.
+  return value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string JsonValue(const LogField& field) {
+  return std::visit([](const auto& value) { return Json(value); }, field.value);
+}
+
+bool IsPlain(char c) { return std::isgraph(static_cast<unsigned char>(c)) != 0 && c != '"' && c != '='; }
+
+// Quoted, as in JSON, where a reader could not otherwise tell where it ends.
+std::string TextValue(const LogField& field) {
+  const auto* text = std::get_if<std::string>(&field.value);
+  if (text != nullptr && !text->empty() && std::all_of(text->begin(), text->end(), IsPlain)) return *text;
+  return JsonValue(field);
+}
+
+std::string OneLine(std::string_view message) {
+  std::string line(message);
+  std::replace_if(
+      line.begin(), line.end(), [](unsigned char c) { return std::iscntrl(c) != 0; }, ' ');
+  return line;
+}
+
+std::string RenderText(std::string_view message, std::initializer_list<LogField> fields) {
+  std::string line = OneLine(message);
+  for (const LogField& field : fields) line.append(" ").append(field.key).append("=").append(TextValue(field));
+  return line;
+}
+
+std::string RenderJson(std::string_view message, std::initializer_list<LogField> fields) {
+  std::string line = "\"message\":" + Json(message);
+  for (const LogField& field : fields) {
+    line.append(",").append(Json(field.key)).append(":").append(JsonValue(field));
+  }
+  return line;
+}
+
+std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
+  return std::make_unique<spdlog::pattern_formatter>(format == LogFormat::kJson ? kJsonPattern : kTextPattern,
+                                                     spdlog::pattern_time_type::utc);
+}
+
+// Where gRPC's log goes. gRPC calls a plain function without context, so this one variable has to be reachable from
+// everywhere.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<GrpcLogRoute*> grpc_route{nullptr};
+
+// Some of gRPC's errors can be had for the asking, such as one for each compressed message.
+constexpr int kMostGrpcLines = 10;
+constexpr std::chrono::seconds kGrpcLinesWindow(10);
+
+void LogFromGrpc(gpr_log_func_args* args) {
+  GrpcLogRoute* route = grpc_route.load(std::memory_order_acquire);
+  if (route != nullptr) route->Write(*args);
+}
+
+}  // namespace
+
+LogLevel ParseLogLevel(std::string_view name) { return spdlog::level::from_str(std::string(name)); }
+
+Log::Log(const Options& options, spdlog::sink_ptr sink)
+    : format_(options.format),
+      logger_("attend", sink != nullptr ? std::move(sink) : std::make_shared<spdlog::sinks::stderr_sink_mt>()) {
+  logger_.set_formatter(MakeFormatter(options.format));
+  logger_.set_level(options.level);
+  logger_.flush_on(spdlog::level::trace);
+}
+
+void Log::Write(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+  if (!Enabled(level)) return;
+  const std::string line = format_ == LogFormat::kJson ? RenderJson(message, fields) : RenderText(message, fields);
+  logger_.log(level, spdlog::string_view_t(line));
+}
+
+LogRateLimit::Verdict LogRateLimit::Ask(Clock::time_point now) {
+  const MutexLock lock(mu_);
+  if (now >= end_) {
+    end_ = now + window_;
+    passed_ = 1;
+    return {.pass = true, .held_back = std::exchange(held_back_, 0)};
+  }
+  if (passed_ == most_) {
+    ++held_back_;
+    return {};
+  }
+  ++passed_;
+  return {.pass = true};
+}
+
+GrpcLogRoute::GrpcLogRoute(Log& log) : log_(log), limit_(kMostGrpcLines, kGrpcLinesWindow) {
+  grpc_route.store(this, std::memory_order_release);
+  gpr_set_log_function(LogFromGrpc);
+  // GRPC_VERBOSITY, where someone set it, stays in force.
+  if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
+}
+
+GrpcLogRoute::~GrpcLogRoute() {
+  gpr_set_log_function(nullptr);
+  grpc_route.store(nullptr, std::memory_order_release);
+}
+
+void GrpcLogRoute::Write(const gpr_log_func_args& args) {
+  // gRPC calls an error what is often only a peer that went away; those who operate the server should look, not run.
+  const LogLevel level = args.severity == GPR_LOG_SEVERITY_ERROR ? spdlog::level::warn : spdlog::level::debug;
+  if (!log_.Enabled(level)) return;
+  if (level == spdlog::level::warn) {
+    const LogRateLimit::Verdict verdict = limit_.Ask(LogRateLimit::Clock::now());
+    if (verdict.held_back > 0) log_.Warning("warnings of gRPC were left out", {{"count", verdict.held_back}});
+    if (!verdict.pass) return;
+  }
+  log_.Write(level, args.message, {{"source", std::string("grpc")}, {"file", std::string(args.file)}});
+}
+
+}  // namespace attend::server

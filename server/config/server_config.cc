@@ -1,0 +1,73 @@
+#include "server/config/server_config.h"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+
+namespace attend::server {
+namespace {
+
+constexpr std::int64_t kWithoutLimit = std::int64_t{4} << 30;
+// Version 1 has no word for "unlimited"; it shows the largest multiple of a page.
+constexpr std::int64_t kUnlimited = std::int64_t{1} << 60;
+
+std::string ReadAll(const std::string& path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// Lowers `tightest` to the number in the file `path`, if there is one.
+void Lower(const std::string& path, std::optional<std::int64_t>& tightest) {
+  std::int64_t bytes = 0;
+  if (!absl::SimpleAtoi(absl::StripAsciiWhitespace(ReadAll(path)), &bytes)) return;
+  if (bytes > 0 && bytes < kUnlimited) tightest = std::min(bytes, tightest.value_or(bytes));
+}
+
+// Looks into `root` and every directory on the way along `path`. Those that are missing, because the container sees
+// only its own part of the tree, limit nothing.
+void LowerAlongPath(const std::string& root, absl::string_view path, const char* file,
+                    std::optional<std::int64_t>& tightest) {
+  std::string directory = root;
+  Lower(absl::StrCat(directory, "/", file), tightest);
+  for (const absl::string_view component : absl::StrSplit(path, '/', absl::SkipEmpty())) {
+    if (component == "..") return;  // The process's group lies outside of what is mounted here.
+    absl::StrAppend(&directory, "/", component);
+    Lower(absl::StrCat(directory, "/", file), tightest);
+  }
+}
+
+// One `part`-th of the limit.
+std::int64_t PartOfMemory(std::int64_t part) {
+  const std::optional<std::int64_t> limit = CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
+  return limit.has_value() ? std::max<std::int64_t>(*limit / part, 1) : kWithoutLimit;
+}
+
+}  // namespace
+
+std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, std::string_view self_cgroup) {
+  std::optional<std::int64_t> tightest;
+  const absl::string_view text(self_cgroup.data(), self_cgroup.size());
+  for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
+    // "hierarchy:controllers:path"; version 2 has hierarchy 0 and no controllers.
+    const std::vector<absl::string_view> fields = absl::StrSplit(line, absl::MaxSplits(':', 2));
+    if (fields.size() != 3) continue;
+    if (fields[1].empty()) {
+      LowerAlongPath(cgroup_root, fields[2], "memory.max", tightest);
+    } else if (fields[1] == "memory") {
+      LowerAlongPath(absl::StrCat(cgroup_root, "/memory"), fields[2], "memory.limit_in_bytes", tightest);
+    }
+  }
+  return tightest;
+}
+
+std::int64_t DefaultMemoryInFlightBytes() { return PartOfMemory(2); }
+
+std::int64_t DefaultLayersBytes() { return PartOfMemory(4); }
+
+}  // namespace attend::server

@@ -1,0 +1,94 @@
+#include "server/layer_store/layer_upload.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "core/base/error.h"
+#include "core/layer/packed_linear.h"
+#include "formats/safetensors/checkpoint.h"
+#include "server/layers/layer_weights.h"
+
+namespace attend::server {
+namespace {
+
+// An error of the checkpoint's or the layer's as one of the upload's.
+absl::Status AboutBytes(const absl::Status& status) {
+  const std::string field = GetErrorDetails(status).field;
+  if (absl::StartsWith(field, "config.")) return PrefixField("header", status);
+  return field.empty() ? InvalidField("chunk", std::string(status.message())) : status;
+}
+
+absl::StatusOr<LayerWeights> FindWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload) {
+  const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::FromBytes(payload.bytes, payload.memory);
+  if (!checkpoint.ok()) return AboutBytes(checkpoint.status());
+  absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config());
+  return weights.ok() ? std::move(weights) : AboutBytes(weights.status());
+}
+
+// What the projections of a layer will take: FLOAT64 is kept as it is, all else packed.
+std::int64_t MemoryBytes(const LayerWeights& weights, InstructionSet instruction_set) {
+  std::int64_t bytes = 0;
+  for (const LinearView* linear : {&weights.query, &weights.key, &weights.value, &weights.output}) {
+    if (!linear->present()) continue;
+    bytes += linear->weight_type == DataType::kFloat64 ? 8 * linear->out_features * (linear->in_features + 1)
+                                                       : PackedLinear::BytesFor(*linear, instruction_set);
+  }
+  return bytes;
+}
+
+// Weights are views of bytes that are there already, but those of `init` are made: they ask before.
+absl::StatusOr<LayerWeights> LoadWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload,
+                                         InstructionSet instruction_set,
+                                         absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take) {
+  const std::int64_t dim = header.init().embed_dim();
+  if (header.has_init() && dim >= 1 && dim <= kMaxSeededEmbedDim) {
+    const float any = 0;  // Never read.
+    const LinearView linear{.weight = &any, .bias = &any, .out_features = dim, .in_features = dim};
+    if (absl::Status may = may_take(3 * PackedLinear::BytesFor(linear, instruction_set)); !may.ok()) return may;
+  }
+  if (header.has_init()) {
+    absl::StatusOr<LayerWeights> weights = SeededLayer(header.init());
+    return weights.ok() ? std::move(weights) : PrefixField("header", weights.status());
+  }
+  absl::StatusOr<LayerWeights> weights = FindWeights(header, payload);
+  if (!weights.ok()) return weights;
+  if (absl::Status may = may_take(MemoryBytes(*weights, instruction_set)); !may.ok()) return may;
+  return weights;
+}
+
+std::string Origin(const v1::CreateLayerHeader& header) {
+  return header.has_init() ? absl::StrCat("init seed ", header.init().seed()) : "upload";
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
+                                                       InstructionSet instruction_set, Log& log,
+                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,
+                                                       Executor* executor) {
+  const absl::Time start = absl::Now();
+  const v1::CreateLayerHeader& header = record.header();
+  const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, may_take);
+  if (!weights.ok()) return weights.status();
+  Layer::Identity identity{.name = header.name(),
+                           .origin = Origin(header),
+                           .sha256 = header.sha256(),
+                           .etag = header.etag(),
+                           .read_only = false,
+                           .create_time_ms = record.create_time_ms()};
+  const absl::Time found = absl::Now();
+  absl::StatusOr<std::shared_ptr<const Layer>> layer =
+      Layer::Create(*weights, header.config(), std::move(identity), instruction_set, executor);
+  if (!layer.ok()) return AboutBytes(layer.status());
+  log.Info("layer loaded", {{"layer", header.name()},
+                            {"origin", Origin(header)},
+                            {"memory_bytes", std::int64_t{(*layer)->description().memory_bytes()}},
+                            {"finding_ms", absl::ToDoubleMilliseconds(found - start)},
+                            {"packing_ms", absl::ToDoubleMilliseconds(absl::Now() - found)}});
+  return layer;
+}
+
+}  // namespace attend::server

@@ -1,0 +1,52 @@
+#include <string>
+
+#include "core/kernels/instruction_set.h"
+#include "server/base/protocol.h"
+#include "server/requests/decoders.h"
+#include "server/services/attend_services.h"
+#include "server/services/control_method.h"
+
+namespace attend::server {
+namespace {
+
+v1::GetServerInfoResponse ServerInfo(const RequestServices& requests, const LayerLimits& layers) {
+  const Limits& limits = requests.limits;
+  v1::GetServerInfoResponse info;
+  info.set_version(kVersion);
+  info.set_instruction_set(std::string(InstructionSetName(requests.instruction_set)));
+  info.set_bit_reproducible(IsBitReproducible(requests.instruction_set));
+  info.set_num_threads(limits.num_threads);
+  for (const v1::DataType type : {v1::DATA_TYPE_FLOAT32, v1::DATA_TYPE_FLOAT64, v1::DATA_TYPE_FLOAT16,
+                                  v1::DATA_TYPE_BFLOAT16, v1::DATA_TYPE_BOOL}) {
+    info.add_supported_data_types(type);
+  }
+  info.mutable_limits()->set_max_request_bytes(limits.max_request_bytes);
+  info.mutable_limits()->set_max_response_bytes(limits.max_response_bytes);
+  info.mutable_limits()->set_max_request_flops(limits.max_request_flops);
+  info.mutable_limits()->set_max_request_memory_bytes(limits.max_request_memory_bytes);
+  info.mutable_limits()->set_max_queued_requests(limits.max_queued_requests);
+  info.mutable_limits()->set_max_memory_in_flight_bytes(limits.max_memory_in_flight_bytes);
+  info.mutable_limits()->set_max_stream_requests_in_flight(limits.max_stream_requests_in_flight);
+  info.mutable_limits()->set_max_layers(layers.max_layers);
+  info.mutable_limits()->set_max_layer_bytes(layers.max_layer_bytes);
+  info.mutable_limits()->set_max_layers_bytes(layers.max_layers_bytes);
+  info.mutable_limits()->set_max_uploads(layers.max_uploads);
+  return info;
+}
+
+}  // namespace
+
+void AddAttentionService(const RequestServices& requests, const LayerStore& layers, MethodTable& methods) {
+  const std::string service = "/attend.v1.AttentionService/";
+  const LayerRegistry& registry = layers.registry();
+  methods.Add(service + "Attend", MakeUnaryMethod(requests, {.decode = AttendDecoder(&registry)}));
+  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(requests, {.decode = SdpaDecoder()}));
+  methods.Add(service + "StreamAttend", MakeStreamMethod(requests, {.decode = AttendDecoder(&registry)}));
+  methods.Add(
+      service + "GetServerInfo",
+      MakeUnaryMethod(requests, ControlMethod<v1::GetServerInfoRequest>(
+                                    [info = ServerInfo(requests, layers.limits())](const v1::GetServerInfoRequest&)
+                                        -> absl::StatusOr<v1::GetServerInfoResponse> { return info; })));
+}
+
+}  // namespace attend::server

@@ -1,0 +1,58 @@
+// Methods of small messages that compute nothing (health, server info, layers by name): protobuf's generated classes
+// are good enough for them; tensors take another way, see server/wire/.
+//
+// All functions are pure and may be called concurrently.
+#ifndef ATTEND_SERVER_SERVICES_CONTROL_METHOD_H_
+#define ATTEND_SERVER_SERVICES_CONTROL_METHOD_H_
+
+#include <google/protobuf/message_lite.h>
+#include <grpcpp/support/byte_buffer.h>
+
+#include <memory>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "server/rpc/job.h"
+#include "server/rpc/request_run.h"
+
+namespace attend::server {
+
+// Parses `bytes` into `message`. Errors: INVALID_ARGUMENT when they are not a message of its type, RESOURCE_EXHAUSTED
+// with reason LIMIT_EXCEEDED beyond 64 KiB: no honest control message comes near.
+absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message);
+
+grpc::ByteBuffer SerializeControlMessage(const google::protobuf::MessageLite& message);
+
+// A Job whose response is known once its request is. Thread-compatible, as every Job.
+class ReadyJob final : public Job {
+ public:
+  explicit ReadyJob(const grpc::ByteBuffer& response) : response_(response) {}
+
+  double flops() const override { return 0; }
+  double memory_bytes() const override { return 0; }  // Too little to count.
+  absl::Status Compute(const ComputeContext& /*context*/) override { return absl::OkStatus(); }
+  grpc::ByteBuffer TakeResponse() override { return response_; }
+
+ private:
+  grpc::ByteBuffer response_;
+};
+
+// A unary method: `answer(request)` returns an absl::StatusOr<Response>. It is called concurrently, on polling threads,
+// also by a busy server, and must not block.
+template <typename Request, typename Answer>
+RequestMethod ControlMethod(Answer answer) {
+  return {.decode = [answer = std::move(answer)](const grpc::ByteBuffer& bytes,
+                                                 const Limits&) -> absl::StatusOr<std::unique_ptr<Job>> {
+            Request request;
+            if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
+            const auto response = answer(request);
+            if (!response.ok()) return response.status();
+            return std::make_unique<ReadyJob>(SerializeControlMessage(*response));
+          },
+          .refusable = false};
+}
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_SERVICES_CONTROL_METHOD_H_

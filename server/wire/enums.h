@@ -1,0 +1,61 @@
+// Enums of attend.v1 and what they are in the core.
+//
+// Pure functions; may be called concurrently.
+#ifndef ATTEND_SERVER_WIRE_ENUMS_H_
+#define ATTEND_SERVER_WIRE_ENUMS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "attend/v1/attention_service.pb.h"
+#include "core/base/error.h"
+#include "core/problem/options.h"
+#include "core/tensor/data_type.h"
+
+namespace attend::server {
+
+constexpr v1::DataType ToWire(DataType type) {
+  switch (type) {
+    case DataType::kFloat32: return v1::DATA_TYPE_FLOAT32;
+    case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
+    case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
+    case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
+    case DataType::kBool: break;
+  }
+  return v1::DATA_TYPE_BOOL;
+}
+
+// `default_type` stands for DATA_TYPE_UNSPECIFIED. Nothing for a type that the core does not have.
+constexpr std::optional<DataType> FromWire(std::int32_t type, DataType default_type) {
+  switch (type) {
+    case v1::DATA_TYPE_UNSPECIFIED: return default_type;
+    case v1::DATA_TYPE_FLOAT32: return DataType::kFloat32;
+    case v1::DATA_TYPE_FLOAT64: return DataType::kFloat64;
+    case v1::DATA_TYPE_FLOAT16: return DataType::kFloat16;
+    case v1::DATA_TYPE_BFLOAT16: return DataType::kBFloat16;
+    case v1::DATA_TYPE_BOOL: return DataType::kBool;
+    default: return std::nullopt;
+  }
+}
+
+// CAUSAL_MODE_UNSPECIFIED is none. Errors: INVALID_ARGUMENT with `field`.
+inline absl::StatusOr<CausalMode> CausalModeFromWire(std::int32_t mode, std::string_view field) {
+  switch (mode) {
+    case v1::CAUSAL_MODE_UNSPECIFIED:
+    case v1::CAUSAL_MODE_NONE: return CausalMode::kNone;
+    case v1::CAUSAL_MODE_BOTTOM_RIGHT: return CausalMode::kBottomRight;
+    case v1::CAUSAL_MODE_TOP_LEFT: return CausalMode::kTopLeft;
+    default: break;
+  }
+  return InvalidField(field, absl::StrCat(std::string(field), " is ", mode,
+                                          ", which is not a known mode; it must be CAUSAL_MODE_BOTTOM_RIGHT (1), "
+                                          "CAUSAL_MODE_TOP_LEFT (2), CAUSAL_MODE_NONE (3), or absent"));
+}
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_WIRE_ENUMS_H_
