@@ -1,11 +1,12 @@
-#include "client/cli/layers/layer_check.h"
+// FactsOf and what is made of it, of layer_tables.h: layers in files.
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/layers/layer_tables.h"
 
 namespace attend::client {
 namespace {
@@ -57,7 +58,7 @@ std::string Norms(const LayerFile& file) {
   const bool has_bias = layer.query_norm.bias != nullptr || layer.key_norm.bias != nullptr;
   const bool by_layer =
       file.config.norm_kind() == v1::NORM_KIND_UNSPECIFIED ? has_bias : file.config.norm_kind() == v1::NORM_KIND_LAYER;
-  const float epsilon = file.config.has_norm_epsilon() ? file.config.norm_epsilon() : by_layer ? 1e-5F : 1e-6F;
+  const double epsilon = file.config.has_norm_epsilon() ? file.config.norm_epsilon() : by_layer ? 1e-5 : 1e-6;
   return absl::StrCat(by_layer ? "layer norms" : "RMS norms", ", epsilon ", epsilon,
                       file.config.norm_adds_one() ? ", times 1 + weight" : "",
                       file.config.norm_after_rotary() ? ", behind the rotary embedding" : "");
@@ -117,14 +118,12 @@ std::string CheckTable(const LayerFile& file) {
   return text;
 }
 
-std::string CheckJson(const LayerFile& file) {
-  nlohmann::ordered_json facts = nlohmann::ordered_json::array();
+Json CheckJson(const LayerFile& file) {
+  Json facts = Json::array();
   for (const LayerFact& fact : FactsOf(file)) {
     facts.push_back({{"name", fact.name}, {"value", fact.value}, {"origin", fact.origin}});
   }
-  const nlohmann::ordered_json all = {
-      {"facts", facts}, {"tensors", file.layer.tensors}, {"notes", file.layer.settings.notes}};
-  return all.dump(2) + "\n";
+  return {{"facts", facts}, {"tensors", file.layer.tensors}, {"notes", file.layer.settings.notes}};
 }
 
 }  // namespace attend::client

@@ -1,12 +1,9 @@
 #include "client/cli/results/output_format.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
-#include <iterator>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -16,14 +13,13 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "client/cli/results/message_json.h"
 #include "client/io/npy.h"
 #include "client/io/safetensors.h"
 #include "formats/files/file_writer.h"
 
 namespace attend::client {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr std::size_t kMaxShownKeys = 8;  // Of each query's top weights.
 constexpr std::int64_t kEdge = 3;         // Rows and columns shown at each end of a large matrix.
@@ -94,42 +90,53 @@ std::string FormatTopWeights(const Tensor& weights, const Tensor& indices) {
   return out;
 }
 
-Json JsonNumber(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-  return value;
-}
-
-// As the shortest decimal that is this float, so that 0.1f is printed as 0.1 and not as the double next to it.
-Json JsonNumber(float value) {
-  if (!std::isfinite(value)) return JsonNumber(static_cast<double>(value));
-  char digits[32];
-  const std::to_chars_result end = std::to_chars(std::begin(digits), std::end(digits), value);
-  double shortest = value;
-  std::from_chars(digits, end.ptr, shortest);
-  return shortest;
-}
-
-Json JsonNumber(ElementType type, double value) {
+Json ElementJson(ElementType type, double value) {
   if (type == ElementType::kFloat64) return JsonNumber(value);
   return IsFloatingPoint(type) ? JsonNumber(static_cast<float>(value)) : Json(static_cast<std::int64_t>(value));
 }
 
 Json JsonTensor(const Tensor& tensor) {
   Json values = Json::array();
-  for (const double value : tensor.ToDoubles()) values.push_back(JsonNumber(tensor.type(), value));
+  for (const double value : tensor.ToDoubles()) values.push_back(ElementJson(tensor.type(), value));
   return {{"data_type", std::string(ElementTypeName(tensor.type()))},
           {"shape", tensor.shape()},
           {"values", std::move(values)}};
 }
 
-Json JsonComparison(const Comparison& comparison) {
-  return {{"name", comparison.name},
-          {"against", comparison.against},
-          {"largest_error", JsonNumber(static_cast<float>(comparison.error))},
-          {"bound", JsonNumber(static_cast<float>(comparison.bound))},
-          {"index", comparison.index},
-          {"ok", comparison.ok()}};
+struct NanCount {
+  std::int64_t rows = 0;
+  std::int64_t rows_with_nan = 0;
+  bool all = true;  // Every number is NaN.
+};
+
+// A number is NaN when its bits without the sign are above those of infinity.
+template <typename Bits>
+NanCount Count(const std::string& bytes, std::int64_t columns, Bits infinity) {
+  constexpr Bits kMagnitude = static_cast<Bits>(~Bits{0}) >> 1;
+  NanCount count{.rows = static_cast<std::int64_t>(bytes.size() / sizeof(Bits)) / columns};
+  const char* next = bytes.data();
+  for (std::int64_t row = 0; row < count.rows; ++row) {
+    bool any = false;
+    for (std::int64_t column = 0; column < columns; ++column, next += sizeof(Bits)) {
+      Bits bits;
+      std::memcpy(&bits, next, sizeof bits);
+      const bool is_nan = (bits & kMagnitude) > infinity;
+      any = any || is_nan;
+      count.all = count.all && is_nan;
+    }
+    count.rows_with_nan += any ? 1 : 0;
+  }
+  return count;
+}
+
+NanCount CountNan(const Tensor& tensor, std::int64_t columns) {
+  switch (tensor.type()) {
+    case ElementType::kFloat16: return Count<std::uint16_t>(tensor.bytes(), columns, 0x7c00);
+    case ElementType::kBFloat16: return Count<std::uint16_t>(tensor.bytes(), columns, 0x7f80);
+    case ElementType::kFloat32: return Count<std::uint32_t>(tensor.bytes(), columns, 0x7f800000);
+    case ElementType::kFloat64: return Count<std::uint64_t>(tensor.bytes(), columns, 0x7ff0000000000000);
+    default: return {};  // Integers have none.
+  }
 }
 
 }  // namespace
@@ -146,17 +153,15 @@ std::string FormatTable(const std::vector<NamedTensor>& tensors) {
   return out;
 }
 
-std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
-                       const std::vector<Comparison>& comparisons) {
-  Json json;
-  json["input"] = input;
+std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome) {
+  Json json = {{"input", input}, {"tensors", Json::object()}};
   for (const NamedTensor& entry : tensors) json["tensors"][entry.name] = JsonTensor(entry.tensor);
   json["round_trip_ms"] = JsonNumber(static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip)));
   json["server_timing_ms"] = Json::object();
   for (const StageTime& stage : outcome.server_timing) {
     json["server_timing_ms"][stage.name] = JsonNumber(static_cast<float>(stage.milliseconds));
   }
-  for (const Comparison& comparison : comparisons) json["comparisons"].push_back(JsonComparison(comparison));
+  for (const auto& [name, value] : outcome.receipt) json["receipt"][name] = value;
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -208,7 +213,19 @@ std::string FormatTiming(const Outcome& outcome) {
   for (const StageTime& stage : outcome.server_timing) {
     absl::StrAppendFormat(&out, "  server %-8s %10.3f ms\n", stage.name, stage.milliseconds);
   }
+  for (const auto& [name, value] : outcome.receipt) absl::StrAppendFormat(&out, "  %s %s\n", name, value);
   return out;
+}
+
+std::string NanWarning(const NamedTensor& entry) {
+  if (entry.tensor.num_elements() == 0) return "";
+  // A log-sum-exp is one number for each query: its last axis counts rows already.
+  const bool one_per_row = entry.name == "log_sum_exp" || entry.tensor.shape().empty();
+  const NanCount count = CountNan(entry.tensor, one_per_row ? 1 : entry.tensor.shape().back());
+  if (count.rows_with_nan == 0) return "";
+  const std::string what = count.all ? "is nothing but NaN" : "holds NaN";
+  return absl::StrCat(entry.name, " ", what, " (", count.rows_with_nan, " of ", count.rows,
+                      one_per_row ? " numbers" : " rows", "); look for NaN and infinities in what was sent");
 }
 
 }  // namespace attend::client
