@@ -239,7 +239,8 @@ ExitCode RunCheck(const LayersFlags& flags) {
   if (!config.ok()) return ReportUsage(config.status());
   const absl::StatusOr<LayerFile> file = ReadLayerFile(flags.file, flags.prefix, *config);
   if (!file.ok()) return ReportUsage(file.status());
-  Print(flags.format, CheckJson(*file), CheckTable(*file));
+  const Json check = CheckJson(*file);
+  Print(flags.format, check, CheckTable(check));
   return kExitOk;
 }
 

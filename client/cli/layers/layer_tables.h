@@ -17,21 +17,13 @@ std::string LayerTable(const v1::Layer& layer);
 // A line for each layer under a line of headings; the headings alone for none.
 std::string LayersTable(const std::vector<v1::Layer>& layers);
 
-// One fact about a layer in a file: what it is, and where that comes from.
-struct LayerFact {
-  std::string name;
-  std::string value;
-  std::string origin;
-};
-
-// Everything that decides what the layer computes. Pure.
-std::vector<LayerFact> FactsOf(const LayerFile& file);
-
-// {"facts": [{"name", "value", "origin"}...], "tensors": [...], "notes": [...]}
+// What decides what the layer in a file computes, and who says so: {"facts": [{"name", "value", "origin"}...],
+// "tensors":
+// [...], "notes": [...]}. Pure.
 Json CheckJson(const LayerFile& file);
 
-// A line for each fact, for the tensors and for each note.
-std::string CheckTable(const LayerFile& file);
+// A line for each fact, for the tensors and for each note of CheckJson.
+std::string CheckTable(const Json& check);
 
 }  // namespace attend::client
 
