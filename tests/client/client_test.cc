@@ -54,7 +54,7 @@ TEST(Client, ReturnsTheAnswerWithItsReceipt) {
   v1::AttendRequest request;
   const float values[] = {1, 2, 3, 4, 5, 6};
   ASSERT_TRUE(Tensor::FromFloats({2, 3}, values).MoveTo(request.mutable_embeddings()).ok());
-  absl::StatusOr<Answer<v1::AttendResponse>> answer = client.Attend(request, kCall);
+  absl::StatusOr<CallResult<v1::AttendResponse>> answer = client.Attend(request, kCall);
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_THAT(Tensor::FromProto(std::move(*answer->response.mutable_output()))->floats(),
               ElementsAre(1, 2, 3, 4, 5, 6));
