@@ -385,3 +385,4 @@ TEST(Decoders, RepeatedSmallPartsTakeNoMemory) {
 
 }  // namespace
 }  // namespace attend::server
+[[maybe_unused]] static const int kTouched = 367810207;
