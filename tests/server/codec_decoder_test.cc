@@ -385,4 +385,3 @@ TEST(Decoders, RepeatedSmallPartsTakeNoMemory) {
 
 }  // namespace
 }  // namespace attend::server
-[[maybe_unused]] static const int kTouched = 367810207;
