@@ -1,7 +1,7 @@
 """Layers of every common kind, loaded from checkpoints under every common naming, against float64 (layer_oracle.py).
 
-Bounds are the contract's (attention_service.proto, "Numerics"; tolerance.py): 2e-6 max|value| + 1e-6 before an output
-projection, which then carries that on; log-sum-exp within 1e-5.
+Bounds are the contract's (docs/numerics.md; tolerance.py): 2e-6 max|value| + 1e-6 before an output projection, which
+then carries that on; log-sum-exp within 1e-5.
 """
 
 import dataclasses
