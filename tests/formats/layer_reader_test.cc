@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "formats/layers/field_error.h"
+#include "formats/layers/layer_settings.h"
 #include "formats/layers/naming_table.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/status_message.h"

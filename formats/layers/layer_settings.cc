@@ -1,4 +1,4 @@
-#include "formats/layers/field_error.h"
+#include "formats/layers/layer_settings.h"
 
 #include "absl/strings/cord.h"
 #include "absl/types/optional.h"
