@@ -1,6 +1,6 @@
 // The attention options as data: whoever reads, merges, stores or prints options goes through these tables, so that a
 // new option is a member of AttentionOptions, its mathematics, and one line here. Options that have a form of their own
-// (the causal mode, mask and bias) are not in them.
+// (the causal mode, masks and bias) are not in them.
 //
 // `field` is the path that errors name, and behind `options.` the field's name in every protocol.
 #ifndef ATTEND_CORE_PROBLEM_OPTION_TABLE_H_
@@ -69,6 +69,7 @@ inline void FillOptions(const AttentionOptions& defaults, AttentionOptions& opti
 // and shapes.
 inline void RebindOptions(const AttentionOptions& from, AttentionOptions& options) {
   options.mask.data = from.mask.data;
+  options.key_mask.data = from.key_mask.data;
   options.bias.data = from.bias.data;
   for (const PerHeadOption& option : kPerHeadOptions) options.*option.member = from.*option.member;
 }

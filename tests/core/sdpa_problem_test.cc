@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -243,6 +244,39 @@ TEST(SdpaProblem, AxesOfSizeOneAreRepeatedWithStrideZero) {
   EXPECT_EQ(mask.row_stride, 0);
   EXPECT_EQ(mask.dim, 5);
   EXPECT_EQ(mask.dim_stride, 1);
+}
+
+// Every tensor that a problem views is at its new address, and nothing else has changed.
+TEST(SdpaProblem, RebindFollowsEveryTensor) {
+  static constexpr float kNewFloats[8] = {};
+  static constexpr std::uint8_t kNewBools[2] = {};
+  const auto at = [](const float* floats, const std::uint8_t* bools) {
+    Spec spec = ValidSpec();
+    spec.query.data = reinterpret_cast<const std::byte*>(floats);
+    spec.key.data = reinterpret_cast<const std::byte*>(floats + 1);
+    spec.value.data = reinterpret_cast<const std::byte*>(floats + 2);
+    spec.options.mask = SplitHeads(bools, 1, 6, 1, 5);
+    spec.options.key_mask = SplitHeads(bools + 1, 1, 1, 1, 5);
+    spec.options.bias = SplitHeads(floats + 3, 2, 1, 4, 5);
+    spec.options.alibi_slopes = absl::MakeConstSpan(floats, 6);
+    spec.options.sinks = absl::MakeConstSpan(floats + 1, 6);
+    return spec;
+  };
+  static constexpr float kOldFloats[8] = {1, 1, 1, 1, 1, 1, 1, 1};
+  static constexpr std::uint8_t kOldBools[2] = {};
+  SdpaProblem problem = Create(at(kOldFloats, kOldBools));
+  problem.Rebind(at(kNewFloats, kNewBools));
+  const AttentionOptions& options = problem.options();
+  EXPECT_EQ(static_cast<const void*>(problem.query().data), kNewFloats);
+  EXPECT_EQ(static_cast<const void*>(problem.key().data), kNewFloats + 1);
+  EXPECT_EQ(static_cast<const void*>(problem.value().data), kNewFloats + 2);
+  EXPECT_EQ(options.mask.data, kNewBools);
+  EXPECT_EQ(options.key_mask.data, kNewBools + 1);
+  EXPECT_EQ(static_cast<const void*>(options.bias.data), kNewFloats + 3);
+  EXPECT_EQ(options.alibi_slopes[5], 0);
+  EXPECT_EQ(options.sinks[5], 0);
+  EXPECT_EQ(options.mask.batch, 2);
+  EXPECT_EQ(options.key_mask.batch_stride, 0);
 }
 
 // One head, one batch entry, E = V = 1.
