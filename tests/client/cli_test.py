@@ -305,6 +305,22 @@ class TerminalTest(cli_harness.CliTestCase):
         self.assertEqual(halves.count("▀") % 52, 0)
         self.assertGreater(halves.count("▀"), 52 * 20)
 
+    def test_labels_and_masked_cells(self):
+        labels = self.directory / "labels.txt"
+        labels.write_text("The\r\nnaïve\ntokenisation of everything\n")  # Also with the line ends of Windows.
+        x = self.save("x.npy", self.random(3, 4))
+        run = self.attend_ok("compute", "--input", x, "--causal", "--show", "--labels", labels, "--output", self.directory / "o.npy")
+        title, first, second, third, keys, scale = run.err.splitlines()
+        self.assertIn("3 queries (down) x 3 keys (across)", title)
+        self.assertRegex(first, r"^ +The \|1\.00@ +- +- *$")
+        self.assertRegex(second, r"^ +naïve \|\d\.\d\d. \d\.\d\d. +- *$")
+        self.assertRegex(third, r"^tokenisation of… \|(\d\.\d\d. ){3}$")
+        self.assertEqual({line.index("|") for line in (first, second, third)}, {first.index("|")}, "the rule is straight")
+        self.assertEqual(keys.split(), ["The", "naïve", "toke…"])
+        self.assertNotIn("log scale", scale)
+        run = self.attend_ok("compute", "--input", x, "--show", "--color-scale", "log", "--output", self.directory / "o.npy")
+        self.assertIn("(log scale)", run.err.splitlines()[-1])
+
     def test_progress_only_where_somebody_waits(self):
         """When the line appears, progress_test.cc asks; here, that it does, and that it is wiped before the error."""
         line = r"\r\x1b\[K1/1 \S+:x  \d+\.\d s"

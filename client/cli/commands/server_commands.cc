@@ -35,9 +35,9 @@ void PrintState(const HealthFlags& flags, HealthState state) {
 ExitCode RunInfo(const std::string& format, const ConnectionFlags& connection) {
   const absl::StatusOr<Client> client = ConnectWith(connection);
   if (!client.ok()) return ReportConnect(client.status());
-  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(connection.timeout)));
-  if (!answer.ok()) return ReportCall(answer.status(), connection);
-  const Json json = ToJson(answer->response, 2);
+  const auto result = client->GetServerInfo(CallOptions(*ParseTimeout(connection.timeout)));
+  if (!result.ok()) return ReportCall(result.status(), connection);
+  const Json json = ToJson(result->response, 2);
   Print(format, json, FormatRows(ToRows(json)));
   return kExitOk;
 }
