@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "client/draw/color_scale.h"
-#include "client/draw/draw_style.h"
 #include "client/draw/weight_map.h"
 
 namespace attend::client {
