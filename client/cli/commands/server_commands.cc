@@ -25,11 +25,8 @@ const char* StateName(HealthState state) {
 }
 
 void PrintState(const HealthFlags& flags, HealthState state) {
-  if (flags.format == "json") {
-    std::cout << Json{{"service", flags.service}, {"status", StateName(state)}}.dump() << std::endl;
-  } else {
-    std::cout << StateName(state) << std::endl;
-  }
+  const Json json = {{"service", flags.service}, {"status", StateName(state)}};
+  std::cout << (flags.format == "json" ? json.dump() : StateName(state)) << std::endl;
 }
 
 ExitCode RunInfo(const std::string& format, const ConnectionFlags& connection) {
