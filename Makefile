@@ -20,7 +20,7 @@ export CCACHE_COMPILERCHECK ?= content
 .PHONY: demo
 demo: deps-demo  ## Install, build, start a server, compute a five-token example, compare it with PyTorch
 	@cmake --preset release >/dev/null
-	cmake --build --preset release --parallel $(JOBS) --target attend-server attend
+	cmake --build --preset release --parallel $(JOBS) --target attend-server attend attend-verify
 	scripts/demo.sh
 
 .PHONY: check

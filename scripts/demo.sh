@@ -2,7 +2,7 @@
 # Starts a server, computes two cases that PyTorch computed before, and compares. Exits 0 only if every error is within
 # the promised bound, 2e-6 * max|V| + 1e-6, and the server ends with 0.
 #
-#   scripts/demo.sh [BIN_DIR]     BIN_DIR holds attend-server and attend; default build/release/bin
+#   scripts/demo.sh [BIN_DIR]     BIN_DIR holds attend-server, attend and attend-verify; default build/release/bin
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-build/release/bin}

@@ -95,7 +95,8 @@ std::vector<Tick> ColorScale::Ticks(int wanted) const {
   if (!(max_ > min_)) {
     ticks.push_back({1, absl::StrFormat("%.4g", max_)});
   } else if (is_log_ && max_ / min_ > 100) {
-    for (double power = std::ceil(std::log10(min_)); power <= std::log10(max_); ++power) add(std::pow(10.0, power));
+    for (double power = std::ceil(std::log10(min_) - 1e-6); power <= std::log10(max_) + 1e-6; ++power)
+      add(std::pow(10.0, power));
   } else {
     const double step = RoundStep(static_cast<double>(max_) - min_, wanted);
     // A tolerance of a millionth of a step lets a tick stand on the last value itself.

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 
-#include "client/draw/draw_style.h"
 #include "client/draw/weight_map.h"
 
 namespace attend::client {

@@ -6,7 +6,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "client/draw/draw_style.h"
 #include "client/draw/weight_map.h"
 
 namespace attend::client {

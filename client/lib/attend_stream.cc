@@ -33,18 +33,18 @@ void SetTimeout(absl::Duration timeout, google::protobuf::Duration* message) {
 }
 
 StreamResult ToResult(v1::StreamAttendResponse&& message) {
-  StreamResult answer;
-  answer.id = message.id();
-  answer.server_timing = ParseServerTiming(message.server_timing());
+  StreamResult result;
+  result.id = message.id();
+  result.server_timing = ParseServerTiming(message.server_timing());
   if (message.has_status()) {
     const google::rpc::Status& status = message.status();
-    answer.response =
+    result.response =
         internal::WithServerError(absl::Status(static_cast<absl::StatusCode>(status.code()), status.message()),
                                   status.SerializeAsString(), message.server_timing());
   } else {
-    answer.response = std::move(*message.mutable_attend());
+    result.response = std::move(*message.mutable_attend());
   }
-  return answer;
+  return result;
 }
 
 }  // namespace
@@ -98,9 +98,9 @@ absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest>
     }
     stream.CloseSending();
   });
-  while (std::optional<StreamResult> answer = (*stream)->Receive()) {
-    const auto i = static_cast<std::size_t>(answer->id);
-    if (i < requests.size()) on_result(i, *std::move(answer));
+  while (std::optional<StreamResult> result = (*stream)->Receive()) {
+    const auto i = static_cast<std::size_t>(result->id);
+    if (i < requests.size()) on_result(i, *std::move(result));
   }
   sender.join();
   return (*stream)->Finish();

@@ -4,13 +4,13 @@
 // The easy way answers all of a list, in the order in which they are done:
 //
 //   absl::Status status = AttendAll(*client, requests, CallOptions(absl::Seconds(30)),
-//                                   [&](std::size_t i, StreamResult answer) { ... });
+//                                   [&](std::size_t i, StreamResult result) { ... });
 //
-// The other is a stream of one's own, which one thread feeds while another takes answers:
+// The other is a stream of one's own, which one thread feeds while another takes responses:
 //
 //   absl::StatusOr<std::unique_ptr<AttendStream>> stream = client->StreamAttend(CallOptions(absl::Minutes(5)));
 //   std::thread sender([&] { while (...) (*stream)->Send(id, std::move(request)); (*stream)->CloseSending(); });
-//   while (std::optional<StreamResult> answer = (*stream)->Receive()) Use(answer->id, answer->response);
+//   while (std::optional<StreamResult> result = (*stream)->Receive()) Use(result->id, result->response);
 //   sender.join();
 //   absl::Status status = (*stream)->Finish();
 //
@@ -63,11 +63,11 @@ class AttendStream {
   // Says that no request follows. The stream then ends when all are answered. Does nothing the second time.
   void CloseSending();
 
-  // Waits for the next answer. Nothing when there will be none any more: all are answered, or the stream is broken.
+  // Waits for the next result. Nothing when there will be none any more: all are answered, or the stream is broken.
   std::optional<StreamResult> Receive();
 
   // How the stream ended. Errors: those of every call (client/lib/client.h); UNAVAILABLE also when the server stops,
-  // after it has answered what it had read. Requests without an answer were not computed. REQUIRES: Receive returned
+  // after it has answered what it had read. Requests without a response were not computed. REQUIRES: Receive returned
   // nothing; called once.
   absl::Status Finish();
 
@@ -82,7 +82,7 @@ class AttendStream {
   std::unique_ptr<Rpc> rpc_;
 };
 
-// Sends all `requests` over one stream and calls `on_result(i, answer)` with the answer to requests[i] as it arrives,
+// Sends all `requests` over one stream and calls `on_result(i, result)` with the response to requests[i] as it arrives,
 // on the calling thread; not at all for requests that a broken stream left without one. Returns how the stream ended:
 // OK when every request was answered, be it with an error.
 absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest> requests, const CallOptions& options,

@@ -56,14 +56,14 @@ absl::StatusOr<CallResult<Response>> Call(const CallOptions& options, const Invo
   if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
   grpc::ClientContext context;
   Prepare(options, &context);
-  CallResult<Response> answer;
+  CallResult<Response> result;
   const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
-  const grpc::Status status = invoke(&context, &answer.response);
-  answer.round_trip = absl::FromChrono(std::chrono::steady_clock::now() - start);
+  const grpc::Status status = invoke(&context, &result.response);
+  result.round_trip = absl::FromChrono(std::chrono::steady_clock::now() - start);
   if (!status.ok()) return ToStatus(status, context);
-  answer.server_timing = ParseServerTiming(ServerTimingOf(context));
-  answer.peer = context.peer();
-  return answer;
+  result.server_timing = ParseServerTiming(ServerTimingOf(context));
+  result.peer = context.peer();
+  return result;
 }
 
 }  // namespace internal

@@ -101,12 +101,12 @@ absl::StatusOr<HealthState> Client::CheckHealth(const std::string& service, cons
   using Response = grpc::health::v1::HealthCheckResponse;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
-  const absl::StatusOr<CallResult<Response>> answer =
+  const absl::StatusOr<CallResult<Response>> result =
       Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
         return stubs_->health.Check(context, request, response);
       });
-  if (!answer.ok()) return answer.status();
-  return FromProto(answer->response.status());
+  if (!result.ok()) return result.status();
+  return FromProto(result->response.status());
 }
 
 absl::Status Client::WatchHealth(const std::string& service, const CallOptions& options,

@@ -3,9 +3,9 @@
 //   absl::StatusOr<Client> client = Client::Connect({.endpoints = {"localhost:50051"}});
 //   v1::AttendRequest request;
 //   std::move(embeddings).MoveTo(request.mutable_embeddings());   // Tensor, see client/lib/tensor.h
-//   absl::StatusOr<CallResult<v1::AttendResponse>> answer = client->Attend(request, CallOptions(absl::Seconds(5)));
-//   if (!answer.ok()) return answer.status();                     // GetServerError(status) says more
-//   absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*answer->response.mutable_output()));
+//   absl::StatusOr<CallResult<v1::AttendResponse>> result = client->Attend(request, CallOptions(absl::Seconds(5)));
+//   if (!result.ok()) return result.status();                     // GetServerError(status) says more
+//   absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*result->response.mutable_output()));
 //
 // Requests and responses are the messages of proto/attend/v1/attention_service.proto, whose comments state shapes,
 // ranges and defaults. Layers that the server keeps by name: client/lib/layer_client.h.
@@ -72,7 +72,7 @@ struct CallOptions {
   bool wait_for_ready = false;
 };
 
-// A server's answer and its receipt.
+// A server's response and its receipt.
 template <typename Response>
 struct CallResult {
   Response response;

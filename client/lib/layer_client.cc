@@ -177,9 +177,9 @@ absl::StatusOr<CallResult<v1::ListLayersResponse>> LayerClient::List(const v1::L
 LayerPages LayerClient::Pages(const v1::ListLayersRequest& request, const CallOptions& options) const {
   return LayerPages(
       [client = *this, options](const v1::ListLayersRequest& page) -> LayerPages::Page {
-        absl::StatusOr<CallResult<v1::ListLayersResponse>> answer = client.List(page, options);
-        if (!answer.ok()) return answer.status();
-        return std::move(answer->response);
+        absl::StatusOr<CallResult<v1::ListLayersResponse>> result = client.List(page, options);
+        if (!result.ok()) return result.status();
+        return std::move(result->response);
       },
       request);
 }

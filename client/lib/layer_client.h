@@ -11,7 +11,7 @@
 //
 // Messages are those of proto/attend/v1/layer_service.proto, whose comments state ranges, defaults and errors. Get and
 // List are repeated as Client's calls are. Uploads and Delete are not: what has happened to an attempt that ended
-// without an answer, Get says.
+// without a response, Get says.
 //
 // Errors of every call: those of Client, and those that the proto documents.
 #ifndef ATTEND_CLIENT_LIB_LAYER_CLIENT_H_
@@ -93,7 +93,7 @@ struct UploadProgress {
 
 // How a layer is uploaded.
 struct UploadOptions {
-  // The deadline counts from the header to the answer: it covers sending all bytes, and then storing and packing them
+  // The deadline counts from the header to the response: it covers sending all bytes, and then storing and packing them
   // in the server.
   explicit UploadOptions(absl::Duration call_timeout) : call(call_timeout) {}
 

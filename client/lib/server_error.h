@@ -1,8 +1,8 @@
 // What a server's refusal says to programs, unpacked from google.rpc error details.
 //
-//   absl::StatusOr<CallResult<v1::AttendResponse>> answer = client.Attend(request, options);
-//   if (!answer.ok()) {
-//     const ServerError error = GetServerError(answer.status());
+//   absl::StatusOr<CallResult<v1::AttendResponse>> result = client.Attend(request, options);
+//   if (!result.ok()) {
+//     const ServerError error = GetServerError(result.status());
 //     for (const FieldViolation& violation : error.field_violations) Report(violation.field, violation.description);
 //     if (error.retry_delay.has_value()) TryAgainAfter(*error.retry_delay);
 //   }

@@ -1,6 +1,6 @@
 // The receipt of a call: where the server spent its time.
 //
-// Every answer of attend, also a refusal (though not what gRPC itself refuses), carries trailing metadata
+// Every response of attend, also a refusal (though not what gRPC itself refuses), carries trailing metadata
 // `server-timing` in the form of the W3C Server Timing specification (https://www.w3.org/TR/server-timing/):
 // `receive;dur=0.12, queue;dur=0.01, compute;dur=3.4`.
 //

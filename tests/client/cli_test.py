@@ -65,7 +65,8 @@ class UsageTest(unittest.TestCase):
             (["compute", "--input", x, "--labels", "x.txt"], "belong to --show or --plot"),
             (["compute", "--input", x, "--color-scale", "log"], "belong to --show or --plot"),
             (["compute", "--input", x, "--show", "--labels", "/no/such.txt"], "/no/such.txt"),
-            (["compute", "--input", x, "--verify"], "--verify"),
+            (["compute", "--input", x, "--verify"], "--verify: use attend-verify"),
+            (["sdpa", "--query", x, "--key", x, "--value", x, "--expect", "y.npy"], "--expect: use attend-verify"),
             (["compute", "--input", x, "--input", x, "--output", "o.npy"], "--output-dir"),
             (["compute", "--input", x, "--input", x, "--output-dir", "/tmp"], "two inputs would both"),
             (["compute", "--input", x, "--dtype", "int8"], "--dtype"),
@@ -304,6 +305,22 @@ class TerminalTest(cli_harness.CliTestCase):
         halves = self.on_terminal(*flags, **COLORS, COLUMNS="60")
         self.assertEqual(halves.count("▀") % 52, 0)
         self.assertGreater(halves.count("▀"), 52 * 20)
+
+    def test_labels_and_masked_cells(self):
+        labels = self.directory / "labels.txt"
+        labels.write_text("The\r\nnaïve\ntokenisation of everything\n")  # Also with the line ends of Windows.
+        x = self.save("x.npy", self.random(3, 4))
+        run = self.attend_ok("compute", "--input", x, "--causal", "--show", "--labels", labels, "--output", self.directory / "o.npy")
+        title, first, second, third, keys, scale = run.err.splitlines()
+        self.assertIn("3 queries (down) x 3 keys (across)", title)
+        self.assertRegex(first, r"^ +The \|1\.00@ +- +- *$")
+        self.assertRegex(second, r"^ +naïve \|\d\.\d\d. \d\.\d\d. +- *$")
+        self.assertRegex(third, r"^tokenisation of… \|(\d\.\d\d. ){3}$")
+        self.assertEqual({line.index("|") for line in (first, second, third)}, {first.index("|")}, "the rule is straight")
+        self.assertEqual(keys.split(), ["The", "naïve", "toke…"])
+        self.assertNotIn("log scale", scale)
+        run = self.attend_ok("compute", "--input", x, "--show", "--color-scale", "log", "--output", self.directory / "o.npy")
+        self.assertIn("(log scale)", run.err.splitlines()[-1])
 
     def test_progress_only_where_somebody_waits(self):
         """When the line appears, progress_test.cc asks; here, that it does, and that it is wiped before the error."""

@@ -187,16 +187,16 @@ ExitCode RunList(const Call& call) {
 }
 
 ExitCode RunGet(const Call& call) {
-  const auto answer = call.client.Get(call.flags.name, CallOf(call.connection));
-  return answer.ok() ? call.Show(answer->response.layer()) : ReportCall(answer.status(), call.connection);
+  const auto result = call.client.Get(call.flags.name, CallOf(call.connection));
+  return result.ok() ? call.Show(result->response.layer()) : ReportCall(result.status(), call.connection);
 }
 
 ExitCode RunDelete(const Call& call) {
   v1::DeleteLayerRequest request;
   request.set_name(call.flags.name);
   request.set_etag(call.flags.etag);
-  const auto answer = call.client.Delete(request, CallOf(call.connection));
-  if (!answer.ok()) return ReportCall(answer.status(), call.connection);
+  const auto result = call.client.Delete(request, CallOf(call.connection));
+  if (!result.ok()) return ReportCall(result.status(), call.connection);
   Print(call.flags.format, {{"name", call.flags.name}, {"deleted", true}},
         absl::StrCat("deleted ", call.flags.name, "\n"));
   return kExitOk;

@@ -10,12 +10,8 @@ namespace attend::client {
 namespace {
 
 bool IsNetworkError(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kCancelled: return true;
-    case absl::StatusCode::kUnavailable: return !AnsweredByServer(status);
-    default: return false;
-  }
+  return absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) ||
+         (absl::IsUnavailable(status) && !AnsweredByServer(status));
 }
 
 }  // namespace

@@ -25,19 +25,16 @@ const char* StateName(HealthState state) {
 }
 
 void PrintState(const HealthFlags& flags, HealthState state) {
-  if (flags.format == "json") {
-    std::cout << Json{{"service", flags.service}, {"status", StateName(state)}}.dump() << std::endl;
-  } else {
-    std::cout << StateName(state) << std::endl;
-  }
+  const Json json = {{"service", flags.service}, {"status", StateName(state)}};
+  std::cout << (flags.format == "json" ? json.dump() : StateName(state)) << std::endl;
 }
 
 ExitCode RunInfo(const std::string& format, const ConnectionFlags& connection) {
   const absl::StatusOr<Client> client = ConnectWith(connection);
   if (!client.ok()) return ReportConnect(client.status());
-  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(connection.timeout)));
-  if (!answer.ok()) return ReportCall(answer.status(), connection);
-  const Json json = ToJson(answer->response, 2);
+  const auto result = client->GetServerInfo(CallOptions(*ParseTimeout(connection.timeout)));
+  if (!result.ok()) return ReportCall(result.status(), connection);
+  const Json json = ToJson(result->response, 2);
   Print(format, json, FormatRows(ToRows(json)));
   return kExitOk;
 }

@@ -39,10 +39,10 @@ absl::Status TakeAll(Message* response, Outcome* outcome) {
 }
 
 template <typename Response>
-absl::StatusOr<Outcome> ToOutcome(absl::StatusOr<CallResult<Response>> answer) {
-  if (!answer.ok()) return answer.status();
-  Outcome outcome{{}, {}, std::move(answer->server_timing), answer->round_trip, std::move(answer->peer)};
-  if (absl::Status status = TakeAll(&answer->response, &outcome); !status.ok()) return status;
+absl::StatusOr<Outcome> ToOutcome(absl::StatusOr<CallResult<Response>> result) {
+  if (!result.ok()) return result.status();
+  Outcome outcome{{}, {}, std::move(result->server_timing), result->round_trip, std::move(result->peer)};
+  if (absl::Status status = TakeAll(&result->response, &outcome); !status.ok()) return status;
   return outcome;
 }
 

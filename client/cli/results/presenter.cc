@@ -57,6 +57,10 @@ void Presenter::AddFlags(CLI::App* command) {
       ->capture_default_str();
   add("--plot-font", plot_font_, "A font family for --plot")->capture_default_str();
   command->add_flag("--timing", timing_, "Print where the time went")->group("Results");
+  for (const char* moved : {"--verify", "--expect"}) {  // Hidden: these flags were here once.
+    const auto refuse = [moved] { throw CLI::ValidationError(moved, "use attend-verify, which takes the same flags"); };
+    command->add_flag_callback(moved, refuse)->group("");
+  }
 }
 
 absl::StatusOr<std::vector<v1::OutputKind>> Presenter::Begin(const std::vector<v1::OutputKind>& returned,

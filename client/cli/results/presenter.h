@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "client/cli/results/result_sink.h"
-#include "client/draw/draw_style.h"
 #include "client/draw/heatmap.h"
+#include "client/draw/weight_map.h"
 
 namespace attend::client {
 
