@@ -23,6 +23,10 @@ demo: deps-demo  ## Install, build, start a server, compute a five-token example
 	cmake --build --preset release --parallel $(JOBS) --target attend-server attend
 	scripts/demo.sh
 
+.PHONY: check
+check:  ## Build and run the tests that start no server; T=name or T=regex: those tests, whatever they need
+	@scripts/check.sh $(if $(T),'$(T)')
+
 .PHONY: test
 test: deps  ## Install, then test everything the project promises: optimised, with sanitizers, with thread-safety analysis
 	@scripts/steps.sh test-release test-dev test-tsan test-thread-safety
@@ -90,8 +94,12 @@ build-%:
 	cmake --build --preset $* --parallel $(JOBS)
 
 .PHONY: lint
-lint: build-thread-safety  ## Formatting, clang-tidy, shell scripts, the style of proto/
+lint:  ## Formatting, clang-tidy, shell scripts, Python, the style of proto/ and what would break its users
 	scripts/lint.sh
+
+.PHONY: baseline
+baseline:  ## Record proto/ as released (proto/baseline/): only with a release, or before one of a version that has none yet
+	$$(scripts/lint-venv.sh)/buf build --exclude-source-info -o proto/baseline/attend.binpb
 
 .PHONY: format
 format:  ## Format the C++ files in place
@@ -138,6 +146,10 @@ load: build-release  ## Load a local server with ghz (results in build/load), th
 .PHONY: image
 image:  ## Build the container image with docker, podman or buildah
 	scripts/build-image.sh
+
+.PHONY: release
+release:  ## Check HEAD as a release, make its artefacts in build/release-artefacts and tag it here (DRY_RUN=1: only check)
+	scripts/release.sh $(if $(DRY_RUN),--dry-run)
 
 .PHONY: fuzz
 fuzz: build-fuzz  ## Fuzz every parser for FUZZ_SECONDS (60) each

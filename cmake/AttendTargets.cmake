@@ -3,7 +3,7 @@
 #   attend_library(NAME attend_core SRCS a.cc b.cc DEPS absl::status)
 #   attend_binary(NAME attend-server SRCS main.cc DEPS attend_server)
 #   attend_test(NAME error_test SRCS error_test.cc DEPS attend_core LABELS core)
-#   attend_python_test(NAME errors_test SCRIPT errors_test.py LABELS integration)
+#   attend_python_test(NAME errors_test SCRIPT errors_test.py NEEDS attend-server LABELS integration)
 #   attend_fuzz_target(NAME sdpa_fuzz SRCS sdpa_fuzz.cc DEPS attend_core CORPUS sdpa LABELS core)
 #   attend_proto_library(NAME attend_proto PROTOS attend/v1/tensor.proto ... [GRPC])
 
@@ -28,6 +28,13 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(attend_flags INTERFACE -Wthread-safety -Werror=thread-safety)
 endif()
 
+# All that the build generates for the compiler to read: enough for `make lint`, which compiles nothing.
+add_custom_target(attend_generated)
+function(attend_generated name)
+  add_custom_target(${name}_generated DEPENDS ${ARGN})
+  add_dependencies(attend_generated ${name}_generated)
+endfunction()
+
 function(attend_library)
   cmake_parse_arguments(ARG "" "NAME" "SRCS;DEPS" ${ARGN})
   add_library(${ARG_NAME} STATIC ${ARG_SRCS})
@@ -41,10 +48,15 @@ function(attend_binary)
   target_link_libraries(${ARG_NAME} PRIVATE attend_flags ${ARG_DEPS})
 endfunction()
 
+# Every test has a target of its own name that builds what the test runs: `make check T=NAME` builds that. Tests with the
+# label `slow` are no part of `make check`: those that start servers, and those that say so.
 function(attend_test)
   cmake_parse_arguments(ARG "" "NAME;TIMEOUT" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
+  endif()
+  if("attend_server_test_support" IN_LIST ARG_DEPS)
+    list(APPEND ARG_LABELS slow)
   endif()
   add_executable(${ARG_NAME} ${ARG_SRCS})
   target_link_libraries(${ARG_NAME} PRIVATE attend_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
@@ -55,11 +67,19 @@ endfunction()
 # The tests' Python is Debian's, because that is the one that Debian's grpcio, protobuf and NumPy are installed for.
 set(ATTEND_PYTHON /usr/bin/python3 CACHE FILEPATH "Interpreter of the Python tests")
 
-# A unittest file. It finds the sources, this build and the tools through the environment; see tests/support/.
+# A unittest file, and the targets it NEEDS. It finds the sources, this build and the tools through the environment; see
+# tests/support/.
 function(attend_python_test)
-  cmake_parse_arguments(ARG "" "NAME;SCRIPT;TIMEOUT" "LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "NAME;SCRIPT;TIMEOUT" "LABELS;NEEDS" ${ARGN})
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
+  endif()
+  if("attend-server" IN_LIST ARG_NEEDS)
+    list(APPEND ARG_LABELS slow)
+  endif()
+  add_custom_target(${ARG_NAME})
+  if(ARG_NEEDS)
+    add_dependencies(${ARG_NAME} ${ARG_NEEDS})
   endif()
   add_test(NAME ${ARG_NAME} COMMAND ${ATTEND_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_SCRIPT}
            WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
@@ -137,6 +157,7 @@ function(attend_proto_library)
   # For attend_python_stubs.
   list(TRANSFORM ARG_PROTOS PREPEND "${ARG_IMPORT_DIR}|")
   set_property(GLOBAL APPEND PROPERTY ATTEND_PROTOS ${ARG_PROTOS})
+  attend_generated(${ARG_NAME} ${generated})
   add_library(${ARG_NAME} STATIC ${generated})
   target_include_directories(${ARG_NAME} SYSTEM PUBLIC $<BUILD_INTERFACE:${out}>)
   target_link_libraries(${ARG_NAME} PUBLIC protobuf::libprotobuf ${ARG_DEPS})

@@ -2,7 +2,8 @@
 # Builds the container image from the Dockerfile with docker, podman or buildah, whichever is there and works, or with
 # the one that ATTEND_IMAGE_TOOL names.
 #
-#   scripts/build-image.sh [TAG]        default attend:VERSION, VERSION as in CMakeLists.txt
+#   scripts/build-image.sh [TAG [ARCHIVE]]      TAG: default attend:VERSION, VERSION as in CMakeLists.txt
+#                                               ARCHIVE: a file to write the image to, for `docker load`
 #
 # Without docker and podman, and so usually without a registry, the base image is this machine's own Debian 12, made by
 # scripts/debian-root.sh (needs root). BUILDAH_OPTIONS are given to every buildah command, for example a --root.
@@ -11,7 +12,7 @@ cd "$(dirname "$0")/.."
 
 version=$(sed -n 's/^project(attend VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 readonly version
-readonly tag=${1:-attend:$version}
+readonly tag=${1:-attend:$version} archive=${2:-}
 revision=$(git rev-parse HEAD 2>/dev/null || printf unknown)
 readonly arguments=(--build-arg "VERSION=$version" --build-arg "REVISION=$revision" --tag "$tag" .)
 
@@ -41,6 +42,7 @@ with_buildah() {
   in_buildah inspect --type image "$base" >/dev/null 2>&1 || import_base
   # HEALTHCHECK exists in Docker's image format alone. The compiler cache is the one that `make` uses.
   in_buildah bud --isolation chroot --pull-never --format docker --volume "$ccache:/root/.cache/ccache" "${arguments[@]}"
+  [[ -z $archive ]] || in_buildah push "$tag" "docker-archive:$archive:$tag"
 }
 
 tool=${ATTEND_IMAGE_TOOL:-}
@@ -50,8 +52,14 @@ if [[ -z $tool ]]; then
   done
 fi
 case $tool in
-  docker) docker build "${arguments[@]}" ;;
-  podman) podman build --format docker "${arguments[@]}" ;;
+  docker)
+    docker build "${arguments[@]}"
+    [[ -z $archive ]] || docker save --output "$archive" "$tag"
+    ;;
+  podman)
+    podman build --format docker "${arguments[@]}"
+    [[ -z $archive ]] || podman save --format docker-archive --output "$archive" "$tag"
+    ;;
   buildah) with_buildah ;;
   *)
     printf 'error: none of docker, podman and buildah works here; scripts/install-dependencies.sh image brings buildah\n' >&2

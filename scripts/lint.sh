@@ -1,16 +1,13 @@
 #!/usr/bin/env bash
-# Formatting (clang-format), shell scripts (shellcheck), style of proto/ (its test, which ctest runs too), bugs and style of
-# the C++ (clang-tidy on formats, core, server and client).
+# Everything that is checked without running the product: formatting (clang-format), shell scripts (shellcheck), Python (ruff),
+# proto/ (buf, and the rules that buf does not know), and bugs and style of all C++, the tests' too (clang-tidy).
 #
-#   scripts/lint.sh        needs the compile commands and objects of `make build-thread-safety`; JOBS sets parallelism
+#   scripts/lint.sh [STEP ...]        formatting shell_scripts python protos tidy; default: all. JOBS sets parallelism.
 #
-# clang-tidy takes seconds per file, so a file is passed over when its object has not been rebuilt since it was last
-# found clean: the build tool knows better than we which headers a file depends on.
+# clang-tidy takes minutes the first time and seconds after that: scripts/tidy.py passes over what was clean before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-readonly BUILD=build/thread-safety
-readonly STAMPS=$BUILD/lint
+export PYTHONDONTWRITEBYTECODE=1
 
 formatting() {
   git ls-files -z '*.cc' '*.h' | xargs -0 -r clang-format-14 --dry-run -Werror
@@ -20,40 +17,28 @@ shell_scripts() {
   git ls-files -z '*.sh' .ci/run | xargs -0 -r shellcheck
 }
 
+python() {
+  local tools
+  tools=$(scripts/lint-venv.sh) && "$tools/ruff" check --quiet --no-cache .
+}
+
 protos() {
-  PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/proto/proto_style_test.py
-}
-
-# Prints "SOURCE OBJECT" for every translation unit of ours.
-translation_units() {
-  /usr/bin/python3 - "$PWD" "$BUILD" <<'PYTHON'
-import json, os, sys
-root, build = sys.argv[1:]
-for entry in json.load(open(f"{build}/compile_commands.json")):
-    source = os.path.relpath(os.path.join(entry["directory"], entry["file"]), root)
-    if source.split("/")[0] in ("formats", "core", "server", "client"):
-        words = entry["command"].split()
-        target = words[words.index("-o") + 1]
-        print(source, os.path.relpath(os.path.join(entry["directory"], target), root))
-PYTHON
-}
-
-tidy_one() {
-  local source=$1 object=$2 stamp=$STAMPS/${1//\//__}
-  [[ ! ($stamp -nt $object && $stamp -nt .clang-tidy) ]] || return 0
-  clang-tidy-14 --quiet -p "$BUILD" "$source" 2> >(grep -v 'warnings\? generated' >&2) || return 1
-  touch "$stamp"
+  local tools
+  tools=$(scripts/lint-venv.sh) && "$tools/buf" lint && "$tools/buf" breaking --against proto/baseline/attend.binpb &&
+    /usr/bin/python3 tests/proto/proto_style_test.py
 }
 
 tidy() {
-  mkdir -p "$STAMPS"
-  export -f tidy_one
-  export BUILD STAMPS
-  translation_units | xargs -P "${JOBS:-$(nproc)}" -L 1 bash -c 'tidy_one "$@"' tidy_one
+  local preset
+  for preset in lint lint-threads; do
+    cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" >/dev/null || return
+  done
+  /usr/bin/python3 scripts/tidy.py build/lint build/lint-threads --jobs "${JOBS:-$(nproc)}"
 }
 
+[[ $# -gt 0 ]] || set -- formatting shell_scripts python protos tidy
 failed=()
-for step in formatting shell_scripts protos tidy; do
+for step in "$@"; do
   start=$SECONDS
   if "$step"; then
     printf 'lint: %s: clean (%d s)\n' "$step" $((SECONDS - start))

@@ -5,8 +5,8 @@
 #
 #   scripts/verify-bare.sh [TARGET ...]        as root; default: demo test. The root is removed afterwards.
 #
-# The root shares /proc, the network and the compiler cache with this machine (CCACHE_DIR, default ~/.cache/ccache); it
-# has its own /dev/shm and pseudo-terminals. CI, JOBS and CTEST_OUTPUT_ON_FAILURE are passed on.
+# The root shares /proc, the network and two caches with this machine: the compiler's (CCACHE_DIR, default ~/.cache/ccache)
+# and clang-tidy's (ATTEND_TIDY_CACHE, default ~/.cache/attend-tidy). It has its own /dev/shm and pseudo-terminals. CI, JOBS and CTEST_OUTPUT_ON_FAILURE are passed on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [[ $EUID -eq 0 ]] || { printf 'error: making a root file system needs root\n' >&2; exit 1; }
@@ -18,19 +18,24 @@ if [[ ${ATTEND_VERIFY_NAMESPACE:-} != private ]]; then
 fi
 
 root=$(mktemp -d)
-readonly ccache=${CCACHE_DIR:-$HOME/.cache/ccache}
-readonly ccache_in_root=$root/var/cache/ccache
+readonly -A caches=(  # Folder in the root -> folder of this machine.
+  [var/cache/ccache]=${CCACHE_DIR:-$HOME/.cache/ccache}
+  [var/cache/attend-tidy]=${ATTEND_TIDY_CACHE:-$HOME/.cache/attend-tidy}
+)
 
-# The cache is a bind mount, so --one-file-system would not protect it: nothing is removed while it is mounted.
+# The caches are bind mounts, so --one-file-system would not protect them: nothing is removed while one is mounted.
 clean_up() {
   local mounted
   for mounted in dev/pts dev/shm proc; do
     umount --lazy "$root/$mounted" 2>/dev/null || true
   done
-  if mountpoint -q "$ccache_in_root" && ! umount "$ccache_in_root" && ! umount --lazy "$ccache_in_root"; then
-    printf 'error: %s cannot be unmounted, so %s stays\n' "$ccache_in_root" "$root" >&2
-    return
-  fi
+  for mounted in "${!caches[@]}"; do
+    mounted=$root/$mounted
+    if mountpoint -q "$mounted" && ! umount "$mounted" && ! umount --lazy "$mounted"; then
+      printf 'error: %s cannot be unmounted, so %s stays\n' "$mounted" "$root" >&2
+      return
+    fi
+  done
   rm -rf --one-file-system "$root"
 }
 trap clean_up EXIT
@@ -43,14 +48,17 @@ make_root() {
   mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
   ln -sf pts/ptmx "$root/dev/ptmx"
   printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' >"$root/etc/hosts"
-  mkdir -p "$ccache" "$ccache_in_root"
-  mount --bind "$ccache" "$ccache_in_root"
+  local cache
+  for cache in "${!caches[@]}"; do
+    mkdir -p "${caches[$cache]}" "$root/$cache"
+    mount --bind "${caches[$cache]}" "$root/$cache"
+  done
   git clone --quiet --depth 1 "file://$PWD" "$root/root/attend"
 }
 
 inside() {
   chroot "$root" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
-    CCACHE_DIR=/var/cache/ccache "${passed_on[@]}" bash -c "cd /root/attend && $*" </dev/null
+    CCACHE_DIR=/var/cache/ccache ATTEND_TIDY_CACHE=/var/cache/attend-tidy "${passed_on[@]}" bash -c "cd /root/attend && $*" </dev/null
 }
 
 passed_on=()

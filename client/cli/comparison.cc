@@ -8,8 +8,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/attention_flags.h"
-#include "client/cli/tensor_source.h"
+#include "client/cli/requests/attention_flags.h"
+#include "client/cli/requests/tensor_source.h"
 
 namespace attend::client {
 namespace {

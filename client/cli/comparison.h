@@ -8,8 +8,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "client/cli/computation.h"
 #include "client/cli/error_scale.h"
+#include "client/cli/requests/computation.h"
 #include "client/lib/tensor.h"
 
 namespace attend::client {

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "client/cli/computation.h"
+#include "client/cli/requests/computation.h"
 
 namespace attend::client {
 

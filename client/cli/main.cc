@@ -16,11 +16,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
-#include "client/cli/common_flags.h"
-#include "client/cli/compute_command.h"
-#include "client/cli/exit_code.h"
-#include "client/cli/layer_commands.h"
-#include "client/cli/server_commands.h"
+#include "client/cli/commands/compute_command.h"
+#include "client/cli/commands/exit_code.h"
+#include "client/cli/commands/layer_commands.h"
+#include "client/cli/commands/server_commands.h"
+#include "client/cli/connection/connection_flags.h"
 
 namespace attend::client {
 namespace {
@@ -81,8 +81,8 @@ int Run(int argc, char** argv) {
   app.footer(kFooter);
   app.formatter(std::make_shared<HelpFormatter>());
   app.failure_message(FailureMessage);
-  CommonFlags common;
-  AddCommonFlags(&app, &common);
+  ConnectionFlags common;
+  AddConnectionFlags(&app, &common);
   ComputeFlags compute;
   SdpaFlags sdpa;
   InfoFlags info;

@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "client/cli/comparison.h"
-#include "client/cli/computation.h"
+#include "client/cli/requests/computation.h"
 
 namespace attend::client {
 

@@ -2,7 +2,7 @@
 //
 // A core error is an absl::Status whose message is a full sentence for people and whose payloads carry the rest: the
 // reason (a constant in UPPER_SNAKE_CASE), the path of the offending field (`query.shape[2]`) and named values. The
-// server turns them into google.rpc.ErrorInfo and google.rpc.BadRequest; nothing here knows that.
+// server turns them into google.rpc.ErrorInfo and google.rpc.BadRequest.
 //
 //   return InvalidField("query.shape[2]", "query.shape[2] is 0; every axis must be at least 1");
 //

@@ -42,6 +42,9 @@ DoubleTask MakeTask(const SdpaProblem& problem, std::int64_t b, std::int64_t h) 
   task.value_dim = problem.value_dim();
   task.scale = problem.scale();
   task.softcap = problem.options().softcap.value_or(0);
+  const MaskView& key_mask = problem.options().key_mask;
+  if (key_mask) task.key_mask = key_mask.Row(b, 0, 0);
+  task.key_mask_stride = key_mask.dim_stride;
   task.mask_stride = problem.options().mask.dim_stride;
   task.bias_type = problem.options().bias.type;
   task.bias_stride = problem.options().bias.dim_stride;
@@ -111,10 +114,6 @@ class TileRows {
   }
 
  private:
-  bool Sees(const DoubleRow& row, std::int64_t j) const {
-    return row.mask == nullptr || row.mask[j * task_.mask_stride] != 0;
-  }
-
   bool HasFiniteBias(const DoubleRow& row, std::int64_t j) const {
     if (row.bias == nullptr) return true;
     const std::int64_t at = j * task_.bias_stride;
@@ -128,7 +127,8 @@ class TileRows {
     const DoubleRow& row = rows_[i];
     if (!AllFinite(row.query, task_.head_dim) || !std::isfinite(row.alibi_slope)) return;
     for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
-      if (!Sees(row, j) || !HasFiniteBias(row, j) || !AllFinite(task_.key + j * task_.key_stride, task_.head_dim)) {
+      if (!IsUnmasked(task_, row, j) || !HasFiniteBias(row, j) ||
+          !AllFinite(task_.key + j * task_.key_stride, task_.head_dim)) {
         continue;
       }
       Exponentials(i)[j] = softmax.max = softmax.sum = std::numeric_limits<double>::quiet_NaN();

@@ -1,4 +1,4 @@
-// Computes scaled dot-product attention.
+// Computes scaled dot-product attention, and bounds the memory that this takes.
 //
 // A valid problem cannot fail, so the one error is CANCELLED. The result's bits depend on the problem alone: not on
 // the number of threads, not on the batch entry's index, not on which instruction set with fused multiply-add runs.
@@ -6,6 +6,8 @@
 // May be called concurrently; calls share nothing but the executor's threads.
 #ifndef ATTEND_CORE_COMPUTE_COMPUTE_SDPA_H_
 #define ATTEND_CORE_COMPUTE_COMPUTE_SDPA_H_
+
+#include <cstdint>
 
 #include "absl/status/status.h"
 #include "core/compute/context.h"
@@ -16,6 +18,24 @@ namespace attend {
 // Writes every output that `outputs` names. REQUIRES: the views in `outputs` have the shapes their comments state.
 // Returns CANCELLED, with the outputs in an unspecified state, if the flag was raised before the end.
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context);
+
+// What the memory of a problem depends on, where the problem itself does not exist yet.
+struct SdpaExtents {
+  std::int64_t rows = 0;      // Query rows of one key/value head: T * H / K.
+  std::int64_t kv_heads = 0;  // B * K.
+  std::int64_t key_length = 0;
+  std::int64_t head_dim = 0;
+  std::int64_t value_dim = 0;
+  bool is_double = false;
+  bool has_narrow = false;        // Something is FLOAT16 or BFLOAT16.
+  bool consumes_weights = false;  // Averaged or top weights are wanted.
+};
+
+// Upper bounds of the bytes that computing a problem allocates beyond inputs and outputs, with `num_threads` threads,
+// when the output has the type of the query; `consumes_weights` when averaged or top weights are wanted. In double, so
+// that no shape overflows.
+double SdpaScratchBytes(const SdpaExtents& extents, int num_threads);
+double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights);
 
 // The cases that ComputeSdpa delegates. For core/compute alone.
 namespace compute_internal {

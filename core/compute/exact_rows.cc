@@ -83,6 +83,9 @@ ExactRows::ExactRows(const SdpaRun& run, KvHead kv)
   task_.value_dim = problem_.value_dim();
   task_.scale = problem_.scale();
   task_.softcap = problem_.options().softcap.value_or(0);
+  const MaskView& key_mask = problem_.options().key_mask;
+  if (key_mask) task_.key_mask = key_mask.Row(kv.batch, 0, 0);
+  task_.key_mask_stride = key_mask.dim_stride;
   task_.mask_stride = problem_.options().mask.dim_stride;
   task_.bias_type = problem_.options().bias.type;
   task_.bias_stride = problem_.options().bias.dim_stride;
@@ -97,8 +100,9 @@ const float* ExactRows::Floats(const TypedHeadsView& view, std::int64_t head, st
 }
 
 bool ExactRows::Sees(const RowCoordinates& at, std::int64_t j) const {
-  const MaskView& mask = problem_.options().mask;
-  return !mask || mask.Row(kv_.batch, at.head, at.query)[j * mask.dim_stride] != 0;
+  const MaskView &mask = problem_.options().mask, &key_mask = problem_.options().key_mask;
+  return (!mask || mask.Row(kv_.batch, at.head, at.query)[j * mask.dim_stride] != 0) &&
+         (!key_mask || key_mask.Row(kv_.batch, 0, 0)[j * key_mask.dim_stride] != 0);
 }
 
 float ExactRows::Bias(const RowCoordinates& at, std::int64_t j) const {

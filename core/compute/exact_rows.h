@@ -21,11 +21,11 @@ namespace attend {
 std::int64_t ExactRowsDoubles(std::int64_t key_length, std::int64_t head_dim, std::int64_t value_dim);
 std::int64_t ExactRowsFloats(std::int64_t head_dim, std::int64_t value_dim);
 
-// Whether no row of query head h may be trusted to float32: its scale, softcap or slope is so large or so small that
-// float32 loses what it stands for without a trace in the results.
+// Whether float32 cannot compute the rows of query head h: its scale, softcap or slope is so large or so small that
+// float32 loses it, and no result shows that.
 bool LeavesFloatRange(const SdpaProblem& problem, const AttentionTask& task, std::int64_t h);
 
-// Whether numbers of a scaled query [head_dim] are lost below float32's range, which only very large keys can show.
+// Whether numbers of a scaled query [head_dim] are lost below float32's range, which matters for very large keys only.
 bool ScalesBelowFloatRange(const AttentionTask& task, const float* query);
 
 class ExactRows {
@@ -38,7 +38,7 @@ class ExactRows {
   // there are any the query, the slope and the sink (-infinity is none). With `behind_bias` also the query and the keys
   // that a bias masks, which may make a score NaN.
   Inputs Inspect(const RowCoordinates& at, bool behind_bias);
-  // Whether the keys that Inspect last looked at can show what ScalesBelowFloatRange is about.
+  // Whether the keys of the last Inspect are so large that numbers lost below float32's range matter.
   bool ShowsLostNumbers() const;
 
   // Whether the row's sink is finite, but infinite in the units of `row`.

@@ -32,7 +32,7 @@ struct MergedAttention {
 };
 
 // Merges any number of parts, also one or none, in float64 and in the order given. A part's row with log-sum-exp
-// -infinity is not looked at, so its output may hold anything; a NaN log-sum-exp makes the row NaN. `merged` may be the
+// -infinity is not read, so its output may hold anything; a NaN log-sum-exp makes the row NaN. `merged` may be the
 // memory of one of the parts.
 //
 // Errors: INVALID_ARGUMENT with the field (`parts[1].output`, `parts[1].log_sum_exp`, `merged.output`) when the sizes

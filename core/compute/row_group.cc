@@ -8,6 +8,11 @@
 namespace attend {
 namespace {
 
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// No sum of products whose magnitudes sum up to less leaves float32's range, however it is rounded on the way.
+constexpr double kSurelyInRange = 0x1p126;
+
 // Where the keys that any row of the panel may see begin (rounded down to a block) and end.
 void FindKeys(GroupPanel& panel) {
   std::int64_t begin = std::numeric_limits<std::int64_t>::max();
@@ -81,7 +86,7 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
   for (GroupPanel& panel : workspace.panels) {
     panel.scratch = scratch;
     panel.packed = scratch + scratch_size + panel.packed_offset;
-    kernels_.pack(panel);
+    panel.queries = kernels_.pack(panel);
   }
 }
 
@@ -95,6 +100,17 @@ void RowGroup::Merge(const float* states) {
   }
 }
 
+// The largest magnitude among `keys`, which are those of the tile that begins with key `tile`.
+float RowGroup::LargestKey(std::int64_t tile, const KeyRange& keys) {
+  const auto i = static_cast<std::size_t>(tile / kKeysPerTile);
+  if (workspace_.key_bounds.size() <= i) workspace_.key_bounds.resize(i + 1);
+  KeyBound& bound = workspace_.key_bounds[i];
+  const bool known = bound.kv.batch == range_.kv.batch && bound.kv.head == range_.kv.head &&
+                     bound.keys.begin == keys.begin && bound.keys.end == keys.end;
+  if (!known) bound = {range_.kv, keys, kernels_.largest_key(task_, keys.begin, keys.end)};
+  return bound.largest;
+}
+
 // With `first_into_total`, a panel's first chunk goes straight into its empty total: merging would not change a bit.
 bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
   const std::int64_t chunk_end = std::min((chunk + 1) * kKeyChunk, task_.key_length);
@@ -102,11 +118,15 @@ bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
     const KeyRange keys = KeysOfTile(workspace_.panels, tile, std::min(tile + kKeysPerTile, chunk_end));
     if (keys.begin >= keys.end) continue;
     widened_.WidenKeys(keys.begin, keys.end, task_);
+    const double largest_key = kernels_.largest_key != nullptr ? LargestKey(tile, keys) : kInfinity;
     for (GroupPanel& panel : workspace_.panels) {
       const std::int64_t begin = std::max(keys.begin, panel.key_begin);
       const std::int64_t end = std::min(keys.end, panel.key_end);
       if (begin >= end) continue;
       if (run_.Cancelled()) return false;
+      // False for NaN.
+      const bool in_range = static_cast<double>(task_.head_dim) * panel.queries.largest * largest_key < kSurelyInRange;
+      panel.may_overflow = !in_range;
       const bool into_total = first_into_total && chunk == panel.key_begin / kKeyChunk;
       kernels_.accumulate(panel, begin, end, (into_total ? totals_ : chunks_) + panel.state_offset);
     }
@@ -179,6 +199,7 @@ std::uint64_t RowGroup::FindDoubtfulRows() {
     for (std::int64_t r = 0; r < panel.num_rows; ++r) {
       if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, CoordinatesOf(panel, r).head);
       panel.leaves_range |= std::uint64_t{leaves_range} << r;
+      if (!panel.queries.below_range) continue;
       panel.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, panel.rows[r].query)} << r;
     }
     any |= panel.doubtful.not_finite | panel.doubtful.nan_sum | panel.doubtful.no_keys | panel.leaves_range |

@@ -49,6 +49,7 @@ class RowGroup {
   void Reset(float* states);
   void Merge(const float* states);
   bool AddKeys();
+  float LargestKey(std::int64_t tile, const KeyRange& keys);
   bool AddChunk(std::int64_t chunk, bool first_into_total);
   bool FinishOrRepeat();
   void Finish();

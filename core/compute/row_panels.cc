@@ -43,6 +43,8 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   task.bias_stride = options.bias.dim_stride;
   task.has_alibi = !options.alibi_slopes.empty();
   task.mask_stride = options.mask.dim_stride;
+  if (options.key_mask) task.key_mask = options.key_mask.Row(kv.batch, 0, 0);
+  task.key_mask_stride = options.key_mask.dim_stride;
   task.beyond_caches = KeyValueFloats(problem) > kFloatsInCaches;
   return task;
 }

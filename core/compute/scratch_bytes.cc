@@ -1,8 +1,8 @@
-#include "core/compute/scratch_bytes.h"
-
+// The bounds follow what compute_sdpa.cc, row_group.cc, exact_rows.cc and compute_double.cc allocate, rounded up.
 #include <algorithm>
 
 #include "core/base/round.h"
+#include "core/compute/compute_sdpa.h"
 #include "core/compute/exact_rows.h"
 #include "core/compute/widened_rows.h"
 #include "core/compute/workspace.h"

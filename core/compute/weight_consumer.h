@@ -1,5 +1,4 @@
-// What becomes of attention weights that are not returned as they are: their mean over heads, and the largest of each
-// row.
+// Reduces attention weights that are not returned as they are: their mean over heads, and the largest of each row.
 //
 // Both need whole rows of weights, but only a tile's at a time, so that a map of T x S is never held for them.
 #ifndef ATTEND_CORE_COMPUTE_WEIGHT_CONSUMER_H_

@@ -9,6 +9,7 @@
 
 #include "core/base/mutex.h"
 #include "core/base/round.h"
+#include "core/compute/row_panels.h"
 #include "core/kernels/kernel_table.h"
 #include "core/tensor/aligned_buffer.h"
 
@@ -21,9 +22,17 @@ struct GroupPanel : Panel {
   std::int64_t packed_offset = 0;
   std::int64_t state_offset = 0;
   DoubtfulRows doubtful;
+  PackedQueries queries;
   // Rows that float32 may lose without a trace, row r by bit r: see LeavesFloatRange and ScalesBelowFloatRange.
   std::uint64_t leaves_range = 0;
   std::uint64_t below_range = 0;
+};
+
+// The largest magnitude in some keys of a head.
+struct KeyBound {
+  KvHead kv;
+  KeyRange keys;
+  float largest = 0;
 };
 
 // The floats of as many cache lines as `size` floats need, so that what follows them starts on a cache line.
@@ -42,6 +51,7 @@ class Workspace {
 
   std::vector<QueryRow> rows;
   std::vector<GroupPanel> panels;
+  std::vector<KeyBound> key_bounds;  // Of each tile of keys, kept for the next group of the same head.
 
  private:
   AlignedBuffer<float> floats_;

@@ -26,6 +26,8 @@ struct DoubleTask {
   std::int64_t key_length = 0;
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
+  const std::uint8_t* key_mask = nullptr;  // [key_length], non-zero is visible to every row; null: all visible.
+  std::int64_t key_mask_stride = 1;        // Between its keys: 1, or 0 to repeat one value.
   double scale = 1;
   double softcap = 0;                       // 0 for none.
   std::int64_t mask_stride = 1;             // Between the keys of a row's mask: 1, or 0 to repeat one value.
@@ -48,6 +50,12 @@ struct DoubleRow {
   double* scores = nullptr;      // [key_length]
   float* log_sum_exp = nullptr;  // One element.
 };
+
+// Whether the masks leave key j visible to the row.
+inline bool IsUnmasked(const DoubleTask& task, const DoubleRow& row, std::int64_t j) {
+  return (task.key_mask == nullptr || task.key_mask[j * task.key_mask_stride] != 0) &&
+         (row.mask == nullptr || row.mask[j * task.mask_stride] != 0);
+}
 
 // A row's softmax while it is computed.
 struct DoubleSoftmax {

@@ -96,7 +96,7 @@ double ScoreOnTheEdge(const DoubleTask& task, const DoubleRow& row, int64_t key,
 
 void Scores(const DoubleTask& task, const DoubleRow& row, int64_t begin, int64_t end, double* scores) {
   for (int64_t j = begin; j < end; ++j) {
-    if (row.mask != nullptr && row.mask[j * task.mask_stride] == 0) {
+    if (!IsUnmasked(task, row, j)) {
       scores[j] = -kInfinity;
       continue;
     }

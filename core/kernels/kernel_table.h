@@ -44,6 +44,9 @@ struct AttentionTask {
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
 
+  const std::uint8_t* key_mask = nullptr;  // [key_length], non-zero is visible to every row; null: all visible.
+  std::int64_t key_mask_stride = 1;        // Between its keys: 1, or 0 to repeat one value.
+
   float query_scale = 1;         // scale * log2(e); with a softcap scale / softcap.
   float softcap = 0;             // softcap * log2(e), or 0 for none.
   bool has_bias = false;         // Then every row has one.
@@ -54,7 +57,8 @@ struct AttentionTask {
   // a masked value is not finite.
   bool select_values = false;
   // A visible key whose product with the query leaves float32's range makes its row's sum NaN, so that the caller
-  // notices. Otherwise -infinity counts as masked, and a softcap swallows both infinities.
+  // notices; unless Panel::may_overflow is false. Otherwise -infinity counts as masked, and a softcap swallows both
+  // infinities.
   bool notice_overflow = true;
   // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
   bool beyond_caches = false;
@@ -83,6 +87,12 @@ struct QueryRow {
   float* kept_scores() const { return scores != nullptr ? scores : weights; }
 };
 
+// What packing finds out about the scaled queries of a panel.
+struct PackedQueries {
+  bool below_range = false;  // Scaling takes some number but 0 below float32's smallest normal number.
+  float largest = 0;         // The largest magnitude; infinite or NaN if any number is.
+};
+
 // Rows that are computed together, and their memory, all owned by the caller.
 struct Panel {
   const AttentionTask* task = nullptr;
@@ -90,6 +100,7 @@ struct Panel {
   std::int64_t num_rows = 0;  // In [1, RowKernels::max_rows].
   float* packed = nullptr;    // packed_size floats, written by pack.
   float* scratch = nullptr;   // scratch_size floats; may be shared by panels used one after the other.
+  bool may_overflow = true;   // Products with the keys to come may leave float32's range, as far as is known.
 };
 
 // Rows of a panel whose results are to be doubted, row r by bit r.
@@ -110,7 +121,10 @@ struct RowKernels {
   std::int64_t (*scratch_size)(const AttentionTask& task, std::int64_t num_rows);
 
   // Copies the scaled queries to panel.packed.
-  void (*pack)(const Panel& panel);
+  PackedQueries (*pack)(const Panel& panel);
+  // The largest magnitude in keys [begin, end); infinite or NaN if any number is. Null where noticing overflows costs
+  // less than reading keys.
+  float (*largest_key)(const AttentionTask& task, std::int64_t begin, std::int64_t end);
   // Makes `state` empty.
   void (*reset)(const Panel& panel, float* state);
   // Adds keys [begin, end) to `state`; keeps their scores if rows want them. REQUIRES: begin is a multiple of

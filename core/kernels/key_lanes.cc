@@ -54,12 +54,13 @@ int64_t ScratchSize(const AttentionTask& task, int64_t) {
   return (kMaxRows + kSlab) * kKeyBlock + values;
 }
 
-void Pack(const Panel& panel) {
+PackedQueries Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
   float* to = panel.packed;
   for (int64_t r = 0; r < panel.num_rows; ++r, to += task.head_dim) {
     for (int64_t d = 0; d < task.head_dim; ++d) to[d] = panel.rows[r].query[d] * task.query_scale;
   }
+  return MakePackedQueries(panel);
 }
 
 void Reset(const Panel& panel, float* data) {
@@ -79,11 +80,11 @@ struct Block {
   Scratch scratch;
 };
 
-// Keys are asked for ahead of their use, the lines of a tile with each tile, in the order of memory where rows are
+// Keys are prefetched ahead of their use, the lines of a tile with each tile, in the order of memory where rows are
 // dense: they are read side by side, which no hardware prefetcher follows. Into the second-level cache, because more
-// lines may be on their way there than to the first. A processor forgets requests when too many are on their way, and
-// with one row arithmetic asks faster than memory answers: then every line is asked for twice. What caches hold comes
-// at once, and the second request would only take time.
+// lines may be pending there than to the first. A processor drops prefetches when too many are pending, and with one
+// row arithmetic issues them faster than memory serves them: then every line is requested twice. Lines that caches hold
+// need no second request.
 template <bool kTwice>
 class KeysAhead {
  public:
@@ -360,9 +361,10 @@ void AddSelectedValues(const Block& block, const State& state) {
 void AccumulateBlock(const Block& block, const State& state) {
   const Panel& panel = block.panel;
   std::uint64_t visible[kMaxRows];
+  const std::uint64_t unmasked = KeyMaskWord(block.task, block.first, block.count);
   std::uint64_t any = 0;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
-    visible[r] = VisibleWord(block.task, panel.rows[r], block.first, block.count);
+    visible[r] = VisibleWord(block.task, panel.rows[r], unmasked, block.first, block.count);
     any |= visible[r];
   }
   if (any == 0) {
@@ -463,8 +465,8 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }  // namespace
 
 const RowKernels& KeyLanes() {
-  static constexpr RowKernels kKernels = {kMaxRows, 1,     PackedSize, StateSize, ScratchSize,
-                                          Pack,     Reset, Accumulate, Merge,     Finish};
+  static constexpr RowKernels kKernels = {kMaxRows, 1,     PackedSize, StateSize, ScratchSize, Pack,
+                                          nullptr,  Reset, Accumulate, Merge,     Finish};
   return kKernels;
 }
 

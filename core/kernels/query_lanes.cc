@@ -24,7 +24,6 @@ static_assert(kMaxRows <= 64);
 // A slab of the packed queries that stays in the first-level cache while a block's keys pass.
 constexpr int64_t kSlab = 128;
 
-int64_t Vectors(int64_t num_rows) { return CeilDiv(num_rows, kLanes); }
 int64_t Width(int64_t num_rows) { return RoundUp(num_rows, kLanes); }
 
 // A state is [maximum][sum][output: value_dim], each a row of Width floats.
@@ -41,7 +40,7 @@ int64_t PackedSize(const AttentionTask& task, int64_t num_rows) { return task.he
 int64_t StateSize(const AttentionTask& task, int64_t num_rows) { return (task.value_dim + 2) * Width(num_rows); }
 int64_t ScratchSize(const AttentionTask&, int64_t num_rows) { return (kKeyBlock + 1) * Width(num_rows); }
 
-void Pack(const Panel& panel) {
+PackedQueries Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
   const int64_t width = Width(panel.num_rows);
   for (int64_t r = 0; r < panel.num_rows; r += kLanes) {
@@ -49,6 +48,13 @@ void Pack(const Panel& panel) {
     PackTransposed([rows](int64_t i) { return rows[i].query; }, panel.num_rows - r, task.head_dim, task.query_scale,
                    panel.packed + r, width);
   }
+  return MakePackedQueries(panel);
+}
+
+float LargestKey(const AttentionTask& task, int64_t begin, int64_t end) {
+  Magnitudes magnitudes = NoMagnitudes();
+  for (int64_t j = begin; j < end; ++j) AddMagnitudes(task.Key(j), task.head_dim, magnitudes);
+  return Largest(magnitudes);
 }
 
 void Reset(const Panel& panel, float* data) {
@@ -70,6 +76,8 @@ struct Block {
   float* scores;
 };
 
+bool Notices(const Block& block) { return block.task.notice_overflow && block.panel.may_overflow; }
+
 // Which keys of a block each lane sees, as two words of 32 keys.
 struct Visibility {
   HWY_ALIGN std::uint32_t low[kMaxRows];
@@ -80,12 +88,13 @@ struct Visibility {
 
 void FindVisible(const Block& block, Visibility& visible) {
   const std::uint64_t full = LowBits(block.count);
+  const std::uint64_t unmasked = KeyMaskWord(block.task, block.first, block.count);
   visible.all = visible.none = true;
   for (int64_t r = 0; r < block.panel.num_rows; ++r) {
     const QueryRow& row = block.panel.rows[r];
     // As many streams as rows are too many for the hardware to follow.
     if (row.mask != nullptr) __builtin_prefetch(row.mask + block.first + kKeyBlock);
-    const std::uint64_t word = VisibleWord(block.task, row, block.first, block.count);
+    const std::uint64_t word = VisibleWord(block.task, row, unmasked, block.first, block.count);
     visible.low[r] = static_cast<std::uint32_t>(word);
     visible.high[r] = static_cast<std::uint32_t>(word >> 32);
     visible.all = visible.all && word == full;
@@ -106,7 +115,7 @@ void ComputeScores(const Block& block) {
 void ApplySoftcap(const Block& block) {
   const FloatTag d;
   const Vec cap = Broadcast(block.task.softcap);
-  const bool notice = block.task.notice_overflow;
+  const bool notice = Notices(block);
   for (int64_t i = 0; i < block.count * block.width; i += kLanes) {
     const Vec score = hn::Load(d, block.scores + i);
     hn::Store(hn::Mul(cap, Tanh(notice ? NanIfInfinite(score) : score)), d, block.scores + i);
@@ -116,7 +125,7 @@ void ApplySoftcap(const Block& block) {
 void AddBias(const Block& block) {
   const FloatTag d;
   const Vec log2e = Broadcast(kLog2E);
-  const bool notice = block.task.notice_overflow;
+  const bool notice = Notices(block);
   for (int64_t r = 0; r < block.panel.num_rows; r += kLanes) {
     const QueryRow* rows = block.panel.rows + r;
     const int64_t lanes = HWY_MIN(kLanes, block.panel.num_rows - r);
@@ -144,7 +153,7 @@ void AddBias(const Block& block) {
 
 void AddAlibi(const Block& block) {
   const FloatTag d;
-  const bool notice = block.task.notice_overflow && !block.task.has_bias;
+  const bool notice = Notices(block) && !block.task.has_bias;
   HWY_ALIGN float slope[kLanes];
   HWY_ALIGN float position[kLanes];
   for (int64_t r = 0; r < block.width; r += kLanes) {
@@ -168,7 +177,7 @@ void ApplyMask(const Block& block, const Visibility& visible) {
   const FloatTag d;
   const Uint32Tag du;
   const Vec masked = Broadcast(-kInfinity);
-  const bool notice = block.task.notice_overflow && HasPlainScores(block.task);
+  const bool notice = Notices(block) && HasPlainScores(block.task);
   for (int64_t r = 0; r < block.width; r += kLanes) {
     const auto low = hn::Load(du, visible.low + r);
     const auto high = hn::Load(du, visible.high + r);
@@ -326,7 +335,7 @@ void AccumulateBlock(const Block& block, const State& state, bool surely_all_vis
   const bool partial = !surely_all_visible && !visible.all;
   if (partial) ApplyMask(block, visible);
   if (KeepsScores(block.panel)) KeepScores(block);
-  if (task.notice_overflow && !partial && HasPlainScores(task)) {
+  if (Notices(block) && !partial && HasPlainScores(task)) {
     UpdateMaximum<true>(block, state);
   } else {
     UpdateMaximum<false>(block, state);
@@ -343,7 +352,7 @@ void Accumulate(const Panel& panel, int64_t begin, int64_t end, float* data) {
   const AttentionTask& task = *panel.task;
   const State state(panel, data);
   int64_t all_from = 0;
-  int64_t all_to = task.key_length;
+  int64_t all_to = task.key_mask == nullptr ? task.key_length : 0;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
     all_from = HWY_MAX(all_from, panel.rows[r].key_begin);
     all_to = HWY_MIN(all_to, panel.rows[r].key_end);
@@ -452,8 +461,8 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }  // namespace
 
 const RowKernels& QueryLanes() {
-  static constexpr RowKernels kKernels = {kMaxRows, kLanes, PackedSize, StateSize, ScratchSize,
-                                          Pack,     Reset,  Accumulate, Merge,     Finish};
+  static constexpr RowKernels kKernels = {kMaxRows,   kLanes, PackedSize, StateSize, ScratchSize, Pack,
+                                          LargestKey, Reset,  Accumulate, Merge,     Finish};
   return kKernels;
 }
 

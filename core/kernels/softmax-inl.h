@@ -41,15 +41,61 @@ HWY_INLINE std::uint64_t MaskWord(const std::uint8_t* mask, int64_t count) {
   return word;
 }
 
-// Which of the `count` keys from `first` on the row sees: bit j for key first + j.
-HWY_INLINE std::uint64_t VisibleWord(const AttentionTask& task, const QueryRow& row, int64_t first, int64_t count) {
+// Which of the `count` keys from `first` on the key mask leaves visible: bit j for key first + j.
+HWY_INLINE std::uint64_t KeyMaskWord(const AttentionTask& task, int64_t first, int64_t count) {
+  if (task.key_mask == nullptr) return ~std::uint64_t{0};
+  if (task.key_mask_stride == 0) return *task.key_mask != 0 ? ~std::uint64_t{0} : 0;
+  return MaskWord(task.key_mask + first, count);
+}
+
+// Which of the `count` keys from `first` on the row sees: bit j for key first + j. `unmasked` is their KeyMaskWord.
+HWY_INLINE std::uint64_t VisibleWord(const AttentionTask& task, const QueryRow& row, std::uint64_t unmasked,
+                                     int64_t first, int64_t count) {
   const int64_t begin = HWY_MAX(row.key_begin - first, 0);
   const int64_t end = HWY_MIN(row.key_end - first, count);
   if (begin >= end) return 0;
-  std::uint64_t word = LowBits(end - begin) << begin;
+  const std::uint64_t word = (LowBits(end - begin) << begin) & unmasked;
   if (row.mask == nullptr) return word;
   if (task.mask_stride == 0) return *row.mask != 0 ? word : 0;
   return word & MaskWord(row.mask + first, count);
+}
+
+// The smallest magnitude but 0 and the largest of numbers, compared by their bits, shifted to drop the sign, so that
+// NaN is the largest.
+struct Magnitudes {
+  hn::Vec<Uint32Tag> largest;
+  hn::Vec<Uint32Tag> smallest;  // Less 1, so that 0 becomes the largest number.
+};
+
+HWY_INLINE Magnitudes NoMagnitudes() { return {hn::Zero(Uint32Tag()), hn::Set(Uint32Tag(), ~std::uint32_t{0})}; }
+
+HWY_INLINE void AddMagnitudes(const float* numbers, int64_t count, Magnitudes& to) {
+  const Uint32Tag du;
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const auto bits = hn::BitCast(du, LoadFirst(numbers + i, count - i));
+    const auto shifted = hn::Add(bits, bits);
+    to.largest = hn::Max(to.largest, shifted);
+    to.smallest = hn::Min(to.smallest, hn::Sub(shifted, hn::Set(du, 1)));
+  }
+}
+
+HWY_INLINE float OfShiftedBits(std::uint32_t shifted) {
+  shifted >>= 1;
+  float x;
+  std::memcpy(&x, &shifted, sizeof(x));
+  return x;
+}
+
+HWY_INLINE float Largest(const Magnitudes& of) {
+  return OfShiftedBits(hn::GetLane(hn::MaxOfLanes(Uint32Tag(), of.largest)));
+}
+
+HWY_INLINE PackedQueries MakePackedQueries(const Panel& panel) {
+  Magnitudes magnitudes = NoMagnitudes();
+  for (int64_t r = 0; r < panel.num_rows; ++r) AddMagnitudes(panel.rows[r].query, panel.task->head_dim, magnitudes);
+  const float smallest = OfShiftedBits(hn::GetLane(hn::MinOfLanes(Uint32Tag(), magnitudes.smallest)) + 1);
+  const float scale = std::fabs(panel.task->query_scale);
+  return {smallest != 0 && smallest < std::numeric_limits<float>::min() / scale, Largest(magnitudes) * scale};
 }
 
 // Natural logarithm of a positive normal number, from operations that round the same everywhere; error below 1e-13.

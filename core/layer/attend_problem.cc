@@ -30,10 +30,55 @@ absl::Status ValidateEmbeddings(const EmbeddingsView& view, const char* name) {
   return InvalidField(shape, absl::StrCat(shape, " describes more elements than any machine can hold; send less"));
 }
 
-absl::Status ValidatePositionOffset(std::int64_t position_offset) {
-  if (position_offset >= 0 && position_offset <= kMaxPositionOffset) return absl::OkStatus();
-  return InvalidField("position_offset", absl::StrCat("position_offset is ", position_offset,
-                                                      "; it must be between 0 and ", kMaxPositionOffset));
+// The embeddings and the context, each by itself and beside each other.
+absl::Status ValidateTokens(const AttendProblem::Spec& spec) {
+  const EmbeddingsView &embeddings = spec.embeddings, &context = spec.context;
+  if (embeddings.data == nullptr) {
+    return InvalidField("embeddings", "embeddings is missing; send the tokens that attend");
+  }
+  for (absl::Status status : {ValidateEmbeddings(embeddings, "embeddings"), ValidateEmbeddings(context, "context"),
+                              ValidateTensorType("embeddings", embeddings.type, embeddings.type),
+                              ValidateTensorType("context", context.type, embeddings.type)}) {
+    if (!status.ok()) return status;
+  }
+  if (context.batch != embeddings.batch) {
+    return InvalidField("context.shape",
+                        absl::StrCat("context.shape has batch size ", context.batch, ", but embeddings.shape has ",
+                                     embeddings.batch, "; they must be equal"));
+  }
+  if (!spec.layer && context.dim != embeddings.dim) {
+    return InvalidField("context.shape",
+                        absl::StrCat("context.shape has embedding size ", context.dim, ", but embeddings.shape has ",
+                                     embeddings.dim, "; without a layer they must be equal"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidatePositionOffset(const std::string& field, std::int64_t offset) {
+  if (offset >= 0 && offset <= kMaxPositionOffset) return absl::OkStatus();
+  return InvalidField(field, absl::StrCat(field, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
+}
+
+// REQUIRES: options that were accepted.
+absl::Status ValidatePositionOffsets(const AttendProblem::Spec& spec) {
+  if (absl::Status s = ValidatePositionOffset("position_offset", spec.position_offset); !s.ok()) return s;
+  const auto count = static_cast<std::int64_t>(spec.position_offsets.size());
+  if (count == 0) return absl::OkStatus();
+  constexpr char kField[] = "position_offsets";
+  if (spec.position_offset != 0) {
+    return InvalidField(kField, "position_offsets and position_offset are both given; send one of them");
+  }
+  const bool is_ragged = IsRagged(spec.options);
+  const std::int64_t expected = is_ragged ? NumSequences(spec.options) : spec.embeddings.batch;
+  if (count != expected) {
+    return InvalidField(kField, absl::StrCat(kField, " has ", count, " entries; it must have one for each of the ",
+                                             expected, is_ragged ? " sequences" : " batch entries"));
+  }
+  for (std::int64_t n = 0; n < count; ++n) {
+    const std::int64_t offset = spec.position_offsets[static_cast<std::size_t>(n)];
+    if (absl::Status s = ValidatePositionOffset(absl::StrCat(kField, "[", n, "]"), offset); !s.ok()) return s;
+  }
+  return absl::OkStatus();
 }
 
 // Every tensor that computing the problem may hold stays addressable.
@@ -60,10 +105,6 @@ double Product(std::int64_t a, std::int64_t b, std::int64_t c, std::int64_t d = 
 absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
   AttendProblem problem(spec);
   Spec& s = problem.spec_;
-  if (s.embeddings.data == nullptr) {
-    return InvalidField("embeddings", "embeddings is missing; send the tokens that attend");
-  }
-  if (absl::Status status = ValidateEmbeddings(s.embeddings, "embeddings"); !status.ok()) return status;
   problem.has_context_ = s.context.data != nullptr;
   if (!problem.has_context_) {
     s.context = s.embeddings;
@@ -72,35 +113,20 @@ absl::StatusOr<AttendProblem> AttendProblem::Create(const Spec& spec) {
       s.options.cumulative_key_lengths = s.options.cumulative_query_lengths;
     }
   }
-  if (absl::Status status = ValidateEmbeddings(s.context, "context"); !status.ok()) return status;
-  for (absl::Status status : {ValidateTypeBesideEmbeddings("embeddings", s.embeddings.type, s.embeddings.type),
-                              ValidateTypeBesideEmbeddings("context", s.context.type, s.embeddings.type)}) {
-    if (!status.ok()) return status;
-  }
-  if (s.context.batch != s.embeddings.batch) {
-    return InvalidField("context.shape",
-                        absl::StrCat("context.shape has batch size ", s.context.batch, ", but embeddings.shape has ",
-                                     s.embeddings.batch, "; they must be equal"));
-  }
+  if (absl::Status status = ValidateTokens(s); !status.ok()) return status;
   if (s.layer) {
-    const LayerInputs inputs{s.embeddings.type, s.embeddings.dim, s.context.dim, problem.has_context_};
-    if (absl::Status status = ValidateLayer(*s.layer, inputs); !status.ok()) return status;
+    const LayerTokens tokens{s.embeddings.type, s.embeddings.dim, s.context.dim, problem.has_context_};
+    if (absl::Status status = ValidateLayer(*s.layer, tokens); !status.ok()) return status;
     problem.head_dim_ = s.layer->query.out_features / s.layer->num_heads;
     problem.value_dim_ = s.layer->value.out_features / s.layer->num_kv_heads;
     problem.output_dim_ =
         s.layer->output.present() ? s.layer->output.out_features : s.layer->num_heads * problem.value_dim_;
   } else {
-    if (s.context.dim != s.embeddings.dim) {
-      return InvalidField("context.shape", absl::StrCat("context.shape has embedding size ", s.context.dim,
-                                                        ", but embeddings.shape has ", s.embeddings.dim,
-                                                        "; without a layer they must be equal"));
-    }
     problem.head_dim_ = problem.value_dim_ = problem.output_dim_ = s.embeddings.dim;
   }
-  if (absl::Status status = ValidatePositionOffset(s.position_offset); !status.ok()) return status;
   if (absl::Status status = ValidateResultSizes(problem); !status.ok()) return status;
-  const AttentionShape shape{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
-  if (absl::Status status = ValidateOptions(shape, s.embeddings.type, s.options); !status.ok()) return status;
+  if (absl::Status status = ValidateOptions(problem.shape(), s.embeddings.type, s.options); !status.ok()) return status;
+  if (absl::Status status = ValidatePositionOffsets(s); !status.ok()) return status;
   problem.score_columns_ = ScoreColumns(s.options, problem.key_length());
   return problem;
 }
@@ -109,13 +135,13 @@ void AttendProblem::Rebind(const Spec& spec) {
   spec_.embeddings.data = spec.embeddings.data;
   spec_.context.data = has_context_ ? spec.context.data : spec.embeddings.data;
   spec_.layer = spec.layer;
+  spec_.position_offsets = spec.position_offsets;
   RebindOptions(spec.options, spec_.options);
 }
 
 double AttendProblem::Flops() const {
-  const AttentionShape shape{batch(), num_heads(), query_length(), key_length()};
   const double per_pair = 2 * (static_cast<double>(head_dim_) + static_cast<double>(value_dim_));
-  double flops = per_pair * static_cast<double>(num_heads()) * VisiblePairs(spec_.options, shape);
+  double flops = per_pair * static_cast<double>(num_heads()) * VisiblePairs(spec_.options, shape());
   if (!spec_.layer) return flops;
   const LayerView& layer = *spec_.layer;
   flops += 2 * Product(batch(), query_length(), layer.query.in_features, layer.query.out_features);

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "core/layer/layer_view.h"
 #include "core/problem/options.h"
 #include "core/problem/sdpa_problem.h"
@@ -43,12 +44,15 @@ struct AttendOutputs {
 class AttendProblem {
  public:
   struct Spec {
-    EmbeddingsView embeddings;         // [B, T, D]
-    EmbeddingsView context;            // [B, S, D'], or absent: the embeddings.
-    std::optional<LayerView> layer;    // None: query = embeddings, key = value = context, one head.
-    std::int64_t position_offset = 0;  // Of rotary embeddings, which others ignore; in [0, 2^40].
-    AttentionOptions options;          // In self-attention Create sets query_lengths from valid_lengths,
-                                       // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
+    EmbeddingsView embeddings;       // [B, T, D]
+    EmbeddingsView context;          // [B, S, D'], or absent: the embeddings.
+    std::optional<LayerView> layer;  // None: query = embeddings, key = value = context, one head.
+    // Of rotary embeddings, which others ignore: what is added to every position, in [0, kMaxPositionOffset].
+    std::int64_t position_offset = 0;
+    // Instead of it, one for each batch entry, or in a ragged batch one for each sequence. Empty: position_offset.
+    absl::Span<const std::int64_t> position_offsets;
+    AttentionOptions options;  // In self-attention Create sets query_lengths from valid_lengths,
+                               // and cumulative_key_lengths from cumulative_query_lengths: leave them empty.
   };
 
   // Errors: INVALID_ARGUMENT with the field (`embeddings`, `layer.key_projection.weight`, `layer.num_heads`,
@@ -65,8 +69,10 @@ class AttendProblem {
   const EmbeddingsView& context() const { return spec_.context; }  // The embeddings in self-attention.
   const std::optional<LayerView>& layer() const { return spec_.layer; }
   std::int64_t position_offset() const { return spec_.position_offset; }
+  absl::Span<const std::int64_t> position_offsets() const { return spec_.position_offsets; }
   const AttentionOptions& options() const { return spec_.options; }
 
+  AttentionShape shape() const { return {batch(), num_heads(), query_length(), key_length()}; }
   std::int64_t batch() const { return spec_.embeddings.batch; }
   std::int64_t query_length() const { return spec_.embeddings.length; }
   std::int64_t key_length() const { return spec_.context.length; }

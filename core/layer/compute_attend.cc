@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "core/compute/compute_sdpa.h"
-#include "core/compute/scratch_bytes.h"
 #include "core/layer/norm_and_rotary.h"
 #include "core/layer/projection.h"
 #include "core/tensor/aligned_buffer.h"
@@ -107,9 +106,8 @@ absl::Status Attend(const AttendProblem& problem, const Heads<T>& heads, const A
       SdpaProblem::Create({heads.query, heads.key, heads.value, problem.options()});
   if (!sdpa.ok()) return sdpa.status();  // Never: what was checked for embeddings holds for their heads.
   SdpaOutputs results;
-  results.output = MergedHeads(static_cast<float*>(output), problem.batch(), problem.num_heads(),
-                               problem.query_length(), problem.value_dim());
-  results.output.type = output_type;
+  results.output = MergedTypedHeads(output, output_type, problem.batch(), problem.num_heads(), problem.query_length(),
+                                    problem.value_dim());
   results.attention_weights = outputs.attention_weights;
   results.averaged_weights = outputs.averaged_weights;
   results.scores = outputs.scores;

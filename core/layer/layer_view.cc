@@ -11,19 +11,6 @@
 namespace attend {
 namespace {
 
-absl::Status ValidateHeadCounts(const LayerView& layer) {
-  if (layer.num_heads < 1 || layer.num_heads > kMaxHeads) {
-    return InvalidField("layer.num_heads",
-                        absl::StrCat("layer.num_heads is ", layer.num_heads, "; it must be between 1 and ", kMaxHeads));
-  }
-  if (!HeadsDivide(layer.num_heads, layer.num_kv_heads)) {
-    return InvalidField("layer.num_kv_heads",
-                        absl::StrCat("layer.num_kv_heads is ", layer.num_kv_heads,
-                                     "; it must be at least 1 and divide layer.num_heads, which is ", layer.num_heads));
-  }
-  return absl::OkStatus();
-}
-
 // What a projection's input and number of heads demand of its weight.
 struct ProjectionRule {
   const char* weight;        // The field, `layer.key_projection.weight`.
@@ -71,10 +58,8 @@ absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type
   };
   absl::Status status;
   for (const auto& p : projections) {
-    if (p.linear.present())
-      status.Update(ValidateTypeBesideEmbeddings(p.weight, p.linear.weight_type, embeddings_type));
-    if (p.linear.bias != nullptr)
-      status.Update(ValidateTypeBesideEmbeddings(p.bias, p.linear.bias_type, embeddings_type));
+    if (p.linear.present()) status.Update(ValidateTensorType(p.weight, p.linear.weight_type, embeddings_type));
+    if (p.linear.bias != nullptr) status.Update(ValidateTensorType(p.bias, p.linear.bias_type, embeddings_type));
   }
   return status;
 }
@@ -168,16 +153,28 @@ absl::Status ValidateNormsAndRotary(const LayerView& layer, std::int64_t head_di
 
 }  // namespace
 
-absl::Status ValidateLayer(const LayerView& layer, const LayerInputs& inputs) {
-  const char* context_name = inputs.has_context ? "context" : "embeddings";
-  if (absl::Status s = ValidateHeadCounts(layer); !s.ok()) return s;
-  if (absl::Status s = ValidateProjections(layer, inputs.query_dim, inputs.context_dim, context_name); !s.ok())
+absl::Status ValidateHeadCounts(const LayerView& layer, std::string_view owner) {
+  const std::string heads = absl::StrCat(std::string(owner), ".num_heads");
+  const std::string kv_heads = absl::StrCat(std::string(owner), ".num_kv_heads");
+  if (layer.num_heads < 1 || layer.num_heads > kMaxHeads) {
+    return InvalidField(heads, absl::StrCat(heads, " is ", layer.num_heads, "; it must be between 1 and ", kMaxHeads));
+  }
+  if (HeadsDivide(layer.num_heads, layer.num_kv_heads)) return absl::OkStatus();
+  return InvalidField(kv_heads,
+                      absl::StrCat(kv_heads, " is ", layer.num_kv_heads, "; it must be at least 1 and divide ", heads,
+                                   ", which is ", layer.num_heads));
+}
+
+absl::Status ValidateLayer(const LayerView& layer, const LayerTokens& tokens) {
+  const char* context_name = tokens.has_context ? "context" : "embeddings";
+  if (absl::Status s = ValidateHeadCounts(layer, "layer"); !s.ok()) return s;
+  if (absl::Status s = ValidateProjections(layer, tokens.query_dim, tokens.context_dim, context_name); !s.ok())
     return s;
-  if (absl::Status s = ValidateLayerTypes(layer, inputs.type); !s.ok()) return s;
+  if (absl::Status s = ValidateLayerTypes(layer, tokens.type); !s.ok()) return s;
   return ValidateNormsAndRotary(layer, layer.query.out_features / layer.num_heads);
 }
 
-absl::Status ValidateTypeBesideEmbeddings(const char* field, DataType type, DataType embeddings_type) {
+absl::Status ValidateTensorType(const char* field, DataType type, DataType embeddings_type) {
   if (IsFloatingPoint(type) && (type == DataType::kFloat64) == (embeddings_type == DataType::kFloat64)) {
     return absl::OkStatus();
   }

@@ -3,6 +3,7 @@
 #define ATTEND_CORE_LAYER_LAYER_VIEW_H_
 
 #include <cstdint>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
@@ -23,7 +24,7 @@ struct LinearView {
   std::int64_t in_features = 0;
   DataType weight_type = DataType::kFloat32;
   DataType bias_type = DataType::kFloat32;
-  // The same weights and bias, packed once (packed_linear.h) and used where the instruction set is theirs; null: packed
+  // The same weights and bias, packed once (projection.h) and used where the instruction set is theirs; null: packed
   // in each call.
   const PackedLinear* packed = nullptr;
 
@@ -45,15 +46,15 @@ struct NormView {
   bool adds_one = false;  // Multiplies by 1 + weight.
 };
 
-// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a query or key at position p is turned by the
-// angle p * frequencies[i] (radians; exact, then its sine and cosine within 4e-16): elements (x, y) become
-// (x cos - y sin, y cos + x sin). Elements from dim on stay as they are. Query t stands where AttentionOptions says,
-// key j at j, both after `position_offset`.
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864): pair i of a query or key at position p is rotated by
+// the angle p * frequencies[i] (radians; exact, then its sine and cosine within 4e-16): elements (x, y) become (x cos -
+// y sin, y cos + x sin). Elements from dim on stay as they are. Query t has the position of AttentionOptions, key j the
+// position j, both plus the problem's position offset.
 struct RotaryView {
   // [dim / 2] for an even dim in [2, E], each within kMaxRotaryFrequency of 0. Empty means "absent".
   absl::Span<const double> frequencies;
   bool interleaved = false;  // Pairs are elements (2i, 2i + 1); otherwise (i, i + dim / 2).
-  double factor = 1;         // On each turned element; positive and finite.
+  double factor = 1;         // On each rotated element; positive and finite.
 };
 
 // The weights of an attention layer.
@@ -72,24 +73,28 @@ struct LayerView {
   bool norms_after_rotary = false;
 };
 
-// The embeddings that a layer is applied to.
-struct LayerInputs {
+// The tokens that a layer is applied to.
+struct LayerTokens {
   DataType type = DataType::kFloat32;
   std::int64_t query_dim = 0;    // D
   std::int64_t context_dim = 0;  // D'
   bool has_context = false;      // Otherwise errors speak of the embeddings.
 };
 
+// Checks the numbers of heads, which come before everything that is counted in heads. `owner` is the message that has
+// them, `layer` or `config`. Errors: INVALID_ARGUMENT with the field `OWNER.num_heads` or `OWNER.num_kv_heads`.
+absl::Status ValidateHeadCounts(const LayerView& layer, std::string_view owner);
+
 // Checks the layer by itself and against what it is applied to. Weights and biases may be NaN or infinite, scalars and
 // frequencies may not.
 //
 // Errors: INVALID_ARGUMENT with the field (`layer.num_heads`, `layer.key_projection.weight.shape`,
 // `layer.query_norm.epsilon`, `layer.rotary.frequencies[3]`, ...). Pure; may be called concurrently.
-absl::Status ValidateLayer(const LayerView& layer, const LayerInputs& inputs);
+absl::Status ValidateLayer(const LayerView& layer, const LayerTokens& tokens);
 
 // Checks that a tensor's type is one of numbers, and FLOAT64 only with FLOAT64 embeddings. `field` is the tensor's.
 // Errors: INVALID_ARGUMENT with the field `FIELD.data_type`.
-absl::Status ValidateTypeBesideEmbeddings(const char* field, DataType type, DataType embeddings_type);
+absl::Status ValidateTensorType(const char* field, DataType type, DataType embeddings_type);
 
 }  // namespace attend
 

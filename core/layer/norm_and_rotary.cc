@@ -52,8 +52,10 @@ void AppendRange(std::int64_t first, std::int64_t count, std::vector<std::int64_
   for (std::int64_t i = 0; i < count; ++i) to.push_back(first + i);
 }
 
-AttentionShape ShapeOf(const AttendProblem& problem) {
-  return {problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
+// The position of the first key of batch entry or sequence n.
+std::int64_t FirstPosition(const AttendProblem& problem, std::int64_t n) {
+  const auto& offsets = problem.position_offsets();
+  return offsets.empty() ? problem.position_offset() : offsets[static_cast<std::size_t>(n)];
 }
 
 // All of one kind of row: queries or keys.
@@ -92,7 +94,7 @@ std::vector<std::int64_t> QueryPositions(const AttendProblem& problem) {
   const AttentionOptions& options = problem.options();
   if (!IsRagged(options)) {
     for (std::int64_t b = 0; b < problem.batch(); ++b) {
-      AppendRange(problem.position_offset() + PositionOffset(options, ShapeOf(problem), b), problem.query_length(),
+      AppendRange(FirstPosition(problem, b) + PositionOffset(options, problem.shape(), b), problem.query_length(),
                   positions);
     }
     return positions;
@@ -101,7 +103,7 @@ std::vector<std::int64_t> QueryPositions(const AttendProblem& problem) {
   for (std::int64_t n = 0; n < NumSequences(options); ++n) {
     const Sequence sequence = GetSequence(options, n);
     const AttentionShape shape{1, problem.num_heads(), sequence.num_queries(), sequence.num_keys()};
-    AppendRange(problem.position_offset() + PositionOffset(one, shape, 0), sequence.num_queries(), positions);
+    AppendRange(FirstPosition(problem, n) + PositionOffset(one, shape, 0), sequence.num_queries(), positions);
   }
   return positions;
 }
@@ -113,7 +115,7 @@ std::vector<std::int64_t> KeyPositions(const AttendProblem& problem) {
   const bool is_ragged = IsRagged(options);
   const std::int64_t count = is_ragged ? NumSequences(options) : problem.batch();
   for (std::int64_t n = 0; n < count; ++n) {
-    AppendRange(problem.position_offset(), is_ragged ? GetSequence(options, n).num_keys() : problem.key_length(),
+    AppendRange(FirstPosition(problem, n), is_ragged ? GetSequence(options, n).num_keys() : problem.key_length(),
                 positions);
   }
   return positions;

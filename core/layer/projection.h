@@ -1,4 +1,4 @@
-// Affine maps of many tokens, spread over threads.
+// Affine maps of many tokens, spread over threads, with weights packed once or in each call.
 #ifndef ATTEND_CORE_LAYER_PROJECTION_H_
 #define ATTEND_CORE_LAYER_PROJECTION_H_
 
@@ -6,9 +6,40 @@
 
 #include "core/compute/context.h"
 #include "core/compute/workspace.h"
-#include "core/layer/attend_problem.h"
+#include "core/kernels/instruction_set.h"
+#include "core/layer/layer_view.h"
+#include "core/runtime/executor.h"
+#include "core/tensor/aligned_buffer.h"
 
 namespace attend {
+
+// The panels of LinearKernels and the bias as floats, for FLOAT32 arithmetic. Owns its memory: about
+// 4 * out_features * in_features bytes whatever the type, and much more when there are few outputs, whose panels are
+// filled up (see BytesFor). Results are bit for bit those of the weights it was made of.
+//
+// Immutable; may be shared between threads.
+class PackedLinear {
+ public:
+  // REQUIRES: linear.weight is not null and of any type but FLOAT64; `instruction_set` is one of
+  // SupportedInstructionSets(). Weight and bias may lie at any address, as in a mapped file, also between elements.
+  // They are not needed any more afterwards. Idle threads of `executor` help, if there is one: most of the time goes
+  // into taking fresh memory from the system, which threads do side by side.
+  PackedLinear(const LinearView& linear, InstructionSet instruction_set, Executor* executor = nullptr);
+
+  // What bytes() will be, for deciding before anything is allocated. REQUIRES: as the constructor, but that the weight
+  // may be null.
+  static std::int64_t BytesFor(const LinearView& linear, InstructionSet instruction_set);
+
+  InstructionSet instruction_set() const { return instruction_set_; }
+  const float* panels() const { return panels_.data(); }
+  const float* bias() const { return bias_.size() > 0 ? bias_.data() : nullptr; }
+  std::int64_t bytes() const { return 4 * (panels_.size() + bias_.size()); }
+
+ private:
+  InstructionSet instruction_set_;
+  AlignedBuffer<float> panels_;
+  AlignedBuffer<float> bias_;
+};
 
 // y = x . weight^T + bias for dense x [num_rows, in_features] and y [num_rows, out_features]. Each element of y depends
 // on its own row of x and weight alone, also in its bits: it is one chain of fused multiply-adds over ascending

@@ -83,7 +83,7 @@ RotaryAngles::RotaryAngles(absl::Span<const double> frequencies) {
 }
 
 SineAndCosine RotaryAngles::At(std::int64_t position, std::int64_t i) const {
-  // Modulo 2^128, so whole turns and the sign of the position take care of themselves.
+  // Modulo 2^128, which drops whole turns and handles negative positions.
   const absl::uint128 turns = turns_[static_cast<std::size_t>(i)] * absl::uint128(position);
   return SineAndCosineOf(absl::Uint128High64(turns));
 }

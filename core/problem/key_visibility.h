@@ -1,6 +1,6 @@
 // Which keys causality, sliding window and lengths leave to a query, as pure functions of the options.
 //
-// With S' valid keys and T' valid queries, query t stands at position p = t + S' - T' (p = t with kTopLeft) and sees
+// With S' valid keys and T' valid queries, query t has position p = t + S' - T' (p = t with kTopLeft) and sees
 // the keys j in [max(0, p - left), min(S', p + right + 1)), where causality makes `right` 0. Window sizes up to
 // INT64_MAX do not overflow.
 //
@@ -30,8 +30,8 @@ std::int64_t PositionOffset(const AttentionOptions& options, const AttentionShap
 // What a query at `position` may see among `valid_keys` keys.
 KeyRange VisibleKeyRange(const AttentionOptions& options, std::int64_t valid_keys, std::int64_t position);
 
-// The number of query-key pairs of all batch entries or sequences (of one head) that are left. In closed form: O(1) for
-// each, not O(T).
+// The number of query-key pairs that are left, of all batch entries or sequences and one head. Masks are not
+// considered. O(1) for each entry or sequence.
 double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape);
 
 }  // namespace attend

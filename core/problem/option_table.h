@@ -69,6 +69,7 @@ inline void FillOptions(const AttentionOptions& defaults, AttentionOptions& opti
 // and shapes.
 inline void RebindOptions(const AttentionOptions& from, AttentionOptions& options) {
   options.mask.data = from.mask.data;
+  options.key_mask.data = from.key_mask.data;
   options.bias.data = from.bias.data;
   for (const PerHeadOption& option : kPerHeadOptions) options.*option.member = from.*option.member;
 }

@@ -60,6 +60,12 @@ bool BroadcastAxis(std::int64_t wanted, std::int64_t& size, std::int64_t& stride
   return true;
 }
 
+absl::Status ValidateDimStride(const char* field, std::int64_t stride) {
+  if (stride == 0 || stride == 1) return absl::OkStatus();
+  return InvalidField(
+      field, absl::StrCat(field, " has a stride of ", stride, " between keys; rows must be dense (1) or repeated (0)"));
+}
+
 // `field` is `options.mask` or `options.bias`; View a BasicHeadsView or a BasicTypedHeadsView.
 template <typename View>
 absl::Status BroadcastToScores(const AttentionShape& shape, const char* field, View& view) {
@@ -76,11 +82,23 @@ absl::Status BroadcastToScores(const AttentionShape& shape, const char* field, V
                      "] (batch, query heads, queries, keys); it must be [", shape.batch, ", ", shape.heads, ", ",
                      shape.query_length, ", ", shape.key_length, "], in which any axis may be 1 and is then repeated"));
   }
-  if (view.dim_stride != 0 && view.dim_stride != 1) {
-    return InvalidField(field, absl::StrCat(field, " has a stride of ", view.dim_stride,
-                                            " between keys; rows must be dense (1) or repeated (0)"));
+  return ValidateDimStride(field, view.dim_stride);
+}
+
+absl::Status BroadcastKeyMask(const AttentionShape& shape, MaskView& mask) {
+  if (!mask) return absl::OkStatus();
+  const MaskView given = mask;
+  if (given.heads == 1 && given.length == 1 && BroadcastAxis(shape.batch, mask.batch, mask.batch_stride) &&
+      BroadcastAxis(shape.key_length, mask.dim, mask.dim_stride)) {
+    return ValidateDimStride("options.key_mask", mask.dim_stride);
   }
-  return absl::OkStatus();
+  constexpr char kShape[] = "options.key_mask.shape";
+  const std::string axes =
+      given.heads == 1 && given.length == 1
+          ? absl::StrCat("[", given.batch, ", ", given.dim, "]")
+          : absl::StrCat("[", given.batch, ", ", given.heads, ", ", given.length, ", ", given.dim, "]");
+  return InvalidField(kShape, absl::StrCat(kShape, " is ", axes, "; it must be [", shape.batch, ", ", shape.key_length,
+                                           "] (batch, keys), in which either axis may be 1 and is then repeated"));
 }
 
 absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
@@ -104,6 +122,7 @@ absl::Status ValidatePerHead(const PerHeadView& values, const char* field, std::
 absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options) {
   AttentionShape shape = given;
   if (absl::Status s = ValidateScalars(options); !s.ok()) return s;
+  if (absl::Status s = BroadcastKeyMask(shape, options.key_mask); !s.ok()) return s;  // Over all keys.
   if (IsRagged(options)) {
     if (absl::Status s = ValidateCumulativeLengths(shape, options); !s.ok()) return s;
     shape.key_length = ScoreColumns(options, shape.key_length);

@@ -46,7 +46,7 @@ class PerHeadView {
 // Steps in order of application: scale, softcap, bias and ALiBi, masks, sink, softmax (Vaswani et al. 2017,
 // arXiv:1706.03762). The position p of query t is t + S' - T', or t with kTopLeft.
 //
-// An axis of size 1 of mask or bias is repeated, as is one of stride 0.
+// An axis of size 1 of a mask or bias is repeated, as is one of stride 0.
 //
 // Numbers are taken as they are given in FLOAT64, and rounded to float32 where the arithmetic is FLOAT32.
 //
@@ -67,6 +67,10 @@ struct AttentionOptions {
   absl::Span<const std::int64_t> cumulative_query_lengths;
   absl::Span<const std::int64_t> cumulative_key_lengths;
   MaskView mask;  // [B, H, T, S], broadcast by zero strides; non-zero is visible. Absent: all visible.
+  // A padding mask: the same for all heads and queries, so [B, 1, 1, S]; non-zero is visible. S counts all keys, also
+  // those of a ragged batch, whose mask is [1, 1, 1, S] over all sequences. A key is visible when this and every other
+  // mask say so; positions stay as they are. Absent: all visible.
+  MaskView key_mask;
   // [B, H, T, S], broadcast by zero strides; added after softcap. FLOAT32, or FLOAT64 where query is. Absent: none.
   TypedHeadsView bias;
   PerHeadView alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
@@ -81,8 +85,8 @@ struct AttentionShape {
   std::int64_t key_length = 1;
 };
 
-// Checks every option against its range, the shape `given` and the type of the queries, and gives mask and bias the
-// full shape [B, H, T, S]: an axis of size 1 becomes a repeated one with stride 0.
+// Checks every option against its range, the shape `given` and the type of the queries, and gives mask, key mask and
+// bias their full shapes: an axis of size 1 becomes a repeated one with stride 0.
 //
 // Errors: INVALID_ARGUMENT with the field as the API names it: `options.scale`, `options.valid_lengths[2]`,
 // `options.mask.shape`, ... `options` is then unspecified. Numbers in tensors may be NaN or infinite, scalars may not.

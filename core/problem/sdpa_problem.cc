@@ -156,6 +156,8 @@ SdpaProblem SdpaProblem::SequenceAlone(std::int64_t n) const {
              RowsOf(value(), first_key, columns), WithoutSequences(spec_.options)};
   alone.options.mask = RowsAndColumnsOf(spec_.options.mask, sequence.queries, columns);
   alone.options.bias = RowsAndColumnsOf(spec_.options.bias, sequence.queries, columns);
+  MaskView& key_mask = alone.options.key_mask;
+  if (key_mask) key_mask.data += first_key * key_mask.dim_stride, key_mask.dim = columns;
   if (sequence.num_keys() == 0) alone.options.valid_lengths = kNoKeys;
   return SdpaProblem(alone, scale_);
 }

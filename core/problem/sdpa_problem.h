@@ -87,10 +87,9 @@ class SdpaProblem {
 
   // S' of batch entry b.
   std::int64_t ValidKeys(std::int64_t b) const;
-  // p - t: where query 0 of batch entry b stands among the keys; negative when there are more queries than keys.
+  // p - t: the position of query 0 of batch entry b; negative when there are more queries than keys.
   std::int64_t PositionOffset(std::int64_t b) const;
-  // The keys that query t of batch entry b may see before the boolean mask is looked at: what causality, window and
-  // lengths leave.
+  // The keys that causality, window and lengths leave to query t of batch entry b, whatever the masks say.
   KeyRange VisibleKeys(std::int64_t b, std::int64_t t) const;
 
   // An upper bound of the floating-point operations of computing it, for limits and scheduling: 2 (E + V) per

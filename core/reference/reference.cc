@@ -54,6 +54,8 @@ bool IsVisible(const Head& head, std::int64_t i, std::int64_t j) {
   if (options.causal != CausalMode::kNone && ahead > 0) return false;
   if (options.sliding_window_left && -ahead > *options.sliding_window_left) return false;
   if (options.sliding_window_right && ahead > *options.sliding_window_right) return false;
+  const std::int64_t key = head.segment.first_key + j;  // Among all keys of the batch entry.
+  if (options.key_mask && options.key_mask.Row(head.b, 0, 0)[key * options.key_mask.dim_stride] == 0) return false;
   const MaskView& mask = options.mask;
   return !mask || mask.Row(head.b, head.h, head.segment.first_query + i)[j * mask.dim_stride] != 0;
 }

@@ -54,7 +54,7 @@ void Normalize(const NormView& norm, Matrix& x) {
 }
 
 // One head's row at `position`.
-void Turn(const RotaryView& rotary, std::int64_t position, Eigen::Ref<Row> row) {
+void Rotate(const RotaryView& rotary, std::int64_t position, Eigen::Ref<Row> row) {
   const auto pairs = static_cast<std::int64_t>(rotary.frequencies.size());
   for (std::int64_t i = 0; i < pairs; ++i) {
     const double angle = static_cast<double>(position) * rotary.frequencies[static_cast<std::size_t>(i)];
@@ -69,17 +69,24 @@ Axes AxesOf(const AttendProblem& problem) {
   return {problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
 }
 
-// Where token t stands: among the keys for a query, among the tokens of its own segment for a key.
-std::int64_t Position(const AttendProblem& problem, bool is_key, const std::vector<Segment>& segments, std::int64_t t) {
-  for (const Segment& segment : segments) {
+// The position of token t of batch entry b: among the keys for a query, among the tokens of its own segment for a key;
+// after the offset of its batch entry, or of its segment where the entry has several.
+std::int64_t Position(const AttendProblem& problem, bool is_key, std::int64_t b, const std::vector<Segment>& segments,
+                      std::int64_t t) {
+  const bool is_ragged = !problem.options().cumulative_query_lengths.empty();
+  for (std::size_t n = 0; n < segments.size(); ++n) {
+    const Segment& segment = segments[n];
     const std::int64_t i = t - (is_key ? segment.first_key : segment.first_query);
     if (i >= (is_key ? segment.num_keys : segment.num_queries)) continue;
-    return problem.position_offset() + (is_key ? i : segment.Position(problem.options().causal, i));
+    const auto& offsets = problem.position_offsets();
+    const std::int64_t offset =
+        offsets.empty() ? problem.position_offset() : offsets[is_ragged ? n : static_cast<std::size_t>(b)];
+    return offset + (is_key ? i : segment.Position(problem.options().causal, i));
   }
   return 0;  // Never: every token is in a segment.
 }
 
-// Queries or keys [length, heads * E] of batch entry b: normalised and turned.
+// Queries or keys [length, heads * E] of batch entry b: normalised and rotated.
 void Finish(const AttendProblem& problem, bool is_key, std::int64_t b, Matrix& x) {
   const LayerView& layer = *problem.layer();
   const NormView& norm = is_key ? layer.key_norm : layer.query_norm;
@@ -88,7 +95,7 @@ void Finish(const AttendProblem& problem, bool is_key, std::int64_t b, Matrix& x
   for (std::int64_t t = 0; t < x.rows(); ++t) {
     for (std::int64_t first = 0; first < x.cols(); first += problem.head_dim()) {
       Row row = x.row(t).segment(first, problem.head_dim());
-      Turn(layer.rotary, Position(problem, is_key, segments, t), row);
+      Rotate(layer.rotary, Position(problem, is_key, b, segments, t), row);
       x.row(t).segment(first, problem.head_dim()) = row;
     }
   }

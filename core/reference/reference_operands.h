@@ -22,7 +22,7 @@ struct Axes {
   std::int64_t batch = 1, heads = 1, queries = 1, keys = 1;
 };
 
-// Queries and the keys among which they stand: a batch entry, or one sequence of a ragged batch.
+// Queries and the keys that they see: a batch entry, or one sequence of a ragged batch.
 struct Segment {
   std::int64_t first_query = 0, num_queries = 0;
   std::int64_t first_key = 0, num_keys = 0;

@@ -131,7 +131,7 @@ void* Map(std::size_t size) {
       RoundUp(reinterpret_cast<std::uintptr_t>(begin), kHugePage) - reinterpret_cast<std::uintptr_t>(begin);
   if (before > 0) munmap(begin, before);
   if (before < kHugePage) munmap(begin + before + size, kHugePage - before);
-  madvise(begin + before, size, MADV_HUGEPAGE);  // A wish: without huge pages it works all the same.
+  madvise(begin + before, size, MADV_HUGEPAGE);  // Only advice: without huge pages it works too.
   return begin + before;
 }
 
@@ -186,7 +186,7 @@ class Pool {
 
 // One for the process, as malloc's own; never destroyed, since buffers may be freed at exit.
 Pool& ThePool() {
-  // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): it stands beside malloc, which is one too.
+  // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables): like malloc's state.
   static Pool& pool = *new Pool;
   return pool;
 }

@@ -100,7 +100,7 @@ BasicHeadsView<T> MergedHeads(T* data, std::int64_t batch, std::int64_t heads, s
   return {data, batch, heads, length, dim, length * heads * dim, dim, heads * dim, 1};
 }
 
-// The same of any type.
+// The same of any type: SplitTypedHeads as SplitHeads, MergedTypedHeads as MergedHeads.
 inline TypedHeadsView SplitTypedHeads(const void* data, DataType type, std::int64_t batch, std::int64_t heads,
                                       std::int64_t length, std::int64_t dim) {
   TypedHeadsView view = SplitHeads(static_cast<const float*>(data), batch, heads, length, dim);
@@ -110,6 +110,18 @@ inline TypedHeadsView SplitTypedHeads(const void* data, DataType type, std::int6
 inline MutableTypedHeadsView SplitTypedHeads(void* data, DataType type, std::int64_t batch, std::int64_t heads,
                                              std::int64_t length, std::int64_t dim) {
   MutableTypedHeadsView view = SplitHeads(static_cast<float*>(data), batch, heads, length, dim);
+  view.type = type;
+  return view;
+}
+inline TypedHeadsView MergedTypedHeads(const void* data, DataType type, std::int64_t batch, std::int64_t heads,
+                                       std::int64_t length, std::int64_t dim) {
+  TypedHeadsView view = MergedHeads(static_cast<const float*>(data), batch, heads, length, dim);
+  view.type = type;
+  return view;
+}
+inline MutableTypedHeadsView MergedTypedHeads(void* data, DataType type, std::int64_t batch, std::int64_t heads,
+                                              std::int64_t length, std::int64_t dim) {
+  MutableTypedHeadsView view = MergedHeads(static_cast<float*>(data), batch, heads, length, dim);
   view.type = type;
   return view;
 }

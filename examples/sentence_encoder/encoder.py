@@ -4,6 +4,7 @@ What is asked of `attention(layer, x, ends)`: for tokens x [total, D] of sentenc
 x[ends[i]:ends[i + 1]], the layer's self-attention with its output projection, [total, D].
 """
 
+import itertools
 import json
 import math
 import pathlib
@@ -38,7 +39,7 @@ class SentenceEncoder:
         x = self._embed(tokens)
         for layer in range(self.num_layers):
             x = self._rest_of_layer(layer, x, self._attention(layer, x, ends))
-        means = np.stack([x[first:last].mean(axis=0) for first, last in zip(ends, ends[1:])])
+        means = np.stack([x[first:last].mean(axis=0) for first, last in itertools.pairwise(ends)])
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
     def _embed(self, tokens):

@@ -30,7 +30,7 @@ def main():
         if flags.upload:
             attention.upload(encoder.weights, encoder.config)
         embeddings = encoder.encode(flags.sentences)
-    for similarities, sentence in zip(embeddings @ embeddings.T, flags.sentences):
+    for similarities, sentence in zip(embeddings @ embeddings.T, flags.sentences, strict=True):
         print(" ".join(f"{one:7.4f}" for one in similarities), "", sentence)
 
 

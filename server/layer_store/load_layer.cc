@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/error.h"
-#include "core/layer/packed_linear.h"
+#include "core/layer/projection.h"
 #include "formats/safetensors/checkpoint.h"
 #include "server/layers/layer_weights.h"
 

@@ -12,7 +12,7 @@
 #include "attend/v1/layer_service.pb.h"
 #include "core/kernels/instruction_set.h"
 #include "core/layer/attend_problem.h"
-#include "core/layer/packed_linear.h"
+#include "core/layer/projection.h"
 #include "core/problem/options.h"
 #include "core/runtime/executor.h"
 #include "core/tensor/aligned_buffer.h"

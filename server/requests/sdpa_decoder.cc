@@ -8,7 +8,6 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/base/error.h"
 #include "core/compute/compute_sdpa.h"
-#include "core/compute/scratch_bytes.h"
 #include "core/problem/sdpa_problem.h"
 #include "server/requests/attention_job.h"
 #include "server/requests/decoders.h"

@@ -32,8 +32,8 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import paired  # noqa: E402  pylint: disable=wrong-import-position
-import results  # noqa: E402  pylint: disable=wrong-import-position
+import paired
+import results
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MIN_ROUNDS = 9
@@ -105,7 +105,8 @@ class CoreCase:
         command = [side.bin / "core_bench", f"--benchmark_filter=^{re.escape(name)}(/iterations:1)?$", "--benchmark_format=json"]
         run = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         found = json.loads(run.stdout)["benchmarks"]
-        return {name: case["value"] for case in found if "value" in case}  # A skipped one has none.
+        values = [case["value"] for case in found if "value" in case]  # A skipped one has none.
+        return {name: values[-1]} if values else {}
 
 
 class Side:
@@ -207,7 +208,7 @@ def judge(values):
 
 
 def below(rows, limit):
-    return [row for row in rows if row["verdict"] == "gone" or row["verdict"] == "compared" and row["lower"] < limit]
+    return [row for row in rows if row["verdict"] == "gone" or (row["verdict"] == "compared" and row["lower"] < limit)]
 
 
 def table(rows):

@@ -38,7 +38,7 @@ def ratio_interval(base_times, new_times, confidence=0.95):
     """(ratio, lower, upper) of base time / new time: above 1, new is faster. Pair i is (base_times[i], new_times[i])."""
     if len(base_times) != len(new_times) or len(base_times) < 2:
         raise ValueError(f"needs at least two pairs of times: {len(base_times)} and {len(new_times)} were given")
-    logs = [math.log(base / new) for base, new in zip(base_times, new_times)]
+    logs = [math.log(base / new) for base, new in zip(base_times, new_times, strict=True)]
     mean = statistics.fmean(logs)
     half = student_quantile(confidence, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
     return math.exp(mean), math.exp(mean - half), math.exp(mean + half)

@@ -5,11 +5,12 @@ import math
 import pathlib
 import random
 import sys
+import typing
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import compare  # noqa: E402  pylint: disable=wrong-import-position
-import paired  # noqa: E402  pylint: disable=wrong-import-position
+import compare
+import paired
 
 
 class StudentTest(unittest.TestCase):
@@ -39,7 +40,7 @@ class RatioTest(unittest.TestCase):
         ratio, lower, upper = paired.ratio_interval(base, new)
         self.assertGreater(lower, 1)
         inverse = paired.ratio_interval(new, base)
-        for ours, theirs in zip((ratio, lower, upper), (inverse[0], inverse[2], inverse[1])):
+        for ours, theirs in zip((ratio, lower, upper), (inverse[0], inverse[2], inverse[1]), strict=True):
             self.assertAlmostEqual(ours, 1 / theirs, places=12)
 
     def test_what_slows_both_of_a_pair_does_not_widen_the_interval(self):
@@ -62,7 +63,7 @@ class RatioTest(unittest.TestCase):
 
 
 class JudgementTest(unittest.TestCase):
-    ROWS = {"core/a/peak_fraction": {"base": [0.50, 0.51, 0.50], "new": [0.25, 0.255, 0.25]},
+    ROWS: typing.ClassVar = {"core/a/peak_fraction": {"base": [0.50, 0.51, 0.50], "new": [0.25, 0.255, 0.25]},
             "core/b/attend_us": {"base": [8.0, 8.1, 8.0], "new": [4.0, 4.05, 4.0]},
             "core/c/peak_fraction": {"base": [], "new": [0.5, 0.5, 0.5]},
             "core/d/peak_fraction": {"base": [0.5, 0.5, 0.5], "new": []}}

@@ -25,6 +25,7 @@ import tempfile
 import time
 
 import numpy as np
+
 import results
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -163,7 +164,7 @@ class Bench:
         command = inputs.command(peer == "onnxruntime", threads, repeats)
         self._check(case, command, peer, programs)
         rounds = [(programs["attend"].ask(command), programs[peer].ask(command)) for _ in range(self._options.rounds)]
-        ours, theirs = (statistics.median(times) for times in zip(*rounds))
+        ours, theirs = (statistics.median(times) for times in zip(*rounds, strict=True))
         row = {"case": case.name, "threads": threads, "ours_ms": round(ours, 4), "peer": peer,
                "peer_ms": round(theirs, 4), "ratio": round(statistics.median(t / o for o, t in rounds), 3),
                "ours_gflops": round(case.flops() / ours / 1e6, 1)}

@@ -27,7 +27,8 @@ class ComputeTest(cli_harness.CliTestCase):
 
     def test_several_tensors_follow_each_other_in_the_order_asked_for(self):
         golden, _ = safetensors.load(NOTEBOOK)
-        run = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--return", "log_sum_exp,value,output", "--weights")
+        run = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--return", "log_sum_exp,value,output",
+                             "--weights")
         log_sum_exp, value, output, weights = npy_arrays(run.out)
         self.assertEqual([log_sum_exp.shape, value.shape, output.shape], [(1, 5), (1, 5, 64), (5, 64)])
         self.assert_near(weights, golden["attention_weights_f64"], tolerance.WEIGHTS)
@@ -42,7 +43,8 @@ class ComputeTest(cli_harness.CliTestCase):
                 path = GOLDEN / f"{name}.safetensors"
                 golden, _ = safetensors.load(path)
                 context = ["--context", f"{path}:key_value"] if "cross" in name else []
-                run = self.attend_ok("compute", "--input", f"{path}:query", *context, "--layer", path, "--num-heads", heads, *flags, "--weights", "--per-head")
+                run = self.attend_ok("compute", "--input", f"{path}:query", *context, "--layer", path, "--num-heads", heads, *flags,
+                                     "--weights", "--per-head")
                 output, weights = npy_arrays(run.out)
                 source, width = golden["key_value" if context else "query"], golden["in_proj_weight"].shape[1]
                 value = oracle.project(source, golden["in_proj_weight"][-width:], golden["in_proj_bias"][-width:])
@@ -56,7 +58,8 @@ class ComputeTest(cli_harness.CliTestCase):
         path = self.directory / "apart.safetensors"
         cli_harness.write_safetensors(path, tensors)
         x, context = self.random(3, d), self.random(5, kv)
-        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--context", self.save("c.npy", context), "--layer", path, "--num-heads", 1)
+        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--context", self.save("c.npy", context), "--layer", path,
+                             "--num-heads", 1)
         bias = tensors["in_proj_bias"]
         q, k, v = (
             oracle.project(source, tensors[f"{name}_proj_weight"], bias[i * d : (i + 1) * d])[None, None]
@@ -96,7 +99,8 @@ class ComputeTest(cli_harness.CliTestCase):
         q, k, v = self.random(1, heads, queries, dim), self.random(1, heads, keys, dim), self.random(1, heads, keys, dim)
         mask = self.rng.random((queries, keys)) < 0.8
         bias, slopes, sinks = self.random(1, heads, queries, keys), np.float32([0.5, 0.25]), np.float32([0.1, -0.2])
-        files = {name: self.save(f"{name}.npy", array) for name, array in (("q", q), ("k", k), ("v", v), ("mask", mask), ("bytes", mask.astype(np.uint8)), ("bias", bias), ("slopes", slopes))}
+        arrays = dict(q=q, k=k, v=v, mask=mask, bytes=mask.astype(np.uint8), bias=bias, slopes=slopes)
+        files = {name: self.save(f"{name}.npy", array) for name, array in arrays.items()}
         cases = {
             "nothing": ([], {}),
             "causal": (["--causal"], {"causal": "bottom_right"}),
@@ -140,7 +144,8 @@ class ComputeTest(cli_harness.CliTestCase):
     def test_json(self):
         x = np.float32([[0.1, 0], [0, 1]])
         mask = np.array([[True, False], [False, False]])
-        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--mask", self.save("m.npy", mask), "--return", "output,log_sum_exp", "-o", "json", "--verify")
+        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--mask", self.save("m.npy", mask), "--return",
+                             "output,log_sum_exp", "-o", "json", "--verify")
         answer = json.loads(run.out)
         self.assertEqual(run.out.count(b"\n"), 1, "one line per answer")
         self.assertEqual(answer["tensors"]["output"], {"data_type": "float32", "shape": [2, 2], "values": [0.1, 0, 0, 0]})
@@ -168,7 +173,8 @@ class ComputeTest(cli_harness.CliTestCase):
         stored, _ = safetensors.load(self.directory / "out.safetensors")
         self.assertEqual(set(stored), {"output", "attention_weights"})
         np.testing.assert_array_equal(stored["output"], expected)
-        self.assertEqual({path.name for path in self.directory.iterdir()}, {"x.npy", "out.npy", "out.safetensors"}, "no temporary file is left")
+        self.assertEqual({path.name for path in self.directory.iterdir()}, {"x.npy", "out.npy", "out.safetensors"},
+                         "no temporary file is left")
 
     def test_a_batch_of_files(self):
         arrays = {f"x{i}": self.random(3 + i, 4) for i in range(3)}
@@ -176,7 +182,7 @@ class ComputeTest(cli_harness.CliTestCase):
         (self.directory / "out").mkdir()
         self.attend_ok("compute", *inputs, "--output-dir", self.directory / "out")
         piped = npy_arrays(self.attend_ok("compute", *inputs).out)
-        for (name, array), output in zip(arrays.items(), piped):
+        for (name, array), output in zip(arrays.items(), piped, strict=True):
             stored = np.load(self.directory / "out" / f"{name}.npy")
             self.assert_near(stored, oracle.attend(*[array[None, None]] * 3).output[0, 0], tolerance.attention(array))
             np.testing.assert_array_equal(stored, output)
@@ -201,7 +207,8 @@ class ComparisonTest(cli_harness.CliTestCase):
         path = self.save("x.npy", x)
         expected = oracle.attend(*[x[None, None]] * 3).output[0, 0]
         bound = tolerance.attention(x)
-        for name, shift, code in (("right", 0, 0), ("within", bound / 2, 0), ("beyond", bound * 2, 1), ("NaN", np.nan, 1), ("infinite", np.inf, 1)):
+        for name, shift, code in (("right", 0, 0), ("within", bound / 2, 0), ("beyond", bound * 2, 1), ("NaN", np.nan, 1),
+                                  ("infinite", np.inf, 1)):
             with self.subTest(name):
                 wrong = expected.copy()
                 wrong[2, 1] += shift
@@ -216,8 +223,9 @@ class ComparisonTest(cli_harness.CliTestCase):
         mask = self.save("mask.npy", self.rng.random((2, 1, 50, 50)) < 0.7)
         bias = self.save("bias.npy", self.random(1, 4, 1, 50))
         run = self.attend_ok(
-            "compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal-top-left", "--mask", mask, "--bias", bias, "--softcap", 5,
-            "--window-left", 20, "--alibi-slopes", "0.1,0.2,0.3,0.4", "--sinks", "0,1,2,3", "--valid-lengths", "40,50", "--return", everything, "-o", "json", "--verify", "--per-head",
+            "compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal-top-left", "--mask", mask, "--bias", bias,
+            "--softcap", 5, "--window-left", 20, "--alibi-slopes", "0.1,0.2,0.3,0.4", "--sinks", "0,1,2,3", "--valid-lengths", "40,50",
+            "--return", everything, "-o", "json", "--verify", "--per-head",
         )  # fmt: skip
         comparisons = json.loads(run.out)["comparisons"]
         self.assertEqual({entry["name"] for entry in comparisons}, set(everything.split(",")))

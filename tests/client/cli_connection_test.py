@@ -106,7 +106,8 @@ class ConnectionTest(unittest.TestCase):
 
     def test_a_certificate_of_another_authority(self):
         address = f"localhost:{self.tls.port}"
-        self.check(address, self.ca("stranger"), f"the certificate of {address} is not from an authority in {self.certificates.pem('stranger')}")
+        self.check(address, self.ca("stranger"),
+                   f"the certificate of {address} is not from an authority in {self.certificates.pem('stranger')}")
         self.check(address, ("--tls",), "is not from an authority that this system trusts; give its authority with --tls-ca FILE")
 
     def test_a_certificate_for_another_name(self):
@@ -177,7 +178,8 @@ class ConnectionTest(unittest.TestCase):
             self.assertIn(f"the server at 127.0.0.1:{self.tls.port} speaks TLS", run.err)
 
     def test_every_command_says_it(self):
-        for command in (("info",), ("health", "--watch"), ("layers", "list"), ("layers", "get", "x"), ("layers", "delete", "x"), ("layers", "upload", "x", "--init", "1:8")):
+        for command in (("info",), ("health", "--watch"), ("layers", "list"), ("layers", "get", "x"), ("layers", "delete", "x"),
+                        ("layers", "upload", "x", "--init", "1:8")):
             run = attend(*command, "--endpoints", self.tls.address)
             self.assertEqual(run.code, 4)
             self.assertIn("speaks TLS; add --tls-ca", run.err)

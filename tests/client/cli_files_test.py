@@ -153,7 +153,8 @@ class FilesTest(cli_harness.CliTestCase):
             if old is not None:
                 path.write_bytes(old)
             command = [ATTEND, "compute", "--input", str(self.x), "--output", str(path)]
-            run = subprocess.run(command, env=environment(self.env), preexec_fn=small_files, capture_output=True, timeout=PATIENCE, check=False)
+            run = subprocess.run(command, env=environment(self.env), preexec_fn=small_files, capture_output=True, timeout=PATIENCE,
+                                 check=False)
             self.assertEqual((run.returncode, run.stderr.decode()), (5, f"attend: cannot write {path}: File too large\n"))
         self.check_nothing_else("old.npy")
         self.assertEqual((self.folder / "old.npy").read_bytes(), b"old")
@@ -165,7 +166,8 @@ class FilesTest(cli_harness.CliTestCase):
         if not program.exists():
             shutil.copy(ATTEND, program)
         command = [str(program), "compute", "--input", "-", "--output", str(path)]
-        return subprocess.run(command, input=self.x.read_bytes(), env=environment(self.env), capture_output=True, timeout=PATIENCE, check=False, **user)
+        return subprocess.run(command, input=self.x.read_bytes(), env=environment(self.env), capture_output=True, timeout=PATIENCE,
+                              check=False, **user)
 
     def test_what_a_user_may_write_is_written_and_nothing_else(self):
         self.directory.chmod(0o755)
@@ -224,7 +226,8 @@ class NanTest(cli_harness.CliTestCase):
         # Causal: the third token and those behind it see the NaN.
         x[2, 3] = np.nan
         for dtype in ("float32", "float64", "float16", "bfloat16"):
-            run = self.attend_ok("compute", "--input", self.save("one.npy", x), "--causal", "--return", "output,log_sum_exp", "--output", self.directory / "o.safetensors", "--dtype", dtype)
+            run = self.attend_ok("compute", "--input", self.save("one.npy", x), "--causal", "--return", "output,log_sum_exp", "--output",
+                                 self.directory / "o.safetensors", "--dtype", dtype)
             self.assertIn("attend: warning: output holds NaN (3 of 5 rows)", run.err)
             self.assertIn("attend: warning: log_sum_exp holds NaN (3 of 5 numbers)", run.err)
 

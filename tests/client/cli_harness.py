@@ -39,7 +39,8 @@ def environment(extra=None):
 
 def attend(*arguments, env=None, stdin=b""):
     """Runs with pipes."""
-    done = subprocess.run([ATTEND, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE, check=False)
+    done = subprocess.run([ATTEND, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE,
+                          check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode())
 
 
@@ -49,7 +50,8 @@ def attend_on_terminal(*arguments, env=None, once=None):
     With once=(pattern, action), does the action when the pattern has appeared.
     """
     controller, terminal = pty.openpty()
-    process = subprocess.Popen([ATTEND, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal, env=environment(env))
+    process = subprocess.Popen([ATTEND, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
+                               env=environment(env))
     os.close(terminal)
     out = b""
     while select.select([controller], [], [], PATIENCE)[0]:

@@ -12,7 +12,7 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing.stubs import layers_pb, layers_grpc, pb, pb_grpc, tensor_pb2
+from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
 from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays, write_safetensors
 
@@ -27,8 +27,10 @@ CONFIG = layers_pb.LayerConfig(
 
 def layer(name, **fields):
     values = dict(
-        name=name, etag="e1", config=CONFIG, embed_dim=64, context_dim=64, head_dim=8, value_dim=8, output_dim=64, has_output_projection=True,
-        weight_types=[tensor_pb2.DATA_TYPE_BFLOAT16], weight_bytes=1 << 20, memory_bytes=3 << 20, origin="upload", create_time_ms=1_700_000_000_000, naming="llama",
+        name=name, etag="e1", config=CONFIG, embed_dim=64, context_dim=64, head_dim=8, value_dim=8, output_dim=64,
+        has_output_projection=True, weight_types=[tensor_pb2.DATA_TYPE_BFLOAT16], weight_bytes=1 << 20, memory_bytes=3 << 20,
+        origin="upload",
+        create_time_ms=1_700_000_000_000, naming="llama",
     )  # fmt: skip
     return layers_pb.Layer(**{**values, **fields})
 
@@ -123,7 +125,8 @@ class ListGetDeleteTest(LayersCase):
         self.assertEqual((answer["weight_bytes"], answer["weight_types"], answer["read_only"]), (1 << 20, ["BFLOAT16"], False))
         self.assertEqual(answer["config"]["rotary_embedding"], {"form": "ROTARY_FORM_INTERLEAVED", "base": 500000})
         table = self.attend("layers", "get", "minilm/0").text
-        for line in ("name +minilm/0", "etag +e1", "shape +64 -> 64", "heads +8/2 of 8, values of 8", "has +output projection, rotary embedding", "created +2023-11-14 22:13:20 UTC"):
+        for line in ("name +minilm/0", "etag +e1", "shape +64 -> 64", "heads +8/2 of 8, values of 8",
+                     "has +output projection, rotary embedding", "created +2023-11-14 22:13:20 UTC"):
             self.assertRegex(table, re.compile(f"^{line}$", re.MULTILINE))
 
     def test_delete(self):
@@ -148,12 +151,14 @@ class ListGetDeleteTest(LayersCase):
 class UploadTest(LayersCase):
     def test_a_file_and_what_it_is_to_become(self):
         path = self.file((5 << 20) + 3)
-        run = self.attend("layers", "upload", "minilm/0", path, "--prefix", "encoder.layer.0.", "--num-heads", 12, "--replace", "--etag", "e7", "-o", "json")
+        run = self.attend("layers", "upload", "minilm/0", path, "--prefix", "encoder.layer.0.", "--num-heads", 12, "--replace", "--etag",
+                          "e7", "-o", "json")
         self.assertEqual(json.loads(run.text)["name"], "minilm/0")
         self.assertEqual(self.fake.uploads, [path.read_bytes()])
         self.assertEqual(
             self.fake.headers,
-            [layers_pb.CreateLayerHeader(name="minilm/0", prefix="encoder.layer.0.", config=layers_pb.LayerConfig(num_heads=12), replace=True, etag="e7")],
+            [layers_pb.CreateLayerHeader(name="minilm/0", prefix="encoder.layer.0.", config=layers_pb.LayerConfig(num_heads=12),
+                                         replace=True, etag="e7")],
         )
         self.assertEqual(run.err, "", "no progress without a terminal")
 
@@ -205,7 +210,8 @@ class UploadTest(LayersCase):
 
     def test_a_terminal_shows_how_far_it_is(self):
         self.fake.hold = threading.Event()
-        run = attend_on_terminal("layers", "upload", "a", self.file(3 << 20), env={**self.env, "TERM": "xterm"}, once=("100 %", self.fake.hold.set))
+        run = attend_on_terminal("layers", "upload", "a", self.file(3 << 20), env={**self.env, "TERM": "xterm"},
+                                 once=("100 %", self.fake.hold.set))
         self.assertEqual(run.code, 0, run.out)
         self.assertIn(b"a [####################] 100 %  waiting for the server", run.out)
         self.assertRegex(run.out.rsplit(b"\x1b[K", 1)[1], rb"^name +a\n")
@@ -265,7 +271,8 @@ class RealServerTest(CliTestCase):
         np.testing.assert_array_equal(self.named(name), from_file)
         self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, "--expect", f"{NOTEBOOK}:output_f64")
         one = json.loads(self.attend_ok("layers", "get", name, "-o", "json").text)
-        self.assertEqual((one["name"], one["embed_dim"], one["naming"], one["origin"], one["read_only"]), (name, 64, "notebook", "upload", False))
+        self.assertEqual((one["name"], one["embed_dim"], one["naming"], one["origin"], one["read_only"]),
+                         (name, 64, "notebook", "upload", False))
         self.assertEqual(one["sha256"], hashlib.sha256(NOTEBOOK.read_bytes()).hexdigest())
         self.assertIn(name, self.attend_ok("layers", "list", "--prefix", "cli/").text)
 
@@ -275,7 +282,8 @@ class RealServerTest(CliTestCase):
         self.assert_fails(self.attend(*upload, "--replace", "--sha256", "0" * 64), 3, "DATA_LOSS")
         self.attend_ok(*upload, "--replace", "--etag", one["etag"], "--num-heads", 4)
         self.assertFalse(np.array_equal(self.named(name), from_file), "four heads are another layer")
-        np.testing.assert_array_equal(self.named(name), npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--num-heads", 4).out)[0])
+        unnamed = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--num-heads", 4)
+        np.testing.assert_array_equal(self.named(name), npy_arrays(unnamed.out)[0])
 
         self.assert_fails(self.attend("layers", "delete", name, "--etag", one["etag"]), 3, "ABORTED")
         self.attend_ok("layers", "delete", name)
@@ -315,7 +323,8 @@ class CheckTest(CliTestCase):
     def folder(self, config, **extra):
         tensors = {f"model.layers.0.self_attn.{name}_proj.weight": self.random(8, 8) for name in "qkvo"}
         directory = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
-        write_safetensors(directory / "model.safetensors", tensors | {f"model.layers.0.self_attn.{name}": array for name, array in extra.items()})
+        write_safetensors(directory / "model.safetensors",
+                          tensors | {f"model.layers.0.self_attn.{name}": array for name, array in extra.items()})
         (directory / "config.json").write_text(json.dumps(config))
         return directory / "model.safetensors"
 
@@ -323,7 +332,8 @@ class CheckTest(CliTestCase):
         return json.loads(attend("layers", "check", file, "--prefix", "model.layers.0.", "-o", "json", *flags).text)
 
     def test_says_what_would_be_loaded_and_who_says_so(self):
-        file = self.folder({"model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 4, "rope_theta": 500.0, "sliding_window": 16})
+        file = self.folder({"model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 4, "rope_theta": 500.0,
+                            "sliding_window": 16})
         facts = {fact["name"]: (fact["value"], fact["origin"]) for fact in self.check(file, "--num-heads", 2, "--num-kv-heads", 2)["facts"]}
         self.assertEqual(facts["naming"], ("llama", "tensors below 'model.layers.0.self_attn.'"))
         self.assertEqual(facts["heads"], ("2", "the caller, or the file's metadata"))
@@ -347,11 +357,13 @@ class CheckTest(CliTestCase):
         )
         for config, extra, needle in refused:
             self.assert_fails(attend("layers", "check", self.folder(config, **extra), "--prefix", "model.layers.0."), 2, needle)
-            self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{self.folder(config, **extra)}:model.layers.0."), 2, needle)
+            self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{self.folder(config, **extra)}:model.layers.0."),
+                              2, needle)
 
     def test_weights_that_need_more_than_a_request_has_are_not_sent(self):
         file = self.folder({"model_type": "llama", "num_attention_heads": 2})
-        self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{file}:model.layers.0."), 2, "a rotary embedding", "attend layers upload")
+        self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{file}:model.layers.0."), 2, "a rotary embedding",
+                          "attend layers upload")
 
 
 if __name__ == "__main__":

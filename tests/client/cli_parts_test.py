@@ -22,7 +22,7 @@ class TopWeightsTest(cli_harness.CliTestCase):
         for per_head, expected in (([], weights.mean(axis=1)), (["--per-head"], weights)):
             run = self.attend_ok(*self.flags, "--top-k", 3, *per_head)
             output, top, indices = npy_arrays(run.out)
-            self.assertEqual(output.shape, self.v.shape[:2] + (5, 8))
+            self.assertEqual(output.shape, (*self.v.shape[:2], 5, 8))
             self.assertEqual((top.dtype, indices.dtype), (np.float32, np.int32))
             np.testing.assert_array_equal(indices, np.argsort(-expected, axis=-1)[..., :3])
             np.testing.assert_allclose(top, -np.sort(-expected, axis=-1)[..., :3], rtol=0, atol=tolerance.WEIGHTS)
@@ -34,13 +34,15 @@ class TopWeightsTest(cli_harness.CliTestCase):
         indices = answer["tensors"]["top_attention_indices"]
         self.assertEqual((indices["data_type"], indices["shape"], indices["values"][:2]), ("int32", [1, 5, 2], [0, -1]))
         self.assertNotIn(".", run.text.split('"top_attention_indices":')[1].split("]")[0])
-        self.assertEqual([(entry["name"], entry["ok"]) for entry in answer["comparisons"]], [("top_attention_weights", True), ("top_attention_indices", True)])
+        self.assertEqual([(entry["name"], entry["ok"]) for entry in answer["comparisons"]],
+                         [("top_attention_weights", True), ("top_attention_indices", True)])
 
     def test_a_table_names_the_keys(self):
         x = self.save("x.npy", 9 * np.eye(3, dtype=np.float32))
         run = self.attend_ok("compute", "--input", x, "--top-k", 2, "--causal", "-o", "table")
         self.assertIn("top_attention_weights  float32 [3, 2]\ntop_attention_indices  int32 [3, 2]\n", run.text)
-        self.assertRegex(run.text, r"query    0:  key 0 \(1\)\n  query    1:  key 1 \(1\) +key 0 \(\S+\)\n  query    2:  key 2 \(1\) +key 0")
+        self.assertRegex(run.text,
+                         r"query    0:  key 0 \(1\)\n  query    1:  key 1 \(1\) +key 0 \(\S+\)\n  query    2:  key 2 \(1\) +key 0")
         self.assertEqual(self.attend_ok(*self.flags, "--top-k", 9, "-o", "table").text.count("...\n"), 5, "at most 8 keys of a query")
 
     def test_verify_with_ties(self):
@@ -61,18 +63,23 @@ class RaggedTest(cli_harness.CliTestCase):
         self.save("all.npy", x)
         alone = [npy_arrays(self.attend_ok("compute", "--input", self.save("x.npy", part), "--causal").out)[0] for part in (x[:3], x[3:])]
         for lengths in ("0,3,7", self.save("lengths.npy", np.array([0, 3, 7]))):
-            run = self.attend_ok("compute", "--input", self.directory / "all.npy", "--causal", "--cumulative-query-lengths", lengths, "--verify")
+            run = self.attend_ok("compute", "--input", self.directory / "all.npy", "--causal", "--cumulative-query-lengths", lengths,
+                                 "--verify")
             np.testing.assert_array_equal(npy_arrays(run.out)[0], np.concatenate(alone))
 
     def test_verify_with_everything_that_is_laid_out_by_sequence(self):
-        files = [self.save(f"{name}.npy", self.random(heads, length, 8)) for name, heads, length in (("q", 4, 9), ("k", 2, 12), ("v", 2, 12))]
+        shapes = (("q", 4, 9), ("k", 2, 12), ("v", 2, 12))
+        files = [self.save(f"{name}.npy", self.random(heads, length, 8)) for name, heads, length in shapes]
         longest = 6  # Keys of a sequence: 4, 0, 6, 2.
-        flags = ["--cumulative-query-lengths", "0,2,3,9,9", "--cumulative-key-lengths", "0,4,4,10,12", "--causal", "--alibi-slopes", "0.1,0.2,0.3,0.4"]
-        flags += ["--mask", self.save("m.npy", self.rng.random((9, longest)) < 0.8), "--bias", self.save("b.npy", self.random(1, 4, 9, longest))]
+        flags = ["--cumulative-query-lengths", "0,2,3,9,9", "--cumulative-key-lengths", "0,4,4,10,12", "--causal", "--alibi-slopes",
+                 "0.1,0.2,0.3,0.4"]
+        flags += ["--mask", self.save("m.npy", self.rng.random((9, longest)) < 0.8), "--bias",
+                  self.save("b.npy", self.random(1, 4, 9, longest))]
         for dtype in ("float32", "float64", "bfloat16"):
             for per_head in ([], ["--per-head"]):
-                run = self.attend_ok("sdpa", "--query", files[0], "--key", files[1], "--value", files[2], *flags, *per_head, "--dtype", dtype,
-                                     "--return", "output,attention_weights,scores,log_sum_exp", "--top-k", 3, "-o", "json", "--verify")  # fmt: skip
+                run = self.attend_ok("sdpa", "--query", files[0], "--key", files[1], "--value", files[2], *flags, *per_head, "--dtype",
+                                     dtype, "--return", "output,attention_weights,scores,log_sum_exp", "--top-k", 3, "-o", "json",
+                                     "--verify")  # fmt: skip
                 answer = json.loads(run.out)
                 self.assertEqual(answer["tensors"]["scores"]["shape"], [4, 9, longest])
                 self.assertEqual([entry for entry in answer["comparisons"] if not entry["ok"]], [])
@@ -80,7 +87,8 @@ class RaggedTest(cli_harness.CliTestCase):
 
     def test_what_does_not_fit_is_refused_by_the_server(self):
         x = self.save("x.npy", self.random(7, 4))
-        self.assert_fails(self.attend("compute", "--input", x, "--cumulative-query-lengths", "0,3,8"), 3, r"field options.cumulative_query_lengths\[2\]")
+        self.assert_fails(self.attend("compute", "--input", x, "--cumulative-query-lengths", "0,3,8"), 3,
+                          r"field options.cumulative_query_lengths\[2\]")
 
 
 class PartialTest(cli_harness.CliTestCase):
@@ -122,7 +130,8 @@ class PartialTest(cli_harness.CliTestCase):
         part, other = self.part("a", slice(0, 7)), self.directory / "other.safetensors"
         cli_harness.write_safetensors(other, {"output": self.random(1, 4, 6, 8), "log_sum_exp": self.random(1, 4, 6)})
         flags = (*self.over(slice(7, 30)), "--partial", part)
-        self.assert_fails(self.attend(*flags, "--partial", other), 2, r"output has shape \[1, 4, 6, 8\], but the first part's has \[1, 4, 5, 8\]")
+        self.assert_fails(self.attend(*flags, "--partial", other), 2,
+                          r"output has shape \[1, 4, 6, 8\], but the first part's has \[1, 4, 5, 8\]")
         self.assert_fails(self.attend(*self.over(slice(7, 30)), "--partial", other), 3, "field partials.output.shape")
         self.assert_fails(self.attend(*flags, "--weights"), 3, "field partials: .*ask for the output and the log-sum-exp alone")
         self.assert_fails(self.attend(*flags, "--dtype", "float16"), 3, "field partials: .*FLOAT16")

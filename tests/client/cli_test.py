@@ -1,7 +1,6 @@
 """What the shell sees of `attend`: exit codes, streams, environment, terminals, pictures."""
 
 import json
-import os
 import resource
 import signal
 import socket
@@ -248,7 +247,8 @@ class ServerTest(cli_harness.CliTestCase):
 
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "wb") as full:
-            done = subprocess.run([ATTEND, *map(str, NOTEBOOK_FLAGS)], stdout=full, stderr=subprocess.PIPE, env=environment(self.env), check=False)
+            done = subprocess.run([ATTEND, *map(str, NOTEBOOK_FLAGS)], stdout=full, stderr=subprocess.PIPE, env=environment(self.env),
+                                  check=False)
         self.assertEqual(done.returncode, 5)
         self.assertIn(b"cannot write", done.stderr)
         run = self.attend(*NOTEBOOK_FLAGS, "--output", "/no/such/directory/x.npy")
@@ -346,7 +346,7 @@ def unfilter(kind, line, above):
     if kind == 0:
         return line
     if kind == 2:
-        return [(x + b) % 256 for x, b in zip(line, above)]
+        return [(x + b) % 256 for x, b in zip(line, above, strict=True)]
     for i in range(len(line)):
         left, corner = (line[i - 3], above[i - 3]) if i >= 3 else (0, 0)
         if kind == 1:

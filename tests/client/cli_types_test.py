@@ -115,7 +115,8 @@ class TypesTest(cli_harness.CliTestCase):
         self.assertEqual([first.dtype, second.dtype], [np.float32, np.float64])
         (alone,) = npy_arrays(self.attend_ok("compute", "--input", wide, *shared).out)
         np.testing.assert_array_equal(second, alone)
-        q, k, v = (oracle.project(source, weights[f"{name}.weight"])[None, None] for name, source in (("query", x), ("key", np.load(context)), ("value", np.load(context))))
+        sources = (("query", x), ("key", np.load(context)), ("value", np.load(context)))
+        q, k, v = (oracle.project(source, weights[f"{name}.weight"])[None, None] for name, source in sources)
         expected = oracle.attend(q, k, v, oracle.Options(bias=np.load(bias))).output[0, 0]
         np.testing.assert_allclose(second, expected, rtol=0, atol=1e-12 * np.abs(v).max())
 
@@ -126,9 +127,12 @@ class TypesTest(cli_harness.CliTestCase):
             for bias_type in TYPES:
                 with self.subTest(dtype=dtype, bias_type=bias_type):
                     source, _ = self.save_tensor("bias", bias, bias_type)
-                    run = self.attend_ok("compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal", "--bias", source, "--dtype", dtype, "--return", everything, "--top-k", 3, "-o", "json", "--verify")  # fmt: skip
+                    run = self.attend_ok("compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal", "--bias",
+                                         source, "--dtype", dtype, "--return", everything, "--top-k", 3, "-o", "json",
+                                         "--verify")  # fmt: skip
                     comparisons = json.loads(run.out)["comparisons"]
-                    self.assertEqual({entry["name"] for entry in comparisons}, {*everything.split(","), "top_attention_weights", "top_attention_indices"})
+                    self.assertEqual({entry["name"] for entry in comparisons},
+                                     {*everything.split(","), "top_attention_weights", "top_attention_indices"})
                     self.assertEqual([entry for entry in comparisons if not entry["ok"]], [])
 
     def test_a_unit_in_the_last_place_is_allowed_and_two_are_not(self):

@@ -1,5 +1,5 @@
 // When the progress line of a batch appears, what it says, and that it is gone when something else is printed.
-#include "client/cli/progress.h"
+#include "client/cli/commands/progress.h"
 
 #include <gtest/gtest.h>
 

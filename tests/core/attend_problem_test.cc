@@ -1,6 +1,5 @@
 // Guards the rules of attention over embeddings: every bound and one step beyond it, and the field that is blamed.
 #include "core/layer/attend_problem.h"
-#include "core/layer/compute_attend.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/layer/compute_attend.h"
 
 namespace attend {
 namespace {
@@ -45,6 +45,9 @@ const std::int64_t kSevens[] = {7, 0};
 const std::int64_t kEights[] = {7, 8};
 const std::uint8_t kBool = 0;
 constexpr double kFrequencies[] = {kMaxRotaryFrequency, -kMaxRotaryFrequency};
+constexpr std::int64_t kOffsets[] = {0, std::int64_t{1} << 40}, kThreeOffsets[] = {1, 2, 3};
+constexpr std::int64_t kNegativeOffset[] = {0, -1}, kLargeOffset[] = {(std::int64_t{1} << 40) + 1, 0};
+constexpr std::int64_t kQuerySequences[] = {0, 1, 1, 5}, kKeySequences[] = {0, 4, 6, 7};
 constexpr double kNanFrequency[] = {1, NAN};
 constexpr double kInfiniteFrequency[] = {-INFINITY, 1};
 constexpr double kLargeFrequency[] = {1, 1.8446744073709556e19};
@@ -203,6 +206,38 @@ std::vector<Case> Cases() {
       {"OffsetBeyond", [](Spec& s) { s.position_offset = (std::int64_t{1} << 40) + 1; }, "position_offset",
        "1099511627777"},
       {"OffsetNegative", [](Spec& s) { s.position_offset = -1; }, "position_offset", "is -1"},
+      {"OffsetsAtBothBounds", [](Spec& s) { s.position_offsets = kOffsets; }, ""},
+      {"OffsetsNone", [](Spec& s) { s.position_offsets = {}, s.position_offset = 3; }, ""},
+      {"OneOffsetTooFew", [](Spec& s) { s.position_offsets = absl::MakeConstSpan(kOffsets, 1); }, "position_offsets",
+       "1 entries; it must have one for each of the 2 batch entries"},
+      {"OneOffsetTooMany", [](Spec& s) { s.position_offsets = kThreeOffsets; }, "position_offsets", "has 3 entries"},
+      {"OneOfTheOffsetsNegative", [](Spec& s) { s.position_offsets = kNegativeOffset; }, "position_offsets[1]",
+       "is -1"},
+      {"OneOfTheOffsetsBeyond", [](Spec& s) { s.position_offsets = kLargeOffset; }, "position_offsets[0]",
+       "is 1099511627777; it must be between 0 and 1099511627776"},
+      {"OffsetAndOffsets",
+       [](Spec& s) {
+         s.position_offsets = kOffsets;
+         s.position_offset = 1;
+       },
+       "position_offsets", "both given"},
+      {"OffsetsOfSequences",
+       [](Spec& s) {
+         s.embeddings.batch = s.context.batch = 1;
+         s.options.cumulative_query_lengths = kQuerySequences, s.options.cumulative_key_lengths = kKeySequences;
+         s.position_offsets = kThreeOffsets;
+       },
+       ""},
+      {"OffsetsOfFewerSequences",
+       [](Spec& s) {
+         s.embeddings.batch = s.context.batch = 1;
+         s.options.cumulative_query_lengths = kQuerySequences, s.options.cumulative_key_lengths = kKeySequences;
+         s.position_offsets = kOffsets;
+       },
+       "position_offsets", "one for each of the 3 sequences"},
+      {"KeyMask", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 7); }, ""},
+      {"KeyMaskOfQueries", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 5); },
+       "options.key_mask.shape", "[2, 7]"},
   };
 }
 

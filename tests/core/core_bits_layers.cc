@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "core/layer/packed_linear.h"
+#include "core/layer/projection.h"
 #include "tests/core/core_bits_cases.h"
 #include "tests/support/layer_case.h"
 

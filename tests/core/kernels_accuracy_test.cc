@@ -98,6 +98,7 @@ TEST(KernelsAccuracy, EveryCombinationOfOptions) {
     spec.head_dim = kDims[choice % 6];
     spec.value_dim = kDims[(choice + 3) % 7];
     spec.broadcast = choice % 5 == 0;
+    spec.key_mask = choice % 3 == 2;
     spec.seed = choice;
     if (choice % 4 == 1) spec.valid_lengths = {spec.keys / 2, spec.keys};
     if (choice % 4 == 2) spec.query_lengths = {spec.queries / 2, spec.queries};

@@ -171,11 +171,18 @@ std::vector<LayerSpec> Everywhere() {
   ragged_cross.key_offsets = {0, 30, 35, 35, 90};
   LayerSpec ragged_top_left = ragged_cross;
   ragged_top_left.causal = CausalMode::kTopLeft;
+  LayerSpec offsets = all;
+  offsets.batch = 3, offsets.position_offsets = {0, 1000, 77};
+  LayerSpec cross_offsets = cross;
+  cross_offsets.position_offsets = {5, 600}, cross_offsets.valid_lengths = {90, 33};
+  LayerSpec ragged_offsets = ragged_cross;
+  ragged_offsets.position_offsets = {1, 20, 300, 4000};
   LayerSpec one = all;
   one.queries = one.keys = 1, one.position_offset = 4321;
   LayerSpec token = cross;
   token.queries = 1, token.keys = 300;
-  return {all, lengths, cross, shorter, cross_lengths, top_left, ragged, ragged_cross, ragged_top_left, one, token};
+  return {all,          lengths,         cross,   shorter,       cross_lengths,  top_left, ragged,
+          ragged_cross, ragged_top_left, offsets, cross_offsets, ragged_offsets, one,      token};
 }
 
 TEST(LayerParts, TokensStandWhereTheOptionsSay) {
@@ -254,6 +261,60 @@ TEST(LayerParts, AnyPlaceInABatchGivesTheSameBits) {
     // Of [3, T, D_out], a batch entry is a row.
     EXPECT_EQ(alone.output.bytes, HeadRows(whole.output, 1, 3, b, b + 1));
   }
+}
+
+// As in batched decoding: each entry at its own position has the bits that it has alone, and equal ones those of one
+// position_offset for all.
+TEST(LayerParts, PositionOffsetsAreThoseOfEachBatchEntryAlone) {
+  for (bool context : {false, true}) {
+    LayerSpec spec = Prefill();
+    spec.batch = 3, spec.context = context, spec.queries = context ? 1 : 100;
+    spec.position_offset = 0, spec.position_offsets = {7, kMaxPositionOffset, 0};
+    if (context) spec.valid_lengths = {100, 31, 64};
+    const LayerCase batch(spec);
+    LayerResult whole(batch.Problem());
+    Compute(batch.Problem(), BestInstructionSet(), nullptr, whole);
+    for (std::int64_t b = 0; b < 3; ++b) {
+      AttendProblem::Spec one = batch.ProblemSpec();
+      one.embeddings.batch = 1;
+      one.embeddings.data = batch.embeddings.bytes.data() + b * spec.queries * spec.embed * 4;
+      if (context)
+        one.context.batch = 1, one.context.data = batch.context.bytes.data() + b * spec.keys * spec.embed * 4;
+      if (context) one.options.valid_lengths = absl::MakeConstSpan(spec.valid_lengths).subspan(b, 1);
+      one.position_offset = spec.position_offsets[static_cast<std::size_t>(b)], one.position_offsets = {};
+      const AttendProblem problem = *AttendProblem::Create(one);
+      LayerResult alone(problem);
+      Compute(problem, BestInstructionSet(), nullptr, alone);
+      EXPECT_EQ(alone.output.bytes, HeadRows(whole.output, 1, 3, b, b + 1)) << b;
+      EXPECT_EQ(alone.query.bytes, HeadRows(whole.query, 1, 3, b, b + 1)) << b;
+      EXPECT_EQ(alone.key.bytes, HeadRows(whole.key, 1, 3, b, b + 1)) << b;
+    }
+    EXPECT_NE(HeadRows(whole.key, 1, 3, 0, 1), HeadRows(whole.key, 1, 3, 1, 2));
+    AttendProblem::Spec equal = batch.ProblemSpec(), single = equal;
+    const std::vector<std::int64_t> same(3, 12345);
+    equal.position_offsets = same;
+    single.position_offsets = {}, single.position_offset = 12345;
+    const AttendProblem many = *AttendProblem::Create(equal), one = *AttendProblem::Create(single);
+    LayerResult of_many(many), of_one(one);
+    Compute(many, BestInstructionSet(), nullptr, of_many);
+    Compute(one, BestInstructionSet(), nullptr, of_one);
+    EXPECT_TRUE(of_many == of_one);
+    EXPECT_EQ(many.Flops(), one.Flops());
+    EXPECT_EQ(ScratchBytes(many, 2, false), ScratchBytes(one, 2, false));
+  }
+}
+
+// Without a rotary embedding nothing depends on positions but the options, which position offsets do not move.
+TEST(LayerParts, PositionOffsetsAreIgnoredWithoutRotaryEmbedding) {
+  LayerSpec spec = Prefill();
+  spec.batch = 2, spec.rotary_dim = 0, spec.position_offset = 0;
+  const LayerCase without(spec);
+  spec.position_offsets = {3, 4};
+  const LayerCase with(spec);
+  LayerResult expected(without.Problem()), actual(with.Problem());
+  Compute(without.Problem(), BestInstructionSet(), nullptr, expected);
+  Compute(with.Problem(), BestInstructionSet(), nullptr, actual);
+  EXPECT_TRUE(actual == expected);
 }
 
 // A text given piece by piece: each piece's queries and keys, at its position_offset, have the bits of the whole, and

@@ -80,7 +80,7 @@ set(planted
     "core/kernels/deep/er/b.h includes core/runtime/executor.h"
     "core/runtime/a.h includes core/problem/options.h"
     "core/runtime/a.h includes hwy/highway.h"
-    "core/problem/a.cc includes core/compute/scratch_bytes.h"
+    "core/problem/a.cc includes core/compute/compute_sdpa.h"
     "core/problem/a.cc includes core/kernels/instruction_set.h"
     "core/problem/a.cc includes Eigen/Core"
     "core/compute/a.cc includes server/rpc/job.h"

@@ -1,13 +1,12 @@
 // Weights packed once against the same weights packed in each call: the same bits, whatever their type, shape and
 // address.
-#include "core/layer/packed_linear.h"
+#include "core/layer/projection.h"
 
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
 #include "core/kernels/kernel_table.h"
-#include "core/layer/projection.h"
 #include "gtest/gtest.h"
 #include "tests/support/attend_case.h"
 #include "tests/support/sdpa_case.h"

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "core/compute/compute_sdpa.h"
-#include "core/compute/scratch_bytes.h"
 #include "core/layer/attend_problem.h"
 #include "core/layer/compute_attend.h"
 #include "core/problem/sdpa_problem.h"

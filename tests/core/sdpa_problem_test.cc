@@ -154,6 +154,26 @@ std::vector<Case> OptionCases() {
          s.options.mask.dim_stride = 2;
        },
        "options.mask", "dense"},
+      {"FullKeyMask", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 5); }, ""},
+      {"KeyMaskForEveryBatchEntry", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 1, 1, 1, 5); }, ""},
+      {"KeyMaskRepeatedOnBothAxes", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 1, 1, 1, 1); }, ""},
+      {"KeyMaskBatch", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 3, 1, 1, 5); }, "options.key_mask.shape",
+       "is [3, 5]; it must be [2, 5]"},
+      {"KeyMaskOneKeyTooFew", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 4); },
+       "options.key_mask.shape", "[2, 4]"},
+      {"KeyMaskOneKeyTooMany", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 1, 1, 1, 6); },
+       "options.key_mask.shape", "[1, 6]"},
+      {"KeyMaskNoKeys", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 0); }, "options.key_mask.shape"},
+      {"KeyMaskPerHead", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 6, 1, 5); }, "options.key_mask.shape",
+       "[2, 6, 1, 5]"},
+      {"KeyMaskPerQuery", [](Spec& s) { s.options.key_mask = SplitHeads(&kBool, 2, 1, 4, 5); },
+       "options.key_mask.shape", "[2, 1, 4, 5]"},
+      {"KeyMaskNotDense",
+       [](Spec& s) {
+         s.options.key_mask = SplitHeads(&kBool, 2, 1, 1, 5);
+         s.options.key_mask.dim_stride = 2;
+       },
+       "options.key_mask", "dense"},
       {"FullBias", [](Spec& s) { s.options.bias = SplitHeads(&kFloat, 2, 6, 4, 5); }, ""},
       {"BiasPerHead", [](Spec& s) { s.options.bias = SplitHeads(&kFloat, 1, 6, 1, 5); }, ""},
       {"BiasKeys", [](Spec& s) { s.options.bias = SplitHeads(&kFloat, 1, 6, 4, 6); }, "options.bias.shape", "6]"},

@@ -54,6 +54,13 @@ bool AllFinite(const T* numbers, std::int64_t size) {
   return std::all_of(numbers, numbers + size, [](T x) { return std::isfinite(x); });
 }
 
+// Whether a mask hides key j from the row.
+bool IsHidden(const AttentionOptions& options, const RowIndex& row, std::int64_t j) {
+  const MaskView &mask = options.mask, &keys = options.key_mask;
+  return (mask && mask.Row(row.b, row.h, row.t)[j * mask.dim_stride] == 0) ||
+         (keys && keys.Row(row.b, 0, 0)[j * keys.dim_stride] == 0);
+}
+
 // What a row sees: whether there is a key, and whether everything that it sees is finite. A bias of -infinity masks.
 struct Inputs {
   bool has_keys = false;
@@ -70,8 +77,7 @@ Inputs InputsOf(const SdpaProblem& problem, const RowIndex& row) {
                   (options.alibi_slopes.empty() || std::isfinite(options.alibi_slopes[row.h])) &&
                   (options.sinks.empty() || std::isfinite(options.sinks[row.h]));
   for (std::int64_t j = range.begin; j < range.end; ++j) {
-    const MaskView& mask = options.mask;
-    if (mask && mask.Row(row.b, row.h, row.t)[j * mask.dim_stride] == 0) continue;
+    if (IsHidden(options, row, j)) continue;
     const HeadsView bias = options.bias.As<const float>();
     const float added = bias ? bias.Row(row.b, row.h, row.t)[j * bias.dim_stride] : 0;
     const std::int64_t kv = row.h / problem.group_size();
@@ -135,8 +141,7 @@ double MaxFiniteValue(const SdpaProblem& problem) {
 bool IsMasked(const SdpaProblem& problem, const RowIndex& row, std::size_t key) {
   const auto j = static_cast<std::int64_t>(key);
   const KeyRange range = problem.VisibleKeys(row.b, row.t);
-  const MaskView& mask = problem.options().mask;
-  return j < range.begin || j >= range.end || (mask && mask.Row(row.b, row.h, row.t)[j * mask.dim_stride] == 0);
+  return j < range.begin || j >= range.end || IsHidden(problem.options(), row, j);
 }
 
 // Finite inputs give a mean of values, however large the scores are.

@@ -67,6 +67,7 @@ SdpaCase::SdpaCase(const std::uint8_t* data, std::size_t size) {
   top_k_ = reader.InRange(0, 8);
   top_per_head_ = reader.Bit();
   SetEdges(reader);
+  ReadKeyMask(reader);
   Retype();
 }
 
@@ -120,24 +121,36 @@ void SdpaCase::ReadLengths(ByteReader& reader) {
   const std::uint8_t given = reader.Byte();
   const bool allow_too_long = (given & 4) != 0;
   for (std::int64_t b = 0; b < batch_; ++b) {
-    if (given & 1) key_lengths_.push_back(reader.InRange(0, keys_ + allow_too_long));
+    if (given & 1) valid_lengths_.push_back(reader.InRange(0, keys_ + allow_too_long));
     if (given & 2) query_lengths_.push_back(reader.InRange(0, queries_ + allow_too_long));
   }
-  spec_.options.valid_lengths = key_lengths_;
+  spec_.options.valid_lengths = valid_lengths_;
   spec_.options.query_lengths = query_lengths_;
+}
+
+std::unique_ptr<std::uint8_t[]> SdpaCase::MaskBytes(std::int64_t count, std::uint32_t visible_of_256) {
+  auto mask = std::make_unique<std::uint8_t[]>(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) {  // Any non-zero byte means visible.
+    const std::uint32_t random = NextRandom();
+    mask[static_cast<std::size_t>(i)] =
+        random % 256 < visible_of_256 ? static_cast<std::uint8_t>(1 + (random >> 8) % 255) : 0;
+  }
+  return mask;
 }
 
 void SdpaCase::ReadMask(ByteReader& reader) {
   if (!reader.Bit()) return;
   const std::int64_t count = Broadcast(reader, spec_.options.mask);
-  const std::uint32_t visible_of_256 = reader.Byte();
-  mask_ = std::make_unique<std::uint8_t[]>(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {  // Any non-zero byte means visible.
-    const std::uint32_t random = NextRandom();
-    mask_[static_cast<std::size_t>(i)] =
-        random % 256 < visible_of_256 ? static_cast<std::uint8_t>(1 + (random >> 8) % 255) : 0;
-  }
+  mask_ = MaskBytes(count, reader.Byte());
   spec_.options.mask.data = mask_.get();
+}
+
+void SdpaCase::ReadKeyMask(ByteReader& reader) {
+  const std::uint8_t given = reader.Byte();
+  if ((given & 1) == 0) return;
+  const std::int64_t batch = given & 2 ? 1 : batch_, keys = given & 4 ? 1 : keys_;
+  key_mask_ = MaskBytes(batch * keys, reader.Byte());
+  spec_.options.key_mask = SplitHeads<const std::uint8_t>(key_mask_.get(), batch, 1, 1, keys);
 }
 
 void SdpaCase::ReadBias(ByteReader& reader) {

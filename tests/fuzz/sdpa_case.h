@@ -55,6 +55,8 @@ class SdpaCase {
  private:
   HeadsView Tensor(ByteReader& reader, std::int64_t heads, std::int64_t length, std::int64_t dim);
   float* Floats(std::int64_t count, float magnitude);
+  // `count` bytes, of which about `visible_of_256` in 256 are not zero.
+  std::unique_ptr<std::uint8_t[]> MaskBytes(std::int64_t count, std::uint32_t visible_of_256);
   // `view` with some axes of size 1, and its number of elements.
   template <typename T>
   std::int64_t Broadcast(ByteReader& reader, BasicHeadsView<T>& view);
@@ -68,6 +70,7 @@ class SdpaCase {
   void ReadSequences(ByteReader& reader);
   void ReadTypes(ByteReader& reader);
   void SetEdges(ByteReader& reader);
+  void ReadKeyMask(ByteReader& reader);
   void Retype();
   TypedHeadsView Retyped(const TypedHeadsView& view, DataType type);
   std::uint32_t NextRandom();
@@ -76,8 +79,8 @@ class SdpaCase {
   std::uint32_t random_ = 1;
   std::vector<std::unique_ptr<float[]>> floats_;
   std::vector<std::int64_t> float_counts_;
-  std::unique_ptr<std::uint8_t[]> mask_;
-  std::vector<std::int64_t> key_lengths_, query_lengths_, query_offsets_, key_offsets_;
+  std::unique_ptr<std::uint8_t[]> mask_, key_mask_;
+  std::vector<std::int64_t> valid_lengths_, query_lengths_, query_offsets_, key_offsets_;
   std::vector<std::unique_ptr<std::byte[]>> retyped_;
   DataType types_[3] = {DataType::kFloat32, DataType::kFloat32, DataType::kFloat32};  // Of query, key and value.
   std::int64_t top_k_ = 0;

@@ -43,9 +43,9 @@ void Describe(const SdpaProblem& problem, InstructionSet set) {
   for (const TypedHeadsView* view : {&problem.query(), &problem.key(), &problem.value()}) {
     std::fprintf(stderr, " %s", std::string(DataTypeName(view->type)).c_str());
   }
-  std::fprintf(stderr, "%s%s%s%s%s%s\n", IsRagged(o) ? " ragged" : "", o.valid_lengths.empty() ? "" : " lengths",
-               o.mask ? " mask" : "", o.bias ? " bias" : "", o.alibi_slopes.empty() ? "" : " alibi",
-               o.sinks.empty() ? "" : " sinks");
+  std::fprintf(stderr, "%s%s%s%s%s%s%s\n", IsRagged(o) ? " ragged" : "", o.valid_lengths.empty() ? "" : " lengths",
+               o.mask ? " mask" : "", o.key_mask ? " key mask" : "", o.bias ? " bias" : "",
+               o.alibi_slopes.empty() ? "" : " alibi", o.sinks.empty() ? "" : " sinks");
 }
 
 // Numbers [heads, rows, width] of one sequence, where they stand in those of the whole [heads, all rows, all columns].

@@ -189,7 +189,7 @@ class BitsTest(unittest.TestCase):
     def test_asked_for_alone_or_with_others(self):
         """The output must not depend on whether the weights are returned too, which takes another way."""
         for name, request in self.requests.items():
-            for kind, field in zip(ALL_OUTPUTS, FIELDS):
+            for kind, field in zip(ALL_OUTPUTS, FIELDS, strict=True):
                 if field not in self.expected[name]:
                     continue
                 with self.subTest(name, field=field):

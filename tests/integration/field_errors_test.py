@@ -1,5 +1,6 @@
 """What can be wrong with types, ragged batches, top weights and partial results; see errors_test for the rest."""
 
+import typing
 import unittest
 
 import numpy as np
@@ -88,7 +89,7 @@ TOP_K = {
 def partials(output=(2, 2, 2, 3, 8), log_sum_exp=(2, 2, 2, 3), types=(F32, F32), more=0, outputs=(OUTPUT,), **changes):
     """Two parts for the good request; a shape of None leaves the tensor out."""
     message = pb.PartialAttention()
-    for name, shape, data_type in zip(("output", "log_sum_exp"), (output, log_sum_exp), types):
+    for name, shape, data_type in zip(("output", "log_sum_exp"), (output, log_sum_exp), types, strict=True):
         if shape is not None:
             getattr(message, name).CopyFrom(zeros(shape, data_type, more))
     return sdpa(partials=message, outputs=list(outputs), **changes)
@@ -239,7 +240,7 @@ class MemoryTest(ServerTestCase):
 
     ALLOWED = (64 if is_sanitized() else 16) << 20
 
-    CLAIMS = {
+    CLAIMS: typing.ClassVar = {
         "parts": sdpa(partials=pb.PartialAttention(output=raw([1024, 2, 2, 2**30, 8], b"\0"))),
         "log-sum-exps": partials(log_sum_exp=None, partials__log_sum_exp=raw([2**20, 2**20], values=[1])),
         "FLOAT64 elements": sdpa(query=raw([1, 1, 2**20, 2**20], b"\0" * 8, data_type=F64)),

@@ -102,7 +102,7 @@ def _notebook(path):
 def _multi_head(path):
     t, metadata = safetensors.load(path)
     weights, biases = np.split(t["in_proj_weight"], 3), np.split(t["in_proj_bias"], 3)
-    projections = dict(zip(("query", "key", "value"), zip(weights, biases)))
+    projections = dict(zip(("query", "key", "value"), zip(weights, biases, strict=True), strict=True))
     projections["output"] = (t["out_proj.weight"], t["out_proj.bias"])
     assert metadata["causal"] in ("none", "bottom_right"), metadata
     return Case(

@@ -5,7 +5,7 @@ import unittest
 import golden_cases
 from attend_testing import tolerance
 from attend_testing.server import ServerTestCase
-from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, WEIGHTS, KEY, QUERY, VALUE, assert_near, from_tensor
+from attend_testing.tensors import KEY, LOG_SUM_EXP, OUTPUT, QUERY, VALUE, WEIGHTS, assert_near, from_tensor
 
 FORMS = ("data", "values")
 
@@ -53,7 +53,7 @@ class GoldenTest(ServerTestCase):
         for case in golden_cases.all_cases():
             with self.subTest(case.name):
                 response = self.stub.Attend(case.request([QUERY, KEY, VALUE]), timeout=60)
-                for name, expected in zip(("query", "key", "value"), case.projected()):
+                for name, expected in zip(("query", "key", "value"), case.projected(), strict=True):
                     actual = from_tensor(getattr(response, name))
                     assert_near(actual, expected, tolerance.attention(expected), f"{case.name} {name}")
 

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import pathlib
 import tempfile
+import typing
 import unittest
 
 import numpy as np
@@ -18,14 +19,28 @@ from attend_testing.layer_oracle import Llama3, NamedLayer, Norm, Rotary
 from attend_testing.oracle import Options
 from attend_testing.requests import to_options
 from attend_testing.server import PATIENCE, Server
-from attend_testing.stubs import layers_pb, layers_grpc, pb
-from attend_testing.tensors import KEY, LOG_SUM_EXP, OUTPUT, QUERY, SCORES, VALUE, WEIGHTS, assert_near, assert_same_bits, from_tensor, to_tensor
+from attend_testing.stubs import layers_grpc, layers_pb, pb
+from attend_testing.tensors import (
+    KEY,
+    LOG_SUM_EXP,
+    OUTPUT,
+    QUERY,
+    SCORES,
+    VALUE,
+    WEIGHTS,
+    assert_near,
+    assert_same_bits,
+    from_tensor,
+    to_tensor,
+)
 
 OUTPUTS = (OUTPUT, WEIGHTS, LOG_SUM_EXP, QUERY, KEY, VALUE, SCORES)
 CHUNK = 1000  # Bytes: an upload of several chunks.
 
 
-def make(seed, d=24, heads=4, kv_heads=None, e=8, v=None, d_out=None, d_context=None, bias=False, output=True, data_type=F32, norm=None, **fields):
+def make(
+    seed, d=24, heads=4, kv_heads=None, e=8, v=None, d_out=None, d_context=None, bias=False, output=True, data_type=F32, norm=None, **fields
+):
     """A layer of random numbers that `data_type` holds. `norm` makes those of query and key: a function of (size, rng)."""
     rng, kv_heads, v = np.random.default_rng(seed), kv_heads or heads, v or e
 
@@ -33,7 +48,11 @@ def make(seed, d=24, heads=4, kv_heads=None, e=8, v=None, d_out=None, d_context=
         weight = rounded(rng.standard_normal((rows, columns)) / np.sqrt(columns), data_type)
         return weight, rounded(rng.standard_normal(rows) / 2, data_type) if bias else None
 
-    projections = {"query": linear(heads * e, d), "key": linear(kv_heads * e, d_context or d), "value": linear(kv_heads * v, d_context or d)}
+    projections = {
+        "query": linear(heads * e, d),
+        "key": linear(kv_heads * e, d_context or d),
+        "value": linear(kv_heads * v, d_context or d),
+    }
     if output:
         projections["output"] = linear(d_out or d, heads * v)
     if norm:
@@ -96,11 +115,24 @@ MODELS = {
     "qwen2": model("llama", 20, kv_heads=2, bias=True, options=CAUSAL, rotary=Rotary(base=1e6), data_type=BF16),
     "qwen3": model("llama", 21, kv_heads=2, e=16, options=CAUSAL, rotary=Rotary(base=1e6), norm=head_norm()),
     "olmo2": model("llama", 22, kv_heads=2, options=CAUSAL, rotary=Rotary(), norm=head_norm(of_all_heads=True)),
-    "gemma2": model("llama", 23, kv_heads=2, e=16, options=Options(causal="bottom_right", left=5, softcap=4.0, scale=0.125), rotary=Rotary()),
-    "gemma3": model("llama", 24, kv_heads=2, e=16, options=CAUSAL, rotary=Rotary(linear_factor=8.0, base=1e6), norm=head_norm(adds_one=True), data_type=BF16),
+    "gemma2": model(
+        "llama", 23, kv_heads=2, e=16, options=Options(causal="bottom_right", left=5, softcap=4.0, scale=0.125), rotary=Rotary()
+    ),
+    "gemma3": model(
+        "llama",
+        24,
+        kv_heads=2,
+        e=16,
+        options=CAUSAL,
+        rotary=Rotary(linear_factor=8.0, base=1e6),
+        norm=head_norm(adds_one=True),
+        data_type=BF16,
+    ),
     "phi": model("phi", 25, bias=True, options=CAUSAL, rotary=Rotary(dim=4), norm=head_norm("layer", bias=True, epsilon=1e-5)),
     "phi3": model("phi3", 26, kv_heads=2, options=CAUSAL, rotary=Rotary(), data_type=F16),
-    "gpt-oss": model("llama", 27, kv_heads=2, bias=True, options=Options(causal="bottom_right", left=6, sinks=SINKS), rotary=Rotary(), data_type=BF16),
+    "gpt-oss": model(
+        "llama", 27, kv_heads=2, bias=True, options=Options(causal="bottom_right", left=6, sinks=SINKS), rotary=Rotary(), data_type=BF16
+    ),
     "mpt": model("mpt", 28, options=Options(causal="bottom_right", alibi_slopes=SLOPES)),
     "timm": model("timm", 29, bias=True),
     "t5": model("t5", 30, options=Options(scale=1.0)),
@@ -110,7 +142,7 @@ MODELS = {
 }
 
 
-def request_of(name, tokens, context=None, options=Options(), offset=0):
+def request_of(name, tokens, context=None, options=None, offset=0):
     request = pb.AttendRequest(
         embeddings=to_tensor(tokens), layer_name=name, options=to_options(options, per_head=True), outputs=OUTPUTS, position_offset=offset
     )
@@ -141,7 +173,7 @@ def expected(model_, tokens, context=None, options=None, offset=0):
 class ModelsCase(unittest.TestCase):
     """Tests of `models`, {name: Model}, which one server has. What `flags` returns starts it."""
 
-    models = {}
+    models: typing.ClassVar = {}
 
     @classmethod
     def flags(cls):
@@ -159,7 +191,7 @@ class ModelsCase(unittest.TestCase):
     def attend(self, *arguments, **keywords):
         return self.server.stub.Attend(request_of(*arguments, **keywords), timeout=PATIENCE)
 
-    def check(self, name, tokens, context=None, options=None, requested=Options(), offset=0):
+    def check(self, name, tokens, context=None, options=None, requested=None, offset=0):
         answer = self.attend(name, tokens, context, requested, offset)
         for field, (array, bound) in expected(self.models[name], tokens, context, options, offset).items():
             assert_near(from_tensor(getattr(answer, field)), array, bound, f"{name}: {field}")
@@ -173,7 +205,7 @@ class ModelsCase(unittest.TestCase):
 class ModelsTest(ModelsCase):
     """All models from files, every layer's configuration by flag."""
 
-    models = MODELS
+    models: typing.ClassVar = MODELS
 
     @classmethod
     def flags(cls):
@@ -181,7 +213,11 @@ class ModelsTest(ModelsCase):
         for name, one in MODELS.items():
             path = cls.directory / f"{name.replace('/', '_')}.safetensors"
             # Another layer beside it, which the prefix must leave out.
-            other = {f"other.{key}": np.zeros_like(array) for key, array in layer_files.tensors(one.layer, one.naming).items()} if one.prefix else {}
+            other = (
+                {f"other.{key}": np.zeros_like(array) for key, array in layer_files.tensors(one.layer, one.naming).items()}
+                if one.prefix
+                else {}
+            )
             safetensors.save(path, layer_files.tensors(one.layer, one.naming, one.data_type, one.prefix) | other)
             flags += ["--layer", f"{name}={path}" + (f"#{one.prefix}" if one.prefix else "")]
             flags += ["--layer-config", f"{name}={layer_files.config_json(one.layer)}"]
@@ -248,7 +284,9 @@ class ModelsTest(ModelsCase):
         for name, changes in cases.items():
             for change in changes:
                 with self.subTest(name, change=list(change)):
-                    self.check(name, self.tokens(name, 1, 9), None, dataclasses.replace(MODELS[name].layer.options, **change), Options(**change))
+                    self.check(
+                        name, self.tokens(name, 1, 9), None, dataclasses.replace(MODELS[name].layer.options, **change), Options(**change)
+                    )
 
     def test_16_bit_tokens_under_16_bit_weights(self):
         for name, data_type in (("llama/f16", F16), ("llama/bf16", BF16), ("gemma3", BF16)):
@@ -288,7 +326,9 @@ class ModelsTest(ModelsCase):
                 self.assertEqual(got.has_output_projection, "output" in rows)
                 self.assertEqual(got.has_bias, layer.projections["query"][1] is not None)
                 self.assertEqual((got.has_query_norm, got.has_key_norm), (layer.query_norm is not None,) * 2)
-                self.assertEqual((got.has_alibi_slopes, got.has_sinks), (layer.options.alibi_slopes is not None, layer.options.sinks is not None))
+                self.assertEqual(
+                    (got.has_alibi_slopes, got.has_sinks), (layer.options.alibi_slopes is not None, layer.options.sinks is not None)
+                )
                 self.assertEqual((got.naming, list(got.weight_types), got.read_only), (one.naming, [one.data_type], True))
                 self.assertEqual(got.config.HasField("rotary_embedding"), layer.rotary is not None)
 
@@ -299,7 +339,13 @@ def as_published(name, prefix, config, **changes):
     return dataclasses.replace(one, prefix=prefix, layer=dataclasses.replace(one.layer, **changes)), config
 
 
-ROPE_LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64, "rope_type": "llama3"}
+ROPE_LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "rope_type": "llama3",
+}
 MPT_SLOPES = np.array([2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8], np.float32)
 LLAMA_LAYER = "model.layers.0."
 
@@ -310,28 +356,37 @@ PUBLISHED = {
     "gpt2": as_published("gpt2", "h.0.", {"model_type": "gpt2", "n_head": 4}),
     "opt": as_published("opt", "model.decoder.layers.0.", {"model_type": "opt", "num_attention_heads": 4}),
     "gpt-neox": as_published(
-        "gpt-neox", "gpt_neox.layers.0.", {"model_type": "gpt_neox", "num_attention_heads": 4, "hidden_size": 32, "rotary_pct": 0.25, "rotary_emb_base": 10000}
+        "gpt-neox", "gpt_neox.layers.0.",
+        {"model_type": "gpt_neox", "num_attention_heads": 4, "hidden_size": 32, "rotary_pct": 0.25, "rotary_emb_base": 10000}
     ),
     "gpt-j": as_published("gpt-j", "transformer.h.0.", {"model_type": "gptj", "n_head": 4, "rotary_dim": 4, "n_embd": 32}),
-    "llama3": as_published("llama3", LLAMA_LAYER, {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
+    "llama3": as_published("llama3", LLAMA_LAYER,
+                           {"model_type": "llama", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 64,
                            "head_dim": 32, "rope_theta": 500000.0, "rope_scaling": ROPE_LLAMA3}),
     "llama/linear": as_published("llama/linear", LLAMA_LAYER, {"model_type": "llama", "num_attention_heads": 4, "head_dim": 8,
                                  "rope_scaling": {"type": "linear", "factor": 4.0}}),
-    "mistral": as_published("mistral", LLAMA_LAYER, {"model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
+    "mistral": as_published("mistral", LLAMA_LAYER,
+                            {"model_type": "mistral", "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8,
                             "rope_theta": 10000.0, "sliding_window": 4}),
-    "qwen2": as_published("qwen2", LLAMA_LAYER, {"model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
+    "qwen2": as_published("qwen2", LLAMA_LAYER,
+                          {"model_type": "qwen2", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
                           "rope_theta": 1000000.0, "sliding_window": 3, "use_sliding_window": False}),
     "qwen3": as_published("qwen3", LLAMA_LAYER, {"model_type": "qwen3", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
                           "rope_theta": 1000000, "rms_norm_eps": 1e-6, "sliding_window": None}),
-    "olmo2": as_published("olmo2", LLAMA_LAYER, {"model_type": "olmo2", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
+    "olmo2": as_published("olmo2", LLAMA_LAYER,
+                          {"model_type": "olmo2", "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
                           "rope_theta": 10000, "rms_norm_eps": 1e-6}),
-    "gemma2": as_published("gemma2", LLAMA_LAYER, {"model_type": "gemma2", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "gemma2": as_published("gemma2", LLAMA_LAYER,
+                           {"model_type": "gemma2", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
                            "rope_theta": 10000.0, "attn_logit_softcapping": 4.0, "query_pre_attn_scalar": 64, "sliding_window": 6}),
-    "gemma3": as_published("gemma3", "model.layers.5.", {"model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "gemma3": as_published("gemma3", "model.layers.5.",
+                           {"model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
                            "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
                            "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 16, "sliding_window": 3, "sliding_window_pattern": 6}),
-    "gemma3/local": as_published("gemma3", "model.layers.4.", {"model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
-                                 "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    "gemma3/local": as_published("gemma3", "model.layers.4.",
+                                 {"model_type": "gemma3_text", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+                                 "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0,
+                                  "rope_scaling": {"rope_type": "linear", "factor": 8.0},
                                  "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 16, "sliding_window": 3, "sliding_window_pattern": 6},
                                  rotary=Rotary(), options=Options(causal="bottom_right", left=2)),
     "phi": as_published("phi", LLAMA_LAYER, {"model_type": "phi", "num_attention_heads": 4, "hidden_size": 32, "partial_rotary_factor": 0.5,
@@ -347,7 +402,7 @@ PUBLISHED = {
 class ConfigJsonTest(ModelsCase):
     """Models as their libraries save them, in a folder each for --layer-dir: what they are, their config.json says."""
 
-    models = {name: one for name, (one, _) in PUBLISHED.items()}
+    models: typing.ClassVar = {name: one for name, (one, _) in PUBLISHED.items()}
 
     @classmethod
     def flags(cls):

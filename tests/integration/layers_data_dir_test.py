@@ -74,7 +74,7 @@ class RestartTest(WithDataDir):
         self.assertEqual(self.files(), ["layers/kept%1.layer", "layers/kept%2.layer", "layers/seeded.layer"])
         with self.start() as server:
             self.assertEqual(list(server.layers.ListLayers(ListLayers(), timeout=60).layers), kept)
-            for layer, output in zip(kept, outputs):
+            for layer, output in zip(kept, outputs, strict=True):
                 assert_same_bits(attend(server.stub, tokens, layer_name=layer.name), output, layer.name)
 
     def test_damaged_files_are_not_served_and_do_not_stop_the_start(self):
@@ -122,9 +122,8 @@ class RestartTest(WithDataDir):
             self.assertLessEqual(set(self.files()), {"layers/late.layer"})
 
     def test_one_server_for_a_folder(self):
-        with self.start():
-            with self.assertRaisesRegex(RuntimeError, "another server"):
-                Server("--data-dir", str(self.data))
+        with self.start(), self.assertRaisesRegex(RuntimeError, "another server"):
+            Server("--data-dir", str(self.data))
 
     def test_more_stored_layers_than_allowed_stop_the_start(self):
         with self.start() as server:

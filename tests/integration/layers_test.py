@@ -126,7 +126,12 @@ class CreateTest(ServerTestCase):
             with self.subTest(what):
                 failure = upload_failure(self.server.layers, messages)
                 self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]), failure.message)
-        for what, bad in {"cut": data[:-1], "longer": data + b"x", "no file": b"hello", "no layer": safetensors.dump({"x": np.zeros(3, np.float32)})}.items():
+        for what, bad in {
+            "cut": data[:-1],
+            "longer": data + b"x",
+            "no file": b"hello",
+            "no layer": safetensors.dump({"x": np.zeros(3, np.float32)}),
+        }.items():
             with self.subTest(what):
                 failure = upload_failure(self.server.layers, [header("refused"), *chunks(bad)])
                 self.assertEqual(failure.code, Code.INVALID_ARGUMENT, failure.message)
@@ -203,10 +208,16 @@ class CreateTest(ServerTestCase):
             ({"embeddings": narrow}, "embeddings.shape", "layer 'sixteen' takes 16 features, but embeddings.shape ends in 7"),
             ({"embeddings": too_many}, "embeddings.shape", "embeddings.shape ends in 17"),
             ({"embeddings": fits, "context": narrow}, "context.shape", "layer 'sixteen' takes 16 features, but context.shape ends in 7"),
-            ({"embeddings": double}, "embeddings.data_type", "layer 'sixteen' has FLOAT32 or 16-bit weights, but embeddings.data_type is FLOAT64"),
+            (
+                {"embeddings": double},
+                "embeddings.data_type",
+                "layer 'sixteen' has FLOAT32 or 16-bit weights, but embeddings.data_type is FLOAT64",
+            ),
         )
         for tensors, field, sentence in cases:
-            request = pb.AttendRequest(layer_name="sixteen", **{name: to_tensor(array, data_type=types[array.dtype.itemsize]) for name, array in tensors.items()})
+            request = pb.AttendRequest(
+                layer_name="sixteen", **{name: to_tensor(array, data_type=types[array.dtype.itemsize]) for name, array in tensors.items()}
+            )
             failure = call_failure(self.stub.Attend, request)
             self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]))
             self.assertIn(sentence, failure.message)
@@ -270,7 +281,7 @@ class CreateTest(ServerTestCase):
 
 
 class ListTest(ServerTestCase):
-    NAMES = ["b", "a/2", "a/10", "a", "c", "a/1", "a-b"]
+    NAMES = ("b", "a/2", "a/10", "a", "c", "a/1", "a-b")
 
     def list(self, **fields):
         return self.server.layers.ListLayers(ListLayers(**fields), timeout=60)

@@ -357,7 +357,10 @@ class DrainTest(unittest.TestCase):
         stub = health(server)
         stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
         server.terminate()
-        status = lambda name: stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status
+
+        def status(name):
+            return stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=60).status
+
         wait_until(lambda: status("") == NOT_SERVING, "health turns")
         self.assertEqual(status(SERVICE), NOT_SERVING)
         self.assertEqual(status("readiness"), NOT_SERVING)

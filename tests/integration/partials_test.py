@@ -34,7 +34,7 @@ class PartialsTest(ServerTestCase):
         key, value = ((*axes[:-1], 90, axes[-1]) for axes in (key, value))
         return [self.rng.standard_normal(axes, np.float32) for axes in (query, key, value)]
 
-    def ask(self, arrays, options=Options(), partials=None, outputs=BOTH, **more):
+    def ask(self, arrays, options=None, partials=None, outputs=BOTH, **more):
         request = sdpa_request(*arrays, options, outputs, **more)
         if partials is not None:
             output, log_sum_exp = partials
@@ -66,7 +66,7 @@ class PartialsTest(ServerTestCase):
             with self.subTest(shape, split=name):
                 arrays = self.problem(shape)
                 parts = [self.part(arrays, *ends[i : i + 2]) for i in range(1, len(ends) - 1)]
-                stacked = [np.stack(tensors) for tensors in zip(*parts)]
+                stacked = [np.stack(tensors) for tensors in zip(*parts, strict=True)]
                 self.assert_whole(self.part(arrays, *ends[:2], partials=stacked), arrays, name)
 
     def test_a_chain_of_requests(self):
@@ -78,7 +78,7 @@ class PartialsTest(ServerTestCase):
                 for i in range(1, len(ends) - 1):
                     so_far = self.part(arrays, *ends[i : i + 2], partials=[x[None] for x in so_far])
                     same = self.part(arrays, 0, 0, partials=[x[None] for x in so_far])
-                    for one, other in zip(same, so_far):
+                    for one, other in zip(same, so_far, strict=True):
                         assert_same_bits(one, other, "merged with nothing")
                 self.assert_whole(so_far, arrays, name)
 
@@ -87,8 +87,8 @@ class PartialsTest(ServerTestCase):
         first, second = self.part(arrays, 0, 40), self.part(arrays, 40, 90)
         nothing = [np.full_like(first[0], np.nan), np.full_like(first[1], -np.inf)]
         without = self.part(arrays, 0, 40, partials=[x[None] for x in second])
-        parts = [np.stack(x) for x in zip(nothing, second, nothing)]
-        for one, other in zip(self.part(arrays, 0, 40, partials=parts), without):
+        parts = [np.stack(x) for x in zip(nothing, second, nothing, strict=True)]
+        for one, other in zip(self.part(arrays, 0, 40, partials=parts), without, strict=True):
             assert_same_bits(one, other, "with empty parts")
         self.assert_whole(without, arrays, "two parts")
 
@@ -127,7 +127,7 @@ class PartialsTest(ServerTestCase):
         arrays = self.problem("four axes")
         second = [x[None] for x in self.part(arrays, 45, 90)]
         both = self.part(arrays, 0, 45, partials=second)
-        for kind, expected in zip(BOTH, both):
+        for kind, expected in zip(BOTH, both, strict=True):
             (alone,) = self.part(arrays, 0, 45, partials=second, outputs=[kind])
             assert_same_bits(alone, expected, pb.OutputKind.Name(kind))
 
@@ -135,12 +135,12 @@ class PartialsTest(ServerTestCase):
         arrays = self.problem("three axes")
         second = [x[None] for x in self.part(arrays, 45, 90)]
         data, values = (self.part(arrays, 0, 45, partials=second, form=form) for form in ("data", "values"))
-        for one, other in zip(values, data):
+        for one, other in zip(values, data, strict=True):
             assert_same_bits(one, other, "values")
 
     def test_a_cache_of_16_bits(self):
         """Key and value may have another type than the query."""
-        query, key, value = arrays = self.problem("four axes")
+        _query, _key, value = arrays = self.problem("four axes")
         types = (F32, BF16, BF16)
         second = self.part(arrays, 45, 90, types=types)
         merged = self.part(arrays, 0, 45, partials=[x[None] for x in second], types=types)

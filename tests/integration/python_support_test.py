@@ -3,9 +3,9 @@
 import dataclasses
 import unittest
 
-import golden_cases
 import numpy as np
 
+import golden_cases
 from attend_testing import oracle
 from attend_testing.element_types import BF16, F16, F32, F64, decode, encode, name_of, rounded, rounding
 from attend_testing.tensors import assert_near, assert_same_bits, from_tensor, to_tensor
@@ -102,7 +102,7 @@ class ElementTypesTest(unittest.TestCase):
 class ComparisonTest(unittest.TestCase):
     def test_near_rejects_what_is_not(self):
         expected = np.array([0.0, 1.0, -np.inf, np.nan])
-        assert_near(expected + [1e-7, -1e-7, 0, 0], expected, 1e-6, "close")
+        assert_near([*expected, 1e-07, -1e-07, 0, 0], expected, 1e-6, "close")
         for wrong in ([1e-5, 1, -np.inf, np.nan], [0, 1, np.inf, np.nan], [0, 1, -np.inf, 0], [0, np.nan, -np.inf, np.nan]):
             with self.subTest(wrong), self.assertRaises(AssertionError):
                 assert_near(np.array(wrong), expected, 1e-6, "wrong")

@@ -221,7 +221,7 @@ class AttendRaggedTest(ServerTestCase):
             whole = self.stub.Attend(self.request(x, options, layer), timeout=60)
             options.cumulative_key_lengths = options.cumulative_query_lengths
             self.assertEqual(whole, self.stub.Attend(self.request(x, options, layer), timeout=60))
-            for first, last in zip(cumulative(lengths), cumulative(lengths)[1:]):
+            for first, last in itertools.pairwise(cumulative(lengths)):
                 if first == last:
                     continue
                 request = self.request(x[..., first:last, :], Options(causal="bottom_right"), layer)

@@ -129,7 +129,12 @@ class ExtractionTest(unittest.TestCase):
         self.assertEqual(all_blocks(self.RUN + self.NOT_RUN), expected)
 
     def test_a_block_without_a_mark_is_an_error(self):
-        for text in ("```sh\ntrue\n```\n", "<!-- run -->\n\n```sh\ntrue\n```\n", "<!-- not run: -->\n```sh\ntrue\n```\n", self.RUN + "```sh\ntrue\n```\n"):
+        for text in (
+            "```sh\ntrue\n```\n",
+            "<!-- run -->\n\n```sh\ntrue\n```\n",
+            "<!-- not run: -->\n```sh\ntrue\n```\n",
+            self.RUN + "```sh\ntrue\n```\n",
+        ):
             with self.subTest(text), self.assertRaisesRegex(ValueError, "line .*needs the mark"):
                 all_blocks(text)
 

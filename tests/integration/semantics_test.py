@@ -104,15 +104,15 @@ CASES = {
     "lengths": (4, 2, 2, 5, 9, 8, 8, Options(valid_lengths=[9, 0, 1, 5])),
     "lengths_causal_as_a_cache_needs_it": (
         3, 2, 2, 3, 9, 8, 8, Options(valid_lengths=[9, 2, 5], causal="bottom_right"),
-    ),  # fmt: skip
+    ),
     "lengths_window": (2, 2, 2, 3, 9, 8, 8, Options(valid_lengths=[9, 5], left=2, right=0)),
     "everything_at_once": (
         2, 4, 2, 37, 70, 24, 20,
         Options(scale=0.25, softcap=4.0, causal="bottom_right", left=30, right=3, valid_lengths=[70, 41],
                 mask=random_mask(2, 1, 37, 70), bias=random_bias(1, 4, 37, 70),
                 alibi_slopes=np.array([0.5, 0.25, 0.125, 0.0625]), sinks=np.array([0.5, -1.0, 2.0, 0.0])),
-    ),  # fmt: skip
-}  # fmt: skip
+    ),
+}
 
 
 class ScaledDotProductTest(ServerTestCase):
@@ -249,7 +249,7 @@ LAYERS = {
         Options(left=2, right=1, valid_lengths=[9, 4], alibi_slopes=np.array([0.5, 0.25])),
     ),
     "wide": (1, 70, None, 130, 130, 2, 2, 65, 65, 130, True, Options(causal="top_left", softcap=3.0)),
-}  # fmt: skip
+}
 
 
 class LayerTest(ServerTestCase):

@@ -20,7 +20,25 @@ CONFIG = {
     "layer_norm_eps": 1e-12,
     "position_embedding_type": "absolute",
 }
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"!,.?'", "how", "old", "are", "you", "un", "##break", "##able", "##s", "cafe", "it", "is", "\u5927"]
+VOCABULARY = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    *"!,.?'",
+    "how",
+    "old",
+    "are",
+    "you",
+    "un",
+    "##break",
+    "##able",
+    "##s",
+    "cafe",
+    "it",
+    "is",
+    "\u5927",
+]
 SENTENCES = ("How old are you?", "Unbreakable!", "It is, is it\u5927?", "Xyzzy", "", "how " * 100)
 
 

@@ -69,7 +69,7 @@ class TopWeightsTest(ServerTestCase):
                 beside = self.ask(arrays, options, 5, [TOP, WEIGHTS, OUTPUT], per_head)
                 fields = {field.name for field, _ in alone.ListFields()}
                 self.assertEqual(fields, {"top_attention_weights", "top_attention_indices"})
-                for one, other, what in zip(top_of(alone), top_of(beside), ("weights", "indices")):
+                for one, other, what in zip(top_of(alone), top_of(beside), ("weights", "indices"), strict=True):
                     assert_same_bits(one, other, what)
 
     def test_more_than_there_are_keys(self):
@@ -97,7 +97,7 @@ class TopWeightsTest(ServerTestCase):
 
     def test_axes_are_those_of_the_query(self):
         arrays, options = self.arrays("several")
-        for axes, heads, per_head, shape in (
+        for axes, _heads, per_head, shape in (
             (4, 4, True, (2, 4, 7, 5)), (4, 4, False, (2, 7, 5)),
             (3, 4, True, (4, 7, 5)), (3, 4, False, (7, 5)),
             (2, 1, True, (7, 5)), (2, 1, False, (7, 5)),

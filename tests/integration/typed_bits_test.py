@@ -3,9 +3,9 @@ weights and merged results."""
 
 import unittest
 
-import bits_test
 import numpy as np
 
+import bits_test
 from attend_testing.element_types import BF16, F16, F32, F64, encode, name_of
 from attend_testing.oracle import Options
 from attend_testing.requests import sdpa_request, to_layer, to_options

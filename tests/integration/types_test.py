@@ -100,7 +100,7 @@ class MixturesTest(ServerTestCase):
                 "scores": tolerance.scores(arrays[0], arrays[1], options),
             }
         results = (expected.output, expected.weights, expected.log_sum_exp, expected.scores)
-        for (name, bound), result in zip(allowed.items(), results):
+        for (name, bound), result in zip(allowed.items(), results, strict=True):
             assert_near(from_tensor(getattr(answer, name)), result, bound, name)
 
     @staticmethod

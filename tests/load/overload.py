@@ -32,8 +32,8 @@ import grpc
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench" / "rpc"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
-import results  # noqa: E402  pylint: disable=wrong-import-position
-import rpc_bench  # noqa: E402  pylint: disable=wrong-import-position
+import results
+import rpc_bench
 
 METHOD = "/attend.v1.AttentionService/Attend"
 OK, DEADLINE_EXCEEDED, UNAVAILABLE = "0", "4", "14"

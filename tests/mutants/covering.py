@@ -49,7 +49,7 @@ class Test:
         return pathlib.Path(self.command[0]).name if self.is_unit else None
 
     def passes(self, outcome):
-        return outcome.code == 0 or outcome.code is not None and outcome.code == self.skip_code
+        return outcome.code == 0 or (outcome.code is not None and outcome.code == self.skip_code)
 
     def order(self):
         """Unit tests first, each kind by the processor time it takes."""
@@ -145,7 +145,7 @@ class Coverage:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             counted = list(pool.map(lambda pair: self._counts(*pair).get(file, {}), pairs))
         counts = collections.defaultdict(collections.Counter)  # Test name -> line -> count
-        for (test, _), lines in zip(pairs, counted):
+        for (test, _), lines in zip(pairs, counted, strict=True):
             counts[test.name].update(lines)
         known = {one for lines in counts.values() for one in lines}
         start = next((one for one in range(line, line - _MAX_MULTI_LINE, -1) if one in known), None)

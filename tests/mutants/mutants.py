@@ -18,6 +18,7 @@ one mutant in twenty survives. A run that was interrupted goes on where it was w
 import argparse
 import collections
 import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -31,9 +32,9 @@ import time
 import tomllib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import covering  # noqa: E402  pylint: disable=wrong-import-position
-import mutations  # noqa: E402  pylint: disable=wrong-import-position
-import processes  # noqa: E402  pylint: disable=wrong-import-position
+import covering
+import mutations
+import processes
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -191,9 +192,11 @@ class Trial:
         self.sanitized.configure()
         if not self._sanitized_tests:
             self._sanitized_tests = {test.name: test for test in covering.list_tests(self.sanitized.folder)}
-        found = [self._sanitized_tests[test.name] for test in tests if test.name in self._sanitized_tests]
-        for test, plain in zip(found, (one for one in tests if one.name in self._sanitized_tests)):
-            test.seconds = 10 * plain.seconds
+        found = []
+        for plain in tests:
+            if plain.name in self._sanitized_tests:
+                found.append(self._sanitized_tests[plain.name])
+                found[-1].seconds = 10 * plain.seconds
         return found
 
     def _judge(self, build, mutant, tests):
@@ -279,7 +282,7 @@ def main():
     if git("status", "--porcelain", "--untracked-files=no"):
         say("note: what is not committed is not part of the run")
     WORK.mkdir(parents=True, exist_ok=True)
-    lock = open(WORK / "lock", "w", encoding="utf-8")  # Held until this process ends.
+    lock = open(WORK / "lock", "w", encoding="utf-8")  # Held until this process ends.  # noqa: SIM115
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -296,7 +299,7 @@ def main():
         say(f"{drawn.count(None)} of {len(drawn)} survivors are no longer in the code")
         drawn, wanted = [mutant for mutant in drawn if mutant], len(drawn)
     if options.list:
-        for mutant, _ in zip(drawn, range(wanted)):
+        for mutant in itertools.islice(drawn, wanted):
             print(mutant)
         return
     plain = Build("release", options.jobs, instrumented=True)

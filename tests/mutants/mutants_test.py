@@ -6,14 +6,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import typing
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import covering  # noqa: E402  pylint: disable=wrong-import-position
-import cpp_tokens  # noqa: E402  pylint: disable=wrong-import-position
-import mutants  # noqa: E402  pylint: disable=wrong-import-position
-import mutations  # noqa: E402  pylint: disable=wrong-import-position
-import processes  # noqa: E402  pylint: disable=wrong-import-position
+import covering
+import cpp_tokens
+import mutants
+import mutations
+import processes
 
 
 def changed(text):
@@ -38,7 +39,8 @@ class MutationsTest(unittest.TestCase):
         self.assertTrue(any("{\n  ;\n  return" in text for text in found))
 
     def test_statements_that_declare_stay_and_expressions_go(self):
-        text = "void F() {\n  try {\n  } catch (...) {\n  }\n  MutexLock lock(mu_);\n  Foo<int> a(b);\n  char* c = d;\n  e.f(g);\n  h[i] = j;\n  ++k;\n  continue;\n}\n"
+        text = "void F() {\n  try {\n  } catch (...) {\n  }\n"
+        text += "  MutexLock lock(mu_);\n  Foo<int> a(b);\n  char* c = d;\n  e.f(g);\n  h[i] = j;\n  ++k;\n  continue;\n}\n"
         removed = {m.lines(text)[0] for m in mutations.mutations(text) if m.kind == "statement"}
         self.assertEqual(removed, {"e.f(g);", "h[i] = j;", "++k;", "continue;"})
 
@@ -93,7 +95,7 @@ class TokensTest(unittest.TestCase):
 
 
 class DrawTest(unittest.TestCase):
-    TEXTS = {"core/a.cc": "int F() {\n  return a + 1;\n}\n", "core/b.cc": "int G() {\n  return b - 2;\n}\n"}
+    TEXTS: typing.ClassVar = {"core/a.cc": "int F() {\n  return a + 1;\n}\n", "core/b.cc": "int G() {\n  return b - 2;\n}\n"}
 
     def source(self, folder):
         for file, text in self.TEXTS.items():

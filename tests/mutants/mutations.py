@@ -24,9 +24,11 @@ _WORDS = {"true": "false", "false": "true"}
 _CALLS = {"min": "max", "max": "min", "Min": "Max", "Max": "Min", "all_of": "any_of", "any_of": "all_of"}
 _OK, _ERROR = "absl::OkStatus()", 'absl::InternalError("mutant")'
 
-_NO_EXPRESSION = frozenset(
-    "if for while switch return using typedef static const constexpr auto case default do else try goto class struct enum"
-    " friend template public private protected throw catch delete static_assert namespace extern thread_local unsigned".split())
+_NO_EXPRESSION = frozenset((
+    "if", "for", "while", "switch", "return", "using", "typedef", "static", "const", "constexpr", "auto", "case",
+    "default", "do", "else", "try", "goto", "class", "struct", "enum", "friend", "template", "public", "private",
+    "protected", "throw", "catch", "delete", "static_assert", "namespace", "extern", "thread_local", "unsigned",
+))
 _ASSIGNMENTS = frozenset(("=", "+=", "-=", "*=", "/=", "%=", "|=", "&=", "^=", "<<=", ">>=", "++", "--"))
 _LOGS = re.compile(r"^(log|log_|logger|logger_|spdlog|LOG)$")
 # Calls without which nothing but speed changes.
@@ -220,8 +222,8 @@ class _Finder:
         """An expression statement, which can be left out; a declaration cannot."""
         end = self._end_of_statement(i)
         if end is None:
-            return
-        if self.tokens[i].text in ("break", "continue") or self.tokens[i].text == "return" and end == i + 1:
+            return None
+        if self.tokens[i].text in ("break", "continue") or (self.tokens[i].text == "return" and end == i + 1):
             return self._add(i, end, ";", "statement")
         if self.tokens[i].text in _NO_EXPRESSION or self._is(i, "}", "{", ";", "~"):
             return None
@@ -232,6 +234,6 @@ class _Finder:
         if any(token.text in _ONLY_SPEED for token in self.tokens[i:end]):
             return None
         next_one = self.tokens[after + 1].text if word else self.tokens[i].text
-        if next_one in _ASSIGNMENTS or next_one in (".", "->", "(", "[") or next_one == "*" and not word:
+        if next_one in _ASSIGNMENTS or next_one in (".", "->", "(", "[") or (next_one == "*" and not word):
             self._add(i, end, ";", "statement")
         return None

@@ -1,5 +1,6 @@
 """Running a build step or a test, bounded in time, memory and disk."""
 
+import contextlib
 import dataclasses
 import os
 import resource
@@ -44,10 +45,8 @@ def run(command, log, timeout, cwd=None, environment=None):
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # What hangs, and servers that a failing test left.
-            except ProcessLookupError:
-                pass
             process.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime

@@ -6,7 +6,7 @@ once as numbers and once as bytes that any other implementation would send.
 
 import unittest
 
-from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, any_pb2, message_factory
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, message_factory
 
 import proto_files
 
@@ -86,7 +86,7 @@ class GoogleRpcTest(unittest.TestCase):
     def assert_says(self, actual, expected):
         if isinstance(expected, list):
             self.assertEqual(len(actual), len(expected))
-            for one, other in zip(actual, expected):
+            for one, other in zip(actual, expected, strict=True):
                 self.assert_says(one, other)
         elif isinstance(expected, dict) and not hasattr(actual, "items"):
             for field, value in expected.items():

@@ -1,7 +1,7 @@
 """The style rules of the project's .proto files, as functions from descriptors to sentences about violations.
 
-They follow buf's STANDARD and COMMENTS categories and Google's AIP-192 (comments) and AIP-203 (Required, Optional),
-as far as a published API of one package needs them.
+They follow buf's STANDARD and COMMENTS categories, which `make lint` asks buf itself about, and Google's AIP-141 (types),
+AIP-192 (comments) and AIP-203 (Required, Optional), which buf does not know.
 """
 
 import re
@@ -30,7 +30,7 @@ def messages(file):
         for index, message in enumerate(found):
             if message.options.map_entry:
                 continue
-            name, here = f"{prefix}.{message.name}", path + (number, index)
+            name, here = f"{prefix}.{message.name}", (*path, number, index)
             yield name, here, message
             yield from walk(name, here, _Message.NESTED_TYPE_FIELD_NUMBER, message.nested_type)
 
@@ -43,7 +43,7 @@ def enums(file):
         yield f"{file.package}.{enum.name}", (_File.ENUM_TYPE_FIELD_NUMBER, index), enum
     for name, path, message in messages(file):
         for index, enum in enumerate(message.enum_type):
-            yield f"{name}.{enum.name}", path + (_Message.ENUM_TYPE_FIELD_NUMBER, index), enum
+            yield f"{name}.{enum.name}", (*path, _Message.ENUM_TYPE_FIELD_NUMBER, index), enum
 
 
 def services(file):
@@ -56,18 +56,18 @@ def elements(file):
     for name, path, message in messages(file):
         yield "message", name, path
         for index, field in enumerate(message.field):
-            yield "field", f"{name}.{field.name}", path + (_Message.FIELD_FIELD_NUMBER, index)
+            yield "field", f"{name}.{field.name}", (*path, _Message.FIELD_FIELD_NUMBER, index)
         for index, oneof in enumerate(message.oneof_decl):
             if not _is_synthetic(message, index):
-                yield "oneof", f"{name}.{oneof.name}", path + (_Message.ONEOF_DECL_FIELD_NUMBER, index)
+                yield "oneof", f"{name}.{oneof.name}", (*path, _Message.ONEOF_DECL_FIELD_NUMBER, index)
     for name, path, enum in enums(file):
         yield "enum", name, path
         for index, value in enumerate(enum.value):
-            yield "enum value", f"{name}.{value.name}", path + (_Enum.VALUE_FIELD_NUMBER, index)
+            yield "enum value", f"{name}.{value.name}", (*path, _Enum.VALUE_FIELD_NUMBER, index)
     for name, path, service in services(file):
         yield "service", name, path
         for index, method in enumerate(service.method):
-            yield "method", f"{name}.{method.name}", path + (_Service.METHOD_FIELD_NUMBER, index)
+            yield "method", f"{name}.{method.name}", (*path, _Service.METHOD_FIELD_NUMBER, index)
 
 
 def _is_synthetic(message, oneof_index):
@@ -183,7 +183,7 @@ def check_field_behavior(files):
             if name not in asked or name in answered:
                 continue
             for index, field in enumerate(message.field):
-                comment = comments.get(path + (_Message.FIELD_FIELD_NUMBER, index), "")
+                comment = comments.get((*path, _Message.FIELD_FIELD_NUMBER, index), "")
                 if not comment.startswith(("Required. ", "Optional. ")):
                     yield f"field {name}.{field.name}: comment begins with neither `Required.` nor `Optional.`"
 

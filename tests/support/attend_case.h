@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/layer/attend_problem.h"
+#include "core/layer/compute_attend.h"
 #include "tests/support/sdpa_case.h"
 
 namespace attend::testing {

@@ -31,6 +31,7 @@ struct LayerSpec {
   double rotary_factor = 1;
   bool norms_after_rotary = false;
   std::int64_t position_offset = 0;
+  std::vector<std::int64_t> position_offsets;
   CausalMode causal = CausalMode::kNone;
   std::vector<std::int64_t> valid_lengths, query_lengths;  // query_lengths with a context alone.
   std::vector<std::int64_t> query_offsets, key_offsets;    // Ragged; key_offsets with a context alone.
@@ -74,6 +75,7 @@ struct LayerCase {
     if (spec.context) problem.context = {context.bytes.data(), spec.batch, spec.keys, spec.embed, spec.type};
     problem.layer = layer;
     problem.position_offset = spec.position_offset;
+    problem.position_offsets = spec.position_offsets;
     problem.options.causal = spec.causal;
     problem.options.valid_lengths = spec.valid_lengths;
     problem.options.query_lengths = spec.query_lengths;

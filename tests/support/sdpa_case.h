@@ -41,7 +41,7 @@ struct SdpaCaseSpec {
   std::optional<std::int64_t> window_left, window_right;
   std::optional<float> softcap, scale;
   std::vector<std::int64_t> valid_lengths, query_lengths;
-  bool mask = false, bias = false, alibi = false, sinks = false;
+  bool mask = false, key_mask = false, bias = false, alibi = false, sinks = false;
   bool broadcast = false;   // Mask and bias repeat over batch and heads.
   float magnitude = 1.7f;   // Of queries and keys.
   bool misaligned = false;  // Tensors start 4 bytes off a cache line.
@@ -56,8 +56,9 @@ inline std::ostream& operator<<(std::ostream& out, const SdpaCaseSpec& s) {
   if (s.softcap) out << " softcap" << *s.softcap;
   for (std::int64_t n : s.valid_lengths) out << " keys" << n;
   for (std::int64_t n : s.query_lengths) out << " queries" << n;
-  return out << (s.mask ? " mask" : "") << (s.bias ? " bias" : "") << (s.alibi ? " alibi" : "")
-             << (s.sinks ? " sinks" : "") << (s.broadcast ? " broadcast" : "") << (s.misaligned ? " misaligned" : "");
+  return out << (s.mask ? " mask" : "") << (s.key_mask ? " key mask" : "") << (s.bias ? " bias" : "")
+             << (s.alibi ? " alibi" : "") << (s.sinks ? " sinks" : "") << (s.broadcast ? " broadcast" : "")
+             << (s.misaligned ? " misaligned" : "");
 }
 
 // Owns the tensors. Not copyable: problems view it.
@@ -87,7 +88,7 @@ struct SdpaCase {
 
   SdpaCaseSpec spec;
   std::vector<float> query, key, value, bias, alibi, sinks;
-  std::vector<std::uint8_t> mask;
+  std::vector<std::uint8_t> mask, key_mask;
   HeadsView query_view, key_view, value_view;
   AttentionOptions options;
 
@@ -125,6 +126,10 @@ struct SdpaCase {
     }
     options.alibi_slopes = alibi;
     options.sinks = sinks;
+    if (spec.key_mask) {
+      for (std::int64_t i = spec.batch * spec.keys; i > 0; --i) key_mask.push_back(random.Bits() % 3 == 0 ? 0 : 7);
+      options.key_mask = SplitHeads<const std::uint8_t>(key_mask.data(), spec.batch, 1, 1, spec.keys);
+    }
   }
 };
 

@@ -43,7 +43,8 @@ class MiniLmTest(unittest.TestCase):
 
     def test_uploaded_layers_give_the_same(self):
         similarities = [
-            encoder_checks.run_example(MODEL, self.server.address, *PUBLISHED_SENTENCES, flags=flags) for flags in ((), ("--upload", "--name", "up"))
+            encoder_checks.run_example(MODEL, self.server.address, *PUBLISHED_SENTENCES, flags=flags)
+            for flags in ((), ("--upload", "--name", "up"))
         ]
         np.testing.assert_array_equal(*similarities)
 

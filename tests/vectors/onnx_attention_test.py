@@ -11,8 +11,8 @@ It is no part of `make test`, because it fetches packages: scripts/vectors-venv.
 import unittest
 
 import numpy as np
-import onnx_cases
 
+import onnx_cases
 from attend_testing.element_types import BF16, F16
 from attend_testing.server import Server
 from attend_testing.stubs import pb

@@ -62,7 +62,7 @@ def _read(case):
     made = [_OUTPUTS[i] for i, name in enumerate(node.output) if name]
     assert len(given) == len(inputs) and len(made) == len(outputs), case.name
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    arrays = dict(zip(given + made, inputs + outputs))
+    arrays = dict(zip(given + made, inputs + outputs, strict=True))
     type_names = {name: array.dtype.name for name, array in arrays.items()}
     for name in arrays:
         if type_names[name].endswith("float16"):

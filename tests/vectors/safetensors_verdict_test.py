@@ -97,7 +97,7 @@ class SafetensorsVerdictTest(unittest.TestCase):
                 verdicts += done.stdout.decode(errors="replace").splitlines()
         self.assertEqual(len(verdicts), len(files))
         taken = 0
-        for data, verdict in zip(files, verdicts):
+        for data, verdict in zip(files, verdicts, strict=True):
             package = package_takes(data)
             if verdict == "ok":
                 self.assertTrue(package, f"attend takes what the package refuses: {data[:400]!r}")

@@ -156,9 +156,9 @@ class LayerProblem:
         if module.in_proj_weight is not None:
             weights = module.in_proj_weight.chunk(3)
         biases = [None] * 3 if module.in_proj_bias is None else module.in_proj_bias.chunk(3)
-        pairs = [*zip(weights, biases), (module.out_proj.weight, module.out_proj.bias)]
+        pairs = [*zip(weights, biases, strict=True), (module.out_proj.weight, module.out_proj.bias)]
         arrays = [tuple(x if x is None else x.detach().numpy() for x in pair) for pair in pairs]
-        return dict(zip(("query", "key", "value", "output"), arrays))
+        return dict(zip(("query", "key", "value", "output"), arrays, strict=True))
 
     def request(self):
         outputs = [pb.OUTPUT_KIND_OUTPUT, pb.OUTPUT_KIND_ATTENTION_WEIGHTS]

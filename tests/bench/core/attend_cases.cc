@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "core/layer/compute_attend.h"
-#include "core/layer/packed_linear.h"
+#include "core/layer/projection.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"
 

@@ -10,7 +10,6 @@
 #include <cmath>
 #include <string>
 
-#include "core/layer/packed_linear.h"
 #include "core/layer/projection.h"
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"

@@ -28,7 +28,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-import results  # noqa: E402  pylint: disable=wrong-import-position
+import results
 
 DIM = 4096  # Query, key, value and output of [4096, 4096] FLOAT32: 4 * 64 MiB.
 

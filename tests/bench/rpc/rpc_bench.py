@@ -21,7 +21,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-import results  # noqa: E402  pylint: disable=wrong-import-position
+import results
 
 SERVER_CORE, CLIENT_CORE = "0", "1"
 
@@ -157,7 +157,8 @@ class Bench:
         """The same job served by Python, grpcio and PyTorch, at 8 calls in flight."""
         python = self.options.venv / "bin" / "python"
         if not python.exists():
-            return print(f"left out: the comparison with Python, since there is no {python}: see scripts/vectors-venv.sh")
+            print(f"left out: the comparison with Python, since there is no {python}: see scripts/vectors-venv.sh")
+            return
         baseline = [python, pathlib.Path(__file__).with_name("python_torch_server.py"), "--stubs",
                     self.bin.parent / "generated" / "python"]
         # Threads: the best of 1, 2, 4, 8 and asyncio for each size.
@@ -232,7 +233,7 @@ class Bench:
             alone, beside = ([one[i][when] for one in rounds] for when in (0, 1))
             self.report(f"rpc/mixed/32MiB/{name}_p99", statistics.median(beside), "ms", "-")
             self.report(f"rpc/mixed/32MiB/{name}_p99_over_normal_p99",
-                        statistics.median(b / a for a, b in zip(alone, beside)), "ratio", goal)
+                        statistics.median(b / a for a, b in zip(alone, beside, strict=True)), "ratio", goal)
 
     def mixed_round(self, server, small, large):
         """The small calls' 99th percentile in milliseconds: alone, and beside large ones."""
@@ -273,7 +274,7 @@ def main():
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("needs two cores: one for the server, one for the load generator")
-    import stream_bench  # Which imports this file.  pylint: disable=import-outside-toplevel
+    import stream_bench  # Which imports this file.
 
     bench = Bench(options)
     bench.small_calls()

@@ -38,7 +38,10 @@ def encode(tensors, config, ids):
     layers = []
     for i in range(config["num_hidden_layers"]):
         name = f"encoder.layer.{i}."
-        heads = [oracle.split_heads(linear(f"{name}attention.self.{part}", x)[None], config["num_attention_heads"]) for part in ("query", "key", "value")]
+        heads = [
+            oracle.split_heads(linear(f"{name}attention.self.{part}", x)[None], config["num_attention_heads"])
+            for part in ("query", "key", "value")
+        ]
         result = oracle.attend(*heads)
         attended = linear(name + "attention.output.dense", oracle.merge_heads(result.output)[0])
         x = norm(name + "attention.output.LayerNorm", x + attended)

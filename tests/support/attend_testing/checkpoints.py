@@ -85,7 +85,7 @@ def _separate(query, key, value, output, norms=(None, None)):
             **_linear(prefix + value, layer.value, layer.value_bias),
             **_linear(prefix + output, layer.output, layer.output_bias),
         }
-        for name, norm in zip(norms, (layer.query_norm, layer.key_norm)):
+        for name, norm in zip(norms, (layer.query_norm, layer.key_norm), strict=True):
             if name is not None and norm is not None:
                 named[f"{prefix}{name}.weight"] = norm
         return named

@@ -14,10 +14,9 @@ from attend_testing.tensors import assert_near, from_tensor
 EXAMPLE = SOURCE_DIR / "examples" / "sentence_encoder"
 sys.path.insert(0, str(EXAMPLE))
 
-# pylint: disable=wrong-import-position
-from encoder import SentenceEncoder
-from remote_attention import RemoteAttention
-from wordpiece import WordPiece
+from encoder import SentenceEncoder  # noqa: E402
+from remote_attention import RemoteAttention  # noqa: E402
+from wordpiece import WordPiece as WordPiece  # noqa: E402
 
 # What is promised of a whole model, in which each layer's error is the next one's.
 LAYER, EMBEDDING, COSINE = 5e-5, 1e-5, 1e-9
@@ -57,7 +56,7 @@ def check(directory, channel, name, sentences):
     tensors, _ = safetensors.load(directory / "model.safetensors")
     encoder = Recorder(directory, channel, name)
     embeddings = encoder.encode(sentences)
-    ids = [encoder._words.encode(sentence, encoder._max_length) for sentence in sentences]  # pylint: disable=protected-access
+    ids = [encoder._words.encode(sentence, encoder._max_length) for sentence in sentences]
     ends = np.cumsum([0, *map(len, ids)])
     traces = [bert_oracle.encode(tensors, encoder.config, one) for one in ids]
     worst = {"attended": 0.0, "output": 0.0, "weights": 0.0, "embedding": 0.0, "cosine": 0.0}

@@ -19,7 +19,14 @@ _NAMES = {
     "distilbert": ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
     "llama": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj", "self_attn.q_norm", "self_attn.k_norm"),
     "opt": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj"),
-    "phi": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.dense", "self_attn.q_layernorm", "self_attn.k_layernorm"),
+    "phi": (
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.dense",
+        "self_attn.q_layernorm",
+        "self_attn.k_layernorm",
+    ),
     "t5": ("layer.0.SelfAttention.q", "layer.0.SelfAttention.k", "layer.0.SelfAttention.v", "layer.0.SelfAttention.o"),
 }
 _FUSED = {
@@ -52,10 +59,10 @@ def tensors(layer, naming, data_type=F32, prefix=""):
         put(_FUSED[naming][0], fused, transposed=naming == "gpt2")
         put(_FUSED[naming][1], output, transposed=naming == "gpt2")
     else:
-        for name, linear in zip(_NAMES[naming], [*parts, output]):
+        for name, linear in zip(_NAMES[naming][:4], [*parts, output], strict=True):
             if linear is not None:
                 put(name, linear)
-        for name, norm in zip(_NAMES[naming][4:], (layer.query_norm, layer.key_norm)):
+        for name, norm in zip(_NAMES[naming][4:], (layer.query_norm, layer.key_norm), strict=False):
             if norm is not None:
                 put(name, (norm.weight, norm.bias))
     return {prefix + name: stored(array, data_type) for name, array in named.items()}

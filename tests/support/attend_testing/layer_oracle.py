@@ -70,7 +70,9 @@ def attend(layer, tokens, context=None, options=None, position_offset=0):
     value = oracle.split_heads(oracle.project(source, *layer.projections["value"]), layer.kv_heads)
     query, key = normalise(query, layer.query_norm), normalise(key, layer.key_norm)
     if layer.rotary:
-        query = np.stack([turn(one, where(options, b, query, key, context is None) + position_offset, layer.rotary) for b, one in enumerate(query)])
+        query = np.stack(
+            [turn(one, where(options, b, query, key, context is None) + position_offset, layer.rotary) for b, one in enumerate(query)]
+        )
         key = turn(key, np.arange(key.shape[2]) + position_offset, layer.rotary)
     result = oracle.attend(query, key, value, options, self_attention=context is None)
     merged = oracle.merge_heads(result.output)

@@ -1,6 +1,7 @@
 """Attention with NumPy, in float64 or more, written from the comments of attention_service.proto and from nothing else."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -32,8 +33,9 @@ class Result:
     scores: np.ndarray  # [B, H, T, S]
 
 
-def attend(query, key, value, options=Options(), self_attention=False, precision=np.float64):
+def attend(query, key, value, options=None, self_attention=False, precision=np.float64):
     """query [B, H, T, E], key [B, K, S, E], value [B, K, S, V]; `precision` is np.float64 or np.longdouble."""
+    options = options or Options()
     if options.cumulative_query_lengths is not None:
         return _attend_ragged(query, key, value, options)
     query, key, value = (np.asarray(x, precision) for x in (query, key, value))
@@ -60,7 +62,7 @@ def _attend_ragged(query, key, value, options):
     log_sum_exp = np.broadcast_to(sinks[None, :, None], rows).copy()
     output, scores = np.zeros((*rows, value.shape[-1])), np.full((*rows, columns), -np.inf)
     whole = Result(output, np.zeros_like(scores), log_sum_exp, scores)
-    for first, last, start, end in zip(queries, queries[1:], keys, keys[1:]):
+    for (first, last), (start, end) in zip(itertools.pairwise(queries), itertools.pairwise(keys), strict=True):
         if first == last or start == end:
             continue
         own, seen, some = slice(first, last), slice(start, end), slice(0, end - start)

@@ -35,7 +35,7 @@ def sdpa(**changes):
 def attend(**changes):
     """A good request of 2 batch entries, 4 tokens of size 12 and 3 heads."""
     linear = (ones(12, 12), ones(12))
-    layer = to_layer({name: linear for name in ("query", "key", "value", "output")}, 3)
+    layer = to_layer(dict.fromkeys(("query", "key", "value", "output"), linear), 3)
     return change(pb.AttendRequest(embeddings=to_tensor(ones(2, 4, 12)), layer=layer, outputs=[OUTPUT]), changes)
 
 

@@ -11,8 +11,9 @@ _CAUSAL = {
 }
 
 
-def to_options(options, form="data", per_head=False):
+def to_options(options=None, form="data", per_head=False):
     """AttentionOptions of an oracle.Options. Its scalars must be float32 numbers, so that both see the same ones."""
+    options = options or oracle.Options()
     message = pb.AttentionOptions(
         scale=options.scale,
         causal=_CAUSAL[options.causal],
@@ -35,7 +36,7 @@ def to_options(options, form="data", per_head=False):
 
 
 def sdpa_request(
-    query, key, value, options=oracle.Options(), outputs=(OUTPUT,), form="data", per_head=False, types=(None,) * 3
+    query, key, value, options=None, outputs=(OUTPUT,), form="data", per_head=False, types=(None,) * 3
 ):
     """`types` are those of query, key and value."""
     return pb.ScaledDotProductAttentionRequest(

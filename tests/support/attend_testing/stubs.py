@@ -14,7 +14,6 @@ _GENERATED = pathlib.Path(os.environ["ATTEND_BUILD_DIR"]) / "generated" / "pytho
 grpc.__path__.append(str(_GENERATED / "grpc"))
 google.__path__.append(str(_GENERATED / "google"))
 
-# pylint: disable=wrong-import-position,unused-import
 from attend.v1 import attention_service_pb2 as pb
 from attend.v1 import attention_service_pb2_grpc as pb_grpc
 from attend.v1 import layer_service_pb2 as layers_pb

@@ -6,10 +6,14 @@ import shrink
 
 # Of every configuration in transformers, or about training, generation and sizes of what is no attention.
 _NOT_ATTENTION = (
-    "dropout", "pdrop", "drop_path", "initializer", "token_id", "token_index", "vocab", "router", "aux_loss", "loss", "torch_dtype", "dtype", "version",
-    "use_cache", "output_", "return_dict", "id2label", "label2id", "problem_type", "tie_", "hidden_size", "intermediate", "num_labels", "layerdrop",
-    "beam", "temperature", "expert", "moe", "mask_", "pretraining_tp", "gradient", "prun", "chunk_size_feed_forward", "mlp_bias", "ffn", "init_", "_init",
-    "image_size", "patch_size", "num_channels", "feature_size", "architectures", "model_type", "classifier", "summary_", "mamba", "conv", "num_hidden_layers",
+    "dropout", "pdrop", "drop_path", "initializer", "token_id", "token_index", "vocab", "router", "aux_loss", "loss", "torch_dtype",
+    "dtype", "version",
+    "use_cache", "output_", "return_dict", "id2label", "label2id", "problem_type", "tie_", "hidden_size", "intermediate", "num_labels",
+    "layerdrop",
+    "beam", "temperature", "expert", "moe", "mask_", "pretraining_tp", "gradient", "prun", "chunk_size_feed_forward", "mlp_bias", "ffn",
+    "init_", "_init",
+    "image_size", "patch_size", "num_channels", "feature_size", "architectures", "model_type", "classifier", "summary_", "mamba", "conv",
+    "num_hidden_layers",
 )  # fmt: skip
 MOST = 60
 
@@ -17,9 +21,12 @@ _SCALINGS = (
     {"rope_type": "linear", "factor": 2.0},
     {"rope_type": "dynamic", "factor": 2.0},
     {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS},
-    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS, "attention_factor": 1.3, "beta_fast": 16.0, "beta_slow": 2.0},
-    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS, "mscale": 0.7, "mscale_all_dim": 0.4, "truncate": False},
-    {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS, "attention_factor": 1.3,
+     "beta_fast": 16.0, "beta_slow": 2.0},
+    {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS, "mscale": 0.7,
+     "mscale_all_dim": 0.4, "truncate": False},
+    {"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+     "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS},
     {"rope_type": "longrope", "factor": 4.0, "original_max_position_embeddings": shrink.ORIGINAL_POSITIONS,
      "short_factor": [1.0 + i / 7 for i in range(shrink.HEAD_DIM // 2)], "long_factor": [1.5 + i / 3 for i in range(shrink.HEAD_DIM // 2)]},
 )  # fmt: skip
@@ -50,9 +57,11 @@ def alterations(config, path=()):
     for key, value in config.items():
         if any(part in key for part in _NOT_ATTENTION):
             continue
-        if isinstance(value, dict) and not (key in ("rope_parameters", "rope_scaling") and value.get("rope_type") == "default" and not path):
+        if isinstance(value, dict) and not (
+            key in ("rope_parameters", "rope_scaling") and value.get("rope_type") == "default" and not path
+        ):
             found += [(inner, config | {key: altered}) for inner, altered in alterations(value, (*path, key))]
         else:
             for other in _others(key, value):
-                found.append((".".join((*path, key)) + f"={str(other)}", config | {key: copy.deepcopy(other)}))
+                found.append((".".join((*path, key)) + f"={other!s}", config | {key: copy.deepcopy(other)}))
     return found[:MOST]

@@ -50,7 +50,7 @@ class Saved:
         if same:
             return max(same, key=len)
         renamed = [names[0].split(".") for names in saved.values() if names]
-        common = list(itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*renamed)))
+        common = list(itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*renamed, strict=False)))
         return "".join(parts[0] + "." for parts in common)
 
 

@@ -16,7 +16,8 @@ from in_double import InDouble
 _BASE = "MODEL_MAPPING_NAMES"
 _CAUSAL = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 _HEADS = (
-    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
     "MODEL_FOR_MASKED_LM_MAPPING_NAMES", "MODEL_FOR_PRETRAINING_MAPPING_NAMES", "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES",
     "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
 )  # fmt: skip
@@ -28,7 +29,7 @@ def warm_up():
     for name in ("LlamaForCausalLM", "BertModel", "CLIPModel", "ViTModel", "WhisperModel", "Qwen2VLModel", "SwinModel"):
         getattr(transformers, name)
     try:
-        from transformers.conversion_mapping import get_checkpoint_conversion_mapping  # pylint: disable=import-outside-toplevel
+        from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
         get_checkpoint_conversion_mapping("llama")
     except ImportError:
@@ -43,7 +44,7 @@ def _classes_of(mapping, model_type):
 def cases():
     """{model type: [class names]}: for each type its base class and its causal one, or the first other."""
     found = {}
-    for model_type in transformers.CONFIG_MAPPING.keys():
+    for model_type in transformers.CONFIG_MAPPING:
         names = _classes_of(_BASE, model_type)[:1] + _classes_of(_CAUSAL, model_type)[:1]
         if not names:
             names = next((n for n in (_classes_of(mapping, model_type) for mapping in _HEADS) if n), [])[:1]
@@ -69,7 +70,7 @@ class Transformers:
     def make(self, config):
         made = transformers.CONFIG_MAPPING[self.model_type].from_dict(config)
         for one in (made, *(value for value in vars(made).values() if isinstance(value, transformers.PretrainedConfig))):
-            one._experts_implementation = "eager"  # The grouped products know no float64. pylint: disable=protected-access
+            one._experts_implementation = "eager"  # The grouped products know no float64.
         if (count := self._parameters(made)) > MOST_PARAMETERS:
             raise ValueError(f"{count} parameters although every known size is small")
         return in_double(lambda: self._construct(made))
@@ -110,7 +111,7 @@ def watched(source, model, seed):
         for what, function, arguments in source.calls(model, seed):
             try:
                 watch.run(function, arguments)
-            except Exception as error:  # pylint: disable=broad-exception-caught
+            except Exception as error:
                 failures.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
     finally:
         watch.close()
@@ -125,7 +126,7 @@ def build(source, seed=0):
     for attempt in source.attempts():
         try:
             model = attempt()
-        except Exception as error:  # pylint: disable=broad-exception-caught
+        except Exception as error:
             errors.append(f"{type(error).__name__}: {str(error)[:200]}")
             continue
         redraw.redraw(model, seed)

@@ -8,7 +8,19 @@ import torch
 from in_double import MASKED, InDouble
 
 _QUERIES = ("hidden_states", "from_tensor", "query", "query_states", "x", "hidden_state", "inputs", "input", "q_in", "input_tensor")
-_CONTEXTS = ("key_value_states", "encoder_hidden_states", "key", "context", "kv", "kv_states", "xa", "cross_attention_states", "encoder_output", "inputs_kv", "to_tensor")
+_CONTEXTS = (
+    "key_value_states",
+    "encoder_hidden_states",
+    "key",
+    "context",
+    "kv",
+    "kv_states",
+    "xa",
+    "cross_attention_states",
+    "encoder_output",
+    "inputs_kv",
+    "to_tensor",
+)
 _BIASES = ("position_bias", "relative_position_bias")
 
 
@@ -86,7 +98,9 @@ class Attention:
 
 def is_linear(module):
     weight = getattr(module, "weight", None)
-    return torch.is_tensor(weight) and weight.dim() in (2, 3, 4) and not list(module.children()) and "Embedding" not in type(module).__name__
+    return (
+        torch.is_tensor(weight) and weight.dim() in (2, 3, 4) and not list(module.children()) and "Embedding" not in type(module).__name__
+    )
 
 
 def _weights(module):

@@ -24,8 +24,8 @@ def _widen(value):
 class InDouble(TorchFunctionMode):
     """Replaces each narrower type that code asks for (softmax in float32, angles in float32) by float64.
 
-    `on_softmax(scores)` is called with what each softmax over the last axis of three or more gets, at most MASKED for keys that are not seen;
-    they are None where a fused function hides them.
+    `on_softmax(scores)` is called with what each softmax over the last axis of three or more gets, at most MASKED for keys that are not
+    seen; they are None where a fused function hides them.
     """
 
     def __init__(self, on_softmax=None):

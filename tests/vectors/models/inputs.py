@@ -96,7 +96,14 @@ def calls(model, seed):
     decoder = [name for name in named if name == "decoder_input_ids"]
     boxes = [name for name in parameters if name == "bbox"]
     tries = []
-    for names in (named, required, [model.main_input_name] + decoder, ["input_ids"] + boxes, ["pixel_values"] + grids, ["hidden_states"] + grids):
+    for names in (
+        named,
+        required,
+        [model.main_input_name, *decoder],
+        ["input_ids", *boxes],
+        ["pixel_values", *grids],
+        ["hidden_states", *grids],
+    ):
         names = list(dict.fromkeys(names + [name for name in required if name in _MAKERS]))
         allowed = set(_MAKERS) | ({"hidden_states"} if grids else set())
         if names and set(names) <= allowed & set(parameters) and names not in tries:

@@ -19,7 +19,7 @@ def _altered_model(source, config, state, seed):
         if fits.missing_keys or fits.unexpected_keys:
             return None
         return build.watched(source, model, seed)[0].found or None
-    except Exception:  # pylint: disable=broad-exception-caught
+    except Exception:
         return None
 
 
@@ -65,7 +65,8 @@ def _verdict(asked, number, found, kinds):
             continue
         verdict = judge.judge(asked, name, found[path])
         if verdict.verdict != "right":
-            told.append(f"wrong: {path}: {verdict.reason}, error {verdict.error:.2g} of {verdict.tolerance:.2g}; model sees {judge.seen(found[path])}")
+            error = f"error {verdict.error:.2g} of {verdict.tolerance:.2g}"
+            told.append(f"wrong: {path}: {verdict.reason}, {error}; model sees {judge.seen(found[path])}")
         elif asked.info(name).config != asked.info(base).config:
             as_before = judge.judge(asked, base, found[path])
             if as_before.error < judge.SENSITIVE * as_before.tolerance:

@@ -29,7 +29,10 @@ def cases(line):
         return packages.cases()
     found = []
     for model_type, classes in build.cases().items():
-        found += [{"name": f"{model_type}.{one}", "type": model_type, "class": one, "rank": -rank} for rank, one in enumerate(classes, -len(classes))]
+        found += [
+            {"name": f"{model_type}.{one}", "type": model_type, "class": one, "rank": -rank}
+            for rank, one in enumerate(classes, -len(classes))
+        ]
         found += [] if classes else [{"name": model_type, "type": model_type, "class": "", "rank": 0}]
     return sorted(found, key=lambda case: case.pop("rank"))
 
@@ -59,7 +62,12 @@ def run(case):
         right = [(found[one["path"]], one["prefix"]) for one in layers if one["verdict"] == "right"]
         changed = keys.check(source, model, saved, right) if right and KEYS and not case.get("package") else {}
         config = pathlib.Path(directory) / "config.json"
-        return {"layers": layers, "keys": changed, "failures": failures, "config": json.loads(config.read_text()) if config.exists() else None}
+        return {
+            "layers": layers,
+            "keys": changed,
+            "failures": failures,
+            "config": json.loads(config.read_text()) if config.exists() else None,
+        }
 
 
 def judged(model, found, saved, supplied):
@@ -72,7 +80,9 @@ def judged(model, found, saved, supplied):
             layers[name] = (saved.file, prefix, supplied(attention.path))
             names[attention.path].append(name)
     if not layers:
-        return [_entry(one, judge.Verdict("excluded", "its tensors are not in the file under the module's names")) for one in found.values()]
+        return [
+            _entry(one, judge.Verdict("excluded", "its tensors are not in the file under the module's names")) for one in found.values()
+        ]
     with ask.Asked(layers) as asked:
         return [_judge_one(asked, model, attention, names[attention.path], layers) for attention in found.values()]
 

@@ -19,21 +19,25 @@ def cases():
     """[{name, type, class, package}]. Imports what all models of a package share, once for all processes."""
     for shared in ("diffusers.models.transformers", "sentence_transformers", "timm", "whisper.model"):
         importlib.import_module(shared)
-    found = [("diffusers", name) for name in RECIPES["diffusers"]] + [("sentence-transformers", name) for name in RECIPES["sentence-transformers"]]
+    found = [("diffusers", name) for name in RECIPES["diffusers"]] + [
+        ("sentence-transformers", name) for name in RECIPES["sentence-transformers"]
+    ]
     found += [("timm", name) for name in _timm_names()] + [("whisper", "Whisper")]
     return [{"name": f"{package}.{name}", "type": f"{package}/{name}", "class": name, "package": package} for package, name in found]
 
 
 def _timm_names():
     """The smallest variant by its name of each module of timm's models that mentions attention."""
-    import timm  # pylint: disable=import-outside-toplevel
+    import timm
 
     names = []
     for module in timm.list_modules():
         source = inspect.getsource(__import__(f"timm.models.{module}", fromlist=["x"]))
         models = timm.list_models(module=module)
         if models and re.search(r"softmax|scaled_dot_product|Attention", source):
-            names.append(min(models, key=lambda name: (next((i for i, word in enumerate(_SMALL) if word in name), len(_SMALL)), len(name), name)))
+            names.append(
+                min(models, key=lambda name: (next((i for i, word in enumerate(_SMALL) if word in name), len(_SMALL)), len(name), name))
+            )
     return names
 
 
@@ -53,7 +57,7 @@ class Diffusers:
         self._recipe, self._name = RECIPES["diffusers"][name], name
 
     def attempts(self):
-        import diffusers  # pylint: disable=import-outside-toplevel
+        import diffusers
 
         yield lambda: build.in_double(lambda: getattr(diffusers, self._name)(**self._recipe["config"]))
 
@@ -76,7 +80,7 @@ class Timm:
         return json.dumps({"num_heads": self._heads[path]}) if path in self._heads else None
 
     def attempts(self):
-        import timm  # pylint: disable=import-outside-toplevel
+        import timm
 
         timm.layers.set_fused_attn(False)
         yield lambda: build.in_double(lambda: timm.create_model(self._name, pretrained=False))
@@ -84,11 +88,13 @@ class Timm:
     def calls(self, model, seed):
         size = model.default_cfg.get("test_input_size") or model.default_cfg["input_size"]
         picture = torch.randn(1, *size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        self._heads = {path: module.num_heads for path, module in model.named_modules() if isinstance(getattr(module, "num_heads", None), int)}
+        self._heads = {
+            path: module.num_heads for path, module in model.named_modules() if isinstance(getattr(module, "num_heads", None), int)
+        }
         return [("forward", model, {next(iter(inspect.signature(model.forward).parameters)): picture})]
 
     def save(self, model, directory):
-        from timm.models._hub import save_for_hf  # pylint: disable=import-outside-toplevel
+        from timm.models._hub import save_for_hf
 
         save_for_hf(model, directory, safe_serialization=True)
         return "model.safetensors"
@@ -105,7 +111,8 @@ class Whisper:
         return json.dumps({"num_heads": self._sizes["n_text_head"]} | causal)
 
     def attempts(self):
-        from whisper.model import ModelDimensions, MultiHeadAttention, Whisper as Model  # pylint: disable=import-outside-toplevel
+        from whisper.model import ModelDimensions, MultiHeadAttention
+        from whisper.model import Whisper as Model
 
         MultiHeadAttention.use_sdpa = False
         yield lambda: build.in_double(lambda: Model(ModelDimensions(**self._sizes)))
@@ -113,10 +120,12 @@ class Whisper:
     def calls(self, model, seed):
         generator = torch.Generator().manual_seed(seed)
         sound = torch.randn(2, model.dims.n_mels, 2 * model.dims.n_audio_ctx, generator=generator, dtype=torch.float64)
-        return [("forward", model, {"mel": sound, "tokens": torch.randint(0, model.dims.n_vocab, (2, inputs.TARGETS), generator=generator)})]
+        return [
+            ("forward", model, {"mel": sound, "tokens": torch.randint(0, model.dims.n_vocab, (2, inputs.TARGETS), generator=generator)})
+        ]
 
     def save(self, model, directory):
-        from safetensors.torch import save_model  # pylint: disable=import-outside-toplevel
+        from safetensors.torch import save_model
 
         save_model(model, str(pathlib.Path(directory) / "model.safetensors"))
         return "model.safetensors"
@@ -129,10 +138,10 @@ class SentenceTransformers(build.Transformers):
         super().__init__(RECIPES["sentence-transformers"][name], name, None)
 
     def save(self, model, directory):
-        import sentence_transformers as st  # pylint: disable=import-outside-toplevel
-        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer  # pylint: disable=import-outside-toplevel
-        import tokenizers  # pylint: disable=import-outside-toplevel
-        import transformers  # pylint: disable=import-outside-toplevel
+        import sentence_transformers as st
+        import tokenizers
+        import transformers
+        from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
         bare = pathlib.Path(directory) / "bare"
         model.save_pretrained(bare)

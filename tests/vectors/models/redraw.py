@@ -31,7 +31,7 @@ def redraw(model, seed):
 def rescale(modules, deviations):
     """Moves the scores of attention modules towards SCORES. Returns whether anything was left to move."""
     moved = False
-    for module, deviation in zip(modules, deviations):
+    for module, deviation in zip(modules, deviations, strict=True):
         if deviation is None or not deviation > 0 or SCORES[0] <= deviation <= SCORES[1]:
             continue
         moved = True

@@ -21,7 +21,15 @@ def results(line):
     for case in json.loads((OUTPUT / line / "_cases.json").read_text()):
         path = OUTPUT / line / f"{case['name']}.json"
         if not case["class"]:
-            found.append({"case": case["name"], "type": case["type"], "class": "", "excluded": "the package has no model class for this type", "layers": []})
+            found.append(
+                {
+                    "case": case["name"],
+                    "type": case["type"],
+                    "class": "",
+                    "excluded": "the package has no model class for this type",
+                    "layers": [],
+                }
+            )
         elif path.exists():
             found.append(json.loads(path.read_text()))
     return found
@@ -102,7 +110,8 @@ def chapter(line):
     yield "| model type | verdict | kinds of layers | reason |\n|---|---|---|---|"
     for name, (verdict, of_type, excluded, keys) in sorted(types.items()):
         if verdict != "excluded":
-            yield f"| {name} | {verdict} | {', '.join(f'{n} {v}' for v, n in counts(of_type).items())} | {_reasons(verdict, of_type, excluded, keys)} |"
+            kinds = ", ".join(f"{n} {v}" for v, n in counts(of_type).items())
+            yield f"| {name} | {verdict} | {kinds} | {_reasons(verdict, of_type, excluded, keys)} |"
     yield "\nExcluded, which is no verdict on attend:\n"
     why = collections.defaultdict(list)
     for name, (verdict, of_type, excluded, keys) in sorted(types.items()):
@@ -117,13 +126,15 @@ def summary(line):
     """Wrong layers first, with what attend believed and what the model did."""
     found = results(line)
     layers = [(result, layer) for result in found for layer in layers_of(result)]
-    yield f"{line}: {_numbers(counts([layer for _, layer in layers]))}; {sum(bool(r.get('excluded')) for r in found)} of {len(found)} classes excluded"
+    excluded = sum(bool(result.get("excluded")) for result in found)
+    yield f"{line}: {_numbers(counts([layer for _, layer in layers]))}; {excluded} of {len(found)} classes excluded"
     for wanted in ("wrong", "insensitive", "refused"):
         for result, layer in layers:
             if layer["verdict"] == wanted:
                 yield f"{wanted}: {result['case']} {layer['path']} ({layer['module']}): {layer['reason']}"
                 if wanted == "wrong":
-                    yield f"    error {layer['error']:.2g}, allowed {layer['tolerance']:.2g}; model sees: {layer['seen']}; attend: {layer.get('naming')} {layer.get('served')}"
+                    yield (f"    error {layer['error']:.2g}, allowed {layer['tolerance']:.2g}; model sees: {layer['seen']}; "
+                           f"attend: {layer.get('naming')} {layer.get('served')}")
                     yield f"    prefix {layer.get('prefix')}; tensors {' '.join(layer['tensors'])}; inputs {layer['inputs']}"
 
 
@@ -151,7 +162,13 @@ def main():
         print(arguments.head.read_text() + f"\nattend: {arguments.attend}. Packages: {', '.join(versions(arguments.head.parent))}.\n")
     for line in arguments.lines:
         print("\n".join(summary(line) if arguments.summary else chapter(line)))
-    bad = [layer for line in arguments.lines for result in results(line) for layer in result["layers"] if layer["verdict"] in ("wrong", "insensitive")]
+    bad = [
+        layer
+        for line in arguments.lines
+        for result in results(line)
+        for layer in result["layers"]
+        if layer["verdict"] in ("wrong", "insensitive")
+    ]
     keys = [key for line in arguments.lines for result in results(line) for key in wrong_keys(result)]
     if arguments.check and (bad or keys):
         sys.exit(f"{len(bad)} layers and {len(keys)} keys are wrong or insensitive")

@@ -7,17 +7,24 @@ DROPPED = ("out_features", "out_indices", "stage_names")  # Follow from the numb
 WINDOW, ORIGINAL_POSITIONS = 7, 8  # Sequences are longer: see inputs.TOKENS.
 MOST_LAYERS = 8
 
-_LAYERS = r"(num_|n_)?(hidden_|encoder_|decoder_|text_|vision_|cross_|transformer_)*(hidden_layers|layers?|depth|blocks)|n_layers?|encoder_num_layers|.*num_hidden_layers"
+_LAYERS = (r"(num_|n_)?(hidden_|encoder_|decoder_|text_|vision_|cross_|transformer_)*(hidden_layers|layers?|depth|blocks)|n_layers?"
+           r"|encoder_num_layers|.*num_hidden_layers")
 _RULES = [(re.compile(f"^({pattern})$"), value) for pattern, value in (
     (r"num_key_value_heads|num_kv_heads|n_head_kv|n_kv_heads|.*num_key_value_heads|multi_query_group_num", KV_HEADS),
-    (r"(num_|n_)?(encoder_|decoder_|self_|attn_|attention_|cross_attention_|text_|vision_|projector_)*(attention_)?heads?|.*num_attention_heads|.*attention_heads", HEADS),
+    (r"(num_|n_)?(encoder_|decoder_|self_|attn_|attention_|cross_attention_|text_|vision_|projector_)*(attention_)?heads?"
+     r"|.*num_attention_heads|.*attention_heads", HEADS),
     (r"head_dim|attention_head_dim|d_kv|d_head|attention_head_size|kv_channels|.*_head_dim|head_size", HEAD_DIM),
-    (r"(encoder_|decoder_|text_|vision_|audio_|out_|output_|encoder_hid|embedding_|cross_|max_|q_|)*(hidden_size|hidden_dim|d_model|embed_dim|n_embd|emb_dim|embedding_size|embedding_dim)"
-     r"|dim|d_embed|hidden_sizes?_?|projection_dim|latent_dim|d_latents|out_hidden_size|width|conv_dim_?|input_dim|model_dim|.*_hidden_size|.*_embed_dim|proj_dim|lstm_dim|mm_hidden_size|output_dim", HIDDEN),
-    (r"(.*_)?(intermediate_size|ffn_dim|ffn_hidden_size|n_inner|d_ff|d_inner|mlp_dim|feed_forward_hidden_size|inner_dim|feedforward_dim|intermediate_dim|ffn_intermediate_size|moe_intermediate_size|dim_feedforward)|encoder_ffn_dim|decoder_ffn_dim|mlp_hidden_size|ffn_size", WIDE),
+    (r"(encoder_|decoder_|text_|vision_|audio_|out_|output_|encoder_hid|embedding_|cross_|max_|q_|)*(hidden_size|hidden_dim|d_model"
+     r"|embed_dim|n_embd|emb_dim|embedding_size|embedding_dim)"
+     r"|dim|d_embed|hidden_sizes?_?|projection_dim|latent_dim|d_latents|out_hidden_size|width|conv_dim_?|input_dim|model_dim"
+     r"|.*_hidden_size|.*_embed_dim|proj_dim|lstm_dim|mm_hidden_size|output_dim", HIDDEN),
+    (r"(.*_)?(intermediate_size|ffn_dim|ffn_hidden_size|n_inner|d_ff|d_inner|mlp_dim|feed_forward_hidden_size|inner_dim"
+     r"|feedforward_dim|intermediate_dim|ffn_intermediate_size|moe_intermediate_size|dim_feedforward)|encoder_ffn_dim|decoder_ffn_dim"
+     r"|mlp_hidden_size|ffn_size", WIDE),
     (r"(.*_)?vocab_size.*|(.*)vocab_size", VOCABULARY),
     (r"original_max_position_embeddings", ORIGINAL_POSITIONS),
-    (r"(.*_)?max_position_embeddings|n_positions|n_ctx|max_sequence_length|max_seq_len|max_target_positions|max_source_positions|context_length|seq_length|.*max_seq_length", POSITIONS),
+    (r"(.*_)?max_position_embeddings|n_positions|n_ctx|max_sequence_length|max_seq_len|max_target_positions|max_source_positions"
+     r"|context_length|seq_length|.*max_seq_length", POSITIONS),
     (r"(.*_)?(num_experts|num_local_experts|n_routed_experts|moe_num_experts|num_routed_experts|num_experts_per_group)", 4),
     (r"(.*_)?(num_experts_per_tok|moe_topk|moe_k|top_k_experts|num_experts_per_token|moe_top_k)", 2),
     (r"(.*_)?n_group|topk_group|num_expert_group", 1),

@@ -4,6 +4,7 @@ Usage: sweep.py LINE [--jobs N] [--only REGEX] [--again]      LINE: the name of 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -36,15 +37,17 @@ def _child(case, path):
     log = os.open(path.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    import one_model  # pylint: disable=import-outside-toplevel
+    import one_model
 
     started = time.monotonic()
     try:
         result = one_model.run(case)
-    except BaseException as error:  # pylint: disable=broad-exception-caught
+    except BaseException as error:
         traceback.print_exc()
         result = {"excluded": f"{type(error).__name__}: {str(error)[:600]}", "layers": []}
-    _write(path, {"case": case["name"], "type": case["type"], "class": case["class"], "seconds": round(time.monotonic() - started, 1)} | result)
+    _write(
+        path, {"case": case["name"], "type": case["type"], "class": case["class"], "seconds": round(time.monotonic() - started, 1)} | result
+    )
     os._exit(0)
 
 
@@ -63,14 +66,15 @@ def sweep(cases, directory, jobs, again):
             running[pid] = (case, path, time.time())
         pid, status = os.wait()
         case, path, started = running.pop(pid)
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # A server that a process left behind, when its time was up.
-        except ProcessLookupError:
-            pass
         done += 1
         if status != 0:
             how = f"signal {status & 127} after {time.time() - started:.0f} s" if status & 127 else f"exit {status >> 8}"
-            _write(path, {"case": case["name"], "type": case["type"], "class": case["class"], "excluded": f"the process ended: {how}", "layers": []})
+            _write(
+                path,
+                {"case": case["name"], "type": case["type"], "class": case["class"], "excluded": f"the process ended: {how}", "layers": []},
+            )
         result = json.loads(path.read_text())
         print(f"{done}/{done + len(waiting) + len(running)} {case['name']}: {_brief(result)}", flush=True)
 
@@ -88,11 +92,16 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--again", action="store_true")
     arguments = parser.parse_args()
-    import one_model  # pylint: disable=import-outside-toplevel
+    import one_model
 
     cases = one_model.cases(arguments.line)
     _write(OUTPUT / arguments.line / "_cases.json", cases)
-    sweep([case for case in cases if re.search(arguments.only, case["name"]) and case["class"]], OUTPUT / arguments.line, arguments.jobs, arguments.again)
+    sweep(
+        [case for case in cases if re.search(arguments.only, case["name"]) and case["class"]],
+        OUTPUT / arguments.line,
+        arguments.jobs,
+        arguments.again,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,130 @@
+#include "client/cli/layers/layer_check.h"
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+namespace attend::client {
+namespace {
+
+constexpr char kCaller[] = "the caller, or the file's metadata";
+constexpr char kDefault[] = "default: nothing says otherwise";
+
+// Collects facts; `is_said` is whether the caller or the metadata set it.
+class Facts {
+ public:
+  void Add(const std::string& name, const std::string& value, bool is_said, const std::string& origin) {
+    facts_.push_back({name, value, is_said ? kCaller : origin.empty() ? kDefault : origin});
+  }
+  std::vector<LayerFact> Take() { return std::move(facts_); }
+
+ private:
+  std::vector<LayerFact> facts_;
+};
+
+std::string Rotary(const v1::LayerConfig& config) {
+  const v1::RotaryEmbedding& rotary = config.rotary_embedding();
+  if (!config.has_rotary_embedding() || rotary.form() == v1::ROTARY_FORM_NONE) return "none";
+  std::string text = rotary.form() == v1::ROTARY_FORM_INTERLEAVED ? "neighbours" : "halves";
+  absl::StrAppend(&text, ", base ", rotary.has_base() ? rotary.base() : 10000);
+  if (rotary.dim() > 0) absl::StrAppend(&text, ", the first ", rotary.dim(), " elements of a head");
+  if (rotary.has_linear_factor()) absl::StrAppend(&text, ", positions divided by ", rotary.linear_factor());
+  if (rotary.has_llama3()) absl::StrAppend(&text, ", Llama 3 scaling by ", rotary.llama3().factor());
+  return text;
+}
+
+std::string Causal(v1::CausalMode mode) {
+  switch (mode) {
+    case v1::CAUSAL_MODE_BOTTOM_RIGHT: return "causal";
+    case v1::CAUSAL_MODE_TOP_LEFT: return "causal, top-left";
+    default: return "not causal";
+  }
+}
+
+std::string Window(const v1::AttentionOptions& options) {
+  std::vector<std::string> sides;
+  if (options.has_sliding_window_left()) sides.push_back(absl::StrCat(options.sliding_window_left(), " keys before"));
+  if (options.has_sliding_window_right()) sides.push_back(absl::StrCat(options.sliding_window_right(), " keys after"));
+  return sides.empty() ? "none" : absl::StrJoin(sides, ", ");
+}
+
+std::string Norms(const LayerFile& file) {
+  const formats::AttentionLayer& layer = file.layer;
+  if (layer.query_norm.weight == nullptr && layer.key_norm.weight == nullptr) return "none";
+  const bool has_bias = layer.query_norm.bias != nullptr || layer.key_norm.bias != nullptr;
+  const bool by_layer =
+      file.config.norm_kind() == v1::NORM_KIND_UNSPECIFIED ? has_bias : file.config.norm_kind() == v1::NORM_KIND_LAYER;
+  const float epsilon = file.config.has_norm_epsilon() ? file.config.norm_epsilon() : by_layer ? 1e-5F : 1e-6F;
+  return absl::StrCat(by_layer ? "layer norms" : "RMS norms", ", epsilon ", epsilon,
+                      file.config.norm_adds_one() ? ", times 1 + weight" : "",
+                      file.config.norm_after_rotary() ? ", behind the rotary embedding" : "");
+}
+
+void AddScores(const LayerFile& file, std::int64_t head_dim, Facts& facts) {
+  const v1::AttentionOptions &options = file.config.options(), &said = file.said.options();
+  const formats::LayerSettings& known = file.layer.settings;
+  facts.Add("scale", options.has_scale() ? absl::StrCat(options.scale()) : absl::StrCat("1/sqrt(", head_dim, ")"),
+            said.has_scale(), known.scale.origin);
+  facts.Add("softcap", options.has_softcap() ? absl::StrCat(options.softcap()) : "none", said.has_softcap(),
+            known.softcap.origin);
+  facts.Add("ALiBi", options.has_alibi_slopes() ? "slopes" : "none", said.has_alibi_slopes(),
+            known.alibi_slopes.origin);
+  facts.Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(), known.sinks.origin);
+}
+
+}  // namespace
+
+std::vector<LayerFact> FactsOf(const LayerFile& file) {
+  const formats::AttentionLayer& layer = file.layer;
+  const formats::LayerSettings& known = layer.settings;
+  const v1::LayerConfig &config = file.config, &said = file.said;
+  const std::int64_t heads = config.num_heads() == 0 ? 1 : config.num_heads();
+  const std::int64_t kv_heads = config.num_kv_heads() == 0 ? heads : config.num_kv_heads();
+  const std::int64_t head_dim = layer.query.out_features / heads;
+  const std::string tensors = "tensors";
+  Facts facts;
+  facts.Add("naming", layer.naming, false, absl::StrCat("tensors below '", layer.module, "'"));
+  facts.Add("shape",
+            absl::StrCat(layer.query.in_features, " -> ",
+                         layer.output.weight != nullptr ? layer.output.out_features
+                                                        : layer.value.out_features / kv_heads * heads),
+            false, tensors);
+  facts.Add("heads", absl::StrCat(heads), said.num_heads() != 0, known.num_heads.origin);
+  facts.Add("kv heads", absl::StrCat(kv_heads), said.num_kv_heads() != 0, known.num_kv_heads.origin);
+  facts.Add("head size", absl::StrCat(head_dim), false, tensors);
+  facts.Add("mask", Causal(config.options().causal()), said.options().causal() != 0, known.causal.origin);
+  facts.Add("window", Window(config.options()),
+            said.options().has_sliding_window_left() || said.options().has_sliding_window_right(),
+            known.window_left.origin);
+  facts.Add("rotary", Rotary(config), said.has_rotary_embedding(), known.rotary.origin);
+  facts.Add("norms", Norms(file), said.norm_kind() != 0 || said.has_norm_epsilon(),
+            known.norm_epsilon.origin.empty() ? tensors : known.norm_epsilon.origin);
+  AddScores(file, head_dim, facts);
+  facts.Add("output", layer.output.weight != nullptr ? "projection" : "heads side by side", false, tensors);
+  return facts.Take();
+}
+
+std::string CheckTable(const LayerFile& file) {
+  std::string text;
+  for (const LayerFact& fact : FactsOf(file)) {
+    absl::StrAppendFormat(&text, "%-10s %-32s %s\n", fact.name, fact.value, fact.origin);
+  }
+  absl::StrAppendFormat(&text, "%-10s %s\n", "tensors", absl::StrJoin(file.layer.tensors, ", "));
+  for (const std::string& note : file.layer.settings.notes) absl::StrAppendFormat(&text, "%-10s %s\n", "note", note);
+  return text;
+}
+
+std::string CheckJson(const LayerFile& file) {
+  nlohmann::ordered_json facts = nlohmann::ordered_json::array();
+  for (const LayerFact& fact : FactsOf(file)) {
+    facts.push_back({{"name", fact.name}, {"value", fact.value}, {"origin", fact.origin}});
+  }
+  const nlohmann::ordered_json all = {
+      {"facts", facts}, {"tensors", file.layer.tensors}, {"notes", file.layer.settings.notes}};
+  return all.dump(2) + "\n";
+}
+
+}  // namespace attend::client

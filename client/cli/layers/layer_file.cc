@@ -1,0 +1,136 @@
+#include "client/cli/layers/layer_file.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/requests/tensor_source.h"
+#include "formats/files/mapped_file.h"
+#include "formats/hugging_face/hugging_face_config.h"
+#include "formats/layers/layer_message.h"
+#include "formats/safetensors/checkpoint.h"
+
+namespace attend::client {
+namespace {
+
+v1::DataType TypeOf(formats::WeightType type) {
+  switch (type) {
+    case formats::WeightType::kFloat64: return v1::DATA_TYPE_FLOAT64;
+    case formats::WeightType::kFloat16: return v1::DATA_TYPE_FLOAT16;
+    case formats::WeightType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
+    case formats::WeightType::kFloat32: break;
+  }
+  return v1::DATA_TYPE_FLOAT32;
+}
+
+void PlaceTensor(const void* numbers, formats::WeightType type, const std::vector<std::int64_t>& shape,
+                 v1::Tensor* tensor) {
+  std::int64_t bytes = formats::SizeOf(type);
+  for (const std::int64_t size : shape) bytes *= size;
+  tensor->set_data_type(TypeOf(type));
+  tensor->mutable_shape()->Assign(shape.begin(), shape.end());
+  tensor->set_data(numbers, static_cast<std::size_t>(bytes));
+}
+
+void PlaceLinear(const formats::LinearWeights& from, v1::Linear* to) {
+  PlaceTensor(from.weight, from.weight_type, {from.out_features, from.in_features}, to->mutable_weight());
+  if (from.bias != nullptr) PlaceTensor(from.bias, from.bias_type, {from.out_features}, to->mutable_bias());
+}
+
+absl::StatusOr<std::optional<std::string>> ReadConfigBeside(const std::string& path) {
+  const std::filesystem::path beside = std::filesystem::path(path).replace_filename("config.json");
+  std::error_code error;
+  if (!std::filesystem::exists(beside, error)) return std::optional<std::string>();
+  absl::StatusOr<std::string> text = formats::ReadTextFile(beside.string(), formats::kMaxHuggingFaceConfigBytes);
+  if (!text.ok()) return text.status();
+  return std::optional<std::string>(*std::move(text));
+}
+
+// What a layer has that a request with weights cannot say; empty for nothing.
+std::string NeedsName(const LayerFile& file) {
+  const v1::RotaryEmbedding& rotary = file.config.rotary_embedding();
+  if (file.layer.query_norm.weight != nullptr || file.layer.key_norm.weight != nullptr) {
+    return "norms of query and key";
+  }
+  return file.config.has_rotary_embedding() && rotary.form() != v1::ROTARY_FORM_NONE ? "a rotary embedding" : "";
+}
+
+}  // namespace
+
+absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json) {
+  v1::LayerConfig config;
+  const auto parsed = google::protobuf::util::JsonStringToMessage(json, &config);
+  if (parsed.ok()) return config;
+  return absl::InvalidArgumentError(
+      absl::StrCat("it is not a LayerConfig in protobuf's JSON form: ", parsed.ToString()));
+}
+
+absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
+                                        const v1::LayerConfig& caller) {
+  const auto about = [&path](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  };
+  const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::Open(path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  const absl::StatusOr<v1::LayerConfig> metadata =
+      formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint->metadata(), ParseLayerConfig);
+  if (!metadata.ok()) return about(metadata.status());
+  const absl::StatusOr<std::optional<std::string>> beside = ReadConfigBeside(path);
+  if (!beside.ok()) return beside.status();
+  LayerFile file;
+  file.said = formats::MergeLayerConfig(*metadata, caller);
+  absl::StatusOr<formats::AttentionLayer> layer =
+      formats::ReadLayer(*checkpoint, {prefix, formats::CallerSettingsOf(file.said), *beside});
+  if (!layer.ok()) return about(layer.status());
+  file.layer = *std::move(layer);
+  formats::PutSettings(file.layer.settings, &file.config);
+  file.config = formats::MergeLayerConfig(file.config, file.said);
+  return file;
+}
+
+absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1::LayerConfig& caller) {
+  const TensorSource parsed = TensorSource::Parse(source);
+  if (!parsed.is_safetensors()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", source, "' is not FILE.safetensors or FILE.safetensors:PREFIX"));
+  }
+  const absl::StatusOr<LayerFile> file = ReadLayerFile(parsed.path, parsed.name, caller);
+  if (!file.ok()) return file.status();
+  if (const std::string needs = NeedsName(*file); !needs.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(parsed.path, ": the layer has ", needs,
+                                                   ", which weights sent with a request cannot have; upload it (attend "
+                                                   "layers upload NAME FILE) and call it by name"));
+  }
+  InlineLayer result;
+  PlaceLinear(file->layer.query, result.layer.mutable_query_projection());
+  PlaceLinear(file->layer.key, result.layer.mutable_key_projection());
+  PlaceLinear(file->layer.value, result.layer.mutable_value_projection());
+  if (file->layer.output.weight != nullptr) {
+    PlaceLinear(file->layer.output, result.layer.mutable_output_projection());
+  }
+  result.layer.set_num_heads(file->config.num_heads());
+  result.layer.set_num_kv_heads(file->config.num_kv_heads());
+  result.options = file->config.options();
+  return result;
+}
+
+void FillOptions(const v1::AttentionOptions& layer, v1::AttentionOptions* options) {
+  if (options->causal() == v1::CAUSAL_MODE_UNSPECIFIED) options->set_causal(layer.causal());
+  if (!options->has_scale() && layer.has_scale()) options->set_scale(layer.scale());
+  if (!options->has_softcap() && layer.has_softcap()) options->set_softcap(layer.softcap());
+  if (!options->has_sliding_window_left() && layer.has_sliding_window_left()) {
+    options->set_sliding_window_left(layer.sliding_window_left());
+  }
+  if (!options->has_sliding_window_right() && layer.has_sliding_window_right()) {
+    options->set_sliding_window_right(layer.sliding_window_right());
+  }
+  if (!options->has_alibi_slopes() && layer.has_alibi_slopes()) *options->mutable_alibi_slopes() = layer.alibi_slopes();
+  if (!options->has_sinks() && layer.has_sinks()) *options->mutable_sinks() = layer.sinks();
+}
+
+}  // namespace attend::client

@@ -1,0 +1,101 @@
+#include "client/cli/requests/tensor_source.h"
+
+#include <iostream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "client/io/npy.h"
+#include "client/io/safetensors.h"
+#include "client/io/stream.h"
+
+namespace attend::client {
+namespace {
+
+constexpr char kExtension[] = ".safetensors";
+
+absl::StatusOr<Tensor> LoadSafetensors(const TensorSource& source) {
+  absl::StatusOr<SafetensorsReader> file = SafetensorsReader::Open(source.path);
+  if (!file.ok()) return file.status();
+  if (!source.name.empty()) return file->Read(source.name);
+  const std::vector<std::string> names = file->Names();
+  if (names.size() == 1) return file->Read(names.front());
+  return absl::InvalidArgumentError(absl::StrCat(source.path, " holds ", names.size(), " tensors; say which, as in ",
+                                                 source.path, ":NAME. There are: ", absl::StrJoin(names, ", ")));
+}
+
+// Whether float32 cannot hold all of its numbers.
+bool LosesPrecision(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat64:
+    case ElementType::kInt32:
+    case ElementType::kInt64:
+    case ElementType::kUint32:
+    case ElementType::kUint64: return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+TensorSource TensorSource::Parse(const std::string& text) {
+  const std::size_t end = text.rfind(absl::StrCat(kExtension, ":"));
+  if (end == std::string::npos) return {text, ""};
+  const std::size_t colon = end + sizeof(kExtension) - 1;
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
+bool TensorSource::is_safetensors() const { return absl::EndsWith(path, kExtension); }
+
+absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
+  if (source == "-") {
+    absl::StatusOr<Tensor> tensor = ReadNpy(std::cin);
+    return tensor.ok() ? std::move(tensor) : Annotate("standard input", tensor.status());
+  }
+  const TensorSource parsed = TensorSource::Parse(source);
+  if (parsed.is_safetensors()) return LoadSafetensors(parsed);
+  if (absl::EndsWith(parsed.path, ".npy")) return ReadNpyFile(parsed.path);
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", source, "' is neither FILE.npy nor FILE.safetensors:NAME (nor - for standard input)"));
+}
+
+absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
+  absl::StatusOr<Tensor> tensor = LoadTensor(source);
+  if (!tensor.ok()) return tensor.status();
+  const bool is_double = tensor->type() == ElementType::kFloat64;
+  if (IsFloatingPoint(tensor->type()) && (allow_float64 || !is_double)) return tensor;
+  if (LosesPrecision(tensor->type())) {
+    std::cerr << "attend: note: " << source << " is " << ElementTypeName(tensor->type()) << ", sent as float32\n";
+  }
+  return (*std::move(tensor)).ToFloat32();
+}
+
+absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text) {
+  std::vector<std::int64_t> values;
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    std::int64_t value = 0;
+    if (!absl::SimpleAtoi(part, &value)) {
+      const absl::StatusOr<Tensor> tensor = LoadTensor(text);
+      if (!tensor.ok()) return tensor.status();
+      absl::StatusOr<std::vector<std::int64_t>> loaded = tensor->ToInt64();
+      return loaded.ok() ? std::move(loaded) : Annotate(text, loaded.status());
+    }
+    values.push_back(value);
+  }
+  return values;
+}
+
+absl::StatusOr<Tensor> LoadFloatList(const std::string& text) {
+  std::vector<float> values;
+  for (const absl::string_view part : absl::StrSplit(text, ',')) {
+    float value = 0;
+    if (!absl::SimpleAtof(part, &value)) return LoadFloats(text, /*allow_float64=*/false);
+    values.push_back(value);
+  }
+  return Tensor::FromFloats({static_cast<std::int64_t>(values.size())}, values);
+}
+
+}  // namespace attend::client

@@ -1,0 +1,39 @@
+// Where the command gets its tensors from: files named on the command line.
+#ifndef ATTEND_CLIENT_CLI_REQUESTS_TENSOR_SOURCE_H_
+#define ATTEND_CLIENT_CLI_REQUESTS_TENSOR_SOURCE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "client/lib/tensor.h"
+
+namespace attend::client {
+
+// A tensor as named by the user: `x.npy`, `-` for a .npy array on standard input, `file.safetensors:name`, or
+// `file.safetensors` when it holds exactly one tensor.
+struct TensorSource {
+  std::string path;
+  std::string name;  // Within a .safetensors file; may be empty.
+
+  static TensorSource Parse(const std::string& text);
+
+  bool is_safetensors() const;
+};
+
+// Errors: those of ReadNpyFile and SafetensorsReader; INVALID_ARGUMENT for a file that is neither.
+absl::StatusOr<Tensor> LoadTensor(const std::string& source);
+
+// The same as a type that the service computes with: integers and booleans become float32, as does float64 where it is
+// not allowed. A note on stderr says when that loses precision.
+absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64);
+
+// `1,2,3` itself, or the elements of the one-axis tensor that `text` names; numbers that are not integers as
+// LoadFloats, without float64.
+absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text);
+absl::StatusOr<Tensor> LoadFloatList(const std::string& text);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_CLI_REQUESTS_TENSOR_SOURCE_H_

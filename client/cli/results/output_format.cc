@@ -1,0 +1,214 @@
+#include "client/cli/results/output_format.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/types/span.h"
+#include "client/io/npy.h"
+#include "client/io/safetensors.h"
+#include "formats/files/file_writer.h"
+
+namespace attend::client {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxShownKeys = 8;  // Of each query's top weights.
+constexpr std::int64_t kEdge = 3;         // Rows and columns shown at each end of a large matrix.
+
+// The positions shown of `count`, with -1 for what is left out between them.
+std::vector<std::int64_t> Shown(std::int64_t count) {
+  std::vector<std::int64_t> shown;
+  for (std::int64_t i = 0; i < count; ++i) {
+    if (count > 2 * kEdge + 1 && i == kEdge) {
+      shown.push_back(-1);
+      i = count - kEdge;
+    }
+    shown.push_back(i);
+  }
+  return shown;
+}
+
+// Where the matrix that is shown stands among others; empty when it is the only one.
+std::string FormatPlace(const std::vector<std::int64_t>& shape) {
+  if (shape.size() <= 2) return "";
+  return absl::StrCat("  at [", absl::StrJoin(std::vector<int>(shape.size() - 2, 0), ", "), "]:\n");
+}
+
+// The first matrix of a tensor, or its only row.
+std::string FormatMatrix(const Tensor& tensor) {
+  const std::vector<double> values = tensor.ToDoubles();
+  const std::vector<std::int64_t>& shape = tensor.shape();
+  const std::int64_t cols = shape.empty() ? 1 : shape.back();
+  const std::int64_t rows = shape.size() < 2 ? 1 : shape[shape.size() - 2];
+  std::string out = FormatPlace(shape);
+  for (const std::int64_t row : Shown(rows)) {
+    absl::StrAppend(&out, "  ");
+    for (const std::int64_t col : Shown(row < 0 ? 0 : cols)) {
+      absl::StrAppend(&out, col < 0 ? "        ..." : absl::StrFormat(" %10.5g", values[row * cols + col]));
+    }
+    absl::StrAppend(&out, row < 0 ? "        ...\n" : "\n");
+  }
+  return out;
+}
+
+// The keys of one query and their weights, the largest first.
+std::string FormatTopRow(absl::Span<const double> weights, absl::Span<const double> keys) {
+  std::string line;
+  for (std::size_t i = 0; i < std::min<std::size_t>(keys.size(), kMaxShownKeys); ++i) {
+    if (keys[i] < 0) continue;
+    const auto key = static_cast<std::int64_t>(keys[i]);
+    absl::StrAppendFormat(&line, "  %-17s", absl::StrFormat("key %d (%.4g)", key, weights[i]));
+  }
+  absl::StripTrailingAsciiWhitespace(&line);
+  return keys.size() > kMaxShownKeys ? line + "  ..." : line;
+}
+
+// The first matrix of the top weights.
+std::string FormatTopWeights(const Tensor& weights, const Tensor& indices) {
+  const std::vector<double> values = weights.ToDoubles(), keys = indices.ToDoubles();
+  const std::vector<std::int64_t>& shape = weights.shape();
+  const std::int64_t count = shape.back(), rows = shape[shape.size() - 2];
+  std::string out = FormatPlace(shape);
+  for (const std::int64_t row : Shown(rows)) {
+    if (row < 0) {
+      absl::StrAppend(&out, "        ...\n");
+      continue;
+    }
+    const std::string line = FormatTopRow(absl::MakeConstSpan(values).subspan(row * count, count),
+                                          absl::MakeConstSpan(keys).subspan(row * count, count));
+    absl::StrAppendFormat(&out, "  query %4d:%s\n", row, line);
+  }
+  return out;
+}
+
+Json JsonNumber(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  return value;
+}
+
+// As the shortest decimal that is this float, so that 0.1f is printed as 0.1 and not as the double next to it.
+Json JsonNumber(float value) {
+  if (!std::isfinite(value)) return JsonNumber(static_cast<double>(value));
+  char digits[32];
+  const std::to_chars_result end = std::to_chars(std::begin(digits), std::end(digits), value);
+  double shortest = value;
+  std::from_chars(digits, end.ptr, shortest);
+  return shortest;
+}
+
+Json JsonNumber(ElementType type, double value) {
+  if (type == ElementType::kFloat64) return JsonNumber(value);
+  return IsFloatingPoint(type) ? JsonNumber(static_cast<float>(value)) : Json(static_cast<std::int64_t>(value));
+}
+
+Json JsonTensor(const Tensor& tensor) {
+  Json values = Json::array();
+  for (const double value : tensor.ToDoubles()) values.push_back(JsonNumber(tensor.type(), value));
+  return {{"data_type", std::string(ElementTypeName(tensor.type()))},
+          {"shape", tensor.shape()},
+          {"values", std::move(values)}};
+}
+
+Json JsonComparison(const Comparison& comparison) {
+  return {{"name", comparison.name},
+          {"against", comparison.against},
+          {"largest_error", JsonNumber(static_cast<float>(comparison.error))},
+          {"bound", JsonNumber(static_cast<float>(comparison.bound))},
+          {"index", comparison.index},
+          {"ok", comparison.ok()}};
+}
+
+}  // namespace
+
+std::string FormatTable(const std::vector<NamedTensor>& tensors) {
+  std::string out;
+  const Tensor* const indices = Find(tensors, "top_attention_indices");
+  for (const auto& [name, tensor] : tensors) {
+    absl::StrAppend(&out, name, "  ", tensor.Describe(), "\n");
+    if (tensor.num_elements() == 0 || (name == "top_attention_weights" && indices != nullptr)) continue;
+    absl::StrAppend(&out, &tensor == indices ? FormatTopWeights(*Find(tensors, "top_attention_weights"), tensor)
+                                             : FormatMatrix(tensor));
+  }
+  return out;
+}
+
+std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
+                       const std::vector<Comparison>& comparisons) {
+  Json json;
+  json["input"] = input;
+  for (const NamedTensor& entry : tensors) json["tensors"][entry.name] = JsonTensor(entry.tensor);
+  json["round_trip_ms"] = JsonNumber(static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip)));
+  json["server_timing_ms"] = Json::object();
+  for (const StageTime& stage : outcome.server_timing) {
+    json["server_timing_ms"][stage.name] = JsonNumber(static_cast<float>(stage.milliseconds));
+  }
+  for (const Comparison& comparison : comparisons) json["comparisons"].push_back(JsonComparison(comparison));
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tensors) {
+  std::string stream;
+  for (const NamedTensor& entry : tensors) {
+    const bool widen = entry.tensor.type() == ElementType::kBFloat16;
+    const absl::StatusOr<std::string> file = FormatNpy(widen ? Tensor(entry.tensor).ToFloat32() : entry.tensor);
+    if (!file.ok()) return file.status();
+    stream.append(*file);
+  }
+  return stream;
+}
+
+bool HoldsNpy(const std::string& path) {
+  if (absl::EndsWith(path, ".npy") || absl::StartsWith(path, "/dev/")) return true;
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
+         !absl::EndsWith(path, ".safetensors");
+}
+
+absl::Status CheckNoFolder(const std::string& flag, const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(flag, " ", path, " is a directory; name a file in it"));
+}
+
+absl::Status CheckOutputPath(const std::string& path, std::size_t count) {
+  if (absl::Status status = CheckNoFolder("--output", path); !status.ok()) return status;
+  if (absl::EndsWith(path, ".safetensors")) return absl::OkStatus();
+  if (!HoldsNpy(path)) {
+    return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": expected a .npy or .safetensors file"));
+  }
+  if (count == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": a .npy file holds one tensor, but ", count,
+                                                 " are returned; use .safetensors"));
+}
+
+absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
+  if (absl::Status status = CheckOutputPath(path, tensors.size()); !status.ok()) return status;
+  const absl::StatusOr<std::string> contents = HoldsNpy(path) ? FormatNpyStream(tensors) : FormatSafetensors(tensors);
+  return contents.ok() ? WriteFile(path, *contents) : contents.status();
+}
+
+std::string FormatTiming(const Outcome& outcome) {
+  std::string out =
+      absl::StrFormat("round trip %.3f ms to %s\n", absl::ToDoubleMilliseconds(outcome.round_trip), outcome.peer);
+  for (const StageTime& stage : outcome.server_timing) {
+    absl::StrAppendFormat(&out, "  server %-8s %10.3f ms\n", stage.name, stage.milliseconds);
+  }
+  return out;
+}
+
+}  // namespace attend::client
