@@ -27,7 +27,7 @@ RUN cmake --preset release -DATTEND_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/
 FROM ${BASE}
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        libabsl20220623 libgrpc++1.51 libhwy1 libpng16-16 libprotobuf32 libspdlog1.10 \
+        fonts-dejavu-core libabsl20220623 libcairo2 libgrpc++1.51 libhwy1 libprotobuf32 libspdlog1.10 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/cache/ldconfig/* /var/log/* \
         /var/lib/dpkg/*-old \
     && find /usr/share/doc -type f ! -name copyright -delete

@@ -1,7 +1,7 @@
 # attend: everything a person or CI does, by name. `make help` lists it.
 #
-# Two targets install what a bare Debian 12 lacks before they work: demo and test. The others expect `make deps`, and
-# install what only they need.
+# Three targets install what a bare Debian 12 lacks before they work: demo, test and lint. The others expect `make deps`,
+# and install what only they need.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -94,7 +94,7 @@ build-%:
 	cmake --build --preset $* --parallel $(JOBS)
 
 .PHONY: lint
-lint:  ## Formatting, clang-tidy, shell scripts, Python, the style of proto/ and what would break its users
+lint: deps  ## Formatting, clang-tidy, shell scripts, Python, the style of proto/ and what would break its users
 	scripts/lint.sh
 
 .PHONY: baseline

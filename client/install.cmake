@@ -20,7 +20,7 @@ set_target_properties(attend_grpc_protocols PROPERTIES EXPORT_NAME grpc_protocol
 target_compile_features(attend_client PUBLIC cxx_std_20)
 
 install(TARGETS ${exported} EXPORT attend ARCHIVE COMPONENT development INCLUDES DESTINATION ${headers_dir})
-install(FILES lib/attend_stream.h lib/client.h lib/element_type.h lib/layer_client.h lib/layer_pages.h lib/server_error.h
+install(FILES lib/attend_stream.h lib/client.h lib/element_type.h lib/layer_client.h lib/server_error.h
               lib/server_timing.h lib/tensor.h
         DESTINATION ${headers_dir}/client/lib COMPONENT development)
 install(FILES ${generated_dir}/attend/v1/tensor.pb.h ${generated_dir}/attend/v1/attention_service.pb.h

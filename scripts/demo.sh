@@ -41,12 +41,15 @@ export ATTEND_ENDPOINTS
 
 headline "five tokens: output and attention weights against PyTorch (float64)"
 five=$golden/notebook_5x64.safetensors
-"$bin/attend" compute -o table --input "$five:x" --layer "$five" --weights --show --timing --verify \
+"$bin/attend" compute -o table --input "$five:x" --layer "$five" --weights --show --timing
+"$bin/attend-verify" compute --input "$five:x" --layer "$five" --weights
+"$bin/attend-verify" compute --input "$five:x" --layer "$five" \
   --expect "$five:output_f64" --expect "attention_weights=$five:attention_weights_f64"
 
 headline "512 tokens"
 many=$golden/notebook_512x64.safetensors
-"$bin/attend" compute -o table --input "$many:x" --layer "$many" --show --timing \
+"$bin/attend" compute -o table --input "$many:x" --layer "$many" --show --timing
+"$bin/attend-verify" compute --input "$many:x" --layer "$many" \
   --expect "$many:output_f64" --expect "attention_weights=$many:attention_weights_f64"
 
 headline "every error is within 2e-6 * max|V| + 1e-6"

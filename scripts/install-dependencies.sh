@@ -10,7 +10,8 @@ declare -rA PACKAGES=(
   # What CMake needs for the server and the client.
   [build]="g++ cmake ninja-build ccache pkg-config make
            libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc grpc-proto
-           libabsl-dev libeigen3-dev libhwy-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libpng-dev libssl-dev"
+           libabsl-dev libeigen3-dev libhwy-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libcairo2-dev libssl-dev
+           fonts-dejavu-core"
   # What the tests, the benchmarks and the demo need on top. Python is the oracle and the foreign client.
   [test]="libgtest-dev libgmock-dev libbenchmark-dev python3 python3-grpcio python3-protobuf python3-numpy
           openssl curl git procps"

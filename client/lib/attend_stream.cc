@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "attend/v1/attention_service.pb.h"
-#include "client/lib/attend_stream_rpc.h"
 #include "client/lib/call.h"
 #include "client/lib/server_error.h"
 #include "google/rpc/status.pb.h"
@@ -33,8 +32,8 @@ void SetTimeout(absl::Duration timeout, google::protobuf::Duration* message) {
   message->set_nanos(message->seconds() == 0 && nanos == 0 ? 1 : nanos);
 }
 
-StreamAnswer ToAnswer(v1::StreamAttendResponse&& message) {
-  StreamAnswer answer;
+StreamResult ToResult(v1::StreamAttendResponse&& message) {
+  StreamResult answer;
   answer.id = message.id();
   answer.server_timing = ParseServerTiming(message.server_timing());
   if (message.has_status()) {
@@ -77,10 +76,10 @@ void AttendStream::CloseSending() {
   if (!std::exchange(rpc_->closed, true)) rpc_->stream->WritesDone();
 }
 
-std::optional<StreamAnswer> AttendStream::Receive() {
+std::optional<StreamResult> AttendStream::Receive() {
   v1::StreamAttendResponse message;
   if (!rpc_->stream->Read(&message)) return std::nullopt;
-  return ToAnswer(std::move(message));
+  return ToResult(std::move(message));
 }
 
 absl::Status AttendStream::Finish() {
@@ -91,7 +90,7 @@ absl::Status AttendStream::Finish() {
 void AttendStream::Cancel() { rpc_->context.TryCancel(); }
 
 absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest> requests, const CallOptions& options,
-                       absl::FunctionRef<void(std::size_t, StreamAnswer)> on_answer) {
+                       absl::FunctionRef<void(std::size_t, StreamResult)> on_result) {
   const absl::StatusOr<std::unique_ptr<AttendStream>> stream = client.StreamAttend(options);
   if (!stream.ok()) return stream.status();
   std::thread sender([&stream = **stream, requests] {
@@ -99,9 +98,9 @@ absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest>
     }
     stream.CloseSending();
   });
-  while (std::optional<StreamAnswer> answer = (*stream)->Receive()) {
+  while (std::optional<StreamResult> answer = (*stream)->Receive()) {
     const auto i = static_cast<std::size_t>(answer->id);
-    if (i < requests.size()) on_answer(i, *std::move(answer));
+    if (i < requests.size()) on_result(i, *std::move(answer));
   }
   sender.join();
   return (*stream)->Finish();

@@ -4,13 +4,13 @@
 // The easy way answers all of a list, in the order in which they are done:
 //
 //   absl::Status status = AttendAll(*client, requests, CallOptions(absl::Seconds(30)),
-//                                   [&](std::size_t i, StreamAnswer answer) { ... });
+//                                   [&](std::size_t i, StreamResult answer) { ... });
 //
 // The other is a stream of one's own, which one thread feeds while another takes answers:
 //
 //   absl::StatusOr<std::unique_ptr<AttendStream>> stream = client->StreamAttend(CallOptions(absl::Minutes(5)));
 //   std::thread sender([&] { while (...) (*stream)->Send(id, std::move(request)); (*stream)->CloseSending(); });
-//   while (std::optional<StreamAnswer> answer = (*stream)->Receive()) Use(answer->id, answer->response);
+//   while (std::optional<StreamResult> answer = (*stream)->Receive()) Use(answer->id, answer->response);
 //   sender.join();
 //   absl::Status status = (*stream)->Finish();
 //
@@ -39,7 +39,7 @@
 namespace attend::client {
 
 // What a server answered to one request.
-struct StreamAnswer {
+struct StreamResult {
   std::int64_t id = 0;
   // Errors: those of Client::Attend, with the same details.
   absl::StatusOr<v1::AttendResponse> response;
@@ -64,7 +64,7 @@ class AttendStream {
   void CloseSending();
 
   // Waits for the next answer. Nothing when there will be none any more: all are answered, or the stream is broken.
-  std::optional<StreamAnswer> Receive();
+  std::optional<StreamResult> Receive();
 
   // How the stream ended. Errors: those of every call (client/lib/client.h); UNAVAILABLE also when the server stops,
   // after it has answered what it had read. Requests without an answer were not computed. REQUIRES: Receive returned
@@ -82,11 +82,11 @@ class AttendStream {
   std::unique_ptr<Rpc> rpc_;
 };
 
-// Sends all `requests` over one stream and calls `on_answer(i, answer)` with the answer to requests[i] as it arrives,
+// Sends all `requests` over one stream and calls `on_result(i, answer)` with the answer to requests[i] as it arrives,
 // on the calling thread; not at all for requests that a broken stream left without one. Returns how the stream ended:
 // OK when every request was answered, be it with an error.
 absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest> requests, const CallOptions& options,
-                       absl::FunctionRef<void(std::size_t, StreamAnswer)> on_answer);
+                       absl::FunctionRef<void(std::size_t, StreamResult)> on_result);
 
 }  // namespace attend::client
 

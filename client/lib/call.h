@@ -1,21 +1,42 @@
-// What every call of the client library does around its stub: the deadline in, the status and the receipt out.
+// What every call and stream of the client library does around its stub: the deadline in, the status and the receipt
+// out.
 //
-// Internal to client/lib. Pure; may be called concurrently.
+// Internal to client/lib. The functions are pure and may be called concurrently.
 #ifndef ATTEND_CLIENT_LIB_CALL_H_
 #define ATTEND_CLIENT_LIB_CALL_H_
 
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/status.h>
+#include <grpcpp/support/sync_stream.h>
 
 #include <chrono>
+#include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "attend/v1/attention_service.grpc.pb.h"
+#include "client/lib/attend_stream.h"
 #include "client/lib/client.h"
 
-namespace attend::client::internal {
+namespace attend::client {
+
+// The inside of an AttendStream, which a Client makes.
+//
+// gRPC permits one reader and one writer at a time: `send_mu` makes one writer of many, the reader is one by contract.
+struct AttendStream::Rpc {
+  grpc::ClientContext context;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::StreamAttendRequest, v1::StreamAttendResponse>> stream;
+  bool finished = false;  // Of the thread that receives.
+
+  absl::Mutex send_mu;
+  bool closed ABSL_GUARDED_BY(send_mu) = false;
+};
+
+namespace internal {
 
 // Errors: INVALID_ARGUMENT unless the timeout is positive and finite.
 absl::Status CheckTimeout(const CallOptions& options);
@@ -31,11 +52,11 @@ absl::Status ToStatus(const grpc::Status& status, const grpc::ClientContext& con
 
 // Makes one call: `invoke(context, response)` is the stub's method, and returns when the call has ended.
 template <typename Response, typename Invoke>
-absl::StatusOr<Answer<Response>> Call(const CallOptions& options, const Invoke& invoke) {
+absl::StatusOr<CallResult<Response>> Call(const CallOptions& options, const Invoke& invoke) {
   if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
   grpc::ClientContext context;
   Prepare(options, &context);
-  Answer<Response> answer;
+  CallResult<Response> answer;
   const std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
   const grpc::Status status = invoke(&context, &answer.response);
   answer.round_trip = absl::FromChrono(std::chrono::steady_clock::now() - start);
@@ -45,6 +66,7 @@ absl::StatusOr<Answer<Response>> Call(const CallOptions& options, const Invoke& 
   return answer;
 }
 
-}  // namespace attend::client::internal
+}  // namespace internal
+}  // namespace attend::client
 
 #endif  // ATTEND_CLIENT_LIB_CALL_H_

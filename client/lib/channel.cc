@@ -1,17 +1,100 @@
 #include "client/lib/channel.h"
 
+#include <arpa/inet.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
+#include <cstdint>
+#include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "client/lib/endpoints.h"
+#include "absl/strings/str_join.h"
 
 namespace attend::client {
 namespace {
+
+struct HostPort {
+  std::string host;
+  std::string port;
+};
+
+struct Address {
+  bool is_ipv6 = false;
+  std::string text;  // `10.0.0.1` or `fe80::1`
+  std::string port;
+};
+
+absl::Status Malformed(const std::string& endpoint) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the endpoint '", endpoint, "' is not host:port with a port from 1 to 65535, as in localhost:50051"));
+}
+
+absl::StatusOr<HostPort> Split(const std::string& endpoint) {
+  const std::size_t colon = endpoint.rfind(':');
+  if (colon == std::string::npos || colon == 0) return Malformed(endpoint);
+  HostPort parts{endpoint.substr(0, colon), endpoint.substr(colon + 1)};
+  std::uint32_t port = 0;
+  if (!absl::SimpleAtoi(parts.port, &port) || port < 1 || port > 65535) return Malformed(endpoint);
+  const bool bracketed = parts.host.front() == '[' && parts.host.back() == ']';
+  if (bracketed) parts.host = parts.host.substr(1, parts.host.size() - 2);
+  // A colon or a bracket that is left belongs to an IPv6 address without its brackets, or to nothing.
+  if (parts.host.empty() || parts.host.find_first_of(bracketed ? "[]/ ," : "[]/:, ") != std::string::npos) {
+    return Malformed(endpoint);
+  }
+  return parts;
+}
+
+// True and `address` filled when `parts` holds a numeric address.
+bool Numeric(const HostPort& parts, Address* address) {
+  std::uint8_t bytes[sizeof(in6_addr)];
+  *address = {inet_pton(AF_INET6, parts.host.c_str(), bytes) == 1, parts.host, parts.port};
+  return address->is_ipv6 || inet_pton(AF_INET, parts.host.c_str(), bytes) == 1;
+}
+
+absl::Status Resolve(const HostPort& parts, std::vector<Address>* addresses) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* list = nullptr;
+  const int error = getaddrinfo(parts.host.c_str(), parts.port.c_str(), &hints, &list);
+  if (error != 0) {
+    return absl::UnavailableError(absl::StrCat("cannot resolve '", parts.host, "': ", gai_strerror(error)));
+  }
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, freeaddrinfo);
+  for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
+    char text[INET6_ADDRSTRLEN];
+    const void* bytes = entry->ai_family == AF_INET6
+                            ? static_cast<const void*>(&reinterpret_cast<sockaddr_in6*>(entry->ai_addr)->sin6_addr)
+                            : static_cast<const void*>(&reinterpret_cast<sockaddr_in*>(entry->ai_addr)->sin_addr);
+    if (inet_ntop(entry->ai_family, bytes, text, sizeof(text)) == nullptr) continue;
+    addresses->push_back({entry->ai_family == AF_INET6, text, parts.port});
+  }
+  return absl::OkStatus();
+}
+
+// One URI for all addresses. gRPC has no scheme for a mixed list, so IPv4 addresses join an IPv6 list in mapped form.
+std::string Uri(const std::vector<Address>& addresses) {
+  bool any_ipv6 = false;
+  for (const Address& address : addresses) any_ipv6 = any_ipv6 || address.is_ipv6;
+  return absl::StrCat(
+      any_ipv6 ? "ipv6:" : "ipv4:", absl::StrJoin(addresses, ",", [any_ipv6](std::string* out, const Address& address) {
+        const char* mapping = any_ipv6 && !address.is_ipv6 ? "::ffff:" : "";
+        absl::StrAppend(out, any_ipv6 ? "[" : "", mapping, address.text, any_ipv6 ? "]" : "", ":", address.port);
+      }));
+}
+
+bool IsUri(const std::string& endpoint) {
+  return absl::StartsWith(endpoint, "unix:") || absl::StartsWith(endpoint, "dns:") ||
+         absl::StartsWith(endpoint, "ipv4:") || absl::StartsWith(endpoint, "ipv6:");
+}
 
 // Only UNAVAILABLE is repeated: the server says it when it has done nothing. The token bucket stops a client from
 // multiplying the load of a server in trouble (gRPC proposal A6). Deleting a layer is not repeated: the second attempt
@@ -75,6 +158,29 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::optional<TlsOpt
 }
 
 }  // namespace
+
+absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints) {
+  if (endpoints.empty()) return absl::InvalidArgumentError("no endpoint is given; expected at least one host:port");
+  if (endpoints.size() == 1 && IsUri(endpoints.front())) return Target{endpoints.front(), ""};
+  Target target;
+  std::vector<Address> addresses;
+  for (const std::string& endpoint : endpoints) {
+    const absl::StatusOr<HostPort> parts = Split(endpoint);
+    if (!parts.ok()) return parts.status();
+    if (target.host.empty()) target.host = parts->host;
+    Address address;
+    if (Numeric(*parts, &address)) {
+      addresses.push_back(std::move(address));
+    } else if (endpoints.size() == 1) {
+      target.uri = absl::StrCat("dns:///", endpoint);
+      return target;
+    } else if (absl::Status status = Resolve(*parts, &addresses); !status.ok()) {
+      return status;
+    }
+  }
+  target.uri = Uri(addresses);
+  return target;
+}
 
 absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;

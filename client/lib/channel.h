@@ -1,15 +1,32 @@
-// Makes the gRPC channels behind a Client: credentials, balancing, retries, limits.
+// Where a Client connects to and how: endpoints, credentials, balancing, retries, limits.
 #ifndef ATTEND_CLIENT_LIB_CHANNEL_H_
 #define ATTEND_CLIENT_LIB_CHANNEL_H_
 
 #include <grpcpp/channel.h>
 
 #include <memory>
+#include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "client/lib/client.h"
 
 namespace attend::client {
+
+// Where to connect to, and the host name that the servers' certificates must carry.
+struct Target {
+  std::string uri;   // `ipv4:10.0.0.1:50051,10.0.0.2:50051`, `dns:///attend.example:50051`, `unix:/run/attend.sock`
+  std::string host;  // Of the first endpoint; empty for a Unix socket.
+};
+
+// Each endpoint is `host:port`, `1.2.3.4:port`, `[::1]:port`, or a target URI (`dns:///host:port`, `unix:/path`) that
+// is passed on as it is and must stand alone. A single host name stays a name, so that gRPC balances over all of its
+// addresses and resolves it again when connections break. In a list of several endpoints, names are resolved here,
+// once.
+//
+// Errors: INVALID_ARGUMENT for an empty list or a malformed endpoint; UNAVAILABLE when a name has no address. May block
+// on name resolution; may be called concurrently.
+absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints);
 
 // To the same endpoints. Neither connects before its first call.
 struct Channels {

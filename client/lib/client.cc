@@ -8,7 +8,6 @@
 #include "absl/time/clock.h"
 #include "attend/v1/attention_service.grpc.pb.h"
 #include "client/lib/attend_stream.h"
-#include "client/lib/attend_stream_rpc.h"
 #include "client/lib/call.h"
 #include "client/lib/channel.h"
 #include "client/lib/cost_hint.h"
@@ -66,15 +65,15 @@ absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
   return absl::DeadlineExceededError("no endpoint was reached in time");
 }
 
-absl::StatusOr<Answer<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
-                                                          const CallOptions& options) const {
+absl::StatusOr<CallResult<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
+                                                              const CallOptions& options) const {
   return Call<v1::AttendResponse>(options, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
     AddCostHint(request, context);
     return stubs_->attention.Attend(context, request, response);
   });
 }
 
-absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotProductAttention(
+absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotProductAttention(
     const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const {
   using Response = v1::ScaledDotProductAttentionResponse;
   return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
@@ -91,7 +90,7 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOpt
   return std::unique_ptr<AttendStream>(new AttendStream(std::move(rpc)));
 }
 
-absl::StatusOr<Answer<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {
+absl::StatusOr<CallResult<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {
   using Response = v1::GetServerInfoResponse;
   return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
     return stubs_->attention.GetServerInfo(context, v1::GetServerInfoRequest(), response);
@@ -102,7 +101,7 @@ absl::StatusOr<HealthState> Client::CheckHealth(const std::string& service, cons
   using Response = grpc::health::v1::HealthCheckResponse;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
-  const absl::StatusOr<Answer<Response>> answer =
+  const absl::StatusOr<CallResult<Response>> answer =
       Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
         return stubs_->health.Check(context, request, response);
       });

@@ -3,7 +3,7 @@
 //   absl::StatusOr<Client> client = Client::Connect({.endpoints = {"localhost:50051"}});
 //   v1::AttendRequest request;
 //   std::move(embeddings).MoveTo(request.mutable_embeddings());   // Tensor, see client/lib/tensor.h
-//   absl::StatusOr<Answer<v1::AttendResponse>> answer = client->Attend(request, CallOptions(absl::Seconds(5)));
+//   absl::StatusOr<CallResult<v1::AttendResponse>> answer = client->Attend(request, CallOptions(absl::Seconds(5)));
 //   if (!answer.ok()) return answer.status();                     // GetServerError(status) says more
 //   absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*answer->response.mutable_output()));
 //
@@ -74,7 +74,7 @@ struct CallOptions {
 
 // A server's answer and its receipt.
 template <typename Response>
-struct Answer {
+struct CallResult {
   Response response;
   std::vector<StageTime> server_timing;  // Empty when the server sent none.
   absl::Duration round_trip;             // From before serialising the request to after parsing the response.
@@ -100,10 +100,11 @@ class Client {
   absl::Status WaitUntilConnected(const CallOptions& options) const;
 
   // Computes attention over embeddings.
-  absl::StatusOr<Answer<v1::AttendResponse>> Attend(const v1::AttendRequest& request, const CallOptions& options) const;
+  absl::StatusOr<CallResult<v1::AttendResponse>> Attend(const v1::AttendRequest& request,
+                                                        const CallOptions& options) const;
 
   // Computes attention over given query, key and value.
-  absl::StatusOr<Answer<v1::ScaledDotProductAttentionResponse>> ScaledDotProductAttention(
+  absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> ScaledDotProductAttention(
       const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const;
 
   // Opens a stream of Attend requests, see client/lib/attend_stream.h; `options` bound the whole of it. The client must
@@ -111,7 +112,7 @@ class Client {
   absl::StatusOr<std::unique_ptr<AttendStream>> StreamAttend(const CallOptions& options) const;
 
   // What the server is, computes with, and accepts.
-  absl::StatusOr<Answer<v1::GetServerInfoResponse>> GetServerInfo(const CallOptions& options) const;
+  absl::StatusOr<CallResult<v1::GetServerInfoResponse>> GetServerInfo(const CallOptions& options) const;
 
   // The health of `service` (grpc.health.v1): empty for the server as a whole, `attend.v1.AttentionService`,
   // `liveness` or `readiness`. Errors: NOT_FOUND for a name the server does not know.

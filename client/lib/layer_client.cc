@@ -158,8 +158,8 @@ LayerClient::Created LayerClient::CreateSeeded(const v1::CreateLayerHeader& head
   });
 }
 
-absl::StatusOr<Answer<v1::GetLayerResponse>> LayerClient::Get(const std::string& name,
-                                                              const CallOptions& options) const {
+absl::StatusOr<CallResult<v1::GetLayerResponse>> LayerClient::Get(const std::string& name,
+                                                                  const CallOptions& options) const {
   v1::GetLayerRequest request;
   request.set_name(name);
   return Call<v1::GetLayerResponse>(options, [&](grpc::ClientContext* context, v1::GetLayerResponse* response) {
@@ -167,8 +167,8 @@ absl::StatusOr<Answer<v1::GetLayerResponse>> LayerClient::Get(const std::string&
   });
 }
 
-absl::StatusOr<Answer<v1::ListLayersResponse>> LayerClient::List(const v1::ListLayersRequest& request,
-                                                                 const CallOptions& options) const {
+absl::StatusOr<CallResult<v1::ListLayersResponse>> LayerClient::List(const v1::ListLayersRequest& request,
+                                                                     const CallOptions& options) const {
   return Call<v1::ListLayersResponse>(options, [&](grpc::ClientContext* context, v1::ListLayersResponse* response) {
     return stubs_->calls.ListLayers(context, request, response);
   });
@@ -177,18 +177,33 @@ absl::StatusOr<Answer<v1::ListLayersResponse>> LayerClient::List(const v1::ListL
 LayerPages LayerClient::Pages(const v1::ListLayersRequest& request, const CallOptions& options) const {
   return LayerPages(
       [client = *this, options](const v1::ListLayersRequest& page) -> LayerPages::Page {
-        absl::StatusOr<Answer<v1::ListLayersResponse>> answer = client.List(page, options);
+        absl::StatusOr<CallResult<v1::ListLayersResponse>> answer = client.List(page, options);
         if (!answer.ok()) return answer.status();
         return std::move(answer->response);
       },
       request);
 }
 
-absl::StatusOr<Answer<v1::DeleteLayerResponse>> LayerClient::Delete(const v1::DeleteLayerRequest& request,
-                                                                    const CallOptions& options) const {
+absl::StatusOr<CallResult<v1::DeleteLayerResponse>> LayerClient::Delete(const v1::DeleteLayerRequest& request,
+                                                                        const CallOptions& options) const {
   return Call<v1::DeleteLayerResponse>(options, [&](grpc::ClientContext* context, v1::DeleteLayerResponse* response) {
     return stubs_->calls.DeleteLayer(context, request, response);
   });
+}
+
+LayerPages::Iterator::Iterator(Fetch fetch, v1::ListLayersRequest request)
+    : fetch_(std::move(fetch)), request_(std::move(request)), page_(fetch_(request_)) {}
+
+LayerPages::Iterator& LayerPages::Iterator::operator++() {
+  if (!page_.ok() || page_->next_page_token().empty()) {
+    at_end_ = true;
+  } else if (page_->next_page_token() == request_.page_token()) {
+    page_ = absl::InternalError("the server's list of layers goes on where it was: next_page_token repeats itself");
+  } else {
+    request_.set_page_token(page_->next_page_token());
+    page_ = fetch_(request_);
+  }
+  return *this;
 }
 
 }  // namespace attend::client

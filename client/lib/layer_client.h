@@ -17,20 +17,73 @@
 #ifndef ATTEND_CLIENT_LIB_LAYER_CLIENT_H_
 #define ATTEND_CLIENT_LIB_LAYER_CLIENT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <istream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
 #include "client/lib/client.h"
-#include "client/lib/layer_pages.h"
 
 namespace attend::client {
+
+// The pages of a list of layers as a range:
+//
+//   for (const absl::StatusOr<v1::ListLayersResponse>& page : layers.Pages({}, options)) {
+//     if (!page.ok()) return page.status();
+//     for (const v1::Layer& layer : page->layers()) Show(layer);
+//   }
+//
+// An error is the last page. Layers that come or go meanwhile may or may not be seen; all others are seen once.
+// Thread-compatible. Each begin() asks anew.
+class LayerPages {
+ public:
+  using Page = absl::StatusOr<v1::ListLayersResponse>;
+  using Fetch = std::function<Page(const v1::ListLayersRequest&)>;
+
+  // An input iterator over the pages; views nothing of the range.
+  class Iterator {
+   public:
+    using iterator_category = std::input_iterator_tag;
+    using value_type = Page;
+    using difference_type = std::ptrdiff_t;
+    using pointer = const Page*;
+    using reference = const Page&;
+
+    // Fetches the first page.
+    Iterator(Fetch fetch, v1::ListLayersRequest request);
+
+    const Page& operator*() const { return page_; }
+    const Page* operator->() const { return &page_; }
+    // Fetches the next page. REQUIRES: not at the end.
+    Iterator& operator++();
+    void operator++(int) { ++*this; }
+    bool operator==(std::default_sentinel_t) const { return at_end_; }
+
+   private:
+    Fetch fetch_;
+    v1::ListLayersRequest request_;
+    Page page_;
+    bool at_end_ = false;
+  };
+
+  // `fetch` gets one page.
+  LayerPages(Fetch fetch, v1::ListLayersRequest request) : fetch_(std::move(fetch)), request_(std::move(request)) {}
+
+  Iterator begin() const { return Iterator(fetch_, request_); }
+  static std::default_sentinel_t end() { return std::default_sentinel; }
+
+ private:
+  Fetch fetch_;
+  v1::ListLayersRequest request_;
+};
 
 // How far an upload is.
 struct UploadProgress {
@@ -60,7 +113,7 @@ class LayerClient {
   // REQUIRES: `client` was not moved from.
   explicit LayerClient(const Client& client);
 
-  using Created = absl::StatusOr<Answer<v1::CreateLayerResponse>>;
+  using Created = absl::StatusOr<CallResult<v1::CreateLayerResponse>>;
 
   // Uploads what is left of `in`, a .safetensors file. An upload that ends with any error leaves the server with what
   // it had. A server that refuses before the last byte is answered at once: its status is returned and the rest stays
@@ -81,18 +134,18 @@ class LayerClient {
   Created CreateSeeded(const v1::CreateLayerHeader& header, const CallOptions& options) const;
 
   // Describes one layer. Errors: NOT_FOUND.
-  absl::StatusOr<Answer<v1::GetLayerResponse>> Get(const std::string& name, const CallOptions& options) const;
+  absl::StatusOr<CallResult<v1::GetLayerResponse>> Get(const std::string& name, const CallOptions& options) const;
 
   // Describes the layers of one page.
-  absl::StatusOr<Answer<v1::ListLayersResponse>> List(const v1::ListLayersRequest& request,
-                                                      const CallOptions& options) const;
+  absl::StatusOr<CallResult<v1::ListLayersResponse>> List(const v1::ListLayersRequest& request,
+                                                          const CallOptions& options) const;
 
-  // All pages from `request` on, fetched as they are read, each call with `options`; see layer_pages.h.
+  // All pages from `request` on, fetched as they are read, each call with `options`.
   LayerPages Pages(const v1::ListLayersRequest& request, const CallOptions& options) const;
 
   // Deletes a layer. Errors: NOT_FOUND, ABORTED when `request.etag` is another's, FAILED_PRECONDITION.
-  absl::StatusOr<Answer<v1::DeleteLayerResponse>> Delete(const v1::DeleteLayerRequest& request,
-                                                         const CallOptions& options) const;
+  absl::StatusOr<CallResult<v1::DeleteLayerResponse>> Delete(const v1::DeleteLayerRequest& request,
+                                                             const CallOptions& options) const;
 
  private:
   struct Stubs;

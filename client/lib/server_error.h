@@ -1,6 +1,6 @@
 // What a server's refusal says to programs, unpacked from google.rpc error details.
 //
-//   absl::StatusOr<Answer<v1::AttendResponse>> answer = client.Attend(request, options);
+//   absl::StatusOr<CallResult<v1::AttendResponse>> answer = client.Attend(request, options);
 //   if (!answer.ok()) {
 //     const ServerError error = GetServerError(answer.status());
 //     for (const FieldViolation& violation : error.field_violations) Report(violation.field, violation.description);

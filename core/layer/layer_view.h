@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "core/base/limits.h"
 #include "core/tensor/data_type.h"
 
 namespace attend {

@@ -8,8 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "formats/hugging_face/hugging_face_rotary.h"
-#include "formats/hugging_face/model_keys.h"
+#include "formats/hugging_face/model_config.h"
 #include "formats/layers/layer_place.h"
 
 namespace attend::formats {

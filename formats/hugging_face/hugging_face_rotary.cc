@@ -1,4 +1,4 @@
-#include "formats/hugging_face/hugging_face_rotary.h"
+#include "formats/hugging_face/model_config.h"
 
 #include <algorithm>
 #include <cmath>

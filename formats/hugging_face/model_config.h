@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/hugging_face/model_rules.h"
+#include "formats/layers/layer_settings.h"
 
 namespace attend::formats {
 
@@ -65,6 +66,16 @@ class ModelConfig {
   const ModelRules* rules_ = nullptr;
   absl::Status status_;
 };
+
+// The rotary embedding of a layer of a model that has them, whose heads have `head_dim` elements (0: not known).
+// `is_sliding` says whether the layer sees a window only: Gemma 3 and ModernBERT turn such layers with another base.
+// Mistakes and what is not known set the status of `config`.
+Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sliding);
+
+// Refuses a key that may be about attention by its name, has a value, and is neither applied nor known to change
+// nothing. Of a type whose rules are not known no key is applied; what `caller` sets is settled. Pure. Errors:
+// INVALID_ARGUMENT naming the key.
+absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& caller);
 
 }  // namespace attend::formats
 

@@ -1,4 +1,4 @@
-#include "formats/hugging_face/model_keys.h"
+#include "formats/hugging_face/model_config.h"
 
 #include <algorithm>
 #include <iterator>

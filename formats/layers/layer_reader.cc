@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "formats/hugging_face/hugging_face_config.h"
-#include "formats/layers/field_error.h"
+#include "formats/layers/layer_settings.h"
 #include "formats/layers/naming_search.h"
 
 namespace attend::formats {

@@ -45,7 +45,7 @@ struct LayerRequest {
 //
 // Errors: INVALID_ARGUMENT when no naming fits, saying what the file has and what was looked for, when several do, for
 // a tensor that cannot be used or would be left out, and for what ReadModelConfig refuses; about numbers of heads with
-// the field (field_error.h).
+// the field (layer_settings.h).
 absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const LayerRequest& request);
 
 }  // namespace attend::formats

@@ -1,12 +1,16 @@
-// What is known about how an attention layer uses its weights, as plain values, each with where it comes from.
+// What is known about how an attention layer uses its weights, as plain values, each with where it comes from; and
+// errors about one of them.
 #ifndef ATTEND_FORMATS_LAYERS_LAYER_SETTINGS_H_
 #define ATTEND_FORMATS_LAYERS_LAYER_SETTINGS_H_
 
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
+
+#include "absl/status/status.h"
 
 namespace attend::formats {
 
@@ -84,6 +88,12 @@ struct CallerSettings {
   bool sinks = false;
   std::vector<std::string> ignored_tensors;  // Below the attention module, without its name.
 };
+
+// INVALID_ARGUMENT about `field` of a layer's configuration (`config.num_heads`), which programs can read. Pure.
+absl::Status FieldError(std::string_view field, std::string_view message);
+
+// The field that FieldError attached to `status`; empty when there is none. Pure.
+std::string FieldOf(const absl::Status& status);
 
 }  // namespace attend::formats
 

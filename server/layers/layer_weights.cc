@@ -8,9 +8,9 @@
 #include "absl/types/span.h"
 #include "core/base/error.h"
 #include "core/tensor/aligned_buffer.h"
-#include "formats/layers/field_error.h"
 #include "formats/layers/layer_message.h"
 #include "formats/layers/layer_reader.h"
+#include "formats/layers/layer_settings.h"
 #include "server/layers/layer_config.h"
 
 namespace attend::server {

@@ -49,7 +49,7 @@ TEST_F(AttendStreamTest, AllAreAnsweredEachByItself) {
   for (int i = 0; i < 500; ++i) requests.push_back(Request(static_cast<float>(i)));
   requests[7].mutable_embeddings()->add_shape(5);
   std::set<std::size_t> answered;
-  const absl::Status status = AttendAll(*client_, requests, kCall, [&](std::size_t i, StreamAnswer answer) {
+  const absl::Status status = AttendAll(*client_, requests, kCall, [&](std::size_t i, StreamResult answer) {
     EXPECT_TRUE(answered.insert(i).second);
     EXPECT_THAT(answer.server_timing, Contains(Field(&StageTime::name, "compute")));
     if (i == 7) {
@@ -83,7 +83,7 @@ TEST_F(AttendStreamTest, SeveralThreadsSendOneReceives) {
     EXPECT_TRUE(absl::IsFailedPrecondition((*stream)->Send(0, Request(0))));
   });
   int answers = 0;
-  while (const std::optional<StreamAnswer> answer = (*stream)->Receive()) {
+  while (const std::optional<StreamResult> answer = (*stream)->Receive()) {
     ASSERT_TRUE(answer->response.ok()) << answer->response.status();
     EXPECT_EQ(answer->response->output().values(0), static_cast<float>(answer->id));
     ++answers;

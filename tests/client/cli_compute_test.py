@@ -144,8 +144,7 @@ class ComputeTest(cli_harness.CliTestCase):
     def test_json(self):
         x = np.float32([[0.1, 0], [0, 1]])
         mask = np.array([[True, False], [False, False]])
-        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--mask", self.save("m.npy", mask), "--return",
-                             "output,log_sum_exp", "-o", "json", "--verify")
+        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--mask", self.save("m.npy", mask), "--return", "output,log_sum_exp", "-o", "json")
         answer = json.loads(run.out)
         self.assertEqual(run.out.count(b"\n"), 1, "one line per answer")
         self.assertEqual(answer["tensors"]["output"], {"data_type": "float32", "shape": [2, 2], "values": [0.1, 0, 0, 0]})
@@ -153,7 +152,6 @@ class ComputeTest(cli_harness.CliTestCase):
         self.assertEqual(answer["tensors"]["log_sum_exp"]["values"][1], "-Infinity")
         self.assertLessEqual({"receive", "compute"}, set(answer["server_timing_ms"]))
         self.assertGreater(answer["round_trip_ms"], 0)
-        self.assertEqual([entry["ok"] for entry in answer["comparisons"]], [True, True])
         self.assertEqual(run.err, "")
 
     def test_table(self):
@@ -195,12 +193,10 @@ class ComparisonTest(cli_harness.CliTestCase):
         golden, _ = safetensors.load(NOTEBOOK)
         value = oracle.project(golden["x"], golden["value.weight"], golden["value.bias"])
         expect = ["--expect", f"{NOTEBOOK}:output_f64", "--expect", f"attention_weights={NOTEBOOK}:attention_weights_f64"]
-        run = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "-o", "json", *expect)
-        output, weights = json.loads(run.out)["comparisons"]
+        output, weights = self.comparisons("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, *expect)
         self.assertAlmostEqual(output["bound"], tolerance.attention(value), delta=1e-11)
         self.assertAlmostEqual(weights["bound"], 3e-6, delta=1e-12)
         self.assertGreater(output["largest_error"], 0)
-        self.assertNotIn("attention_weights", json.loads(run.out)["tensors"], "compared, not asked for")
 
     def test_a_wrong_result_is_found_and_told(self):
         x = self.random(4, 3)
@@ -212,7 +208,7 @@ class ComparisonTest(cli_harness.CliTestCase):
             with self.subTest(name):
                 wrong = expected.copy()
                 wrong[2, 1] += shift
-                run = self.attend("compute", "--input", path, "-o", "table", "--expect", self.save("e.npy", wrong))
+                run = self.verify("compute", "--input", path, "--expect", self.save("e.npy", wrong))
                 self.assertEqual(run.code, code, run.text)
                 if code:
                     self.assertRegex(run.text, r"at \[2, 1\].*TOO LARGE")
@@ -222,12 +218,10 @@ class ComparisonTest(cli_harness.CliTestCase):
         path = GOLDEN / "mha_self_causal.safetensors"
         mask = self.save("mask.npy", self.rng.random((2, 1, 50, 50)) < 0.7)
         bias = self.save("bias.npy", self.random(1, 4, 1, 50))
-        run = self.attend_ok(
-            "compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal-top-left", "--mask", mask, "--bias", bias,
-            "--softcap", 5, "--window-left", 20, "--alibi-slopes", "0.1,0.2,0.3,0.4", "--sinks", "0,1,2,3", "--valid-lengths", "40,50",
-            "--return", everything, "-o", "json", "--verify", "--per-head",
+        comparisons = self.comparisons(
+            "compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal-top-left", "--mask", mask, "--bias", bias, "--softcap", 5,
+            "--window-left", 20, "--alibi-slopes", "0.1,0.2,0.3,0.4", "--sinks", "0,1,2,3", "--valid-lengths", "40,50", "--return", everything, "--per-head",
         )  # fmt: skip
-        comparisons = json.loads(run.out)["comparisons"]
         self.assertEqual({entry["name"] for entry in comparisons}, set(everything.split(",")))
         for entry in comparisons:
             self.assertTrue(entry["ok"], entry)
@@ -237,12 +231,22 @@ class ComparisonTest(cli_harness.CliTestCase):
         files = [self.save(f"{name}.npy", self.random(heads, 5, 8)) for name, heads in (("q", 4), ("k", 2), ("v", 2))]
         flags = ["--query", files[0], "--key", files[1], "--value", files[2], "--return", "output,attention_weights,log_sum_exp,scores"]
         for per_head in ([], ["--per-head"]):
-            run = self.attend_ok("sdpa", *flags, *per_head, "-o", "json", "--verify")
-            self.assertEqual([entry["ok"] for entry in json.loads(run.out)["comparisons"]], [True] * 4)
+            self.assertEqual([entry["ok"] for entry in self.comparisons("sdpa", *flags, *per_head)], [True] * 4)
+
+    def test_the_weights_of_a_named_layer_are_in_the_server(self):
+        self.attend_ok("layers", "upload", "cli/verified", NOTEBOOK)
+        flags = ("compute", "--input", f"{NOTEBOOK}:x", "--layer", "cli/verified")
+        self.assertEqual([entry["ok"] for entry in self.comparisons(*flags, "--expect", f"{NOTEBOOK}:output_f64")], [True])
+        self.assert_fails(self.verify(*flags), 2, "those of 'cli/verified' are in the server", "--expect")
+
+    def test_flags_of_attend_verify(self):
+        x = self.save("x.npy", self.random(4, 3))
+        self.assert_fails(self.verify("compute", "--input", x, "--expect", "nothing=x.npy"), 2, "no returned tensor is called 'nothing'")
+        self.assert_fails(self.verify("compute", "--input", x, "--top-k", 2, "--expect", "key=x.npy", "--show"), 2, "--show")
 
     def test_shapes_that_differ_are_an_error_of_the_user(self):
         x, e = self.save("x.npy", self.random(4, 3)), self.save("e.npy", self.random(3, 4))
-        run = self.attend("compute", "--input", x, "--expect", e)
+        run = self.verify("compute", "--input", x, "--expect", e)
         self.assert_fails(run, 2, r"output has shape \[4, 3\], but .*e.npy has \[3, 4\]")
 
 

@@ -1,6 +1,7 @@
 """Runs the built `attend` command: with pipes, and on a terminal of its own."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import pty
@@ -15,6 +16,7 @@ import numpy as np
 from attend_testing.server import BUILD_DIR, PATIENCE, SOURCE_DIR, Server
 
 ATTEND = str(BUILD_DIR / "bin" / "attend")
+VERIFY = str(BUILD_DIR / "bin" / "attend-verify")
 GOLDEN = SOURCE_DIR / "tests" / "data" / "golden"
 
 
@@ -37,10 +39,9 @@ def environment(extra=None):
     return {**clean, **(extra or {})}
 
 
-def attend(*arguments, env=None, stdin=b""):
+def attend(*arguments, env=None, stdin=b"", program=ATTEND):
     """Runs with pipes."""
-    done = subprocess.run([ATTEND, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE,
-                          check=False)
+    done = subprocess.run([program, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE, check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode())
 
 
@@ -92,7 +93,6 @@ def from_bfloat16(bits):
 
 def write_safetensors(path, tensors):
     """{name: array}, written by the format's description and not by our writer; uint16 stands for bfloat16."""
-    import json
     import struct
 
     names = {"float32": "F32", "float64": "F64", "float16": "F16", "uint16": "BF16", "int64": "I64", "bool": "BOOL"}
@@ -135,6 +135,16 @@ class CliTestCase(unittest.TestCase):
         run = self.attend(*arguments, **keywords)
         self.assertEqual(run.code, 0, run.err)
         return run
+
+    def verify(self, *arguments):
+        """Runs attend-verify."""
+        return self.attend(*arguments, program=VERIFY)
+
+    def comparisons(self, *arguments):
+        """What attend-verify says of each tensor; it must find nothing wrong."""
+        run = self.verify(*arguments, "-o", "json")
+        self.assertEqual(run.code, 0, f"{run.err}\n{run.text}")
+        return json.loads(run.out)["comparisons"]
 
     def assert_fails(self, run, code, *needles):
         self.assertEqual(run.code, code, f"{run.err}\n{run.out[:400]}")

@@ -28,14 +28,14 @@ class TopWeightsTest(cli_harness.CliTestCase):
             np.testing.assert_allclose(top, -np.sort(-expected, axis=-1)[..., :3], rtol=0, atol=tolerance.WEIGHTS)
 
     def test_json_has_whole_numbers_for_keys(self):
-        run = self.attend_ok(*self.flags, "--return", "top_attention_weights", "--top-k", 2, "--causal-top-left", "-o", "json", "--verify")
+        run = self.attend_ok(*self.flags, "--return", "top_attention_weights", "--top-k", 2, "--causal-top-left", "-o", "json")
         answer = json.loads(run.out)
         self.assertEqual(set(answer["tensors"]), {"top_attention_weights", "top_attention_indices"})
         indices = answer["tensors"]["top_attention_indices"]
         self.assertEqual((indices["data_type"], indices["shape"], indices["values"][:2]), ("int32", [1, 5, 2], [0, -1]))
         self.assertNotIn(".", run.text.split('"top_attention_indices":')[1].split("]")[0])
-        self.assertEqual([(entry["name"], entry["ok"]) for entry in answer["comparisons"]],
-                         [("top_attention_weights", True), ("top_attention_indices", True)])
+        comparisons = self.comparisons(*self.flags, "--return", "top_attention_weights", "--top-k", 2, "--causal-top-left")
+        self.assertEqual([(entry["name"], entry["ok"]) for entry in comparisons], [("top_attention_weights", True), ("top_attention_indices", True)])
 
     def test_a_table_names_the_keys(self):
         x = self.save("x.npy", 9 * np.eye(3, dtype=np.float32))
@@ -47,14 +47,13 @@ class TopWeightsTest(cli_harness.CliTestCase):
 
     def test_verify_with_ties(self):
         x = self.save("x.npy", np.ones((6, 4), np.float32))
-        run = self.attend_ok("compute", "--input", x, "--top-k", 4, "--verify", "-o", "json")
-        self.assertEqual([entry["ok"] for entry in json.loads(run.out)["comparisons"]], [True] * 3)
+        self.assertEqual([entry["ok"] for entry in self.comparisons("compute", "--input", x, "--top-k", 4)], [True] * 3)
 
     def test_expected_keys(self):
         (_, _, indices) = npy_arrays(self.attend_ok(*self.flags, "--top-k", 2).out)
         for shift, code in ((0, 0), (1, 1)):
             file = self.save("e.npy", indices + shift)
-            self.assertEqual(self.attend(*self.flags, "--top-k", 2, "--expect", f"top_attention_indices={file}").code, code)
+            self.assertEqual(self.verify(*self.flags, "--top-k", 2, "--expect", f"top_attention_indices={file}").code, code)
 
 
 class RaggedTest(cli_harness.CliTestCase):
@@ -63,8 +62,9 @@ class RaggedTest(cli_harness.CliTestCase):
         self.save("all.npy", x)
         alone = [npy_arrays(self.attend_ok("compute", "--input", self.save("x.npy", part), "--causal").out)[0] for part in (x[:3], x[3:])]
         for lengths in ("0,3,7", self.save("lengths.npy", np.array([0, 3, 7]))):
-            run = self.attend_ok("compute", "--input", self.directory / "all.npy", "--causal", "--cumulative-query-lengths", lengths,
-                                 "--verify")
+            flags = ("compute", "--input", self.directory / "all.npy", "--causal", "--cumulative-query-lengths", lengths)
+            run = self.attend_ok(*flags)
+            self.assertEqual(len(self.comparisons(*flags)), 1)
             np.testing.assert_array_equal(npy_arrays(run.out)[0], np.concatenate(alone))
 
     def test_verify_with_everything_that_is_laid_out_by_sequence(self):
@@ -77,13 +77,11 @@ class RaggedTest(cli_harness.CliTestCase):
                   self.save("b.npy", self.random(1, 4, 9, longest))]
         for dtype in ("float32", "float64", "bfloat16"):
             for per_head in ([], ["--per-head"]):
-                run = self.attend_ok("sdpa", "--query", files[0], "--key", files[1], "--value", files[2], *flags, *per_head, "--dtype",
-                                     dtype, "--return", "output,attention_weights,scores,log_sum_exp", "--top-k", 3, "-o", "json",
-                                     "--verify")  # fmt: skip
-                answer = json.loads(run.out)
-                self.assertEqual(answer["tensors"]["scores"]["shape"], [4, 9, longest])
-                self.assertEqual([entry for entry in answer["comparisons"] if not entry["ok"]], [])
-                self.assertEqual(len(answer["comparisons"]), 6)
+                call = ("sdpa", "--query", files[0], "--key", files[1], "--value", files[2], *flags, *per_head, "--dtype", dtype)
+                returned = ("--return", "output,attention_weights,scores,log_sum_exp", "--top-k", 3)
+                self.assertEqual(len(self.comparisons(*call, *returned)), 6)
+                (scores,) = npy_arrays(self.attend_ok(*call, "--return", "scores").out)
+                self.assertEqual(scores.shape, (4, 9, longest))
 
     def test_what_does_not_fit_is_refused_by_the_server(self):
         x = self.save("x.npy", self.random(7, 4))
@@ -109,22 +107,24 @@ class PartialTest(cli_harness.CliTestCase):
     def test_parts_make_the_whole(self):
         expected = oracle.attend(self.q, self.k, self.v)
         parts = [flag for name, keys in (("a", slice(0, 7)), ("b", slice(7, 19))) for flag in ("--partial", self.part(name, keys))]
-        run = self.attend_ok(*self.over(slice(19, 30)), *parts, "--return", "output,log_sum_exp", "--verify")
+        call = (*self.over(slice(19, 30)), *parts, "--return", "output,log_sum_exp")
+        run = self.attend_ok(*call)
         output, log_sum_exp = npy_arrays(run.out)
         np.testing.assert_allclose(output, expected.output, rtol=0, atol=2 * tolerance.attention(self.v))
         np.testing.assert_allclose(log_sum_exp, expected.log_sum_exp, rtol=0, atol=tolerance.LOG_SUM_EXP)
-        self.assertEqual(run.err.count(": ok"), 2, run.err)
+        self.assertEqual([entry["ok"] for entry in self.comparisons(*call)], [True] * 2)
 
     def test_merging_alone(self):
         """One key that nobody sees, as the contract has it; a part that saw no key changes nothing."""
         part, nothing = self.part("a", slice(0, 30)), self.part("b", slice(0, 1), "--valid-lengths", 0)
-        run = self.attend_ok(*self.over(slice(0, 1)), "--valid-lengths", 0, "--partial", part, "--partial", nothing, "--verify")
+        call = (*self.over(slice(0, 1)), "--valid-lengths", 0, "--partial", part, "--partial", nothing)
+        run = self.attend_ok(*call)
+        self.assertEqual(len(self.comparisons(*call)), 1)
         np.testing.assert_array_equal(npy_arrays(run.out)[0], npy_arrays(self.attend_ok(*self.over(slice(0, 30))).out)[0])
 
     def test_parts_of_16_bits_are_widened(self):
         part = self.part("a", slice(0, 7), "--dtype", "bfloat16")
-        run = self.attend_ok(*self.over(slice(7, 30)), "--partial", part, "--verify", "-o", "json")
-        self.assertEqual([entry["ok"] for entry in json.loads(run.out)["comparisons"]], [True])
+        self.assertEqual([entry["ok"] for entry in self.comparisons(*self.over(slice(7, 30)), "--partial", part)], [True])
 
     def test_what_cannot_be_merged_is_said(self):
         part, other = self.part("a", slice(0, 7)), self.directory / "other.safetensors"

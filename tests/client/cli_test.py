@@ -61,15 +61,19 @@ class UsageTest(unittest.TestCase):
             (["compute", "--input", x, "--output", "x.csv"], "expected a .npy or .safetensors"),
             (["compute", "--input", x, "--weights", "--output", "x.npy"], "holds one tensor"),
             (["compute", "--input", x, "--output-dir", "/no/such"], "is not a directory"),
-            (["compute", "--input", x, "--plot", "x.jpg"], "expected a .png"),
-            (["compute", "--input", x, "--expect", "nothing=x.npy"], "no returned tensor is called 'nothing'"),
+            (["compute", "--input", x, "--plot", "x.jpg"], "expected a .png, .svg or .pdf file"),
+            (["compute", "--input", x, "--labels", "x.txt"], "belong to --show or --plot"),
+            (["compute", "--input", x, "--color-scale", "log"], "belong to --show or --plot"),
+            (["compute", "--input", x, "--show", "--labels", "/no/such.txt"], "/no/such.txt"),
+            (["compute", "--input", x, "--verify"], "--verify"),
             (["compute", "--input", x, "--input", x, "--output", "o.npy"], "--output-dir"),
             (["compute", "--input", x, "--input", x, "--output-dir", "/tmp"], "two inputs would both"),
             (["compute", "--input", x, "--dtype", "int8"], "--dtype"),
             (["compute", "--input", x, "--top-k", "0"], "--top-k"),
             (["compute", "--input", x, "--top-k", "1048577"], "--top-k"),
             (["compute", "--input", x, "--return", "top_attention_weights"], "need --top-k N"),
-            (["compute", "--input", x, "--expect", "top_attention_indices=x.npy"], "need --top-k N"),
+            (["compute", "--input", x, "--window-left", "1.5"], "--window-left 1.5: expected an integer"),
+            (["compute", "--input", x, "--num-heads", "0"], "--num-heads"),
             (["compute", "--input", x, "--top-k", "2", "--output", "x.npy"], "holds one tensor, but 3 are returned"),
             (["compute", "--input", x, "--cumulative-query-lengths", "0,two"], "'0,two' is neither"),
             (["compute", "--input", x, "--cumulative-key-lengths", x], "expected integers"),
@@ -189,7 +193,7 @@ class ServerTest(cli_harness.CliTestCase):
         self.assertGreaterEqual(info["num_threads"], 1)
         types = ["FLOAT32", "FLOAT64", "FLOAT16", "BFLOAT16"]
         self.assertLessEqual(set(types), set(info["supported_data_types"]))
-        self.assertRegex(self.attend_ok("info").text, rf"(?m)^data types +{', '.join(info['supported_data_types'])}$")
+        self.assertRegex(self.attend_ok("info").text, rf"(?m)^supported data types +{', '.join(info['supported_data_types'])}$")
         self.assertEqual(info["limits"]["max_queued_requests"], 64)
         self.assertRegex(self.attend_ok("info").text, rf"(?m)^version +{info['version']}$")
 
@@ -240,9 +244,9 @@ class ServerTest(cli_harness.CliTestCase):
             self.assertEqual((run.code, run.err), (2, "attend: there is no command 'frobnicate'; see attend --help\n"))
 
     def test_a_pipe_carries_the_answer_alone(self):
-        run = self.attend_ok(*NOTEBOOK_FLAGS, "--show", "--timing", "--verify")
+        run = self.attend_ok(*NOTEBOOK_FLAGS, "--show", "--timing")
         npy_arrays(run.out)
-        for word in ("attention_weights", "round trip", "largest error"):
+        for word in ("attention_weights", "round trip"):
             self.assertIn(word, run.err)
 
     def test_a_full_disk_is_an_error(self):
@@ -361,72 +365,121 @@ def unfilter(kind, line, above):
     return line
 
 
+INK = (38, 38, 46)  # Of frames, axes and labels.
+MASKED = (228, 228, 234)
+
+
 class PlotTest(cli_harness.CliTestCase):
-    def brightest(self, image, box):
-        """The (row, column) of the brightest cell of a 4 x 4 map whose frame is `box`."""
-        top, left, bottom, right = box
-        rows = np.linspace(top, bottom, 9)[1::2].astype(int)
-        columns = np.linspace(left, right, 9)[1::2].astype(int)
-        light = image.astype(int).sum(axis=2)[np.ix_(rows, columns)]
-        return np.unravel_index(light.argmax(), light.shape)
+    def setUp(self):
+        super().setUp()
+        self.plot = self.directory / "weights.png"
+        self.x = self.save("x.npy", self.random(4, 3))
+
+    def draw(self, *flags, file=None):
+        self.attend_ok("compute", "--input", file or self.x, "--plot", self.plot, *flags)
+        return read_png(self.plot)
+
+    def labels(self, *lines):
+        path = self.directory / "labels.txt"
+        path.write_text("".join(line + "\n" for line in lines))
+        return path
+
+    def frames(self, image):
+        """(top, left, bottom, right) of the map, and the columns of the colour bar: the longest lines in ink."""
+        ink = (image == INK).all(axis=2)
+        lines = np.flatnonzero(ink.sum(axis=0) > 200)
+        groups = np.split(lines, np.flatnonzero(np.diff(lines) > 1) + 1)
+        self.assertEqual(len(groups), 4, "two frames")
+        marked = np.flatnonzero(ink[:, groups[0][0]])
+        return (marked[0], groups[0][-1], marked[-1], groups[1][0]), (groups[2][0], groups[3][-1])
+
+    def cells(self, image, size=4):
+        """A pixel of each cell, away from the number in its middle."""
+        (top, left, bottom, right), _ = self.frames(image)
+        rows = (top + (np.arange(size) + 0.15) * (bottom - top) / size).astype(int)
+        columns = (left + (np.arange(size) + 0.15) * (right - left) / size).astype(int)
+        return image[np.ix_(rows, columns)].astype(int)
 
     def test_the_picture_shows_the_weights_where_they_are(self):
-        plot = self.directory / "weights.png"
+        x = self.save("x.npy", np.ones((4, 3), np.float32))
         for row, column in ((1, 3), (3, 2)):
             with self.subTest((row, column)):
                 bias = np.zeros((4, 4), np.float32)
                 bias[row, column] = 9
-                x = self.save("x.npy", np.ones((4, 3), np.float32))
-                self.attend_ok("compute", "--input", x, "--bias", self.save("b.npy", bias), "--plot", plot)
-                image = read_png(plot)
-                # The frames of the map and of the colour bar are the longest dark vertical lines.
-                ink = (image == (30, 30, 36)).all(axis=2)
-                lines = np.flatnonzero(ink.sum(axis=0) > 200)
-                self.assertEqual(len(lines), 4, "two frames")
-                marked = np.flatnonzero(ink[:, lines[0]])
-                box = (marked[0], lines[0], marked[-1], lines[1])
-                self.assertEqual(self.brightest(image, box), (row, column))
+                light = self.cells(self.draw("--bias", self.save("b.npy", bias), file=x)).sum(axis=2)
+                self.assertEqual(np.unravel_index(light.argmax(), light.shape), (row, column))
 
-    def test_the_axes_are_labelled(self):
-        """Index labels at each token, a name along each axis, a title, and numbers at the colour bar: all drawn in ink."""
-        plot = self.directory / "weights.png"
-        x = self.save("x.npy", self.random(4, 3))
-        self.attend_ok("compute", "--input", x, "--plot", plot)
-        ink = (read_png(plot) == (30, 30, 36)).all(axis=2)
-        left, right, bar_left, bar_right = np.flatnonzero(ink.sum(axis=0) > 200)
-        marked = np.flatnonzero(ink[:, left])
-        top, bottom = marked[0], marked[-1]
-        glyphs = []
-        for token in range(4):
-            column = left + int((token + 0.5) * (right - left) / 4)
-            row = top + int((token + 0.5) * (bottom - top) / 4)
-            below, beside = ink[bottom + 10 : bottom + 28, column - 12 : column + 12], ink[row - 9 : row + 9, left - 34 : left - 9]
-            for where, label in (("below", below), ("beside", beside)):
-                self.assertGreater(label.sum(), 20, f"the index of token {token} {where} the map")
-            glyphs.append(self.cropped(below).tobytes())
-            self.assertEqual(glyphs[-1], self.cropped(beside).tobytes(), "both axes use one font")
-        self.assertEqual(len(set(glyphs)), 4, "each token has a number of its own")
-        keys = self.cropped(ink[bottom + 30 :, left:right])
-        queries = self.cropped(ink[:, : left - 60])
-        self.assertTrue(90 < keys.shape[1] < 120 and keys.shape[0] < 20, f"'key token', not {keys.shape}")
-        self.assertTrue(110 < queries.shape[0] < 150 and queries.shape[1] < 20, f"'query token', upright, not {queries.shape}")
-        self.assertGreater(ink[: top - 4, left:right].sum(), 100, "the title")
-        self.assertGreater(ink[: top - 4, bar_left:].sum(), 50, "the bar's name")
-        self.assertGreater(ink[top:bottom, bar_right + 8 :].sum(), 100, "the bar's numbers")
+    def test_masked_cells_have_a_colour_of_their_own(self):
+        cells = self.cells(self.draw("--causal"))
+        grey = np.abs(cells - MASKED).max(axis=2) <= 30  # Hatched.
+        np.testing.assert_array_equal(grey, ~np.tri(4, dtype=bool))
 
-    def cropped(self, ink):
-        """`ink` without the empty lines and columns around it; it must not be all empty."""
-        self.assertTrue(ink.any(), "nothing is drawn there")
-        rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-        return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    def test_a_logarithmic_scale_lightens_small_weights(self):
+        x = self.save("x.npy", np.ones((4, 3), np.float32))
+        bias = self.save("b.npy", np.float32([[0, 2, 4, 8]]))
+        linear, log = (self.cells(self.draw("--bias", bias, "--color-scale", scale, file=x)).sum(axis=2) for scale in ("linear", "log"))
+        self.assertTrue((log[:, 1:3] > linear[:, 1:3] + 60).all(), (linear, log))
+        np.testing.assert_array_equal(log[:, [0, 3]], linear[:, [0, 3]], "both ends stay")
+
+    def test_small_maps_have_numbers_in_their_cells(self):
+        image = self.draw()
+        (top, left, bottom, right), _ = self.frames(image)
+        half_row, half_column = (bottom - top) // 8, (right - left) // 8
+        for row in range(4):
+            for column in range(4):
+                y, x = top + (2 * row + 1) * half_row, left + (2 * column + 1) * half_column
+                middle = image[y - 12 : y + 12, x - 30 : x + 30].reshape(-1, 3)
+                self.assertGreater(len(np.unique(middle, axis=0)), 3, f"nothing is written in cell {row}, {column}")
+
+    def test_axes_carry_the_labels_that_are_given(self):
+        plain = self.draw()
+        named = self.draw("--labels", self.labels("a", "naïve", "tokenisation", "x"))
+        for image in (plain, named):
+            (top, left, bottom, right), (_, bar_right) = self.frames(image)
+            ink = (image < 128).all(axis=2)
+            self.assertGreater(ink[: top - 4, left:right].sum(), 100, "the title")
+            self.assertGreater(ink[top:bottom, bar_right + 12 :].sum(), 100, "the bar's numbers")
+            for token in range(4):
+                row, column = (int(start + (token + 0.5) * (end - start) / 4) for start, end in ((top, bottom), (left, right)))
+                self.assertGreater(ink[row - 12 : row + 12, left - 60 : left - 12].sum(), 10, f"label of query {token}")
+                self.assertGreater(ink[bottom + 14 : bottom + 40, column - 20 : column + 20].sum(), 10, f"label of key {token}")
+        self.assertGreater(self.frames(named)[0][1], self.frames(plain)[0][1] + 60, "long labels have room")
+
+    def test_labels_that_do_not_fit_are_refused(self):
+        k = self.save("k.npy", self.random(5, 3))
+        cross = ("sdpa", "--query", self.x, "--key", k, "--value", k, "--plot", self.plot)
+        five = self.directory / "five.txt"
+        five.write_text("a\nb\nc\nd\ne\n")
+        four = self.labels("a", "b", "c", "d")
+        self.assert_fails(self.attend("compute", "--input", self.x, "--show", "--labels", five), 2, "--labels has 5 lines, but there are 4 queries")
+        self.assert_fails(self.attend(*cross, "--labels", four), 2, "--key-labels")
+        self.assert_fails(self.attend(*cross, "--labels", four, "--key-labels", four), 2, "--key-labels has 4 lines, but there are 5 keys")
+        self.attend_ok(*cross, "--labels", four, "--key-labels", five)
+        self.assert_fails(self.attend(*cross, "--labels", self.labels("a", "b\x1b[0m", "c", "d")), 2, "line 2")
+
+    def test_the_ending_says_which_format(self):
+        for ending, magic in (("svg", b"<?xml"), ("pdf", b"%PDF-")):
+            plot = self.directory / f"weights.{ending}"
+            self.attend_ok("compute", "--input", self.x, "--plot", plot, "--causal")
+            data = plot.read_bytes()
+            self.assertTrue(data.startswith(magic), data[:20])
+            self.assertIn({"svg": b"</svg>", "pdf": b"%%EOF"}[ending], data[-20:])
+
+    def test_without_a_font_there_are_no_empty_boxes(self):
+        nothing = self.directory / "fonts.conf"
+        nothing.write_text("<fontconfig></fontconfig>")
+        flags = ("compute", "--input", self.x, "--plot", self.plot)
+        self.assertIn("fonts-dejavu-core", self.attend(*flags, env={"FONTCONFIG_FILE": str(nothing)}).err)
+        self.assertFalse(self.plot.exists())
+        run = self.attend(*flags, "--labels", self.labels("a", "b", "\U0001fae8", "d"), "--plot-font", "DejaVu Sans")
+        self.assertIn("lacks a character of '\U0001fae8'", run.err)
 
     def test_pictures_of_other_shapes_are_valid_too(self):
-        plot = self.directory / "weights.png"
         for heads, queries, keys in ((1, 1, 1), (3, 7, 33), (20, 2, 2), (1, 1, 900), (1, 900, 2)):
             with self.subTest((heads, queries, keys)):
                 q, k = self.save("q.npy", self.random(heads, queries, 4)), self.save("k.npy", self.random(heads, keys, 4))
-                run = self.attend_ok("sdpa", "--query", q, "--key", k, "--value", k, "--per-head", "--plot", plot)
-                (width, height), _ = read_chunks(plot)
+                run = self.attend_ok("sdpa", "--query", q, "--key", k, "--value", k, "--per-head", "--plot", self.plot)
+                (width, height), _ = read_chunks(self.plot)
                 self.assertLess(max(height, width), 2500)
                 self.assertEqual("leaves out 4 further maps" in run.err, heads == 20)
 

@@ -39,10 +39,10 @@ class TypesTest(cli_harness.CliTestCase):
         for dtype in TYPES:
             with self.subTest(dtype):
                 source, exact = self.save_tensor("x", x, dtype)
-                stored, run = self.outputs("compute", "--input", source, "--verify", "-o", "table")
+                stored, run = self.outputs("compute", "--input", source, "-o", "table")
                 self.assert_output(stored["output"], oracle.attend(*[exact[None, None]] * 3).output[0, 0], exact, dtype)
                 self.assertRegex(run.text, rf"output  {dtype} \[6, 8\]")
-                self.assertRegex(run.text, "bound .*: ok")
+                self.assertRegex(self.verify("compute", "--input", source).text, "bound .*: ok")
                 self.assertEqual(run.err, "")
 
     def test_npy_files_hold_what_numpy_has(self):
@@ -83,10 +83,10 @@ class TypesTest(cli_harness.CliTestCase):
         golden, _ = safetensors.load(path)
         wide = self.save("wide.npy", golden["query"].astype(np.float64))
         flags = ("--context", f"{path}:key_value", "--layer", path, "--num-heads", 8, "--causal")
-        stored, run = self.outputs("compute", "--input", wide, *flags, "--verify", "-o", "json", "--weights")
+        stored, _ = self.outputs("compute", "--input", wide, *flags, "--weights")
         self.assertEqual({name: array.dtype.name for name, array in stored.items()}, {"output": "float64", "attention_weights": "float64"})
         np.testing.assert_allclose(stored["output"], golden["output_f64"], rtol=0, atol=1e-12)
-        for entry in json.loads(run.out)["comparisons"]:
+        for entry in self.comparisons("compute", "--input", wide, *flags, "--weights"):
             self.assertTrue(entry["ok"] and entry["bound"] < (1e-10 if entry["name"] == "output" else 1e-11), entry)
         stored, _ = self.outputs("compute", "--input", f"{path}:query", *flags, "--dtype", "float64")
         np.testing.assert_allclose(stored["output"], golden["output_f64"], rtol=0, atol=1e-12)
@@ -127,12 +127,8 @@ class TypesTest(cli_harness.CliTestCase):
             for bias_type in TYPES:
                 with self.subTest(dtype=dtype, bias_type=bias_type):
                     source, _ = self.save_tensor("bias", bias, bias_type)
-                    run = self.attend_ok("compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal", "--bias",
-                                         source, "--dtype", dtype, "--return", everything, "--top-k", 3, "-o", "json",
-                                         "--verify")  # fmt: skip
-                    comparisons = json.loads(run.out)["comparisons"]
-                    self.assertEqual({entry["name"] for entry in comparisons},
-                                     {*everything.split(","), "top_attention_weights", "top_attention_indices"})
+                    comparisons = self.comparisons("compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal", "--bias", source, "--dtype", dtype, "--return", everything, "--top-k", 3)  # fmt: skip
+                    self.assertEqual({entry["name"] for entry in comparisons}, {*everything.split(","), "top_attention_weights", "top_attention_indices"})
                     self.assertEqual([entry for entry in comparisons if not entry["ok"]], [])
 
     def test_a_unit_in_the_last_place_is_allowed_and_two_are_not(self):
@@ -140,7 +136,7 @@ class TypesTest(cli_harness.CliTestCase):
         file = self.save("x.npy", x)
         for units, code in ((0, 0), (1, 0), (2, 1)):
             expected = x.astype(np.float64) + units * np.spacing(x).astype(np.float64) * [[0, 1]]
-            run = self.attend("compute", "--input", file, "-o", "table", "--expect", self.save("e.npy", expected))
+            run = self.verify("compute", "--input", file, "--expect", self.save("e.npy", expected))
             self.assertEqual(run.code, code, run.text)
 
     def test_json_has_every_digit(self):

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "client/lib/endpoints.h"
+#include "client/lib/channel.h"
 #include "client/lib/server_timing.h"
 #include "client/lib/tensor.h"
 

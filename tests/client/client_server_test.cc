@@ -46,7 +46,7 @@ TEST(ClientAndServer, AgreeWithPyTorchOnTheNotebook) {
     Place(*file, std::string(name) + ".weight", linear->mutable_weight());
     Place(*file, std::string(name) + ".bias", linear->mutable_bias());
   }
-  absl::StatusOr<Answer<v1::AttendResponse>> answer = client->Attend(request, kCall);
+  absl::StatusOr<CallResult<v1::AttendResponse>> answer = client->Attend(request, kCall);
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_THAT(answer->server_timing, Contains(Field(&StageTime::name, "compute")));
   const absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*answer->response.mutable_output()));
@@ -83,7 +83,7 @@ TEST(ClientAndServer, ALimitIsNamedAndNotRepeated) {
   config.limits.max_request_bytes = 1 << 20;
   testing::TestServer server(config);
   const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
-  const absl::StatusOr<Answer<v1::GetServerInfoResponse>> info = client->GetServerInfo(kCall);
+  const absl::StatusOr<CallResult<v1::GetServerInfoResponse>> info = client->GetServerInfo(kCall);
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->response.limits().max_request_bytes(), 1 << 20);
   v1::AttendRequest request;

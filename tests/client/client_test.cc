@@ -16,6 +16,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "tests/client/fake_server.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attend::client {
 namespace {
@@ -54,7 +55,7 @@ TEST(Client, ReturnsTheAnswerWithItsReceipt) {
   v1::AttendRequest request;
   const float values[] = {1, 2, 3, 4, 5, 6};
   ASSERT_TRUE(Tensor::FromFloats({2, 3}, values).MoveTo(request.mutable_embeddings()).ok());
-  absl::StatusOr<Answer<v1::AttendResponse>> answer = client.Attend(request, kCall);
+  absl::StatusOr<CallResult<v1::AttendResponse>> answer = client.Attend(request, kCall);
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_THAT(Tensor::FromProto(std::move(*answer->response.mutable_output()))->floats(),
               ElementsAre(1, 2, 3, 4, 5, 6));
@@ -235,8 +236,6 @@ TEST(Client, RefusesOptionsThatCannotWork) {
 class ClientTls : public ::testing::Test {
  protected:
   ClientTls() {
-    std::string pattern = ::testing::TempDir() + "client_test_XXXXXX";
-    directory_ = mkdtemp(pattern.data());
     Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.pem -days 2 -subj "
         "/CN=ca");
     for (const std::string name : {"server", "client"}) {
@@ -247,7 +246,6 @@ class ClientTls : public ::testing::Test {
           name + ".pem");
     }
   }
-  ~ClientTls() override { std::filesystem::remove_all(directory_); }
 
   void Run(const std::string& command) {
     const std::string quiet = "cd " + directory_.string() + " && " + command + " >/dev/null 2>&1";
@@ -266,7 +264,8 @@ class ClientTls : public ::testing::Test {
     return grpc::SslServerCredentials(options);
   }
 
-  std::filesystem::path directory_;
+  const attend::testing::TemporaryFolder folder_;
+  const std::filesystem::path directory_ = folder_.path();
 };
 
 TEST_F(ClientTls, MutualTlsWorksAndNothingLessDoes) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "client/io/npy_header.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attend::client {
 namespace {
@@ -43,13 +44,8 @@ std::string ReadAll(const std::filesystem::path& path) {
 
 class Npy : public ::testing::Test {
  protected:
-  Npy() {
-    std::string pattern = ::testing::TempDir() + "npy_test_XXXXXX";
-    directory_ = mkdtemp(pattern.data());
-  }
-  ~Npy() override { std::filesystem::remove_all(directory_); }
-
-  std::filesystem::path directory_;
+  const attend::testing::TemporaryFolder folder_;
+  const std::filesystem::path directory_ = folder_.path();
 };
 
 TEST_F(Npy, ReadsEveryHeaderVersionThatNumpyWrites) {

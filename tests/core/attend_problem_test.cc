@@ -37,8 +37,8 @@ Spec CrossAttention() {
 struct Case {
   std::string name;
   std::function<void(Spec&)> change;
-  std::string field;         // Empty: valid.
-  std::string message = "";  // A part of the message.
+  std::string field;    // Empty: valid.
+  std::string message;  // A part of the message.
 };
 
 const std::int64_t kSevens[] = {7, 0};

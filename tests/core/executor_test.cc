@@ -207,12 +207,10 @@ TEST(ExecutorParallelFor, HelpersPreferTasks) {
   std::atomic<bool> submitted{false};
   const std::thread::id caller = std::this_thread::get_id();
   executor.ParallelFor(1000, [&](std::int64_t) {
-    if (std::this_thread::get_id() == caller) {
-      task_ran.Wait();
-    } else if (!submitted.exchange(true)) {
+    if (std::this_thread::get_id() != caller && !submitted.exchange(true)) {
       EXPECT_TRUE(executor.Submit([&] { task_ran.Open(); }));
     } else {
-      // Never before the task: with a task waiting, the worker takes it first.
+      // The helper comes here only after the task: with a task waiting, the worker takes it first.
       task_ran.Wait();
     }
   });

@@ -196,7 +196,10 @@ TEST(KernelsAccuracy, MaximumMovesLateOrLazily) {
     spec.scale = 1.0f;
     SdpaCase sdpa_case(spec);
     for (float& q : sdpa_case.query) q = 1;
-    for (std::size_t j = 0; j < sdpa_case.key.size(); ++j) sdpa_case.key[j] = step * static_cast<float>(j / 64);
+    for (std::size_t j = 0; j < sdpa_case.key.size(); ++j) {
+      const std::size_t block = j / 64;
+      sdpa_case.key[j] = step * static_cast<float>(block);
+    }
     const SdpaProblem problem = sdpa_case.Problem();
     const ReferenceResult expected = ReferenceSdpa(problem);
     for (InstructionSet set : SupportedInstructionSets()) {

@@ -187,7 +187,7 @@ TEST(KernelsTypes, NarrowMergedHeadsGiveTheBitsOfSplitOnes) {
 }
 
 struct DoubleResult {
-  DoubleResult(const SdpaCaseSpec& s)
+  explicit DoubleResult(const SdpaCaseSpec& s)
       : output(kF64, Size(s, s.value_dim)),
         weights(kF64, Size(s, s.keys)),
         scores(kF64, Size(s, s.keys)),

@@ -14,6 +14,7 @@
 #include "core/base/error.h"
 #include "core/reference/reference.h"
 #include "tests/support/heads_tensor.h"
+#include "tests/support/same_bits.h"
 
 namespace attend {
 namespace {
@@ -23,6 +24,7 @@ using ::testing::Each;
 using testing::HeadsTensor;
 using ::testing::IsNan;
 using testing::RandomHeads;
+using testing::SameBits;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -40,10 +42,6 @@ Part Merge(const std::vector<Part>& parts, std::size_t rows, std::size_t value_d
       MergePartialAttention(views, {absl::MakeSpan(merged.output), absl::MakeSpan(merged.log_sum_exp)});
   EXPECT_TRUE(status.ok()) << status;
   return merged;
-}
-
-bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
 constexpr std::int64_t kBatch = 2, kHeads = 3, kQueries = 4, kKeys = 50, kValueDim = 5;

@@ -14,7 +14,6 @@ namespace {
 
 using testing::AllNear;
 using testing::QuickRandom;
-using testing::SdpaCaseSpec;
 
 constexpr std::int64_t kHeads = 4, kKvHeads = 2, kHeadDim = 19, kValueDim = 16, kTop = 3;
 

@@ -41,7 +41,8 @@ Spec ValidSpec() {
 
 template <typename T>
 absl::Span<const T> Keep(std::vector<T> values) {
-  static std::vector<std::vector<T>>* kept = new std::vector<std::vector<T>>();  // Spans must outlive the table.
+  // Spans must outlive the table. NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+  static std::vector<std::vector<T>>* kept = new std::vector<std::vector<T>>();
   kept->push_back(std::move(values));
   return kept->back();
 }
@@ -49,8 +50,8 @@ absl::Span<const T> Keep(std::vector<T> values) {
 struct Case {
   std::string name;
   std::function<void(Spec&)> change;
-  std::string field;         // Empty: valid.
-  std::string message = "";  // A part of the message.
+  std::string field;    // Empty: valid.
+  std::string message;  // A part of the message.
 };
 
 std::vector<Case> ShapeCases() {

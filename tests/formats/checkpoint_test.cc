@@ -8,16 +8,16 @@
 #include <string>
 
 #include "tests/support/checkpoint_builder.h"
+#include "tests/support/status_message.h"
 #include "tests/support/temporary_folder.h"
 
 namespace attend::formats {
 namespace {
 
 using ::attend::testing::CheckpointBuilder;
+using ::attend::testing::Message;
 using ::attend::testing::TemporaryFolder;
 using ::testing::HasSubstr;
-
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 std::string FileOf(const std::string& name, const std::string& bytes) {
   return CheckpointBuilder().Add(name, {static_cast<std::int64_t>(bytes.size())}, bytes, "U8").Build();

@@ -10,15 +10,17 @@
 #include <string>
 #include <utility>
 
-#include "formats/layers/field_error.h"
+#include "formats/layers/layer_settings.h"
 #include "formats/layers/naming_table.h"
 #include "tests/support/checkpoint_builder.h"
+#include "tests/support/status_message.h"
 
 namespace attend::formats {
 namespace {
 
 using ::attend::testing::CheckpointBuilder;
 using ::attend::testing::Matrix;
+using ::attend::testing::Message;
 using ::attend::testing::RandomMatrix;
 using ::attend::testing::Rows;
 using ::attend::testing::Stacked;
@@ -28,8 +30,6 @@ using ::testing::HasSubstr;
 
 constexpr std::int64_t kEmbedDim = 5;
 constexpr std::int64_t kHeadDim = 3;
-
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 // A layer with heads as given, and what a checkpoint of it must be found as.
 struct Layer {

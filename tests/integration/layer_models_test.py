@@ -1,6 +1,6 @@
 """Layers of every common kind, loaded from checkpoints under every common naming, against float64 (layer_oracle.py).
 
-Bounds are the contract's (DESIGN 3.4 as tolerance.py has it): 2e-6 max|value| + 1e-6 before an output projection, which
+Bounds are the contract's (docs/numerics.md; tolerance.py): 2e-6 max|value| + 1e-6 before an output projection, which
 then carries that on; log-sum-exp within 1e-5.
 """
 

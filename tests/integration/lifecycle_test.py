@@ -13,7 +13,7 @@ from attend_testing.errors import call_failure, failure_of
 from attend_testing.load import heavy_request, seconds_until_idle, wait_until, wait_until_computing
 from attend_testing.reflection import call_dynamically, reflected_pool
 from attend_testing.requests import sdpa_request
-from attend_testing.server import Server, ServerTestCase, is_sanitized
+from attend_testing.server import TIMING, Server, ServerTestCase, is_sanitized
 from attend_testing.stubs import (
     health_pb2,
     health_pb2_grpc,
@@ -150,11 +150,9 @@ class ReflectionTest(ServerTestCase):
 
 
 class TimingTest(ServerTestCase):
-    TIMING = re.compile(r"receive;dur=[\d.]+, queue;dur=[\d.]+, compute;dur=[\d.]+, send;dur=[\d.]+")
-
     def timings(self, trailers):
         (value,) = [value for key, value in trailers if key == "server-timing"]
-        self.assertRegex(value, self.TIMING)
+        self.assertRegex(value, TIMING)
         return {name: float(number) for name, number in re.findall(r"(\w+);dur=([\d.]+)", value)}
 
     def test_every_answer_says_where_the_time_went(self):

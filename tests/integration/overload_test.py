@@ -12,13 +12,12 @@ import numpy as np
 from attend_testing.errors import failure_of
 from attend_testing.load import heavy_request, wait_until_computing
 from attend_testing.requests import sdpa_request
-from attend_testing.server import CHANNEL_OPTIONS, Server, ServerTestCase
+from attend_testing.server import CHANNEL_OPTIONS, TIMING, Server, ServerTestCase
 from attend_testing.stubs import pb_grpc
 from attend_testing.tensors import WEIGHTS
 
 METHOD = "/attend.v1.AttentionService/ScaledDotProductAttention"
 HINT = "attend-cost-flops"
-TIMING = r"receive;dur=[\d.]+, queue;dur=[\d.]+, compute;dur=[\d.]+, send;dur=[\d.]+"
 
 
 def small_request():
@@ -44,7 +43,7 @@ class BusyServerTest(ServerTestCase):
         with self.assertRaises(grpc.RpcError) as caught:
             self.stub.ScaledDotProductAttention(request or small_request(), timeout=timeout, metadata=metadata)
         trailers = dict(caught.exception.trailing_metadata())
-        self.assertRegex(trailers["server-timing"], f"^{TIMING}$")
+        self.assertRegex(trailers["server-timing"], TIMING)
         return failure_of(caught.exception), trailers
 
     def test_deadlines_that_the_queue_eats_up(self):

@@ -10,14 +10,12 @@ import numpy as np
 
 from attend_testing.errors import call_failure, failure_of
 from attend_testing.load import seconds_until_idle, wait_until_computing
-from attend_testing.server import Server, ServerTestCase, is_sanitized
+from attend_testing.server import TIMING, Server, ServerTestCase, is_sanitized
 from attend_testing.stubs import pb, status_pb2
 from attend_testing.tensors import OUTPUT, WEIGHTS, from_tensor, to_tensor
 
 # Processor time that stopping a computation may take: one tile on each thread and the noise of measuring.
 STOPPING_SECONDS = 5.0 if is_sanitized() else 1.0
-
-TIMING = r"^receive;dur=\d+\.\d+, queue;dur=\d+\.\d+, compute;dur=\d+\.\d+, send;dur=\d+\.\d+$"
 
 
 def attend_request(tokens, **fields):

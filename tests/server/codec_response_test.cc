@@ -19,6 +19,7 @@
 #include "tests/support/decoder_cases.h"
 #include "tests/support/example_requests.h"
 #include "tests/support/reader_vs_protobuf.h"
+#include "tests/support/same_bits.h"
 #include "tests/support/tensor_messages.h"
 
 namespace attend::server {
@@ -40,9 +41,7 @@ void ExpectClose(const v1::Tensor& actual, const std::vector<double>& expected, 
 
 void ExpectSameBits(const v1::Tensor& actual, const v1::Tensor& expected) {
   EXPECT_EQ(Shape(actual), Shape(expected));
-  const std::vector<float> a = Elements(actual), b = Elements(expected);
-  ASSERT_EQ(a.size(), b.size());
-  EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size() * sizeof(float)), 0);
+  EXPECT_TRUE(attend::testing::SameBits(Elements(actual), Elements(expected)));
 }
 
 // The same problem built by hand, with no codec.

@@ -10,13 +10,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "google/rpc/error_details.pb.h"
-#include "google/rpc/status.pb.h"
 #include "server/wire/wire_format.h"
+#include "tests/support/error_details.h"
 
 namespace attend::server {
 namespace {
 
+using ::attend::testing::Detail;
+using ::attend::testing::RichStatus;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
@@ -25,24 +26,6 @@ using ::testing::Le;
 using ::testing::Lt;
 using ::testing::Pair;
 using ::testing::UnorderedElementsAre;
-
-google::rpc::Status Rich(const grpc::Status& status) {
-  google::rpc::Status rich;
-  EXPECT_TRUE(rich.ParseFromString(status.error_details()));
-  return rich;
-}
-
-// The one detail of type T; fails when there is none.
-template <typename T>
-T Detail(const grpc::Status& status) {
-  T detail;
-  const google::rpc::Status rich = Rich(status);
-  for (const google::protobuf::Any& any : rich.details()) {
-    if (any.UnpackTo(&detail)) return detail;
-  }
-  ADD_FAILURE() << "no " << T::descriptor()->full_name();
-  return detail;
-}
 
 TEST(ToGrpcStatus, OkIsOkWithoutDetails) {
   const grpc::Status status = ToGrpcStatus(absl::OkStatus());
@@ -56,9 +39,9 @@ TEST(ToGrpcStatus, EveryCodeKeepsItsNumberAndGivesItsNameAsReason) {
     const grpc::Status status = ToGrpcStatus(error);
     EXPECT_EQ(status.error_code(), code);
     EXPECT_EQ(status.error_message(), "What is wrong");
-    EXPECT_EQ(Rich(status).code(), code);
-    EXPECT_EQ(Rich(status).message(), "What is wrong");
-    EXPECT_EQ(Rich(status).details_size(), absl::IsInvalidArgument(error) ? 2 : 1) << error;
+    EXPECT_EQ(RichStatus(status).code(), code);
+    EXPECT_EQ(RichStatus(status).message(), "What is wrong");
+    EXPECT_EQ(RichStatus(status).details_size(), absl::IsInvalidArgument(error) ? 2 : 1) << error;
     const auto info = Detail<google::rpc::ErrorInfo>(status);
     EXPECT_EQ(info.reason(), absl::StatusCodeToString(error.code()));
     EXPECT_EQ(info.domain(), "attend.v1");
@@ -70,7 +53,7 @@ TEST(ToGrpcStatus, EveryCodeKeepsItsNumberAndGivesItsNameAsReason) {
 TEST(ToGrpcStatus, DetailsHaveTheTypeUrlsOfGoogleRpc) {
   const absl::Status error =
       WithDetails(InvalidField("query", "query is missing"), {.metadata = {{kRetryDelayKey, "1"}}});
-  const google::rpc::Status rich = Rich(ToGrpcStatus(error));
+  const google::rpc::Status rich = RichStatus(ToGrpcStatus(error));
   std::vector<std::string> urls;
   for (const google::protobuf::Any& any : rich.details()) urls.push_back(any.type_url());
   EXPECT_THAT(urls, ElementsAre("type.googleapis.com/google.rpc.ErrorInfo", "type.googleapis.com/google.rpc.BadRequest",
@@ -102,14 +85,14 @@ TEST(ToGrpcStatus, AFieldOfAnotherCodeIsNoBadRequest) {
   const absl::Status error =
       WithDetails(absl::NotFoundError("no such layer"), {.reason = "LAYER_NOT_FOUND", .field = "layer"});
   const grpc::Status status = ToGrpcStatus(error);
-  EXPECT_EQ(Rich(status).details_size(), 1);
+  EXPECT_EQ(RichStatus(status).details_size(), 1);
   EXPECT_EQ(Detail<google::rpc::ErrorInfo>(status).reason(), "LAYER_NOT_FOUND");
 }
 
 TEST(ToGrpcStatus, MetadataTravelsInErrorInfo) {
   const grpc::Status status = ToGrpcStatus(LimitExceeded("--max-request-bytes", "too large"));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-  EXPECT_EQ(Rich(status).details_size(), 1) << "a limit is no reason to try again";
+  EXPECT_EQ(RichStatus(status).details_size(), 1) << "a limit is no reason to try again";
   EXPECT_THAT(Detail<google::rpc::ErrorInfo>(status).metadata(),
               UnorderedElementsAre(Pair("flag", "--max-request-bytes")));
 }
@@ -136,7 +119,7 @@ TEST(ToGrpcStatus, RetryDelayBecomesRetryInfoAlone) {
     SCOPED_TRACE(c.text);
     const grpc::Status status = ToGrpcStatus(
         WithDetails(absl::UnavailableError("busy"), {.reason = "QUEUE_FULL", .metadata = {{kRetryDelayKey, c.text}}}));
-    EXPECT_EQ(Rich(status).details_size(), c.valid ? 2 : 1);
+    EXPECT_EQ(RichStatus(status).details_size(), c.valid ? 2 : 1);
     EXPECT_EQ(Detail<google::rpc::ErrorInfo>(status).metadata_size(), 0);
     if (!c.valid) continue;
     const auto retry = Detail<google::rpc::RetryInfo>(status);
@@ -157,7 +140,7 @@ TEST(ToGrpcStatus, HugeTextsStayBelowTheBound) {
     EXPECT_THAT(status.error_details().size(), Lt(kMaxStatusDetailsBytes));
     EXPECT_THAT(status.error_message().size(), Le(kMaxStatusMessageBytes));
     EXPECT_THAT(status.error_message(), EndsWith("..."));
-    EXPECT_EQ(Rich(status).details_size(), 3);
+    EXPECT_EQ(RichStatus(status).details_size(), 3);
   }
 }
 
@@ -184,7 +167,7 @@ TEST(SafeUtf8, ReplacesWhatIsNotUtf8AndCutsBetweenCharacters) {
            Utf8Case{"\xF5\x80\x80\x80", 9, "????"},                                      //
            Utf8Case{std::string("\0x", 2), 9, std::string("\0x", 2)}                     //
        }) {
-    EXPECT_EQ(SafeUtf8(c.in, c.max_bytes), c.out) << testing::PrintToString(c.in);
+    EXPECT_EQ(SafeUtf8(c.in, c.max_bytes), c.out) << ::testing::PrintToString(c.in);
   }
 }
 

@@ -35,7 +35,7 @@ struct Case {
   std::string name;
   std::function<void(v1::Tensor&)> change;  // Of a FLOAT32 [2, 3, 4] in `data`.
   std::string field;                        // Empty: accepted.
-  std::string message = "";
+  std::string message;
   const TensorRule* rule = &kFloatRule;
 };
 

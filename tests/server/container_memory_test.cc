@@ -3,17 +3,15 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace attend::server {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct Case {
   std::string name;
@@ -43,14 +41,9 @@ TEST(ContainerMemoryTest, TheTightestLimitAlongThePathCounts) {
   };
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name);
-    char path[] = "/tmp/attend-memory-test-XXXXXX";
-    const fs::path root = mkdtemp(path);
-    for (const auto& [name, content] : c.files) {
-      fs::create_directories((root / name).parent_path());
-      std::ofstream(root / name) << content;
-    }
-    EXPECT_EQ(CgroupMemoryLimit(root.string(), c.self_cgroup), c.limit);
-    fs::remove_all(root);
+    const attend::testing::TemporaryFolder root;
+    for (const auto& [name, content] : c.files) root.Write(name, content);
+    EXPECT_EQ(CgroupMemoryLimit(root.path(), c.self_cgroup), c.limit);
   }
 }
 

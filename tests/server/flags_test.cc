@@ -9,10 +9,12 @@
 #include <fstream>
 
 #include "server/base/protocol.h"
+#include "tests/support/status_message.h"
 
 namespace attend::server {
 namespace {
 
+using ::attend::testing::Message;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -32,8 +34,6 @@ class TemporaryFile {
  private:
   std::string path_;
 };
-
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 TEST(FlagsTest, FlagWinsOverEnvironmentOverFileOverDefault) {
   const TemporaryFile file("max-queued-requests = 3\n");

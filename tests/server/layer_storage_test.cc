@@ -16,6 +16,7 @@
 
 #include "server/layer_store/layer_storage.h"
 #include "server/layers/layer_registry.h"
+#include "tests/support/temporary_folder.h"
 
 namespace attend::server {
 namespace {
@@ -28,13 +29,6 @@ using ::testing::SizeIs;
 
 class LayerStorageTest : public ::testing::Test {
  protected:
-  LayerStorageTest() {
-    std::string name = fs::temp_directory_path() / "attend-storage-XXXXXX";
-    root_ = mkdtemp(name.data());
-    data_ = root_ / "data";
-  }
-  ~LayerStorageTest() override { fs::remove_all(root_); }
-
   absl::StatusOr<std::unique_ptr<LayerStorage>> Open(StorageObserver observer = nullptr) {
     return LayerStorage::Open({.data_dir = data_.string(), .observer = std::move(observer)}, log_);
   }
@@ -94,8 +88,9 @@ class LayerStorageTest : public ::testing::Test {
   }
 
   Log log_{{.level = spdlog::level::off}};
-  fs::path root_;
-  fs::path data_;
+  const attend::testing::TemporaryFolder folder_;
+  const fs::path root_ = folder_.path();
+  fs::path data_ = root_ / "data";
 };
 
 TEST_F(LayerStorageTest, WhatWasStoredIsFound) {

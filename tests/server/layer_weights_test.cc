@@ -10,16 +10,16 @@
 
 #include "core/base/error.h"
 #include "tests/support/checkpoint_builder.h"
+#include "tests/support/status_message.h"
 
 namespace attend::server {
 namespace {
 
 using ::attend::testing::CheckpointBuilder;
+using ::attend::testing::Message;
 using ::attend::testing::RandomMatrix;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 // A layer of 2 heads of 3 in a naming whose scale is 1.
 CheckpointBuilder T5() {

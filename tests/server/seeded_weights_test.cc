@@ -8,12 +8,14 @@
 #include <string>
 
 #include "tests/support/golden_file.h"
+#include "tests/support/same_bits.h"
 
 namespace attend::server {
 namespace {
 
 using ::attend::testing::GoldenFile;
 using ::attend::testing::ReadGoldenFile;
+using ::attend::testing::SameBits;
 using ::testing::HasSubstr;
 
 absl::StatusOr<LayerWeights> Make(std::int64_t seed, std::int64_t embed_dim) {
@@ -24,7 +26,7 @@ absl::StatusOr<LayerWeights> Make(std::int64_t seed, std::int64_t embed_dim) {
 }
 
 void ExpectSameBits(const void* actual, const std::vector<float>& expected, const std::string& what) {
-  EXPECT_EQ(std::memcmp(actual, expected.data(), expected.size() * sizeof(float)), 0) << what;
+  EXPECT_TRUE(SameBits({static_cast<const float*>(actual), expected.size()}, expected)) << what;
 }
 
 TEST(SeededWeights, AreThoseOfPyTorch) {

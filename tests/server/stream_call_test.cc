@@ -2,12 +2,13 @@
 #include "server/rpc/request_run.h"
 
 #include <gmock/gmock.h>
-#include <google/rpc/error_details.pb.h>
 
 #include <set>
 #include <thread>
 
 #include "tests/server/engine_fixture.h"
+#include "tests/support/error_details.h"
+#include "tests/support/raw_call.h"
 #include "tests/support/raw_stream.h"
 
 namespace attend::testing {
@@ -16,28 +17,8 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
-constexpr char kTimingPattern[] =
-    "receive;dur=[0-9]+\\.[0-9]+, queue;dur=[0-9]+\\.[0-9]+, compute;dur=[0-9]+\\.[0-9]+, send;dur=[0-9]+\\.[0-9]+";
-
 // Field `timeout` of StreamAttendRequest, of so many seconds or nanoseconds, each below 128.
 std::string Timeout(char seconds, char nanos = 0) { return std::string("\x12\x04\x08") + seconds + '\x10' + nanos; }
-
-// The detail of type T; a default one and a failed test when there is none.
-template <typename T>
-T Detail(const google::rpc::Status& status) {
-  T detail;
-  for (const auto& any : status.details()) {
-    if (any.UnpackTo(&detail)) return detail;
-  }
-  ADD_FAILURE() << "no " << T::descriptor()->full_name() << " in " << status.ShortDebugString();
-  return detail;
-}
-
-google::rpc::Status EndDetails(const grpc::Status& status) {
-  google::rpc::Status rich;
-  EXPECT_TRUE(rich.ParseFromString(status.error_details()));
-  return rich;
-}
 
 class StreamCallTest : public EngineFixture {
  protected:
@@ -148,7 +129,7 @@ TEST_F(StreamCallTest, UnreadableMessageEndsTheStreamAfterTheAnswersBeforeIt) {
   log_.gate.Notify();
   ReceiveResult(stream, 1, "large");
   const grpc::Status end = ReceiveEnd(stream, grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(EndDetails(end)).metadata().at("byte_position"), "2");
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(end).metadata().at("byte_position"), "2");
   EXPECT_EQ(log_.decoded, 1);
 }
 
@@ -282,8 +263,8 @@ TEST_F(StreamCallTest, DrainAnswersWhatWasReadAndThenSendsTheCallerElsewhere) {
   log_.gate.Notify();
   ReceiveResult(stream, 1, "large");
   const grpc::Status end = ReceiveEnd(stream, grpc::StatusCode::UNAVAILABLE);
-  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(EndDetails(end)).reason(), "DRAINING");
-  EXPECT_GT(Detail<google::rpc::RetryInfo>(EndDetails(end)).retry_delay().seconds(), 0);
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(end).reason(), "DRAINING");
+  EXPECT_GT(Detail<google::rpc::RetryInfo>(end).retry_delay().seconds(), 0);
   drain.join();
 }
 

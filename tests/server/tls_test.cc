@@ -9,7 +9,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 
 #include "absl/strings/str_cat.h"
 #include "server/config/start_settings.h"
@@ -28,12 +27,6 @@ constexpr char kInfo[] = "/attend.v1.AttentionService/GetServerInfo";
 // A directory of keys and certificates, each `name.key` and `name.crt`, made by openssl.
 class Certificates {
  public:
-  Certificates() {
-    char path[] = "/tmp/attend-tls-test-XXXXXX";
-    directory_ = mkdtemp(path);
-  }
-  ~Certificates() { std::filesystem::remove_all(directory_); }
-
   std::string key(const std::string& name) const { return directory_ + "/" + name + ".key"; }
   std::string certificate(const std::string& name) const { return directory_ + "/" + name + ".crt"; }
 
@@ -78,7 +71,8 @@ class Certificates {
     ASSERT_EQ(std::system(("openssl " + arguments + " >/dev/null 2>&1").c_str()), 0) << arguments;
   }
 
-  std::string directory_;
+  const TemporaryFolder folder_;
+  const std::string directory_ = folder_.path();
 };
 
 class TlsTest : public ::testing::Test {

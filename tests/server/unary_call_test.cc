@@ -2,8 +2,6 @@
 #include "server/rpc/request_run.h"
 
 #include <gmock/gmock.h>
-#include <google/rpc/error_details.pb.h>
-#include <google/rpc/status.pb.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <netinet/in.h>
@@ -14,29 +12,14 @@
 #include <vector>
 
 #include "tests/server/engine_fixture.h"
+#include "tests/support/error_details.h"
+#include "tests/support/raw_call.h"
 
 namespace attend::testing {
 namespace {
 
 using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
-
-// One duration for each station, in milliseconds.
-constexpr char kTimingPattern[] =
-    "receive;dur=[0-9]+\\.[0-9]+, queue;dur=[0-9]+\\.[0-9]+, compute;dur=[0-9]+\\.[0-9]+, send;dur=[0-9]+\\.[0-9]+";
-
-// The detail of type T in the status; fails the test when there is none.
-template <typename T>
-T Detail(const RawAnswer& answer) {
-  google::rpc::Status status;
-  EXPECT_TRUE(status.ParseFromString(answer.trailer("grpc-status-details-bin")));
-  T detail;
-  for (const auto& any : status.details()) {
-    if (any.UnpackTo(&detail)) return detail;
-  }
-  ADD_FAILURE() << "no " << T::descriptor()->full_name() << " in " << status.ShortDebugString();
-  return detail;
-}
 
 using UnaryCallTest = EngineFixture;
 
@@ -92,7 +75,7 @@ TEST_F(UnaryCallTest, UnknownMethodsAreUnimplementedAndStillTimed) {
     EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNIMPLEMENTED) << path;
     EXPECT_THAT(answer.status.error_message(), HasSubstr(path));
     EXPECT_THAT(answer.trailer("server-timing"), MatchesRegex(kTimingPattern));
-    EXPECT_EQ(Detail<google::rpc::ErrorInfo>(answer).reason(), "UNKNOWN_METHOD");
+    EXPECT_EQ(Detail<google::rpc::ErrorInfo>(answer.status).reason(), "UNKNOWN_METHOD");
   }
   EXPECT_EQ(log_.decoded, 0);
 }
@@ -135,8 +118,8 @@ TEST_F(UnaryCallTest, CallsBeyondTheQueueAreRefusedWithARetryTime) {
   const RawAnswer refused = CallRaw(channel_, kEcho, "small");
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(log_.decoded, decoded) << "a refused request was read";
-  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused).reason(), "QUEUE_FULL");
-  const auto delay = Detail<google::rpc::RetryInfo>(refused).retry_delay();
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused.status).reason(), "QUEUE_FULL");
+  const auto delay = Detail<google::rpc::RetryInfo>(refused.status).retry_delay();
   EXPECT_GT(delay.seconds() * 1000000000 + delay.nanos(), 0);
   EXPECT_THAT(refused.trailer("grpc-retry-pushback-ms"), MatchesRegex("[1-9][0-9]*"));
   EXPECT_THAT(refused.trailer("server-timing"), MatchesRegex(kTimingPattern));
@@ -191,8 +174,8 @@ TEST_F(UnaryCallTest, AnAnswerThatNobodyReadsCountsUntilItsCallEnds) {
     const RawAnswer refused = CallRaw(channel_, kEcho, std::string(5 * kMegabyte, 'x'));
     EXPECT_EQ(log_.decoded, decoded) << "memory was taken for a refused request";
     EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE) << refused.status.error_message();
-    EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused).reason(), "MEMORY_BUDGET");
-    EXPECT_GT(Detail<google::rpc::RetryInfo>(refused).retry_delay().nanos(), 0);
+    EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused.status).reason(), "MEMORY_BUDGET");
+    EXPECT_GT(Detail<google::rpc::RetryInfo>(refused.status).retry_delay().nanos(), 0);
     EXPECT_THAT(refused.trailer("grpc-retry-pushback-ms"), MatchesRegex("[1-9][0-9]*"));
     EXPECT_TRUE(CallRaw(channel_, kEcho, std::string(3 * kMegabyte, 'x')).status.ok()) << "what fits is served";
     EXPECT_TRUE(WaitFor([&] { return memory_->in_use_bytes() == 6 * kMegabyte; })) << "and given back";
@@ -355,7 +338,7 @@ TEST_F(UnaryCallTest, CallsDuringADrainAreRefusedWithARetryTimeWhileThoseInFligh
   RawAnswer refused = CallRaw(channel_, kEcho, "small");  // The first ones may come before the drain.
   for (int i = 0; i < 1000 && refused.status.ok(); ++i) refused = CallRaw(channel_, kEcho, "small");
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE) << refused.status.error_message();
-  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused).reason(), "DRAINING");
+  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused.status).reason(), "DRAINING");
   EXPECT_EQ(refused.trailer("grpc-retry-pushback-ms"), "1000");
   EXPECT_THAT(refused.trailer("server-timing"), MatchesRegex(kTimingPattern));
   EXPECT_EQ(CallRaw(channel_, kAlways, "small").status.error_code(), grpc::StatusCode::UNAVAILABLE);

@@ -56,7 +56,7 @@ struct Case {
   std::string name;
   std::string bytes;  // A ScaledDotProductAttentionRequest.
   bool accepted;
-  std::string message = "";
+  std::string message;
 };
 
 void PrintTo(const Case& c, std::ostream* os) { *os << absl::CHexEscape(c.bytes); }

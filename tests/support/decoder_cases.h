@@ -33,7 +33,7 @@ struct Case {
   std::string name;
   std::function<void(Request&)> change;  // Of a good request.
   std::string field;                     // Empty: accepted.
-  std::string message = "";
+  std::string message;
 };
 
 template <typename Request>

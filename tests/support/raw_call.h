@@ -17,6 +17,10 @@
 
 namespace attend::testing {
 
+// The trailer server-timing of every call: one duration for each station, in milliseconds.
+inline constexpr char kTimingPattern[] =
+    "receive;dur=[0-9]+\\.[0-9]+, queue;dur=[0-9]+\\.[0-9]+, compute;dur=[0-9]+\\.[0-9]+, send;dur=[0-9]+\\.[0-9]+";
+
 struct RawAnswer {
   grpc::Status status;
   std::string response;  // Empty unless the status is OK.

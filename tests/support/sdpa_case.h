@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "core/compute/compute_sdpa.h"
 #include "core/reference/reference.h"
 #include "tests/support/heads_tensor.h"
+#include "tests/support/same_bits.h"
 
 namespace attend::testing {
 
@@ -166,21 +166,6 @@ struct SdpaResult {
   }
   const SdpaProblem& problem_;
 };
-
-// Succeeds when both hold the same bits.
-inline ::testing::AssertionResult SameBits(const std::vector<float>& a, const std::vector<float>& b) {
-  if (a.size() != b.size()) return ::testing::AssertionFailure() << a.size() << " elements against " << b.size();
-  std::size_t differing = 0, first = 0;
-  for (std::size_t i = a.size(); i-- > 0;) {
-    if (std::memcmp(&a[i], &b[i], sizeof(float)) != 0) ++differing, first = i;
-  }
-  if (differing == 0) return ::testing::AssertionSuccess();
-  std::ostringstream values;
-  values.precision(9);
-  values << a[first] << " against " << b[first];
-  return ::testing::AssertionFailure() << differing << " of " << a.size() << " elements differ, the first at " << first
-                                       << ": " << values.str();
-}
 
 inline ::testing::AssertionResult SameBits(const SdpaResult& a, const SdpaResult& b) {
   const std::pair<const char*, std::vector<float> SdpaResult::*> parts[] = {{"output", &SdpaResult::output},

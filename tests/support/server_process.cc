@@ -1,20 +1,17 @@
 #include "tests/support/server_process.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <string_view>
 #include <thread>
-
-extern char** environ;  // POSIX.
 
 namespace attend::testing {
 namespace {
@@ -61,17 +58,14 @@ std::string ReadFile(const std::string& path) {
 }
 
 ServerProcess::ServerProcess(const ServerProcessOptions& options) {
-  char path[] = "/tmp/attend-server-test-XXXXXX";
-  if (mkdtemp(path) == nullptr) Fail("cannot make a temporary directory");
-  directory_ = path;
   std::vector<std::string> arguments = {ServerBinaryPath(), "--listen=127.0.0.1:0",
-                                        "--port-file=" + directory_ + "/port"};
+                                        "--port-file=" + folder_.path() + "/port"};
   arguments.insert(arguments.end(), options.flags.begin(), options.flags.end());
   std::vector<std::string> environment = Environment(options.environment);
   const std::vector<char*> argv = Pointers(arguments);
   const std::vector<char*> envp = Pointers(environment);
-  const std::string out = directory_ + "/out";
-  const std::string err = directory_ + "/err";
+  const std::string out = folder_.path() + "/out";
+  const std::string err = folder_.path() + "/err";
 
   const auto start = std::chrono::steady_clock::now();
   pid_ = fork();
@@ -88,7 +82,7 @@ ServerProcess::ServerProcess(const ServerProcessOptions& options) {
 void ServerProcess::WaitUntilReady() {
   const auto deadline = std::chrono::steady_clock::now() + kReadyTimeout;
   while (std::chrono::steady_clock::now() < deadline) {
-    if (const std::string text = ReadFile(directory_ + "/port"); !text.empty()) {
+    if (const std::string text = ReadFile(folder_.path() + "/port"); !text.empty()) {
       port_ = std::atoi(text.c_str());
       return;
     }
@@ -106,8 +100,6 @@ ServerProcess::~ServerProcess() {
     Signal(SIGKILL);
     Wait();
   }
-  std::error_code ignored;
-  std::filesystem::remove_all(directory_, ignored);
 }
 
 void ServerProcess::Signal(int signal) const {
@@ -131,7 +123,7 @@ int ServerProcess::Terminate() {
   return Wait();
 }
 
-std::string ServerProcess::standard_output() const { return ReadFile(directory_ + "/out"); }
-std::string ServerProcess::standard_error() const { return ReadFile(directory_ + "/err"); }
+std::string ServerProcess::standard_output() const { return ReadFile(folder_.path() + "/out"); }
+std::string ServerProcess::standard_error() const { return ReadFile(folder_.path() + "/err"); }
 
 }  // namespace attend::testing

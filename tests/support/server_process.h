@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace attend::testing {
 
 struct ServerProcessOptions {
@@ -53,7 +55,7 @@ class ServerProcess {
  private:
   void WaitUntilReady();
 
-  std::string directory_;
+  const TemporaryFolder folder_;
   pid_t pid_ = -1;
   int port_ = 0;
   std::chrono::milliseconds startup_time_{};

@@ -1,70 +1,76 @@
-#include "client/cli/commands/layer_commands.h"
+// `attend layers list | get | upload | check | delete` (attend.v1.LayerService).
 
 #include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <iostream>
-#include <nlohmann/json.hpp>
-#include <vector>
+#include <optional>
+#include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/commands/commands.h"
 #include "client/cli/commands/progress.h"
-#include "client/cli/commands/report.h"
-#include "client/cli/layers/layer_check.h"
 #include "client/cli/layers/layer_file.h"
-#include "client/cli/layers/layer_report.h"
-#include "client/cli/results/result_flags.h"
+#include "client/cli/layers/layer_tables.h"
+#include "client/cli/results/message_json.h"
 #include "client/io/stream.h"
 #include "client/lib/layer_client.h"
 #include "client/lib/server_error.h"
+#include "formats/files/sha256.h"
 
 namespace attend::client {
 namespace {
 
-constexpr int kPageSize = 1000;  // The largest that the service has.
+constexpr int kPageSize = 1000;                                   // The largest that the service has.
+constexpr std::int64_t kMaxConfigBytes = std::int64_t{16} << 20;  // Slopes and sinks of 1024 heads are far below.
 
-CallOptions CallOf(const ConnectionFlags& common) { return CallOptions(*ParseTimeout(common.timeout)); }
+struct LayersFlags {
+  std::string name;       // get, upload, delete
+  std::string prefix;     // list: of names; upload, check: of the tensors' names in the file
+  std::string file;       // The following: upload, and as far as they are about the file check
+  std::string init;       // SEED:DIM
+  std::string config;     // A file
+  v1::LayerConfig heads;  // Their numbers alone
+  bool replace = false;
+  std::string sha256;  // 64 digits, or `auto`
+  std::string etag;    // upload, delete
+  std::string format;  // `json` or `table`
+};
 
-CLI::App* AddSubcommand(CLI::App* layers, const std::string& name, const std::string& help, LayersFlags* flags) {
-  CLI::App* command = layers->add_subcommand(name, help);
-  command->fallthrough();
-  AddFormatFlag(command, {"json", "table"}, &flags->format);
-  return command;
-}
+CallOptions CallOf(const ConnectionFlags& connection) { return CallOptions(*ParseTimeout(connection.timeout)); }
 
 void AddName(CLI::App* command, LayersFlags* flags) {
   command->add_option("NAME", flags->name, "The layer's name, as in minilm/0")->required();
 }
 
 // What is known about a layer in a file beside its bytes.
-void AddLayerFlags(CLI::App* command, LayersFlags* flags) {
+void AddFileFlags(CLI::App* command, LayersFlags* flags) {
   command->add_option("--prefix", flags->prefix, "What stands before the tensors' names, as in encoder.layer.0.");
-  command->add_option(
-      "--num-heads,--heads", flags->num_heads,
-      "Query heads (default: what the file says; else 1 for the notebook's naming, and an error for others)");
-  command->add_option("--num-kv-heads,--kv-heads", flags->num_kv_heads,
-                      "Key and value heads (default: what the file says, or --num-heads)");
+  AddHeadFlags(command, &flags->heads);
   command->add_option("--config", flags->config,
                       "A JSON file with a LayerConfig: rotary embedding, norms, options; heads by flag go before it");
 }
 
-void AddCheck(CLI::App* layers, LayersFlags* flags) {
-  CLI::App* command = AddSubcommand(
-      layers, "check", "What a server would load from a file, and who says so: naming, heads, masks, ...; needs none",
-      flags);
-  command
-      ->add_option("FILE", flags->file,
-                   "A .safetensors file or the .safetensors.index.json of a sharded model; the "
-                   "config.json beside it is read")
-      ->required();
-  AddLayerFlags(command, flags);
+void AddListFlags(CLI::App* command, LayersFlags* flags) {
+  command->add_option("--prefix", flags->prefix, "Only those whose names start with it");
 }
 
-void AddUpload(CLI::App* layers, LayersFlags* flags) {
-  CLI::App* command = AddSubcommand(layers, "upload", "Upload a layer, or have one made", flags);
+void AddCheckFlags(CLI::App* command, LayersFlags* flags) {
+  command
+      ->add_option(
+          "FILE", flags->file,
+          "A .safetensors file or the .safetensors.index.json of a sharded model; the config.json beside it is "
+          "read")
+      ->required();
+  AddFileFlags(command, flags);
+}
+
+void AddUploadFlags(CLI::App* command, LayersFlags* flags) {
   AddName(command, flags);
   command->add_option("FILE", flags->file, "A .safetensors file with the weights, in any common naming");
-  AddLayerFlags(command, flags);
+  AddFileFlags(command, flags);
   command->add_option("--init", flags->init,
                       "Instead of FILE: SEED:DIM, the weights of torch.manual_seed(SEED); SimpleAttention(DIM)");
   command->add_flag("--replace", flags->replace, "Replace the layer of this name, if there is one");
@@ -72,28 +78,160 @@ void AddUpload(CLI::App* layers, LayersFlags* flags) {
   command->add_option("--sha256", flags->sha256, "The file's SHA-256, for the server to compare; auto computes it");
 }
 
-void Print(const LayersFlags& flags, const v1::Layer& layer) {
-  std::cout << (flags.format == "json" ? LayerJson(layer) : LayerTable(layer));
+void AddDeleteFlags(CLI::App* command, LayersFlags* flags) {
+  AddName(command, flags);
+  command->add_option("--etag", flags->etag, "Only if the layer has this etag");
 }
 
-ExitCode RunList(const LayersFlags& flags, const LayerClient& client, const ConnectionFlags& common) {
+// What --config and the numbers of heads say. Errors: INVALID_ARGUMENT, naming the flag; those of reading files.
+absl::StatusOr<v1::LayerConfig> BuildLayerConfig(const LayersFlags& flags) {
+  v1::LayerConfig config;
+  if (!flags.config.empty()) {
+    const absl::StatusOr<std::string> text = ReadSmallFile(flags.config, kMaxConfigBytes);
+    if (!text.ok()) return text.status();
+    absl::StatusOr<v1::LayerConfig> parsed = ParseLayerConfig(*text);
+    if (!parsed.ok()) return Annotate(absl::StrCat("--config ", flags.config), parsed.status());
+    config = *std::move(parsed);
+  }
+  config.MergeFrom(flags.heads);
+  return config;
+}
+
+absl::Status ReadInit(const std::string& text, v1::SeededWeights* init) {
+  const std::vector<std::string> parts = absl::StrSplit(text, ':');
+  std::int64_t seed = 0;
+  std::int64_t dim = 0;
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &seed) || !absl::SimpleAtoi(parts[1], &dim)) {
+    return absl::InvalidArgumentError(absl::StrCat("--init ", text, ": expected SEED:DIM, two integers as in 42:64"));
+  }
+  init->set_seed(seed);
+  init->set_embed_dim(dim);
+  return absl::OkStatus();
+}
+
+absl::Status CheckSource(const LayersFlags& flags) {
+  if (flags.file.empty() == flags.init.empty()) {
+    return absl::InvalidArgumentError("upload takes a FILE.safetensors or --init SEED:DIM, one of them");
+  }
+  if (!flags.etag.empty() && !flags.replace) {
+    return absl::InvalidArgumentError("--etag says which version is replaced; it goes with --replace");
+  }
+  if (flags.file.empty() && (!flags.prefix.empty() || !flags.sha256.empty())) {
+    return absl::InvalidArgumentError("--prefix and --sha256 belong to a file, and --init has none");
+  }
+  return absl::OkStatus();
+}
+
+// In lower-case hexadecimal. Errors: NOT_FOUND when the file cannot be opened; DATA_LOSS when reading fails.
+absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
+  absl::StatusOr<std::ifstream> file = OpenFile(path);
+  if (!file.ok()) return file.status();
+  formats::Sha256 hash;
+  std::vector<char> piece(std::size_t{1} << 20);
+  while (file->good()) {
+    file->read(piece.data(), static_cast<std::streamsize>(piece.size()));
+    hash.Update({piece.data(), static_cast<std::size_t>(file->gcount())});
+  }
+  if (file->bad()) return absl::DataLossError(absl::StrCat("reading ", path, " failed"));
+  return formats::ToHex(hash.Finish());
+}
+
+// What an upload with these flags is to become; reads the files that they name. Errors: INVALID_ARGUMENT, naming the
+// flag; those of reading files.
+absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
+  if (absl::Status status = CheckSource(flags); !status.ok()) return status;
+  v1::CreateLayerHeader header;
+  header.set_name(flags.name);
+  header.set_prefix(flags.prefix);
+  header.set_replace(flags.replace);
+  header.set_etag(flags.etag);
+  header.set_sha256(flags.sha256);
+  if (!flags.init.empty()) {
+    if (absl::Status status = ReadInit(flags.init, header.mutable_init()); !status.ok()) return status;
+  }
+  absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
+  if (!config.ok()) return config.status();
+  if (config->ByteSizeLong() > 0) *header.mutable_config() = *std::move(config);
+  if (flags.sha256 != "auto") return header;
+  absl::StatusOr<std::string> digest = Sha256OfFile(flags.file);
+  if (!digest.ok()) return digest.status();
+  header.set_sha256(*std::move(digest));
+  return header;
+}
+
+// One of the subcommands, as it runs with a client.
+struct Call {
+  const LayersFlags& flags;
+  const LayerClient client;
+  const ConnectionFlags& connection;
+
+  ExitCode Show(const v1::Layer& layer) const {
+    Print(flags.format, ToJson(layer, 1), LayerTable(layer));
+    return kExitOk;
+  }
+};
+
+ExitCode RunList(const Call& call) {
   v1::ListLayersRequest request;
   request.set_page_size(kPageSize);
-  request.set_name_prefix(flags.prefix);
+  request.set_name_prefix(call.flags.prefix);
   std::vector<v1::Layer> layers;
-  for (const absl::StatusOr<v1::ListLayersResponse>& page : client.Pages(request, CallOf(common))) {
-    if (!page.ok()) return ReportCall(page.status(), common);
+  for (const absl::StatusOr<v1::ListLayersResponse>& page : call.client.Pages(request, CallOf(call.connection))) {
+    if (!page.ok()) return ReportCall(page.status(), call.connection);
     layers.insert(layers.end(), page->layers().begin(), page->layers().end());
   }
-  std::cout << (flags.format == "json" ? LayersJson(layers) : LayersTable(layers));
+  Json all = Json::array();
+  for (const v1::Layer& layer : layers) all.push_back(ToJson(layer, 1));
+  Print(call.flags.format, {{"layers", std::move(all)}}, LayersTable(layers));
   return kExitOk;
 }
 
-ExitCode RunGet(const LayersFlags& flags, const LayerClient& client, const ConnectionFlags& common) {
-  const auto answer = client.Get(flags.name, CallOf(common));
-  if (!answer.ok()) return ReportCall(answer.status(), common);
-  Print(flags, answer->response.layer());
+ExitCode RunGet(const Call& call) {
+  const auto answer = call.client.Get(call.flags.name, CallOf(call.connection));
+  return answer.ok() ? call.Show(answer->response.layer()) : ReportCall(answer.status(), call.connection);
+}
+
+ExitCode RunDelete(const Call& call) {
+  v1::DeleteLayerRequest request;
+  request.set_name(call.flags.name);
+  request.set_etag(call.flags.etag);
+  const auto answer = call.client.Delete(request, CallOf(call.connection));
+  if (!answer.ok()) return ReportCall(answer.status(), call.connection);
+  Print(call.flags.format, {{"name", call.flags.name}, {"deleted", true}},
+        absl::StrCat("deleted ", call.flags.name, "\n"));
   return kExitOk;
+}
+
+// Sends the file. Its size is added to the time that a call may take, a second for each MiB.
+LayerClient::Created Send(const Call& call, const v1::CreateLayerHeader& header, std::ifstream* file) {
+  file->seekg(0, std::ios::end);
+  const std::ifstream::pos_type size = file->tellg();
+  file->clear();
+  file->seekg(0);
+  file->clear();  // A pipe has no size and cannot be wound.
+  UploadOptions options(CallOf(call.connection).timeout + absl::Seconds(1) * (std::max<std::int64_t>(size, 0) >> 20));
+  Progress progress(1);
+  progress.Show(UploadText(header.name(), {}));
+  options.on_progress = [&](const UploadProgress& so_far) {
+    progress.Show(UploadText(header.name(), so_far));
+    return true;
+  };
+  return call.client.Create(header, *file, options);
+}
+
+ExitCode RunUpload(const Call& call) {
+  const LayersFlags& flags = call.flags;
+  const absl::StatusOr<v1::CreateLayerHeader> header = BuildHeader(flags);
+  if (!header.ok()) return ReportUsage(header.status());
+  absl::StatusOr<std::ifstream> file = std::ifstream();
+  if (!flags.file.empty()) file = OpenFile(flags.file);
+  if (!file.ok()) return ReportUsage(file.status());
+  const LayerClient::Created created =
+      flags.file.empty() ? call.client.CreateSeeded(*header, CallOf(call.connection)) : Send(call, *header, &*file);
+  if (absl::IsDataLoss(created.status()) && !AnsweredByServer(created.status())) {
+    return ReportUsage(Annotate(flags.file, created.status()));
+  }
+  return created.ok() ? call.Show(created->response.layer()) : ReportCall(created.status(), call.connection);
 }
 
 ExitCode RunCheck(const LayersFlags& flags) {
@@ -101,85 +239,47 @@ ExitCode RunCheck(const LayersFlags& flags) {
   if (!config.ok()) return ReportUsage(config.status());
   const absl::StatusOr<LayerFile> file = ReadLayerFile(flags.file, flags.prefix, *config);
   if (!file.ok()) return ReportUsage(file.status());
-  std::cout << (flags.format == "json" ? CheckJson(*file) : CheckTable(*file));
+  const Json check = CheckJson(*file);
+  Print(flags.format, check, CheckTable(check));
   return kExitOk;
 }
 
-ExitCode RunDelete(const LayersFlags& flags, const LayerClient& client, const ConnectionFlags& common) {
-  v1::DeleteLayerRequest request;
-  request.set_name(flags.name);
-  request.set_etag(flags.etag);
-  const auto answer = client.Delete(request, CallOf(common));
-  if (!answer.ok()) return ReportCall(answer.status(), common);
-  if (flags.format == "json") {
-    std::cout << nlohmann::ordered_json{{"name", flags.name}, {"deleted", true}}.dump() << "\n";
-  } else {
-    std::cout << "deleted " << flags.name << "\n";
-  }
-  return kExitOk;
-}
-
-// Sends the file. Its size is added to the time that a call may take, a second for each MiB.
-LayerClient::Created Send(const v1::CreateLayerHeader& header, std::ifstream* file, const LayerClient& client,
-                          const ConnectionFlags& common) {
-  file->seekg(0, std::ios::end);
-  const std::ifstream::pos_type size = file->tellg();
-  file->clear();
-  file->seekg(0);
-  file->clear();  // A pipe has no size and cannot be wound.
-  UploadOptions options(*ParseTimeout(common.timeout) + absl::Seconds(1) * (std::max<std::int64_t>(size, 0) >> 20));
-  Progress progress(1);
-  progress.Show(UploadText(header.name(), {}));
-  options.on_progress = [&](const UploadProgress& so_far) {
-    progress.Show(UploadText(header.name(), so_far));
-    return true;
-  };
-  return client.Create(header, *file, options);
-}
-
-ExitCode RunUpload(const LayersFlags& flags, const LayerClient& client, const ConnectionFlags& common) {
-  const absl::StatusOr<v1::CreateLayerHeader> header = BuildHeader(flags);
-  if (!header.ok()) return ReportUsage(header.status());
-  absl::StatusOr<std::ifstream> file = std::ifstream();
-  if (!flags.file.empty()) file = OpenFile(flags.file);
-  if (!file.ok()) return ReportUsage(file.status());
-  const LayerClient::Created created =
-      flags.file.empty() ? client.CreateSeeded(*header, CallOf(common)) : Send(*header, &*file, client, common);
-  if (absl::IsDataLoss(created.status()) && !AnsweredByServer(created.status())) {
-    return ReportUsage(Annotate(flags.file, created.status()));
-  }
-  if (!created.ok()) return ReportCall(created.status(), common);
-  Print(flags, created->response.layer());
-  return kExitOk;
-}
+struct Verb {
+  const char* name;
+  const char* help;
+  void (*add_flags)(CLI::App*, LayersFlags*);
+  ExitCode (*run)(const Call&);  // Null for check, which needs no server.
+};
+constexpr Verb kVerbs[] = {
+    {"list", "All layers (RPC ListLayers)", AddListFlags, RunList},
+    {"get", "What a layer is (RPC GetLayer)", AddName, RunGet},
+    {"upload", "Upload a layer, or have one made (RPC CreateLayer)", AddUploadFlags, RunUpload},
+    {"check", "What a server would load from a file, and who says so: naming, heads, masks, ...; needs none",
+     AddCheckFlags, nullptr},
+    {"delete", "Delete a layer; requests that use it go on (RPC DeleteLayer)", AddDeleteFlags, RunDelete},
+};
 
 }  // namespace
 
-CLI::App* AddLayersCommand(CLI::App* app, LayersFlags* flags) {
+std::vector<Command> AddLayerCommands(CLI::App* app, const ConnectionFlags& connection) {
   CLI::App* layers = app->add_subcommand("layers", "The layers that a server keeps by name");
   layers->require_subcommand(1);
   layers->fallthrough();
-  CLI::App* list = AddSubcommand(layers, "list", "All layers", flags);
-  list->add_option("--prefix", flags->prefix, "Only those whose names start with it");
-  AddName(AddSubcommand(layers, "get", "What a layer is", flags), flags);
-  AddUpload(layers, flags);
-  AddCheck(layers, flags);
-  CLI::App* remove = AddSubcommand(layers, "delete", "Delete a layer; requests that use it go on", flags);
-  AddName(remove, flags);
-  remove->add_option("--etag", flags->etag, "Only if the layer has this etag");
-  return layers;
-}
-
-ExitCode RunLayers(const CLI::App& command, const LayersFlags& flags, const ConnectionFlags& common) {
-  const std::string name = command.get_subcommands().front()->get_name();
-  if (name == "check") return RunCheck(flags);
-  const absl::StatusOr<Client> client = ConnectWith(common);
-  if (!client.ok()) return ReportConnect(client.status());
-  const LayerClient layers(*client);
-  if (name == "list") return RunList(flags, layers, common);
-  if (name == "get") return RunGet(flags, layers, common);
-  if (name == "upload") return RunUpload(flags, layers, common);
-  return RunDelete(flags, layers, common);
+  std::vector<Command> commands;
+  for (const Verb& verb : kVerbs) {
+    const auto flags = std::make_shared<LayersFlags>();
+    CLI::App* command = layers->add_subcommand(verb.name, verb.help);
+    command->fallthrough();
+    AddFormatFlag(command, {"json", "table"}, &flags->format);
+    verb.add_flags(command, flags.get());
+    commands.push_back({command, [flags, &verb, &connection] {
+                          if (verb.run == nullptr) return RunCheck(*flags);
+                          const absl::StatusOr<Client> client = ConnectWith(connection);
+                          if (!client.ok()) return ReportConnect(client.status());
+                          return verb.run({*flags, LayerClient(*client), connection});
+                        }});
+  }
+  return commands;
 }
 
 }  // namespace attend::client

@@ -41,18 +41,15 @@ class ProgressLine {
   std::optional<absl::Time> drawn_;  // When the line was last drawn, if it is there.
 };
 
-// Draws a ProgressLine on stderr from a thread of its own, as long as stderr is a terminal. The line is wiped before
-// anything else is printed (Pause) and at the end. Thread-safe.
+// Draws a ProgressLine on stderr from a thread of its own, if stderr is a terminal, and wipes it at the end. Methods as
+// ProgressLine's. Thread-safe.
 class Progress {
  public:
-  // `total` pieces of work are ahead.
   explicit Progress(std::size_t total);
   ~Progress();
-
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  // As ProgressLine's.
   void Begin(std::size_t index, const std::string& label);
   void Show(const std::string& text);
   void Pause();

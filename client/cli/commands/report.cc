@@ -3,7 +3,7 @@
 #include <iostream>
 
 #include "absl/time/time.h"
-#include "client/cli/connection/connection_diagnosis.h"
+#include "client/cli/connection/endpoint_probe.h"
 #include "client/lib/server_error.h"
 
 namespace attend::client {

@@ -1,28 +1,36 @@
-// Says on stderr what went wrong, and chooses the exit code.
+// What the command tells the shell: sentences on stderr, and exit codes.
 #ifndef ATTEND_CLIENT_CLI_COMMANDS_REPORT_H_
 #define ATTEND_CLIENT_CLI_COMMANDS_REPORT_H_
 
-#include <string>
-
 #include "absl/status/status.h"
-#include "client/cli/commands/exit_code.h"
 #include "client/cli/connection/connection_flags.h"
 
 namespace attend::client {
 
-// An error in what the user gave. REQUIRES: !status.ok().
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitDiffers = 1,  // attend-verify found an error above its bound.
+  kExitUsage = 2,    // A flag, a file or a tensor given by the user is wrong; nothing was computed.
+  kExitServer = 3,   // The server refused, sent something else than was asked for, or is not SERVING.
+  kExitNetwork = 4,  // No server answered, or the deadline passed.
+  kExitLocal = 5,    // This machine failed: a result could not be written, or memory ran out.
+};
+
+// Each prints `status` on stderr and returns the exit code. REQUIRES: !status.ok().
+
+// An error in what the user gave.
 ExitCode ReportUsage(const absl::Status& status);
 
-// An error of connecting: kExitNetwork when a name cannot be resolved, else as ReportUsage. REQUIRES: !status.ok().
+// An error of connecting: kExitNetwork when a name cannot be resolved, else as ReportUsage.
 ExitCode ReportConnect(const absl::Status& status);
 
-// An error of handling an answer: kExitServer (INTERNAL) when the answer is not what was asked for, kExitLocal
-// (UNKNOWN) when a result cannot be written, else as ReportUsage. REQUIRES: !status.ok().
+// An error of handling a response: kExitServer (INTERNAL) when it is not what was asked for, kExitLocal (UNKNOWN) when
+// a result cannot be written, else as ReportUsage.
 ExitCode ReportResult(const absl::Status& status);
 
 // The error of a call made with `flags`: kExitNetwork when no server answered or the deadline passed, else kExitServer.
-// Prints the server's reason, the offending fields and when to try again; without an answer, what is in the way there
-// (client/cli/connection/connection_diagnosis.h). REQUIRES: !status.ok().
+// Prints the server's reason, the offending fields and when to try again; without a response, what is in the way
+// (client/cli/connection/endpoint_probe.h).
 ExitCode ReportCall(const absl::Status& status, const ConnectionFlags& flags);
 
 }  // namespace attend::client

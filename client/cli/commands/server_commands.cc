@@ -1,71 +1,18 @@
-#include "client/cli/commands/server_commands.h"
+// `attend info` (the RPC GetServerInfo) and `attend health` (grpc.health.v1).
 
-#include <cstdint>
 #include <iostream>
-#include <nlohmann/json.hpp>
-#include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
-#include "client/cli/commands/report.h"
-#include "client/cli/results/result_flags.h"
+#include "client/cli/commands/commands.h"
+#include "client/cli/results/message_json.h"
 
 namespace attend::client {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-// `FLOAT32` for DATA_TYPE_FLOAT32; the number for a type newer than this client.
-std::vector<std::string> TypeNames(const v1::GetServerInfoResponse& info) {
-  std::vector<std::string> names;
-  for (const int type : info.supported_data_types()) {
-    const std::string& name = v1::DataType_Name(static_cast<v1::DataType>(type));
-    names.push_back(name.empty() ? absl::StrCat(type) : std::string(absl::StripPrefix(name, "DATA_TYPE_")));
-  }
-  return names;
-}
-
-Json ToJson(const v1::GetServerInfoResponse& info) {
-  const v1::ServerLimits& limits = info.limits();
-  return {{"version", info.version()},
-          {"instruction_set", info.instruction_set()},
-          {"bit_reproducible", info.bit_reproducible()},
-          {"num_threads", info.num_threads()},
-          {"supported_data_types", TypeNames(info)},
-          {"limits",
-           {{"max_request_bytes", limits.max_request_bytes()},
-            {"max_response_bytes", limits.max_response_bytes()},
-            {"max_request_flops", limits.max_request_flops()},
-            {"max_request_memory_bytes", limits.max_request_memory_bytes()},
-            {"max_queued_requests", limits.max_queued_requests()},
-            {"max_memory_in_flight_bytes", limits.max_memory_in_flight_bytes()}}}};
-}
-
-std::string Mebibytes(std::int64_t bytes) {
-  return absl::StrFormat("%.4g MiB", static_cast<double>(bytes) / (1 << 20));
-}
-
-std::string ToTable(const v1::GetServerInfoResponse& info) {
-  const v1::ServerLimits& limits = info.limits();
-  const std::pair<const char*, std::string> rows[] = {
-      {"version", info.version()},
-      {"instruction set", info.instruction_set()},
-      {"bit reproducible", info.bit_reproducible() ? "yes" : "no"},
-      {"threads", absl::StrCat(info.num_threads())},
-      {"data types", absl::StrJoin(TypeNames(info), ", ")},
-      {"max request", Mebibytes(limits.max_request_bytes())},
-      {"max response", Mebibytes(limits.max_response_bytes())},
-      {"max work", absl::StrFormat("%.4g GFLOP per request", limits.max_request_flops() / 1e9)},
-      {"max memory", absl::StrCat(Mebibytes(limits.max_request_memory_bytes()), " per request")},
-      {"max queued", absl::StrCat(limits.max_queued_requests(), " requests")},
-      {"max in flight", absl::StrCat(Mebibytes(limits.max_memory_in_flight_bytes()), " of all requests together")},
-  };
-  std::string out;
-  for (const auto& [name, value] : rows) absl::StrAppendFormat(&out, "%-18s%s\n", name, value);
-  return out;
-}
+struct HealthFlags {
+  std::string service;  // Empty: the server as a whole.
+  bool watch = false;
+  std::string format;
+};
 
 const char* StateName(HealthState state) {
   switch (state) {
@@ -79,45 +26,26 @@ const char* StateName(HealthState state) {
 
 void PrintState(const HealthFlags& flags, HealthState state) {
   if (flags.format == "json") {
-    std::cout << Json{{"service", flags.service}, {"status", StateName(state)}}.dump() << "\n";
+    std::cout << Json{{"service", flags.service}, {"status", StateName(state)}}.dump() << std::endl;
   } else {
-    std::cout << StateName(state) << "\n";
+    std::cout << StateName(state) << std::endl;
   }
-  std::cout.flush();
 }
 
-}  // namespace
-
-CLI::App* AddInfoCommand(CLI::App* app, InfoFlags* flags) {
-  CLI::App* command = app->add_subcommand("info", "What the server is, computes with and accepts");
-  AddFormatFlag(command, {"json", "table"}, &flags->format);
-  return command;
-}
-
-CLI::App* AddHealthCommand(CLI::App* app, HealthFlags* flags) {
-  CLI::App* command = app->add_subcommand("health", "Whether the server serves (exit code 0) or not");
-  command->add_option("--service", flags->service,
-                      "attend.v1.AttentionService, liveness or readiness (default: the server as a whole)");
-  command->add_flag("--watch", flags->watch, "Print every change until interrupted; --timeout does not apply");
-  AddFormatFlag(command, {"json", "table"}, &flags->format);
-  return command;
-}
-
-ExitCode RunInfo(const InfoFlags& flags, const ConnectionFlags& common) {
-  const absl::StatusOr<Client> client = ConnectWith(common);
+ExitCode RunInfo(const std::string& format, const ConnectionFlags& connection) {
+  const absl::StatusOr<Client> client = ConnectWith(connection);
   if (!client.ok()) return ReportConnect(client.status());
-  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(common.timeout)));
-  if (!answer.ok()) return ReportCall(answer.status(), common);
-  if (flags.format == "json") {
-    std::cout << ToJson(answer->response).dump(2) << "\n";
-  } else {
-    std::cout << ToTable(answer->response);
-  }
+  const auto answer = client->GetServerInfo(CallOptions(*ParseTimeout(connection.timeout)));
+  if (!answer.ok()) return ReportCall(answer.status(), connection);
+  const Json json = ToJson(answer->response, 2);
+  Print(format, json, FormatRows(ToRows(json)));
   return kExitOk;
 }
 
-ExitCode RunHealth(const HealthFlags& flags, const ConnectionFlags& common) {
-  const absl::StatusOr<Client> client = ConnectWith(common);
+// kExitOk when the service is SERVING, kExitServer when it is anything else. With --watch, prints each change until the
+// stream ends or the process is interrupted.
+ExitCode RunHealth(const HealthFlags& flags, const ConnectionFlags& connection) {
+  const absl::StatusOr<Client> client = ConnectWith(connection);
   if (!client.ok()) return ReportConnect(client.status());
   if (flags.watch) {
     const absl::Status status =
@@ -125,13 +53,29 @@ ExitCode RunHealth(const HealthFlags& flags, const ConnectionFlags& common) {
           PrintState(flags, state);
           return std::cout.good();
         });
-    return status.ok() ? kExitOk : ReportCall(status, common);
+    return status.ok() ? kExitOk : ReportCall(status, connection);
   }
   const absl::StatusOr<HealthState> state =
-      client->CheckHealth(flags.service, CallOptions(*ParseTimeout(common.timeout)));
-  if (!state.ok()) return ReportCall(state.status(), common);
+      client->CheckHealth(flags.service, CallOptions(*ParseTimeout(connection.timeout)));
+  if (!state.ok()) return ReportCall(state.status(), connection);
   PrintState(flags, *state);
   return *state == HealthState::kServing ? kExitOk : kExitServer;
+}
+
+}  // namespace
+
+std::vector<Command> AddServerCommands(CLI::App* app, const ConnectionFlags& connection) {
+  const auto info_format = std::make_shared<std::string>();
+  CLI::App* info = app->add_subcommand("info", "What the server is, computes with and accepts (RPC GetServerInfo)");
+  AddFormatFlag(info, {"json", "table"}, info_format.get());
+  const auto flags = std::make_shared<HealthFlags>();
+  CLI::App* health = app->add_subcommand("health", "Whether the server serves (exit code 0) or not");
+  health->add_option("--service", flags->service,
+                     "attend.v1.AttentionService, liveness or readiness (default: the server as a whole)");
+  health->add_flag("--watch", flags->watch, "Print every change until interrupted; --timeout does not apply");
+  AddFormatFlag(health, {"json", "table"}, &flags->format);
+  return {{info, [info_format, &connection] { return RunInfo(*info_format, connection); }},
+          {health, [flags, &connection] { return RunHealth(*flags, connection); }}};
 }
 
 }  // namespace attend::client

@@ -1,4 +1,6 @@
-#include "client/cli/connection/connection_diagnosis.h"
+// DiagnoseConnection of endpoint_probe.h.
+
+#include "client/cli/connection/endpoint_probe.h"
 
 #include <netdb.h>
 #include <sys/stat.h>
@@ -8,7 +10,6 @@
 #include <csignal>
 #include <cstring>
 #include <memory>
-#include <optional>
 #include <set>
 #include <vector>
 
@@ -16,9 +17,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "absl/strings/substitute.h"
 #include "absl/time/clock.h"
-#include "client/cli/connection/endpoint_probe.h"
-#include "client/lib/endpoints.h"
+#include "client/lib/channel.h"
 
 namespace attend::client {
 namespace {
@@ -29,10 +30,49 @@ constexpr char kChoose[] = "name the right address with --endpoints";
 
 struct Context {
   const ConnectionFlags& flags;
-  const std::optional<TlsOptions> tls;
   const std::string server_name;  // That certificates must carry; empty: the endpoint's host.
   const absl::Time deadline;
 };
+
+// What to say of a finding: $0 is the endpoint, $1 the finding's detail, $2 the name that the certificate must carry,
+// $3 where the client's trust comes from, $4 its certificate, $5 kChoose.
+const char* Template(Finding finding) {
+  switch (finding) {
+    case Finding::kRefused: return "nothing listens on $0; start attend-server --listen $0, or $5";
+    case Finding::kUnreachable: return "$0 cannot be reached ($1); check the address and firewalls, or $5";
+    case Finding::kSilent:
+      return "$0 takes connections and says nothing, so it is no attend-server, or one that hangs; $5";
+    case Finding::kClosed: return "$0 takes connections and closes them, so it is no attend-server; $5";
+    case Finding::kForeign: return "$0 speaks a protocol that is not gRPC; $5";
+    case Finding::kHttp1: return "$0 speaks HTTP/1, so it is another service and no attend-server; $5";
+    case Finding::kNoHttp2: return "$0 speaks TLS without HTTP/2, so it is no attend-server; $5";
+    case Finding::kPlaintextServer:
+      return "$0 speaks plaintext, not TLS; leave out --tls, --tls-ca, --tls-cert, --tls-key and --tls-server-name, or "
+             "start attend-server with --tls-cert and --tls-key";
+    case Finding::kTlsServer:
+      return "the server at $0 speaks TLS; add --tls-ca FILE with the authority of its certificate, or --tls when this "
+             "system trusts it";
+    case Finding::kUntrusted: return "the certificate of $0 is not from $3 ($1)";
+    case Finding::kExpired: return "the certificate of $0 has expired; the server's operator has to renew it";
+    case Finding::kOtherName:
+      return "the certificate of $0 is not for '$2' but for $1; use that name in --endpoints, or give it with "
+             "--tls-server-name";
+    case Finding::kClientCertificateMissing:
+      return "the server at $0 demands a client certificate; add --tls-cert FILE and --tls-key FILE";
+    case Finding::kClientCertificateRefused:
+      return "the server at $0 refuses the client certificate $4; give one from an authority in its --tls-client-ca";
+    case Finding::kWorks: break;
+  }
+  return "";
+}
+
+std::string Sentence(const std::string& endpoint, const std::string& name, const ProbeResult& result,
+                     const ConnectionFlags& flags) {
+  const std::string trust = flags.tls_ca.empty()
+                                ? "an authority that this system trusts; give its authority with --tls-ca FILE"
+                                : absl::StrCat("an authority in ", flags.tls_ca, "; give its authority with --tls-ca");
+  return absl::Substitute(Template(result.finding), endpoint, result.detail, name, trust, flags.tls_cert, kChoose);
+}
 
 std::string SocketSentence(const std::string& path, const ProbeResult& result) {
   struct stat entry {};
@@ -43,71 +83,16 @@ std::string SocketSentence(const std::string& path, const ProbeResult& result) {
   return absl::StrCat("no server listens on the socket ", path, " (", result.detail, "); ", start);
 }
 
-// Where the client's trust comes from, and what to do about it.
-std::string TrustSentence(const ConnectionFlags& flags) {
-  if (flags.tls_ca.empty()) {
-    return "an authority that this system trusts; give its authority with --tls-ca FILE";
-  }
-  return absl::StrCat("an authority in ", flags.tls_ca, "; give its authority with --tls-ca");
-}
-
-std::string Sentence(const std::string& endpoint, const std::string& host, const ProbeResult& result,
-                     const ConnectionFlags& flags) {
-  switch (result.finding) {
-    case Finding::kRefused:
-      return absl::StrCat("nothing listens on ", endpoint, "; start attend-server --listen ", endpoint, ", or ",
-                          kChoose);
-    case Finding::kUnreachable:
-      return absl::StrCat(endpoint, " cannot be reached (", result.detail, "); check the address and firewalls, or ",
-                          kChoose);
-    case Finding::kSilent:
-      return absl::StrCat(
-          endpoint, " takes connections and says nothing, so it is no attend-server, or one that hangs; ", kChoose);
-    case Finding::kClosed:
-      return absl::StrCat(endpoint, " takes connections and closes them, so it is no attend-server; ", kChoose);
-    case Finding::kForeign: return absl::StrCat(endpoint, " speaks a protocol that is not gRPC; ", kChoose);
-    case Finding::kHttp1:
-      return absl::StrCat(endpoint, " speaks HTTP/1, so it is another service and no attend-server; ", kChoose);
-    case Finding::kNoHttp2:
-      return absl::StrCat(endpoint, " speaks TLS without HTTP/2, so it is no attend-server; ", kChoose);
-    case Finding::kPlaintextServer:
-      return absl::StrCat(endpoint,
-                          " speaks plaintext, not TLS; leave out --tls, --tls-ca, --tls-cert, --tls-key and "
-                          "--tls-server-name, or start attend-server with --tls-cert and --tls-key");
-    case Finding::kTlsServer:
-      return absl::StrCat("the server at ", endpoint,
-                          " speaks TLS; add --tls-ca FILE with the authority of its "
-                          "certificate, or --tls when this system trusts it");
-    case Finding::kUntrusted:
-      return absl::StrCat("the certificate of ", endpoint, " is not from ", TrustSentence(flags), " (", result.detail,
-                          ")");
-    case Finding::kExpired:
-      return absl::StrCat("the certificate of ", endpoint, " has expired; the server's operator has to renew it");
-    case Finding::kOtherName:
-      return absl::StrCat("the certificate of ", endpoint, " is not for '", host, "' but for ", result.detail,
-                          "; use that name in --endpoints, or give it with --tls-server-name");
-    case Finding::kClientCertificateMissing:
-      return absl::StrCat("the server at ", endpoint,
-                          " demands a client certificate; add --tls-cert FILE and --tls-key "
-                          "FILE");
-    case Finding::kClientCertificateRefused:
-      return absl::StrCat("the server at ", endpoint, " refuses the client certificate ", flags.tls_cert,
-                          "; give one from an authority in its --tls-client-ca");
-    case Finding::kWorks: break;
-  }
-  return "";
-}
-
 std::string DiagnoseSocket(const std::string& path, const Context& context) {
   sockaddr_un unix_address{.sun_family = AF_UNIX};
   if (path.size() >= sizeof unix_address.sun_path) return absl::StrCat("the path of the socket ", path, " is too long");
   path.copy(unix_address.sun_path, path.size());
   SocketAddress address{.size = sizeof unix_address};
   std::memcpy(&address.storage, &unix_address, sizeof unix_address);
-  const std::string host = context.flags.tls_server_name.empty() ? "localhost" : context.flags.tls_server_name;
-  const ProbeResult result = Probe(address, context.tls, host, context.deadline);
+  const std::string name = context.flags.tls_server_name.empty() ? "localhost" : context.flags.tls_server_name;
+  const ProbeResult result = Probe(address, context.flags, name, context.deadline);
   if (result.finding == Finding::kRefused) return SocketSentence(path, result);
-  return Sentence(absl::StrCat("unix:", path), host, result, context.flags);
+  return Sentence(absl::StrCat("unix:", path), name, result, context.flags);
 }
 
 std::string DiagnoseHost(const std::string& endpoint, const Context& context) {
@@ -129,7 +114,7 @@ std::string DiagnoseHost(const std::string& endpoint, const Context& context) {
   for (const addrinfo* entry = list; entry != nullptr && tried < kMaxAddresses; entry = entry->ai_next, ++tried) {
     SocketAddress address{.size = entry->ai_addrlen};
     std::memcpy(&address.storage, entry->ai_addr, entry->ai_addrlen);
-    ProbeResult result = Probe(address, context.tls, expected, context.deadline);
+    ProbeResult result = Probe(address, context.flags, expected, context.deadline);
     if (tried == 0 || result.finding > best.finding) best = std::move(result);
   }
   return Sentence(endpoint, expected, best, context.flags);
@@ -139,22 +124,20 @@ std::string DiagnoseHost(const std::string& endpoint, const Context& context) {
 
 std::string DiagnoseConnection(const ConnectionFlags& flags) {
   std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes to connections that the other side may have closed.
-  absl::StatusOr<std::optional<TlsOptions>> tls = TlsOf(flags);
-  if (!tls.ok()) return "";  // It was fine a moment ago.
   // A channel to several endpoints expects one name of all: the first one's host.
   std::string name = flags.tls_server_name;
   if (const absl::StatusOr<Target> target = ResolveTarget(flags.endpoints); name.empty() && target.ok()) {
     name = target->host;
   }
-  const Context context{flags, *std::move(tls), name, absl::Now() + kPatience};
+  const Context context{flags, name, absl::Now() + kPatience};
   std::set<std::string> seen;
   std::vector<std::string> sentences;
   for (const std::string& endpoint : flags.endpoints) {
+    absl::string_view address = endpoint;
     std::string sentence;
-    if (absl::StartsWith(endpoint, "unix:")) {
-      sentence = DiagnoseSocket(endpoint.substr(5), context);
+    if (absl::ConsumePrefix(&address, "unix:")) {
+      sentence = DiagnoseSocket(std::string(address), context);
     } else {
-      absl::string_view address = endpoint;
       for (const char* scheme : {"dns:", "ipv4:", "ipv6:"}) absl::ConsumePrefix(&address, scheme);
       while (absl::ConsumePrefix(&address, "/")) {
       }

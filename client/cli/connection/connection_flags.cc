@@ -32,35 +32,29 @@ absl::StatusOr<TlsOptions> ReadTlsFiles(const ConnectionFlags& flags) {
 }  // namespace
 
 void AddConnectionFlags(CLI::App* app, ConnectionFlags* flags) {
-  app->add_option("--endpoints", flags->endpoints, "Servers, as host:port[,host:port...]; calls go round all of them")
+  const auto add = [app](const char* flag, auto& value, const char* variable, const char* help) {
+    return app->add_option(flag, value, help)->envname(variable)->group(kConnectionGroup);
+  };
+  add("--endpoints", flags->endpoints, "ATTEND_ENDPOINTS",
+      "Servers, as host:port[,host:port...]; calls go round all of them")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->capture_default_str()
-      ->envname("ATTEND_ENDPOINTS")
-      ->group(kConnectionGroup);
-  app->add_option("--timeout", flags->timeout, "Deadline of each call, as in 500ms, 30s or 2m")
+      ->capture_default_str();
+  add("--timeout", flags->timeout, "ATTEND_TIMEOUT", "Deadline of each call, as in 500ms, 30s or 2m")
       ->check([](const std::string& text) { return std::string(ParseTimeout(text).status().message()); })
-      ->capture_default_str()
-      ->envname("ATTEND_TIMEOUT")
-      ->group(kConnectionGroup);
+      ->capture_default_str();
   app->add_flag("--tls", flags->tls, "Encrypt, trusting this system's certificate authorities")
       ->envname("ATTEND_TLS")
       ->group(kConnectionGroup);
-  app->add_option("--tls-ca", flags->tls_ca, "Encrypt, trusting the authorities in this PEM file")
-      ->envname("ATTEND_TLS_CA")
-      ->group(kConnectionGroup);
-  CLI::Option* cert = app->add_option("--tls-cert", flags->tls_cert, "This client's certificate chain (PEM file)")
-                          ->envname("ATTEND_CLIENT_TLS_CERT")
-                          ->group(kConnectionGroup);
-  CLI::Option* key = app->add_option("--tls-key", flags->tls_key, "The certificate's private key (PEM file)")
-                         ->envname("ATTEND_CLIENT_TLS_KEY")
-                         ->group(kConnectionGroup);
+  add("--tls-ca", flags->tls_ca, "ATTEND_TLS_CA", "Encrypt, trusting the authorities in this PEM file");
+  CLI::Option* const cert =
+      add("--tls-cert", flags->tls_cert, "ATTEND_CLIENT_TLS_CERT", "This client's certificate chain (PEM file)");
+  CLI::Option* const key =
+      add("--tls-key", flags->tls_key, "ATTEND_CLIENT_TLS_KEY", "The certificate's private key (PEM file)");
   cert->needs(key);
   key->needs(cert);
-  app->add_option("--tls-server-name", flags->tls_server_name,
-                  "Name in the server's certificate, when it is not the first endpoint's host")
-      ->envname("ATTEND_TLS_SERVER_NAME")
-      ->group(kConnectionGroup);
+  add("--tls-server-name", flags->tls_server_name, "ATTEND_TLS_SERVER_NAME",
+      "Name in the server's certificate, when it is not the first endpoint's host");
 }
 
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
@@ -77,9 +71,7 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
 }
 
 absl::StatusOr<std::optional<TlsOptions>> TlsOf(const ConnectionFlags& flags) {
-  if (!flags.tls && flags.tls_ca.empty() && flags.tls_cert.empty() && flags.tls_server_name.empty()) {
-    return std::optional<TlsOptions>();
-  }
+  if (!flags.uses_tls()) return std::optional<TlsOptions>();
   absl::StatusOr<TlsOptions> tls = ReadTlsFiles(flags);
   if (!tls.ok()) return tls.status();
   return std::optional<TlsOptions>(*std::move(tls));

@@ -21,6 +21,8 @@ struct ConnectionFlags {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_server_name;
+
+  bool uses_tls() const { return tls || !tls_ca.empty() || !tls_cert.empty() || !tls_server_name.empty(); }
 };
 
 // The heading of these flags in the help.

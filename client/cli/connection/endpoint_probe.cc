@@ -1,12 +1,9 @@
 #include "client/cli/connection/endpoint_probe.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <openssl/err.h>
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,27 +13,22 @@
 #include <string_view>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
 namespace attend::client {
 namespace {
 
-// How long one step may take: connecting, a handshake, the first bytes.
+// How long one step may take: connecting, reading, writing.
 constexpr absl::Duration kStep = absl::Seconds(1);
 
 // The client's side of an HTTP/2 connection: the preface and empty SETTINGS (RFC 9113, 3.4). A server sends its own
 // SETTINGS, whose header has type 4 and stream 0.
-constexpr char kPreface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
-constexpr std::size_t kPrefaceBytes = sizeof(kPreface) - 1;
+constexpr std::string_view kPreface("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
 constexpr std::size_t kFrameHeaderBytes = 9;
 
 struct Free {
-  void operator()(BIO* bio) const { BIO_free(bio); }
   void operator()(X509* certificate) const { X509_free(certificate); }
-  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
   void operator()(SSL* ssl) const { SSL_free(ssl); }
   void operator()(GENERAL_NAMES* names) const { GENERAL_NAMES_free(names); }
@@ -44,18 +36,17 @@ struct Free {
 template <typename T>
 using Owned = std::unique_ptr<T, Free>;
 
-// A connection of the probe's own, never blocking.
+// A connection of the probe's own, no step of which blocks for longer than kStep.
 class Connection {
  public:
-  // Sets errno_ when it cannot be made.
   Connection(const SocketAddress& address, absl::Time deadline)
-      : deadline_(deadline), fd_(socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
-    if (fd_ < 0 || connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.size) != 0) error_ = errno;
-    if (error_ != EINPROGRESS) return;
-    error_ = ETIMEDOUT;
-    if (!Wait(POLLOUT)) return;
-    socklen_t size = sizeof error_;
-    getsockopt(fd_, SOL_SOCKET, SO_ERROR, &error_, &size);
+      : fd_(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const timeval patience =
+        absl::ToTimeval(std::clamp(deadline - absl::Now(), absl::Milliseconds(1), kStep));  // 0 would be for ever.
+    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.size) == 0) return;
+    error_ = errno == EINPROGRESS ? ETIMEDOUT : errno;
   }
   ~Connection() {
     if (fd_ >= 0) close(fd_);
@@ -64,95 +55,49 @@ class Connection {
   Connection& operator=(const Connection&) = delete;
 
   int fd() const { return fd_; }
-  int error() const { return error_; }
+  bool ok() const { return error_ == 0; }
 
-  // False when nothing happens for a step, or until the deadline.
-  bool Wait(short events) const {  // NOLINT(google-runtime-int): poll's type.
-    const absl::Duration left = std::min(kStep, deadline_ - absl::Now());
-    pollfd waiting{.fd = fd_, .events = events, .revents = 0};
-    return left > absl::ZeroDuration() && poll(&waiting, 1, static_cast<int>(absl::ToInt64Milliseconds(left)) + 1) > 0;
+  // Why there is none. A Unix socket may lack its file, or its server.
+  ProbeResult Failure() const {
+    const bool refused = error_ == ECONNREFUSED || error_ == ENOENT;
+    return {refused ? Finding::kRefused : Finding::kUnreachable, std::strerror(error_)};
   }
 
  private:
-  absl::Time deadline_;
   int fd_;
   int error_ = 0;
 };
 
-ProbeResult Unreachable(int error) {
-  // A Unix socket without a file, or with a file that no server has.
-  if (error == ECONNREFUSED || error == ENOENT) return {Finding::kRefused, std::strerror(error)};
-  return {Finding::kUnreachable, std::strerror(error)};
-}
-
 // What the first bytes of an answer are; `silent` is the finding without any.
-ProbeResult Classify(std::string_view answer, Finding silent) {
-  if (answer.empty()) return {silent};
+Finding Classify(std::string_view answer, Finding silent) {
+  if (answer.empty()) return silent;
   if (answer.size() >= kFrameHeaderBytes && answer[3] == 4 && answer.substr(5, 4) == std::string_view("\0\0\0\0", 4)) {
-    return {Finding::kWorks};
+    return Finding::kWorks;
   }
-  if (answer.substr(0, 5) == "HTTP/") return {Finding::kHttp1};
+  if (answer.substr(0, 5) == "HTTP/") return Finding::kHttp1;
   // A TLS record: an alert (21) or a handshake (22), of version 3.
-  if (answer.size() >= 2 && (answer[0] == 21 || answer[0] == 22) && answer[1] == 3) return {Finding::kTlsServer};
-  return {Finding::kForeign};
+  if (answer.size() >= 2 && (answer[0] == 21 || answer[0] == 22) && answer[1] == 3) return Finding::kTlsServer;
+  return Finding::kForeign;
 }
 
 // Says `greeting` in plaintext and looks at what comes back.
 ProbeResult Greet(const SocketAddress& address, std::string_view greeting, absl::Time deadline) {
   const Connection connection(address, deadline);
-  if (connection.error() != 0) return Unreachable(connection.error());
+  if (!connection.ok()) return connection.Failure();
   if (send(connection.fd(), greeting.data(), greeting.size(), MSG_NOSIGNAL) < 0) return {Finding::kClosed};
-  std::string answer;
-  while (answer.size() < kFrameHeaderBytes) {
-    if (!connection.Wait(POLLIN)) return Classify(answer, Finding::kSilent);
-    char bytes[64];
-    const ssize_t size = recv(connection.fd(), bytes, sizeof bytes, 0);
-    if (size <= 0) return Classify(answer, Finding::kClosed);
-    answer.append(bytes, static_cast<std::size_t>(size));
-  }
-  return Classify(answer, Finding::kSilent);
+  char bytes[kFrameHeaderBytes];
+  const ssize_t size = recv(connection.fd(), bytes, sizeof bytes, MSG_WAITALL);
+  const bool timed_out = size < 0 && errno == EAGAIN;
+  return {Classify({bytes, static_cast<std::size_t>(std::max<ssize_t>(size, 0))},
+                   timed_out ? Finding::kSilent : Finding::kClosed)};
 }
 
 // Plaintext alone. A server of HTTP/1 may answer HTTP/2's preface with anything.
 ProbeResult ProbePlaintext(const SocketAddress& address, absl::Time deadline) {
-  ProbeResult result = Greet(address, std::string_view(kPreface, kPrefaceBytes), deadline);
+  ProbeResult result = Greet(address, kPreface, deadline);
   if (result.finding != Finding::kForeign && result.finding != Finding::kClosed) return result;
   const ProbeResult http1 = Greet(address, "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", deadline);
   return http1.finding == Finding::kHttp1 ? http1 : result;
-}
-
-Owned<BIO> Memory(const std::string& text) {
-  return Owned<BIO>(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
-}
-
-void Trust(const std::string& authorities, SSL_CTX* context) {
-  if (authorities.empty()) {
-    SSL_CTX_set_default_verify_paths(context);
-    return;
-  }
-  const Owned<BIO> in = Memory(authorities);
-  while (const Owned<X509> certificate{PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr)}) {
-    X509_STORE_add_cert(SSL_CTX_get_cert_store(context), certificate.get());
-  }
-}
-
-void Identify(const TlsOptions& tls, SSL_CTX* context) {
-  if (tls.client_certificate.empty()) return;
-  const Owned<BIO> chain = Memory(tls.client_certificate);
-  if (const Owned<X509> own{PEM_read_bio_X509_AUX(chain.get(), nullptr, nullptr, nullptr)}) {
-    SSL_CTX_use_certificate(context, own.get());
-  }
-  while (const Owned<X509> issuer{PEM_read_bio_X509(chain.get(), nullptr, nullptr, nullptr)}) {
-    SSL_CTX_add1_chain_cert(context, issuer.get());
-  }
-  const Owned<BIO> in = Memory(tls.client_key);
-  const Owned<EVP_PKEY> key(PEM_read_bio_PrivateKey(in.get(), nullptr, nullptr, nullptr));
-  if (key != nullptr) SSL_CTX_use_PrivateKey(context, key.get());
-}
-
-bool IsNumeric(const std::string& host) {
-  unsigned char bytes[sizeof(in6_addr)];
-  return inet_pton(AF_INET, host.c_str(), bytes) == 1 || inet_pton(AF_INET6, host.c_str(), bytes) == 1;
 }
 
 // The names that a certificate is for.
@@ -176,28 +121,39 @@ std::string NamesOf(X509* certificate) {
   return names.empty() ? "no name" : absl::StrJoin(names, ", ");
 }
 
+// The trust and the identity that `flags` name. What the files hold was checked when the client was made.
+// `*asked` becomes true when the server demands a certificate.
+Owned<SSL_CTX> NewContext(const ConnectionFlags& flags, bool* asked) {
+  Owned<SSL_CTX> context(SSL_CTX_new(TLS_client_method()));
+  const auto note = [](SSL* /*ssl*/, void* flag) {
+    *static_cast<bool*>(flag) = true;
+    return 1;
+  };
+  SSL_CTX_set_cert_cb(context.get(), note, asked);
+  if (flags.tls_ca.empty()) {
+    SSL_CTX_set_default_verify_paths(context.get());
+  } else {
+    SSL_CTX_load_verify_file(context.get(), flags.tls_ca.c_str());
+  }
+  if (!flags.tls_cert.empty()) {
+    SSL_CTX_use_certificate_chain_file(context.get(), flags.tls_cert.c_str());
+    SSL_CTX_use_PrivateKey_file(context.get(), flags.tls_key.c_str(), SSL_FILETYPE_PEM);
+  }
+  return context;
+}
+
 // One handshake, which goes on whatever the certificate is: what is wrong is told at its end.
 class TlsProbe {
  public:
-  TlsProbe(const SocketAddress& address, const TlsOptions& tls, const std::string& name, absl::Time deadline)
-      : connection_(address, deadline), has_certificate_(!tls.client_certificate.empty()) {
-    if (connection_.error() != 0) return;
-    context_.reset(SSL_CTX_new(TLS_client_method()));
-    Trust(tls.ca_certificates, context_.get());
-    Identify(tls, context_.get());
-    SSL_CTX_set_cert_cb(
-        context_.get(),
-        [](SSL*, void* asked) {
-          *static_cast<bool*>(asked) = true;
-          return 1;
-        },
-        &asked_for_certificate_);
-    ssl_.reset(SSL_new(context_.get()));
+  TlsProbe(const SocketAddress& address, const ConnectionFlags& flags, const std::string& name, absl::Time deadline)
+      : connection_(address, deadline),
+        has_certificate_(!flags.tls_cert.empty()),
+        context_(NewContext(flags, &asked_for_certificate_)),
+        ssl_(SSL_new(context_.get())) {
     constexpr unsigned char kHttp2[] = {2, 'h', '2'};
     SSL_set_alpn_protos(ssl_.get(), kHttp2, sizeof kHttp2);
-    if (IsNumeric(name)) {
-      X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str());
-    } else if (!name.empty()) {
+    // A name that is no address.
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl_.get()), name.c_str()) != 1 && !name.empty()) {
       SSL_set_tlsext_host_name(ssl_.get(), name.c_str());
       SSL_set1_host(ssl_.get(), name.c_str());
     }
@@ -205,8 +161,8 @@ class TlsProbe {
   }
 
   ProbeResult Run() {
-    if (connection_.error() != 0) return Unreachable(connection_.error());
-    if (!Until([&] { return SSL_connect(ssl_.get()); })) return Failed();
+    if (!connection_.ok()) return connection_.Failure();
+    if (!Try(SSL_connect(ssl_.get()))) return {Failure()};
     if (ProbeResult certificate = JudgeCertificate(); certificate.finding != Finding::kWorks) return certificate;
     const unsigned char* protocol = nullptr;
     unsigned int size = 0;
@@ -214,49 +170,34 @@ class TlsProbe {
     if (size == 0) return {Finding::kNoHttp2};
     char bytes[kFrameHeaderBytes];
     // In TLS 1.3 a server judges the client's certificate after the client's handshake is over.
-    if (!Until([&] { return SSL_write(ssl_.get(), kPreface, kPrefaceBytes); }) ||
-        !Until([&] { return SSL_read(ssl_.get(), bytes, sizeof bytes); })) {
-      return Failed();
-    }
-    return {Finding::kWorks};
+    const bool works = Try(SSL_write(ssl_.get(), kPreface.data(), static_cast<int>(kPreface.size()))) &&
+                       Try(SSL_read(ssl_.get(), bytes, sizeof bytes));
+    return {works ? Finding::kWorks : Failure()};
   }
 
   // Whether the server took part in a handshake, however it ended.
-  bool SpeaksTls() const {
-    if (ssl_ == nullptr) return false;
-    const Owned<X509> certificate(SSL_get1_peer_certificate(ssl_.get()));
-    return certificate != nullptr || is_alert_;
-  }
+  bool SpeaksTls() const { return is_alert_ || Owned<X509>(SSL_get1_peer_certificate(ssl_.get())) != nullptr; }
 
  private:
-  // False when it fails, or does not end in time.
-  template <typename Step>
-  bool Until(const Step& step) {
-    while (true) {
-      ERR_clear_error();
-      const int result = step();
-      if (result > 0) return true;
-      const int error = SSL_get_error(ssl_.get(), result);
-      if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
-        if (connection_.Wait(error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT)) continue;
-        timed_out_ = true;
-        return false;
-      }
-      const int reason = ERR_GET_REASON(ERR_peek_last_error());
-      is_alert_ = reason >= SSL_AD_REASON_OFFSET;
-      is_foreign_ = reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST;
-      ERR_clear_error();
-      return false;
-    }
+  // Whether a step of OpenSSL's succeeded.
+  bool Try(int result) {
+    if (result > 0) return true;
+    const int error = SSL_get_error(ssl_.get(), result);
+    timed_out_ = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+    const int reason = ERR_GET_REASON(ERR_peek_last_error());
+    is_alert_ = reason >= SSL_AD_REASON_OFFSET;
+    is_foreign_ = reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST;
+    ERR_clear_error();
+    return false;
   }
 
-  ProbeResult Failed() const {
-    if (timed_out_) return {Finding::kSilent};
-    if (is_foreign_) return {Finding::kForeign};
+  Finding Failure() const {
+    if (timed_out_) return Finding::kSilent;
+    if (is_foreign_) return Finding::kForeign;
     if (asked_for_certificate_) {
-      return {has_certificate_ ? Finding::kClientCertificateRefused : Finding::kClientCertificateMissing};
+      return has_certificate_ ? Finding::kClientCertificateRefused : Finding::kClientCertificateMissing;
     }
-    return {is_alert_ ? Finding::kNoHttp2 : Finding::kClosed};
+    return is_alert_ ? Finding::kNoHttp2 : Finding::kClosed;
   }
 
   ProbeResult JudgeCertificate() const {
@@ -265,10 +206,8 @@ class TlsProbe {
       case X509_V_OK: return {Finding::kWorks};
       case X509_V_ERR_CERT_HAS_EXPIRED: return {Finding::kExpired};
       case X509_V_ERR_HOSTNAME_MISMATCH:
-      case X509_V_ERR_IP_ADDRESS_MISMATCH: {
-        const Owned<X509> certificate(SSL_get1_peer_certificate(ssl_.get()));
-        return {Finding::kOtherName, NamesOf(certificate.get())};
-      }
+      case X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return {Finding::kOtherName, NamesOf(Owned<X509>(SSL_get1_peer_certificate(ssl_.get())).get())};
       default: return {Finding::kUntrusted, X509_verify_cert_error_string(result)};
     }
   }
@@ -279,27 +218,27 @@ class TlsProbe {
   bool timed_out_ = false;
   bool is_alert_ = false;    // The server refused with a TLS alert.
   bool is_foreign_ = false;  // What came is no TLS.
-  Owned<SSL_CTX> context_;
-  Owned<SSL> ssl_;
+  const Owned<SSL_CTX> context_;
+  const Owned<SSL> ssl_;
 };
 
 }  // namespace
 
-ProbeResult Probe(const SocketAddress& address, const std::optional<TlsOptions>& tls, const std::string& server_name,
+ProbeResult Probe(const SocketAddress& address, const ConnectionFlags& flags, const std::string& server_name,
                   absl::Time deadline) {
-  if (!tls.has_value()) {
+  const auto says_nothing = [](const ProbeResult& result) {
+    return result.finding == Finding::kClosed || result.finding == Finding::kSilent;
+  };
+  if (!flags.uses_tls()) {
     ProbeResult plain = ProbePlaintext(address, deadline);
-    if (plain.finding != Finding::kClosed && plain.finding != Finding::kSilent) return plain;
+    if (!says_nothing(plain)) return plain;
     // A TLS server may close, or wait for more, without a word.
-    TlsProbe probe(address, TlsOptions(), server_name, deadline);
+    TlsProbe probe(address, flags, server_name, deadline);
     probe.Run();
     return probe.SpeaksTls() ? ProbeResult{Finding::kTlsServer} : plain;
   }
-  ProbeResult encrypted = TlsProbe(address, *tls, server_name, deadline).Run();
-  if (encrypted.finding != Finding::kClosed && encrypted.finding != Finding::kForeign &&
-      encrypted.finding != Finding::kSilent) {
-    return encrypted;
-  }
+  ProbeResult encrypted = TlsProbe(address, flags, server_name, deadline).Run();
+  if (!says_nothing(encrypted) && encrypted.finding != Finding::kForeign) return encrypted;
   ProbeResult plain = ProbePlaintext(address, deadline);
   if (plain.finding == Finding::kWorks) return {Finding::kPlaintextServer};
   return plain.finding == Finding::kHttp1 ? plain : encrypted;

@@ -8,11 +8,10 @@
 #include <sys/socket.h>
 
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/time/time.h"
-#include "client/lib/client.h"
+#include "client/cli/connection/connection_flags.h"
 
 namespace attend::client {
 
@@ -45,10 +44,16 @@ struct SocketAddress {
   socklen_t size = 0;
 };
 
-// Takes at most about until `deadline`. `tls` and the `server_name` that its certificate must carry are those of the
-// client. May be called concurrently.
-ProbeResult Probe(const SocketAddress& address, const std::optional<TlsOptions>& tls, const std::string& server_name,
+// Takes at most about until `deadline`. `server_name` is what the server's certificate must carry. May be called
+// concurrently.
+ProbeResult Probe(const SocketAddress& address, const ConnectionFlags& flags, const std::string& server_name,
                   absl::Time deadline);
+
+// Why a call reached no server, in a sentence for each endpoint that says what to do. Looks at each and tells what is
+// in the way there; of several addresses behind one name, what tells most. Empty when a server answers as it should, or
+// when nothing is known. Takes a few seconds at most, besides what the system takes to resolve names. For after a
+// failed call alone: it makes connections.
+std::string DiagnoseConnection(const ConnectionFlags& flags);
 
 }  // namespace attend::client
 

@@ -1,11 +1,12 @@
-#include "client/cli/layers/layer_check.h"
+// CheckJson and CheckTable of layer_tables.h: layers in files.
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/layers/layer_tables.h"
 
 namespace attend::client {
 namespace {
@@ -13,17 +14,14 @@ namespace {
 constexpr char kCaller[] = "the caller, or the file's metadata";
 constexpr char kDefault[] = "default: nothing says otherwise";
 
-// Collects facts; `is_said` is whether the caller or the metadata set it.
-class Facts {
- public:
-  void Add(const std::string& name, const std::string& value, bool is_said, const std::string& origin) {
-    facts_.push_back({name, value, is_said ? kCaller : origin.empty() ? kDefault : origin});
-  }
-  std::vector<LayerFact> Take() { return std::move(facts_); }
-
- private:
-  std::vector<LayerFact> facts_;
-};
+// Adds a fact: what something is, and where that comes from. `is_said`: the caller or the metadata set it.
+void Add(const std::string& name, const std::string& value, bool is_said, const std::string& origin, Json* facts) {
+  facts->push_back({{"name", name},
+                    {"value", value},
+                    {"origin", is_said          ? kCaller
+                               : origin.empty() ? kDefault
+                                                : origin}});
+}
 
 std::string Rotary(const v1::LayerConfig& config) {
   const v1::RotaryEmbedding& rotary = config.rotary_embedding();
@@ -57,74 +55,69 @@ std::string Norms(const LayerFile& file) {
   const bool has_bias = layer.query_norm.bias != nullptr || layer.key_norm.bias != nullptr;
   const bool by_layer =
       file.config.norm_kind() == v1::NORM_KIND_UNSPECIFIED ? has_bias : file.config.norm_kind() == v1::NORM_KIND_LAYER;
-  const float epsilon = file.config.has_norm_epsilon() ? file.config.norm_epsilon() : by_layer ? 1e-5F : 1e-6F;
+  const double epsilon = file.config.has_norm_epsilon() ? file.config.norm_epsilon() : by_layer ? 1e-5 : 1e-6;
   return absl::StrCat(by_layer ? "layer norms" : "RMS norms", ", epsilon ", epsilon,
                       file.config.norm_adds_one() ? ", times 1 + weight" : "",
                       file.config.norm_after_rotary() ? ", behind the rotary embedding" : "");
 }
 
-void AddScores(const LayerFile& file, std::int64_t head_dim, Facts& facts) {
+void AddScores(const LayerFile& file, std::int64_t head_dim, Json* facts) {
   const v1::AttentionOptions &options = file.config.options(), &said = file.said.options();
   const formats::LayerSettings& known = file.layer.settings;
-  facts.Add("scale", options.has_scale() ? absl::StrCat(options.scale()) : absl::StrCat("1/sqrt(", head_dim, ")"),
-            said.has_scale(), known.scale.origin);
-  facts.Add("softcap", options.has_softcap() ? absl::StrCat(options.softcap()) : "none", said.has_softcap(),
-            known.softcap.origin);
-  facts.Add("ALiBi", options.has_alibi_slopes() ? "slopes" : "none", said.has_alibi_slopes(),
-            known.alibi_slopes.origin);
-  facts.Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(), known.sinks.origin);
+  Add("scale", options.has_scale() ? absl::StrCat(options.scale()) : absl::StrCat("1/sqrt(", head_dim, ")"),
+      said.has_scale(), known.scale.origin, facts);
+  Add("softcap", options.has_softcap() ? absl::StrCat(options.softcap()) : "none", said.has_softcap(),
+      known.softcap.origin, facts);
+  Add("ALiBi", options.has_alibi_slopes() ? "slopes" : "none", said.has_alibi_slopes(), known.alibi_slopes.origin,
+      facts);
+  Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(), known.sinks.origin, facts);
 }
 
-}  // namespace
-
-std::vector<LayerFact> FactsOf(const LayerFile& file) {
+// Everything that decides what the layer computes.
+Json FactsOf(const LayerFile& file) {
   const formats::AttentionLayer& layer = file.layer;
   const formats::LayerSettings& known = layer.settings;
   const v1::LayerConfig &config = file.config, &said = file.said;
   const std::int64_t heads = config.num_heads() == 0 ? 1 : config.num_heads();
   const std::int64_t kv_heads = config.num_kv_heads() == 0 ? heads : config.num_kv_heads();
   const std::int64_t head_dim = layer.query.out_features / heads;
+  const bool projects = layer.output.weight != nullptr;
+  const std::int64_t output_dim = projects ? layer.output.out_features : layer.value.out_features / kv_heads * heads;
   const std::string tensors = "tensors";
-  Facts facts;
-  facts.Add("naming", layer.naming, false, absl::StrCat("tensors below '", layer.module, "'"));
-  facts.Add("shape",
-            absl::StrCat(layer.query.in_features, " -> ",
-                         layer.output.weight != nullptr ? layer.output.out_features
-                                                        : layer.value.out_features / kv_heads * heads),
-            false, tensors);
-  facts.Add("heads", absl::StrCat(heads), said.num_heads() != 0, known.num_heads.origin);
-  facts.Add("kv heads", absl::StrCat(kv_heads), said.num_kv_heads() != 0, known.num_kv_heads.origin);
-  facts.Add("head size", absl::StrCat(head_dim), false, tensors);
-  facts.Add("mask", Causal(config.options().causal()), said.options().causal() != 0, known.causal.origin);
-  facts.Add("window", Window(config.options()),
-            said.options().has_sliding_window_left() || said.options().has_sliding_window_right(),
-            known.window_left.origin);
-  facts.Add("rotary", Rotary(config), said.has_rotary_embedding(), known.rotary.origin);
-  facts.Add("norms", Norms(file), said.norm_kind() != 0 || said.has_norm_epsilon(),
-            known.norm_epsilon.origin.empty() ? tensors : known.norm_epsilon.origin);
-  AddScores(file, head_dim, facts);
-  facts.Add("output", layer.output.weight != nullptr ? "projection" : "heads side by side", false, tensors);
-  return facts.Take();
+  Json facts = Json::array();
+  const auto add = [&facts](const std::string& name, const std::string& value, bool is_said,
+                            const std::string& origin) { Add(name, value, is_said, origin, &facts); };
+  add("naming", layer.naming, false, absl::StrCat("tensors below '", layer.module, "'"));
+  add("shape", absl::StrCat(layer.query.in_features, " -> ", output_dim), false, tensors);
+  add("heads", absl::StrCat(heads), said.num_heads() != 0, known.num_heads.origin);
+  add("kv heads", absl::StrCat(kv_heads), said.num_kv_heads() != 0, known.num_kv_heads.origin);
+  add("head size", absl::StrCat(head_dim), false, tensors);
+  add("mask", Causal(config.options().causal()), said.options().causal() != 0, known.causal.origin);
+  add("window", Window(config.options()),
+      said.options().has_sliding_window_left() || said.options().has_sliding_window_right(), known.window_left.origin);
+  add("rotary", Rotary(config), said.has_rotary_embedding(), known.rotary.origin);
+  add("norms", Norms(file), said.norm_kind() != 0 || said.has_norm_epsilon(),
+      known.norm_epsilon.origin.empty() ? tensors : known.norm_epsilon.origin);
+  AddScores(file, head_dim, &facts);
+  add("output", projects ? "projection" : "heads side by side", false, tensors);
+  return facts;
 }
 
-std::string CheckTable(const LayerFile& file) {
+}  // namespace
+
+Json CheckJson(const LayerFile& file) {
+  return {{"facts", FactsOf(file)}, {"tensors", file.layer.tensors}, {"notes", file.layer.settings.notes}};
+}
+
+std::string CheckTable(const Json& check) {
   std::string text;
-  for (const LayerFact& fact : FactsOf(file)) {
-    absl::StrAppendFormat(&text, "%-10s %-32s %s\n", fact.name, fact.value, fact.origin);
+  const auto cell = [](const Json& fact, const char* name) { return fact[name].get<std::string>(); };
+  for (const Json& fact : check["facts"]) {
+    absl::StrAppendFormat(&text, "%-10s %-32s %s\n", cell(fact, "name"), cell(fact, "value"), cell(fact, "origin"));
   }
-  absl::StrAppendFormat(&text, "%-10s %s\n", "tensors", absl::StrJoin(file.layer.tensors, ", "));
-  for (const std::string& note : file.layer.settings.notes) absl::StrAppendFormat(&text, "%-10s %s\n", "note", note);
+  absl::StrAppendFormat(&text, "%-10s %s\n", "tensors", JoinStrings(check["tensors"]));
+  for (const Json& note : check["notes"]) absl::StrAppendFormat(&text, "%-10s %s\n", "note", note.get<std::string>());
   return text;
-}
-
-std::string CheckJson(const LayerFile& file) {
-  nlohmann::ordered_json facts = nlohmann::ordered_json::array();
-  for (const LayerFact& fact : FactsOf(file)) {
-    facts.push_back({{"name", fact.name}, {"value", fact.value}, {"origin", fact.origin}});
-  }
-  const nlohmann::ordered_json all = {
-      {"facts", facts}, {"tensors", file.layer.tensors}, {"notes", file.layer.settings.notes}};
-  return all.dump(2) + "\n";
 }
 
 }  // namespace attend::client

@@ -2,11 +2,13 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <CLI/Validators.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/requests/tensor_source.h"
@@ -61,6 +63,19 @@ std::string NeedsName(const LayerFile& file) {
 }
 
 }  // namespace
+
+void AddHeadFlags(CLI::App* command, v1::LayerConfig* config) {
+  command
+      ->add_option_function<int>(
+          "--num-heads,--heads", [config](int heads) { config->set_num_heads(heads); },
+          "Query heads (default: what the file says; else 1 for the notebook's naming, and an error for others)")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option_function<int>(
+          "--num-kv-heads,--kv-heads", [config](int heads) { config->set_num_kv_heads(heads); },
+          "Key and value heads (default: what the file says, or --num-heads)")
+      ->check(CLI::PositiveNumber);
+}
 
 absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json) {
   v1::LayerConfig config;
@@ -120,17 +135,11 @@ absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1:
 }
 
 void FillOptions(const v1::AttentionOptions& layer, v1::AttentionOptions* options) {
-  if (options->causal() == v1::CAUSAL_MODE_UNSPECIFIED) options->set_causal(layer.causal());
-  if (!options->has_scale() && layer.has_scale()) options->set_scale(layer.scale());
-  if (!options->has_softcap() && layer.has_softcap()) options->set_softcap(layer.softcap());
-  if (!options->has_sliding_window_left() && layer.has_sliding_window_left()) {
-    options->set_sliding_window_left(layer.sliding_window_left());
-  }
-  if (!options->has_sliding_window_right() && layer.has_sliding_window_right()) {
-    options->set_sliding_window_right(layer.sliding_window_right());
-  }
-  if (!options->has_alibi_slopes() && layer.has_alibi_slopes()) *options->mutable_alibi_slopes() = layer.alibi_slopes();
-  if (!options->has_sinks() && layer.has_sinks()) *options->mutable_sinks() = layer.sinks();
+  std::vector<const google::protobuf::FieldDescriptor*> given;
+  options->GetReflection()->ListFields(*options, &given);
+  v1::AttentionOptions rest = layer;
+  for (const google::protobuf::FieldDescriptor* field : given) rest.GetReflection()->ClearField(&rest, field);
+  options->MergeFrom(rest);
 }
 
 }  // namespace attend::client

@@ -2,6 +2,7 @@
 #ifndef ATTEND_CLIENT_CLI_LAYERS_LAYER_FILE_H_
 #define ATTEND_CLIENT_CLI_LAYERS_LAYER_FILE_H_
 
+#include <CLI/App.hpp>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -10,6 +11,9 @@
 #include "formats/layers/layer_reader.h"
 
 namespace attend::client {
+
+// Declares --num-heads and --num-kv-heads on `command`, to be read into `config`, which must outlive parsing.
+void AddHeadFlags(CLI::App* command, v1::LayerConfig* config);
 
 struct LayerFile {
   formats::AttentionLayer layer;
@@ -36,7 +40,7 @@ struct InlineLayer {
 // ReadLayerFile; INVALID_ARGUMENT for a layer with norms or a rotary embedding, which has to be called by name.
 absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1::LayerConfig& caller);
 
-// Sets what `options` leaves open to what `layer` says. Pure.
+// Sets what `options` leaves open to what `layer` says. A tensor is one thing. Pure.
 void FillOptions(const v1::AttentionOptions& layer, v1::AttentionOptions* options);
 
 }  // namespace attend::client

@@ -1,55 +1,48 @@
 #include "client/cli/requests/computation.h"
 
-#include <utility>
+#include <google/protobuf/message.h>
 
 #include "absl/strings/str_cat.h"
 
 namespace attend::client {
 namespace {
 
-// Appends the tensor in `message`, or nothing when that is null.
-absl::Status Take(const char* name, v1::Tensor* message, std::vector<NamedTensor>* tensors) {
-  if (message == nullptr) return absl::OkStatus();
-  absl::StatusOr<Tensor> tensor = Tensor::FromProto(std::move(*message));
-  if (!tensor.ok()) return absl::InternalError(absl::StrCat("the server's ", name, ": ", tensor.status().message()));
-  tensors->push_back({name, *std::move(tensor)});
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+
+// The fields that are set.
+std::vector<const FieldDescriptor*> FieldsOf(const Message& message) {
+  std::vector<const FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  return fields;
+}
+
+// Takes the tensors out of `response`, and the strings of its other messages.
+absl::Status TakeAll(Message* response, Outcome* outcome) {
+  for (const FieldDescriptor* field : FieldsOf(*response)) {
+    if (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated()) continue;
+    Message* const message = response->GetReflection()->MutableMessage(response, field);
+    if (field->message_type() == v1::Tensor::descriptor()) {
+      absl::StatusOr<Tensor> tensor = Tensor::FromProto(std::move(*static_cast<v1::Tensor*>(message)));
+      if (!tensor.ok()) {
+        return absl::InternalError(absl::StrCat("the server's ", field->name(), ": ", tensor.status().message()));
+      }
+      outcome->tensors.push_back({field->name(), *std::move(tensor)});
+      continue;
+    }
+    for (const FieldDescriptor* part : FieldsOf(*message)) {
+      if (part->cpp_type() != FieldDescriptor::CPPTYPE_STRING || part->is_repeated()) continue;
+      outcome->receipt.emplace_back(part->name(), message->GetReflection()->GetString(*message, part));
+    }
+  }
   return absl::OkStatus();
 }
 
-// The tensors that both responses can hold.
 template <typename Response>
-absl::Status TakeCommon(Response* response, std::vector<NamedTensor>* tensors) {
-  absl::Status status = Take("output", response->has_output() ? response->mutable_output() : nullptr, tensors);
-  status.Update(Take("attention_weights",
-                     response->has_attention_weights() ? response->mutable_attention_weights() : nullptr, tensors));
-  status.Update(Take("log_sum_exp", response->has_log_sum_exp() ? response->mutable_log_sum_exp() : nullptr, tensors));
-  status.Update(Take("scores", response->has_scores() ? response->mutable_scores() : nullptr, tensors));
-  status.Update(Take("top_attention_weights",
-                     response->has_top_attention_weights() ? response->mutable_top_attention_weights() : nullptr,
-                     tensors));
-  status.Update(Take("top_attention_indices",
-                     response->has_top_attention_indices() ? response->mutable_top_attention_indices() : nullptr,
-                     tensors));
-  return status;
-}
-
-absl::Status TakeAll(v1::ScaledDotProductAttentionResponse* response, std::vector<NamedTensor>* tensors) {
-  return TakeCommon(response, tensors);
-}
-
-absl::Status TakeAll(v1::AttendResponse* response, std::vector<NamedTensor>* tensors) {
-  absl::Status status = TakeCommon(response, tensors);
-  status.Update(Take("query", response->has_query() ? response->mutable_query() : nullptr, tensors));
-  status.Update(Take("key", response->has_key() ? response->mutable_key() : nullptr, tensors));
-  status.Update(Take("value", response->has_value() ? response->mutable_value() : nullptr, tensors));
-  return status;
-}
-
-template <typename Response>
-absl::StatusOr<Outcome> ToOutcome(absl::StatusOr<Answer<Response>> answer) {
+absl::StatusOr<Outcome> ToOutcome(absl::StatusOr<CallResult<Response>> answer) {
   if (!answer.ok()) return answer.status();
-  Outcome outcome{{}, std::move(answer->server_timing), answer->round_trip, std::move(answer->peer)};
-  if (absl::Status status = TakeAll(&answer->response, &outcome.tensors); !status.ok()) return status;
+  Outcome outcome{{}, {}, std::move(answer->server_timing), answer->round_trip, std::move(answer->peer)};
+  if (absl::Status status = TakeAll(&answer->response, &outcome); !status.ok()) return status;
   return outcome;
 }
 

@@ -3,6 +3,7 @@
 #define ATTEND_CLIENT_CLI_REQUESTS_COMPUTATION_H_
 
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -17,6 +18,7 @@ using ComputationRequest = std::variant<v1::AttendRequest, v1::ScaledDotProductA
 
 struct Outcome {
   std::vector<NamedTensor> tensors;  // Those the response holds, named as its fields, in the fields' order.
+  std::vector<std::pair<std::string, std::string>> receipt;  // What the response tells of the server, by field.
   std::vector<StageTime> server_timing;
   absl::Duration round_trip;
   std::string peer;

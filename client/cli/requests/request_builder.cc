@@ -37,13 +37,6 @@ absl::Status SetPrecision(v1::Tensor* message, bool is_double) {
   return Convert(message, is_double ? ElementType::kFloat64 : ElementType::kFloat32);
 }
 
-absl::Status PlaceOptions(const AttentionFlags& flags, bool is_double, v1::AttentionOptions* message) {
-  absl::StatusOr<v1::AttentionOptions> options = BuildOptions(flags, is_double);
-  if (!options.ok()) return options.status();
-  *message = *std::move(options);
-  return absl::OkStatus();
-}
-
 // The weights and biases that `layer` has.
 std::vector<v1::Tensor*> TensorsOf(v1::AttentionLayer* layer) {
   std::vector<v1::Linear*> linears = {layer->mutable_query_projection(), layer->mutable_key_projection(),
@@ -108,37 +101,72 @@ absl::Status PlacePartials(const std::vector<std::string>& paths, v1::PartialAtt
   return absl::OkStatus();
 }
 
-}  // namespace
-
+// The layer that is called by its name: --layer-name, or a --layer that is no .safetensors file. Empty: there is none.
 std::string NamedLayer(const ComputeFlags& flags) {
   std::error_code error;
   const bool is_file = TensorSource::Parse(flags.layer).is_safetensors() || std::filesystem::exists(flags.layer, error);
   return flags.layer_name.empty() && !is_file ? flags.layer : flags.layer_name;
 }
 
-absl::Status AttendRequestBuilder::PlaceNamedLayer(const std::string& name) {
-  if (flags_.num_heads.has_value() || flags_.num_kv_heads.has_value()) {
-    return absl::InvalidArgumentError(absl::StrCat("--num-heads and --num-kv-heads belong to weights from a file; '",
-                                                   name, "' has its heads in the server"));
-  }
-  request_->set_layer_name(name);
-  request_->set_position_offset(flags_.position_offset.value_or(0));
-  return absl::OkStatus();
+constexpr FlagInfo kRequestFields[] = {
+    {"position_offset", "", "Position of the first token, for a named layer with rotary embeddings (default: 0)"},
+    {"position_offsets", "", "The same for each sequence of a batch, as in 7,19 or a file of integers"},
+    {"layer_etag", "", "Refuse unless the named layer has this etag, as `attend layers get` shows it"},
+    {"layout", "", "Which axis of query, key, value and output is the heads': bhte [B, H, T, E] or bthe [B, T, H, E]"},
+};
+
+}  // namespace
+
+void AddComputeFlags(CLI::App* command, ComputeFlags* flags) {
+  command
+      ->add_option("--input", flags->inputs,
+                   "Embeddings [T, D] or [B, T, D]: FILE.npy, FILE.safetensors:TENSOR or - for stdin. May be repeated")
+      ->required()
+      ->allow_extra_args(false);
+  command->add_option("--context", flags->context, "Tokens to look at, for cross-attention (default: the input)");
+  CLI::Option* layer = command->add_option(
+      "--layer", flags->layer,
+      "Weights: FILE.safetensors[:PREFIX] in any naming that `attend layers upload` takes, with the config.json beside "
+      "it; or the name of a layer in the server, see `attend layers`");
+  command->add_option("--layer-name", flags->layer_name, "The name of a layer in the server, whatever it looks like")
+      ->excludes(layer);
+  AddHeadFlags(command, &flags->heads);
+  flags->request.Declare(command, *v1::AttendRequest::descriptor(), kRequestFields,
+                         {"embeddings", "context", "layer", "options", "outputs", "layer_name"});
+  AddAttentionFlags(command, &flags->attention);
+}
+
+void AddSdpaFlags(CLI::App* command, SdpaFlags* flags) {
+  command->add_option("--query", flags->query, "[T, E], [H, T, E] or [B, H, T, E], as a file")->required();
+  command->add_option("--key", flags->key, "[S, E], [K, S, E] or [B, K, S, E], as a file")->required();
+  command->add_option("--value", flags->value, "[S, V], [K, S, V] or [B, K, S, V], as a file")->required();
+  command
+      ->add_option("--partial", flags->partials,
+                   "Merge with the same queries' result over other keys: FILE.safetensors with `output` and "
+                   "`log_sum_exp`, as --return output,log_sum_exp --output FILE.safetensors wrote it. May be repeated")
+      ->allow_extra_args(false);
+  flags->request.Declare(command, *v1::ScaledDotProductAttentionRequest::descriptor(), kRequestFields,
+                         {"query", "key", "value", "options", "outputs", "partials"});
+  AddAttentionFlags(command, &flags->attention);
 }
 
 absl::Status AttendRequestBuilder::PlaceLayer(bool is_double) {
-  if (const std::string name = NamedLayer(flags_); !name.empty()) return PlaceNamedLayer(name);
-  if (flags_.position_offset.has_value()) {
-    return absl::InvalidArgumentError("--position-offset belongs to a layer that is called by name, see --layer-name");
+  const bool has_heads = flags_.heads.num_heads() != 0 || flags_.heads.num_kv_heads() != 0;
+  if (const std::string name = NamedLayer(flags_); !name.empty()) {
+    request_->set_layer_name(name);
+    if (!has_heads) return flags_.request.Fill(is_double, request_);
+    return absl::InvalidArgumentError(absl::StrCat("--num-heads and --num-kv-heads belong to weights from a file; '",
+                                                   name, "' has its heads in the server"));
+  }
+  if (const std::string flag = flags_.request.FirstGiven(); !flag.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, " belongs to a layer that is called by name, see --layer-name"));
   }
   if (flags_.layer.empty()) {
-    if (!flags_.num_heads.has_value() && !flags_.num_kv_heads.has_value()) return absl::OkStatus();
+    if (!has_heads) return absl::OkStatus();
     return absl::InvalidArgumentError("--num-heads and --num-kv-heads belong to a --layer");
   }
-  v1::LayerConfig said;
-  if (flags_.num_heads.has_value()) said.set_num_heads(*flags_.num_heads);
-  if (flags_.num_kv_heads.has_value()) said.set_num_kv_heads(*flags_.num_kv_heads);
-  absl::StatusOr<InlineLayer> layer = LoadInlineLayer(flags_.layer, said);
+  absl::StatusOr<InlineLayer> layer = LoadInlineLayer(flags_.layer, flags_.heads);
   if (!layer.ok()) return layer.status();
   if (absl::Status status = ConvertLayer(flags_, is_double, &layer->layer); !status.ok()) return status;
   *request_->mutable_layer() = std::move(layer->layer);
@@ -160,7 +188,8 @@ absl::Status AttendRequestBuilder::Prepare(std::size_t index) {
   if (is_double_ == is_double || !status.ok()) return status;
   is_double_ = is_double;
   if (status = PlaceLayer(is_double); !status.ok()) return status;
-  status = PlaceOptions(flags_.attention, is_double, request_->mutable_options());
+  request_->clear_options();
+  status = flags_.attention.options.Fill(is_double, request_->mutable_options());
   FillOptions(layer_options_, request_->mutable_options());
   return status;
 }
@@ -177,8 +206,9 @@ absl::Status BuildSdpaRequest(const SdpaFlags& flags, v1::ScaledDotProductAttent
   absl::Status status;
   for (const auto& [source, message] : inputs) status.Update(SetPrecision(message, is_double));
   if (!flags.partials.empty()) status.Update(PlacePartials(flags.partials, request->mutable_partials()));
-  if (!status.ok()) return status;
-  return PlaceOptions(flags.attention, is_double, request->mutable_options());
+  status.Update(flags.request.Fill(is_double, request));
+  status.Update(flags.attention.options.Fill(is_double, request->mutable_options()));
+  return status;
 }
 
 }  // namespace attend::client

@@ -6,18 +6,41 @@
 #ifndef ATTEND_CLIENT_CLI_REQUESTS_REQUEST_BUILDER_H_
 #define ATTEND_CLIENT_CLI_REQUESTS_REQUEST_BUILDER_H_
 
+#include <CLI/App.hpp>
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "attend/v1/attention_service.pb.h"
-#include "client/cli/commands/compute_command.h"
+#include "attend/v1/layer_service.pb.h"
+#include "client/cli/requests/attention_flags.h"
 
 namespace attend::client {
 
-// The layer that is called by its name: --layer-name, or a --layer that is no .safetensors file. Empty: there is none.
-std::string NamedLayer(const ComputeFlags& flags);
+struct ComputeFlags {
+  std::vector<std::string> inputs;
+  std::string context;
+  std::string layer;       // A file, or a name.
+  std::string layer_name;  // A name.
+  v1::LayerConfig heads;   // num_heads and num_kv_heads, for a layer from a file.
+  MessageFlags request;    // Fields of attend.v1.AttendRequest that go with a named layer.
+  AttentionFlags attention;
+};
+
+struct SdpaFlags {
+  std::string query;
+  std::string key;
+  std::string value;
+  std::vector<std::string> partials;
+  MessageFlags request;  // Further fields of attend.v1.ScaledDotProductAttentionRequest.
+  AttentionFlags attention;
+};
+
+// Declares the flags on `command`; they are read into `flags`, which must outlive parsing.
+void AddComputeFlags(CLI::App* command, ComputeFlags* flags);
+void AddSdpaFlags(CLI::App* command, SdpaFlags* flags);
 
 // Fills one request for each input of a batch in turn. Context, layer and options stay in it from one input to the
 // next, and are read again only where the next needs them in the other precision. Thread-compatible.
@@ -31,7 +54,6 @@ class AttendRequestBuilder {
   absl::Status Prepare(std::size_t index);
 
  private:
-  absl::Status PlaceNamedLayer(const std::string& name);
   absl::Status PlaceLayer(bool is_double);
 
   const ComputeFlags& flags_;

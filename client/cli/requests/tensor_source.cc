@@ -28,16 +28,7 @@ absl::StatusOr<Tensor> LoadSafetensors(const TensorSource& source) {
 }
 
 // Whether float32 cannot hold all of its numbers.
-bool LosesPrecision(ElementType type) {
-  switch (type) {
-    case ElementType::kFloat64:
-    case ElementType::kInt32:
-    case ElementType::kInt64:
-    case ElementType::kUint32:
-    case ElementType::kUint64: return true;
-    default: return false;
-  }
-}
+bool LosesPrecision(ElementType type) { return ElementSize(type) >= 4 && type != ElementType::kFloat32; }
 
 }  // namespace
 
@@ -71,6 +62,16 @@ absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64)
     std::cerr << "attend: note: " << source << " is " << ElementTypeName(tensor->type()) << ", sent as float32\n";
   }
   return (*std::move(tensor)).ToFloat32();
+}
+
+absl::StatusOr<Tensor> LoadMask(const std::string& source) {
+  absl::StatusOr<Tensor> tensor = LoadTensor(source);
+  if (!tensor.ok() || tensor->type() == ElementType::kBool) return tensor;
+  if (tensor->type() == ElementType::kUint8 || tensor->type() == ElementType::kInt8) {
+    return Tensor::Create(ElementType::kBool, tensor->shape(), tensor->bytes());
+  }
+  return absl::InvalidArgumentError(absl::StrCat("the mask ", source, " is ", tensor->Describe(),
+                                                 "; expected bool (true is visible); additive masks go to --bias"));
 }
 
 absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text) {

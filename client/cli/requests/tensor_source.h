@@ -29,6 +29,9 @@ absl::StatusOr<Tensor> LoadTensor(const std::string& source);
 // not allowed. A note on stderr says when that loses precision.
 absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64);
 
+// A mask is BOOL on the wire; files often hold it as bytes. Errors: INVALID_ARGUMENT for other types.
+absl::StatusOr<Tensor> LoadMask(const std::string& source);
+
 // `1,2,3` itself, or the elements of the one-axis tensor that `text` names; numbers that are not integers as
 // LoadFloats, without float64.
 absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text);

@@ -1,12 +1,9 @@
 #include "client/cli/results/output_format.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <iterator>
-#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -16,14 +13,13 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
+#include "client/cli/results/message_json.h"
 #include "client/io/npy.h"
 #include "client/io/safetensors.h"
 #include "formats/files/file_writer.h"
 
 namespace attend::client {
 namespace {
-
-using Json = nlohmann::json;
 
 constexpr std::size_t kMaxShownKeys = 8;  // Of each query's top weights.
 constexpr std::int64_t kEdge = 3;         // Rows and columns shown at each end of a large matrix.
@@ -94,42 +90,17 @@ std::string FormatTopWeights(const Tensor& weights, const Tensor& indices) {
   return out;
 }
 
-Json JsonNumber(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-  return value;
-}
-
-// As the shortest decimal that is this float, so that 0.1f is printed as 0.1 and not as the double next to it.
-Json JsonNumber(float value) {
-  if (!std::isfinite(value)) return JsonNumber(static_cast<double>(value));
-  char digits[32];
-  const std::to_chars_result end = std::to_chars(std::begin(digits), std::end(digits), value);
-  double shortest = value;
-  std::from_chars(digits, end.ptr, shortest);
-  return shortest;
-}
-
-Json JsonNumber(ElementType type, double value) {
+Json ElementJson(ElementType type, double value) {
   if (type == ElementType::kFloat64) return JsonNumber(value);
   return IsFloatingPoint(type) ? JsonNumber(static_cast<float>(value)) : Json(static_cast<std::int64_t>(value));
 }
 
 Json JsonTensor(const Tensor& tensor) {
   Json values = Json::array();
-  for (const double value : tensor.ToDoubles()) values.push_back(JsonNumber(tensor.type(), value));
+  for (const double value : tensor.ToDoubles()) values.push_back(ElementJson(tensor.type(), value));
   return {{"data_type", std::string(ElementTypeName(tensor.type()))},
           {"shape", tensor.shape()},
           {"values", std::move(values)}};
-}
-
-Json JsonComparison(const Comparison& comparison) {
-  return {{"name", comparison.name},
-          {"against", comparison.against},
-          {"largest_error", JsonNumber(static_cast<float>(comparison.error))},
-          {"bound", JsonNumber(static_cast<float>(comparison.bound))},
-          {"index", comparison.index},
-          {"ok", comparison.ok()}};
 }
 
 }  // namespace
@@ -146,17 +117,15 @@ std::string FormatTable(const std::vector<NamedTensor>& tensors) {
   return out;
 }
 
-std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
-                       const std::vector<Comparison>& comparisons) {
-  Json json;
-  json["input"] = input;
+std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome) {
+  Json json = {{"input", input}, {"tensors", Json::object()}};
   for (const NamedTensor& entry : tensors) json["tensors"][entry.name] = JsonTensor(entry.tensor);
   json["round_trip_ms"] = JsonNumber(static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip)));
   json["server_timing_ms"] = Json::object();
   for (const StageTime& stage : outcome.server_timing) {
     json["server_timing_ms"][stage.name] = JsonNumber(static_cast<float>(stage.milliseconds));
   }
-  for (const Comparison& comparison : comparisons) json["comparisons"].push_back(JsonComparison(comparison));
+  for (const auto& [name, value] : outcome.receipt) json["receipt"][name] = value;
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
@@ -208,7 +177,29 @@ std::string FormatTiming(const Outcome& outcome) {
   for (const StageTime& stage : outcome.server_timing) {
     absl::StrAppendFormat(&out, "  server %-8s %10.3f ms\n", stage.name, stage.milliseconds);
   }
+  for (const auto& [name, value] : outcome.receipt) absl::StrAppendFormat(&out, "  %s %s\n", name, value);
   return out;
+}
+
+std::string NanWarning(const NamedTensor& entry) {
+  const Tensor& tensor = entry.tensor;
+  if (!IsFloatingPoint(tensor.type()) || tensor.num_elements() == 0) return "";
+  // A log-sum-exp is one number for each query: its last axis counts rows already.
+  const bool one_per_row = entry.name == "log_sum_exp" || tensor.shape().empty();
+  const std::int64_t columns = one_per_row ? 1 : tensor.shape().back(), rows = tensor.num_elements() / columns;
+  const auto row_bytes = static_cast<std::size_t>(columns * ElementSize(tensor.type()));
+  std::int64_t rows_with_nan = 0, numbers = 0;     // Numbers that are NaN.
+  for (std::int64_t row = 0; row < rows; ++row) {  // One at a time: as doubles, all would need twice the memory.
+    const std::string bytes = tensor.bytes().substr(static_cast<std::size_t>(row) * row_bytes, row_bytes);
+    const std::vector<double> values = Tensor::Create(tensor.type(), {columns}, bytes)->ToDoubles();
+    const std::int64_t count = std::count_if(values.begin(), values.end(), [](double x) { return std::isnan(x); });
+    numbers += count;
+    rows_with_nan += count > 0 ? 1 : 0;
+  }
+  if (rows_with_nan == 0) return "";
+  const std::string what = numbers == tensor.num_elements() ? "is nothing but NaN" : "holds NaN";
+  return absl::StrCat(entry.name, " ", what, " (", rows_with_nan, " of ", rows, one_per_row ? " numbers" : " rows",
+                      "); look for NaN and infinities in what was sent");
 }
 
 }  // namespace attend::client

@@ -1,4 +1,4 @@
-// Turns answers into what is printed or stored: tables for people, JSON for tools, .npy for arrays.
+// Turns results into what is printed or stored: tables for people, JSON for tools, .npy for arrays.
 #ifndef ATTEND_CLIENT_CLI_RESULTS_OUTPUT_FORMAT_H_
 #define ATTEND_CLIENT_CLI_RESULTS_OUTPUT_FORMAT_H_
 
@@ -7,7 +7,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cli/comparison.h"
 #include "client/cli/requests/computation.h"
 #include "client/lib/tensor.h"
 
@@ -18,9 +17,8 @@ namespace attend::client {
 std::string FormatTable(const std::vector<NamedTensor>& tensors);
 
 // One JSON object on one line: input, tensors (data_type, shape, values row by row; NaN and infinities as the strings
-// that protobuf's JSON uses), round_trip_ms, server_timing_ms, comparisons.
-std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
-                       const std::vector<Comparison>& comparisons);
+// that protobuf's JSON uses), round_trip_ms, server_timing_ms, receipt.
+std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome);
 
 // The .npy files of all tensors, one after the other; bfloat16, which NumPy does not have, as float32, which holds its
 // numbers. Errors: as FormatNpy.
@@ -39,8 +37,12 @@ absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor
 // Whether WriteTensors would accept `path` for `count` tensors, so that a mistake is found before anything is computed.
 absl::Status CheckOutputPath(const std::string& path, std::size_t count);
 
-// The server's receipt and the round trip, as lines.
+// The round trip, the server's share and its receipt, as lines.
 std::string FormatTiming(const Outcome& outcome);
+
+// A sentence that says how many rows of `entry` (along its last axis; for log_sum_exp, how many numbers) hold NaN,
+// which a file or a table of many numbers hides; empty when there is none. Pure.
+std::string NanWarning(const NamedTensor& entry);
 
 }  // namespace attend::client
 

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <CLI/Validators.hpp>
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
@@ -9,16 +10,15 @@
 #include <system_error>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "client/cli/draw/heatmap.h"
-#include "client/cli/draw/png_plot.h"
-#include "client/cli/draw/weight_map.h"
 #include "client/cli/requests/attention_flags.h"
 #include "client/cli/requests/tensor_source.h"
-#include "client/cli/results/nan_warning.h"
+#include "client/cli/results/message_json.h"
 #include "client/cli/results/output_format.h"
-#include "client/cli/verify.h"
+#include "client/draw/heatmap.h"
+#include "client/draw/picture.h"
+#include "client/draw/plot.h"
+#include "client/draw/weight_map.h"
 #include "formats/files/file_writer.h"
 
 namespace attend::client {
@@ -38,38 +38,53 @@ std::string Stem(const std::string& input) {
 
 }  // namespace
 
-absl::StatusOr<Presenter> Presenter::Create(const ResultFlags& flags, const std::vector<v1::OutputKind>& returned,
-                                            const std::vector<std::string>& inputs) {
-  Presenter presenter;
-  presenter.returned_ = returned;
-  for (const v1::OutputKind kind : returned) {
-    for (std::string& name : OutputNames(kind)) presenter.names_.push_back(std::move(name));
-  }
-  presenter.inputs_ = inputs;
-  presenter.show_ = flags.show;
-  presenter.plot_ = flags.plot;
-  presenter.verify_ = flags.verify;
-  presenter.timing_ = flags.timing;
-  absl::Status status = presenter.ChooseForm(flags);
-  status.Update(presenter.ChooseFiles(flags));
-  if (!status.ok()) return status;
-  for (const std::string& text : flags.expect) {
-    absl::StatusOr<Expectation> expectation = Expectation::Parse(text);
-    if (!expectation.ok()) return expectation.status();
-    presenter.expectations_.push_back(*std::move(expectation));
-  }
-  presenter.terminal_ = DetectTerminal(presenter.form_ == Form::kTable ? STDOUT_FILENO : STDERR_FILENO);
-  return presenter;
+void Presenter::AddFlags(CLI::App* command) {
+  AddFormatFlag(command, {"json", "table", "npy"}, &format_);
+  const auto add = [command](const std::string& flag, std::string& text, const std::string& help) {
+    return command->add_option(flag, text, help)->group("Results");
+  };
+  CLI::Option* output =
+      add("--output", output_,
+          "Write the tensors to FILE.npy or FILE.safetensors. A symbolic link and the file's mode stay; "
+          "a device or pipe takes .npy");
+  add("--output-dir", output_dir_, "Write one file per input into this directory")->excludes(output);
+  command->add_flag("--show", show_, "Draw the attention weights in the terminal")->group("Results");
+  add("--plot", plot_, "Draw the attention weights into FILE.png, FILE.svg or FILE.pdf");
+  add("--labels", labels_, "For --show and --plot: a text file with a line per token, for queries and keys");
+  add("--key-labels", key_labels_, "The same for the keys, where they are other tokens");
+  add("--color-scale", color_scale_, "For --show and --plot: linear or log")
+      ->check(CLI::IsMember({"linear", "log"}))
+      ->capture_default_str();
+  add("--plot-font", plot_font_, "A font family for --plot")->capture_default_str();
+  command->add_flag("--timing", timing_, "Print where the time went")->group("Results");
 }
 
-absl::Status Presenter::ChooseForm(const ResultFlags& flags) {
+absl::StatusOr<std::vector<v1::OutputKind>> Presenter::Begin(const std::vector<v1::OutputKind>& returned,
+                                                             const std::vector<std::string>& inputs) {
+  inputs_ = inputs;
+  std::vector<v1::OutputKind> kinds = returned;
+  for (const v1::OutputKind kind : returned) {
+    for (std::string& name : OutputNames(kind)) names_.push_back(std::move(name));
+  }
+  absl::Status status = ChooseForm();
+  status.Update(ChooseFiles());
+  status.Update(ChooseStyle());
+  if (!status.ok()) return status;
+  terminal_ = DetectTerminal(form_ == Form::kTable ? STDOUT_FILENO : STDERR_FILENO);
+  if (draws() && std::find(kinds.begin(), kinds.end(), v1::OUTPUT_KIND_ATTENTION_WEIGHTS) == kinds.end()) {
+    kinds.push_back(v1::OUTPUT_KIND_ATTENTION_WEIGHTS);
+  }
+  return kinds;
+}
+
+absl::Status Presenter::ChooseForm() {
   const bool is_terminal = isatty(STDOUT_FILENO) == 1;
-  const bool stored = !flags.output.empty() || !flags.output_dir.empty();
-  if (flags.format == "json") {
+  const bool stored = !output_.empty() || !output_dir_.empty();
+  if (format_ == "json") {
     form_ = Form::kJson;
-  } else if (flags.format == "table" || (flags.format.empty() && is_terminal)) {
+  } else if (format_ == "table" || (format_.empty() && is_terminal)) {
     form_ = Form::kTable;
-  } else if (flags.format == "npy" || !stored) {
+  } else if (format_ == "npy" || !stored) {
     form_ = Form::kNpy;
   }
   if (form_ == Form::kNpy && is_terminal) {
@@ -78,27 +93,24 @@ absl::Status Presenter::ChooseForm(const ResultFlags& flags) {
   return absl::OkStatus();
 }
 
-absl::Status Presenter::ChooseFiles(const ResultFlags& flags) {
-  if (inputs_.size() > 1 && (!flags.output.empty() || !flags.plot.empty())) {
+absl::Status Presenter::ChooseFiles() {
+  if (inputs_.size() > 1 && (!output_.empty() || !plot_.empty())) {
     return absl::InvalidArgumentError("--output and --plot take one --input; use --output-dir for a batch");
   }
-  if (!flags.plot.empty() && !absl::EndsWith(flags.plot, ".png")) {
-    return absl::InvalidArgumentError(absl::StrCat("--plot ", flags.plot, ": expected a .png file"));
+  if (absl::Status status = CheckNoFolder("--plot", plot_); !status.ok()) return status;
+  if (!output_.empty()) {
+    files_.push_back(output_);
+    return CheckOutputPath(output_, names_.size());
   }
-  if (absl::Status status = CheckNoFolder("--plot", flags.plot); !status.ok()) return status;
-  if (!flags.output.empty()) {
-    files_.push_back(flags.output);
-    return CheckOutputPath(flags.output, names_.size());
-  }
-  if (flags.output_dir.empty()) return absl::OkStatus();
+  if (output_dir_.empty()) return absl::OkStatus();
   std::error_code error;
-  if (!std::filesystem::is_directory(flags.output_dir, error)) {
-    return absl::InvalidArgumentError(absl::StrCat("--output-dir ", flags.output_dir, " is not a directory"));
+  if (!std::filesystem::is_directory(output_dir_, error)) {
+    return absl::InvalidArgumentError(absl::StrCat("--output-dir ", output_dir_, " is not a directory"));
   }
   std::set<std::string> seen;
   for (const std::string& input : inputs_) {
     const std::string name = absl::StrCat(Stem(input), names_.size() == 1 ? ".npy" : ".safetensors");
-    files_.push_back((std::filesystem::path(flags.output_dir) / name).string());
+    files_.push_back((std::filesystem::path(output_dir_) / name).string());
     if (!seen.insert(files_.back()).second) {
       return absl::InvalidArgumentError(absl::StrCat("two inputs would both be written to ", files_.back()));
     }
@@ -110,43 +122,33 @@ absl::Status Presenter::ChooseFiles(const ResultFlags& flags) {
   return absl::OkStatus();
 }
 
-std::vector<v1::OutputKind> Presenter::RequestedKinds() const {
-  std::vector<v1::OutputKind> kinds = returned_;
-  const auto add = [&kinds](v1::OutputKind kind) {
-    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
-  };
-  if (show_ || !plot_.empty()) add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS);
-  for (const Expectation& expectation : expectations_) add(OutputKindOf(expectation.name));
-  return kinds;
+absl::Status Presenter::ChooseStyle() {
+  if (!plot_.empty()) {
+    if (absl::Status status = CheckPicturePath(plot_); !status.ok()) return status;
+  }
+  style_.log_scale = color_scale_ == "log";
+  style_.font = plot_font_;
+  if (!draws() && (!labels_.empty() || !key_labels_.empty() || style_.log_scale)) {
+    return absl::InvalidArgumentError("--labels, --key-labels and --color-scale belong to --show or --plot");
+  }
+  for (const auto& [path, labels] : {std::pair{&labels_, &style_.query_labels}, {&key_labels_, &style_.key_labels}}) {
+    if (path->empty()) continue;
+    absl::StatusOr<std::vector<std::string>> lines = LoadLabels(*path);
+    if (!lines.ok()) return lines.status();
+    *labels = *std::move(lines);
+  }
+  return absl::OkStatus();
 }
 
 std::ostream& Presenter::ForPeople() const { return form_ == Form::kTable ? std::cout : std::cerr; }
 
-absl::StatusOr<std::vector<Comparison>> Presenter::CompareAll(const ComputationRequest& request,
-                                                              const Outcome& outcome) const {
-  std::vector<Comparison> comparisons;
-  if (verify_) {
-    absl::StatusOr<std::vector<Comparison>> verified = VerifyAgainstReference(request, outcome);
-    if (!verified.ok()) return verified.status();
-    comparisons = *std::move(verified);
-  }
-  if (expectations_.empty()) return comparisons;
-  const ErrorScale scale = ComputeErrorScale(request);
-  for (const Expectation& expectation : expectations_) {
-    absl::StatusOr<Comparison> comparison = CompareExpected(expectation, outcome, scale);
-    if (!comparison.ok()) return comparison.status();
-    comparisons.push_back(*std::move(comparison));
-  }
-  return comparisons;
-}
-
-absl::Status Presenter::Print(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome,
-                              const std::vector<Comparison>& comparisons) const {
+absl::Status Presenter::Print(const std::string& input, const std::vector<NamedTensor>& tensors,
+                              const Outcome& outcome) const {
   if (form_ == Form::kTable) {
     if (inputs_.size() > 1) std::cout << input << "\n";
     std::cout << FormatTable(tensors);
   } else if (form_ == Form::kJson) {
-    std::cout << FormatJson(input, tensors, outcome, comparisons);
+    std::cout << FormatJson(input, tensors, outcome);
   } else if (form_ == Form::kNpy) {
     const absl::StatusOr<std::string> stream = FormatNpyStream(tensors);
     if (!stream.ok()) return stream.status();
@@ -156,17 +158,17 @@ absl::Status Presenter::Print(const std::string& input, const std::vector<NamedT
   return std::cout.good() ? absl::OkStatus() : absl::UnknownError("cannot write to standard output");
 }
 
-absl::Status Presenter::Draw(const Tensor& weights) const {
+absl::Status Presenter::Draw(const Tensor& weights, const DrawStyle& style) const {
   if (show_) {
-    for (const WeightMap& map : SplitMaps(weights, kMaxShownMaps)) ForPeople() << DrawHeatmap(map, terminal_);
+    for (const WeightMap& map : SplitMaps(weights, kMaxShownMaps)) ForPeople() << DrawHeatmap(map, style, terminal_);
     const std::int64_t more = CountMaps(weights) - kMaxShownMaps;
     if (more > 0) ForPeople() << "(and " << more << " more maps)\n";
   }
   if (plot_.empty()) return absl::OkStatus();
   const std::int64_t more = CountMaps(weights) - kMaxPanels;
   if (more > 0) std::cerr << "attend: note: " << plot_ << " leaves out " << more << " further maps\n";
-  const absl::StatusOr<std::string> png = PlotWeights(SplitMaps(weights, kMaxPanels)).Png();
-  return png.ok() ? WriteFile(plot_, *png) : png.status();
+  const absl::StatusOr<std::string> picture = PlotWeights(plot_, SplitMaps(weights, kMaxPanels), style);
+  return picture.ok() ? WriteFile(plot_, *picture) : picture.status();
 }
 
 void Presenter::NoteWidened(const std::string& path, const std::vector<NamedTensor>& tensors) {
@@ -186,26 +188,25 @@ void Presenter::WarnOfNan(const std::string& input, const std::vector<NamedTenso
   }
 }
 
-absl::Status Presenter::Present(std::size_t index, const ComputationRequest& request, const Outcome& outcome) {
-  const absl::StatusOr<std::vector<Comparison>> comparisons = CompareAll(request, outcome);
-  if (!comparisons.ok()) return comparisons.status();
+absl::Status Presenter::Take(std::size_t index, const ComputationRequest& /*request*/, const Outcome& outcome) {
   std::vector<NamedTensor> tensors;
   for (const std::string& name : names_) {
     const Tensor* tensor = Find(outcome.tensors, name);
     if (tensor == nullptr) return absl::InternalError(absl::StrCat("the server returned no ", name));
     tensors.push_back({name, *tensor});
   }
+  const Tensor* const weights = draws() ? Find(outcome.tensors, "attention_weights") : nullptr;
+  DrawStyle style = style_;
+  if (weights != nullptr) {
+    const std::vector<std::int64_t>& shape = weights->shape();
+    if (absl::Status status = FitLabels(shape[shape.size() - 2], shape.back(), &style); !status.ok()) return status;
+  }
   NoteWidened(files_.empty() ? "" : files_[index], tensors);
   WarnOfNan(inputs_[index], tensors);
   absl::Status status = files_.empty() ? absl::OkStatus() : WriteTensors(files_[index], tensors);
-  status.Update(Print(inputs_[index], tensors, outcome, *comparisons));
-  const Tensor* weights = Find(outcome.tensors, "attention_weights");
-  if (weights != nullptr) status.Update(Draw(*weights));
+  status.Update(Print(inputs_[index], tensors, outcome));
+  if (weights != nullptr) status.Update(Draw(*weights, style));
   if (timing_ && form_ != Form::kJson) ForPeople() << FormatTiming(outcome);
-  for (const Comparison& comparison : *comparisons) {
-    if (form_ != Form::kJson) ForPeople() << Describe(comparison) << "\n";
-    differs_ = differs_ || !comparison.ok();
-  }
   return status;
 }
 

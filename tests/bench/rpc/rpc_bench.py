@@ -207,8 +207,8 @@ class Bench:
         Both generators share a core, so whatever one of them does there the other waits for. The large one therefore runs
         under SCHED_IDLE: the small one takes the core whenever it wants it, except from within a system call, which the
         kernel does not interrupt: a third of a millisecond for each mebibyte sent. How long these are depends on the
-        frames that the server asks for (ARCHITECTURE.md, "HTTP/2 windows"), so attend is measured with gRPC's own and
-        with short ones. The same loads on the echo server show what the generators do to each other.
+        frames that the server asks for (docs/decisions/012-http2-windows-stay-default.md), so attend is measured with
+        gRPC's own and with short ones. The same loads on the echo server show what the generators do to each other.
 
         Figures before 2026-11-24, 22:00 are not comparable: the generator then looked at its calls once a millisecond,
         which made the normal ones three times as long, and both generators had the same priority.

@@ -25,7 +25,7 @@ absl::Status Attend(const Client& client) {
   const std::vector<float> ones(6, 1.0F);
   absl::Status placed = Tensor::FromFloats({2, 3}, ones).MoveTo(request.mutable_embeddings());
   if (!placed.ok()) return placed;
-  absl::StatusOr<Answer<v1::AttendResponse>> answer = client.Attend(request, kCall);
+  absl::StatusOr<CallResult<v1::AttendResponse>> answer = client.Attend(request, kCall);
   if (!answer.ok()) return answer.status();
   const absl::StatusOr<Tensor> output = Tensor::FromProto(std::move(*answer->response.mutable_output()));
   if (!output.ok()) return output.status();

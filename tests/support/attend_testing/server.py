@@ -15,6 +15,8 @@ from attend_testing import stubs
 BUILD_DIR = pathlib.Path(os.environ["ATTEND_BUILD_DIR"])
 SOURCE_DIR = pathlib.Path(os.environ.get("ATTEND_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[3]))
 BINARY = BUILD_DIR / "bin" / "attend-server"
+# The trailer `server-timing` of every call: one duration for each station, in milliseconds.
+TIMING = r"^receive;dur=\d+\.\d+, queue;dur=\d+\.\d+, compute;dur=\d+\.\d+, send;dur=\d+\.\d+$"
 
 # Long enough for a sanitized server on a busy machine; only a hang reaches it.
 PATIENCE = 60
