@@ -135,6 +135,7 @@ void AttendProblem::Rebind(const Spec& spec) {
   spec_.embeddings.data = spec.embeddings.data;
   spec_.context.data = has_context_ ? spec.context.data : spec.embeddings.data;
   spec_.layer = spec.layer;
+  spec_.position_offsets = spec.position_offsets;
   RebindOptions(spec.options, spec_.options);
 }
 

@@ -45,7 +45,7 @@ absl::Status ValidateProjection(const LinearView& linear, const ProjectionRule& 
   return absl::OkStatus();
 }
 
-absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type) {
+absl::Status ValidateLayerTypes(const LayerView& layer, DataType other_type, const char* other_field) {
   const struct {
     const LinearView& linear;
     const char* weight;
@@ -58,8 +58,9 @@ absl::Status ValidateLayerTypes(const LayerView& layer, DataType embeddings_type
   };
   absl::Status status;
   for (const auto& p : projections) {
-    if (p.linear.present()) status.Update(ValidateTensorType(p.weight, p.linear.weight_type, embeddings_type));
-    if (p.linear.bias != nullptr) status.Update(ValidateTensorType(p.bias, p.linear.bias_type, embeddings_type));
+    if (p.linear.present()) status.Update(ValidateTensorType(p.weight, p.linear.weight_type, other_type, other_field));
+    if (p.linear.bias != nullptr)
+      status.Update(ValidateTensorType(p.bias, p.linear.bias_type, other_type, other_field));
   }
   return status;
 }
@@ -123,32 +124,32 @@ absl::Status ValidateNorm(const NormView& norm, const char* name, std::int64_t h
   return absl::OkStatus();
 }
 
-absl::Status ValidateRotary(const RotaryView& rotary, std::int64_t head_dim) {
-  constexpr char kField[] = "layer.rotary.frequencies";
+absl::Status ValidateRotary(const RotaryView& rotary, std::int64_t head_dim, std::string_view name) {
+  const std::string field = absl::StrCat(std::string(name), ".frequencies");
   const auto pairs = static_cast<std::int64_t>(rotary.frequencies.size());
   if (pairs > head_dim / 2) {
     return InvalidField(
-        kField, absl::StrCat(kField, " has ", pairs, " entries, which rotate ", 2 * pairs, " elements; a head has ",
-                             head_dim, ", so there may be at most ", head_dim / 2));
+        field, absl::StrCat(field, " has ", pairs, " entries, which rotate ", 2 * pairs, " elements; a head has ",
+                            head_dim, ", so there may be at most ", head_dim / 2));
   }
   if (!(rotary.factor > 0 && std::isfinite(rotary.factor))) {
-    return InvalidField("layer.rotary.factor",
-                        absl::StrCat("layer.rotary.factor is ", rotary.factor, "; it must be positive and finite"));
+    const std::string factor = absl::StrCat(std::string(name), ".factor");
+    return InvalidField(factor, absl::StrCat(factor, " is ", rotary.factor, "; it must be positive and finite"));
   }
   for (std::size_t i = 0; i < rotary.frequencies.size(); ++i) {
     if (std::abs(rotary.frequencies[i]) <= kMaxRotaryFrequency) continue;  // Not so for NaN.
-    const std::string element = absl::StrCat(kField, "[", i, "]");
+    const std::string element = absl::StrCat(field, "[", i, "]");
     return InvalidField(element, absl::StrCat(element, " is ", rotary.frequencies[i],
                                               "; it must be finite and between -2^64 and 2^64"));
   }
   return absl::OkStatus();
 }
 
-absl::Status ValidateNormsAndRotary(const LayerView& layer, std::int64_t head_dim) {
+absl::Status ValidateNormsAndRotary(const LayerView& layer, std::int64_t head_dim, const char* rotary_name) {
   absl::Status status = ValidateNorm(layer.query_norm, "layer.query_norm", layer.num_heads, head_dim);
   if (!status.ok()) return status;
   status = ValidateNorm(layer.key_norm, "layer.key_norm", layer.num_kv_heads, head_dim);
-  return status.ok() ? ValidateRotary(layer.rotary, head_dim) : status;
+  return status.ok() ? ValidateRotary(layer.rotary, head_dim, rotary_name) : status;
 }
 
 }  // namespace
@@ -165,17 +166,17 @@ absl::Status ValidateHeadCounts(const LayerView& layer, std::string_view owner) 
                                    ", which is ", layer.num_heads));
 }
 
-absl::Status ValidateLayer(const LayerView& layer, const LayerTokens& tokens) {
+absl::Status ValidateLayer(const LayerView& layer, const LayerTokens& tokens, const LayerFieldNames& names) {
   const char* context_name = tokens.has_context ? "context" : "embeddings";
-  if (absl::Status s = ValidateHeadCounts(layer, "layer"); !s.ok()) return s;
+  if (absl::Status s = ValidateHeadCounts(layer, names.heads); !s.ok()) return s;
   if (absl::Status s = ValidateProjections(layer, tokens.query_dim, tokens.context_dim, context_name); !s.ok())
     return s;
-  if (absl::Status s = ValidateLayerTypes(layer, tokens.type); !s.ok()) return s;
-  return ValidateNormsAndRotary(layer, layer.query.out_features / layer.num_heads);
+  if (absl::Status s = ValidateLayerTypes(layer, tokens.type, names.other_type); !s.ok()) return s;
+  return ValidateNormsAndRotary(layer, layer.query.out_features / layer.num_heads, names.rotary);
 }
 
-absl::Status ValidateTensorType(const char* field, DataType type, DataType embeddings_type) {
-  if (IsFloatingPoint(type) && (type == DataType::kFloat64) == (embeddings_type == DataType::kFloat64)) {
+absl::Status ValidateTensorType(const char* field, DataType type, DataType other_type, const char* other_field) {
+  if (IsFloatingPoint(type) && (type == DataType::kFloat64) == (other_type == DataType::kFloat64)) {
     return absl::OkStatus();
   }
   const std::string type_field = absl::StrCat(field, ".data_type");
@@ -183,9 +184,9 @@ absl::Status ValidateTensorType(const char* field, DataType type, DataType embed
     return InvalidField(type_field, absl::StrCat(type_field, " is ", std::string(DataTypeName(type)),
                                                  "; it must be FLOAT32, FLOAT64, FLOAT16 or BFLOAT16"));
   }
-  return InvalidField(
-      type_field, absl::StrCat(type_field, " is ", std::string(DataTypeName(type)), ", but embeddings.data_type is ",
-                               std::string(DataTypeName(embeddings_type)), "; FLOAT64 does not mix with other types"));
+  return InvalidField(type_field,
+                      absl::StrCat(type_field, " is ", std::string(DataTypeName(type)), ", but ", other_field, " is ",
+                                   std::string(DataTypeName(other_type)), "; FLOAT64 does not mix with other types"));
 }
 
 }  // namespace attend

@@ -86,16 +86,25 @@ struct LayerTokens {
 // them, `layer` or `config`. Errors: INVALID_ARGUMENT with the field `OWNER.num_heads` or `OWNER.num_kv_heads`.
 absl::Status ValidateHeadCounts(const LayerView& layer, std::string_view owner);
 
+// How errors name what is not a tensor of the layer.
+struct LayerFieldNames {
+  const char* heads = "layer";                      // The message that has the numbers of heads.
+  const char* rotary = "layer.rotary";              // The rotary embedding.
+  const char* other_type = "embeddings.data_type";  // What the types of weights must go with.
+};
+
 // Checks the layer by itself and against what it is applied to. Weights and biases may be NaN or infinite, scalars and
 // frequencies may not.
 //
 // Errors: INVALID_ARGUMENT with the field (`layer.num_heads`, `layer.key_projection.weight.shape`,
 // `layer.query_norm.epsilon`, `layer.rotary.frequencies[3]`, ...). Pure; may be called concurrently.
-absl::Status ValidateLayer(const LayerView& layer, const LayerTokens& tokens);
+absl::Status ValidateLayer(const LayerView& layer, const LayerTokens& tokens, const LayerFieldNames& names = {});
 
-// Checks that a tensor's type is one of numbers, and FLOAT64 only with FLOAT64 embeddings. `field` is the tensor's.
+// Checks that a tensor's type is one of numbers, and FLOAT64 only beside FLOAT64. `field` is the tensor's, and
+// `other_type` is found at `other_field`.
 // Errors: INVALID_ARGUMENT with the field `FIELD.data_type`.
-absl::Status ValidateTensorType(const char* field, DataType type, DataType embeddings_type);
+absl::Status ValidateTensorType(const char* field, DataType type, DataType other_type,
+                                const char* other_field = "embeddings.data_type");
 
 }  // namespace attend
 

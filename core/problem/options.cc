@@ -11,28 +11,6 @@
 namespace attend {
 namespace {
 
-absl::Status ValidateScalars(const AttentionOptions& options) {
-  if (options.scale && !std::isfinite(*options.scale)) {
-    return InvalidField("options.scale", absl::StrCat("options.scale is ", *options.scale,
-                                                      "; it must be finite, or absent for 1/sqrt(head size)"));
-  }
-  if (options.softcap && !(std::isfinite(*options.softcap) && *options.softcap > 0)) {
-    return InvalidField("options.softcap", absl::StrCat("options.softcap is ", *options.softcap,
-                                                        "; it must be positive and finite, or absent for no cap"));
-  }
-  if (options.sliding_window_left.value_or(0) < 0) {
-    return InvalidField("options.sliding_window_left",
-                        absl::StrCat("options.sliding_window_left is ", *options.sliding_window_left,
-                                     "; it must be at least 0, or absent for an unlimited window"));
-  }
-  if (options.sliding_window_right.value_or(0) < 0) {
-    return InvalidField("options.sliding_window_right",
-                        absl::StrCat("options.sliding_window_right is ", *options.sliding_window_right,
-                                     "; it must be at least 0, or absent for an unlimited window"));
-  }
-  return absl::OkStatus();
-}
-
 // One length for each batch entry, each in [0, limit]. `tokens` says what is counted.
 absl::Status ValidateLengths(absl::Span<const std::int64_t> lengths, const char* field, const char* tokens,
                              std::int64_t batch, std::int64_t limit) {
@@ -119,9 +97,30 @@ absl::Status ValidatePerHead(const PerHeadView& values, const char* field, std::
 
 }  // namespace
 
+absl::Status ValidateScalarOptions(const AttentionOptions& options, const std::string& owner) {
+  const auto invalid = [&owner](const char* name, auto value, const char* rule) {
+    const std::string field = absl::StrCat(owner, ".", name);
+    return InvalidField(field, absl::StrCat(field, " is ", value, "; it must be ", rule));
+  };
+  if (options.scale && !std::isfinite(*options.scale)) {
+    return invalid("scale", *options.scale, "finite, or absent for 1/sqrt(head size)");
+  }
+  if (options.softcap && !(std::isfinite(*options.softcap) && *options.softcap > 0)) {
+    return invalid("softcap", *options.softcap, "positive and finite, or absent for no cap");
+  }
+  constexpr char kWindow[] = "at least 0, or absent for an unlimited window";
+  if (options.sliding_window_left.value_or(0) < 0) {
+    return invalid("sliding_window_left", *options.sliding_window_left, kWindow);
+  }
+  if (options.sliding_window_right.value_or(0) < 0) {
+    return invalid("sliding_window_right", *options.sliding_window_right, kWindow);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options) {
   AttentionShape shape = given;
-  if (absl::Status s = ValidateScalars(options); !s.ok()) return s;
+  if (absl::Status s = ValidateScalarOptions(options); !s.ok()) return s;
   if (absl::Status s = BroadcastKeyMask(shape, options.key_mask); !s.ok()) return s;  // Over all keys.
   if (IsRagged(options)) {
     if (absl::Status s = ValidateCumulativeLengths(shape, options); !s.ok()) return s;

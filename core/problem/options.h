@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -92,6 +93,10 @@ struct AttentionShape {
 // `options.mask.shape`, ... `options` is then unspecified. Numbers in tensors may be NaN or infinite, scalars may not.
 // Pure; may be called concurrently.
 absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options);
+
+// Checks the scalars alone. `owner` is the message that has them. Errors: INVALID_ARGUMENT with `OWNER.scale` and the
+// like.
+absl::Status ValidateScalarOptions(const AttentionOptions& options, const std::string& owner = "options");
 
 }  // namespace attend
 

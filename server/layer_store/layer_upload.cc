@@ -6,8 +6,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "core/base/error.h"
-#include "core/layer/projection.h"
-#include "formats/safetensors/checkpoint.h"
 #include "server/base/protocol.h"
 #include "server/layers/layer.h"
 #include "server/layers/layer_registry.h"

@@ -7,9 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "core/base/error.h"
-#include "core/base/limits.h"
 #include "server/layers/layer_config.h"
 #include "server/wire/enums.h"
 #include "server/wire/option_fields.h"
@@ -27,7 +25,7 @@ absl::Status NotDivided(const char* field, std::int64_t heads, const char* what,
 }
 
 // What AttendProblem::Create would blame on the weights, which are given, and is about the configuration, which is to
-// be found. REQUIRES: CheckHeadCounts.
+// be found. REQUIRES: ValidateHeadCounts.
 absl::Status CheckHeadSizes(const LayerView& view) {
   const std::int64_t heads = view.num_heads, kv_heads = view.num_kv_heads;
   constexpr char kKvHeads[] = "config.num_kv_heads";
@@ -43,40 +41,19 @@ absl::Status CheckHeadSizes(const LayerView& view) {
                                              query_dim, "; they must be equal"));
 }
 
-// Needed before sizes of heads can be spoken of; AttendProblem::Create checks the same and more.
-absl::Status CheckHeadCounts(const LayerView& view) {
-  if (view.num_heads < 1 || view.num_heads > kMaxHeads) {
-    return InvalidField("config.num_heads",
-                        absl::StrCat("config.num_heads is ", view.num_heads, "; it must be between 1 and ", kMaxHeads));
-  }
-  if (view.num_kv_heads >= 1 && view.num_heads % view.num_kv_heads == 0) return absl::OkStatus();
-  return InvalidField("config.num_kv_heads",
-                      absl::StrCat("config.num_kv_heads is ", view.num_kv_heads,
-                                   "; it must be at least 1 and divide config.num_heads, which is ", view.num_heads));
-}
-
-// Lets the core check the layer, with one token of the right size. Its fields are a request's: here they are those of a
-// configuration.
-absl::Status CheckProblem(const LayerView& view, const AttentionOptions& options) {
-  const double token = 0;  // Never read.
-  AttendProblem::Spec spec;
-  const DataType type = view.query.weight_type == DataType::kFloat64 ? DataType::kFloat64 : DataType::kFloat32;
-  spec.embeddings = {.data = &token, .batch = 1, .length = 1, .dim = view.query.in_features, .type = type};
-  spec.context = {.data = &token, .batch = 1, .length = 1, .dim = view.key.in_features, .type = type};
-  spec.layer = view;
-  spec.options = options;
-  absl::Status status = AttendProblem::Create(spec).status();
-  if (status.ok()) return status;
-  const auto rename = [](const std::string& text) {
-    return absl::StrReplaceAll(text, {{"layer.num_", "config.num_"},
-                                      {"layer.rotary", "config.rotary_embedding"},
-                                      {"options.", "config.options."},
-                                      {"embeddings.data_type is FLOAT64", "layer.query_projection.weight is FLOAT64"},
-                                      {"embeddings.data_type is FLOAT32", "layer.query_projection.weight is not"}});
-  };
-  ErrorDetails details = GetErrorDetails(status);
-  details.field = rename(details.field);
-  return WithDetails(absl::Status(status.code(), rename(std::string(status.message()))), details);
+// What AttendProblem::Create checks about a layer, in the words of its configuration. REQUIRES: per-head options have a
+// number for each head.
+absl::Status CheckLayer(const LayerView& view, const AttentionOptions& options) {
+  const LayerTokens tokens{.type = view.query.weight_type,
+                           .query_dim = view.query.in_features,
+                           .context_dim = view.key.in_features,
+                           .has_context = true};
+  absl::Status status = ValidateLayer(view, tokens,
+                                      {.heads = "config",
+                                       .rotary = "config.rotary_embedding",
+                                       .other_type = "layer.query_projection.weight.data_type"});
+  status.Update(ValidateScalarOptions(options, "config.options"));
+  return status;
 }
 
 // Sets what the configuration and the weights say about one norm.
@@ -117,13 +94,13 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   view.output = weights.output;
   view.num_heads = config.num_heads() == 0 ? 1 : config.num_heads();
   view.num_kv_heads = config.num_kv_heads() == 0 ? view.num_heads : config.num_kv_heads();
-  if (absl::Status status = CheckHeadCounts(view); !status.ok()) return status;
+  if (absl::Status status = ValidateHeadCounts(view, "config"); !status.ok()) return status;
   if (absl::Status status = CheckHeadSizes(view); !status.ok()) return status;
   absl::StatusOr<LayerOptions> options = ReadLayerOptions(config.options(), view.num_heads);
   if (!options.ok()) return options.status();
   layer->options_ = *std::move(options);
   // Before anything is computed from sizes: after it they are known to be.
-  if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
+  if (absl::Status status = CheckLayer(view, layer->options_.options); !status.ok()) return status;
 
   const std::int64_t head_dim = view.query.out_features / view.num_heads;
   if (config.has_rotary_embedding() && config.rotary_embedding().form() != v1::ROTARY_FORM_NONE) {
@@ -143,7 +120,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   absl::Status norms = CompleteNorm(config, "query_norm", head_dim, view.num_heads, view.query_norm);
   norms.Update(CompleteNorm(config, "key_norm", head_dim, view.num_kv_heads, view.key_norm));
   if (!norms.ok()) return norms;
-  if (absl::Status status = CheckProblem(view, layer->options_.options); !status.ok()) return status;
+  if (absl::Status status = CheckLayer(view, layer->options_.options); !status.ok()) return status;
 
   layer->Describe(config, weights, std::move(identity));  // Before packing, which replaces the views.
   layer->Pack(instruction_set, executor);

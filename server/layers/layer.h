@@ -56,8 +56,8 @@ class Layer {
   std::shared_ptr<const std::vector<double>> FrequenciesFor(std::int64_t length) const;
   // The most tokens of a text for which view().rotary.frequencies hold; 0 when they hold for all.
   std::int64_t short_context_length() const { return short_context_length_; }
-  // The layer's own options under the request's: what a request sets itself goes before. Only scale, causal, windows,
-  // softcap, alibi_slopes and sinks are ever set; spans view memory of the layer.
+  // The layer's own options, for what a request leaves open: the causal mode and those of kScalarOptions and
+  // kPerHeadOptions. Spans view memory of the layer.
   const AttentionOptions& options() const { return options_.options; }
   // As GetLayer returns it.
   const v1::Layer& description() const { return description_; }
