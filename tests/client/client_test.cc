@@ -22,7 +22,6 @@ namespace attend::client {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 using ::testing::Pair;
 
 const CallOptions kCall(absl::Seconds(20));

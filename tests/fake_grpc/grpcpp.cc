@@ -6,9 +6,9 @@
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
-#include <time.h>
 
 #include <cstdint>
+#include <ctime>
 #include <limits>
 #include <utility>
 

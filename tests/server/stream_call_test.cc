@@ -14,7 +14,6 @@
 namespace attend::testing {
 namespace {
 
-using ::testing::HasSubstr;
 using ::testing::MatchesRegex;
 
 // Field `timeout` of StreamAttendRequest, of so many seconds or nanoseconds, each below 128.

@@ -14,7 +14,6 @@
 namespace attend::testing {
 namespace {
 
-using fake_grpc::CallStart;
 using fake_grpc::CallUnary;
 using fake_grpc::ClientCall;
 using fake_grpc::UnaryAnswer;

@@ -1,11 +1,11 @@
 // How long computing goes on after its cancellation flag is raised: the longest of many tries, in time on a core, so
 // that it is not other work on the machine that is measured.
 #include <pthread.h>
-#include <time.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <ctime>
 #include <functional>
 #include <string>
 #include <thread>

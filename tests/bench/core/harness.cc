@@ -1,10 +1,10 @@
 #include "tests/bench/core/harness.h"
 
 #include <benchmark/benchmark.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <ctime>
 #include <future>
 #include <utility>
 #include <vector>
