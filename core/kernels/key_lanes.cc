@@ -20,11 +20,9 @@ namespace HWY_NAMESPACE {
 namespace {
 
 constexpr int64_t kMaxRows = 8;
-// Head dimensions that are transposed at a time: a slab of kKeyBlock keys is 16 KiB.
-constexpr int64_t kSlab = 64;
+constexpr int64_t kSlab = 64;  // Head dimensions that are transposed at a time: a slab of kKeyBlock keys is 16 KiB.
 
-// Rows of floats start on a cache line.
-int64_t Padded(int64_t size) { return RoundUp<int64_t>(size, 16); }
+int64_t Padded(int64_t size) { return RoundUp<int64_t>(size, 16); }  // Rows of floats start on a cache line.
 
 // A state is [maximum: kMaxRows][sum: kMaxRows][output: rows x value_dim, padded].
 struct State {

@@ -71,7 +71,7 @@ std::vector<SdpaCaseSpec> Specs() {
   SdpaCaseSpec decode = small;
   decode.queries = 1, decode.keys = 2500, decode.head_dim = 64, decode.value_dim = 64;
   SdpaCaseSpec prefill = small;
-  prefill.queries = 70, prefill.keys = 1100, prefill.head_dim = 16, prefill.causal = CausalMode::kBottomRight;
+  prefill.queries = 50, prefill.keys = 300, prefill.head_dim = 16, prefill.causal = CausalMode::kBottomRight;
   SdpaCaseSpec rich = prefill;
   rich.keys = 200, rich.window_left = 90, rich.softcap = 5.0f;
   rich.mask = rich.key_mask = rich.bias = rich.alibi = rich.sinks = true;
