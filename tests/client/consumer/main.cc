@@ -12,7 +12,7 @@
 namespace {
 
 namespace v1 = attend::v1;
-using attend::client::Answer;
+using attend::client::CallResult;
 using attend::client::CallOptions;
 using attend::client::Client;
 using attend::client::LayerClient;
