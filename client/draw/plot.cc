@@ -179,8 +179,8 @@ class Panel {
 // The colour bar, `bar`, and below it what the other colours mean.
 void DrawLegend(const Box& bar, const ColorScale& scale, bool is_mean, Picture* picture) {
   constexpr int kSteps = 256;
-  std::vector<Rgb> colors;
-  for (int i = 0; i < kSteps; ++i) colors.push_back(ColorScale::ColorAt(1 - static_cast<float>(i) / (kSteps - 1)));
+  std::vector<Rgb> colors(kSteps);
+  for (int i = 0; i < kSteps; ++i) colors[i] = ColorScale::ColorAt(1 - static_cast<float>(i) / (kSteps - 1));
   picture->Raster(bar, colors, kSteps, 1);
   picture->Frame(bar, kInk);
   picture->Text(bar.x, bar.y - kLine, scale.is_log() ? "weight (log scale)" : "weight", {.size = 12});

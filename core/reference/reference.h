@@ -1,4 +1,4 @@
-// The same mathematics as compute.h in float64 with Eigen: slow, plain, and right. Tests and `attend compute --verify`
+// The mathematics of the kernels in float64 with Eigen, without their code. Tests and `attend-verify`
 // measure the kernels against it.
 //
 // Single-threaded; may be called concurrently.

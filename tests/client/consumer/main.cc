@@ -12,8 +12,8 @@
 namespace {
 
 namespace v1 = attend::v1;
-using attend::client::CallResult;
 using attend::client::CallOptions;
+using attend::client::CallResult;
 using attend::client::Client;
 using attend::client::LayerClient;
 using attend::client::Tensor;
