@@ -144,7 +144,8 @@ class ComputeTest(cli_harness.CliTestCase):
     def test_json(self):
         x = np.float32([[0.1, 0], [0, 1]])
         mask = np.array([[True, False], [False, False]])
-        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--mask", self.save("m.npy", mask), "--return", "output,log_sum_exp", "-o", "json")
+        files = ("--input", self.save("x.npy", x), "--mask", self.save("m.npy", mask))
+        run = self.attend_ok("compute", *files, "--return", "output,log_sum_exp", "-o", "json")
         answer = json.loads(run.out)
         self.assertEqual(run.out.count(b"\n"), 1, "one line per answer")
         self.assertEqual(answer["tensors"]["output"], {"data_type": "float32", "shape": [2, 2], "values": [0.1, 0, 0, 0]})
@@ -219,8 +220,9 @@ class ComparisonTest(cli_harness.CliTestCase):
         mask = self.save("mask.npy", self.rng.random((2, 1, 50, 50)) < 0.7)
         bias = self.save("bias.npy", self.random(1, 4, 1, 50))
         comparisons = self.comparisons(
-            "compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal-top-left", "--mask", mask, "--bias", bias, "--softcap", 5,
-            "--window-left", 20, "--alibi-slopes", "0.1,0.2,0.3,0.4", "--sinks", "0,1,2,3", "--valid-lengths", "40,50", "--return", everything, "--per-head",
+            "compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal-top-left", "--mask", mask,
+            "--bias", bias, "--softcap", 5, "--window-left", 20, "--alibi-slopes", "0.1,0.2,0.3,0.4", "--sinks", "0,1,2,3",
+            "--valid-lengths", "40,50", "--return", everything, "--per-head",
         )  # fmt: skip
         self.assertEqual({entry["name"] for entry in comparisons}, set(everything.split(",")))
         for entry in comparisons:

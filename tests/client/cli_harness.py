@@ -41,7 +41,8 @@ def environment(extra=None):
 
 def attend(*arguments, env=None, stdin=b"", program=ATTEND):
     """Runs with pipes."""
-    done = subprocess.run([program, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE, check=False)
+    done = subprocess.run([program, *map(str, arguments)], input=stdin, capture_output=True, env=environment(env), timeout=PATIENCE,
+                          check=False)
     return Run(done.returncode, done.stdout, done.stderr.decode())
 
 

@@ -35,7 +35,8 @@ class TopWeightsTest(cli_harness.CliTestCase):
         self.assertEqual((indices["data_type"], indices["shape"], indices["values"][:2]), ("int32", [1, 5, 2], [0, -1]))
         self.assertNotIn(".", run.text.split('"top_attention_indices":')[1].split("]")[0])
         comparisons = self.comparisons(*self.flags, "--return", "top_attention_weights", "--top-k", 2, "--causal-top-left")
-        self.assertEqual([(entry["name"], entry["ok"]) for entry in comparisons], [("top_attention_weights", True), ("top_attention_indices", True)])
+        self.assertEqual([(entry["name"], entry["ok"]) for entry in comparisons],
+                         [("top_attention_weights", True), ("top_attention_indices", True)])
 
     def test_a_table_names_the_keys(self):
         x = self.save("x.npy", 9 * np.eye(3, dtype=np.float32))

@@ -468,7 +468,8 @@ class PlotTest(cli_harness.CliTestCase):
         five = self.directory / "five.txt"
         five.write_text("a\nb\nc\nd\ne\n")
         four = self.labels("a", "b", "c", "d")
-        self.assert_fails(self.attend("compute", "--input", self.x, "--show", "--labels", five), 2, "--labels has 5 lines, but there are 4 queries")
+        run = self.attend("compute", "--input", self.x, "--show", "--labels", five)
+        self.assert_fails(run, 2, "--labels has 5 lines, but there are 4 queries")
         self.assert_fails(self.attend(*cross, "--labels", four), 2, "--key-labels")
         self.assert_fails(self.attend(*cross, "--labels", four, "--key-labels", four), 2, "--key-labels has 4 lines, but there are 5 keys")
         self.attend_ok(*cross, "--labels", four, "--key-labels", five)

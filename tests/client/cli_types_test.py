@@ -127,8 +127,10 @@ class TypesTest(cli_harness.CliTestCase):
             for bias_type in TYPES:
                 with self.subTest(dtype=dtype, bias_type=bias_type):
                     source, _ = self.save_tensor("bias", bias, bias_type)
-                    comparisons = self.comparisons("compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal", "--bias", source, "--dtype", dtype, "--return", everything, "--top-k", 3)  # fmt: skip
-                    self.assertEqual({entry["name"] for entry in comparisons}, {*everything.split(","), "top_attention_weights", "top_attention_indices"})
+                    comparisons = self.comparisons("compute", "--input", f"{path}:query", "--layer", path, "--num-heads", 4, "--causal",
+                                                   "--bias", source, "--dtype", dtype, "--return", everything, "--top-k", 3)  # fmt: skip
+                    self.assertEqual({entry["name"] for entry in comparisons},
+                                     {*everything.split(","), "top_attention_weights", "top_attention_indices"})
                     self.assertEqual([entry for entry in comparisons if not entry["ok"]], [])
 
     def test_a_unit_in_the_last_place_is_allowed_and_two_are_not(self):
