@@ -281,7 +281,8 @@ absl::Status CheckRotaryTable(const Checkpoint& checkpoint, std::int64_t head_di
     for (std::int64_t i = 0; is_known && i < tensor.shape[0] * head_dim; ++i) {
       const std::int64_t column = i % head_dim, half = head_dim / 2, pair = column % half;
       const double turn = std::pow(10000, -2 * static_cast<double>(pair) / static_cast<double>(head_dim));
-      const double angle = static_cast<double>(i / head_dim) * turn;
+      const std::int64_t position = i / head_dim;
+      const double angle = static_cast<double>(position) * turn;
       const double expected = column < half ? std::sin(angle) : std::cos(angle);
       is_known = std::abs(double{FloatAt(tensor.data, *type, i)} - expected) <= kTolerance;
     }
