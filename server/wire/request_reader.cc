@@ -12,13 +12,6 @@
 namespace attend::server {
 namespace {
 
-using v1::AttendRequest;
-using v1::AttentionLayer;
-using v1::Linear;
-using v1::PartialAttention;
-using v1::ScaledDotProductAttentionRequest;
-using v1::Tensor;
-
 bool IsVarint(const WireField& field) { return field.type == WireType::kVarint; }
 bool IsFixed32(const WireField& field) { return field.type == WireType::kFixed32; }
 bool IsLengthDelimited(const WireField& field) { return field.type == WireType::kLengthDelimited; }
@@ -90,23 +83,25 @@ struct RawField {
   int number;
   Member Raw::*member;
 };
+template <typename Raw, typename Member>
+RawField(int, Member Raw::*) -> RawField<Raw, Member>;  // clang 14 needs to be told.
 
 // The fields of a message that are read as they are; all others are ignored.
 template <typename Raw>
 constexpr int kFields = 0;
 template <>
-constexpr auto kFields<RawTensor> = std::tuple(RawField{Tensor::kDataTypeFieldNumber, &RawTensor::data_type});
+constexpr auto kFields<RawTensor> = std::tuple(RawField{v1::Tensor::kDataTypeFieldNumber, &RawTensor::data_type});
 template <>
-constexpr auto kFields<RawLinear> = std::tuple(RawField{Linear::kWeightFieldNumber, &RawLinear::weight},
-                                               RawField{Linear::kBiasFieldNumber, &RawLinear::bias});
+constexpr auto kFields<RawLinear> = std::tuple(RawField{v1::Linear::kWeightFieldNumber, &RawLinear::weight},
+                                               RawField{v1::Linear::kBiasFieldNumber, &RawLinear::bias});
 template <>
 constexpr auto kFields<RawLayer> =
-    std::tuple(RawField{AttentionLayer::kQueryProjectionFieldNumber, &RawLayer::query_projection},
-               RawField{AttentionLayer::kKeyProjectionFieldNumber, &RawLayer::key_projection},
-               RawField{AttentionLayer::kValueProjectionFieldNumber, &RawLayer::value_projection},
-               RawField{AttentionLayer::kOutputProjectionFieldNumber, &RawLayer::output_projection},
-               RawField{AttentionLayer::kNumHeadsFieldNumber, &RawLayer::num_heads},
-               RawField{AttentionLayer::kNumKvHeadsFieldNumber, &RawLayer::num_kv_heads});
+    std::tuple(RawField{v1::AttentionLayer::kQueryProjectionFieldNumber, &RawLayer::query_projection},
+               RawField{v1::AttentionLayer::kKeyProjectionFieldNumber, &RawLayer::key_projection},
+               RawField{v1::AttentionLayer::kValueProjectionFieldNumber, &RawLayer::value_projection},
+               RawField{v1::AttentionLayer::kOutputProjectionFieldNumber, &RawLayer::output_projection},
+               RawField{v1::AttentionLayer::kNumHeadsFieldNumber, &RawLayer::num_heads},
+               RawField{v1::AttentionLayer::kNumKvHeadsFieldNumber, &RawLayer::num_kv_heads});
 template <>
 constexpr auto kFields<RawOptions> = std::tuple(RawField{v1::AttentionOptions::kCausalFieldNumber, &RawOptions::causal},
                                                 RawField{v1::AttentionOptions::kMaskFieldNumber, &RawOptions::mask},
@@ -115,26 +110,26 @@ constexpr auto kFields<RawOptions> = std::tuple(RawField{v1::AttentionOptions::k
                                                          &RawOptions::attention_weights_form},
                                                 RawField{v1::AttentionOptions::kTopKFieldNumber, &RawOptions::top_k});
 template <>
-constexpr auto kFields<RawPartials> = std::tuple(RawField{PartialAttention::kOutputFieldNumber, &RawPartials::output},
-                                                 RawField{PartialAttention::kLogSumExpFieldNumber,
-                                                          &RawPartials::log_sum_exp});
+constexpr auto kFields<RawPartials> =
+    std::tuple(RawField{v1::PartialAttention::kOutputFieldNumber, &RawPartials::output},
+               RawField{v1::PartialAttention::kLogSumExpFieldNumber, &RawPartials::log_sum_exp});
 template <>
 constexpr auto kFields<RawAttendRequest> =
-    std::tuple(RawField{AttendRequest::kEmbeddingsFieldNumber, &RawAttendRequest::embeddings},
-               RawField{AttendRequest::kContextFieldNumber, &RawAttendRequest::context},
-               RawField{AttendRequest::kLayerFieldNumber, &RawAttendRequest::layer},
-               RawField{AttendRequest::kOptionsFieldNumber, &RawAttendRequest::options},
-               RawField{AttendRequest::kOutputsFieldNumber, &RawAttendRequest::outputs},
-               RawField{AttendRequest::kLayerNameFieldNumber, &RawAttendRequest::layer_name},
-               RawField{AttendRequest::kPositionOffsetFieldNumber, &RawAttendRequest::position_offset});
+    std::tuple(RawField{v1::AttendRequest::kEmbeddingsFieldNumber, &RawAttendRequest::embeddings},
+               RawField{v1::AttendRequest::kContextFieldNumber, &RawAttendRequest::context},
+               RawField{v1::AttendRequest::kLayerFieldNumber, &RawAttendRequest::layer},
+               RawField{v1::AttendRequest::kOptionsFieldNumber, &RawAttendRequest::options},
+               RawField{v1::AttendRequest::kOutputsFieldNumber, &RawAttendRequest::outputs},
+               RawField{v1::AttendRequest::kLayerNameFieldNumber, &RawAttendRequest::layer_name},
+               RawField{v1::AttendRequest::kPositionOffsetFieldNumber, &RawAttendRequest::position_offset});
 template <>
 constexpr auto kFields<RawSdpaRequest> =
-    std::tuple(RawField{ScaledDotProductAttentionRequest::kQueryFieldNumber, &RawSdpaRequest::query},
-               RawField{ScaledDotProductAttentionRequest::kKeyFieldNumber, &RawSdpaRequest::key},
-               RawField{ScaledDotProductAttentionRequest::kValueFieldNumber, &RawSdpaRequest::value},
-               RawField{ScaledDotProductAttentionRequest::kOptionsFieldNumber, &RawSdpaRequest::options},
-               RawField{ScaledDotProductAttentionRequest::kOutputsFieldNumber, &RawSdpaRequest::outputs},
-               RawField{ScaledDotProductAttentionRequest::kPartialsFieldNumber, &RawSdpaRequest::partials});
+    std::tuple(RawField{v1::ScaledDotProductAttentionRequest::kQueryFieldNumber, &RawSdpaRequest::query},
+               RawField{v1::ScaledDotProductAttentionRequest::kKeyFieldNumber, &RawSdpaRequest::key},
+               RawField{v1::ScaledDotProductAttentionRequest::kValueFieldNumber, &RawSdpaRequest::value},
+               RawField{v1::ScaledDotProductAttentionRequest::kOptionsFieldNumber, &RawSdpaRequest::options},
+               RawField{v1::ScaledDotProductAttentionRequest::kOutputsFieldNumber, &RawSdpaRequest::outputs},
+               RawField{v1::ScaledDotProductAttentionRequest::kPartialsFieldNumber, &RawSdpaRequest::partials});
 
 template <typename Raw>
 absl::Status ReadField(const WireReader& reader, const WireField& field, Raw& message) {
@@ -150,17 +145,17 @@ absl::Status ReadField(const WireReader& reader, const WireField& field, Raw& me
 
 absl::Status ReadField(const WireReader& reader, const WireField& field, RawTensor& tensor) {
   switch (field.number) {
-    case Tensor::kShapeFieldNumber:
+    case v1::Tensor::kShapeFieldNumber:
       return VisitIntegers(reader, field, [&tensor](std::uint64_t axis) {
         if (tensor.rank < kMaxRank) {
           tensor.shape[static_cast<std::size_t>(tensor.rank)] = static_cast<std::int64_t>(axis);
         }
         ++tensor.rank;
       });
-    case Tensor::kDataFieldNumber:
+    case v1::Tensor::kDataFieldNumber:
       if (IsLengthDelimited(field)) tensor.data = field.range;
       return absl::OkStatus();
-    case Tensor::kValuesFieldNumber: return CountFloats(field, tensor.num_values);
+    case v1::Tensor::kValuesFieldNumber: return CountFloats(field, tensor.num_values);
     default: return ReadField<RawTensor>(reader, field, tensor);
   }
 }

@@ -35,8 +35,8 @@ def environment(extra=None):
     """This process's environment without what would steer the command, and with `extra`."""
     steering = ("ATTEND_", "NO_COLOR", "COLORTERM", "TERM", "COLUMNS", "LC_", "LANG")
     clean = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
-    # The runtime's own setting of the sanitizers must survive, ours begins with neither.
-    return {**clean, **(extra or {})}
+    leaks = f"suppressions={pathlib.Path(__file__).with_name('leaks.supp')}:print_suppressions=0"
+    return {**clean, "LSAN_OPTIONS": leaks, **(extra or {})}
 
 
 def attend(*arguments, env=None, stdin=b"", program=ATTEND):
