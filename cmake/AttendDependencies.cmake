@@ -15,7 +15,7 @@ if(NOT ATTEND_CORE_ONLY)
 endif()
 if(NOT ATTEND_CORE_ONLY AND NOT ATTEND_FAKE_GRPC)
   find_package(gRPC CONFIG REQUIRED)
-  pkg_check_modules(cairo REQUIRED IMPORTED_TARGET cairo-pdf cairo-png cairo-svg)
+  pkg_check_modules(cairo REQUIRED IMPORTED_TARGET cairo-png cairo-svg)
 endif()
 
 if(ATTEND_BUILD_TESTS)

@@ -1,6 +1,5 @@
 #include "client/draw/picture.h"
 
-#include <cairo-pdf.h>
 #include <cairo-svg.h>
 
 #include <algorithm>
@@ -31,10 +30,10 @@ absl::Status ToStatus(cairo_status_t status) {
 }  // namespace
 
 absl::Status CheckPicturePath(const std::string& path) {
-  for (const char* ending : {".png", ".svg", ".pdf"}) {
+  for (const char* ending : {".png", ".svg"}) {
     if (absl::EndsWith(path, ending)) return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("--plot ", path, ": expected a .png, .svg or .pdf file"));
+  return absl::InvalidArgumentError(absl::StrCat("--plot ", path, ": expected a .png or .svg file"));
 }
 
 Picture::Picture(std::string font)
@@ -173,9 +172,7 @@ absl::StatusOr<std::string> Picture::Finish(const std::string& path) {
   std::string contents;
   const Surface target(is_png ? cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(width * scale),
                                                            static_cast<int>(height * scale))
-                       : absl::EndsWith(path, ".svg")
-                           ? cairo_svg_surface_create_for_stream(Append, &contents, width, height)
-                           : cairo_pdf_surface_create_for_stream(Append, &contents, width, height),
+                              : cairo_svg_surface_create_for_stream(Append, &contents, width, height),
                        cairo_surface_destroy);
   const Context out(cairo_create(target.get()), cairo_destroy);
   cairo_set_source_rgb(out.get(), 1, 1, 1);

@@ -1,4 +1,4 @@
-// A drawing that Cairo turns into a PNG, SVG or PDF file.
+// A drawing that Cairo turns into a PNG or SVG file.
 #ifndef ATTEND_CLIENT_DRAW_PICTURE_H_
 #define ATTEND_CLIENT_DRAW_PICTURE_H_
 
@@ -14,7 +14,7 @@
 
 namespace attend::client {
 
-// Errors: INVALID_ARGUMENT unless `path` ends in .png, .svg or .pdf.
+// Errors: INVALID_ARGUMENT unless `path` ends in .png or .svg.
 absl::Status CheckPicturePath(const std::string& path);
 
 struct Box {

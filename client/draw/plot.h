@@ -12,7 +12,7 @@ namespace attend::client {
 
 inline constexpr int kMaxPanels = 16;
 
-// The contents of a .png, .svg or .pdf file, by the ending of `path`. Maps stand in a square grid and share the colour
+// The contents of a .png or .svg file, by the ending of `path`. Maps stand in a square grid and share the colour
 // bar. Cells of a small map carry their numbers; cells of weight 0 are grey, and hatched where there is room. A map of
 // more than 768 queries or keys is averaged down. REQUIRES: 1 to kMaxPanels maps of one shape; labels that fit them.
 // Errors: as Picture::Finish.

@@ -49,7 +49,7 @@ void Presenter::AddFlags(CLI::App* command) {
           "a device or pipe takes .npy");
   add("--output-dir", output_dir_, "Write one file per input into this directory")->excludes(output);
   command->add_flag("--show", show_, "Draw the attention weights in the terminal")->group("Results");
-  add("--plot", plot_, "Draw the attention weights into FILE.png, FILE.svg or FILE.pdf");
+  add("--plot", plot_, "Draw the attention weights into FILE.png or FILE.svg");
   add("--labels", labels_, "For --show and --plot: a text file with a line per token, for queries and keys");
   add("--key-labels", key_labels_, "The same for the keys, where they are other tokens");
   add("--color-scale", color_scale_, "For --show and --plot: linear or log")
