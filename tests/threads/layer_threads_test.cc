@@ -15,7 +15,7 @@
 
 #include "attend/v1/layer_service.pb.h"
 #include "server/requests/decoders.h"
-#include "server/services/layer_service.h"
+#include "server/services/attend_services.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tensor_messages.h"
