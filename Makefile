@@ -97,6 +97,10 @@ build-%:
 lint: deps  ## Formatting, clang-tidy, shell scripts, Python, the style of proto/ and what would break its users
 	scripts/lint.sh
 
+.PHONY: lint-tests
+lint-tests: deps  ## clang-tidy on the tests' C++ (half an hour the first time)
+	scripts/lint.sh tidy_tests
+
 .PHONY: baseline
 baseline:  ## Record proto/ as released (proto/baseline/): only with a release, or before one of a version that has none yet
 	$$(scripts/lint-venv.sh)/buf build --exclude-source-info -o proto/baseline/attend.binpb
