@@ -36,7 +36,7 @@ make_binaries() {
   cmake --preset release >/dev/null
   cmake --build --preset release --parallel "${JOBS:-$(nproc)}" --target attend-server attend
   cmake --install build/release --component runtime --strip --prefix "$stage/$name" >/dev/null
-  cp LICENSE README.md CHANGELOG.md "$stage/$name/"
+  cp -r LICENSE README.md ARCHITECTURE.md CHANGELOG.md docs "$stage/$name/"
   # The same bytes for the same files.
   tar --create --gzip --directory "$stage" --sort=name --owner=0 --group=0 --numeric-owner \
     --mtime="@$(git log -1 --format=%ct)" --file "$out/$name.tar.gz" "$name"

@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// No sum of products whose magnitudes sum up to less leaves float32's range, however it is rounded on the way.
+// If the magnitudes of a dot product's terms sum to less than this, none of its partial sums overflows float32.
 constexpr double kSurelyInRange = 0x1p126;
 
 // Where the keys that any row of the panel may see begin (rounded down to a block) and end.
@@ -124,7 +124,7 @@ bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
       const std::int64_t end = std::min(keys.end, panel.key_end);
       if (begin >= end) continue;
       if (run_.Cancelled()) return false;
-      // False for NaN.
+      // A NaN compares false, so that the panel may overflow.
       const bool in_range = static_cast<double>(task_.head_dim) * panel.queries.largest * largest_key < kSurelyInRange;
       panel.may_overflow = !in_range;
       const bool into_total = first_into_total && chunk == panel.key_begin / kKeyChunk;

@@ -1,5 +1,4 @@
-// The mathematics of the kernels in float64 with Eigen, without their code. Tests and `attend-verify`
-// measure the kernels against it.
+// Attention in float64 with Eigen, independent of the kernels' code. Tests and `attend-verify` compare kernels with it.
 //
 // Single-threaded; may be called concurrently.
 #ifndef ATTEND_CORE_REFERENCE_REFERENCE_H_

@@ -84,7 +84,7 @@ struct RawField {
   Member Raw::*member;
 };
 template <typename Raw, typename Member>
-RawField(int, Member Raw::*) -> RawField<Raw, Member>;  // clang 14 needs to be told.
+RawField(int, Member Raw::*) -> RawField<Raw, Member>;  // clang 14 does not deduce it.
 
 // The fields of a message that are read as they are; all others are ignored.
 template <typename Raw>
