@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct AttendInputs {
   OptionInputs options;
 
   const InputTensor& First() const { return embeddings; }
+  std::string_view LayerEtag() const {
+    return named_layer == nullptr ? std::string_view() : named_layer->description().etag();
+  }
   InputTensors Tensors() {
     InputTensors tensors = {&embeddings, &context};
     options.AppendTensors(tensors);
@@ -217,6 +221,7 @@ struct AttendMethod {
                                                 v1::OUTPUT_KIND_SCORES,      v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   const LayerRegistry* layers;  // Or null.
+  Receipts receipts;
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
   absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes, layers); }
@@ -274,8 +279,12 @@ struct AttendMethod {
 
 }  // namespace
 
-Decoder AttendDecoder(const LayerRegistry* layers) {
-  return AttentionJob<AttendMethod>::MakeDecoder({.layers = layers});
+Decoder AttendDecoder(const LayerRegistry* layers, InstructionSet instruction_set) {
+  return AttentionJob<AttendMethod>::MakeDecoder({layers, Receipts(instruction_set)});
+}
+
+Estimator AttendEstimator(const LayerRegistry* layers, InstructionSet instruction_set) {
+  return AttentionJob<AttendMethod>::MakeEstimator({layers, Receipts(instruction_set)});
 }
 
 }  // namespace attend::server
