@@ -95,7 +95,7 @@ absl::StatusOr<Parts> SplitFile(std::string_view file) {
 }
 
 absl::Status CheckRecord(const LayerRecord& record, std::string_view payload, const std::string& file_name) {
-  const v1::CreateLayerHeader& header = record.header();
+  const v1::CreateLayerHeader& header = record.header;
   if (!CheckLayerName(header.name(), "name").ok() || LayerFileName(header.name()) != file_name) {
     return Damaged("it is the file of another layer");
   }
@@ -185,9 +185,10 @@ absl::Status NewLayerFile::WriteAll(absl::Span<const std::string_view> pieces) {
 
 absl::Status NewLayerFile::Seal(const LayerRecord& record) {
   if (!on_disk()) return absl::OkStatus();
-  const std::string bytes = record.SerializeAsString();
-  const std::string footer = MakeFooter(payload_bytes_, bytes);
-  if (absl::Status written = WriteAll({std::string_view(bytes), std::string_view(footer)}); !written.ok()) {
+  const absl::StatusOr<std::string> bytes = SerializeRecord(record);
+  if (!bytes.ok()) return bytes.status();
+  const std::string footer = MakeFooter(payload_bytes_, *bytes);
+  if (absl::Status written = WriteAll({std::string_view(*bytes), std::string_view(footer)}); !written.ok()) {
     return written;
   }
   Observe(StorageStep::kSealed);
@@ -218,13 +219,10 @@ absl::StatusOr<StoredLayer> ReadLayerFile(const Folder& folder, const std::strin
   if (!file.ok()) return file.status();
   const absl::StatusOr<Parts> parts = SplitFile(file->bytes);
   if (!parts.ok()) return parts.status();
-  StoredLayer layer;
-  if (!layer.record.ParseFromArray(parts->record.data(), static_cast<int>(parts->record.size()))) {
-    return Damaged("its record cannot be read");
-  }
-  if (absl::Status status = CheckRecord(layer.record, parts->payload, name); !status.ok()) return status;
-  layer.payload = {std::move(file->memory), parts->payload};
-  return layer;
+  absl::StatusOr<LayerRecord> record = ParseRecord(parts->record);
+  if (!record.ok()) return record.status();
+  if (absl::Status status = CheckRecord(*record, parts->payload, name); !status.ok()) return status;
+  return StoredLayer{*std::move(record), {std::move(file->memory), parts->payload}};
 }
 
 }  // namespace attend::server
