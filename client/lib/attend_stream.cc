@@ -9,6 +9,7 @@
 #include "attend/v1/attention_service.pb.h"
 #include "client/lib/call.h"
 #include "client/lib/server_error.h"
+#include "client/lib/server_version.h"
 #include "google/rpc/status.pb.h"
 
 namespace attend::client {
@@ -65,6 +66,7 @@ absl::Status AttendStream::Send(std::int64_t id, v1::AttendRequest request, absl
   message.set_id(id);
   if (timeout != absl::InfiniteDuration()) SetTimeout(timeout, message.mutable_timeout());
   *message.mutable_attend() = std::move(request);
+  NoteUnknownField(message);
   absl::MutexLock lock(&rpc_->send_mu);
   if (rpc_->closed) return absl::FailedPreconditionError("CloseSending was called; this stream takes no more requests");
   return rpc_->stream->Write(message) ? absl::OkStatus()
@@ -79,7 +81,38 @@ void AttendStream::CloseSending() {
 std::optional<StreamResult> AttendStream::Receive() {
   v1::StreamAttendResponse message;
   if (!rpc_->stream->Read(&message)) return std::nullopt;
-  return ToResult(std::move(message));
+  StreamResult result = ToResult(std::move(message));
+  if (result.response.ok()) {
+    if (absl::Status status = CheckUnderstood(result); !status.ok()) result.response = std::move(status);
+  }
+  return result;
+}
+
+void AttendStream::NoteUnknownField(const v1::StreamAttendRequest& message) {
+  if (rpc_->has_receipt.load(std::memory_order_relaxed)) return;  // All of a stream goes to one server.
+  std::string field = internal::FieldUnknownTo01(message);
+  if (field.empty()) return;
+  absl::MutexLock lock(&rpc_->unknown_mu);
+  rpc_->unknown_fields[message.id()] = std::move(field);
+}
+
+absl::Status AttendStream::CheckUnderstood(const StreamResult& result) {
+  if (result.response->has_receipt()) {
+    if (!rpc_->has_receipt.exchange(true)) {
+      absl::MutexLock lock(&rpc_->unknown_mu);
+      rpc_->unknown_fields.clear();
+    }
+    return absl::OkStatus();
+  }
+  std::string field;
+  {
+    absl::MutexLock lock(&rpc_->unknown_mu);
+    const auto found = rpc_->unknown_fields.find(result.id);
+    if (found == rpc_->unknown_fields.end()) return absl::OkStatus();
+    field = found->second;
+  }
+  return internal::UnknownField(*rpc_->stub, absl::FromChrono(rpc_->context.deadline()), field,
+                                "its answer is to another question; leave the field out, or ask a newer server");
 }
 
 absl::Status AttendStream::Finish() {

@@ -78,6 +78,9 @@ class AttendStream {
   friend class Client;
   struct Rpc;
   explicit AttendStream(std::unique_ptr<Rpc> rpc);
+  // What the class comment of Client says of servers of version 0.1, here for each response.
+  void NoteUnknownField(const v1::StreamAttendRequest& message);
+  absl::Status CheckUnderstood(const StreamResult& result);
 
   std::unique_ptr<Rpc> rpc_;
 };
