@@ -34,7 +34,8 @@ void SetTimeout(absl::Duration timeout, google::protobuf::Duration* message) {
 }
 
 StreamResult ToResult(v1::StreamAttendResponse&& message) {
-  StreamResult result;
+  const absl::Status other = absl::FailedPreconditionError("the request was of the other kind");
+  StreamResult result{.id = 0, .response = other, .sdpa_response = other, .server_timing = {}};
   result.id = message.id();
   result.server_timing = ParseServerTiming(message.server_timing());
   if (message.has_status()) {
@@ -42,10 +43,18 @@ StreamResult ToResult(v1::StreamAttendResponse&& message) {
     result.response =
         internal::WithServerError(absl::Status(static_cast<absl::StatusCode>(status.code()), status.message()),
                                   status.SerializeAsString(), message.server_timing());
+    result.sdpa_response = result.response.status();
+  } else if (message.has_scaled_dot_product_attention()) {
+    result.sdpa_response = std::move(*message.mutable_scaled_dot_product_attention());
   } else {
     result.response = std::move(*message.mutable_attend());
   }
   return result;
+}
+
+bool HasReceipt(const StreamResult& result) {
+  return (result.response.ok() && result.response->has_receipt()) ||
+         (result.sdpa_response.ok() && result.sdpa_response->has_receipt());
 }
 
 }  // namespace
@@ -61,11 +70,21 @@ AttendStream::~AttendStream() {
 }
 
 absl::Status AttendStream::Send(std::int64_t id, v1::AttendRequest request, absl::Duration timeout) {
-  if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   v1::StreamAttendRequest message;
+  *message.mutable_attend() = std::move(request);
+  return SendMessage(id, std::move(message), timeout);
+}
+
+absl::Status AttendStream::Send(std::int64_t id, v1::ScaledDotProductAttentionRequest request, absl::Duration timeout) {
+  v1::StreamAttendRequest message;
+  *message.mutable_scaled_dot_product_attention() = std::move(request);
+  return SendMessage(id, std::move(message), timeout);
+}
+
+absl::Status AttendStream::SendMessage(std::int64_t id, v1::StreamAttendRequest message, absl::Duration timeout) {
+  if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   message.set_id(id);
   if (timeout != absl::InfiniteDuration()) SetTimeout(timeout, message.mutable_timeout());
-  *message.mutable_attend() = std::move(request);
   NoteUnknownField(message);
   absl::MutexLock lock(&rpc_->send_mu);
   if (rpc_->closed) return absl::FailedPreconditionError("CloseSending was called; this stream takes no more requests");
@@ -82,9 +101,7 @@ std::optional<StreamResult> AttendStream::Receive() {
   v1::StreamAttendResponse message;
   if (!rpc_->stream->Read(&message)) return std::nullopt;
   StreamResult result = ToResult(std::move(message));
-  if (result.response.ok()) {
-    if (absl::Status status = CheckUnderstood(result); !status.ok()) result.response = std::move(status);
-  }
+  CheckUnderstood(result);
   return result;
 }
 
@@ -96,23 +113,27 @@ void AttendStream::NoteUnknownField(const v1::StreamAttendRequest& message) {
   rpc_->unknown_fields[message.id()] = std::move(field);
 }
 
-absl::Status AttendStream::CheckUnderstood(const StreamResult& result) {
-  if (result.response->has_receipt()) {
-    if (!rpc_->has_receipt.exchange(true)) {
-      absl::MutexLock lock(&rpc_->unknown_mu);
-      rpc_->unknown_fields.clear();
-    }
-    return absl::OkStatus();
-  }
-  std::string field;
-  {
+std::string AttendStream::UnknownFieldOf(std::int64_t id) {
+  absl::MutexLock lock(&rpc_->unknown_mu);
+  const auto found = rpc_->unknown_fields.find(id);
+  return found == rpc_->unknown_fields.end() ? "" : found->second;
+}
+
+void AttendStream::CheckUnderstood(StreamResult& result) {
+  if (HasReceipt(result)) {
+    if (rpc_->has_receipt.exchange(true)) return;
     absl::MutexLock lock(&rpc_->unknown_mu);
-    const auto found = rpc_->unknown_fields.find(result.id);
-    if (found == rpc_->unknown_fields.end()) return absl::OkStatus();
-    field = found->second;
+    rpc_->unknown_fields.clear();
+    return;
   }
-  return internal::UnknownField(*rpc_->stub, absl::FromChrono(rpc_->context.deadline()), field,
-                                "its answer is to another question; leave the field out, or ask a newer server");
+  const std::string field = UnknownFieldOf(result.id);
+  if (field.empty()) return;
+  const absl::Time deadline = absl::FromChrono(rpc_->context.deadline());
+  // A refusal stands, but when the whole request was the unknown field, the server speaks of an empty one.
+  const bool is_answer = result.response.ok() || result.sdpa_response.ok();
+  if (!is_answer && (field != "scaled_dot_product_attention" || !internal::IsVersion01(*rpc_->stub, deadline))) return;
+  result.response = internal::UnknownField(*rpc_->stub, deadline, field, internal::kOtherQuestion);
+  result.sdpa_response = result.response.status();
 }
 
 absl::Status AttendStream::Finish() {

@@ -35,8 +35,7 @@ absl::StatusOr<CallResult<Response>> CheckUnderstood(v1::AttentionService::Stub&
   if (!result.ok() || result->response.has_receipt()) return result;
   const std::string field = internal::FieldUnknownTo01(request);
   if (field.empty()) return result;
-  return internal::UnknownField(stub, absl::Now() + options.timeout, field,
-                                "its answer is to another question; leave the field out, or ask a newer server");
+  return internal::UnknownField(stub, absl::Now() + options.timeout, field, internal::kOtherQuestion);
 }
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
@@ -49,6 +48,20 @@ HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus statu
 }
 
 }  // namespace
+
+void DescribeOnly(google::protobuf::Message* message) {
+  if (auto* tensor = dynamic_cast<v1::Tensor*>(message)) {
+    tensor->clear_data();
+    tensor->clear_values();
+    return;
+  }
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  message->GetReflection()->ListFields(*message, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated()) continue;
+    DescribeOnly(message->GetReflection()->MutableMessage(message, field));
+  }
+}
 
 struct Client::Stubs {
   explicit Stubs(const Channels& c) : channels(c), attention(c.calls), health(c.calls) {}
@@ -105,6 +118,17 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOpt
   rpc->stub = &stubs_->attention;
   rpc->stream = stubs_->attention.StreamAttend(&rpc->context);
   return std::unique_ptr<AttendStream>(new AttendStream(std::move(rpc)));
+}
+
+absl::StatusOr<CallResult<v1::EstimateCostResponse>> Client::EstimateCost(const v1::EstimateCostRequest& request,
+                                                                          const CallOptions& options) const {
+  using Response = v1::EstimateCostResponse;
+  absl::StatusOr<CallResult<Response>> result =
+      Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+        return stubs_->attention.EstimateCost(context, request, response);
+      });
+  if (!absl::IsUnimplemented(result.status())) return result;
+  return internal::UnknownField(stubs_->attention, absl::Now() + options.timeout, "EstimateCost", "ask a newer server");
 }
 
 absl::StatusOr<CallResult<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {

@@ -15,6 +15,10 @@
 
 namespace attend::client::internal {
 
+// What UnknownField adds for an answer that is there.
+inline constexpr char kOtherQuestion[] =
+    "its answer is to another question; leave the field out, or ask a newer server";
+
 // The path of a field that `request` sets, at any depth, and version 0.1 does not know, as in `options.scale`; empty
 // when there is none.
 std::string FieldUnknownTo01(const google::protobuf::Message& request);

@@ -67,7 +67,13 @@ struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
     while (stream->Read(&request)) {
       v1::StreamAttendResponse response;
       response.set_id(request.id());
-      Answer(response.mutable_attend());
+      if (request.has_scaled_dot_product_attention() && receipts) {
+        Answer(response.mutable_scaled_dot_product_attention());
+      } else if (request.has_scaled_dot_product_attention()) {
+        response.mutable_status()->set_code(grpc::INVALID_ARGUMENT);
+      } else {
+        Answer(response.mutable_attend());
+      }
       stream->Write(response);
     }
     return grpc::Status::OK;
@@ -141,17 +147,28 @@ TEST(ServerVersion, EachRequestOfAStreamIsLookedAt) {
       if (id == 8) request.mutable_options()->set_precision(v1::PRECISION_EXACT);
       ASSERT_TRUE((*stream)->Send(id, std::move(request)).ok());
     }
+    ASSERT_TRUE((*stream)->Send(9, v1::ScaledDotProductAttentionRequest()).ok());
     (*stream)->CloseSending();
     std::map<std::int64_t, absl::Status> statuses;
     while (const std::optional<StreamResult> result = (*stream)->Receive()) {
-      statuses[result->id] = result->response.status();
+      statuses[result->id] = (result->id == 9 ? result->sdpa_response.status() : result->response.status());
     }
     EXPECT_TRUE((*stream)->Finish().ok());
-    ASSERT_EQ(statuses.size(), 2u);
+    ASSERT_EQ(statuses.size(), 3u);
     EXPECT_TRUE(statuses[7].ok()) << statuses[7];
-    if (receipts) EXPECT_TRUE(statuses[8].ok()) << statuses[8];
-    if (!receipts) ExpectNames(statuses[8], "attend.options.precision");
+    if (receipts) {
+      EXPECT_TRUE(statuses[8].ok()) << statuses[8];
+      EXPECT_TRUE(statuses[9].ok()) << statuses[9];
+    } else {
+      ExpectNames(statuses[8], "attend.options.precision");
+      ExpectNames(statuses[9], "scaled_dot_product_attention");
+    }
   }
+}
+
+TEST(ServerVersion, AMethodThatItDoesNotKnowIsNamed) {
+  OldServer server;
+  ExpectNames(Connect(server).EstimateCost({}, kCall).status(), "EstimateCost");
 }
 
 TEST(ServerVersion, ALayerThatWouldBeAnotherIsNotUploaded) {
