@@ -25,7 +25,9 @@ using formats::Sha256;
 using formats::ToHex;
 
 constexpr std::string_view kMagic = "attendL\n";
-constexpr std::uint32_t kVersion = 1;
+// Version 1 is that of attend 0.1, whose server skips fields of a record that it does not know: it refuses what has 2.
+constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kOldestVersion = 1;
 constexpr std::int64_t kFooterBytes = 64;
 constexpr std::int64_t kMaxRecordBytes = 1 << 20;
 constexpr std::size_t kHashAt = 32;
@@ -80,8 +82,9 @@ absl::StatusOr<Parts> SplitFile(std::string_view file) {
   const std::string_view footer = file.substr(file.size() - kFooter);
   if (footer.substr(0, kMagic.size()) != kMagic) return Damaged("it does not end in a layer's footer");
   const std::uint64_t version = GetLittleEndian(footer.substr(8, 4));
-  if (version != kVersion || GetLittleEndian(footer.substr(12, 4)) != 0) {
-    return Damaged(absl::StrCat("its format has version ", version, ", and this server knows ", kVersion, " alone"));
+  if (version < kOldestVersion || version > kVersion || GetLittleEndian(footer.substr(12, 4)) != 0) {
+    return Damaged(
+        absl::StrCat("its format has version ", version, ", and this server knows ", kOldestVersion, " to ", kVersion));
   }
   const std::uint64_t payload = GetLittleEndian(footer.substr(16, 8));
   const std::uint64_t record = GetLittleEndian(footer.substr(24, 8));

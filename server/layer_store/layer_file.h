@@ -2,7 +2,8 @@
 //
 //   payload   the bytes of the .safetensors file, from offset 0, so that they can be mapped and used where they are
 //   record    a serialized attend.storage.v1.LayerRecord
-//   footer    64 bytes: the magic `attendL\n`, the format's version as u32, zero as u32, the payload's and the record's
+//   footer    64 bytes: the magic `attendL\n`, the format's version (2) as u32, zero as u32, the payload's and the
+//   record's
 //             sizes as u64, all little-endian, and the SHA-256 of the record
 //
 // The record has the payload's SHA-256. So every bit of the file is covered, a file that ends too early has no footer,

@@ -82,7 +82,9 @@ def record(binary):
                 outputs=[OUTPUT, WEIGHTS, LOG_SUM_EXP, QUERY],
             )
             messages = {"layer": layer, "request": request, "response": server.stub.Attend(request, timeout=60)}
-            recorded[name] = {key: json_format.MessageToDict(message, preserving_proto_field_name=True) for key, message in messages.items()}
+            recorded[name] = {
+                key: json_format.MessageToDict(message, preserving_proto_field_name=True) for key, message in messages.items()
+            }
     RECORDED.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
 
 

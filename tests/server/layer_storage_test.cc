@@ -206,6 +206,18 @@ TEST_F(LayerStorageTest, WhatACrashLeftIsRemovedAtTheStart) {
   EXPECT_THAT(Files("quarantine"), IsEmpty());
 }
 
+TEST_F(LayerStorageTest, FilesOfVersionOneAreReadAndNewerOnesAreNot) {
+  for (const char version : {1, 2, 3}) {
+    Store("a", "payload");
+    std::string file = Read(PathOf("a"));
+    ASSERT_EQ(file[file.size() - 56], 2) << "what 0.1 refuses";
+    file[file.size() - 56] = version;
+    Write(PathOf("a"), file);
+    EXPECT_THAT(Load(), SizeIs(version <= 2 ? 1 : 0)) << "version " << int{version};
+  }
+  EXPECT_THAT(Files("quarantine"), SizeIs(1));
+}
+
 TEST_F(LayerStorageTest, OneServerAtATime) {
   const auto first = Open();
   ASSERT_TRUE(first.ok());
