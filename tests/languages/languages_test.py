@@ -21,7 +21,7 @@ PROTOS = [f"attend/v1/{name}.proto" for name in ("tensor", "attention_service", 
 # A build may have to fetch a hundred megabytes.
 PATIENCE = 600
 
-EXPECTED = {"output": "0 1", "code": "3", "reason": "INVALID_FIELD attend.v1", "field": "key.shape[1]"}
+EXPECTED = {"output": "2", "code": "3", "reason": "INVALID_FIELD attend.v1", "field": "key.shape"}
 
 
 def run(*command, folder, path=None):
@@ -44,9 +44,8 @@ def fresh(name):
 
 
 def said(output):
-    """{"output": "0 1", ...}, without the brackets, commas and decimal points of the languages."""
-    lines = [line.split(" ", 1) for line in output.splitlines()]
-    return {key: value.replace(".0", "").translate(str.maketrans("", "", ",")).removeprefix("[").removesuffix("]") for key, value in lines}
+    """{"output": "2", ...}; Maven adds lines without a blank."""
+    return dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
 
 
 class LanguagesTest(ServerTestCase):
@@ -69,8 +68,9 @@ class LanguagesTest(ServerTestCase):
         (folder / "Main.java").rename(sources / "Main.java")
         plugin = "--plugin=protoc-gen-grpc-java=/usr/bin/grpc_java_plugin"  # Debian's.
         run(PROTOC, f"-I{SOURCE_DIR}/proto", "--java_out=src", "--grpc-java_out=src", plugin, *PROTOS, folder=folder)
-        run("mvn", "-B", "-q", "compile", folder=folder)
-        output = run("mvn", "-B", "-q", "exec:java", f"-Dexec.args={self.server.address}", folder=folder)
+        maven = ("mvn", "-B", "-q", "-Dstyle.color=never")
+        run(*maven, "compile", folder=folder)
+        output = run(*maven, "exec:java", f"-Dexec.args={self.server.address}", folder=folder)
         self.assertEqual(said(output), EXPECTED)
 
     def test_python(self):

@@ -43,7 +43,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("output", response.Output.Values)
+	fmt.Println("output", len(response.Output.Values))
 
 	request.Key = tensor(1, 3)
 	_, err = client.ScaledDotProductAttention(ctx, request)

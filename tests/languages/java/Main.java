@@ -30,7 +30,7 @@ public final class Main {
             .setQuery(tensor(1, 2))
             .setKey(tensor(1, 2))
             .setValue(tensor(1, 2));
-    System.out.println("output " + stub.scaledDotProductAttention(request.build()).getOutput().getValuesList());
+    System.out.println("output " + stub.scaledDotProductAttention(request.build()).getOutput().getValuesCount());
     try {
       stub.scaledDotProductAttention(request.setKey(tensor(1, 3)).build());
     } catch (StatusRuntimeException error) {

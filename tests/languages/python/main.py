@@ -18,7 +18,7 @@ def main(address):
     with grpc.insecure_channel(address) as channel:
         stub = pb_grpc.AttentionServiceStub(channel)
         request = pb.ScaledDotProductAttentionRequest(query=tensor(1, 2), key=tensor(1, 2), value=tensor(1, 2))
-        print("output", list(stub.ScaledDotProductAttention(request, timeout=60).output.values))
+        print("output", len(stub.ScaledDotProductAttention(request, timeout=60).output.values))
         request.key.CopyFrom(tensor(1, 3))
         try:
             stub.ScaledDotProductAttention(request, timeout=60)
