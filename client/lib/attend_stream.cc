@@ -128,11 +128,9 @@ void AttendStream::CheckUnderstood(StreamResult& result) {
   }
   const std::string field = UnknownFieldOf(result.id);
   if (field.empty()) return;
+  const absl::Status status = result.sdpa_response.ok() ? absl::OkStatus() : result.response.status();
   const absl::Time deadline = absl::FromChrono(rpc_->context.deadline());
-  // A refusal stands, but when the whole request was the unknown field, the server speaks of an empty one.
-  const bool is_answer = result.response.ok() || result.sdpa_response.ok();
-  if (!is_answer && (field != "scaled_dot_product_attention" || !internal::IsVersion01(*rpc_->stub, deadline))) return;
-  result.response = internal::UnknownField(*rpc_->stub, deadline, field, internal::kOtherQuestion);
+  result.response = internal::WithoutReceipt(*rpc_->stub, deadline, field, status);
   result.sdpa_response = result.response.status();
 }
 

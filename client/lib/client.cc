@@ -32,10 +32,10 @@ template <typename Request, typename Response>
 absl::StatusOr<CallResult<Response>> CheckUnderstood(v1::AttentionService::Stub& stub, const Request& request,
                                                      const CallOptions& options,
                                                      absl::StatusOr<CallResult<Response>> result) {
-  if (!result.ok() || result->response.has_receipt()) return result;
+  if (result.ok() && result->response.has_receipt()) return result;
   const std::string field = internal::FieldUnknownTo01(request);
   if (field.empty()) return result;
-  return internal::UnknownField(stub, absl::Now() + options.timeout, field, internal::kOtherQuestion);
+  return internal::WithoutReceipt(stub, absl::Now() + options.timeout, field, result.status());
 }
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {

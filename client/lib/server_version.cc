@@ -66,4 +66,15 @@ absl::Status UnknownField(v1::AttentionService::Stub& stub, absl::Time deadline,
       absl::StrCat("the server ", version, " does not know `", field, "`, which came with 0.2: ", what));
 }
 
+absl::Status WithoutReceipt(v1::AttentionService::Stub& stub, absl::Time deadline, const std::string& field,
+                            const absl::Status& status) {
+  constexpr char kAdvice[] = "leave the field out, or ask a newer server";
+  if (status.ok()) {
+    return UnknownField(stub, deadline, field, absl::StrCat("its answer is to another question; ", kAdvice));
+  }
+  // It may have refused what was left of the request.
+  if (!absl::IsInvalidArgument(status) || !IsVersion01(stub, deadline)) return status;
+  return UnknownField(stub, deadline, field, absl::StrCat("it refused the rest (", status.message(), "); ", kAdvice));
+}
+
 }  // namespace attend::client::internal

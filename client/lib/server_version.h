@@ -15,22 +15,22 @@
 
 namespace attend::client::internal {
 
-// What UnknownField adds for an answer that is there.
-inline constexpr char kOtherQuestion[] =
-    "its answer is to another question; leave the field out, or ask a newer server";
-
 // The path of a field that `request` sets, at any depth, and version 0.1 does not know, as in `options.scale`; empty
 // when there is none.
 std::string FieldUnknownTo01(const google::protobuf::Message& request);
 
-// Whether the server says what servers of version 0.1 do not. Asks it, until `deadline`; when it does not answer,
-// false.
+// Whether the server lacks what came with 0.2. Asks it, until `deadline`; when it does not answer, false.
 bool IsVersion01(v1::AttentionService::Stub& stub, absl::Time deadline);
 
 // UNIMPLEMENTED: says that `field` is unknown to the server, with its version, for which it is asked, and then `what`,
 // a sentence about the consequence.
 absl::Status UnknownField(v1::AttentionService::Stub& stub, absl::Time deadline, const std::string& field,
                           const std::string& what);
+
+// The status of a call that set `field`, unknown to version 0.1, and that ended with `status` and no receipt: `status`
+// when a newer server refused it, else UnknownField.
+absl::Status WithoutReceipt(v1::AttentionService::Stub& stub, absl::Time deadline, const std::string& field,
+                            const absl::Status& status);
 
 }  // namespace attend::client::internal
 

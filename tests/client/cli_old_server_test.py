@@ -25,7 +25,7 @@ class OldServerTest(CliTestCase):
         self.sdpa = ("sdpa", "--query", files[0], "--key", files[1], "--value", files[2])
 
     def test_what_it_knows_gives_the_same_bits(self):
-        flags = (*self.sdpa, "--causal", "--sliding-window-left", 3, "--return", "log_sum_exp")
+        flags = (*self.sdpa, "--causal", "--window-left", 3, "--return", "log_sum_exp")
         old, today = self.attend_ok(*flags), self.attend_ok(*flags, env=self.today)
         self.assertEqual(old.out, today.out)
         scores = oracle.attend(self.q, self.k, self.v, oracle.Options(causal="bottom_right", left=3)).log_sum_exp

@@ -55,10 +55,14 @@ struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
     Answer(response);
     return grpc::Status::OK;
   }
-  grpc::Status ScaledDotProductAttention(grpc::ServerContext*, const v1::ScaledDotProductAttentionRequest*,
+  grpc::Status ScaledDotProductAttention(grpc::ServerContext*, const v1::ScaledDotProductAttentionRequest* request,
                                          v1::ScaledDotProductAttentionResponse* response) override {
     Answer(response);
+    if (request->has_query()) return {grpc::INVALID_ARGUMENT, "query is wrong"};
     return grpc::Status::OK;
+  }
+  grpc::Status EstimateCost(grpc::ServerContext*, const v1::EstimateCostRequest*, v1::EstimateCostResponse*) override {
+    return {receipts ? grpc::INVALID_ARGUMENT : grpc::UNIMPLEMENTED, "EstimateCost"};
   }
   grpc::Status StreamAttend(
       grpc::ServerContext*,
@@ -115,6 +119,21 @@ TEST(ServerVersion, AnAnswerThatIgnoredAFieldIsAnError) {
   v1::ScaledDotProductAttentionRequest sdpa;
   sdpa.set_layout(v1::TENSOR_LAYOUT_BTHE);
   ExpectNames(client.ScaledDotProductAttention(sdpa, kCall).status(), "layout");
+}
+
+TEST(ServerVersion, ARefusalByAnOlderServerSaysThatItIsOlder) {
+  v1::ScaledDotProductAttentionRequest request;
+  request.mutable_query();
+  request.set_layout(v1::TENSOR_LAYOUT_BTHE);
+  OldServer server;
+  const absl::Status status = Connect(server).ScaledDotProductAttention(request, kCall).status();
+  ExpectNames(status, "layout");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("query is wrong"));
+  request.clear_layout();
+  EXPECT_TRUE(absl::IsInvalidArgument(Connect(server).ScaledDotProductAttention(request, kCall).status()));
+  OldServer today(/*gives_receipts=*/true);
+  request.set_layout(v1::TENSOR_LAYOUT_BTHE);
+  EXPECT_TRUE(absl::IsInvalidArgument(Connect(today).ScaledDotProductAttention(request, kCall).status()));
 }
 
 TEST(ServerVersion, WhatItKnowsIsAnswered) {

@@ -74,7 +74,7 @@ std::set<std::string> RequestOnlyOptions() {
     } else {
       SetNumber(options, field, 1);
     }
-    const auto read = ReadLayerOptions(options, 1);
+    const auto read = ReadLayerOptions(options, 1, /*is_double=*/true);
     if (!read.ok() && std::string(read.status().message()).find("is a request's") != std::string::npos) {
       names.insert(field.full_name());
     }
