@@ -81,6 +81,11 @@ test-minilm: build-release  ## A sentence encoder whose attention runs in the se
 	ATTEND_MINILM=$$(scripts/minilm.sh) \
 	ctest --test-dir build/release --build-config minilm --label-regex '^minilm$$' --output-on-failure --no-tests=error
 
+.PHONY: test-languages
+test-languages: build-release  ## Programs in Go, Java and Python with their languages' own google.rpc (fetches 200 MB of packages)
+	scripts/install-dependencies.sh languages tools
+	ctest --test-dir build/release --build-config languages --label-regex '^languages$$' --output-on-failure --no-tests=error
+
 .PHONY: test-models
 test-models: build-release  ## Every model class of transformers 4 and 5, timm, diffusers, ... against attend's layers (fetches 1.5 GB; hours)
 	scripts/install-dependencies.sh peers

@@ -27,6 +27,8 @@ declare -rA PACKAGES=(
   [peers]="python3-venv gcc binutils"
   # scripts/find-go.sh
   [tools]="python3-venv ca-certificates"
+  # `make test-languages`
+  [languages]="maven default-jdk-headless protobuf-compiler protobuf-compiler-grpc-java-plugin python3-venv ca-certificates"
   # scripts/verify-bare.sh
   [bare]="debootstrap git ca-certificates"
 )

@@ -9,6 +9,7 @@
 #include "attend/v1/attention_service.pb.h"
 #include "client/lib/call.h"
 #include "client/lib/server_error.h"
+#include "client/lib/server_version.h"
 #include "google/rpc/status.pb.h"
 
 namespace attend::client {
@@ -51,6 +52,11 @@ StreamResult ToResult(v1::StreamAttendResponse&& message) {
   return result;
 }
 
+bool HasReceipt(const StreamResult& result) {
+  return (result.response.ok() && result.response->has_receipt()) ||
+         (result.sdpa_response.ok() && result.sdpa_response->has_receipt());
+}
+
 }  // namespace
 
 AttendStream::AttendStream(std::unique_ptr<Rpc> rpc) : rpc_(std::move(rpc)) {}
@@ -79,6 +85,7 @@ absl::Status AttendStream::SendMessage(std::int64_t id, v1::StreamAttendRequest 
   if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   message.set_id(id);
   if (timeout != absl::InfiniteDuration()) SetTimeout(timeout, message.mutable_timeout());
+  NoteUnknownField(message);
   absl::MutexLock lock(&rpc_->send_mu);
   if (rpc_->closed) return absl::FailedPreconditionError("CloseSending was called; this stream takes no more requests");
   return rpc_->stream->Write(message) ? absl::OkStatus()
@@ -93,7 +100,38 @@ void AttendStream::CloseSending() {
 std::optional<StreamResult> AttendStream::Receive() {
   v1::StreamAttendResponse message;
   if (!rpc_->stream->Read(&message)) return std::nullopt;
-  return ToResult(std::move(message));
+  StreamResult result = ToResult(std::move(message));
+  CheckUnderstood(result);
+  return result;
+}
+
+void AttendStream::NoteUnknownField(const v1::StreamAttendRequest& message) {
+  if (rpc_->has_receipt.load(std::memory_order_relaxed)) return;  // All of a stream goes to one server.
+  std::string field = internal::FieldUnknownTo01(message);
+  if (field.empty()) return;
+  absl::MutexLock lock(&rpc_->unknown_mu);
+  rpc_->unknown_fields[message.id()] = std::move(field);
+}
+
+std::string AttendStream::UnknownFieldOf(std::int64_t id) {
+  absl::MutexLock lock(&rpc_->unknown_mu);
+  const auto found = rpc_->unknown_fields.find(id);
+  return found == rpc_->unknown_fields.end() ? "" : found->second;
+}
+
+void AttendStream::CheckUnderstood(StreamResult& result) {
+  if (HasReceipt(result)) {
+    if (rpc_->has_receipt.exchange(true)) return;
+    absl::MutexLock lock(&rpc_->unknown_mu);
+    rpc_->unknown_fields.clear();
+    return;
+  }
+  const std::string field = UnknownFieldOf(result.id);
+  if (field.empty()) return;
+  const absl::Status status = result.sdpa_response.ok() ? absl::OkStatus() : result.response.status();
+  const absl::Time deadline = absl::FromChrono(rpc_->context.deadline());
+  result.response = internal::WithoutReceipt(*rpc_->stub, deadline, field, status);
+  result.sdpa_response = result.response.status();
 }
 
 absl::Status AttendStream::Finish() {

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -39,8 +40,8 @@
 namespace attend::client {
 
 // What a server answered to one request: `response` to an AttendRequest, `sdpa_response` to a
-// ScaledDotProductAttentionRequest. A request that failed has its error in both; of a request that went well, the one of
-// the other kind holds FAILED_PRECONDITION.
+// ScaledDotProductAttentionRequest. A request that failed has its error in both; of a request that went well, the one
+// of the other kind holds FAILED_PRECONDITION.
 struct StreamResult {
   std::int64_t id = 0;
   // Errors: those of Client::Attend, with the same details.
@@ -84,6 +85,10 @@ class AttendStream {
   struct Rpc;
   explicit AttendStream(std::unique_ptr<Rpc> rpc);
   absl::Status SendMessage(std::int64_t id, v1::StreamAttendRequest message, absl::Duration timeout);
+  // What client/lib/client.h says of servers of version 0.1: noted when a request is sent, seen when it is answered.
+  void NoteUnknownField(const v1::StreamAttendRequest& message);
+  std::string UnknownFieldOf(std::int64_t id);
+  void CheckUnderstood(StreamResult& result);
 
   std::unique_ptr<Rpc> rpc_;
 };

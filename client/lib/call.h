@@ -9,7 +9,10 @@
 #include <grpcpp/support/status.h>
 #include <grpcpp/support/sync_stream.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -30,10 +33,16 @@ namespace attend::client {
 struct AttendStream::Rpc {
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientReaderWriter<v1::StreamAttendRequest, v1::StreamAttendResponse>> stream;
-  bool finished = false;  // Of the thread that receives.
+  v1::AttentionService::Stub* stub = nullptr;  // The client's.
+  bool finished = false;                       // Of the thread that receives.
 
   absl::Mutex send_mu;
   bool closed ABSL_GUARDED_BY(send_mu) = false;
+
+  // What a server of version 0.1 would ignore, by the request's id, until a receipt says that it is a newer one.
+  std::atomic<bool> has_receipt = false;
+  absl::Mutex unknown_mu;
+  std::map<std::int64_t, std::string> unknown_fields ABSL_GUARDED_BY(unknown_mu);
 };
 
 namespace internal {

@@ -11,6 +11,7 @@
 #include "client/lib/call.h"
 #include "client/lib/channel.h"
 #include "client/lib/cost_hint.h"
+#include "client/lib/server_version.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 
 namespace attend::client {
@@ -24,6 +25,17 @@ using internal::ToStatus;
 template <typename Request>
 void AddCostHint(const Request& request, grpc::ClientContext* context) {
   if (const std::optional<std::string> hint = CostHint(request)) context->AddMetadata(kCostHintKey, *hint);
+}
+
+// `result`, unless the server ignored a part of the request: one of 0.2 or newer gives a receipt.
+template <typename Request, typename Response>
+absl::StatusOr<CallResult<Response>> CheckUnderstood(v1::AttentionService::Stub& stub, const Request& request,
+                                                     const CallOptions& options,
+                                                     absl::StatusOr<CallResult<Response>> result) {
+  if (result.ok() && result->response.has_receipt()) return result;
+  const std::string field = internal::FieldUnknownTo01(request);
+  if (field.empty()) return result;
+  return internal::WithoutReceipt(stub, absl::Now() + options.timeout, field, result.status());
 }
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
@@ -81,25 +93,29 @@ absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
 
 absl::StatusOr<CallResult<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
                                                               const CallOptions& options) const {
-  return Call<v1::AttendResponse>(options, [&](grpc::ClientContext* context, v1::AttendResponse* response) {
+  using Response = v1::AttendResponse;
+  const auto call = [&](grpc::ClientContext* context, Response* response) {
     AddCostHint(request, context);
     return stubs_->attention.Attend(context, request, response);
-  });
+  };
+  return CheckUnderstood(stubs_->attention, request, options, Call<Response>(options, call));
 }
 
 absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotProductAttention(
     const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const {
   using Response = v1::ScaledDotProductAttentionResponse;
-  return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+  const auto call = [&](grpc::ClientContext* context, Response* response) {
     AddCostHint(request, context);
     return stubs_->attention.ScaledDotProductAttention(context, request, response);
-  });
+  };
+  return CheckUnderstood(stubs_->attention, request, options, Call<Response>(options, call));
 }
 
 absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOptions& options) const {
   if (absl::Status status = CheckTimeout(options); !status.ok()) return status;
   auto rpc = std::make_unique<AttendStream::Rpc>();
   Prepare(options, &rpc->context);
+  rpc->stub = &stubs_->attention;
   rpc->stream = stubs_->attention.StreamAttend(&rpc->context);
   return std::unique_ptr<AttendStream>(new AttendStream(std::move(rpc)));
 }
@@ -107,9 +123,12 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOpt
 absl::StatusOr<CallResult<v1::EstimateCostResponse>> Client::EstimateCost(const v1::EstimateCostRequest& request,
                                                                           const CallOptions& options) const {
   using Response = v1::EstimateCostResponse;
-  return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
-    return stubs_->attention.EstimateCost(context, request, response);
-  });
+  absl::StatusOr<CallResult<Response>> result =
+      Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+        return stubs_->attention.EstimateCost(context, request, response);
+      });
+  if (!absl::IsUnimplemented(result.status())) return result;
+  return internal::UnknownField(stubs_->attention, absl::Now() + options.timeout, "EstimateCost", "ask a newer server");
 }
 
 absl::StatusOr<CallResult<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {

@@ -17,6 +17,9 @@
 // What an attention call will cost, by its shapes, travels ahead of it in metadata (`attend-cost-flops`), so that a
 // busy server refuses what it cannot do in time before it is sent.
 //
+// A server of version 0.1 ignores what version 0.2 brought (proto/attend/v1 has it behind the older fields). Calls that
+// set such a field return UNIMPLEMENTED with the field and the server's version in place of such a server's answer.
+//
 // Errors of every call: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED and others from the server
 // as the proto documents them, with details (client/lib/server_error.h); UNAVAILABLE without details when no server
 // answered.

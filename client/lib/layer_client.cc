@@ -10,6 +10,7 @@
 #include "attend/v1/layer_service.grpc.pb.h"
 #include "client/lib/call.h"
 #include "client/lib/channel.h"
+#include "client/lib/server_version.h"
 
 namespace attend::client {
 namespace {
@@ -94,6 +95,19 @@ class Upload {
   absl::Status own_error_;
 };
 
+// Errors: UNIMPLEMENTED when the server would ignore a field of `header`, before anything is uploaded or replaced.
+absl::Status CheckUnderstood(v1::AttentionService::Stub& stub, const v1::CreateLayerHeader& header,
+                             const CallOptions& options) {
+  const std::string field = internal::FieldUnknownTo01(header);
+  if (field.empty()) return absl::OkStatus();
+  const absl::Time deadline = absl::Now() + options.timeout;
+  if (!internal::IsVersion01(stub, deadline)) return absl::OkStatus();
+  return internal::UnknownField(
+      stub, deadline, absl::StrCat("header.", field),
+      "the layer would be another one and was not uploaded; leave the field out, or upload it to "
+      "a newer server");
+}
+
 LayerClient::Created RunUpload(v1::LayerService::Stub* stub, const v1::CreateLayerHeader& header,
                                std::optional<std::int64_t> total, const UploadOptions& options, const ReadChunk& read) {
   if (absl::Status status = CheckUpload(header, options); !status.ok()) return status;
@@ -109,8 +123,10 @@ LayerClient::Created RunUpload(v1::LayerService::Stub* stub, const v1::CreateLay
 }  // namespace
 
 struct LayerClient::Stubs {
-  explicit Stubs(const Channels& channels) : calls(channels.calls), uploads(channels.uploads) {}
+  explicit Stubs(const Channels& channels)
+      : attention(channels.calls), calls(channels.calls), uploads(channels.uploads) {}
 
+  v1::AttentionService::Stub attention;
   v1::LayerService::Stub calls;
   v1::LayerService::Stub uploads;
 };
@@ -119,6 +135,7 @@ LayerClient::LayerClient(const Client& client) : stubs_(std::make_shared<Stubs>(
 
 LayerClient::Created LayerClient::Create(const v1::CreateLayerHeader& header, std::istream& in,
                                          const UploadOptions& options) const {
+  if (absl::Status known = CheckUnderstood(stubs_->attention, header, options.call); !known.ok()) return known;
   return RunUpload(&stubs_->uploads, header, BytesLeft(in), options,
                    [&in](char* buffer, std::int64_t size) -> absl::StatusOr<std::int64_t> {
                      in.read(buffer, size);
@@ -139,6 +156,7 @@ LayerClient::Created LayerClient::CreateFromFile(const v1::CreateLayerHeader& he
 
 LayerClient::Created LayerClient::CreateFromBytes(const v1::CreateLayerHeader& header, std::string_view bytes,
                                                   const UploadOptions& options) const {
+  if (absl::Status known = CheckUnderstood(stubs_->attention, header, options.call); !known.ok()) return known;
   return RunUpload(&stubs_->uploads, header, static_cast<std::int64_t>(bytes.size()), options,
                    [left = bytes](char* buffer, std::int64_t size) mutable -> absl::StatusOr<std::int64_t> {
                      const std::size_t taken = left.copy(buffer, static_cast<std::size_t>(size));
@@ -149,6 +167,7 @@ LayerClient::Created LayerClient::CreateFromBytes(const v1::CreateLayerHeader& h
 
 LayerClient::Created LayerClient::CreateSeeded(const v1::CreateLayerHeader& header, const CallOptions& options) const {
   if (!header.has_init()) return absl::InvalidArgumentError("header.init is not set: without it bytes are uploaded");
+  if (absl::Status known = CheckUnderstood(stubs_->attention, header, options); !known.ok()) return known;
   return Call<v1::CreateLayerResponse>(options, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
     const auto writer = stubs_->uploads.CreateLayer(context, response);
     v1::CreateLayerRequest message;

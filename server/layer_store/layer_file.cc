@@ -25,7 +25,9 @@ using formats::Sha256;
 using formats::ToHex;
 
 constexpr std::string_view kMagic = "attendL\n";
-constexpr std::uint32_t kVersion = 1;
+// Version 1 is that of attend 0.1, whose server skips fields of a record that it does not know: it refuses what has 2.
+constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kOldestVersion = 1;
 constexpr std::int64_t kFooterBytes = 64;
 constexpr std::int64_t kMaxRecordBytes = 1 << 20;
 constexpr std::size_t kHashAt = 32;
@@ -80,8 +82,9 @@ absl::StatusOr<Parts> SplitFile(std::string_view file) {
   const std::string_view footer = file.substr(file.size() - kFooter);
   if (footer.substr(0, kMagic.size()) != kMagic) return Damaged("it does not end in a layer's footer");
   const std::uint64_t version = GetLittleEndian(footer.substr(8, 4));
-  if (version != kVersion || GetLittleEndian(footer.substr(12, 4)) != 0) {
-    return Damaged(absl::StrCat("its format has version ", version, ", and this server knows ", kVersion, " alone"));
+  if (version < kOldestVersion || version > kVersion || GetLittleEndian(footer.substr(12, 4)) != 0) {
+    return Damaged(
+        absl::StrCat("its format has version ", version, ", and this server knows ", kOldestVersion, " to ", kVersion));
   }
   const std::uint64_t payload = GetLittleEndian(footer.substr(16, 8));
   const std::uint64_t record = GetLittleEndian(footer.substr(24, 8));
@@ -95,7 +98,7 @@ absl::StatusOr<Parts> SplitFile(std::string_view file) {
 }
 
 absl::Status CheckRecord(const LayerRecord& record, std::string_view payload, const std::string& file_name) {
-  const v1::CreateLayerHeader& header = record.header();
+  const v1::CreateLayerHeader& header = record.header;
   if (!CheckLayerName(header.name(), "name").ok() || LayerFileName(header.name()) != file_name) {
     return Damaged("it is the file of another layer");
   }
@@ -185,9 +188,10 @@ absl::Status NewLayerFile::WriteAll(absl::Span<const std::string_view> pieces) {
 
 absl::Status NewLayerFile::Seal(const LayerRecord& record) {
   if (!on_disk()) return absl::OkStatus();
-  const std::string bytes = record.SerializeAsString();
-  const std::string footer = MakeFooter(payload_bytes_, bytes);
-  if (absl::Status written = WriteAll({std::string_view(bytes), std::string_view(footer)}); !written.ok()) {
+  const absl::StatusOr<std::string> bytes = SerializeRecord(record);
+  if (!bytes.ok()) return bytes.status();
+  const std::string footer = MakeFooter(payload_bytes_, *bytes);
+  if (absl::Status written = WriteAll({std::string_view(*bytes), std::string_view(footer)}); !written.ok()) {
     return written;
   }
   Observe(StorageStep::kSealed);
@@ -218,13 +222,10 @@ absl::StatusOr<StoredLayer> ReadLayerFile(const Folder& folder, const std::strin
   if (!file.ok()) return file.status();
   const absl::StatusOr<Parts> parts = SplitFile(file->bytes);
   if (!parts.ok()) return parts.status();
-  StoredLayer layer;
-  if (!layer.record.ParseFromArray(parts->record.data(), static_cast<int>(parts->record.size()))) {
-    return Damaged("its record cannot be read");
-  }
-  if (absl::Status status = CheckRecord(layer.record, parts->payload, name); !status.ok()) return status;
-  layer.payload = {std::move(file->memory), parts->payload};
-  return layer;
+  absl::StatusOr<LayerRecord> record = ParseRecord(parts->record);
+  if (!record.ok()) return record.status();
+  if (absl::Status status = CheckRecord(*record, parts->payload, name); !status.ok()) return status;
+  return StoredLayer{*std::move(record), {std::move(file->memory), parts->payload}};
 }
 
 }  // namespace attend::server

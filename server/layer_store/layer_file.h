@@ -2,7 +2,8 @@
 //
 //   payload   the bytes of the .safetensors file, from offset 0, so that they can be mapped and used where they are
 //   record    a serialized attend.storage.v1.LayerRecord
-//   footer    64 bytes: the magic `attendL\n`, the format's version as u32, zero as u32, the payload's and the record's
+//   footer    64 bytes: the magic `attendL\n`, the format's version (2) as u32, zero as u32, the payload's and the
+//   record's
 //             sizes as u64, all little-endian, and the SHA-256 of the record
 //
 // The record has the payload's SHA-256. So every bit of the file is covered, a file that ends too early has no footer,
@@ -19,14 +20,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "attend/storage/v1/layer_record.pb.h"
 #include "formats/files/sha256.h"
 #include "server/layer_store/folder.h"
+#include "server/layer_store/layer_record.h"
 
 namespace attend::server {
 
 using formats::Sha256Digest;
-using storage::v1::LayerRecord;
 
 // What has just been done to the data folder. The order of an upload is that of the first six, of a deletion that of
 // the last two.
@@ -78,7 +78,8 @@ class NewLayerFile {
   // The payload's SHA-256. REQUIRES: called at most once; no Append after it.
   Sha256Digest FinishHash() { return hash_.Finish(); }
 
-  // Writes record and footer and makes all of it survive a loss of power. Nothing happens in memory.
+  // Writes record and footer and makes all of it survive a loss of power. Nothing happens in memory. Errors: those of
+  // SerializeRecord and StorageError.
   absl::Status Seal(const LayerRecord& record);
 
   // Gives a sealed file its own name, in place of the file that has it. Nothing happens in memory. Errors: those of

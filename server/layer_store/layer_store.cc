@@ -67,7 +67,7 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
 }
 
 absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
-  const v1::CreateLayerHeader& header = stored.record.header();
+  const v1::CreateLayerHeader& header = stored.record.header;
   if (registry_.Find(header.name()) != nullptr) return absl::OkStatus();  // One of the configuration.
   if (static_cast<int>(registry_.size()) >= options_.limits.max_layers) {
     return LimitExceeded("--max-layers",

@@ -66,13 +66,15 @@ absl::StatusOr<LayerRecord> LayerUpload::MakeRecord() {
     return InvalidField("chunk", "no bytes followed the header; it needs chunks of a .safetensors file, or `init`");
   }
   LayerRecord record;
-  record.set_create_time_ms(absl::ToUnixMillis(absl::Now()));
-  v1::CreateLayerHeader& header = *record.mutable_header();
+  record.create_time_ms = absl::ToUnixMillis(absl::Now());
+  v1::CreateLayerHeader& header = record.header;
   header = header_;
   header.clear_replace();
   header.clear_etag();
   header.set_sha256(header.has_init() ? "" : formats::ToHex(file_.FinishHash()));
-  header.set_etag(formats::ToHex(formats::Sha256::Of(record.SerializeAsString())).substr(0, kEtagDigits));
+  const absl::StatusOr<std::string> bytes = SerializeRecord(record);
+  if (!bytes.ok()) return bytes.status();
+  header.set_etag(formats::ToHex(formats::Sha256::Of(*bytes)).substr(0, kEtagDigits));
   if (header_.sha256().empty() || header_.sha256() == header.sha256()) return record;
   return WithDetails(absl::DataLossError(absl::StrCat("the bytes that arrived have the SHA-256 ", header.sha256(),
                                                       ", but header.sha256 is ", header_.sha256())),

@@ -42,8 +42,9 @@ class LayerUpload {
   std::int64_t payload_bytes() const { return file_.payload_bytes(); }
   bool on_disk() const { return file_.on_disk(); }
 
-  // What is kept behind the bytes; the etag is made of all the rest. Errors: INVALID_ARGUMENT when no bytes came,
-  // DATA_LOSS when they have another checksum than the header says. REQUIRES: called at most once; no Append after it.
+  // What is kept behind the bytes; the etag is made of all the rest. Errors: INVALID_ARGUMENT when no bytes came, or
+  // for a field that cannot be stored; DATA_LOSS when the bytes have another checksum than the header says. REQUIRES:
+  // called at most once; no Append after it.
   absl::StatusOr<LayerRecord> MakeRecord();
 
  private:

@@ -70,7 +70,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
                                                        absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,
                                                        Executor* executor) {
   const absl::Time start = absl::Now();
-  const v1::CreateLayerHeader& header = record.header();
+  const v1::CreateLayerHeader& header = record.header;
   const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, may_take);
   if (!weights.ok()) return weights.status();
   Layer::Identity identity{.name = header.name(),
@@ -78,7 +78,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
                            .sha256 = header.sha256(),
                            .etag = header.etag(),
                            .read_only = false,
-                           .create_time_ms = record.create_time_ms()};
+                           .create_time_ms = record.create_time_ms};
   const absl::Time found = absl::Now();
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       Layer::Create(*weights, header.config(), std::move(identity), instruction_set, executor);

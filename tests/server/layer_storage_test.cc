@@ -39,7 +39,7 @@ class LayerStorageTest : public ::testing::Test {
     const auto storage = Open();
     EXPECT_TRUE(storage.ok()) << storage.status();
     const absl::Status loaded = (*storage)->LoadAll([&layers](const StoredLayer& layer) {
-      layers.push_back(layer.record.header().name() + "=" + std::string(layer.payload.bytes));
+      layers.push_back(layer.record.header.name() + "=" + std::string(layer.payload.bytes));
       return absl::OkStatus();
     });
     EXPECT_TRUE(loaded.ok()) << loaded;
@@ -48,10 +48,10 @@ class LayerStorageTest : public ::testing::Test {
 
   static LayerRecord Record(const std::string& name, NewLayerFile& file) {
     LayerRecord record;
-    record.mutable_header()->set_name(name);
-    record.mutable_header()->set_etag("etag");
-    record.mutable_header()->set_sha256(formats::ToHex(file.FinishHash()));
-    record.set_create_time_ms(1);
+    record.header.set_name(name);
+    record.header.set_etag("etag");
+    record.header.set_sha256(formats::ToHex(file.FinishHash()));
+    record.create_time_ms = 1;
     return record;
   }
 
@@ -204,6 +204,18 @@ TEST_F(LayerStorageTest, WhatACrashLeftIsRemovedAtTheStart) {
   EXPECT_THAT(Load(), ElementsAre("a=1"));
   EXPECT_THAT(Files("layers"), ElementsAre("a.layer"));
   EXPECT_THAT(Files("quarantine"), IsEmpty());
+}
+
+TEST_F(LayerStorageTest, FilesOfVersionOneAreReadAndNewerOnesAreNot) {
+  for (const char version : {1, 2, 3}) {
+    Store("a", "payload");
+    std::string file = Read(PathOf("a"));
+    ASSERT_EQ(file[file.size() - 56], 2) << "what 0.1 refuses";
+    file[file.size() - 56] = version;
+    Write(PathOf("a"), file);
+    EXPECT_THAT(Load(), SizeIs(version <= 2 ? 1 : 0)) << "version " << int{version};
+  }
+  EXPECT_THAT(Files("quarantine"), SizeIs(1));
 }
 
 TEST_F(LayerStorageTest, OneServerAtATime) {
