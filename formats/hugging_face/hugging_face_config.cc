@@ -100,7 +100,8 @@ nlohmann::json ExpandTypes(const nlohmann::json& types) {
   constexpr std::int64_t kMost = 4096;
   nlohmann::json list = nlohmann::json::array();
   for (const auto& group : types) {
-    if (!group.is_array() || group.size() != 2 || !group[0].is_array() || !group[1].is_number_integer()) continue;
+    const bool is_group = group.is_array() && group.size() == 2 && group[0].is_array() && !group[0].empty();
+    if (!is_group || !group[1].is_number_integer()) continue;
     for (std::int64_t i = 0; i < group[1] && static_cast<std::int64_t>(list.size()) < kMost; ++i) {
       for (const auto& word : group[0]) list.push_back(word);
     }
