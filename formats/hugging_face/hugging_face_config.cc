@@ -458,6 +458,11 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
     layer.notes.push_back(
         absl::StrCat(config.model_type(), " models add a bias by distance to the scores: send it as options.bias"));
   }
+  // What nothing was said about is as the model's code has it, too.
+  for (std::string* const origin : {&layer.num_kv_heads.origin, &layer.window_left.origin, &layer.scale.origin,
+                                    &layer.softcap.origin, &layer.alibi_slopes.origin}) {
+    if (origin->empty()) *origin = OfType(config);
+  }
   RefuseRelativePositions(config);
   RefuseClipping(config);
   RefuseTurnedValues(config);
