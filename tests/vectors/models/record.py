@@ -14,20 +14,20 @@ import os
 import pathlib
 import re
 import resource
-import signal
 import sys
+
+import torch
+import transformers
 
 import build
 import resolved
 import shrink
 import subsets
-import torch
-import transformers
 
 HERE = pathlib.Path(__file__).parent
 RULES = HERE.parents[2] / "formats" / "hugging_face" / "model_rules.cc"
 SIZES = json.loads((HERE / "sizes.json").read_text())
-COUNT, SECONDS, BYTES = 6, 180, 6 << 30  # Subsets of one type; of one type's process.
+COUNT, SECONDS, BYTES = 4, 120, 6 << 30  # Subsets of one type; processor time and memory of one type's process.
 VERSION = transformers.__version__.split(".")[0]
 _OF_NO_INTEREST = ("transformers_version", "architectures", "torch_dtype", "dtype", "id2label", "label2id")
 
@@ -63,13 +63,17 @@ def _of_type(model_type, class_name, older):
     source = build.Transformers(model_type, class_name, SIZES.get(model_type))
     for group in older:
         for case in group["cases"]:
-            config = subsets.applied(group["base"], case["with"], case["without"])
-            case["layers"][VERSION] = _layers(source, config)
+            layers = _layers(source, subsets.applied(group["base"], case["with"], case["without"]))
+            same = next((versions for versions, one in case["layers"].items() if one == layers), None)
+            if same is None:
+                case["layers"][VERSION] = layers
+            else:
+                case["layers"][f"{same} {VERSION}"] = case["layers"].pop(same)
     base, cases = _base(model_type), []
-    for others, without in [({}, []), *subsets.drawn(base, 4 * COUNT, 0)]:
+    for others, without in [({}, []), *subsets.drawn(base, 3 * COUNT, 0)]:
         layers = _layers(source, subsets.applied(base, others, without))
         if layers and len(cases) < COUNT:
-            cases.append({"with": others, "without": without, "layers": {VERSION: layers}})
+            cases.append({"with": others, "without": without, "layers": {VERSION: layers}})  # The versions that agree: "4 5".
     return older + ([{"written_by": VERSION, "base": base, "cases": cases}] if cases else [])
 
 
@@ -78,7 +82,7 @@ def _in_a_process(model_type, class_name, older):
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
-        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         try:
             result = _of_type(model_type, class_name, older)
         except Exception as error:
@@ -102,9 +106,10 @@ def _written(data):
             cases = ",\n".join("    " + json.dumps(case, separators=(",", ":")) for case in group["cases"])
             head = json.dumps({"written_by": group["written_by"], "base": group["base"]}, separators=(",", ":"))
             texts.append(f'{head[:-1]},"cases":[\n{cases}]}}')
-        lines.append(f'  {json.dumps(model_type)}: [{", ".join(texts)}]')
+        lines.append(f"  {json.dumps(model_type)}: [{', '.join(texts)}]")
     left_out = json.dumps(data["left_out"], indent=1, sort_keys=True)
-    return '{"versions": %s,\n "left_out": %s,\n "types": {\n%s}}\n' % (json.dumps(data["versions"]), left_out, ",\n".join(lines))
+    types = ",\n".join(lines)
+    return f'{{"versions": {json.dumps(data["versions"])},\n "left_out": {left_out},\n "types": {{\n{types}}}}}\n'
 
 
 def main():

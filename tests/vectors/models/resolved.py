@@ -8,7 +8,6 @@ import math
 
 import torch
 
-import build
 import capture
 import inputs
 from in_double import MASKED, InDouble
@@ -27,7 +26,7 @@ class _Products(InDouble):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         result = super().__torch_function__(func, types, args, kwargs)
         if func in _PRODUCTS and len(args) == 2 and result.dim() >= 3:
-            self._last = (args[0], args[1], result)
+            self._last = (args[0], args[1], result.clone())  # It may be scaled in place.
         return result
 
     def _of_product(self, scores):
@@ -100,8 +99,8 @@ def _scale(module, product, scores):
     given, got = product[visible], plain[visible]
     scale = float((given * got).sum() / given.square().sum())
     exact = float((got - scale * given).abs().max()) <= 1e-9 * float(got.abs().max())
-    if not exact or (scale == 1 and any(hasattr(module, name) for name in ("scaling", "scale"))):
-        return {}  # More is added, or queries were scaled before the product.
+    if not exact or scale == 1:
+        return {}  # More is added, or queries may have been scaled before the product.
     return {"scale": scale} | ({"softcap": softcap} if softcap else {})
 
 
@@ -221,7 +220,7 @@ def settings(source, config):
         if scores is None or scores.dim() != 4:
             continue
         one = {"heads": scores.shape[1]} | _mask(scores) | _scale(module, product, scores) | _norm(module)
-        if query is not None and query.dim() == 4 and key.shape[1] == scores.shape[1]:
+        if query is not None and query.dim() == 4 and query.shape[1] == scores.shape[1]:
             one |= {"kv_heads": _heads(key), "head_dim": query.shape[-1]}
         layers[path] = one
     _without_places(model)
