@@ -17,8 +17,14 @@ for target in build/fuzz/bin/*_fuzz; do
   found=$((found + 1))
   name=$(basename "$target" _fuzz)
   mkdir -p "build/fuzz/corpus/$name"
+  # Model types, keys and names of tensors, which the fuzzer would not guess.
+  : >"build/fuzz/$name.dict"
+  if [[ $name == checkpoint ]]; then
+    grep -hoE '"[^"]+"' formats/hugging_face/*.cc formats/layers/*.cc | tr -d '"' | tr ' ' '\n' |
+      grep -xE '[A-Za-z0-9_.-]{3,60}' | sort -u | sed 's/.*/"&"/' >"build/fuzz/$name.dict"
+  fi
   printf '==== %s: %s s\n' "$name" "$seconds"
-  "$target" -max_total_time="$seconds" -timeout=20 -print_final_stats=1 -verbosity=0 -artifact_prefix="build/fuzz/crashes/$name-" \
-    "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name"
+  "$target" -dict="build/fuzz/$name.dict" -max_total_time="$seconds" -timeout=20 -print_final_stats=1 -verbosity=0 \
+    -artifact_prefix="build/fuzz/crashes/$name-" "build/fuzz/corpus/$name" "tests/fuzz/corpus/$name"
 done
 [[ $found -gt 0 ]] || { printf 'error: no fuzz target in build/fuzz/bin; build them with: make build-fuzz\n' >&2; exit 1; }

@@ -100,7 +100,8 @@ nlohmann::json ExpandTypes(const nlohmann::json& types) {
   constexpr std::int64_t kMost = 4096;
   nlohmann::json list = nlohmann::json::array();
   for (const auto& group : types) {
-    if (!group.is_array() || group.size() != 2 || !group[0].is_array() || !group[1].is_number_integer()) continue;
+    const bool is_group = group.is_array() && group.size() == 2 && group[0].is_array() && !group[0].empty();
+    if (!is_group || !group[1].is_number_integer()) continue;
     for (std::int64_t i = 0; i < group[1] && static_cast<std::int64_t>(list.size()) < kMost; ++i) {
       for (const auto& word : group[0]) list.push_back(word);
     }
@@ -456,6 +457,11 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
   if (config.HasTrait(kRelativeBias) && !place.is_cross) {
     layer.notes.push_back(
         absl::StrCat(config.model_type(), " models add a bias by distance to the scores: send it as options.bias"));
+  }
+  // What nothing was said about is as the model's code has it, too.
+  for (std::string* const origin : {&layer.num_kv_heads.origin, &layer.window_left.origin, &layer.scale.origin,
+                                    &layer.softcap.origin, &layer.alibi_slopes.origin}) {
+    if (origin->empty()) *origin = OfType(config);
   }
   RefuseRelativePositions(config);
   RefuseClipping(config);

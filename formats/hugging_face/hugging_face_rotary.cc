@@ -19,8 +19,9 @@ constexpr double kOlmo3Base = 500000;
 // layer where these differ; before that, keys of the model and `rope_scaling`.
 struct Source {
   ModelConfig parameters;
-  const char* key;        // Of `parameters` in the file.
-  bool truncates = true;  // Of yarn: transformers looks for it outside of the parameters of one kind.
+  const char* key;         // Of `parameters` in the file.
+  bool truncates = true;   // Of yarn: transformers looks for it outside of the parameters of one kind.
+  bool is_nested = false;  // Whether `parameters` are those of one kind of layer.
 };
 
 Source FindSource(ModelConfig& config, bool is_sliding) {
@@ -31,7 +32,7 @@ Source FindSource(ModelConfig& config, bool is_sliding) {
   const bool is_nested = parameters.Has("full_attention") || parameters.Has("sliding_attention");
   const bool truncates = parameters.Boolean("truncate").value_or(true);
   config.Update(parameters.status());
-  return {is_nested ? parameters.Object(kind) : parameters, key, truncates};
+  return {is_nested ? parameters.Object(kind) : parameters, key, truncates, is_nested};
 }
 
 std::string TypeOf(ModelConfig& parameters) {
@@ -41,15 +42,25 @@ std::string TypeOf(ModelConfig& parameters) {
   return type == "mrope" ? "default" : type;
 }
 
-// The number of tokens that the model was made for, before its scaling; 0 with a status when nobody says it.
-std::int64_t OriginalLength(ModelConfig& config, ModelConfig& parameters) {
-  std::optional<std::int64_t> length;
-  // Phi-3 has it outside of the parameters, and that is what counts.
-  if (config.Reads("original_max_position_embeddings")) length = config.Integer({"original_max_position_embeddings"});
-  if (!length) length = parameters.Integer({"original_max_position_embeddings"});
-  if (!length) length = config.Integer({"max_position_embeddings"});
-  if (length && *length >= 1) return *length;
-  config.Fail("original_max_position_embeddings", "is needed for the scaling of rotary embeddings; at least 1");
+// The number of tokens that the model was made for, before its scaling; 0 with a status when nobody says it, or when
+// transformers 4 and 5 take different numbers of the same file.
+std::int64_t OriginalLength(ModelConfig& config, Source& source, const std::string& type) {
+  constexpr const char* kKey = "original_max_position_embeddings";
+  const auto beside = config.Integer({kKey}), within = source.parameters.Integer({kKey});
+  const auto longest = config.Integer({"max_position_embeddings"});
+  const auto first_of = [&longest](std::optional<std::int64_t> first, std::optional<std::int64_t> second) {
+    return first ? first : second ? second : longest;
+  };
+  const auto of_five = source.is_nested ? first_of(within, {}) : first_of(beside, within);
+  const auto of_four = type == "longrope" || type == "su" ? first_of(beside, {}) : first_of(within, {});
+  if (std::string_view(source.key) == "rope_scaling" && of_four != of_five) {
+    config.Fail(kKey, absl::StrCat("is not the same beside ", source.key,
+                                   " and in it, and versions of transformers take "
+                                   "one or the other. Write the same number in both"));
+    return 0;
+  }
+  if (of_five && *of_five >= 1) return *of_five;
+  config.Fail(kKey, "is needed for the scaling of rotary embeddings; at least 1");
   return 0;
 }
 
@@ -132,7 +143,7 @@ void SetLongScaling(const std::string& type, ModelConfig& config, Source& source
                     Rotary& rotary) {
   ModelConfig& parameters = source.parameters;
   const std::int64_t dim = rotary.dim == 0 ? head_dim : rotary.dim;
-  if (dim < 2) return config.Fail(source.key, "needs the size of a head, which is not known");
+  if (head_dim < 2 || dim < 2) return config.Fail(source.key, "needs the size of a head, which is not known");
   if (!(rotary.base > 1)) return config.Fail("rope_theta", "must be above 1 for a scaling");
   if (type == "dynamic") {
     // Its original length is max_position_embeddings in all versions.
@@ -144,7 +155,7 @@ void SetLongScaling(const std::string& type, ModelConfig& config, Source& source
     rotary.original_context_length = *length;
     return;
   }
-  const std::int64_t original = OriginalLength(config, parameters);
+  const std::int64_t original = OriginalLength(config, source, type);
   if (original == 0) return;
   if (type == "yarn") {
     SetYarn(parameters, original, dim, source.truncates, rotary);
@@ -164,8 +175,7 @@ void SetScaling(ModelConfig& config, Source& source, std::int64_t head_dim, Rota
     rotary.linear_factor = factor;
   } else if (type == "llama3") {
     rotary.llama3 = Llama3{factor, parameters.Number({"low_freq_factor"}).value_or(0),
-                           parameters.Number({"high_freq_factor"}).value_or(0),
-                           parameters.Integer({"original_max_position_embeddings"}).value_or(0)};
+                           parameters.Number({"high_freq_factor"}).value_or(0), OriginalLength(config, source, type)};
   } else {
     parameters.Fail(
         source.key,
@@ -187,7 +197,13 @@ double Base(ModelConfig& config, ModelConfig& parameters, bool is_sliding) {
 
 // How many elements of a head are turned; 0: all.
 std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_t head_dim) {
-  if (config.Reads("rotary_dim")) return config.Integer({"rotary_dim"}).value_or(0);
+  if (config.Reads("rotary_dim")) {
+    const std::int64_t dim = config.Integer({"rotary_dim"}).value_or(0);
+    if (dim < 1 || (head_dim > 0 && dim > head_dim)) {
+      config.Fail("rotary_dim", absl::StrCat("is ", dim, "; it must be at least 1 and at most the size of a head"));
+    }
+    return dim;
+  }
   std::optional<double> share = parameters.Number({"partial_rotary_factor"});
   if (!share) share = config.Number({"rotary_pct", "partial_rotary_factor"});
   if (!share || *share == 1) return 0;
@@ -206,6 +222,7 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   Source source = FindSource(config, is_sliding);
   rotary.base = Base(config, source.parameters, is_sliding);
   rotary.dim = TurnedDim(config, source.parameters, head_dim);
+  if (!config.status().ok()) return {};
   // Before transformers 5 the one `rope_scaling` of some models was that of the layers without a window.
   const bool is_of_full = config.HasTrait(kScalesWhereFull) && !config.Has("rope_parameters");
   const bool scales = !is_sliding || !is_of_full;

@@ -238,6 +238,8 @@ constexpr CompositeRules kComposites[] = {
 
 absl::Span<const ModelRules> AllModelRules() { return kRules; }
 
+absl::Span<const CompositeRules> AllCompositeRules() { return kComposites; }
+
 const ModelRules* FindModelRules(std::string_view model_type) {
   for (const ModelRules& rules : kRules) {
     const std::string types(rules.types);

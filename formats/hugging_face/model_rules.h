@@ -67,6 +67,7 @@ struct CompositeRules {
 };
 
 absl::Span<const ModelRules> AllModelRules();
+absl::Span<const CompositeRules> AllCompositeRules();
 
 // Null when there are none. Pure.
 const ModelRules* FindModelRules(std::string_view model_type);

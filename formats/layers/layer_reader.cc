@@ -27,7 +27,8 @@ struct Heads {
   std::int64_t key_value = 0;  // As `query` when not given.
 };
 
-absl::StatusOr<Heads> CheckHeads(const CallerSettings& caller, const LayerSettings& known, const Naming& naming) {
+absl::StatusOr<Heads> CheckHeads(const CallerSettings& caller, const LayerSettings& known, const Naming& naming,
+                                 bool has_config) {
   Heads heads;
   heads.query = caller.num_heads != 0 ? caller.num_heads : known.num_heads.value.value_or(0);
   heads.key_value = caller.num_kv_heads != 0 ? caller.num_kv_heads : known.num_kv_heads.value.value_or(heads.query);
@@ -35,14 +36,16 @@ absl::StatusOr<Heads> CheckHeads(const CallerSettings& caller, const LayerSettin
     return FieldError("config.num_heads",
                       absl::StrCat("config.num_heads is ", heads.query, "; it must be between 1 and ", kMaxHeads));
   }
-  if (heads.query == 0 && !naming.one_head) {
+  if (heads.query == 0 && (!naming.one_head || has_config)) {
     return FieldError("config.num_heads",
                       absl::StrCat("config.num_heads is not set: weights named as ", std::string(naming.name),
                                    "'s are a model's with several heads, and nothing says how many there are; set it "
                                    "(at a server's start --layer-config 'NAME={\"num_heads\": 12}', or config.json "
                                    "beside the file), also when it is 1"));
   }
-  if (heads.key_value < 0 || heads.key_value > heads.query || (heads.query > 0 && heads.query % heads.key_value != 0)) {
+  const bool divides =
+      heads.query == 0 ? heads.key_value == 0 : heads.key_value >= 1 && heads.query % heads.key_value == 0;
+  if (!divides) {
     return FieldError("config.num_kv_heads",
                       absl::StrCat("config.num_kv_heads is ", heads.key_value,
                                    "; it must be at least 1 and divide config.num_heads, which is ", heads.query));
@@ -277,7 +280,7 @@ absl::Status CheckRotaryTable(const Checkpoint& checkpoint, std::int64_t head_di
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     if (!absl::EndsWith(name, "embed_positions.weight") || tensor.shape.size() != 2) continue;
     const std::optional<WeightType> type = WeightTypeOf(tensor.dtype);
-    bool is_known = type && tensor.shape[1] == head_dim;
+    bool is_known = type && head_dim % 2 == 0 && tensor.shape[1] == head_dim;
     for (std::int64_t i = 0; is_known && i < tensor.shape[0] * head_dim; ++i) {
       const std::int64_t column = i % head_dim, half = head_dim / 2, pair = column % half;
       const double turn = std::pow(10000, -2 * static_cast<double>(pair) / static_cast<double>(head_dim));
@@ -350,7 +353,7 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
     status = ReadModelHeads(*config, fit->module, caller, layer.settings);
   }
   if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
-  const absl::StatusOr<Heads> heads = CheckHeads(caller, layer.settings, *fit->naming);
+  const absl::StatusOr<Heads> heads = CheckHeads(caller, layer.settings, *fit->naming, config.has_value());
   if (!heads.ok()) return heads.status();
 
   WeightReader reader(checkpoint);

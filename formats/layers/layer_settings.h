@@ -55,7 +55,8 @@ struct Setting {
   const T* operator->() const { return &*value; }
 };
 
-// A field without a value has the default that LayerConfig states in layer_service.proto.
+// A field without a value has the default that LayerConfig states in layer_service.proto; its origin is who says so, if
+// anybody does.
 struct LayerSettings {
   Setting<std::int64_t> num_heads;
   Setting<std::int64_t> num_kv_heads;

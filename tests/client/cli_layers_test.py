@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import json
+import os
 import pathlib
 import re
 import tempfile
@@ -16,6 +17,7 @@ from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
 from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays, write_safetensors
 
+SOURCE_DIR = pathlib.Path(os.environ["ATTEND_SOURCE_DIR"])
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
 CONFIG = layers_pb.LayerConfig(
     num_heads=8,
@@ -352,7 +354,64 @@ class CheckTest(CliTestCase):
         self.assertEqual(facts["mask"], ("causal", "model type mistral"))
         self.assertEqual(facts["window"], ("15 keys before", "config.json: sliding_window"))
         self.assertEqual(facts["rotary"], ("halves, base 500", "model type mistral, config.json: rope_theta"))
-        self.assertEqual(facts["scale"], ("1/sqrt(4)", "default: nothing says otherwise"))
+        self.assertEqual(facts["scale"], ("1/sqrt(4)", "model type mistral"))
+        self.assertEqual(facts["softcap"], ("none", "model type mistral"))
+
+    def test_tells_scaled_rotary_embeddings(self):
+        scaling = {"factor": 2.0, "original_max_position_embeddings": 16}
+        factors = {"short_factor": [1.0, 1.0], "long_factor": [2.0, 2.0], "attention_factor": 1.5}
+        for scaled, needle in (
+            ({"rope_type": "yarn"} | scaling, "halves, 2 frequencies from 1 to 0.005, times 1.06931"),
+            ({"rope_type": "longrope"} | scaling | factors, "halves, 2 frequencies from 1 to 0.01, others beyond 16 tokens, times 1.5"),
+            ({"rope_type": "dynamic"} | scaling, "halves, base 10000, another base (dynamic NTK, 2) beyond 16 tokens"),
+            ({"rope_type": "linear"} | scaling, "halves, base 10000, positions divided by 2"),
+        ):
+            config = {"model_type": "llama", "num_attention_heads": 2, "max_position_embeddings": 16, "rope_parameters": scaled}
+            facts = {fact["name"]: fact["value"] for fact in self.check(self.folder(config))["facts"]}
+            self.assertEqual(facts["rotary"], needle)
+
+    def test_tells_every_naming_and_where_each_fact_comes_from(self):
+        square = self.random(8, 8)
+        separate = lambda *names: {f"{name}.weight": square for name in names}  # noqa: E731
+        fused = lambda one, out: {f"{one}.weight": self.random(24, 8), f"{out}.weight": square}  # noqa: E731
+        files = {
+            "notebook": separate("query", "key", "value"),
+            "torch-mha": {"self_attn.in_proj_weight": self.random(24, 8)} | separate("self_attn.out_proj"),
+            "bert": separate(*(f"attention.{name}" for name in ("self.query", "self.key", "self.value", "output.dense"))),
+            "albert": separate(*(f"attention.{name}" for name in ("query", "key", "value", "dense"))),
+            "vit": separate(*(f"attention.{name}" for name in ("attention.query", "attention.key", "attention.value", "output.dense"))),
+            "distilbert": separate(*(f"attention.{name}_lin" for name in ("q", "k", "v", "out"))),
+            "gpt2": {"attn.c_attn.weight": self.random(8, 24)} | separate("attn.c_proj"),
+            "gpt-bigcode": fused("attn.c_attn", "attn.c_proj"),
+            "codegen": fused("attn.qkv_proj", "attn.out_proj"),
+            "gpt-neox": fused("attention.query_key_value", "attention.dense"),
+            "llama": separate(*(f"self_attn.{name}_proj" for name in "qkvo")),
+            "opt": separate(*(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))),
+            "phi": separate(*(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "dense"))),
+            "phi3": fused("self_attn.qkv_proj", "self_attn.o_proj"),
+            "mpt": fused("attn.Wqkv", "attn.out_proj"),
+            "modernbert": fused("attn.Wqkv", "attn.Wo"),
+            "timm": fused("attn.qkv", "attn.proj"),
+            "diffusers": separate(*(f"attn.to_{name}" for name in ("q", "k", "v", "out.0"))),
+            "t5": separate(*(f"layer.0.SelfAttention.{name}" for name in "qkvo")),
+        }
+        table = (SOURCE_DIR / "formats/layers/naming_table.cc").read_text()
+        self.assertEqual(set(files), set(re.findall(r'\.name = "([^"]+)"', table)))
+        for naming, tensors in files.items():
+            directory = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
+            write_safetensors(directory / "model.safetensors", {f"h.1.{name}": array for name, array in tensors.items()})
+            model_type = "gpt_bigcode" if naming == "gpt-bigcode" else "vit"
+            config = {"model_type": model_type, "num_attention_heads": 4}
+            (directory / "config.json").write_text(json.dumps(config | ({"multi_query": False} if naming == "gpt-bigcode" else {})))
+            answer = attend("layers", "check", directory / "model.safetensors", "--prefix", "h.1.", "-o", "json")
+            self.assertEqual(answer.code, 0, answer.err)
+            facts = {fact["name"]: fact for fact in json.loads(answer.text)["facts"]}
+            self.assertEqual(facts["naming"]["value"], naming)
+            names = "naming, shape, heads, kv heads, head size, mask, window, rotary, norms, scale, softcap, ALiBi, sinks, output"
+            self.assertEqual(list(facts), names.split(", "))
+            for fact in facts.values():
+                told = fact["origin"].startswith(("config.json: ", f"model type {model_type}", "tensors", "naming t5"))
+                self.assertTrue(told, f"{naming}: {fact}")
 
     def test_tells_tensors_and_notes(self):
         run = attend("layers", "check", NOTEBOOK)

@@ -296,9 +296,59 @@ TEST(HuggingFaceConfig, SomeLayersHaveNoRotaryEmbedding) {
 
 TEST(HuggingFaceConfig, FormsOfRotaryEmbeddings) {
   for (const char* const type : {"ernie4_5", "ernie4_5_moe", "helium", "glm", "cohere2", "gptj"}) {
-    const LayerSettings layer = Parse(std::string(R"({"model_type": ")") + type + R"("})", "layers.0.", 8);
+    const LayerSettings layer = Parse(std::string(R"({"model_type": ")") + type + R"("})", "layers.0.", 64);
     EXPECT_EQ(layer.rotary->form, RotaryForm::kInterleaved) << type;
   }
+}
+
+TEST(HuggingFaceConfig, WhatIsTurnedFitsIntoAHead) {
+  const auto refusal = [](const std::string& dim) {
+    return Refusal(R"({"model_type": "gptj", "n_head": 1, "max_position_embeddings": 64, "rope_scaling":
+                       {"rope_type": "yarn", "factor": 2.0}, "rotary_dim": )" +
+                       dim + "}",
+                   "h.0.", {}, 16);
+  };
+  EXPECT_EQ(refusal("16"), "");
+  // Frequencies of so many elements would take all memory.
+  for (const char* const dim : {"0", "17", "2147483647", "null"})
+    EXPECT_THAT(refusal(dim), HasSubstr("'rotary_dim' is"));
+}
+
+TEST(HuggingFaceConfig, LengthsThatVersionsReadDifferentlyAreRefused) {
+  const auto refusal = [](const std::string& form, const std::string& type, const std::string& beside, int within) {
+    return Refusal(R"({"model_type": "llama", "num_attention_heads": 1, "max_position_embeddings": 64, )" + beside +
+                       "\"" + form +
+                       R"(": {"rope_theta": 1e4, "factor": 8.0, "short_factor": [1, 1], "low_freq_factor": 1,
+                       "long_factor": [2, 2], "attention_factor": 1, "high_freq_factor": 4, "rope_type": ")" +
+                       type + R"(", "original_max_position_embeddings": )" + std::to_string(within) + "}}",
+                   "layers.0.", {}, 4);
+  };
+  const std::string beside = R"("original_max_position_embeddings": 8, )";
+  for (const char* const type : {"yarn", "longrope", "llama3"}) {
+    const bool is_long = std::string(type) == "longrope";
+    // transformers 4 does not look for longrope's in rope_scaling, and for that of others nowhere else.
+    EXPECT_EQ(refusal("rope_scaling", type, "", 8).empty(), !is_long) << type;
+    EXPECT_EQ(refusal("rope_scaling", type, beside, 16).empty(), is_long) << type;
+    EXPECT_EQ(refusal("rope_scaling", type, beside, 8), "") << type;
+    EXPECT_EQ(refusal("rope_scaling", type, "", 64), "") << type;
+    EXPECT_EQ(refusal("rope_parameters", type, beside, 16), "") << type;  // Of transformers 5 alone.
+  }
+  EXPECT_THAT(refusal("rope_scaling", "yarn", beside, 16),
+              HasSubstr("'original_max_position_embeddings' is not the same"));
+}
+
+TEST(HuggingFaceConfig, ALengthBesideRopeParametersGoesBefore) {
+  const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 64,
+      "original_max_position_embeddings": 8, "rope_parameters": {"rope_theta": 1e4, "rope_type": "llama3", "factor": 2.0,
+      "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 16}})",
+                               "layers.0.", 4)
+                             .rotary;
+  EXPECT_EQ(rotary.llama3->original_context_length, 8);
+}
+
+TEST(HuggingFaceConfig, ListsOfNothingEnd) {
+  EXPECT_THAT(Refusal(R"({"model_type": "gpt_neo", "attention_types": [[[], 9000000000000000000]]})", "h.0."),
+              HasSubstr("'attention_types' has fewer entries"));
 }
 
 TEST(HuggingFaceConfig, ScalesAreTheModels) {
@@ -478,7 +528,7 @@ TEST(ModelRules, EveryRowCanBeUsed) {
                                  "rope_scaling": {"rope_type": "default"}, "key_multiplier": 1.0,
                                  "attention_types": [[["global", "local"], 12]], "attention_multiplier": 1.0,
                                  "layer_types": ["full_attention"]})";
-    const std::string refusal = Refusal(json, "encoder.layers.0.", {}, 16);
+    const std::string refusal = Refusal(json, "encoder.layers.0.", {}, 64);
     // Keys of other models are named, and nothing else is wrong.
     if (!refusal.empty()) {
       EXPECT_THAT(refusal, HasSubstr("is set, and what it does")) << first;

@@ -296,6 +296,24 @@ TEST(LayerReader, TheNotebookAloneHasOneHeadWhenNobodySaysHowMany) {
   }
 }
 
+TEST(LayerReader, NumbersOfHeadsInAConfigAreCheckedToo) {
+  const Layer layer(2, 2);
+  const auto status = [&](const std::string& names, const std::string& keys) {
+    const std::string config = R"({"model_type": "llama")" + keys + "}";
+    const Checkpoint checkpoint =
+        (names == "llama" ? Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone)
+                          : Separate(layer, "query", "key", "value", "output", Biases::kNone))
+            .Checkpoint();
+    return FindLayer(checkpoint, "", {}, config).status();
+  };
+  EXPECT_TRUE(status("llama", R"(, "num_attention_heads": 2)").ok());
+  EXPECT_EQ(FieldOf(status("llama", R"(, "num_attention_heads": 2, "num_key_value_heads": 0)")), "config.num_kv_heads");
+  EXPECT_EQ(FieldOf(status("llama", R"(, "num_attention_heads": 0)")), "config.num_heads");
+  // A model's default is not one head, whatever its weights are called.
+  EXPECT_EQ(FieldOf(status("notebook", "")), "config.num_heads");
+  EXPECT_TRUE(status("notebook", R"(, "num_attention_heads": 2)").ok());
+}
+
 TEST(LayerReader, GroupsAreCutByTheNumberOfHeads) {
   const Layer layer(2, 2);
   CheckpointBuilder groups;
@@ -469,75 +487,6 @@ TEST(LayerReader, HeadsAreCheckedBeforeAnythingIsCut) {
   }
 }
 
-// The tensors of one layer as `naming` names them at `module`, with all that it may have.
-CheckpointBuilder AllOf(const Naming& naming, const std::string& module, const Layer& layer) {
-  CheckpointBuilder builder;
-  const std::string separator(naming.separator);
-  const auto add = [&](std::string_view name, const Matrix& matrix, const std::string& between) {
-    const bool lies_across = naming.transposed;
-    builder.Add(module + std::string(name) + between + "weight", lies_across ? Transposed(matrix) : matrix);
-  };
-  if (naming.fusion == Fusion::kNone) {
-    add(naming.query, layer.query, separator);
-    add(naming.key, layer.key, separator);
-    add(naming.value, layer.value, separator);
-  } else {
-    add(naming.query, FuseRows(layer, layer.query, layer.key, layer.value), separator);
-  }
-  add(naming.outputs.front(), layer.output, ".");
-  return builder;
-}
-
-TEST(LayerReader, APlantedTensorIsRefusedInEveryNaming) {
-  const Layer layer(4, 4);
-  // What real models have there, and what none has.
-  const char* const planted[] = {"gate_proj.weight",
-                                 "q_proj.weight_scale",
-                                 "lambda_q1",
-                                 "logit_scale",
-                                 "norm.weight",
-                                 "relative_position_bias_table",
-                                 "x",
-                                 "q_proj.lora_A.weight",
-                                 "bias",
-                                 "masked_bias.x",
-                                 "self.distance_embedding.weight",
-                                 "a.b.c.d",
-                                 "rotary_emb.scale",
-                                 "zzz"};
-  std::mt19937 random(1);
-  for (const Naming& naming : Namings()) {
-    for (const std::string_view inner : naming.modules) {
-      const std::string prefix = "layers.1.", module = prefix + std::string(inner);
-      const std::string at = inner.empty() ? prefix : module;
-      CallerSettings caller = layer.Config();
-      caller.scale = true;
-      std::optional<std::string> config;
-      if (!naming.model_type.empty()) config = R"({"model_type": ")" + std::string(naming.model_type) + R"("})";
-      const absl::StatusOr<AttentionLayer> whole =
-          FindLayer(AllOf(naming, module, layer).Checkpoint(), at, caller, config);
-      ASSERT_TRUE(whole.ok()) << naming.name << " at " << module << ": " << whole.status();
-      EXPECT_EQ(whole->naming, naming.name);
-      std::vector<std::string> names(std::begin(planted), std::end(planted));
-      for (int i = 0; i < 8; ++i) {
-        std::string name;
-        for (unsigned n = 3 + random() % 10; n > 0; --n) name += static_cast<char>('a' + random() % 26);
-        names.push_back(name + (random() % 2 == 0 ? ".weight" : ""));
-      }
-      for (const std::string& name : names) {
-        CheckpointBuilder builder = AllOf(naming, module, layer);
-        builder.AddVector(module + name, layer.query_norm);
-        const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(), at, caller, config);
-        ASSERT_FALSE(found.ok()) << naming.name << " at " << module << " leaves out " << name;
-        EXPECT_THAT(Message(found.status()), HasSubstr(module + name));
-        CallerSettings ignoring = caller;
-        ignoring.ignored_tensors = {name};
-        EXPECT_TRUE(FindLayer(builder.Checkpoint(), at, ignoring, config).ok()) << naming.name << " " << name;
-      }
-    }
-  }
-}
-
 TEST(LayerReader, WhatIsIgnoredMustBeThere) {
   const Layer layer(2, 2);
   CallerSettings caller = layer.Config();
@@ -604,6 +553,10 @@ TEST(LayerReader, RoFormersTableMustBeThatOfARotaryEmbedding) {
     return FindLayer(builder.Checkpoint(), "encoder.layer.0.", {}, config).status();
   };
   EXPECT_TRUE(status(0).ok()) << status(0);
+  CheckpointBuilder odd = Separate(Layer(1, 1), "attention.self.query", "attention.self.key", "attention.self.value",
+                                   "attention.output.dense", Biases::kNone);
+  odd.Add("embed_positions.weight", Matrix{2, 1, {0, 0}});
+  EXPECT_FALSE(FindLayer(odd.Checkpoint(), "", {}, R"({"model_type": "roformer", "num_attention_heads": 3})").ok());
   EXPECT_THAT(Message(status(0.1)), HasSubstr("'encoder.embed_positions.weight' has other numbers"));
 }
 

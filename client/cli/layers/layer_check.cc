@@ -27,10 +27,22 @@ std::string Rotary(const v1::LayerConfig& config) {
   const v1::RotaryEmbedding& rotary = config.rotary_embedding();
   if (!config.has_rotary_embedding() || rotary.form() == v1::ROTARY_FORM_NONE) return "none";
   std::string text = rotary.form() == v1::ROTARY_FORM_INTERLEAVED ? "neighbours" : "halves";
-  absl::StrAppend(&text, ", base ", rotary.has_base() ? rotary.base() : 10000);
+  if (rotary.frequencies().empty()) {
+    absl::StrAppend(&text, ", base ", rotary.has_base() ? rotary.base() : 10000);
+  } else {
+    absl::StrAppend(&text, ", ", rotary.frequencies_size(), " frequencies from ", rotary.frequencies(0), " to ",
+                    rotary.frequencies(rotary.frequencies_size() - 1));
+  }
   if (rotary.dim() > 0) absl::StrAppend(&text, ", the first ", rotary.dim(), " elements of a head");
   if (rotary.has_linear_factor()) absl::StrAppend(&text, ", positions divided by ", rotary.linear_factor());
   if (rotary.has_llama3()) absl::StrAppend(&text, ", Llama 3 scaling by ", rotary.llama3().factor());
+  if (!rotary.long_frequencies().empty()) absl::StrAppend(&text, ", others");
+  if (rotary.has_dynamic_factor())
+    absl::StrAppend(&text, ", another base (dynamic NTK, ", rotary.dynamic_factor(), ")");
+  if (rotary.original_context_length() > 0) {
+    absl::StrAppend(&text, " beyond ", rotary.original_context_length(), " tokens");
+  }
+  if (rotary.has_attention_factor()) absl::StrAppend(&text, ", times ", rotary.attention_factor());
   return text;
 }
 
@@ -73,7 +85,8 @@ void AddScores(const LayerFile& file, std::int64_t head_dim, Json* facts) {
   if (options.precision() != v1::PRECISION_UNSPECIFIED) {
     Add("precision", options.precision() == v1::PRECISION_FAST ? "fast" : "exact", true, "", facts);
   }
-  Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(), known.sinks.origin, facts);
+  Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(),
+      known.sinks ? known.sinks.origin : "tensors", facts);
 }
 
 // Everything that decides what the layer computes.

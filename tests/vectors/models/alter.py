@@ -5,7 +5,7 @@ import copy
 import shrink
 
 # Of every configuration in transformers, or about training, generation and sizes of what is no attention.
-_NOT_ATTENTION = (
+NOT_ATTENTION = (
     "dropout", "pdrop", "drop_path", "initializer", "token_id", "token_index", "vocab", "router", "aux_loss", "loss", "torch_dtype",
     "dtype", "version",
     "use_cache", "output_", "return_dict", "id2label", "label2id", "problem_type", "tie_", "hidden_size", "intermediate", "num_labels",
@@ -32,7 +32,7 @@ _SCALINGS = (
 )  # fmt: skip
 
 
-def _others(key, value):
+def others(key, value):
     if isinstance(value, bool):
         return [not value]
     if key in ("rope_scaling", "rope_parameters") and (value is None or ("rope_type" in value and value["rope_type"] == "default")):
@@ -55,13 +55,13 @@ def alterations(config, path=()):
     """[(key path, altered configuration)], at most MOST."""
     found = []
     for key, value in config.items():
-        if any(part in key for part in _NOT_ATTENTION):
+        if any(part in key for part in NOT_ATTENTION):
             continue
         if isinstance(value, dict) and not (
             key in ("rope_parameters", "rope_scaling") and value.get("rope_type") == "default" and not path
         ):
             found += [(inner, config | {key: altered}) for inner, altered in alterations(value, (*path, key))]
         else:
-            for other in _others(key, value):
+            for other in others(key, value):
                 found.append((".".join((*path, key)) + f"={other!s}", config | {key: copy.deepcopy(other)}))
     return found[:MOST]

@@ -31,7 +31,8 @@ def _tokens(config, generator, length=TOKENS):
 def _pixels(config, generator):
     size = getattr(config, "image_size", None) or _first(config, "image_size", "input_size", default=64)
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
-    return _normal(generator, BATCH, _channels(config), height, width)
+    frames = [config.num_frames] if isinstance(getattr(config, "num_frames", None), int) else []
+    return _normal(generator, BATCH, *frames, _channels(config), height, width)
 
 
 def _channels(config):
