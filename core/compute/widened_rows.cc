@@ -11,13 +11,13 @@ WidenedRows::Copy WidenedRows::MakeCopy(bool needed, std::int64_t dim, std::int6
 }
 
 WidenedRows::WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
-                         const RowRange& range)
+                         const RowRange& range, bool reads_16_bits)
     : problem_(problem), outputs_(outputs), convert_(convert), range_(range) {
   const auto is_narrow = [](DataType type) { return type != DataType::kFloat32; };
   const std::int64_t tile = std::min(kKeysPerTile, problem.key_length());
   queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
-  keys_ = MakeCopy(is_narrow(problem.key().type), problem.head_dim(), tile);
-  values_ = MakeCopy(is_narrow(problem.value().type), problem.value_dim(), tile);
+  keys_ = MakeCopy(!reads_16_bits && is_narrow(problem.key().type), problem.head_dim(), tile);
+  values_ = MakeCopy(!reads_16_bits && is_narrow(problem.value().type), problem.value_dim(), tile);
   results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
 }
 
@@ -52,15 +52,11 @@ void WidenedRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, st
 void WidenedRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const {
   if (keys_.needed) {
     WidenRows(problem_.key(), begin, end, keys_);
-    task.key = keys_.memory;
-    task.key_stride = keys_.stride;
-    task.first_key = begin;
+    task.keys = {keys_.memory, DataType::kFloat32, keys_.stride, begin};
   }
   if (values_.needed) {
     WidenRows(problem_.value(), begin, end, values_);
-    task.value = values_.memory;
-    task.value_stride = values_.stride;
-    task.first_value = begin;
+    task.values = {values_.memory, DataType::kFloat32, values_.stride, begin};
   }
 }
 

@@ -1,8 +1,8 @@
 // Float copies of what a row group reads from and writes to tensors of 16 bits.
 //
 // Queries are widened once; keys and values a tile at a time, just before the group's panels read them, so that they
-// stay in the second-level cache; outputs are narrowed at the end. Widening is exact, so the bits are those of the same
-// problem given in FLOAT32, and each output is rounded once.
+// stay in the second-level cache, or by the kernels in registers; outputs are narrowed at the end. Widening is exact,
+// so the bits are those of the same problem given in FLOAT32, and each output is rounded once.
 //
 // Thread-compatible.
 #ifndef ATTEND_CORE_COMPUTE_WIDENED_ROWS_H_
@@ -29,9 +29,9 @@ inline constexpr std::int64_t kKeysPerTile = 256;
 
 class WidenedRows {
  public:
-  // All arguments outlive the object.
+  // All arguments outlive the object. With `reads_16_bits` kernels widen keys and values themselves.
   WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
-              const RowRange& range);
+              const RowRange& range, bool reads_16_bits);
 
   // The floats that the copies take: 0 when everything is FLOAT32.
   std::int64_t size() const;

@@ -32,14 +32,24 @@ inline constexpr std::int64_t kKeyChunk = 1024;
 inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr float kLn2 = 0.6931471805599453f;
 
+// A row of numbers for each key.
+struct KeyRows {
+  const void* data = nullptr;          // The row of key `first`.
+  DataType type = DataType::kFloat32;  // FLOAT32; for kernels that read 16 bits also FLOAT16 or BFLOAT16.
+  std::int64_t stride = 0;             // From row to row, in numbers.
+  std::int64_t first = 0;              // More than 0 where rows are widened piece by piece.
+
+  // The row of key j. REQUIRES: T is the type; j is within what is there.
+  template <typename T>
+  const T* Row(std::int64_t j) const {
+    return static_cast<const T*>(data) + (j - first) * stride;
+  }
+};
+
 // What all rows of a panel share: one key/value head and the rules.
 struct AttentionTask {
-  const float* key = nullptr;  // [.., head_dim] from key `first_key` on, rows `key_stride` apart.
-  std::int64_t key_stride = 0;
-  std::int64_t first_key = 0;    // More than 0 where keys, and below values, are widened piece by piece.
-  const float* value = nullptr;  // [.., value_dim] from key `first_value` on, rows `value_stride` apart.
-  std::int64_t value_stride = 0;
-  std::int64_t first_value = 0;
+  KeyRows keys;    // [.., head_dim]
+  KeyRows values;  // [.., value_dim]
   std::int64_t key_length = 0;
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
@@ -62,10 +72,6 @@ struct AttentionTask {
   bool notice_overflow = true;
   // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
   bool beyond_caches = false;
-
-  // The rows of key j. REQUIRES: j is within what is there.
-  const float* Key(std::int64_t j) const { return key + (j - first_key) * key_stride; }
-  const float* Value(std::int64_t j) const { return value + (j - first_value) * value_stride; }
 };
 
 // One query row: where it is and what it sees. A null pointer means "absent".
@@ -115,6 +121,7 @@ struct DoubtfulRows {
 // One way of mapping rows and keys to vector lanes. Sizes are in floats; buffers are aligned to 64 bytes.
 struct RowKernels {
   std::int64_t max_rows;      // At most 64.
+  bool reads_16_bits;         // Keys and values may be FLOAT16 or BFLOAT16; otherwise they are FLOAT32.
   std::int64_t row_multiple;  // Panels of a multiple of it waste no lanes; divides max_rows.
   std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows);
   std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows);

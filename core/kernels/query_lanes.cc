@@ -53,7 +53,7 @@ PackedQueries Pack(const Panel& panel) {
 
 float LargestKey(const AttentionTask& task, int64_t begin, int64_t end) {
   Magnitudes magnitudes = NoMagnitudes();
-  for (int64_t j = begin; j < end; ++j) AddMagnitudes(task.Key(j), task.head_dim, magnitudes);
+  for (int64_t j = begin; j < end; ++j) AddMagnitudes(task.keys.Row<float>(j), task.head_dim, magnitudes);
   return Largest(magnitudes);
 }
 
@@ -106,7 +106,8 @@ void FindVisible(const Block& block, Visibility& visible) {
 void ComputeScores(const Block& block) {
   const AttentionTask& task = block.task;
   for (int64_t d = 0; d < task.head_dim; d += kSlab) {
-    Multiply<Walk::kAlongRows>(block.count, block.width / kLanes, {task.Key(block.first) + d, task.key_stride},
+    Multiply<Walk::kAlongRows>(block.count, block.width / kLanes,
+                               {task.keys.Row<float>(block.first) + d, task.keys.stride},
                                {block.panel.packed + d * block.width, block.width}, HWY_MIN(kSlab, task.head_dim - d),
                                {block.scores, block.width}, d > 0);
   }
@@ -291,8 +292,9 @@ void Exponentiate(const Block& block, const State& state) {
 
 void AddValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
-  Multiply<Walk::kAcrossRows>(task.value_dim, block.width / kLanes, {task.Value(block.first), task.value_stride},
-                              {block.scores, block.width}, block.count, {state.output, block.width}, true);
+  Multiply<Walk::kAcrossRows>(task.value_dim, block.width / kLanes,
+                              {task.values.Row<float>(block.first), task.values.stride}, {block.scores, block.width},
+                              block.count, {state.output, block.width}, true);
 }
 
 // As AddValues, but a masked key's value is not even multiplied by zero.
@@ -302,7 +304,7 @@ void AddSelectedValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
   const auto masked_bits = hn::Set(du, 0x80000000u);
   for (int64_t k = 0; k < block.count; ++k) {
-    const float* value = task.Value(block.first + k);
+    const float* value = task.values.Row<float>(block.first + k);
     for (int64_t r = 0; r < block.width; r += kLanes) {
       const Vec p = hn::Load(d, block.scores + k * block.width + r);
       const auto masked = hn::RebindMask(d, hn::Eq(hn::BitCast(du, p), masked_bits));
@@ -461,8 +463,8 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }  // namespace
 
 const RowKernels& QueryLanes() {
-  static constexpr RowKernels kKernels = {kMaxRows,   kLanes, PackedSize, StateSize, ScratchSize, Pack,
-                                          LargestKey, Reset,  Accumulate, Merge,     Finish};
+  static constexpr RowKernels kKernels = {kMaxRows, false,      kLanes, PackedSize, StateSize, ScratchSize,
+                                          Pack,     LargestKey, Reset,  Accumulate, Merge,     Finish};
   return kKernels;
 }
 
