@@ -47,17 +47,20 @@ struct Block {
   Scratch scratch;
 };
 
-// Asks for the rows of the next block of keys in the order of memory, a few lines at a time, while those of this block
-// are used. Keys are read side by side, which no hardware prefetcher follows.
+// Asks for the rows of keys to come, in the order of memory, as many lines at a time as the kernel uses: keys are read
+// side by side, which no hardware prefetcher follows. Into the second-level cache, because more lines may be pending
+// there than to the first. A processor drops requests when too many are pending. What comes from memory is therefore
+// requested twice: long before its use, and again shortly before, when a line that has arrived costs nothing.
 class LinesAhead {
  public:
-  LinesAhead(const Block& block, const KeyRows& rows, int64_t dim) {
+  LinesAhead(const Block& block, const KeyRows& rows, int64_t dim) : twice_(block.task.beyond_caches) {
     const int64_t size = ElementSize(rows.type);
-    const int64_t next = block.first + block.count;
-    const int64_t num_rows = HWY_MIN(kKeyBlock, block.task.key_length - next);
+    const int64_t far = block.first + (twice_ ? 2 * kKeyBlock : kKeyBlock);
+    const int64_t num_rows = HWY_MIN(kKeyBlock, block.task.key_length - far);
     if (num_rows <= 0) return;
     const bool dense = rows.stride == dim;
-    next_ = static_cast<const char*>(rows.data) + (next - rows.first) * rows.stride * size;
+    next_ = static_cast<const char*>(rows.data) + (far - rows.first) * rows.stride * size;
+    to_near_ = (block.first + kKeyBlock / 2 - far) * rows.stride * size;
     row_lines_ = Lines(dense ? num_rows * dim * size : dim * size);
     left_in_row_ = row_lines_;
     rows_left_ = dense ? 1 : num_rows;
@@ -69,6 +72,10 @@ class LinesAhead {
     if (rows_left_ == 0) return;
     HWY_UNROLL(8)
     for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine, 0, 2);
+    if (twice_) {
+      HWY_UNROLL(8)
+      for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine + to_near_, 0, 2);
+    }
     next_ += kCount * kLine;
     left_in_row_ -= kCount;
     if (left_in_row_ > 0) return;
@@ -81,7 +88,9 @@ class LinesAhead {
   static constexpr int64_t kLine = 64;
   static int64_t Lines(int64_t bytes) { return (bytes + kLine - 1) / kLine; }
 
+  bool twice_;
   const char* next_ = nullptr;
+  int64_t to_near_ = 0;  // Bytes to the line requested again.
   int64_t row_lines_ = 0;
   int64_t left_in_row_ = 0;
   int64_t rows_left_ = 0;

@@ -95,7 +95,7 @@ void UpdateMaximum(const Block& block, const State& state, int64_t r, float bloc
   for (int64_t v = 0; v < block.task.value_dim; ++v) output[v] *= factor;
 }
 
-// Turns a row's scores into p and adds them up in ascending order; -0 marks masked keys as in query_lanes.cc.
+// Turns a row's scores into p; -0 marks masked keys as in query_lanes.cc.
 void Exponentiate(const Block& block, const State& state, int64_t r, float* scores) {
   const FloatTag d;
   const Vec subtract = FiniteMaximum(Broadcast(state.max[r]));
@@ -105,9 +105,23 @@ void Exponentiate(const Block& block, const State& state, int64_t r, float* scor
     if (block.task.select_values) p = hn::IfThenElse(hn::Eq(score, Broadcast(-kInfinity)), Broadcast(-0.0f), p);
     hn::Store(p, d, scores + k);
   }
-  float sum = state.sum[r];
-  for (int64_t k = 0; k < block.count; ++k) sum += scores[k];
-  state.sum[r] = sum;
+}
+
+// Adds up p of each row in ascending order, four rows at a time because each waits for its last sum; where there are
+// fewer, the last is added up again.
+void AddWeights(const Block& block, const State& state) {
+  for (int64_t r = 0; r < block.panel.num_rows; r += 4) {
+    int64_t row[4];
+    float sum[4];
+    for (int i = 0; i < 4; ++i) {
+      row[i] = HWY_MIN(r + i, block.panel.num_rows - 1);
+      sum[i] = state.sum[row[i]];
+    }
+    for (int64_t k = 0; k < block.count; ++k) {
+      for (int i = 0; i < 4; ++i) sum[i] += block.scratch.scores[row[i] * kKeyBlock + k];
+    }
+    for (int i = 0; i < 4; ++i) state.sum[row[i]] = sum[i];
+  }
 }
 
 // One block of keys from scores to outputs.
@@ -136,6 +150,7 @@ void AccumulateBlock(const Block& block, const State& state) {
     UpdateMaximum(block, state, r, block_max);
     Exponentiate(block, state, r, scores);
   }
+  AddWeights(block, state);
   AddValues(block, state);
 }
 

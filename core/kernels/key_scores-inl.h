@@ -14,9 +14,10 @@ namespace attend {
 namespace HWY_NAMESPACE {
 namespace {
 
-// As many groups of kLanes keys at a time as registers allow for so many rows: their sums stay in registers.
+// As many groups of kLanes keys at a time as registers allow for so many rows: their sums stay in registers. One row is
+// bound by memory, which likes few places at a time.
 template <int kRows>
-constexpr int kGroupsFor = HWY_MIN(4, (kManyRegisters ? 16 : 8) / kRows);
+constexpr int kGroupsFor = kRows == 1 ? 1 : HWY_MIN(4, (kManyRegisters ? 16 : 8) / kRows);
 
 // Keys as columns: kColumns vectors, each of one dimension of kLanes keys, or of two where those are of 16 bits and
 // widened by a shift or a mask.
@@ -60,19 +61,24 @@ HWY_NOINLINE void ScoreKeys(const Block& block, int64_t k, LinesAhead& ahead) {
     HWY_UNROLL(8)
     for (int r = 0; r < kRows; ++r) sum[g][r] = hn::Zero(d);
   }
-  for (int64_t c = 0; c < task.head_dim; c += Columns<T>::kDims) {
+  const auto add = [&](int64_t c, int64_t end) HWY_ATTR {
     HWY_UNROLL(4)
     for (int g = 0; g < kGroups; ++g) {
-      const Columns<T> columns(key + g * kLanes * stride + c, stride);
-      ahead.Request<kLinesPerTile>();
-      HWY_UNROLL(16)
-      for (int i = 0; i < Columns<T>::kDims; ++i) {
-        const Vec keys = columns.Dim(i);
-        HWY_UNROLL(8)
-        for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][c + i]), keys, sum[g][r]);
+      for (int64_t from = c; from < end; from += Columns<T>::kDims) {
+        const Columns<T> columns(key + g * kLanes * stride + from, stride);
+        ahead.Request<kLinesPerTile>();
+        HWY_UNROLL(16)
+        for (int i = 0; i < Columns<T>::kDims; ++i) {
+          const Vec keys = columns.Dim(i);
+          HWY_UNROLL(8)
+          for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][from + i]), keys, sum[g][r]);
+        }
       }
     }
-  }
+  };
+  // Whole lines of a group before the next, because keys far apart may share the few places of a cache's set.
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t c = 0; c < task.head_dim; c += kLine) add(c, HWY_MIN(c + kLine, task.head_dim));
   HWY_UNROLL(4)
   for (int g = 0; g < kGroups; ++g) {
     HWY_UNROLL(8)
