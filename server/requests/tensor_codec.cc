@@ -33,8 +33,7 @@ absl::Span<const DataType> Accepted(TypeRule rule) {
   const absl::Span<const DataType> numbers(kAllNumbers);
   switch (rule) {
     case TypeRule::kNumbers:
-    case TypeRule::kBias: return numbers;
-    case TypeRule::kFloats: return numbers.first(3);
+    case TypeRule::kWidened: return numbers;
     case TypeRule::kFloat32: return numbers.first(1);
     case TypeRule::kBool: break;
   }
@@ -43,8 +42,7 @@ absl::Span<const DataType> Accepted(TypeRule rule) {
 
 // The type in memory of a tensor that has `type` on the wire.
 DataType InMemory(TypeRule rule, DataType type) {
-  const bool widens = rule == TypeRule::kBias || rule == TypeRule::kFloats;
-  return widens && ElementSize(type) == 2 ? DataType::kFloat32 : type;
+  return rule == TypeRule::kWidened && ElementSize(type) == 2 ? DataType::kFloat32 : type;
 }
 
 absl::StatusOr<DataType> CheckType(const RawTensor& raw, const TensorRule& rule) {

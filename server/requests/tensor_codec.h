@@ -31,8 +31,7 @@ namespace attend::server {
 // Which types a tensor field accepts, and which it has in memory. FLOAT32 is the default of all but kBool.
 enum class TypeRule : std::uint8_t {
   kNumbers,  // FLOAT32, FLOAT64, FLOAT16 and BFLOAT16, kept as they are.
-  kBias,     // The same; 16-bit numbers are widened to FLOAT32.
-  kFloats,   // FLOAT32, FLOAT16 and BFLOAT16, widened to FLOAT32.
+  kWidened,  // The same; 16-bit numbers are widened to FLOAT32.
   kFloat32,  // FLOAT32 alone.
   kBool,     // BOOL alone.
 };
