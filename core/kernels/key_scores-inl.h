@@ -111,7 +111,7 @@ void ScorePartialBlock(const Block& block) {
 }
 
 template <typename T>
-void ComputeScoresOf(const Block& block) {
+void ScoreBlockOf(const Block& block) {
   if (block.count != kKeyBlock || block.task.head_dim % Columns<T>::kDims != 0) {
     ScorePartialBlock<T>(block);
   } else if (block.panel.num_rows == 1) {
@@ -126,11 +126,11 @@ void ComputeScoresOf(const Block& block) {
 }
 
 // Products of the panel's queries with the block's keys, to block.scratch.scores [rows][kKeyBlock].
-void ComputeScores(const Block& block) {
+void ScoreBlock(const Block& block) {
   switch (block.task.keys.type) {
-    case DataType::kFloat16: ComputeScoresOf<Float16>(block); break;
-    case DataType::kBFloat16: ComputeScoresOf<BFloat16>(block); break;
-    default: ComputeScoresOf<float>(block); break;
+    case DataType::kFloat16: ScoreBlockOf<Float16>(block); break;
+    case DataType::kBFloat16: ScoreBlockOf<BFloat16>(block); break;
+    default: ScoreBlockOf<float>(block); break;
   }
 }
 

@@ -123,7 +123,7 @@ void AddValuesOf(const Block& block, const State& state) {
 }
 
 // Adds the block's values, weighted with what block.scratch.scores holds, to the outputs.
-void AddValues(const Block& block, const State& state) {
+void AddBlockValues(const Block& block, const State& state) {
   switch (block.task.values.type) {
     case DataType::kFloat16: AddValuesOf<Float16>(block, state); break;
     case DataType::kBFloat16: AddValuesOf<BFloat16>(block, state); break;
