@@ -1,5 +1,7 @@
 #include "server/layers/layer.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -17,6 +19,14 @@ namespace {
 
 std::int64_t WeightBytes(const LinearView& linear) {
   return linear.out_features * linear.in_features * ElementSize(linear.weight_type);
+}
+
+void SetCreateTime(std::int64_t milliseconds, v1::Layer& layer) {
+  *layer.mutable_create_time() = google::protobuf::util::TimeUtil::MillisecondsToTimestamp(milliseconds);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Clients of version 0.1 read nothing else.
+  layer.set_create_time_ms(milliseconds);
+#pragma GCC diagnostic pop
 }
 
 absl::Status NotDivided(const char* field, std::int64_t heads, const char* what, std::int64_t rows) {
@@ -179,7 +189,7 @@ void Layer::Describe(const v1::LayerConfig& config, const LayerWeights& weights,
   layer.set_origin(std::move(identity.origin));
   layer.set_sha256(std::move(identity.sha256));
   layer.set_read_only(identity.read_only);
-  layer.set_create_time_ms(identity.create_time_ms);
+  SetCreateTime(identity.create_time_ms, layer);
   layer.set_naming(weights.naming);
   layer.mutable_notes()->Assign(weights.notes.begin(), weights.notes.end());
   layer.set_embed_dim(view_.query.in_features);

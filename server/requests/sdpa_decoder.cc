@@ -1,6 +1,7 @@
 // ScaledDotProductAttention: bytes to job to bytes.
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -57,6 +58,7 @@ struct SdpaInputs {
   PartialInputs partials;
 
   const InputTensor& First() const { return query; }
+  static std::string_view LayerEtag() { return {}; }
   InputTensors Tensors() {
     InputTensors tensors = {&query, &key, &value, &partials.output, &partials.log_sum_exp};
     options.AppendTensors(tensors);
@@ -176,6 +178,8 @@ struct SdpaMethod {
                                                 v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES,
                                                 v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
+  Receipts receipts;
+
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
   absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes); }
   static Extras MakeExtras(const Inputs& inputs) {
@@ -231,6 +235,12 @@ struct SdpaMethod {
 
 }  // namespace
 
-Decoder SdpaDecoder() { return AttentionJob<SdpaMethod>::MakeDecoder({}); }
+Decoder SdpaDecoder(InstructionSet instruction_set) {
+  return AttentionJob<SdpaMethod>::MakeDecoder({Receipts(instruction_set)});
+}
+
+Estimator SdpaEstimator(InstructionSet instruction_set) {
+  return AttentionJob<SdpaMethod>::MakeEstimator({Receipts(instruction_set)});
+}
 
 }  // namespace attend::server
