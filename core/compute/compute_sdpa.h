@@ -19,9 +19,9 @@ namespace attend {
 // Returns CANCELLED, with the outputs in an unspecified state, if the flag was raised before the end.
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context);
 
-// The fast kernels that ComputeSdpa uses for the problem: those of the context if the problem asks for Precision::kFast
-// and they compute its types, BFLOAT16 queries, keys and values with an even head size; otherwise kNone.
-FastKernels FastKernelsOf(const SdpaProblem& problem, const ComputeContext& context);
+// Which of the fast kernels of a context ComputeSdpa uses: `available` if the problem asks for Precision::kFast and
+// they compute its types, BFLOAT16 queries, keys and values with an even head size; otherwise kNone.
+FastKernels FastKernelsOf(const SdpaProblem& problem, FastKernels available);
 
 // What the memory of a problem depends on, where the problem itself does not exist yet.
 struct SdpaExtents {

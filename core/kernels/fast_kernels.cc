@@ -7,6 +7,8 @@
 #include <cpuid.h>
 #endif
 
+#include "absl/strings/ascii.h"
+
 namespace attend {
 namespace {
 
@@ -94,8 +96,10 @@ std::optional<FastKernelsMode> ParseFastKernelsMode(std::string_view name) {
   return std::nullopt;
 }
 
-std::string_view FastKernelsSuffix(FastKernels family) {
-  return family == FastKernels::kAvx512Bf16 ? "bf16-fast" : std::string_view();
+std::string KernelName(InstructionSet set, FastKernels used) {
+  std::string name(InstructionSetName(set));
+  absl::AsciiStrToLower(&name);
+  return used == FastKernels::kAvx512Bf16 ? name + "-bf16-fast" : name;
 }
 
 const KernelTable& KernelsFor(FastKernels) {

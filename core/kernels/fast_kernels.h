@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "core/kernels/instruction_set.h"
@@ -42,8 +43,15 @@ FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set, const Pr
 // `auto`, `on`, `off`.
 std::optional<FastKernelsMode> ParseFastKernelsMode(std::string_view name);
 
-// What stands behind the instruction set in the name of kernels: `bf16-fast`; empty for kNone.
-std::string_view FastKernelsSuffix(FastKernels family);
+// What a program computes with.
+struct KernelChoice {
+  InstructionSet instruction_set = BestInstructionSet();
+  FastKernels fast = FastKernels::kNone;
+};
+
+// The name of kernels, as receipts have it: the instruction set in lower case, and behind it the family that computed:
+// `avx512`, `avx512-bf16-fast`.
+std::string KernelName(InstructionSet set, FastKernels used);
 
 // REQUIRES: the family is not kNone and this machine has it.
 const KernelTable& KernelsFor(FastKernels family);

@@ -128,8 +128,8 @@ TEST(FastKernels, OtherTypesAndExactProblemsAndMissingInstructionsComputeExactly
     const FastKernels family = type == kBF16 ? FastKernels::kNone : Here();
     fast.base.options.precision = Precision::kExact;
     const SdpaProblem exact = fast.Problem();
-    EXPECT_EQ(FastKernelsOf(problem, {.fast_kernels = family}), FastKernels::kNone);
-    EXPECT_EQ(FastKernelsOf(exact, {.fast_kernels = Here()}), FastKernels::kNone);
+    EXPECT_EQ(FastKernelsOf(problem, family), FastKernels::kNone);
+    EXPECT_EQ(FastKernelsOf(exact, Here()), FastKernels::kNone);
     if (type == DataType::kFloat64) continue;
     EXPECT_TRUE(SameBits(Compute(problem, family), Compute(exact, Here())));
   }
@@ -143,7 +143,7 @@ TEST(FastKernels, FastKernelsCompute) {
   for (std::int64_t queries : {1, 20}) {
     spec.queries = queries;
     const FastCase fast(spec);
-    EXPECT_EQ(FastKernelsOf(fast.Problem(), {.fast_kernels = Here()}), FastKernels::kAvx512Bf16);
+    EXPECT_EQ(FastKernelsOf(fast.Problem(), Here()), FastKernels::kAvx512Bf16);
     EXPECT_FALSE(SameBits(Compute(fast.Problem(), Here()), Compute(fast.Problem(), FastKernels::kNone)));
   }
 }
