@@ -59,7 +59,7 @@ void LogDrained(Log& log, const CallEngine& engine, const Admission::Counts& tas
 
 }  // namespace
 
-AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet instruction_set,
+AttentionServer::AttentionServer(const ServerConfig& config, const KernelChoice& kernels,
                                  std::unique_ptr<LayerStore> layers, Log& log)
     : config_(config),
       log_(log),
@@ -68,12 +68,12 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_(
           {.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests, .nice = kComputeNice}),
-      admission_(executor_, config.limits.max_queued_requests, MeasureRates(instruction_set)),
+      admission_(executor_, config.limits.max_queued_requests, MeasureRates(kernels.instruction_set)),
       memory_(config.limits.max_memory_in_flight_bytes),
       services_{.admission = &admission_,
                 .memory = &memory_,
                 .limits = config.limits,
-                .instruction_set = instruction_set,
+                .kernels = kernels,
                 .inline_flops = config.inline_flops},
       upload_slots_(config.layers.max_uploads),
       upload_executor_(
@@ -100,17 +100,16 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   absl::StatusOr<StartSettings> settings = ResolveStartSettings(config);
   if (!settings.ok()) return settings.status();
 
-  auto configured = LoadConfiguredLayers(config.layer_sources, settings->instruction_set,
+  auto configured = LoadConfiguredLayers(config.layer_sources, settings->kernels.instruction_set,
                                          [&log](const std::string& sentence) { log.Warning(sentence); });
   if (!configured.ok()) return configured.status();
   auto layers = LayerStore::Open({.limits = config.layers,
                                   .storage = {.data_dir = config.data_dir, .observer = std::move(observer)},
-                                  .instruction_set = settings->instruction_set},
+                                  .instruction_set = settings->kernels.instruction_set},
                                  *std::move(configured), log);
   if (!layers.ok()) return layers.status();
 
-  std::unique_ptr<AttentionServer> server(
-      new AttentionServer(config, settings->instruction_set, *std::move(layers), log));
+  std::unique_ptr<AttentionServer> server(new AttentionServer(config, settings->kernels, *std::move(layers), log));
   CallEngine::Options options;
   options.listen = config.listen;
   options.credentials = std::move(settings->credentials);

@@ -41,8 +41,8 @@ class AttentionServer {
   // What each of ServerConfig::listen stands for, as CallEngine::addresses.
   const std::vector<std::string>& addresses() const { return engine_->addresses(); }
 
-  // The instruction set that the kernels use.
-  InstructionSet instruction_set() const { return services_.instruction_set; }
+  // What requests are computed with.
+  const KernelChoice& kernels() const { return services_.kernels; }
 
   // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
   // close and the calls in flight have `drain_timeout` to finish.
@@ -52,7 +52,7 @@ class AttentionServer {
   void ForceStop();
 
  private:
-  AttentionServer(const ServerConfig& config, InstructionSet instruction_set, std::unique_ptr<LayerStore> layers,
+  AttentionServer(const ServerConfig& config, const KernelChoice& kernels, std::unique_ptr<LayerStore> layers,
                   Log& log);
   MethodTable MakeMethods();
   // Waits for `drain_wait`, or for ForceStop: true then.

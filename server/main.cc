@@ -31,7 +31,7 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
   log.Info("serving", {{"version", std::string(kVersion)},
                        {"threads", std::int64_t{config.threads}},
                        {"polling_threads", std::int64_t{config.polling_threads}},
-                       {"instruction_set", std::string(InstructionSetName(server.instruction_set()))}});
+                       {"instruction_set", std::string(InstructionSetName(server.kernels().instruction_set))}});
 }
 
 int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
@@ -65,7 +65,7 @@ int Check(const ParsedFlags& flags) {
     return 2;
   }
   const auto layers = LoadConfiguredLayers(
-      flags.config.layer_sources, settings->instruction_set,
+      flags.config.layer_sources, settings->kernels.instruction_set,
       [](const std::string& sentence) { std::cerr << "attend-server: warning: " << sentence << "\n"; });
   if (!layers.ok()) {
     std::cerr << "attend-server: " << layers.status().message() << "\n";

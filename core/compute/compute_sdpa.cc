@@ -123,11 +123,21 @@ void ComputeForConsumer(const SdpaRun& run) {
 
 }  // namespace
 
+FastKernels FastKernelsOf(const SdpaProblem& problem, FastKernels available) {
+  const auto is_bf16 = [](const TypedHeadsView& tensor) { return tensor.type == DataType::kBFloat16; };
+  const bool computes =
+      is_bf16(problem.query()) && is_bf16(problem.key()) && is_bf16(problem.value()) && problem.head_dim() % 2 == 0;
+  const bool wanted = problem.options().precision == Precision::kFast;
+  return wanted && computes ? available : FastKernels::kNone;
+}
+
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context) {
   const ComputeContext own = ContextFor(context, problem.Flops());
   if (IsRagged(problem.options())) return compute_internal::ComputeRagged(problem, outputs, own);
   if (problem.is_double()) return compute_internal::ComputeDouble(problem, outputs, own);
-  const SdpaRun run{problem, outputs, own, KernelsFor(context.instruction_set)};
+  const FastKernels fast = FastKernelsOf(problem, own.fast_kernels);
+  const SdpaRun run{problem, outputs, own,
+                    fast == FastKernels::kNone ? KernelsFor(own.instruction_set) : KernelsFor(fast)};
   const int threads = NumThreads(own);
   if (WeightConsumer<float>::IsNeeded(outputs)) {
     ComputeForConsumer(run);

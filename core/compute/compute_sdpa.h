@@ -19,6 +19,10 @@ namespace attend {
 // Returns CANCELLED, with the outputs in an unspecified state, if the flag was raised before the end.
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context);
 
+// Which of the fast kernels of a context ComputeSdpa uses: `available` if the problem asks for Precision::kFast and
+// they compute its types, BFLOAT16 queries, keys and values with an even head size; otherwise kNone.
+FastKernels FastKernelsOf(const SdpaProblem& problem, FastKernels available);
+
 // What the memory of a problem depends on, where the problem itself does not exist yet.
 struct SdpaExtents {
   std::int64_t rows = 0;      // Query rows of one key/value head: T * H / K.

@@ -10,6 +10,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "core/base/limits.h"
+#include "core/kernels/fast_kernels.h"
 #include "core/kernels/instruction_set.h"
 #include "core/runtime/executor.h"
 
@@ -20,6 +21,8 @@ struct ComputeContext {
   Executor* executor = nullptr;                  // Helpers for large problems. Null: the calling thread alone.
   const std::atomic<bool>* cancelled = nullptr;  // Read between tiles. Null: never cancelled.
   InstructionSet instruction_set = BestInstructionSet();
+  // Those of `instruction_set` for problems of Precision::kFast; kNone computes them exactly.
+  FastKernels fast_kernels = FastKernels::kNone;
 };
 
 // `context` for a problem of `flops` floating-point operations: without helpers if it is too small for them.

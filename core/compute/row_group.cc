@@ -56,7 +56,7 @@ RowGroup::RowGroup(const SdpaRun& run, const RowRange& range, Workspace& workspa
       kernels_(KernelsForRows(run.kernels, range.count)),
       workspace_(workspace),
       task_(MakeTask(run.problem, range.kv)),
-      widened_(run.problem, run.outputs, run.kernels.convert, range) {
+      widened_(run.problem, run.outputs, run.kernels.convert, kernels_, range) {
   workspace.rows.resize(static_cast<std::size_t>(range.count));
   QueryRow* rows = workspace.rows.data();
   MakeRows(run.problem, run.outputs, range.kv, range.first, range.count, rows);

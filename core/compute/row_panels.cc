@@ -9,11 +9,13 @@ namespace attend {
 namespace {
 
 // 16 MiB: about what the last-level cache holds for one core of a server.
-constexpr double kFloatsInCaches = 4 << 20;
+constexpr double kBytesInCaches = 16 << 20;
 
-double KeyValueFloats(const SdpaProblem& problem) {
+double KeyValueBytes(const SdpaProblem& problem) {
+  const std::int64_t per_key =
+      problem.head_dim() * ElementSize(problem.key().type) + problem.value_dim() * ElementSize(problem.value().type);
   return static_cast<double>(problem.batch() * problem.num_kv_heads()) * static_cast<double>(problem.key_length()) *
-         static_cast<double>(problem.head_dim() + problem.value_dim());
+         static_cast<double>(per_key);
 }
 
 }  // namespace
@@ -21,14 +23,11 @@ double KeyValueFloats(const SdpaProblem& problem) {
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   const AttentionOptions& options = problem.options();
   AttentionTask task;
-  if (problem.key().type == DataType::kFloat32) {
-    task.key = problem.key().As<const float>().Row(kv.batch, kv.head, 0);
-    task.key_stride = problem.key().row_stride;
-  }
-  if (problem.value().type == DataType::kFloat32) {
-    task.value = problem.value().As<const float>().Row(kv.batch, kv.head, 0);
-    task.value_stride = problem.value().row_stride;
-  }
+  const auto rows_of = [kv](const TypedHeadsView& tensor) {
+    return KeyRows{tensor.Row(kv.batch, kv.head, 0), tensor.type, tensor.row_stride};
+  };
+  task.keys = rows_of(problem.key());
+  task.values = rows_of(problem.value());
   task.key_length = problem.key_length();
   task.head_dim = problem.head_dim();
   task.value_dim = problem.value_dim();
@@ -45,7 +44,7 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   task.mask_stride = options.mask.dim_stride;
   if (options.key_mask) task.key_mask = options.key_mask.Row(kv.batch, 0, 0);
   task.key_mask_stride = options.key_mask.dim_stride;
-  task.beyond_caches = KeyValueFloats(problem) > kFloatsInCaches;
+  task.beyond_caches = KeyValueBytes(problem) > kBytesInCaches;
   return task;
 }
 

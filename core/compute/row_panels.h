@@ -21,11 +21,11 @@ struct KvHead {
   std::int64_t head = 0;
 };
 
-// Keys and values of 16 bits are left out, and likewise below the queries, and the places of outputs: they need memory
-// to be widened to or narrowed from. REQUIRES: !problem.is_double().
+// REQUIRES: !problem.is_double().
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
 
-// Writes rows [first, first + count) of `kv` to `rows`.
+// Writes rows [first, first + count) of `kv` to `rows`. Queries of 16 bits are left out, and so are the places of
+// 16-bit outputs: they need memory to be widened to or narrowed from.
 void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
               QueryRow* rows);
 

@@ -31,6 +31,10 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
     per_thread += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
                                    static_cast<double>(PadToCacheLine(extents.value_dim)));
   }
+  // Values of a block that the kernels for few rows copy.
+  if (extents.has_narrow || extents.value_dim % kLanes != 0) {
+    per_thread += static_cast<double>(kKeyBlock * PadToCacheLine(extents.value_dim));
+  }
   // A row computed again in float64.
   per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));
   per_thread += static_cast<double>(ExactRowsFloats(extents.head_dim, extents.value_dim));

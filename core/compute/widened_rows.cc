@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/base/round.h"
 #include "core/compute/workspace.h"
 
 namespace attend {
@@ -11,20 +12,23 @@ WidenedRows::Copy WidenedRows::MakeCopy(bool needed, std::int64_t dim, std::int6
 }
 
 WidenedRows::WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
-                         const RowRange& range)
-    : problem_(problem), outputs_(outputs), convert_(convert), range_(range) {
+                         const RowKernels& kernels, const RowRange& range)
+    : problem_(problem), outputs_(outputs), convert_(convert), range_(range), pack_values_(kernels.pack_values) {
   const auto is_narrow = [](DataType type) { return type != DataType::kFloat32; };
   const std::int64_t tile = std::min(kKeysPerTile, problem.key_length());
   queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
-  keys_ = MakeCopy(is_narrow(problem.key().type), problem.head_dim(), tile);
-  values_ = MakeCopy(is_narrow(problem.value().type), problem.value_dim(), tile);
+  keys_ = MakeCopy(!kernels.reads_16_bits && is_narrow(problem.key().type), problem.head_dim(), tile);
+  values_ = MakeCopy(!kernels.reads_16_bits && is_narrow(problem.value().type), problem.value_dim(), tile);
+  value_pairs_ = MakeCopy(pack_values_ != nullptr, problem.value_dim(), CeilDiv<std::int64_t>(tile, 2));
   results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
 }
 
-std::int64_t WidenedRows::size() const { return queries_.size() + keys_.size() + values_.size() + results_.size(); }
+std::int64_t WidenedRows::size() const {
+  return queries_.size() + keys_.size() + values_.size() + value_pairs_.size() + results_.size();
+}
 
 void WidenedRows::UseMemory(float* memory, QueryRow* rows) {
-  for (Copy* copy : {&queries_, &keys_, &values_, &results_}) {
+  for (Copy* copy : {&queries_, &keys_, &values_, &value_pairs_, &results_}) {
     copy->memory = memory;
     memory += copy->size();
   }
@@ -52,15 +56,18 @@ void WidenedRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, st
 void WidenedRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const {
   if (keys_.needed) {
     WidenRows(problem_.key(), begin, end, keys_);
-    task.key = keys_.memory;
-    task.key_stride = keys_.stride;
-    task.first_key = begin;
+    task.keys = {keys_.memory, DataType::kFloat32, keys_.stride, begin};
   }
   if (values_.needed) {
     WidenRows(problem_.value(), begin, end, values_);
-    task.value = values_.memory;
-    task.value_stride = values_.stride;
-    task.first_value = begin;
+    task.values = {values_.memory, DataType::kFloat32, values_.stride, begin};
+  }
+  if (value_pairs_.needed) {
+    auto* pairs = reinterpret_cast<std::uint32_t*>(value_pairs_.memory);
+    pack_values_(task, begin, end, pairs, value_pairs_.stride);
+    task.value_pairs = pairs;
+    task.value_pairs_stride = value_pairs_.stride;
+    task.first_value_pair = begin;
   }
 }
 

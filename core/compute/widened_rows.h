@@ -1,8 +1,9 @@
-// Float copies of what a row group reads from and writes to tensors of 16 bits.
+// Copies of what a row group reads from and writes to tensors of 16 bits, in the form that its kernels want.
 //
 // Queries are widened once; keys and values a tile at a time, just before the group's panels read them, so that they
-// stay in the second-level cache; outputs are narrowed at the end. Widening is exact, so the bits are those of the same
-// problem given in FLOAT32, and each output is rounded once.
+// stay in the second-level cache, or by the kernels in registers, for which values may be packed as pairs instead;
+// outputs are narrowed at the end. Widening is exact, so the bits are those of the same problem given in FLOAT32, and
+// each output is rounded once.
 //
 // Thread-compatible.
 #ifndef ATTEND_CORE_COMPUTE_WIDENED_ROWS_H_
@@ -29,9 +30,9 @@ inline constexpr std::int64_t kKeysPerTile = 256;
 
 class WidenedRows {
  public:
-  // All arguments outlive the object.
+  // All arguments outlive the object. `kernels` say whether keys and values are copied.
   WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs, const ConvertKernels& convert,
-              const RowRange& range);
+              const RowKernels& kernels, const RowRange& range);
 
   // The floats that the copies take: 0 when everything is FLOAT32.
   std::int64_t size() const;
@@ -39,7 +40,7 @@ class WidenedRows {
   // Puts the copies into `memory` [size()], and makes `rows`, those of the range, read and write them.
   void UseMemory(float* memory, QueryRow* rows);
 
-  // Makes `task` read keys [begin, end), at most kKeysPerTile of them.
+  // Makes `task` read keys [begin, end), at most kKeysPerTile of them; begin is even.
   void WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const;
 
   // Writes the outputs to where they belong.
@@ -64,7 +65,8 @@ class WidenedRows {
   const SdpaOutputs& outputs_;
   const ConvertKernels& convert_;
   const RowRange range_;
-  Copy queries_, keys_, values_, results_;
+  void (*const pack_values_)(const AttentionTask&, std::int64_t, std::int64_t, std::uint32_t*, std::int64_t);
+  Copy queries_, keys_, values_, value_pairs_, results_;
 };
 
 }  // namespace attend

@@ -1,5 +1,6 @@
-// FLOAT16 and BFLOAT16 to float and back, from integer operations and one product or sum each: Highway 1.0.3 truncates
-// where it converts to bfloat16, and what it does for float16 depends on the instruction set. Included once per
+// FLOAT16 and BFLOAT16 to float and back, from integer operations and one product or sum each where no instruction
+// does the same: Highway 1.0.3 truncates where it converts to bfloat16, and what it does for float16 depends on the
+// instruction set. Included once per
 // instruction set.
 #include "core/kernels/vector_math-inl.h"
 
@@ -32,6 +33,11 @@ HWY_INLINE Vec WidenBFloat16(Halves halves) {
 // The number's exponent and mantissa, moved to where float has them, make it 2^-112 times as large as it is; the
 // product puts that right, for subnormal numbers too. Infinity and NaN then miss the upper bits of their exponent.
 HWY_INLINE Vec WidenFloat16(Halves halves) {
+#if HWY_TARGET == HWY_AVX3
+  return Vec{_mm512_cvtph_ps(halves.raw)};
+#elif HWY_TARGET == HWY_AVX2
+  return Vec{_mm256_cvtph_ps(halves.raw)};
+#else
   const FloatTag d;
   const Bits all = hn::PromoteTo(Uint32Tag(), halves);
   const Bits magnitude = hn::ShiftLeft<13>(hn::And(all, SetBits(0x7fff)));
@@ -40,6 +46,7 @@ HWY_INLINE Vec WidenFloat16(Halves halves) {
   const Bits special =
       hn::And(hn::VecFromMask(Uint32Tag(), hn::Gt(magnitude, SetBits(0x0f7fffff))), SetBits(0x7f800000));
   return hn::BitCast(d, hn::Or(hn::Or(scaled, special), sign));
+#endif
 }
 
 HWY_INLINE Halves Demote(Bits bits) { return hn::DemoteTo(Uint16Tag(), hn::BitCast(Int32Tag(), bits)); }
@@ -68,6 +75,20 @@ HWY_INLINE Halves NarrowToFloat16(Vec number) {
   result = hn::IfThenElse(hn::Gt(magnitude, SetBits(0x477fffff)), SetBits(0x7c00), result);  // 65536 and above.
   result = hn::IfThenElse(hn::Gt(magnitude, SetBits(0x7f800000)), SetBits(0x7e00), result);
   return Demote(hn::Or(result, sign));
+}
+
+// kLanes numbers at `from`, which need the alignment of one.
+HWY_INLINE Vec LoadWide(const float* from) { return hn::LoadU(FloatTag(), from); }
+HWY_INLINE Vec LoadWide(const BFloat16* from) { return WidenBFloat16(hn::LoadU(Uint16Tag(), &from->bits)); }
+HWY_INLINE Vec LoadWide(const Float16* from) { return WidenFloat16(hn::LoadU(Uint16Tag(), &from->bits)); }
+
+// The first `count` of them; zeros behind. Reads nothing beyond them.
+template <typename Half>
+HWY_INLINE Vec LoadFirst(const Half* from, int64_t count) {
+  if (count >= kLanes) return LoadWide(from);
+  HWY_ALIGN Half padded[kLanes] = {};
+  if (count > 0) std::memcpy(padded, from, static_cast<size_t>(count) * sizeof(Half));
+  return LoadWide(padded);
 }
 
 template <Vec kConvert(Halves)>

@@ -32,14 +32,29 @@ inline constexpr std::int64_t kKeyChunk = 1024;
 inline constexpr float kLog2E = 1.4426950408889634f;
 inline constexpr float kLn2 = 0.6931471805599453f;
 
+// A row of numbers for each key.
+struct KeyRows {
+  const void* data = nullptr;          // The row of key `first`.
+  DataType type = DataType::kFloat32;  // FLOAT32; for kernels that read 16 bits also FLOAT16 or BFLOAT16.
+  std::int64_t stride = 0;             // From row to row, in numbers.
+  std::int64_t first = 0;              // More than 0 where rows are widened piece by piece.
+
+  // The row of key j. REQUIRES: T is the type; j is within what is there.
+  template <typename T>
+  const T* Row(std::int64_t j) const {
+    return static_cast<const T*>(data) + (j - first) * stride;
+  }
+};
+
 // What all rows of a panel share: one key/value head and the rules.
 struct AttentionTask {
-  const float* key = nullptr;  // [.., head_dim] from key `first_key` on, rows `key_stride` apart.
-  std::int64_t key_stride = 0;
-  std::int64_t first_key = 0;    // More than 0 where keys, and below values, are widened piece by piece.
-  const float* value = nullptr;  // [.., value_dim] from key `first_value` on, rows `value_stride` apart.
-  std::int64_t value_stride = 0;
-  std::int64_t first_value = 0;
+  KeyRows keys;    // [.., head_dim]
+  KeyRows values;  // [.., value_dim]
+  // What RowKernels::pack_values has written: rows of pairs, `value_pairs_stride` apart, from the one that begins with
+  // key `first_value_pair` on.
+  const std::uint32_t* value_pairs = nullptr;
+  std::int64_t value_pairs_stride = 0;
+  std::int64_t first_value_pair = 0;
   std::int64_t key_length = 0;
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
@@ -63,9 +78,10 @@ struct AttentionTask {
   // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
   bool beyond_caches = false;
 
-  // The rows of key j. REQUIRES: j is within what is there.
-  const float* Key(std::int64_t j) const { return key + (j - first_key) * key_stride; }
-  const float* Value(std::int64_t j) const { return value + (j - first_value) * value_stride; }
+  // The pairs of keys j and j + 1. REQUIRES: j is even and within what is there.
+  const std::uint32_t* ValuePairs(std::int64_t j) const {
+    return value_pairs + (j - first_value_pair) / 2 * value_pairs_stride;
+  }
 };
 
 // One query row: where it is and what it sees. A null pointer means "absent".
@@ -114,26 +130,31 @@ struct DoubtfulRows {
 
 // One way of mapping rows and keys to vector lanes. Sizes are in floats; buffers are aligned to 64 bytes.
 struct RowKernels {
-  std::int64_t max_rows;      // At most 64.
-  std::int64_t row_multiple;  // Panels of a multiple of it waste no lanes; divides max_rows.
-  std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows);
-  std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows);
-  std::int64_t (*scratch_size)(const AttentionTask& task, std::int64_t num_rows);
+  std::int64_t max_rows = 0;      // At most 64.
+  bool reads_16_bits = false;     // Keys and values may be FLOAT16 or BFLOAT16; otherwise they are FLOAT32.
+  std::int64_t row_multiple = 1;  // Panels of a multiple of it waste no lanes; divides max_rows.
+  std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
+  std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
+  std::int64_t (*scratch_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
 
+  // Null, or must have written the values of all keys that accumulate takes, to where task.value_pairs says: for keys
+  // `begin`, which is even, up to `end`, value_dim pairs per two keys, in rows `to_stride` apart, a multiple of 16.
+  void (*pack_values)(const AttentionTask& task, std::int64_t begin, std::int64_t end, std::uint32_t* to,
+                      std::int64_t to_stride) = nullptr;
   // Copies the scaled queries to panel.packed.
-  PackedQueries (*pack)(const Panel& panel);
+  PackedQueries (*pack)(const Panel& panel) = nullptr;
   // The largest magnitude in keys [begin, end); infinite or NaN if any number is. Null where noticing overflows costs
   // less than reading keys.
-  float (*largest_key)(const AttentionTask& task, std::int64_t begin, std::int64_t end);
+  float (*largest_key)(const AttentionTask& task, std::int64_t begin, std::int64_t end) = nullptr;
   // Makes `state` empty.
-  void (*reset)(const Panel& panel, float* state);
+  void (*reset)(const Panel& panel, float* state) = nullptr;
   // Adds keys [begin, end) to `state`; keeps their scores if rows want them. REQUIRES: begin is a multiple of
   // kKeyBlock; end is one too or not below any row's key_end; all keys are of one chunk and below key_length.
-  void (*accumulate)(const Panel& panel, std::int64_t begin, std::int64_t end, float* state);
+  void (*accumulate)(const Panel& panel, std::int64_t begin, std::int64_t end, float* state) = nullptr;
   // total = total merged with chunk.
-  void (*merge)(const Panel& panel, const float* chunk, float* total);
+  void (*merge)(const Panel& panel, const float* chunk, float* total) = nullptr;
   // Applies sinks, normalises and writes every output of the rows.
-  DoubtfulRows (*finish)(const Panel& panel, float* total);
+  DoubtfulRows (*finish)(const Panel& panel, float* total) = nullptr;
 };
 
 // y = x . weight^T + bias for a range of output features; each element is a chain of fused multiply-adds over

@@ -6,7 +6,7 @@
 // is one chain of fused multiply-adds in a register, so neither the tile's shape nor the vector's width shows in its
 // bits. With `a` along its rows it gives scores (a: keys or queries) and projections (a: tokens); across its rows, the
 // sum over values transposed (a: values, of which a column is an output's chain).
-#include "core/kernels/vector_math-inl.h"
+#include "core/kernels/transpose-inl.h"
 
 #if defined(ATTEND_CORE_KERNELS_MULTIPLY_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef ATTEND_CORE_KERNELS_MULTIPLY_INL_H_

@@ -69,7 +69,8 @@ struct Magnitudes {
 
 HWY_INLINE Magnitudes NoMagnitudes() { return {hn::Zero(Uint32Tag()), hn::Set(Uint32Tag(), ~std::uint32_t{0})}; }
 
-HWY_INLINE void AddMagnitudes(const float* numbers, int64_t count, Magnitudes& to) {
+template <typename T>
+HWY_INLINE void AddMagnitudes(const T* numbers, int64_t count, Magnitudes& to) {
   const Uint32Tag du;
   for (int64_t i = 0; i < count; i += kLanes) {
     const auto bits = hn::BitCast(du, LoadFirst(numbers + i, count - i));

@@ -1,4 +1,4 @@
-// exp2, tanh and small matrix transposes in vector registers. Included once per instruction set.
+// exp2 and tanh in vector registers, and loads of less than a vector. Included once per instruction set.
 //
 // Every function is made of element-wise operations only, so an element's bits do not depend on its lane.
 #include "hwy/highway.h"
@@ -71,100 +71,6 @@ HWY_INLINE Vec Tanh(Vec x) {
 // m, or 0 where m is -infinity: something to subtract from scores without making NaN of -infinity.
 HWY_INLINE Vec FiniteMaximum(Vec m) { return hn::IfThenZeroElse(hn::Eq(m, Broadcast(-kInfinity)), m); }
 
-#if HWY_TARGET == HWY_SCALAR
-HWY_INLINE void Transpose(Vec (&)[1]) {}
-#else
-// Transposes each 4 x 4 block of 128-bit pieces of four vectors.
-HWY_INLINE void TransposeBlocks(Vec& a, Vec& b, Vec& c, Vec& d) {
-  const FloatTag df;
-  const hn::Repartition<double, FloatTag> dd;
-  const auto ab_low = hn::BitCast(dd, hn::InterleaveLower(df, a, b));
-  const auto ab_high = hn::BitCast(dd, hn::InterleaveUpper(df, a, b));
-  const auto cd_low = hn::BitCast(dd, hn::InterleaveLower(df, c, d));
-  const auto cd_high = hn::BitCast(dd, hn::InterleaveUpper(df, c, d));
-  a = hn::BitCast(df, hn::InterleaveLower(dd, ab_low, cd_low));
-  b = hn::BitCast(df, hn::InterleaveUpper(dd, ab_low, cd_low));
-  c = hn::BitCast(df, hn::InterleaveLower(dd, ab_high, cd_high));
-  d = hn::BitCast(df, hn::InterleaveUpper(dd, ab_high, cd_high));
-}
-
-HWY_INLINE void Transpose(Vec (&v)[4]) { TransposeBlocks(v[0], v[1], v[2], v[3]); }
-
-#if HWY_CAP_GE256
-HWY_INLINE void SwapHalves(Vec& low, Vec& high) {
-  const FloatTag d;
-  const Vec l = hn::ConcatLowerLower(d, high, low);
-  high = hn::ConcatUpperUpper(d, high, low);
-  low = l;
-}
-
-HWY_INLINE void Transpose(Vec (&v)[8]) {
-  TransposeBlocks(v[0], v[1], v[2], v[3]);
-  TransposeBlocks(v[4], v[5], v[6], v[7]);
-  for (int i = 0; i < 4; ++i) SwapHalves(v[i], v[i + 4]);
-}
-#endif
-
-#if HWY_CAP_GE512
-// Makes [a0 b0 a2 b2] and [a1 b1 a3 b3] of 128-bit blocks [a0 a1 a2 a3] and [b0 b1 b2 b3].
-HWY_INLINE void SwapOddBlocks(Vec& a, Vec& b) {
-  const Vec even = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(b), a);
-  b = hn::OddEvenBlocks(b, hn::SwapAdjacentBlocks(a));
-  a = even;
-}
-
-HWY_INLINE void Transpose(Vec (&v)[16]) {
-  for (int i = 0; i < 16; i += 4) TransposeBlocks(v[i], v[i + 1], v[i + 2], v[i + 3]);
-  for (int i = 0; i < 4; ++i) {
-    SwapOddBlocks(v[i], v[i + 4]);
-    SwapOddBlocks(v[i + 8], v[i + 12]);
-    SwapHalves(v[i], v[i + 8]);
-    SwapHalves(v[i + 4], v[i + 12]);
-  }
-}
-#endif
-#endif  // HWY_TARGET == HWY_SCALAR
-
-// tile[i] = element c + i of rows 0 to kLanes - 1: the transpose of a square in memory. Where vectors are wide, loading
-// pieces of 128 bits to where they belong leaves half of the shuffles.
-template <class Row>
-HWY_INLINE void LoadTransposed(const Row& row, int64_t c, Vec (&tile)[kLanes]) {
-#if HWY_TARGET == HWY_AVX3
-  // Rows i and i + 8 side by side, 8 columns of each; then 8 x 8 within halves.
-  HWY_UNROLL(2)
-  for (int g = 0; g < 2; ++g) {
-    Vec half[8];
-    HWY_UNROLL(8)
-    for (int i = 0; i < 8; ++i) {
-      const __m512 low = _mm512_castps256_ps512(_mm256_loadu_ps(row(i) + c + 8 * g));
-      half[i].raw = _mm512_insertf32x8(low, _mm256_loadu_ps(row(i + 8) + c + 8 * g), 1);
-    }
-    TransposeBlocks(half[0], half[1], half[2], half[3]);
-    TransposeBlocks(half[4], half[5], half[6], half[7]);
-    HWY_UNROLL(4)
-    for (int i = 0; i < 4; ++i) {
-      SwapOddBlocks(half[i], half[i + 4]);
-      tile[8 * g + i] = half[i];
-      tile[8 * g + i + 4] = half[i + 4];
-    }
-  }
-#elif HWY_TARGET == HWY_AVX2
-  const hn::Half<FloatTag> half;
-  HWY_UNROLL(2)
-  for (int g = 0; g < 2; ++g) {
-    HWY_UNROLL(4)
-    for (int i = 0; i < 4; ++i) {
-      tile[4 * g + i] =
-          hn::Combine(FloatTag(), hn::LoadU(half, row(i + 4) + c + 4 * g), hn::LoadU(half, row(i) + c + 4 * g));
-    }
-    TransposeBlocks(tile[4 * g], tile[4 * g + 1], tile[4 * g + 2], tile[4 * g + 3]);
-  }
-#else
-  for (int64_t r = 0; r < kLanes; ++r) tile[r] = hn::LoadU(FloatTag(), row(r) + c);
-  Transpose(tile);
-#endif
-}
-
 // The first `count` of kLanes elements at `from`; zeros behind. Reads nothing beyond them.
 HWY_INLINE Vec LoadFirst(const float* from, int64_t count) {
   if (count >= kLanes) return hn::LoadU(FloatTag(), from);
@@ -182,26 +88,6 @@ HWY_INLINE void StoreFirst(Vec v, float* to, int64_t count) {
   HWY_ALIGN float padded[kLanes];
   hn::Store(v, FloatTag(), padded);
   if (count > 0) std::memcpy(to, padded, static_cast<size_t>(count) * sizeof(float));
-}
-
-// to[c * to_stride + r] = factor * row(r)[c] for c in [0, columns), r in [0, kLanes). Rows from num_rows on, for which
-// row() is not called, count as zeros.
-template <class Row>
-HWY_INLINE void PackTransposed(const Row& row, int64_t num_rows, int64_t columns, float factor, float* to,
-                               int64_t to_stride) {
-  const FloatTag d;
-  const Vec scale = Broadcast(factor);
-  for (int64_t c = 0; c < columns; c += kLanes) {
-    const int64_t width = HWY_MIN(kLanes, columns - c);
-    Vec tile[kLanes];
-    if (width == kLanes && num_rows >= kLanes) {
-      LoadTransposed(row, c, tile);
-    } else {
-      for (int64_t r = 0; r < kLanes; ++r) tile[r] = r < num_rows ? LoadFirst(row(r) + c, width) : hn::Zero(d);
-      Transpose(tile);
-    }
-    for (int64_t i = 0; i < width; ++i) hn::StoreU(hn::Mul(tile[i], scale), d, to + (c + i) * to_stride);
-  }
 }
 
 }  // namespace HWY_NAMESPACE

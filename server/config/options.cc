@@ -57,6 +57,10 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(1, 256));
   app.add_option("--instruction-set", config.instruction_set, "Vector instructions of the kernels")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "neon", "sse4", "baseline"}, CLI::ignore_case));
+  app.add_option("--fast-kernels", config.fast_kernels,
+                 "Kernels for requests of PRECISION_FAST: auto for processors known to be faster with them, on for all "
+                 "that have the instructions, off to compute such requests exactly")
+      ->check(CLI::IsMember({"auto", "on", "off"}));
   app.add_option(
          "--inline-flops", config.inline_flops,
          "Requests of at most so many floating-point operations are computed on the polling thread, because handing "

@@ -80,6 +80,7 @@ struct ServerConfig {
   // One serves about 40 k small calls a second.
   int polling_threads = std::clamp(AvailableCores() / 4, 1, 8);
   std::string instruction_set = "auto";
+  std::string fast_kernels = "auto";  // Also `on` or `off`.
   // Measured: handing a job to another thread and back costs about 40 us of processor time, in which a core with
   // AVX-512 does 5e6 floating-point operations; up to 4e6 both throughput and latency are better without.
   double inline_flops = 4e6;

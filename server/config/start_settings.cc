@@ -112,6 +112,16 @@ absl::StatusOr<InstructionSet> ChooseInstructionSet(const std::string& name) {
       absl::StrCat("--instruction-set: this machine does not run ", name, "; it runs", names));
 }
 
+absl::StatusOr<FastKernels> ChooseFast(const std::string& name, InstructionSet instruction_set) {
+  const std::optional<FastKernelsMode> mode = ParseFastKernelsMode(name);
+  if (!mode) return absl::InvalidArgumentError(absl::StrCat("--fast-kernels is ", name, "; it is auto, on or off"));
+  const FastKernels fast = ChooseFastKernels(*mode, instruction_set);
+  if (*mode != FastKernelsMode::kOn || fast != FastKernels::kNone) return fast;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--fast-kernels=on: there are no fast kernels for this processor with --instruction-set ",
+      std::string(InstructionSetName(instruction_set)), "; they need AVX-512 with BF16. Leave it at auto"));
+}
+
 }  // namespace
 
 void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& builder) {
@@ -126,9 +136,11 @@ void ApplyTransportSettings(const TransportConfig& config, grpc::ServerBuilder& 
 absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config) {
   const absl::StatusOr<InstructionSet> instruction_set = ChooseInstructionSet(config.instruction_set);
   if (!instruction_set.ok()) return instruction_set.status();
+  const absl::StatusOr<FastKernels> fast = ChooseFast(config.fast_kernels, *instruction_set);
+  if (!fast.ok()) return fast.status();
   auto credentials = MakeCredentials(config.tls);
   if (!credentials.ok()) return credentials.status();
-  return StartSettings{*instruction_set, *std::move(credentials)};
+  return StartSettings{{*instruction_set, *fast}, *std::move(credentials)};
 }
 
 }  // namespace attend::server

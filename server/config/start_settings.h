@@ -10,18 +10,18 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "core/kernels/instruction_set.h"
+#include "core/kernels/fast_kernels.h"
 #include "server/config/server_config.h"
 
 namespace attend::server {
 
 struct StartSettings {
-  InstructionSet instruction_set;  // The one that `auto` stands for here, or the one asked for.
+  KernelChoice kernels;  // What `auto` stands for here, or what was asked for.
   std::shared_ptr<grpc::ServerCredentials> credentials;
 };
 
-// Chooses the instruction set and reads the TLS files. Binds nothing. Errors: INVALID_ARGUMENT naming the flag, for an
-// instruction set that this machine does not run and for a file that cannot be used.
+// Chooses the kernels and reads the TLS files. Binds nothing. Errors: INVALID_ARGUMENT naming the flag, for kernels
+// that this machine does not run and for a file that cannot be used.
 absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config);
 
 // Sets the transport's limits, keepalive, ages and channel arguments.

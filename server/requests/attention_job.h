@@ -44,6 +44,8 @@ concept AttentionMethod = requires(const M& method, const WireBytes& bytes, type
   { inputs.options } -> std::convertible_to<const OptionInputs&>;
   // The etag of the named layer, or empty.
   { inputs.LayerEtag() } -> std::same_as<std::string_view>;
+  // Which of the fast kernels compute the problem.
+  { M::UsedKernels(problem, FastKernels::kNone) } -> std::same_as<FastKernels>;
   // The same before GatherTensors and after, but for addresses.
   { inputs.Spec() } -> std::same_as<typename M::Problem::Spec>;
   { problem.Rebind(inputs.Spec()) } -> std::same_as<void>;
@@ -132,8 +134,9 @@ class AttentionJob final : public Job {
                           "options.top_k and the queries describe more weights than any machine can "
                           "hold; ask for fewer");
     }
-    std::unique_ptr<AttentionJob> job(
-        new AttentionJob(*problem, inputs, *outputs, method.receipts.Of(inputs.LayerEtag())));
+    std::unique_ptr<AttentionJob> job(new AttentionJob(
+        *problem, inputs, *outputs,
+        method.receipts.Of(inputs.LayerEtag(), Method::UsedKernels(*problem, method.receipts.fast_kernels()))));
     job->cost_ = job->Cost(inputs, *outputs, num_threads);
     return job;
   }

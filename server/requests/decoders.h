@@ -16,7 +16,7 @@
 #include <functional>
 
 #include "absl/status/statusor.h"
-#include "core/kernels/instruction_set.h"
+#include "core/kernels/fast_kernels.h"
 #include "server/layers/layer_registry.h"
 #include "server/requests/request_options.h"
 #include "server/rpc/job.h"
@@ -28,14 +28,14 @@ namespace attend::server {
 using Estimator = std::function<absl::StatusOr<RequestCost>(const grpc::ByteBuffer& request, int num_threads)>;
 
 // attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by name in `layers`, which must outlive the
-// decoder; null when there are none. A job holds on to the layer that it found. `instruction_set`: what jobs will be
-// computed with, for the receipt.
-Decoder AttendDecoder(const LayerRegistry* layers, InstructionSet instruction_set = BestInstructionSet());
-Estimator AttendEstimator(const LayerRegistry* layers, InstructionSet instruction_set = BestInstructionSet());
+// decoder; null when there are none. A job holds on to the layer that it found. `kernels`: what jobs will be computed
+// with, for the receipt.
+Decoder AttendDecoder(const LayerRegistry* layers, const KernelChoice& kernels = {});
+Estimator AttendEstimator(const LayerRegistry* layers, const KernelChoice& kernels = {});
 
 // attend.v1.ScaledDotProductAttentionRequest -> attend.v1.ScaledDotProductAttentionResponse.
-Decoder SdpaDecoder(InstructionSet instruction_set = BestInstructionSet());
-Estimator SdpaEstimator(InstructionSet instruction_set = BestInstructionSet());
+Decoder SdpaDecoder(const KernelChoice& kernels = {});
+Estimator SdpaEstimator(const KernelChoice& kernels = {});
 
 }  // namespace attend::server
 

@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-#include "absl/strings/ascii.h"
 #include "attend/v1/attention_service.pb.h"
 #include "server/base/protocol.h"
 #include "server/wire/wire_format.h"
@@ -27,22 +26,20 @@ SerializedField ReceiptField(const std::string& receipt) {
 
 }  // namespace
 
-std::string KernelName(InstructionSet instruction_set) {
-  std::string name(InstructionSetName(instruction_set));
-  absl::AsciiStrToLower(&name);
-  return name;
+Receipts::Receipts(const KernelChoice& kernels)
+    : kernels_(kernels), exact_without_etag_(ReceiptField(Fields(FastKernels::kNone))) {}
+
+std::string Receipts::Fields(FastKernels used) const {
+  std::string fields;
+  AppendText(v1::Receipt::kServerVersionFieldNumber, kVersion, fields);
+  AppendText(v1::Receipt::kKernelFieldNumber, KernelName(kernels_.instruction_set, used), fields);
+  return fields;
 }
 
-Receipts::Receipts(InstructionSet instruction_set) {
-  AppendText(v1::Receipt::kServerVersionFieldNumber, kVersion, fields_);
-  AppendText(v1::Receipt::kKernelFieldNumber, KernelName(instruction_set), fields_);
-  without_etag_ = ReceiptField(fields_);
-}
-
-SerializedField Receipts::Of(std::string_view layer_etag) const {
-  if (layer_etag.empty()) return without_etag_;
-  std::string receipt = fields_;
-  AppendText(v1::Receipt::kLayerEtagFieldNumber, layer_etag, receipt);
+SerializedField Receipts::Of(std::string_view layer_etag, FastKernels used) const {
+  if (layer_etag.empty() && used == FastKernels::kNone) return exact_without_etag_;
+  std::string receipt = Fields(used);
+  if (!layer_etag.empty()) AppendText(v1::Receipt::kLayerEtagFieldNumber, layer_etag, receipt);
   return ReceiptField(receipt);
 }
 

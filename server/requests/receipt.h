@@ -5,26 +5,30 @@
 #include <string>
 #include <string_view>
 
-#include "core/kernels/instruction_set.h"
+#include "core/kernels/fast_kernels.h"
 #include "server/wire/response_buffer.h"
 
 namespace attend::server {
 
-// The receipts of one server. Serialized once, but for the layer's etag. Immutable; may be used concurrently.
+// The receipts of one server. Serialized once, but for the layer's etag and fast kernels. Immutable; may be used
+// concurrently.
 class Receipts {
  public:
-  explicit Receipts(InstructionSet instruction_set);
+  explicit Receipts(const KernelChoice& kernels);
 
-  // The field `receipt` of a response. `layer_etag` is that of the named layer that computes it, or empty.
-  SerializedField Of(std::string_view layer_etag) const;
+  // The kernels that there are.
+  FastKernels fast_kernels() const { return kernels_.fast; }
+
+  // The field `receipt` of a response. `layer_etag` is that of the named layer that computes it, or empty; `used` the
+  // fast kernels that compute it.
+  SerializedField Of(std::string_view layer_etag, FastKernels used) const;
 
  private:
-  std::string fields_;  // All of Receipt but `layer_etag`.
-  SerializedField without_etag_;
-};
+  std::string Fields(FastKernels used) const;  // All of Receipt but `layer_etag`.
 
-// Receipt.kernel: the name of the kernels that compute with `instruction_set`, for example `avx512`.
-std::string KernelName(InstructionSet instruction_set);
+  KernelChoice kernels_;
+  SerializedField exact_without_etag_;
+};
 
 }  // namespace attend::server
 

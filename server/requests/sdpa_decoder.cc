@@ -180,6 +180,9 @@ struct SdpaMethod {
 
   Receipts receipts;
 
+  static FastKernels UsedKernels(const Problem& problem, FastKernels available) {
+    return FastKernelsOf(problem, available);
+  }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
   absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes); }
   static Extras MakeExtras(const Inputs& inputs) {
@@ -235,12 +238,10 @@ struct SdpaMethod {
 
 }  // namespace
 
-Decoder SdpaDecoder(InstructionSet instruction_set) {
-  return AttentionJob<SdpaMethod>::MakeDecoder({Receipts(instruction_set)});
-}
+Decoder SdpaDecoder(const KernelChoice& kernels) { return AttentionJob<SdpaMethod>::MakeDecoder({Receipts(kernels)}); }
 
-Estimator SdpaEstimator(InstructionSet instruction_set) {
-  return AttentionJob<SdpaMethod>::MakeEstimator({Receipts(instruction_set)});
+Estimator SdpaEstimator(const KernelChoice& kernels) {
+  return AttentionJob<SdpaMethod>::MakeEstimator({Receipts(kernels)});
 }
 
 }  // namespace attend::server

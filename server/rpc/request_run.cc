@@ -133,8 +133,10 @@ void RequestRun::Compute(Admission::RunningTask* task) {
   }
   Executor* const helpers = task != nullptr ? &services_.admission->executor() : nullptr;
   const Clock::time_point start = Clock::now();
-  const ComputeContext context{
-      .executor = helpers, .cancelled = &call_.cancelled(), .instruction_set = services_.instruction_set};
+  const ComputeContext context{.executor = helpers,
+                               .cancelled = &call_.cancelled(),
+                               .instruction_set = services_.kernels.instruction_set,
+                               .fast_kernels = services_.kernels.fast};
   const absl::Status computed = job_->Compute(context);
   const Clock::time_point end = Clock::now();
   timing_.compute = end - start;

@@ -14,7 +14,7 @@
 #include <optional>
 
 #include "absl/status/status.h"
-#include "core/kernels/instruction_set.h"
+#include "core/kernels/fast_kernels.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call.h"
 #include "server/rpc/job.h"
@@ -28,7 +28,7 @@ struct RequestServices {
   Admission* admission = nullptr;
   MemoryBudget* memory = nullptr;
   Limits limits;
-  InstructionSet instruction_set = BestInstructionSet();
+  KernelChoice kernels;
   // Jobs of at most so many floating-point operations run on the polling thread. Flag `--inline-flops`.
   double inline_flops = 4e6;
 };

@@ -14,8 +14,8 @@ v1::GetServerInfoResponse ServerInfo(const RequestServices& requests, const Laye
   const Limits& limits = requests.limits;
   v1::GetServerInfoResponse info;
   info.set_version(kVersion);
-  info.set_instruction_set(std::string(InstructionSetName(requests.instruction_set)));
-  info.set_bit_reproducible(IsBitReproducible(requests.instruction_set));
+  info.set_instruction_set(std::string(InstructionSetName(requests.kernels.instruction_set)));
+  info.set_bit_reproducible(IsBitReproducible(requests.kernels.instruction_set));
   info.set_num_threads(limits.num_threads);
   for (const v1::DataType type : {v1::DATA_TYPE_FLOAT32, v1::DATA_TYPE_FLOAT64, v1::DATA_TYPE_FLOAT16,
                                   v1::DATA_TYPE_BFLOAT16, v1::DATA_TYPE_BOOL}) {
@@ -40,15 +40,15 @@ v1::GetServerInfoResponse ServerInfo(const RequestServices& requests, const Laye
 void AddAttentionService(const RequestServices& requests, const LayerStore& layers, MethodTable& methods) {
   const std::string service = "/attend.v1.AttentionService/";
   const LayerRegistry& registry = layers.registry();
-  const InstructionSet set = requests.instruction_set;
-  const RequestMethod attend{.decode = AttendDecoder(&registry, set)};
-  const RequestMethod sdpa{.decode = SdpaDecoder(set)};
+  const KernelChoice& kernels = requests.kernels;
+  const RequestMethod attend{.decode = AttendDecoder(&registry, kernels)};
+  const RequestMethod sdpa{.decode = SdpaDecoder(kernels)};
   methods.Add(service + "Attend", MakeUnaryMethod(requests, attend));
   methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(requests, sdpa));
   methods.Add(service + "StreamAttend",
               MakeStreamMethod(requests, {.attend = attend, .scaled_dot_product_attention = sdpa}));
-  const Estimators estimators{.attend = AttendEstimator(&registry, set),
-                              .scaled_dot_product_attention = SdpaEstimator(set)};
+  const Estimators estimators{.attend = AttendEstimator(&registry, kernels),
+                              .scaled_dot_product_attention = SdpaEstimator(kernels)};
   methods.Add(service + "EstimateCost",
               MakeUnaryMethod(requests, ControlMethod<v1::EstimateCostRequest>(
                                             [estimators, &requests](const v1::EstimateCostRequest& request) {

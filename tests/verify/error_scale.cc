@@ -43,6 +43,8 @@ double HalfUnit(const v1::Tensor& tensor) {
   return std::ldexp(1, tensor.data_type() == v1::DATA_TYPE_FLOAT64 ? -53 : -24);
 }
 
+bool IsBFloat16(const v1::Tensor& tensor) { return tensor.data_type() == v1::DATA_TYPE_BFLOAT16; }
+
 // n u (sum |w| |a| + |bias|), given inputs of at most `max_input`.
 double Rounding(const v1::Linear& linear, double max_input) {
   const double size = LargestRowSum(linear.weight()) * max_input + (linear.has_bias() ? MaxAbs(linear.bias()) : 0);
@@ -80,6 +82,8 @@ ErrorScale ScaleOf(const v1::ScaledDotProductAttentionRequest& request) {
   ErrorScale scale;
   scale.is_double = request.query().data_type() == v1::DATA_TYPE_FLOAT64;
   scale.is_merged = request.has_partials();
+  scale.is_fast = request.options().precision() == v1::PRECISION_FAST && IsBFloat16(request.query()) &&
+                  IsBFloat16(request.key()) && IsBFloat16(request.value());
   scale.max_value = MaxAbs(request.value());
   if (scale.is_merged) scale.max_value = std::max(scale.max_value, MaxAbs(request.partials().output()));
   const int tokens = IsTokensFirst(request.query(), request.layout()) ? 3 : 2;
@@ -134,7 +138,8 @@ double ErrorBound(const std::string& name, const ErrorScale& scale) {
   const double roundings = scale.is_double ? 2 : 1;
   if (name == "output") {
     const double merging = scale.is_merged ? kLogSumExp / 2 * scale.max_value : 0;
-    return (relative * scale.max_value + absolute + merging) * scale.output_gain + roundings * scale.output_rounding;
+    const double weights = scale.is_fast ? 0x1p-8 : 0;
+    return ((relative + weights) * scale.max_value + absolute + merging) * scale.output_gain + roundings * scale.output_rounding;
   }
   if (name == "attention_weights" || name == "top_attention_weights") return relative + absolute;
   if (name == "log_sum_exp") return kLogSumExp;

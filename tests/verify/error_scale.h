@@ -13,6 +13,7 @@ namespace attend::client {
 struct ErrorScale {
   bool is_double = false;          // The arithmetic.
   bool is_merged = false;          // Partial results are merged.
+  bool is_fast = false;            // PRECISION_FAST may round weights to BFLOAT16.
   double max_value = 0;            // max|value|, of the projected value, and of partial results.
   double output_gain = 1;          // By how much an output projection enlarges errors: its largest sum |w| of a row.
   double output_rounding = 0;      // n u (sum |w| |a| + |bias|): the output projection's own rounding.
@@ -27,7 +28,8 @@ ErrorScale ComputeErrorScale(const ComputationRequest& request);
 
 // The bound of the tensor called `name` before any rounding to 16 bits. attend promises float32 results within
 // 2e-6 * max|value| + 1e-6 of a float64 computation, and float64 results within 1e-12 * max|value|. Attention weights
-// are the output for a value of zeros and ones. An output projection passes the error on and adds its rounding;
+// are the output for a value of zeros and ones. PRECISION_FAST may be off by 2^-8 * max|value| for BFLOAT16 tensors, before
+// the output's own rounding; its weights and scores are float32's. An output projection passes the error on and adds its rounding;
 // projections and scores by themselves are sums, bounded by their rounding (twice for float64, as what they are
 // compared with rounds as well). Merging weighs results by exp(log_sum_exp), whose error of 1e-5 moves an output by at
 // most half of that.

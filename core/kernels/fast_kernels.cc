@@ -1,0 +1,115 @@
+#include "core/kernels/fast_kernels.h"
+
+#include <array>
+#include <cstring>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include "absl/strings/ascii.h"
+
+namespace attend {
+namespace {
+
+// Processors on which VDPBF16PS does twice the work of a float multiply-add in the same time, by measurement. Models
+// from `first_model` to `last_model`. Intel's Sapphire and Emerald Rapids take twice as long as for float; they have
+// AMX instead.
+struct Row {
+  std::string_view vendor;
+  int family;
+  int first_model;
+  int last_model;
+};
+constexpr std::array<Row, 4> kFasterInBf16 = {{
+    {"AuthenticAMD", 25, 0x10, 0x1f},  // Zen 4: Genoa.
+    {"AuthenticAMD", 25, 0x60, 0x7f},  // Zen 4: Raphael, Phoenix, Hawk Point.
+    {"AuthenticAMD", 25, 0xa0, 0xaf},  // Zen 4c: Bergamo, Siena.
+    {"AuthenticAMD", 26, 0x00, 0xff},  // Zen 5.
+}};
+
+bool IsFasterInBf16(const Processor& processor) {
+  for (const Row& row : kFasterInBf16) {
+    if (processor.vendor == row.vendor && processor.family == row.family && processor.model >= row.first_model &&
+        processor.model <= row.last_model) {
+      return true;
+    }
+  }
+  return false;
+}
+
+#if defined(__x86_64__)
+struct Registers {
+  unsigned int a = 0, b = 0, c = 0, d = 0;
+};
+
+Registers Cpuid(unsigned int leaf, unsigned int subleaf) {
+  Registers r;
+  if (__get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d) == 0) return {};
+  return r;
+}
+
+// Owns the name that Processor views.
+struct ThisProcessor {
+  ThisProcessor() {
+    const Registers leaf0 = Cpuid(0, 0), leaf1 = Cpuid(1, 0), leaf7 = Cpuid(7, 1);
+    std::memcpy(name, &leaf0.b, 4);
+    std::memcpy(name + 4, &leaf0.d, 4);
+    std::memcpy(name + 8, &leaf0.c, 4);
+    const int base_family = static_cast<int>(leaf1.a >> 8 & 0xf);
+    processor.vendor = {name, sizeof(name)};
+    processor.family = base_family + (base_family == 15 ? static_cast<int>(leaf1.a >> 20 & 0xff) : 0);
+    processor.model = static_cast<int>(leaf1.a >> 4 & 0xf) | static_cast<int>(leaf1.a >> 12 & 0xf0);
+    processor.has_avx512_bf16 = (leaf7.a >> 5 & 1) != 0;
+  }
+  char name[12];
+  Processor processor;
+};
+
+const Processor& TheProcessor() {
+  static const ThisProcessor here;
+  return here.processor;
+}
+#else
+const Processor& TheProcessor() {
+  static constexpr Processor kOther;
+  return kOther;
+}
+#endif
+
+}  // namespace
+
+FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set, const Processor& processor) {
+  const bool can = set == InstructionSet::kAvx512 && processor.has_avx512_bf16 && FastQueryLaneKernels() != nullptr;
+  if (!can || mode == FastKernelsMode::kOff) return FastKernels::kNone;
+  return mode == FastKernelsMode::kOn || IsFasterInBf16(processor) ? FastKernels::kAvx512Bf16 : FastKernels::kNone;
+}
+
+FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set) {
+  return ChooseFastKernels(mode, set, TheProcessor());
+}
+
+std::optional<FastKernelsMode> ParseFastKernelsMode(std::string_view name) {
+  if (name == "auto") return FastKernelsMode::kAuto;
+  if (name == "on") return FastKernelsMode::kOn;
+  if (name == "off") return FastKernelsMode::kOff;
+  return std::nullopt;
+}
+
+std::string KernelName(InstructionSet set, FastKernels used) {
+  std::string name(InstructionSetName(set));
+  absl::AsciiStrToLower(&name);
+  return used == FastKernels::kAvx512Bf16 ? name + "-bf16-fast" : name;
+}
+
+const KernelTable& KernelsFor(FastKernels) {
+  static const KernelTable table = [] {
+    KernelTable made = KernelsFor(InstructionSet::kAvx512);
+    made.prefill = *FastQueryLaneKernels();
+    made.decode = *FastKeyLaneKernels();
+    return made;
+  }();
+  return table;
+}
+
+}  // namespace attend

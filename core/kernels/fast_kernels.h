@@ -1,0 +1,65 @@
+// The kernels of PRECISION_FAST: which there are, and which of them this processor uses.
+//
+// They multiply 16-bit numbers without widening them first and round weights to 16 bits, so their bits are their own;
+// they are the same on every machine with the same family. May be called concurrently.
+#ifndef ATTEND_CORE_KERNELS_FAST_KERNELS_H_
+#define ATTEND_CORE_KERNELS_FAST_KERNELS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/kernels/instruction_set.h"
+#include "core/kernels/kernel_table.h"
+
+namespace attend {
+
+// A family is compiled for one instruction set, and replaces its kernels for the types that it computes.
+enum class FastKernels : std::uint8_t {
+  kNone,
+  kAvx512Bf16,  // BFLOAT16 queries, keys and values by VDPBF16PS; of InstructionSet::kAvx512.
+};
+
+enum class FastKernelsMode : std::uint8_t {
+  kAuto,  // Where a table of processors says that they are faster.
+  kOn,    // Where the processor has the instructions, even if it executes them slowly.
+  kOff,
+};
+
+// A processor as CPUID names it: `vendor` such as AuthenticAMD; family and model with their extensions.
+struct Processor {
+  std::string_view vendor;
+  int family = 0;
+  int model = 0;
+  bool has_avx512_bf16 = false;  // By CPUID; AVX-512 itself is asked for with the instruction set.
+};
+
+// The family for requests of PRECISION_FAST beside the kernels of `set`: a function of the processor alone, never of a
+// measurement, so that equal machines give equal bits.
+FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set);
+FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set, const Processor& processor);
+
+// `auto`, `on`, `off`.
+std::optional<FastKernelsMode> ParseFastKernelsMode(std::string_view name);
+
+// What a program computes with.
+struct KernelChoice {
+  InstructionSet instruction_set = BestInstructionSet();
+  FastKernels fast = FastKernels::kNone;
+};
+
+// The name of kernels, as receipts have it: the instruction set in lower case, and behind it the family that computed:
+// `avx512`, `avx512-bf16-fast`.
+std::string KernelName(InstructionSet set, FastKernels used);
+
+// REQUIRES: the family is not kNone and this machine has it.
+const KernelTable& KernelsFor(FastKernels family);
+
+// The parts, each from its own translation unit; null where they are not compiled in.
+const RowKernels* FastQueryLaneKernels();
+const RowKernels* FastKeyLaneKernels();
+
+}  // namespace attend
+
+#endif  // ATTEND_CORE_KERNELS_FAST_KERNELS_H_

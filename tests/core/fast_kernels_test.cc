@@ -1,0 +1,305 @@
+// PRECISION_FAST: which kernels a processor uses, how exact they are, and that they have bits of their own that depend
+// on nothing but the problem. Where the processor lacks the instructions, that FAST is EXACT is all there is to test.
+#include "core/kernels/fast_kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "core/runtime/executor.h"
+#include "tests/support/sdpa_case.h"
+#include "tests/support/typed_tensor.h"
+
+namespace attend {
+namespace {
+
+using testing::AllNear;
+using testing::SameBits;
+using testing::SdpaCase;
+using testing::SdpaCaseSpec;
+using testing::SdpaResult;
+using testing::TypedTensor;
+
+constexpr auto kBF16 = DataType::kBFloat16;
+
+FastKernels Here() { return ChooseFastKernels(FastKernelsMode::kOn, BestInstructionSet()); }
+
+// An SdpaCase in BFLOAT16 that asks for PRECISION_FAST.
+struct FastCase {
+  explicit FastCase(const SdpaCaseSpec& s, DataType type = kBF16)
+      : spec(s),
+        base(s),
+        query(TypedTensor::From(base.query, type)),
+        key(TypedTensor::From(base.key, type)),
+        value(TypedTensor::From(base.value, type)) {
+    base.options.precision = Precision::kFast;
+  }
+
+  SdpaProblem::Spec ProblemSpec() const {
+    return {query.View(spec.batch, spec.heads, spec.queries, spec.head_dim),
+            key.View(spec.batch, spec.kv_heads, spec.keys, spec.head_dim),
+            value.View(spec.batch, spec.kv_heads, spec.keys, spec.value_dim), base.options};
+  }
+  SdpaProblem Problem() const {
+    absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create(ProblemSpec());
+    EXPECT_TRUE(problem.ok()) << problem.status() << " for " << spec;
+    return *std::move(problem);
+  }
+
+  SdpaCaseSpec spec;
+  SdpaCase base;
+  TypedTensor query, key, value;
+};
+
+// Results in FLOAT32, so that rounding outputs to BFLOAT16 hides no difference.
+SdpaResult Compute(const SdpaProblem& problem, FastKernels fast, Executor* executor = nullptr) {
+  SdpaResult result(problem);
+  EXPECT_TRUE(ComputeSdpa(problem, result.Outputs(), {.executor = executor, .fast_kernels = fast}).ok());
+  return result;
+}
+
+double Largest(const std::vector<double>& numbers) {
+  double largest = 0;
+  for (double x : numbers) largest = std::isfinite(x) ? std::max(largest, std::abs(x)) : largest;
+  return largest;
+}
+
+SdpaCaseSpec WithOptions(SdpaCaseSpec spec, unsigned choice) {
+  if (choice & 1) spec.causal = CausalMode::kBottomRight;
+  if (choice & 2) spec.window_left = spec.keys / 3;
+  if (choice & 4) spec.mask = true;
+  if (choice & 8) spec.bias = true;
+  if (choice & 16) spec.alibi = true;
+  if (choice & 32) spec.sinks = true;
+  if (choice & 64) spec.softcap = 3.0f;
+  if (choice & 128) spec.key_mask = true;
+  return spec;
+}
+
+// The promise is 2^-7 of the largest value, with the output rounded to BFLOAT16. Before that rounding, weights that are
+// off by at most 2^-8 of themselves move the output by at most 2^-8 of the largest value; scores have float32's error.
+void ExpectAccurate(const FastCase& fast) {
+  SCOPED_TRACE(::testing::PrintToString(fast.spec));
+  const SdpaProblem problem = fast.Problem();
+  const ReferenceResult expected = ReferenceSdpa(problem);
+  const SdpaResult actual = Compute(problem, Here());
+  const double largest_value = Largest(fast.value.Doubles());
+  const double score_error = 0x1p-23 * Largest(expected.scores);
+  EXPECT_TRUE(AllNear(actual.output, expected.output, (0x1p-8 + score_error) * largest_value + 3e-6));
+  EXPECT_TRUE(AllNear(actual.weights, expected.attention_weights, 2e-6 + 2 * score_error));
+  EXPECT_TRUE(AllNear(actual.averaged, expected.averaged_weights, 2e-6 + 2 * score_error));
+  EXPECT_TRUE(AllNear(actual.scores, expected.scores, 1e-5 + 3 * score_error));
+  EXPECT_TRUE(AllNear(actual.log_sum_exp, expected.log_sum_exp, 1e-5 + 3 * score_error));
+}
+
+TEST(FastKernels, ATableOfProcessorsAndTheModeDecide) {
+  const Processor genoa{"AuthenticAMD", 25, 0x11, true}, turin{"AuthenticAMD", 26, 0x02, true};
+  const Processor milan{"AuthenticAMD", 25, 0x01, false}, emerald{"GenuineIntel", 6, 0xcf, true};
+  const Processor unknown{"AuthenticAMD", 27, 0x00, true}, masked{"AuthenticAMD", 25, 0x11, false};
+  const bool compiled = FastQueryLaneKernels() != nullptr;
+  const FastKernels bf16 = compiled ? FastKernels::kAvx512Bf16 : FastKernels::kNone;
+  const auto choose = [](FastKernelsMode mode, const Processor& processor) {
+    return ChooseFastKernels(mode, InstructionSet::kAvx512, processor);
+  };
+  for (const Processor& processor : {genoa, turin}) {
+    EXPECT_EQ(choose(FastKernelsMode::kAuto, processor), bf16);
+    EXPECT_EQ(choose(FastKernelsMode::kOff, processor), FastKernels::kNone);
+  }
+  for (const Processor& processor : {emerald, unknown}) {
+    EXPECT_EQ(choose(FastKernelsMode::kAuto, processor), FastKernels::kNone);
+    EXPECT_EQ(choose(FastKernelsMode::kOn, processor), bf16);
+  }
+  for (const Processor& processor : {milan, masked}) {
+    EXPECT_EQ(choose(FastKernelsMode::kOn, processor), FastKernels::kNone);
+  }
+  EXPECT_EQ(ChooseFastKernels(FastKernelsMode::kOn, InstructionSet::kAvx2, genoa), FastKernels::kNone);
+}
+
+TEST(FastKernels, OtherTypesAndExactProblemsAndMissingInstructionsComputeExactly) {
+  SdpaCaseSpec spec;
+  spec.heads = 2, spec.queries = 20, spec.keys = 100;
+  for (DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kFloat64, kBF16}) {
+    FastCase fast(spec, type);
+    const SdpaProblem problem = fast.Problem();
+    const FastKernels family = type == kBF16 ? FastKernels::kNone : Here();
+    fast.base.options.precision = Precision::kExact;
+    const SdpaProblem exact = fast.Problem();
+    EXPECT_EQ(FastKernelsOf(problem, family), FastKernels::kNone);
+    EXPECT_EQ(FastKernelsOf(exact, Here()), FastKernels::kNone);
+    if (type == DataType::kFloat64) continue;
+    EXPECT_TRUE(SameBits(Compute(problem, family), Compute(exact, Here())));
+  }
+}
+
+// Not only accurate: other bits than EXACT, so that the tests below test something.
+TEST(FastKernels, FastKernelsCompute) {
+  if (Here() == FastKernels::kNone) GTEST_SKIP() << "this processor does not multiply BFLOAT16 numbers";
+  SdpaCaseSpec spec;
+  spec.keys = 100;
+  for (std::int64_t queries : {1, 20}) {
+    spec.queries = queries;
+    const FastCase fast(spec);
+    EXPECT_EQ(FastKernelsOf(fast.Problem(), Here()), FastKernels::kAvx512Bf16);
+    EXPECT_FALSE(SameBits(Compute(fast.Problem(), Here()), Compute(fast.Problem(), FastKernels::kNone)));
+  }
+}
+
+TEST(FastKernels, LengthsAndSizesAroundTheTiles) {
+  constexpr std::int64_t kQueries[] = {1, 2, 3, 5, 8, 9, 16, 17, 48, 49, 130};
+  constexpr std::int64_t kKeys[] = {1, 2, 15, 31, 63, 64, 65, 128, 129, 256, 257, 1025};
+  constexpr std::int64_t kHeadDims[] = {2, 6, 16, 24, 64, 128, 130, 514};
+  constexpr std::int64_t kValueDims[] = {1, 3, 16, 31, 32, 33, 64, 80, 128};
+  unsigned i = 0;
+  for (std::int64_t queries : kQueries) {
+    for (std::int64_t keys : kKeys) {
+      SdpaCaseSpec spec;
+      spec.queries = queries, spec.keys = keys;
+      spec.head_dim = kHeadDims[i % std::size(kHeadDims)];
+      spec.value_dim = kValueDims[i % std::size(kValueDims)];
+      spec.magnitude = spec.head_dim > 100 ? 0.5f : 1.7f;
+      spec.seed = ++i;
+      ExpectAccurate(FastCase(spec));
+    }
+  }
+}
+
+TEST(FastKernels, EveryCombinationOfOptions) {
+  for (unsigned choice = 0; choice < 256; ++choice) {
+    SdpaCaseSpec spec;
+    spec.batch = 2, spec.heads = 4, spec.kv_heads = choice % 2 == 0 ? 2 : 4;
+    spec.queries = 1 + choice * 7 % 37, spec.keys = 60 + choice * 11 % 71;
+    spec.head_dim = 16, spec.value_dim = choice % 3 == 0 ? 32 : 18;
+    spec.broadcast = choice % 5 == 0;
+    spec.seed = choice;
+    if (choice % 4 == 1) spec.valid_lengths = {spec.keys / 2, spec.keys};
+    ExpectAccurate(FastCase(WithOptions(spec, choice)));
+  }
+}
+
+// A few dimensions of keys and queries, and a few values, a hundred times the others; scores of 30 and more.
+TEST(FastKernels, OutlierChannelsAndLargeScores) {
+  for (std::int64_t queries : {1, 4, 60}) {
+    SdpaCaseSpec spec;
+    spec.queries = queries, spec.keys = 700, spec.head_dim = 64, spec.value_dim = 64;
+    FastCase fast(spec);
+    for (std::size_t i = 0; i < fast.base.query.size(); i += 64) fast.base.query[i + 3] *= 10;
+    for (std::size_t i = 0; i < fast.base.key.size(); i += 64) fast.base.key[i + 3] *= 10;
+    for (std::size_t i = 5; i < fast.base.value.size(); i += 64) fast.base.value[i] *= 100;
+    fast.query = TypedTensor::From(fast.base.query, kBF16);
+    fast.key = TypedTensor::From(fast.base.key, kBF16);
+    fast.value = TypedTensor::From(fast.base.value, kBF16);
+    ExpectAccurate(fast);
+  }
+}
+
+std::vector<SdpaCaseSpec> BitSpecs() {
+  SdpaCaseSpec few;
+  few.queries = 3, few.keys = 3300, few.heads = 2, few.kv_heads = 1, few.head_dim = 64, few.value_dim = 40;
+  few.magnitude = 4;  // The maximum moves often.
+  SdpaCaseSpec many = few;
+  many.queries = 60, many.keys = 1201, many.head_dim = 20;
+  many.causal = CausalMode::kBottomRight;
+  SdpaCaseSpec rich = many;
+  rich.batch = 2, rich.heads = 6, rich.kv_heads = 2, rich.queries = 61, rich.value_dim = 64;
+  rich.window_left = 700, rich.softcap = 5.0f;
+  rich.mask = rich.bias = rich.alibi = rich.sinks = true;
+  rich.valid_lengths = {1111, 1201};
+  return {few, many, rich};
+}
+
+TEST(FastKernels, SameBitsForAnyNumberOfThreads) {
+  for (const SdpaCaseSpec& spec : BitSpecs()) {
+    const FastCase fast(spec);
+    const SdpaProblem problem = fast.Problem();
+    const SdpaResult alone = Compute(problem, Here());
+    for (int threads : {1, 2, 3, 7}) {
+      Executor executor({.num_threads = threads});
+      EXPECT_TRUE(SameBits(alone, Compute(problem, Here(), &executor))) << threads << " threads, " << spec;
+    }
+  }
+}
+
+TEST(FastKernels, SameBitsInAnyBatch) {
+  const FastCase fast(BitSpecs()[2]);
+  const SdpaResult whole = Compute(fast.Problem(), Here());
+  SdpaProblem::Spec spec = fast.ProblemSpec();
+  for (TypedHeadsView* view : {&spec.query, &spec.key, &spec.value}) {
+    view->data = view->Row(1, 0, 0), view->batch = 1;
+  }
+  spec.options.valid_lengths = spec.options.valid_lengths.subspan(1);
+  for (auto* view : {&spec.options.mask}) view->data = view->Row(1, 0, 0), view->batch = 1;
+  spec.options.bias.data = spec.options.bias.Row(1, 0, 0), spec.options.bias.batch = 1;
+  const absl::StatusOr<SdpaProblem> one = SdpaProblem::Create(spec);
+  ASSERT_TRUE(one.ok()) << one.status();
+  const SdpaResult alone = Compute(*one, Here());
+  EXPECT_EQ(0, std::memcmp(alone.output.data(), whole.output.data() + alone.output.size(),
+                           alone.output.size() * sizeof(float)));
+}
+
+// Prefill in chunks, and decoding one by one, as in kernels_bits_test.cc.
+TEST(FastKernels, SameBitsForChunkedPrefillAndDecoding) {
+  for (std::int64_t head_dim : {24, 64, 130}) {
+    for (std::int64_t piece : {1, 2, 3, 5, 13, 64}) {
+      SdpaCaseSpec spec;
+      spec.heads = 2, spec.kv_heads = 1, spec.queries = 70, spec.keys = 1150;
+      spec.head_dim = head_dim, spec.value_dim = head_dim == 24 ? 12 : 64;
+      spec.magnitude = 2;
+      spec.causal = CausalMode::kBottomRight;
+      if (head_dim == 130) spec.softcap = 4.0f, spec.alibi = spec.sinks = true, spec.window_left = 90;
+      const FastCase fast(spec);
+      const SdpaResult whole = Compute(fast.Problem(), Here());
+      for (std::int64_t first = 0; first < spec.queries; first += piece) {
+        const std::int64_t count = std::min(piece, spec.queries - first);
+        SdpaProblem::Spec part = fast.ProblemSpec();
+        part.query.data = part.query.Row(0, 0, first), part.query.length = count;
+        part.key.length = part.value.length = spec.keys - spec.queries + first + count;
+        const absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create(part);
+        ASSERT_TRUE(problem.ok()) << problem.status();
+        const SdpaResult actual = Compute(*problem, Here());
+        for (std::int64_t h = 0; h < spec.heads; ++h) {
+          EXPECT_EQ(0, std::memcmp(actual.output.data() + h * count * spec.value_dim,
+                                   whole.output.data() + (h * spec.queries + first) * spec.value_dim,
+                                   static_cast<std::size_t>(count * spec.value_dim) * sizeof(float)))
+              << "queries " << first << " to " << first + count << ", head " << h << ", " << spec;
+        }
+      }
+    }
+  }
+}
+
+// A masked key's value may be NaN, also as one of a pair; the rows that see no such value keep their bits.
+TEST(FastKernels, MaskedValuesMayBeNaN) {
+  for (std::int64_t queries : {2, 60}) {
+    SdpaCaseSpec spec;
+    spec.queries = queries, spec.keys = 301, spec.value_dim = 32;
+    spec.causal = CausalMode::kBottomRight;
+    const FastCase clean(spec);
+    FastCase dirty(spec);
+    for (std::int64_t i = 300 * 32; i < 301 * 32; ++i) {
+      dirty.base.value[static_cast<std::size_t>(i)] = std::numeric_limits<float>::quiet_NaN();
+    }
+    dirty.value = TypedTensor::From(dirty.base.value, kBF16);
+    const SdpaResult expected = Compute(clean.Problem(), Here()), actual = Compute(dirty.Problem(), Here());
+    const auto seen = static_cast<std::size_t>((queries - 1) * 32);
+    EXPECT_EQ(0, std::memcmp(expected.output.data(), actual.output.data(), seen * sizeof(float)));
+    for (std::size_t i = seen; i < actual.output.size(); ++i) EXPECT_TRUE(std::isnan(actual.output[i])) << i;
+  }
+}
+
+// Products beyond float32's range are computed again in float64, as EXACT does.
+TEST(FastKernels, FiniteInputsOfAnySize) {
+  for (std::int64_t queries : {1, 20}) {
+    SdpaCaseSpec spec;
+    spec.queries = queries, spec.keys = 70, spec.magnitude = 1e20f;
+    const FastCase fast(spec);
+    const SdpaProblem problem = fast.Problem();
+    EXPECT_TRUE(AllNear(Compute(problem, Here()).output, ReferenceSdpa(problem).output, 0x1p-8));
+  }
+}
+
+}  // namespace
+}  // namespace attend
