@@ -39,9 +39,12 @@ v1::GetServerInfoResponse ServerInfo(const RequestServices& requests, const Laye
 void AddAttentionService(const RequestServices& requests, const LayerStore& layers, MethodTable& methods) {
   const std::string service = "/attend.v1.AttentionService/";
   const LayerRegistry& registry = layers.registry();
-  methods.Add(service + "Attend", MakeUnaryMethod(requests, {.decode = AttendDecoder(&registry)}));
-  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(requests, {.decode = SdpaDecoder()}));
-  methods.Add(service + "StreamAttend", MakeStreamMethod(requests, {.decode = AttendDecoder(&registry)}));
+  methods.Add(service + "Attend",
+              MakeUnaryMethod(requests, {.decode = AttendDecoder(&registry), .kind = WorkKind::kAttend}));
+  methods.Add(service + "ScaledDotProductAttention",
+              MakeUnaryMethod(requests, {.decode = SdpaDecoder(), .kind = WorkKind::kScaledDotProductAttention}));
+  methods.Add(service + "StreamAttend",
+              MakeStreamMethod(requests, {.decode = AttendDecoder(&registry), .kind = WorkKind::kAttend}));
   methods.Add(
       service + "GetServerInfo",
       MakeUnaryMethod(requests, ControlMethod<v1::GetServerInfoRequest>(
