@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 
 from attend_testing.admin import Scrape, ask
-from attend_testing.errors import failure_of
+from attend_testing.errors import call_failure
 from attend_testing.layers import Weights, upload
 from attend_testing.load import heavy_request, wait_until
 from attend_testing.server import BINARY, Server, ServerTestCase
@@ -141,7 +141,7 @@ class CountsTest(unittest.TestCase):
         with Server(*ADMIN) as server:
             before = time.monotonic()
             answers = [server.stub.Attend(good, timeout=60) for _ in range(calls)]
-            self.assertEqual(failure_of(server.stub.Attend, bad).code, grpc.StatusCode.INVALID_ARGUMENT)
+            self.assertEqual(call_failure(server.stub.Attend, bad).code, grpc.StatusCode.INVALID_ARGUMENT)
             seconds = time.monotonic() - before
             page = Scrape(server.admin_port)
         attend = of("Attend")
@@ -221,7 +221,7 @@ class CountsTest(unittest.TestCase):
             self.assertEqual(busy.value("attend_calls_in_flight"), 1)
             self.assertGreater(busy.value("attend_queue_wait_seconds"), 0)
             for _ in range(3):
-                self.assertEqual(failure_of(server.stub.Attend, attend_request()).code, grpc.StatusCode.UNAVAILABLE)
+                self.assertEqual(call_failure(server.stub.Attend, attend_request()).code, grpc.StatusCode.UNAVAILABLE)
             running.cancel()
             wait_until(lambda: Scrape(server.admin_port).value("attend_computing_requests") == 0, "it is stopped")
             with self.assertRaises(grpc.RpcError) as caught:
@@ -344,14 +344,14 @@ class CertificateTest(unittest.TestCase):
 class TraceTest(unittest.TestCase):
     def test_a_call_is_logged_with_its_trace_if_it_has_one(self):
         trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-        with Server("--log-format", "json", log_level="debug") as server:
-            for metadata in (
-                (("x-request-id", "order-17"), ("traceparent", trace)),
-                (("x-request-id", "two words"), ("traceparent", trace.upper())),
-                (),
-            ):
-                server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60, metadata=metadata)
-            log = server.stop()
+        server = Server("--log-format", "json", log_level="debug")
+        for metadata in (
+            (("x-request-id", "order-17"), ("traceparent", trace)),
+            (("x-request-id", "two words"), ("traceparent", trace.upper())),
+            (),
+        ):
+            server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60, metadata=metadata)
+        log = server.stop()
         lines = [json.loads(line) for line in log.splitlines() if '"call finished"' in line]
         self.assertEqual([line.get("request_id") for line in lines], ["order-17", None, None])
         self.assertEqual([line.get("traceparent") for line in lines], [trace, None, None])
