@@ -25,15 +25,19 @@ RUN cmake --preset release -DATTEND_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/
     && DESTDIR=/out cmake --install build/release --component runtime --strip
 
 FROM ${BASE}
-# Of the fonts pictures use one family, and nothing calls Cairo's X11 back end.
+# Of the fonts pictures use one family, nothing calls Cairo's X11 back end, and of gRPC's variants nothing calls the one
+# without TLS, channelz or code generators.
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        fonts-dejavu-core libabsl20220623 libcairo2 libgrpc++1.51 libhwy1 libprotobuf32 libspdlog1.10 \
+        fonts-dejavu-core libabsl20220623 libcairo2 libgrpc++1.51 libhwy1 libprometheus-cpp-core1.0 libprotobuf32 \
+        libspdlog1.10 \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/* /var/cache/ldconfig/* /var/log/* \
         /var/lib/dpkg/*-old \
     && find /usr/share/doc -type f ! -name copyright -delete \
     && find /usr/share/fonts/truetype/dejavu -type f ! -name 'DejaVuSans*' -delete \
-    && rm -rf /usr/share/fonts/truetype/dejavu/DejaVuSansMono*.ttf /usr/share/X11/locale
+    && rm -rf /usr/share/fonts/truetype/dejavu/DejaVuSansMono*.ttf /usr/share/X11/locale \
+        /usr/lib/*/libgrpc_unsecure.so.* /usr/lib/*/libgrpc++_unsecure.so.* /usr/lib/*/libgrpcpp_channelz.so.* \
+        /usr/lib/*/libgrpc_plugin_support.so.* /usr/lib/*/libgrpc++_reflection.so.*
 COPY --from=build /out/ /
 # A library that the binaries need and the line above does not bring is an error now, not when a container starts.
 RUN ["/usr/local/bin/attend-server", "--check-config"]

@@ -62,6 +62,10 @@ test-image:  ## Build the container image and call the server in it (needs root)
 	scripts/install-dependencies.sh image
 	tests/deploy/image_test.sh
 
+.PHONY: test-observability
+test-observability: build-release  ## Dashboard and alerts against the real Prometheus: queries have data, faults fire (minutes)
+	ctest --test-dir build/release --build-config observability --label-regex '^observability$$' --output-on-failure --no-tests=error
+
 .PHONY: slowest-tests
 slowest-tests:  ## The ten slowest tests of the last runs
 	@/usr/bin/python3 scripts/slowest_tests.py

@@ -12,6 +12,9 @@ if(NOT ATTEND_CORE_ONLY)
   find_package(nlohmann_json CONFIG REQUIRED)
   find_package(CLI11 CONFIG REQUIRED)
   find_package(OpenSSL REQUIRED)
+  find_package(Boost REQUIRED)  # Headers alone.
+  # Its CMake package would ask for civetweb and curl, which only its other libraries need.
+  pkg_check_modules(prometheus_cpp REQUIRED IMPORTED_TARGET prometheus-cpp-core)
 endif()
 if(NOT ATTEND_CORE_ONLY AND NOT ATTEND_FAKE_GRPC)
   find_package(gRPC CONFIG REQUIRED)

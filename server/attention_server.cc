@@ -6,6 +6,7 @@
 
 #include "server/config/configured_layers.h"
 #include "server/config/start_settings.h"
+#include "server/rpc/trace_context.h"
 
 namespace attend::server {
 namespace {
@@ -30,17 +31,32 @@ double Milliseconds(Clock::duration duration) { return std::chrono::duration<dou
 // One line per call, for those who asked for debug.
 void LogCall(Log& log, const Call& call, const absl::Status& status) {
   const CallTiming& timing = call.timing();
-  log.Write(spdlog::level::debug, "call finished",
-            {{"method", call.method()},
-             {"code", absl::StatusCodeToString(status.code())},
-             {"peer", call.peer()},
-             {"duration_ms", Milliseconds(Clock::now() - call.arrival())},
-             {"receive_ms", Milliseconds(timing.receive)},
-             {"queue_ms", Milliseconds(timing.queue)},
-             {"compute_ms", Milliseconds(timing.compute)},
-             {"send_ms", Milliseconds(timing.send)},
-             {"request_bytes", call.request_bytes()},
-             {"response_bytes", call.response_bytes()}});
+  std::vector<LogField> fields = {{"method", call.method()},
+                                  {"code", absl::StatusCodeToString(status.code())},
+                                  {"peer", call.peer()},
+                                  {"duration_ms", Milliseconds(Clock::now() - call.arrival())},
+                                  {"receive_ms", Milliseconds(timing.receive)},
+                                  {"queue_ms", Milliseconds(timing.queue)},
+                                  {"compute_ms", Milliseconds(timing.compute)},
+                                  {"send_ms", Milliseconds(timing.send)},
+                                  {"request_bytes", call.request_bytes()},
+                                  {"response_bytes", call.response_bytes()}};
+  TraceContext trace = TraceContextOf(call.context());
+  if (!trace.request_id.empty()) fields.push_back({"request_id", std::move(trace.request_id)});
+  if (!trace.traceparent.empty()) fields.push_back({"traceparent", std::move(trace.traceparent)});
+  log.WriteFields(spdlog::level::debug, "call finished", fields);
+}
+
+// Null when none is asked for.
+absl::StatusOr<std::unique_ptr<AdminDoor>> OpenAdminDoor(const ServerConfig& config, Log& log) {
+  if (config.admin_listen.empty()) return nullptr;
+  auto door = AdminDoor::Open(config.admin_listen);
+  if (door.ok()) {
+    log.Info(
+        "admin door open",
+        {{"address", config.admin_listen}, {"bound", (*door)->address()}, {"port", std::int64_t{(*door)->port()}}});
+  }
+  return door;
 }
 
 // What became of everything, for those who ask whether anything was lost.
@@ -95,10 +111,45 @@ MethodTable AttentionServer::MakeMethods() {
   return methods;
 }
 
+absl::Status AttentionServer::StartEngine(CallEngine::Options options) {
+  MethodTable methods = MakeMethods();
+  if (!config_.admin_listen.empty()) {
+    metrics_ = std::make_unique<ServerMetrics>(methods.Paths(), services_.instruction_set);
+    metrics_->Watch(options, services_);
+  }
+  auto engine = CallEngine::Start(std::move(options), std::move(methods));
+  if (!engine.ok()) return engine.status();
+  engine_ = *std::move(engine);
+  return absl::OkStatus();
+}
+
+MetricSources AttentionServer::Sources() const {
+  return {.engine = engine_.get(),
+          .admission = &admission_,
+          .memory = &memory_,
+          .layers = layers_.get(),
+          .uploads = &upload_slots_,
+          .limits = services_.limits,
+          .instruction_set = services_.instruction_set,
+          .certificate_path = config_.tls.certificate_path,
+          .ready = [this] { return health_.IsReady(); },
+          .admin_connections = [this] { return admin_->connections(); }};
+}
+
+void AttentionServer::ShowAt(std::unique_ptr<AdminDoor> door) {
+  admin_ = std::move(door);
+  if (admin_ == nullptr) return;
+  admin_->Show({.ready = [this] { return health_.IsReady(); },
+                .metrics = [this, sources = Sources()] { return metrics_->Text(sources); },
+                .on_tick = [this] { engine_->MeasureLoops(); }});
+}
+
 absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const ServerConfig& config, Log& log,
                                                                         StorageObserver observer) {
   absl::StatusOr<StartSettings> settings = ResolveStartSettings(config);
   if (!settings.ok()) return settings.status();
+  auto admin = OpenAdminDoor(config, log);
+  if (!admin.ok()) return admin.status();
 
   auto configured = LoadConfiguredLayers(config.layer_sources, settings->kernels.instruction_set,
                                          [&log](const std::string& sentence) { log.Warning(sentence); });
@@ -120,9 +171,8 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   if (log.Enabled(spdlog::level::debug)) {
     options.on_finished = [&log](const Call& call, const absl::Status& status) { LogCall(log, call, status); };
   }
-  auto engine = CallEngine::Start(std::move(options), server->MakeMethods());
-  if (!engine.ok()) return engine.status();
-  server->engine_ = *std::move(engine);
+  if (absl::Status started = server->StartEngine(std::move(options)); !started.ok()) return started;
+  server->ShowAt(*std::move(admin));
   return server;
 }
 

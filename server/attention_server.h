@@ -11,9 +11,11 @@
 #include "absl/status/statusor.h"
 #include "core/base/mutex.h"
 #include "core/runtime/executor.h"
+#include "server/admin_door.h"
 #include "server/base/logging.h"
 #include "server/config/server_config.h"
 #include "server/layer_store/layer_store.h"
+#include "server/metrics/server_metrics.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/memory_budget.h"
@@ -44,6 +46,9 @@ class AttentionServer {
   // What requests are computed with.
   const KernelChoice& kernels() const { return services_.kernels; }
 
+  // The port of ServerConfig::admin_listen; 0 when there is no such door.
+  int admin_port() const { return admin_ == nullptr ? 0 : admin_->port(); }
+
   // Stops as a good service does: health goes to NOT_SERVING, calls are taken for `drain_wait` more, then the listeners
   // close and the calls in flight have `drain_timeout` to finish.
   void Drain();
@@ -55,6 +60,10 @@ class AttentionServer {
   AttentionServer(const ServerConfig& config, const KernelChoice& kernels, std::unique_ptr<LayerStore> layers,
                   Log& log);
   MethodTable MakeMethods();
+  absl::Status StartEngine(CallEngine::Options options);
+  // Shows this server at `door`, from now on its own.
+  void ShowAt(std::unique_ptr<AdminDoor> door);
+  MetricSources Sources() const;
   // Waits for `drain_wait`, or for ForceStop: true then.
   bool WaitForForceStop() ABSL_LOCKS_EXCLUDED(stop_mu_);
 
@@ -74,7 +83,9 @@ class AttentionServer {
   UploadSlots upload_slots_;
   Executor upload_executor_;
   UploadServices uploads_;
+  std::unique_ptr<ServerMetrics> metrics_;  // Null without the admin door.
   std::unique_ptr<CallEngine> engine_;
+  std::unique_ptr<AdminDoor> admin_;  // Shows all of the above.
 };
 
 }  // namespace attend::server

@@ -34,6 +34,12 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
                        {"instruction_set", std::string(InstructionSetName(server.kernels().instruction_set))}});
 }
 
+std::vector<int> AllPorts(const AttentionServer& server) {
+  std::vector<int> ports = server.ports();
+  if (server.admin_port() != 0) ports.push_back(server.admin_port());
+  return ports;
+}
+
 int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
   const ServerConfig& config = flags.config;
   Log log({.format = config.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
@@ -45,7 +51,7 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
   auto server = AttentionServer::Start(config, log);
   absl::Status started = server.status();
   if (started.ok()) LogStart(config, **server, log);
-  if (started.ok() && !config.port_file.empty()) started = WritePortFile(config.port_file, (*server)->ports());
+  if (started.ok() && !config.port_file.empty()) started = WritePortFile(config.port_file, AllPorts(**server));
   if (!started.ok()) {
     log.Error(std::string_view(started.message().data(), started.message().size()));
     return absl::IsInvalidArgument(started) ? 2 : 1;

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -194,6 +195,16 @@ absl::Status CheckIdentity(const PemFile& chain, const PemFile& key_file) {
   X509* own = blocks->certificates.front().get();
   if (status.ok()) status = CheckDates(chain, own);
   return status.ok() ? CheckStrength(chain, own, key->get()) : status;
+}
+
+absl::StatusOr<std::int64_t> CertificateExpiry(const PemFile& chain) {
+  const absl::StatusOr<Blocks> blocks = ReadCertificates(chain, /*other=*/"");
+  if (!blocks.ok()) return blocks.status();
+  std::tm time{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(blocks->certificates.front().get()), &time) != 1) {
+    return Refuse(chain, "has a certificate whose expiry cannot be read");
+  }
+  return timegm(&time);
 }
 
 absl::Status CheckAuthorities(const PemFile& authorities) {

@@ -4,6 +4,7 @@
 #ifndef ATTEND_FORMATS_FILES_TLS_FILES_H_
 #define ATTEND_FORMATS_FILES_TLS_FILES_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,6 +27,10 @@ absl::StatusOr<PemFile> ReadPemFile(const std::string& flag, const std::string& 
 // key, not encrypted, both strong enough for OpenSSL. Of the rest of the chain only the form is checked. Errors:
 // INVALID_ARGUMENT with a sentence that names flags and files.
 absl::Status CheckIdentity(const PemFile& chain, const PemFile& key);
+
+// When the first certificate of `chain` expires, in seconds since 1970. Errors: INVALID_ARGUMENT when there is none
+// that can be read.
+absl::StatusOr<std::int64_t> CertificateExpiry(const PemFile& chain);
 
 // Whether the file holds the certificates of authorities: at least one, all of them readable, one of them in force
 // today. Errors: as above.

@@ -45,13 +45,13 @@ std::string OneLine(std::string_view message) {
   return line;
 }
 
-std::string RenderText(std::string_view message, std::initializer_list<LogField> fields) {
+std::string RenderText(std::string_view message, absl::Span<const LogField> fields) {
   std::string line = OneLine(message);
   for (const LogField& field : fields) line.append(" ").append(field.key).append("=").append(TextValue(field));
   return line;
 }
 
-std::string RenderJson(std::string_view message, std::initializer_list<LogField> fields) {
+std::string RenderJson(std::string_view message, absl::Span<const LogField> fields) {
   std::string line = "\"message\":" + Json(message);
   for (const LogField& field : fields) {
     line.append(",").append(Json(field.key)).append(":").append(JsonValue(field));
@@ -90,7 +90,7 @@ Log::Log(const Options& options, spdlog::sink_ptr sink)
   logger_.flush_on(spdlog::level::trace);
 }
 
-void Log::Write(LogLevel level, std::string_view message, std::initializer_list<LogField> fields) {
+void Log::WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields) {
   if (!Enabled(level)) return;
   const std::string line = format_ == LogFormat::kJson ? RenderJson(message, fields) : RenderText(message, fields);
   logger_.log(level, spdlog::string_view_t(line));

@@ -20,6 +20,7 @@
 #include <variant>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/types/span.h"
 #include "core/base/mutex.h"
 
 namespace attend::server {
@@ -48,7 +49,11 @@ class Log {
   // Whether a line of this level is written; lets a caller skip the making of it.
   bool Enabled(LogLevel level) const { return logger_.should_log(level); }
 
-  void Write(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {});
+  void Write(LogLevel level, std::string_view message, std::initializer_list<LogField> fields = {}) {
+    WriteFields(level, message, fields);
+  }
+  // The same with fields that a caller has put together.
+  void WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields);
   void Info(std::string_view message, std::initializer_list<LogField> fields = {}) {
     Write(spdlog::level::info, message, fields);
   }

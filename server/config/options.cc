@@ -50,7 +50,11 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
       ->allow_extra_args(false)
       ->delimiter(',')
       ->default_str(absl::StrJoin(config.listen, ","));
-  app.add_option("--port-file", config.port_file, "File to write the bound ports to, one a line, once calls are taken");
+  app.add_option("--admin-listen", config.admin_listen,
+                 "Address of the admin door, host:port: /metrics, /livez and /readyz over HTTP, in plaintext and for "
+                 "everybody. Empty: none");
+  app.add_option("--port-file", config.port_file,
+                 "File to write the bound ports to, one a line, once calls are taken; the admin door's comes last");
   app.add_option("--threads", config.threads, "Compute threads; default: the cores this process may use")
       ->check(CLI::Range(1, 4096));
   app.add_option("--polling-threads", config.polling_threads, "Threads that read and write connections")
@@ -205,14 +209,27 @@ absl::Status CheckDistinct(const std::vector<std::string>& addresses) {
   return absl::OkStatus();
 }
 
+absl::Status NoAddress(const char* flag, const std::string& address) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      flag, ": '", address, "' is not host:port with a port from 0 to 65535, as in 0.0.0.0:50051 or [::1]:0"));
+}
+
 absl::Status CheckAddresses(const std::vector<std::string>& addresses) {
   if (addresses.empty()) return absl::InvalidArgumentError("--listen: at least one address is needed");
   for (const std::string& address : addresses) {
-    if (IsAddress(address)) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--listen: '", address, "' is not host:port with a port from 0 to 65535, as in 0.0.0.0:50051 or [::1]:0"));
+    if (!IsAddress(address)) return NoAddress("--listen", address);
   }
   return CheckDistinct(addresses);
+}
+
+absl::Status CheckAdminAddress(const std::string& address, const std::vector<std::string>& listen) {
+  if (address.empty()) return absl::OkStatus();
+  if (!IsAddress(address) || absl::StartsWith(address, "unix:")) return NoAddress("--admin-listen", address);
+  if (absl::EndsWith(address, ":0") || std::find(listen.begin(), listen.end(), address) == listen.end()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--admin-listen: '", address, "' is an address of --listen too; give the admin door another port"));
 }
 
 }  // namespace
@@ -232,6 +249,7 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   if (std::isnan(config.limits.max_request_flops)) return absl::InvalidArgumentError("--max-request-flops is NaN");
   if (std::isnan(config.inline_flops)) return absl::InvalidArgumentError("--inline-flops is NaN");
   if (absl::Status addresses = CheckAddresses(config.listen); !addresses.ok()) return addresses;
+  if (absl::Status admin = CheckAdminAddress(config.admin_listen, config.listen); !admin.ok()) return admin;
   if (config.transport.memory_bytes < config.limits.max_request_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--transport-memory-bytes=", config.transport.memory_bytes,

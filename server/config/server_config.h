@@ -75,7 +75,8 @@ std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, st
 
 struct ServerConfig {
   std::vector<std::string> listen = {"0.0.0.0:50051"};
-  std::string port_file;  // Where the bound ports are written, one a line; empty: nowhere.
+  std::string admin_listen;  // Where /metrics, /livez and /readyz are served; empty: nowhere.
+  std::string port_file;     // Where the bound ports are written, one a line; empty: nowhere.
   int threads = AvailableCores();
   // One serves about 40 k small calls a second.
   int polling_threads = std::clamp(AvailableCores() / 4, 1, 8);

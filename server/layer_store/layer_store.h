@@ -44,6 +44,11 @@ class LayerStore {
 
   const LayerRegistry& registry() const { return registry_; }
   const LayerLimits& limits() const { return options_.limits; }
+  // Memory of the layers that can be called, in bytes.
+  std::int64_t layers_bytes() const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    return registered_bytes_;
+  }
 
   // Begins an upload. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another etag, FAILED_PRECONDITION
   // for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of StorageError.
@@ -99,7 +104,7 @@ class LayerStore {
   LayerRegistry registry_;
 
   // Held while disk and registry change together, so that they never disagree. Reading the registry does not take it.
-  Mutex mu_;
+  mutable Mutex mu_;
   std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;
 };

@@ -41,6 +41,8 @@ void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
   // held back, it would wait for ever.
   more_follow = more_follow && response_bytes_ > 0;
   response_bytes_ += static_cast<std::int64_t>(message.Length());
+  if (engine_.options_.on_stream_message)
+    engine_.options_.on_stream_message(*this, /*received=*/false, message.Length());
   writing_ = true;
   Ref();
   grpc::WriteOptions options;
@@ -120,6 +122,12 @@ void Call::Handle(Operation operation, bool ok) {
 
 void Call::HandleRequest() {
   arrival_ = Clock::now();
+  const MethodEntry* method = engine_.methods_.Find(context_.method());
+  if (method != nullptr) {
+    method_id_ = method->id;
+    is_stream_ = method->is_stream;
+  }
+  if (engine_.options_.on_started) engine_.options_.on_started(*this);
   Ref();  // The done notification, which comes for every call that arrived.
   // Counted before the question, so that Drain either sees the call or is seen by it.
   engine_.in_flight_.fetch_add(1);
@@ -128,14 +136,12 @@ void Call::HandleRequest() {
     engine_.in_flight_.fetch_sub(1);
     return Finish(DrainingStatus());
   }
-  const MethodEntry* method = engine_.methods_.Find(context_.method());
   if (method == nullptr) {
     return Finish(WithDetails(absl::UnimplementedError(absl::StrCat("this server has no method ", context_.method(),
                                                                     "; ask its reflection service for those it has")),
                               {.reason = reason::kUnknownMethod, .field = "", .metadata = {}}));
   }
   handler_ = method->make_handler();
-  is_stream_ = method->is_stream;
   if (is_stream_) engine_.RegisterStream(*this);
   handler_->OnStart(*this);
 }
@@ -143,6 +149,9 @@ void Call::HandleRequest() {
 void Call::HandleRead(bool ok) {
   if (ok) {
     request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());
+    if (is_stream_ && engine_.options_.on_stream_message) {
+      engine_.options_.on_stream_message(*this, /*received=*/true, read_buffer_.Length());
+    }
     handler_->OnRead(*this, &read_buffer_);
   } else {
     handler_->OnRead(*this, nullptr);

@@ -25,6 +25,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -97,6 +98,9 @@ class Call {
 
   // The full path, for example `/attend.v1.AttentionService/Attend`.
   const std::string& method() const { return context_.method(); }
+  // MethodEntry::id of the method; -1 when the server has no such method.
+  int method_id() const { return method_id_; }
+  bool is_stream() const { return is_stream_; }
   // `ipv4:127.0.0.1:40000` or the like; costs an allocation.
   std::string peer() const { return context_.peer(); }
   const grpc::ServerContext& context() const { return context_; }
@@ -141,6 +145,7 @@ class Call {
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;
+  int method_id_ = -1;
   bool is_stream_ = false;
   bool accepted_ = false;  // Arrived before the drain.
 
@@ -198,12 +203,19 @@ struct MethodEntry {
   std::function<std::unique_ptr<CallHandler>()> make_handler;
   // Whether a call may outlive a request and its answer, so that it has to be told when the server stops.
   bool is_stream = false;
+  // Its place in MethodTable::Paths; set by the table.
+  int id = -1;
 };
 
 class MethodTable {
  public:
   // `path` is the full path, for example `/attend.v1.AttentionService/Attend`. The last of two with one path wins.
-  void Add(std::string_view path, MethodEntry entry) { methods_.insert_or_assign(std::string(path), std::move(entry)); }
+  void Add(std::string_view path, MethodEntry entry) {
+    const auto [method, added] = methods_.try_emplace(std::string(path));
+    if (added) paths_.push_back(method->first);
+    entry.id = added ? static_cast<int>(paths_.size()) - 1 : method->second.id;
+    method->second = std::move(entry);
+  }
 
   // Null when there is no such method.
   const MethodEntry* Find(const std::string& path) const {
@@ -211,8 +223,12 @@ class MethodTable {
     return found == methods_.end() ? nullptr : &found->second;
   }
 
+  // In the order in which they were added.
+  const std::vector<std::string>& Paths() const { return paths_; }
+
  private:
   absl::flat_hash_map<std::string, MethodEntry> methods_;
+  std::vector<std::string> paths_;
 };
 
 }  // namespace attend::server

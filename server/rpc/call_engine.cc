@@ -122,10 +122,33 @@ void CallEngine::Poll(Poller& poller) {
     if (next == Queue::SHUTDOWN) return;
     if (next == Queue::GOT_EVENT) {
       const auto& event = *static_cast<Call::Tag*>(tag);
-      event.call->Handle(event.operation, ok);
+      if (event.call != nullptr) {
+        event.call->Handle(event.operation, ok);
+      } else {
+        OnProbe(poller);
+      }
     }
     if (somebody_waits && (next == Queue::TIMEOUT || ++poller.events_waited >= kMaxEventsBeforeIdle)) WakeIdle(poller);
   }
+}
+
+void CallEngine::MeasureLoops() {
+  // An event of no call.
+  static constexpr Call::Tag kProbe{nullptr, Call::Operation::kWake};
+  const MutexLock lock(mu_);
+  if (loops_end_) return;
+  for (auto& poller : pollers_) {
+    if (poller->probe_pending.load(std::memory_order_acquire)) continue;
+    poller->probe_pending.store(true, std::memory_order_relaxed);
+    poller->probe_set = Clock::now();
+    poller->probe = std::make_unique<grpc::Alarm>();
+    poller->probe->Set(poller->queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), const_cast<Call::Tag*>(&kProbe));
+  }
+}
+
+void CallEngine::OnProbe(Poller& poller) {
+  if (options_.on_loop_delay) options_.on_loop_delay(Clock::now() - poller.probe_set);
+  poller.probe_pending.store(false, std::memory_order_release);
 }
 
 void CallEngine::WakeIdle(Poller& poller) {
@@ -188,6 +211,10 @@ void CallEngine::Drain(absl::Duration timeout) {
   // Armed calls have been given back and the others have ended. A queue may be shut down only when nobody can start an
   // operation on it any more, that is when the last call, maybe held by a compute thread, is deleted.
   while (live_.load(std::memory_order_acquire) != 0) absl::SleepFor(kDrainCheckInterval);
+  {
+    const MutexLock lock(mu_);
+    loops_end_ = true;
+  }
   for (auto& poller : pollers_) poller->queue->Shutdown();
   for (auto& poller : pollers_) poller->thread.join();
   polling_ = false;

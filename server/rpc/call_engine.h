@@ -7,6 +7,7 @@
 #ifndef ATTEND_SERVER_RPC_CALL_ENGINE_H_
 #define ATTEND_SERVER_RPC_CALL_ENGINE_H_
 
+#include <grpcpp/alarm.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -37,6 +38,11 @@ struct Poller {
   std::thread thread;
   std::vector<CallRef> wait_for_idle;  // Who asked for a moment without events,
   int events_waited = 0;               // and the events since the first of them did.
+
+  // An event that measures how long one waits here.
+  std::unique_ptr<grpc::Alarm> probe;  // Touched by CallEngine::MeasureLoops alone.
+  std::atomic<bool> probe_pending{false};
+  Clock::time_point probe_set;  // Of whoever set probe_pending, then of the polling thread until it clears it.
 };
 
 class CallEngine {
@@ -49,6 +55,13 @@ class CallEngine {
     std::function<void(grpc::ServerBuilder&)> configure;
     // Completion queues, each with a thread; at least 1.
     int num_polling_threads = 1;
+    // Told of each call that arrives, on its polling thread. Empty: nobody. Must not block.
+    std::function<void(const Call&)> on_started;
+    // Told of each message of a stream that was received, or is sent, on its polling thread. Empty: nobody. Must not
+    // block.
+    std::function<void(const Call&, bool received, std::size_t bytes)> on_stream_message;
+    // Told how long an event waited for its polling thread, on that thread, after each MeasureLoops. Empty: nobody.
+    std::function<void(Clock::duration)> on_loop_delay;
     // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
     std::function<void(const Call&, const absl::Status&)> on_finished;
   };
@@ -77,6 +90,10 @@ class CallEngine {
   // Cancels every call now; what a second SIGTERM does during Drain.
   void CancelAllCalls();
 
+  // Puts an event on each polling thread's queue that has none of these waiting. Nothing happens once Drain is about to
+  // end.
+  void MeasureLoops() ABSL_LOCKS_EXCLUDED(mu_);
+
   // Calls that have been accepted and not ended.
   int calls_in_flight() const { return in_flight_.load(); }
   // Calls that were ever made, armed ones included, and those of them that are deleted. Equal after Drain.
@@ -93,6 +110,7 @@ class CallEngine {
   void StartPolling();
   void Poll(Poller& poller);
   void WakeIdle(Poller& poller);
+  void OnProbe(Poller& poller);
 
   // Asks gRPC for one more call.
   void Arm(Poller& poller);
@@ -119,6 +137,7 @@ class CallEngine {
   std::atomic<int> in_flight_{0};  // Calls that have been accepted.
   Mutex mu_;
   absl::flat_hash_map<Call*, CallRef> streams_ ABSL_GUARDED_BY(mu_);
+  bool loops_end_ ABSL_GUARDED_BY(mu_) = false;  // The queues take no more events.
 };
 
 }  // namespace attend::server

@@ -81,11 +81,17 @@ class BoundSocket {
 
 bool IsOfNoUse(int error) { return error == EADDRNOTAVAIL || error == EAFNOSUPPORT; }
 
-absl::Status CannotListen(const std::string& listen, const std::string& why) {
-  return absl::UnavailableError(absl::StrCat("cannot listen on ", listen, " (--listen): ", why));
+// An address as an operator gave it.
+struct Listen {
+  const std::string& address;
+  const std::string& flag;
+};
+
+absl::Status CannotListen(const Listen& listen, const std::string& why) {
+  return absl::UnavailableError(absl::StrCat("cannot listen on ", listen.address, " (", listen.flag, "): ", why));
 }
 
-absl::Status BindError(const std::string& listen, int error) {
+absl::Status BindError(const Listen& listen, int error) {
   switch (error) {
     case EADDRINUSE:
       return CannotListen(listen,
@@ -115,11 +121,11 @@ absl::Status AddAddresses(const std::string& host, const std::string& port, std:
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<Address>> Lookup(const std::string& listen) {
-  const std::size_t colon = listen.rfind(':');
+absl::StatusOr<std::vector<Address>> Lookup(const Listen& listen) {
+  const std::size_t colon = listen.address.rfind(':');
   if (colon == std::string::npos) return CannotListen(listen, "it is not host:port");
-  std::string host = listen.substr(0, colon);
-  const std::string port = listen.substr(colon + 1);
+  std::string host = listen.address.substr(0, colon);
+  const std::string port = listen.address.substr(colon + 1);
   if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
   std::vector<Address> addresses;
   // Files of hosts often give it the one family or the other, and clients may try either first (RFC 6761 has both).
@@ -159,7 +165,7 @@ int TryAll(std::vector<Address>& addresses) {
 }
 
 // gRPC takes IPv4 alone where a machine has no IPv6.
-absl::Status CheckWildcard(const std::string& listen, Address address) {
+absl::Status CheckWildcard(const Listen& listen, Address address) {
   int error = BoundSocket(address).error();
   if (IsOfNoUse(error) && address.is_ipv6()) {
     const sockaddr_in ipv4{.sin_family = AF_INET, .sin_port = address.port()};
@@ -172,12 +178,13 @@ absl::Status CheckWildcard(const std::string& listen, Address address) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string& listen) {
+absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string& address, const std::string& flag) {
+  const Listen listen{.address = address, .flag = flag};
   absl::StatusOr<std::vector<Address>> addresses = Lookup(listen);
   if (!addresses.ok()) return addresses.status();
   if (addresses->size() == 1 && addresses->front().is_wildcard()) {
     if (absl::Status free = CheckWildcard(listen, addresses->front()); !free.ok()) return free;
-    return std::vector<std::string>{listen};
+    return std::vector<std::string>{address};
   }
   const bool any_port = addresses->front().port() == 0;
   if (any_port && addresses->size() == 1) {

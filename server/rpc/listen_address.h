@@ -13,15 +13,18 @@
 
 namespace attend::server {
 
-// The numeric `host:port` addresses behind `listen`, which is `host:port`, all of them free at the moment.
+// The numeric `host:port` addresses behind `listen`, which is `host:port`, all of them free at the moment. `flag` is
+// what gave it.
 //
 // A name stands for all of its addresses, `localhost` for those of both families, with the same port on each, also
 // where the system chooses it (port 0). An address of a family that this machine does not have is left out. Wildcards
 // (0.0.0.0, [::]) are returned as they are: gRPC takes either for all addresses of both families.
 //
-// Errors: UNAVAILABLE with one sentence that names `listen` and says what to do: the name does not resolve, the address
-// is not this machine's, is in use, or needs a privilege. Blocks on name resolution; may be called concurrently.
-absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string& listen);
+// Errors: UNAVAILABLE with one sentence that names `listen` and `flag` and says what to do: the name does not resolve,
+// the address is not this machine's, is in use, or needs a privilege. Blocks on name resolution; may be called
+// concurrently.
+absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string& listen,
+                                                              const std::string& flag = "--listen");
 
 // A listening Unix socket that takes no other server's path.
 //

@@ -27,6 +27,7 @@ absl::Status OthersHold(std::int64_t others, std::int64_t wanted, std::int64_t l
 void MemoryBudget::Reservation::ShrinkTo(std::int64_t bytes) {
   if (bytes >= bytes_) return;
   budget_->in_use_bytes_.fetch_sub(bytes_ - bytes, std::memory_order_relaxed);
+  if (user_ == User::kUploads) budget_->uploads_bytes_.fetch_sub(bytes_ - bytes, std::memory_order_relaxed);
   bytes_ = bytes;
 }
 
@@ -39,6 +40,7 @@ absl::Status MemoryBudget::Reservation::Resize(double bytes) {
     const std::int64_t others = in_use - bytes_;
     if (wanted > bytes_ && wanted > limit - others) return OthersHold(others, wanted, limit);
   } while (!budget_->in_use_bytes_.compare_exchange_weak(in_use, in_use - bytes_ + wanted, std::memory_order_relaxed));
+  if (user_ == User::kUploads) budget_->uploads_bytes_.fetch_add(wanted - bytes_, std::memory_order_relaxed);
   bytes_ = wanted;
   return absl::OkStatus();
 }
@@ -50,8 +52,8 @@ absl::Status MemoryBudget::CheckFits(double bytes) const {
                                               bytes, limit_bytes_, kFlag));
 }
 
-absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(double bytes) {
-  Reservation reservation(*this);
+absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(double bytes, User user) {
+  Reservation reservation(*this, user);
   if (absl::Status taken = reservation.Resize(bytes); !taken.ok()) return taken;
   return reservation;
 }

@@ -15,6 +15,7 @@
 #ifndef ATTEND_SERVER_RPC_MEMORY_BUDGET_H_
 #define ATTEND_SERVER_RPC_MEMORY_BUDGET_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <utility>
@@ -26,15 +27,19 @@ namespace attend::server {
 
 class MemoryBudget {
  public:
+  // Who takes memory; for those who watch.
+  enum class User : std::uint8_t { kRequests, kUploads };
+
   // A part of the budget, given back exactly once: at the owner's end, whichever way that comes. A default or
   // moved-from one holds nothing. Must not outlive the budget.
   class Reservation {
    public:
     Reservation() = default;
     Reservation(Reservation&& other) noexcept
-        : budget_(std::exchange(other.budget_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+        : budget_(std::exchange(other.budget_, nullptr)), user_(other.user_), bytes_(std::exchange(other.bytes_, 0)) {}
     Reservation& operator=(Reservation&& other) noexcept {
       std::swap(budget_, other.budget_);
+      std::swap(user_, other.user_);
       std::swap(bytes_, other.bytes_);
       return *this;
     }
@@ -51,9 +56,10 @@ class MemoryBudget {
 
    private:
     friend class MemoryBudget;
-    explicit Reservation(MemoryBudget& budget) : budget_(&budget) {}
+    Reservation(MemoryBudget& budget, User user) : budget_(&budget), user_(user) {}
 
     MemoryBudget* budget_ = nullptr;
+    User user_ = User::kRequests;
     std::int64_t bytes_ = 0;
   };
 
@@ -63,17 +69,22 @@ class MemoryBudget {
   // Takes `bytes` of what is left; zero bytes are always granted. Errors: RESOURCE_EXHAUSTED naming the flag when they
   // are more than the whole budget; UNAVAILABLE with reason MEMORY_BUDGET and a retry delay when others hold too much
   // of it. In floating point because costs are (see Job::memory_bytes). REQUIRES: bytes >= 0.
-  absl::StatusOr<Reservation> Reserve(double bytes);
+  absl::StatusOr<Reservation> Reserve(double bytes, User user = User::kRequests);
 
   // Whether `bytes` are granted when nobody else holds any. Errors: RESOURCE_EXHAUSTED, as Reserve.
   absl::Status CheckFits(double bytes) const;
 
   std::int64_t limit_bytes() const { return limit_bytes_; }
   std::int64_t in_use_bytes() const { return in_use_bytes_.load(std::memory_order_relaxed); }
+  std::int64_t in_use_bytes(User user) const {
+    const std::int64_t uploads = uploads_bytes_.load(std::memory_order_relaxed);
+    return user == User::kUploads ? uploads : std::max<std::int64_t>(in_use_bytes() - uploads, 0);
+  }
 
  private:
   const std::int64_t limit_bytes_;
-  std::atomic<std::int64_t> in_use_bytes_{0};  // In [0, limit_bytes_].
+  std::atomic<std::int64_t> in_use_bytes_{0};   // In [0, limit_bytes_].
+  std::atomic<std::int64_t> uploads_bytes_{0};  // Those of them that uploads hold; calls spare themselves a count.
 };
 
 }  // namespace attend::server

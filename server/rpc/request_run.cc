@@ -140,6 +140,10 @@ void RequestRun::Compute(Admission::RunningTask* task) {
   const absl::Status computed = job_->Compute(context);
   const Clock::time_point end = Clock::now();
   timing_.compute = end - start;
+  if (services_.on_computed && method_.kind != WorkKind::kControl) {
+    services_.on_computed(
+        {.kind = method_.kind, .flops = job_->flops(), .took = timing_.compute, .completed = computed.ok()});
+  }
   if (!computed.ok() && task != nullptr) task->Stopped();
   if (!computed.ok()) return owner_.OnError(absl::IsCancelled(computed) ? call_.CancelledStatus() : computed);
   const grpc::ByteBuffer response = job_->TakeResponse();

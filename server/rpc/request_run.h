@@ -10,6 +10,8 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -23,6 +25,17 @@
 
 namespace attend::server {
 
+// What a request computes, for those who watch.
+enum class WorkKind : std::uint8_t { kControl, kAttend, kScaledDotProductAttention };
+
+// A request that was computed, or that was stopped meanwhile.
+struct ComputedRequest {
+  WorkKind kind = WorkKind::kControl;
+  double flops = 0;        // Job::flops.
+  Clock::duration took{};  // From the start of the computation to its end.
+  bool completed = false;
+};
+
 // What all requests share. Outlives every call.
 struct RequestServices {
   Admission* admission = nullptr;
@@ -31,10 +44,15 @@ struct RequestServices {
   KernelChoice kernels;
   // Jobs of at most so many floating-point operations run on the polling thread. Flag `--inline-flops`.
   double inline_flops = 4e6;
+  // Told of each computation at its end, on the thread that did it. Empty: nobody. Must not block.
+  std::function<void(const ComputedRequest&)> on_computed;
+  // Told of each answer to a request of a stream, on the thread that made it. Empty: nobody. Must not block.
+  std::function<void(const absl::Status&)> on_stream_answer;
 };
 
 struct RequestMethod {
   Decoder decode;
+  WorkKind kind = WorkKind::kControl;
   // Whether Admission may refuse it. Health and information are answered also by a busy server.
   bool refusable = true;
 };

@@ -118,11 +118,13 @@ void StreamItem::Start(StreamRequest& request, Clock::time_point arrival) {
 
 void StreamItem::OnResponse(const grpc::ByteBuffer& response) {
   message_ = StreamResponse(id_, FormatServerTiming(timing_), kind_, response);
+  if (stream_.services().on_stream_answer) stream_.services().on_stream_answer(absl::OkStatus());
   stream_.OnFinished(call_, *this);
 }
 
 void StreamItem::OnError(const absl::Status& status) {
   message_ = StreamError(id_, FormatServerTiming(timing_), ToRpcStatus(status));
+  if (stream_.services().on_stream_answer) stream_.services().on_stream_answer(status);
   stream_.OnFinished(call_, *this);
 }
 

@@ -41,8 +41,8 @@ void AddAttentionService(const RequestServices& requests, const LayerStore& laye
   const std::string service = "/attend.v1.AttentionService/";
   const LayerRegistry& registry = layers.registry();
   const KernelChoice& kernels = requests.kernels;
-  const RequestMethod attend{.decode = AttendDecoder(&registry, kernels)};
-  const RequestMethod sdpa{.decode = SdpaDecoder(kernels)};
+  const RequestMethod attend{.decode = AttendDecoder(&registry, kernels), .kind = WorkKind::kAttend};
+  const RequestMethod sdpa{.decode = SdpaDecoder(kernels), .kind = WorkKind::kScaledDotProductAttention};
   methods.Add(service + "Attend", MakeUnaryMethod(requests, attend));
   methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(requests, sdpa));
   methods.Add(service + "StreamAttend",

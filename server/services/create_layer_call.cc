@@ -34,7 +34,7 @@ class CreateLayerCall final : public CallHandler {
  public:
   // Reserving nothing never fails.
   explicit CreateLayerCall(const UploadServices& services)
-      : services_(services), memory_(*services.memory->Reserve(0)) {}
+      : services_(services), memory_(*services.memory->Reserve(0, MemoryBudget::User::kUploads)) {}
 
   void OnStart(Call& call) override;
   void OnRead(Call& call, grpc::ByteBuffer* message) override;

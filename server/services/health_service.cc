@@ -97,6 +97,8 @@ ServingState::Status ServingState::Get(std::string_view service) const {
   return found == statuses_.end() ? HealthCheckResponse::SERVICE_UNKNOWN : found->second;
 }
 
+bool ServingState::IsReady() const { return Get(kReadiness) == HealthCheckResponse::SERVING; }
+
 void ServingState::Drain() {
   const MutexLock lock(mu_);
   for (auto& [name, status] : statuses_) {

@@ -31,6 +31,9 @@ class ServingState {
   // SERVICE_UNKNOWN for a name that is not served.
   Status Get(std::string_view service) const ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Whether new calls are wanted: the status of `readiness`.
+  bool IsReady() const ABSL_LOCKS_EXCLUDED(mu_);
+
   // Everything but `liveness` becomes NOT_SERVING, for good. Watchers are woken.
   void Drain() ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -56,6 +56,11 @@ bool UploadSlots::Has(Call& call) const {
   return slots_.contains(&call);
 }
 
+int UploadSlots::in_use() const {
+  const MutexLock lock(mu_);
+  return static_cast<int>(slots_.size());
+}
+
 void UploadSlots::Release(Call& call) {
   std::optional<CallRef> last;  // Perhaps the call's end, which is not for under the lock.
   const MutexLock lock(mu_);

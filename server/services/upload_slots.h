@@ -32,6 +32,10 @@ class UploadSlots {
   bool Has(Call& call) const ABSL_LOCKS_EXCLUDED(mu_);
   void Release(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
 
+  int max_uploads() const { return max_uploads_; }
+  // Uploads that have a slot at the moment.
+  int in_use() const ABSL_LOCKS_EXCLUDED(mu_);
+
  private:
   struct Slot {
     CallRef call;

@@ -3,8 +3,8 @@
 # installed library, lib/); tests -> everything. Within the core:
 # base < tensor < kernels, runtime, problem < compute < layer; the reference sees problems and layers, not how they are
 # computed (reference_independence_test.cmake says more). Of external libraries, Eigen belongs to the reference and
-# Highway to the kernels. Within the server: base < wire < rpc < layers < requests < layer_store < services < config, and
-# on top the files of server/ itself.
+# Highway to the kernels. Within the server: base < wire < rpc < http < layers < requests < layer_store < services <
+# metrics < config, and on top the files of server/ itself.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
 #
@@ -25,7 +25,7 @@ set(allowed_in_core/layer "^(${standard}|absl/|core/(base|tensor|kernels|runtime
 set(allowed_in_core/reference "^(Eigen/|core/(problem|layer|reference)/)")
 set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
-set(server_modules base wire rpc layers requests layer_store services config)
+set(server_modules base wire rpc http layers requests layer_store services metrics config)
 set(above "[^/]*$")
 set(modules ${server_modules})
 list(REVERSE modules)
@@ -95,10 +95,12 @@ set(planted
     "server/base/c.h includes server/wire/wire_format.h"
     "server/wire/c.h includes server/attention_server.h"
     "server/rpc/c.h includes server/requests/decoders.h"
+    "server/http/c.h includes server/layers/layer.h"
     "server/layers/c.h includes server/requests/decoders.h"
     "server/requests/c.h includes server/layer_store/folder.h"
     "server/layer_store/c.h includes server/services/upload_slots.h"
-    "server/services/c.h includes server/config/flags.h"
+    "server/services/c.h includes server/metrics/server_metrics.h"
+    "server/metrics/c.h includes server/config/flags.h"
     "server/config/c.h includes server/main.h"
     "client/lib/d.cc includes core/base/error.h"
     "client/lib/d.cc includes formats/safetensors/safetensors_header.h"

@@ -1,7 +1,7 @@
 """Runs README's examples as they stand, against a real server: each block that is not marked otherwise, see readme_blocks.
 
 The blocks share one directory, which holds the files that they name, and are run in README's order. `localhost:50051`
-stands for the server, `build/release/bin` for this build. What is not Debian's, grpcurl, is built by
+stands for the server, `127.0.0.1:9090` for an admin door, `build/release/bin` for this build. What is not Debian's, grpcurl, is built by
 scripts/find-grpcurl.sh; where that is impossible, attend_testing.grpcurl stands in for it.
 """
 
@@ -65,7 +65,7 @@ class ExamplesTest(ServerTestCase):
 
     def command(self, block, address):
         code = re.sub(r"(localhost|127\.0\.0\.1):50051", address, block.code)
-        code = code.replace("build/release/bin", str(BINARY.parent))
+        code = code.replace("127.0.0.1:9090", f"127.0.0.1:{free_port()}").replace("build/release/bin", str(BINARY.parent))
         if block.language == "cpp":  # Compiled by the build.
             return [BINARY.parent / "readme_snippet", address]
         if block.language == "python":

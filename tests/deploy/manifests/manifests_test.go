@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -123,25 +124,94 @@ func TestPodMeetsTheRestrictedSecurityStandard(t *testing.T) {
 	})
 }
 
-func TestProbesAskTheHealthServiceOnTheServersPort(t *testing.T) {
+// The container's port of that name.
+func port(t *testing.T, container *corev1.Container, name string) int32 {
+	t.Helper()
+	for _, port := range container.Ports {
+		if port.Name == name {
+			return port.ContainerPort
+		}
+	}
+	t.Fatalf("the container has no port named %q", name)
+	return 0
+}
+
+// TLS and identity of the calls' port do not concern it.
+func TestProbesAskTheAdminDoor(t *testing.T) {
 	forEachOverlay(t, func(t *testing.T, r rendered) {
 		_, container := r.server(t)
+		door := fmt.Sprintf("(?m)^admin-listen = 0\\.0\\.0\\.0:%d$", port(t, container, "admin"))
+		if !regexp.MustCompile(door).MatchString(config(t, r)) {
+			t.Errorf("attend.conf opens no admin door on the container's port: want %s", door)
+		}
 		for _, probe := range []struct {
-			name, service string
-			probe         *corev1.Probe
+			name, path string
+			probe      *corev1.Probe
 		}{
-			{"startup", "readiness", container.StartupProbe},
-			{"readiness", "readiness", container.ReadinessProbe},
-			{"liveness", "liveness", container.LivenessProbe},
+			{"startup", "/readyz", container.StartupProbe},
+			{"readiness", "/readyz", container.ReadinessProbe},
+			{"liveness", "/livez", container.LivenessProbe},
 		} {
-			if probe.probe == nil || probe.probe.GRPC == nil || probe.probe.GRPC.Service == nil {
-				t.Fatalf("%s is not a gRPC probe of a named service", probe.name)
+			if probe.probe == nil || probe.probe.HTTPGet == nil {
+				t.Fatalf("%s is no httpGet probe", probe.name)
 			}
-			if *probe.probe.GRPC.Service != probe.service || probe.probe.GRPC.Port != container.Ports[0].ContainerPort {
-				t.Errorf("%s probe asks %q on port %d", probe.name, *probe.probe.GRPC.Service, probe.probe.GRPC.Port)
+			get := probe.probe.HTTPGet
+			if get.Path != probe.path || get.Port.StrVal != "admin" || get.Scheme == corev1.URISchemeHTTPS {
+				t.Errorf("%s probe asks %v", probe.name, get)
 			}
 		}
 	})
+}
+
+func TestScrapesReachTheAdminDoorAndNobodyElseDoes(t *testing.T) {
+	forEachOverlay(t, func(t *testing.T, r rendered) {
+		scraped := 0
+		for _, service := range r.services {
+			for _, port := range service.Spec.Ports {
+				if port.TargetPort.StrVal == "admin" {
+					scraped++
+				}
+			}
+		}
+		if scraped != 1 {
+			t.Errorf("want one Service with the port admin, so that each pod is scraped once, got %d", scraped)
+		}
+		for _, rule := range r.policies[0].Spec.Ingress {
+			for _, port := range rule.Ports {
+				if port.Port.StrVal != "admin" {
+					continue
+				}
+				for _, from := range rule.From {
+					if from.NamespaceSelector == nil || from.NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"] == "" {
+						t.Error("the NetworkPolicy opens the admin door to more than one namespace")
+					}
+				}
+			}
+		}
+	})
+}
+
+func TestProductionIsScraped(t *testing.T) {
+	r := render(t, "production")
+	if len(r.monitors) != 1 || len(r.monitors[0].Spec.Endpoints) != 1 {
+		t.Fatal("want one ServiceMonitor with one endpoint")
+	}
+	monitor := r.monitors[0]
+	if endpoint := monitor.Spec.Endpoints[0]; endpoint.Port != "admin" || endpoint.Path != "/metrics" {
+		t.Errorf("the ServiceMonitor scrapes port %q, path %q", endpoint.Port, endpoint.Path)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(&monitor.Spec.Selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range r.services {
+		if !selector.Matches(labels.Set(service.Labels)) {
+			t.Errorf("the ServiceMonitor does not select Service %s", service.Name)
+		}
+		if job := service.Labels[monitor.Spec.JobLabel]; job != "attend" {
+			t.Errorf("Service %s is the job %q; the alert rules expect attend", service.Name, job)
+		}
+	}
 }
 
 func TestEverySelectorFindsThePods(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -36,6 +37,7 @@ type rendered struct {
 	autoscalers     []*autoscalingv2.HorizontalPodAutoscaler
 	budgets         []*policyv1.PodDisruptionBudget
 	policies        []*networkingv1.NetworkPolicy
+	monitors        []*monitoringv1.ServiceMonitor
 }
 
 func repository(t *testing.T) string {
@@ -74,6 +76,7 @@ func decode(yaml []byte) (rendered, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		appsv1.AddToScheme, autoscalingv2.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
+		monitoringv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return result, err
@@ -118,6 +121,8 @@ func (r *rendered) add(object runtime.Object) error {
 		r.budgets = append(r.budgets, object)
 	case *networkingv1.NetworkPolicy:
 		r.policies = append(r.policies, object)
+	case *monitoringv1.ServiceMonitor:
+		r.monitors = append(r.monitors, object)
 	default:
 		return errors.New("no check for " + object.GetObjectKind().GroupVersionKind().String())
 	}

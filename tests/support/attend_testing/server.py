@@ -52,18 +52,19 @@ class Server:
             self._process = subprocess.Popen(
                 command + list(flags), stdout=log, stderr=log, env={**kept, **(environment or {})}, preexec_fn=prepare
             )
-        self.port = self._wait_for_port(port_file)
+        self.ports = self._wait_for_ports(port_file)
+        self.port = self.ports[0]
         self.startup_seconds, self.startup_cpu_seconds = time.monotonic() - started, self.cpu_seconds()
         self.address = f"127.0.0.1:{self.port}"
         self.channel = self.new_channel()
         self.stub = stubs.pb_grpc.AttentionServiceStub(self.channel)
         self.layers = stubs.layers_grpc.LayerServiceStub(self.channel)
 
-    def _wait_for_port(self, port_file):
+    def _wait_for_ports(self, port_file):
         end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             if port_file.exists() and (text := port_file.read_text()).endswith("\n"):
-                return int(text.split()[0])
+                return [int(port) for port in text.split()]
             if self._process.poll() is not None:
                 break
             time.sleep(0.001)
@@ -74,6 +75,11 @@ class Server:
 
     def __exit__(self, *_):
         self.stop()
+
+    @property
+    def admin_port(self):
+        """REQUIRES: --admin-listen was among the flags."""
+        return self.ports[-1]
 
     @property
     def pid(self):

@@ -1,0 +1,193 @@
+#include "server/http/http_server.h"
+
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <list>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "server/http/http_connection.h"
+#include "server/rpc/listen_address.h"
+
+namespace attend::server {
+namespace {
+
+using boost::asio::ip::tcp;
+using Error = boost::beast::error_code;
+
+constexpr int kBacklog = 128;
+
+// How long to wait after the system could not give a connection, for lack of descriptors for example.
+constexpr std::chrono::milliseconds kAcceptPause(50);
+
+// The endpoint of a numeric `host:port`.
+tcp::endpoint EndpointOf(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  std::string host = address.substr(0, colon);
+  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  int port = 0;
+  Error ignored;
+  (void)absl::SimpleAtoi(address.substr(colon + 1), &port);
+  return {boost::asio::ip::make_address(host, ignored), static_cast<std::uint16_t>(port)};
+}
+
+Error Bind(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
+  Error error;
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error && endpoint.address().is_v6()) {
+    acceptor.set_option(boost::asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
+  }
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(kBacklog, error);
+  if (error) {
+    Error ignored;
+    acceptor.close(ignored);
+  }
+  return error;
+}
+
+// As gRPC does: either wildcard stands for all addresses of both families, or of IPv4 where there is no other.
+Error BindAny(tcp::acceptor& acceptor, std::uint16_t port) {
+  if (!Bind(acceptor, {boost::asio::ip::address_v6::any(), port})) return {};
+  return Bind(acceptor, {boost::asio::ip::address_v4::any(), port});
+}
+
+struct Listener {
+  explicit Listener(boost::asio::io_context& context) : acceptor(context), pause(context) {}
+
+  tcp::acceptor acceptor;
+  boost::asio::steady_timer pause;
+};
+
+class Server final : public HttpServer, public HttpConnection::Owner {
+ public:
+  Server(const Options& options, Handler handler) : options_(options), handler_(std::move(handler)) {}
+  ~Server() override;
+
+  absl::Status Listen();
+  void Run();
+
+  const std::string& address() const override { return address_; }
+  int port() const override { return port_; }
+  std::int64_t connections() const override { return count_.load(std::memory_order_relaxed); }
+
+  void OnAnswered(HttpConnection& connection) override;
+  void OnClosed(HttpConnection& connection) override;
+
+ private:
+  void Accept(Listener& listener);
+  void OnAccepted(Listener& listener, const Error& error, tcp::socket socket);
+  void Tick();
+
+  const Options options_;
+  const Handler handler_;
+  boost::asio::io_context context_{1};
+  std::list<Listener> listeners_;
+  boost::asio::steady_timer tick_{context_};
+  std::list<std::shared_ptr<HttpConnection>> connections_;  // Those that have waited longest come first.
+  std::atomic<std::int64_t> count_{0};                      // Of connections_, for other threads.
+  std::string address_;
+  int port_ = 0;
+  bool stopped_ = false;
+  std::thread thread_;
+};
+
+absl::Status Server::Listen() {
+  const absl::StatusOr<std::vector<std::string>> addresses = ResolveListenAddress(options_.listen, options_.flag);
+  if (!addresses.ok()) return addresses.status();
+  address_ = absl::StrJoin(*addresses, ", ");
+  for (const std::string& address : *addresses) {
+    const tcp::endpoint endpoint = EndpointOf(address);
+    tcp::acceptor& acceptor = listeners_.emplace_back(context_).acceptor;
+    const Error error =
+        endpoint.address().is_unspecified() ? BindAny(acceptor, endpoint.port()) : Bind(acceptor, endpoint);
+    if (error) {
+      return absl::UnavailableError(
+          absl::StrCat("cannot listen on ", options_.listen, " (", options_.flag, "): ", error.message()));
+    }
+  }
+  port_ = listeners_.front().acceptor.local_endpoint().port();
+  return absl::OkStatus();
+}
+
+void Server::Run() {
+  for (Listener& listener : listeners_) Accept(listener);
+  if (options_.on_tick) Tick();
+  thread_ = std::thread([this] { context_.run(); });
+}
+
+void Server::Tick() {
+  tick_.expires_after(options_.tick_interval);
+  tick_.async_wait([this](const Error& stopped) {
+    if (stopped || stopped_) return;
+    options_.on_tick();
+    Tick();
+  });
+}
+
+void Server::Accept(Listener& listener) {
+  listener.acceptor.async_accept(
+      [this, &listener](const Error& error, tcp::socket socket) { OnAccepted(listener, error, std::move(socket)); });
+}
+
+void Server::OnAccepted(Listener& listener, const Error& error, tcp::socket socket) {
+  if (stopped_) return;
+  if (error) {
+    listener.pause.expires_after(kAcceptPause);
+    listener.pause.async_wait([this, &listener](const Error& stopped) {
+      if (!stopped && !stopped_) Accept(listener);
+    });
+    return;
+  }
+  if (connections_.size() >= options_.max_connections) connections_.front()->Close();
+  Error ignored;
+  socket.set_option(tcp::no_delay(true), ignored);
+  auto connection = std::make_shared<HttpConnection>(std::move(socket), options_, handler_, *this);
+  connection->position = connections_.insert(connections_.end(), connection);
+  count_.store(static_cast<std::int64_t>(connections_.size()), std::memory_order_relaxed);
+  connection->Start();
+  Accept(listener);
+}
+
+void Server::OnAnswered(HttpConnection& connection) {
+  connections_.splice(connections_.end(), connections_, connection.position);
+}
+
+void Server::OnClosed(HttpConnection& connection) {
+  connections_.erase(connection.position);
+  count_.store(static_cast<std::int64_t>(connections_.size()), std::memory_order_relaxed);
+}
+
+Server::~Server() {
+  if (!thread_.joinable()) return;
+  boost::asio::post(context_, [this] {
+    stopped_ = true;
+    tick_.cancel();
+    for (Listener& listener : listeners_) {
+      Error ignored;
+      listener.acceptor.close(ignored);
+      listener.pause.cancel();
+    }
+    while (!connections_.empty()) connections_.front()->Close();
+  });
+  thread_.join();  // Nothing is left to wait for then.
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const Options& options, Handler handler) {
+  auto server = std::make_unique<Server>(options, std::move(handler));
+  if (absl::Status listening = server->Listen(); !listening.ok()) return listening;
+  server->Run();
+  return server;
+}
+
+}  // namespace attend::server

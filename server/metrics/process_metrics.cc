@@ -1,0 +1,92 @@
+#include "server/metrics/process_metrics.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+
+namespace attend::server {
+namespace {
+
+std::string ReadAll(const char* path) {
+  std::ifstream file(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+// The fields of /proc/self/stat behind the program's name, which may hold spaces: field 3 comes first.
+std::vector<std::string> StatFields() {
+  const std::string stat = ReadAll("/proc/self/stat");
+  const std::size_t name_end = stat.rfind(')');
+  if (name_end == std::string::npos) return {};
+  return absl::StrSplit(stat.substr(name_end + 1), ' ', absl::SkipWhitespace());
+}
+
+// Field `number` of proc(5).
+std::optional<double> Field(const std::vector<std::string>& fields, std::size_t number) {
+  double value = 0;
+  if (number - 3 >= fields.size() || !absl::SimpleAtod(fields[number - 3], &value)) return std::nullopt;
+  return value;
+}
+
+// Seconds since 1970 at which the machine was started.
+std::optional<double> BootTime() {
+  const std::string text = ReadAll("/proc/stat");
+  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
+    double seconds = 0;
+    if (line.substr(0, 6) == "btime " && absl::SimpleAtod(line.substr(6), &seconds)) return seconds;
+  }
+  return std::nullopt;
+}
+
+std::optional<double> OpenFiles() {
+  std::error_code error;
+  double count = 0;
+  for (std::filesystem::directory_iterator entry("/proc/self/fd", error), end; !error && entry != end;
+       entry.increment(error)) {
+    ++count;
+  }
+  if (error || count == 0) return std::nullopt;
+  return count - 1;  // Without the one that reads the directory.
+}
+
+void AddGauge(const char* name, const char* help, std::optional<double> value, Exposition& page) {
+  if (value.has_value()) page.Gauge(name, help, *value);
+}
+
+}  // namespace
+
+void WriteProcessMetrics(Exposition& page) {
+  const auto ticks = static_cast<double>(sysconf(_SC_CLK_TCK));
+  const std::vector<std::string> fields = StatFields();
+  const std::optional<double> user = Field(fields, 14), system = Field(fields, 15), start = Field(fields, 22);
+  if (user.has_value() && system.has_value()) {
+    page.Counter("process_cpu_seconds_total", "User and system time of this process.");
+    page.Add({}, (*user + *system) / ticks);
+  }
+  const std::optional<double> boot = BootTime();
+  if (start.has_value() && boot.has_value()) {
+    page.Gauge("process_start_time_seconds", "When this process was started, since 1970.", *boot + *start / ticks);
+  }
+  AddGauge("process_threads", "Threads of this process.", Field(fields, 20), page);
+  AddGauge("process_virtual_memory_bytes", "Address space of this process.", Field(fields, 23), page);
+  if (const std::optional<double> pages = Field(fields, 24)) {
+    page.Gauge("process_resident_memory_bytes", "Memory of this process that is resident.",
+               *pages * static_cast<double>(sysconf(_SC_PAGESIZE)));
+  }
+  AddGauge("process_open_fds", "Files and connections that this process has open.", OpenFiles(), page);
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+    page.Gauge("process_max_fds", "How many it may have open.", static_cast<double>(limit.rlim_cur));
+  }
+}
+
+}  // namespace attend::server

@@ -1,0 +1,73 @@
+#include "formats/files/tls_files.h"
+#include "server/base/protocol.h"
+#include "server/metrics/server_metrics.h"
+
+namespace attend::server {
+namespace {
+
+void WriteBuild(const MetricSources& sources, Exposition& page) {
+  page.Gauge("attend_build_info", "1; the labels say what runs.");
+  page.Add({{"version", kVersion}, {"instruction_set", std::string(InstructionSetName(sources.instruction_set))}}, 1);
+  page.Gauge("attend_ready", "1 while new calls are wanted, 0 while the server drains.", sources.ready() ? 1 : 0);
+  page.Gauge("attend_compute_threads", "Threads that compute (--threads).", sources.limits.num_threads);
+}
+
+void WriteQueue(const MetricSources& sources, Exposition& page) {
+  const Admission::Counts tasks = sources.admission->counts();
+  page.Gauge("attend_queue_depth", "Requests that wait for a compute thread or are being decoded by one.",
+             static_cast<double>(tasks.queued - tasks.started - tasks.dropped));
+  page.Gauge("attend_queue_limit", "Requests that may wait (--max-queued-requests).",
+             sources.limits.max_queued_requests);
+  page.Gauge("attend_queue_wait_seconds", "How long a request that came now would wait, as predicted.",
+             sources.admission->WaitMs() * 1e-3);
+  page.Gauge("attend_computing_requests", "Requests that compute threads work on.",
+             static_cast<double>(tasks.started - tasks.finished - tasks.stopped));
+  page.Counter("attend_dropped_requests_total", "Requests that waited and were not computed: gone, late or in error.");
+  page.Add({}, static_cast<double>(tasks.dropped));
+  page.Gauge("attend_calls_in_flight", "Calls that have arrived and not ended.", sources.engine->calls_in_flight());
+}
+
+void WriteMemory(const MetricSources& sources, Exposition& page) {
+  using User = MemoryBudget::User;
+  page.Gauge("attend_memory_bytes", "Memory that is accounted for, by what takes it.");
+  page.Add({{"user", "requests"}}, static_cast<double>(sources.memory->in_use_bytes(User::kRequests)));
+  page.Add({{"user", "uploads"}}, static_cast<double>(sources.memory->in_use_bytes(User::kUploads)));
+  page.Add({{"user", "layers"}}, static_cast<double>(sources.layers->layers_bytes()));
+  page.Gauge(
+      "attend_memory_limit_bytes",
+      "What it may take: in_flight is for requests and uploads (--max-memory-in-flight-bytes), layers for layers "
+      "(--max-layers-bytes).");
+  page.Add({{"budget", "in_flight"}}, static_cast<double>(sources.memory->limit_bytes()));
+  page.Add({{"budget", "layers"}}, static_cast<double>(sources.layers->limits().max_layers_bytes));
+}
+
+void WriteLayers(const MetricSources& sources, Exposition& page) {
+  page.Gauge("attend_layers", "Layers that can be called.", static_cast<double>(sources.layers->registry().size()));
+  page.Gauge("attend_layers_limit", "Layers that may be kept (--max-layers).", sources.layers->limits().max_layers);
+  page.Gauge("attend_uploads", "Uploads of layers under way.", sources.uploads->in_use());
+  page.Gauge("attend_uploads_limit", "Uploads that may be under way (--max-uploads).", sources.uploads->max_uploads());
+}
+
+// Reads the file again, because that is what the server does.
+void WriteCertificate(const MetricSources& sources, Exposition& page) {
+  if (sources.certificate_path.empty()) return;
+  const absl::StatusOr<PemFile> file = ReadPemFile("--tls-cert", sources.certificate_path);
+  const absl::StatusOr<std::int64_t> expiry = file.ok() ? CertificateExpiry(*file) : file.status();
+  page.Gauge("attend_tls_certificate_expiry_timestamp_seconds",
+             "When the certificate in --tls-cert expires, since 1970; 0 when the file cannot be read.",
+             expiry.ok() ? static_cast<double>(*expiry) : 0);
+}
+
+}  // namespace
+
+void WriteServerState(const MetricSources& sources, Exposition& page) {
+  WriteBuild(sources, page);
+  WriteQueue(sources, page);
+  WriteMemory(sources, page);
+  WriteLayers(sources, page);
+  page.Gauge("attend_connections", "Open connections, by door.");
+  page.Add({{"door", "admin"}}, static_cast<double>(sources.admin_connections()));
+  WriteCertificate(sources, page);
+}
+
+}  // namespace attend::server

@@ -1,0 +1,32 @@
+// What a caller says of the request that its call is part of, for the log: `x-request-id` and W3C's `traceparent`
+// (https://www.w3.org/TR/trace-context/). Looked for only where a line is written.
+//
+// Pure; may be called concurrently.
+#ifndef ATTEND_SERVER_RPC_TRACE_CONTEXT_H_
+#define ATTEND_SERVER_RPC_TRACE_CONTEXT_H_
+
+#include <grpcpp/server_context.h>
+
+#include <string>
+#include <string_view>
+
+namespace attend::server {
+
+// Each is empty when the caller sent none, or one that is not well-formed.
+struct TraceContext {
+  std::string request_id;
+  std::string traceparent;
+};
+
+TraceContext TraceContextOf(const grpc::ServerContext& context);
+
+// 1 to 128 visible ASCII characters.
+bool IsRequestId(std::string_view text);
+
+// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`: version, trace, parent and flags in lower-case hexadecimal
+// digits; neither version ff nor a trace or parent of zeros. Of later versions only this form is accepted.
+bool IsTraceparent(std::string_view text);
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_RPC_TRACE_CONTEXT_H_

@@ -1,0 +1,342 @@
+"""deploy/observability against the real Prometheus, which scrapes real servers: every query of the dashboard and of the
+rules has data under load, and each alert whose fault can be had for the asking fires and clears.
+
+`make test-observability` runs it (nightly, minutes). In the rules, `for` and ranges are seconds instead of minutes. Of
+AttendVersionsDiffer, which needs two builds, tests/deploy/observability_test.py has the synthetic one alone.
+"""
+
+import contextlib
+import json
+import pathlib
+import re
+import resource
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import typing
+import unittest
+import urllib.parse
+import urllib.request
+
+import grpc
+import numpy as np
+
+from attend_testing.admin import Scrape
+from attend_testing.layers import Weights, upload
+from attend_testing.load import heavy_request
+from attend_testing.observability import alert_names, dashboard_queries, hurried_rules
+from attend_testing.server import SOURCE_DIR, Server
+from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc
+from attend_testing.tensors import to_tensor
+
+PATIENCE = 90
+NOT_INJECTED = {"AttendVersionsDiffer"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Prometheus:
+    """A real one that scrapes the ports in its list once a second; each is the instance `127.0.0.1:PORT`."""
+
+    def __init__(self, directory):
+        self._directory = pathlib.Path(directory)
+        self._targets = self._directory / "targets.json"
+        self.port = free_port()
+        self.scrape([])
+        hurried_rules(self._directory / "rules.yaml")
+        (self._directory / "prometheus.yaml").write_text(
+            json.dumps(
+                {
+                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+                    "rule_files": ["rules.yaml"],
+                    "scrape_configs": [
+                        {"job_name": "attend", "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}]}
+                    ],
+                }
+            )
+        )
+        found = subprocess.run([SOURCE_DIR / "scripts" / "find-prometheus.sh"], check=True, capture_output=True, text=True)
+        self._log = open(self._directory / "log", "wb")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [
+                f"{found.stdout.strip()}/prometheus",
+                f"--config.file={self._directory}/prometheus.yaml",
+                f"--storage.tsdb.path={self._directory}/data",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stdout=self._log,
+            stderr=self._log,
+        )
+
+    def stop(self):
+        self._process.terminate()
+        self._process.wait()
+        self._log.close()
+
+    def scrape(self, ports):
+        """From now on, these and no others."""
+        new = self._targets.with_suffix(".new")
+        new.write_text(json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports]}]))
+        new.rename(self._targets)
+
+    def _get(self, path, **parameters):
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return json.load(response)["data"]
+
+    def query(self, expression):
+        return self._get("query", query=expression)["result"]
+
+    def firing(self):
+        return {(alert["labels"]["alertname"], alert["labels"].get("instance", "")) for alert in self._get("alerts")["alerts"]
+                if alert["state"] == "firing"}  # fmt: skip
+
+    def rule_queries(self):
+        return {rule["name"]: rule["query"] for group in self._get("rules")["groups"] for rule in group["rules"]}
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(0.3)
+
+
+def small():
+    return pb.AttendRequest(embeddings=to_tensor(np.ones((5, 16), np.float32)))
+
+
+class Load:
+    """Calls until it ends; errors are part of it."""
+
+    def __init__(self, call):
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(call,))
+        self._thread.start()
+
+    def _run(self, call):
+        while not self._done.wait(0.05):
+            with contextlib.suppress(grpc.RpcError):
+                call()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+
+class AlertsTest(unittest.TestCase):
+    tried: typing.ClassVar = set()  # Of all tests.
+
+    @classmethod
+    def setUpClass(cls):
+        cls.directory = tempfile.TemporaryDirectory(prefix="attend-prometheus-")
+        cls.addClassCleanup(cls.directory.cleanup)
+        cls.prometheus = Prometheus(cls.directory.name)
+        cls.addClassCleanup(cls.prometheus.stop)
+        wait_until(lambda: cls.prometheus.query("vector(1)"), "Prometheus answers")
+
+    @classmethod
+    def tearDownClass(cls):
+        untried = set(alert_names()) - cls.tried - NOT_INJECTED
+        if untried:
+            raise AssertionError(f"no test injects the fault of {sorted(untried)}")
+
+    @contextlib.contextmanager
+    def server(self, *flags, **options):
+        """A server that Prometheus scrapes."""
+        with Server("--admin-listen", f"127.0.0.1:{free_port()}", *flags, **options) as server:
+            self.prometheus.scrape([server.admin_port])
+            self.wait_for_data(server.admin_port)
+            yield server
+
+    def wait_for_data(self, port):
+        wait_until(lambda: self.prometheus.query(f'attend_ready{{instance="127.0.0.1:{port}"}}'), "a first scrape")
+
+    def wait_for_alert(self, name, port):
+        wait_until(lambda: (name, f"127.0.0.1:{port}") in self.prometheus.firing(), f"{name} fires")
+
+    def wait_for_quiet(self, name, port):
+        wait_until(lambda: (name, f"127.0.0.1:{port}") not in self.prometheus.firing(), f"{name} clears")
+        type(self).tried.add(name)
+
+    def test_every_query_has_data_under_load(self):
+        with tempfile.TemporaryDirectory() as directory:
+            certificate = self.make_certificate(directory, days=30)
+            with self.server("--threads", "2", "--tls-cert", certificate, "--tls-key", f"{directory}/server.key") as server:
+                credentials = grpc.ssl_channel_credentials(pathlib.Path(certificate).read_bytes())
+                options = (("grpc.ssl_target_name_override", "localhost"),)
+                with grpc.secure_channel(server.address, credentials, options) as channel:
+                    self.load_and_query(channel)
+
+    def load_and_query(self, channel):
+        stub, layers = pb_grpc.AttentionServiceStub(channel), layers_grpc.LayerServiceStub(channel)
+        upload(layers, "layer", Weights(0).file())
+
+        def work():
+            stub.Attend(small(), timeout=5)
+            list(stub.StreamAttend(iter([pb.StreamAttendRequest(id=1, attend=small())]), timeout=5))
+            stub.ScaledDotProductAttention(heavy_request(length=512), timeout=5)
+            with contextlib.suppress(grpc.RpcError):
+                stub.ScaledDotProductAttention(heavy_request(), timeout=0.02)  # Refused or stopped.
+            with contextlib.suppress(grpc.RpcError):
+                stub.Attend(pb.AttendRequest(), timeout=5)
+
+        with Load(work):
+            for title, query in dashboard_queries(interval="15s"):
+                # A query that divides by 0 or asks for a quantile of nothing gives NaN at first.
+                wait_until(lambda query=query: self.numbers(query), f"'{title}' has data: {query}")
+            for name, query in self.prometheus.rule_queries().items():
+                wait_until(lambda query=query: self.operands_have_data(query), f"{name} has data: {query}")
+
+    def numbers(self, query):
+        return [each for each in self.prometheus.query(query) if each["value"][1] != "NaN"]
+
+    def operands_have_data(self, query):
+        """Without their comparison with a bound, the rules' queries have values at all times."""
+        sides = re.split(r"\s(?:==|>=|>|<)\s", " " + query)
+        return all(self.numbers(side.strip()) for side in sides if re.search(r"[a-z]", side))
+
+    def make_certificate(self, directory, days):
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
+        command += " -addext subjectAltName=DNS:localhost"
+        new = f"{directory}/new.pem"
+        subprocess.run([*command.split(), "-days", str(days), "-keyout", f"{directory}/server.key", "-out", new],
+                       check=True, capture_output=True)  # fmt: skip
+        return str(pathlib.Path(new).rename(f"{directory}/server.pem"))
+
+    def test_down_and_restarts(self):
+        port = free_port()
+        self.prometheus.scrape([port])
+        for _ in range(3):
+            server = Server("--admin-listen", f"127.0.0.1:{port}")
+            self.wait_for_data(port)
+            time.sleep(1.5)
+            server._process.kill()
+            server._process.wait()
+        self.wait_for_alert("AttendDown", port)
+        with Server("--admin-listen", f"127.0.0.1:{port}"):
+            self.wait_for_quiet("AttendDown", port)
+            self.wait_for_quiet("AttendRestarts", port)
+
+    def test_restarts_fire(self):
+        port = free_port()
+        self.prometheus.scrape([port])
+        for _ in range(4):
+            with Server("--admin-listen", f"127.0.0.1:{port}"):
+                self.wait_for_data(port)
+                time.sleep(1.2)
+        with Server("--admin-listen", f"127.0.0.1:{port}"):
+            self.wait_for_alert("AttendRestarts", port)
+
+    def test_drain_that_does_not_end(self):
+        port = free_port()
+        self.prometheus.scrape([port])
+        with Server("--admin-listen", f"127.0.0.1:{port}", "--drain-wait", "1h") as server:
+            self.wait_for_data(port)
+            server.terminate()
+            self.wait_for_alert("AttendDrainStuck", port)
+            server.terminate()
+        with Server("--admin-listen", f"127.0.0.1:{port}"):
+            self.wait_for_quiet("AttendDrainStuck", port)
+
+    def test_more_arrives_than_can_be_done(self):
+        with self.server("--threads", "1", "--max-queued-requests", "1") as server:
+            port = server.admin_port
+            waiting = [server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600) for _ in range(2)]
+            with Load(lambda: server.stub.ScaledDotProductAttention(heavy_request(length=2048), timeout=60)):
+                self.wait_for_alert("AttendRefusesForLoad", port)
+                self.wait_for_alert("AttendQueueSlow", port)
+            for call in waiting:
+                call.cancel()
+            self.wait_for_quiet("AttendQueueSlow", port)
+            self.wait_for_quiet("AttendRefusesForLoad", port)
+
+    def test_work_that_is_thrown_away(self):
+        with self.server("--threads", "1") as server:
+            with Load(lambda: self.start_and_cancel(server)):
+                self.wait_for_alert("AttendStopsWork", server.admin_port)
+            self.wait_for_quiet("AttendStopsWork", server.admin_port)
+
+    def start_and_cancel(self, server):
+        call = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=60)
+        time.sleep(0.5)
+        call.cancel()
+
+    def test_memory_of_requests(self):
+        with Server("--admin-listen", "127.0.0.1:0") as server:
+            call = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600)
+            wait_until(lambda: Scrape(server.admin_port).value("attend_computing_requests") == 1, "it computes")
+            needed = int(Scrape(server.admin_port).value("attend_memory_bytes", user="requests"))
+            call.cancel()
+        with self.server("--max-memory-in-flight-bytes", str(needed + needed // 50)) as server:
+            call = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600)
+            self.wait_for_alert("AttendMemoryNearlyTaken", server.admin_port)
+            call.cancel()
+            self.wait_for_quiet("AttendMemoryNearlyTaken", server.admin_port)
+
+    def test_memory_of_layers(self):
+        with Server("--admin-listen", "127.0.0.1:0") as server:
+            needed = upload(server.layers, "layer", Weights(0, dim=256).file()).memory_bytes
+        with self.server("--max-layers-bytes", str(needed + needed // 50)) as server:
+            upload(server.layers, "layer", Weights(0, dim=256).file())
+            self.wait_for_alert("AttendLayersMemoryNearlyTaken", server.admin_port)
+            server.layers.DeleteLayer(layers_pb.DeleteLayerRequest(name="layer"), timeout=60)
+            self.wait_for_quiet("AttendLayersMemoryNearlyTaken", server.admin_port)
+
+    def test_a_disk_that_fails(self):
+        def small_files():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # The write fails instead.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, 64 << 10))
+
+        with tempfile.TemporaryDirectory() as directory, self.server("--data-dir", directory, prepare=small_files) as server:
+            with Load(lambda: upload(server.layers, "layer", Weights(0, dim=256).file())):
+                self.wait_for_alert("AttendInternalErrors", server.admin_port)
+            wait_until(lambda: any(name == "AttendStorageFails" for name, _ in self.prometheus.firing()), "the disk")
+            self.wait_for_quiet("AttendInternalErrors", server.admin_port)
+            self.wait_for_quiet("AttendStorageFails", server.admin_port)
+
+    def test_polling_threads_that_are_kept(self):
+        flags = ("--inline-flops", "1e12", "--max-request-flops", "1e13", "--polling-threads", "1")
+        with self.server(*flags) as server:
+            with Load(lambda: server.stub.ScaledDotProductAttention(heavy_request(length=20000), timeout=60)):
+                self.wait_for_alert("AttendPollingThreadsBusy", server.admin_port)
+            self.wait_for_quiet("AttendPollingThreadsBusy", server.admin_port)
+
+    def test_files_that_run_out(self):
+        with self.server(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))) as server:
+            with contextlib.ExitStack() as connections:
+                while Scrape(server.admin_port).value("process_open_fds") < 88:
+                    connections.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                    time.sleep(0.02)
+                self.wait_for_alert("AttendFilesNearlyExhausted", server.admin_port)
+            self.wait_for_quiet("AttendFilesNearlyExhausted", server.admin_port)
+
+    def test_certificates(self):
+        with tempfile.TemporaryDirectory() as directory:
+            certificate = self.make_certificate(directory, days=3)
+            with self.server("--tls-cert", certificate, "--tls-key", f"{directory}/server.key") as server:
+                self.wait_for_alert("AttendCertificateExpires", server.admin_port)
+                self.make_certificate(directory, days=30)
+                self.wait_for_quiet("AttendCertificateExpires", server.admin_port)
+                pathlib.Path(certificate).write_text("no certificate")
+                self.wait_for_alert("AttendCertificateUnreadable", server.admin_port)
+                self.make_certificate(directory, days=30)
+                self.wait_for_quiet("AttendCertificateUnreadable", server.admin_port)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,289 @@
+// HttpServer as strangers meet it: raw bytes over sockets, whole requests and pieces, and what it does not put up with.
+#include "server/http/http_server.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace attend::server {
+namespace {
+
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+constexpr int kPatienceMs = 20'000;  // Only a hang reaches it.
+
+// A connection of the test's own, blocking.
+class Socket {
+ public:
+  explicit Socket(int port, const char* host = "127.0.0.1") : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    inet_pton(AF_INET, host, &address.sin_addr);
+    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  }
+  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_) {}
+  Socket& operator=(Socket&&) = delete;
+  ~Socket() {
+    if (fd_ >= 0) close(fd_);
+  }
+
+  bool connected() const { return connected_; }
+  void Send(const std::string& bytes) const { (void)send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+
+  // All bytes until the peer closes; "HANG" at the end when it does not.
+  std::string ReadToEnd() const {
+    std::string all;
+    for (;;) {
+      const std::string piece = Read();
+      all += piece;
+      if (piece.empty() || piece == "HANG") return all;
+    }
+  }
+  // Bytes until `end` is the end of them.
+  std::string ReadUntil(const std::string& end) const {
+    std::string all;
+    while (all.size() < end.size() || all.compare(all.size() - end.size(), end.size(), end) != 0) {
+      const std::string piece = Read();
+      all += piece;
+      if (piece.empty() || piece == "HANG") break;
+    }
+    return all;
+  }
+
+ private:
+  std::string Read() const {
+    pollfd waited{.fd = fd_, .events = POLLIN, .revents = 0};
+    if (poll(&waited, 1, kPatienceMs) != 1) return "HANG";
+    char bytes[4096];
+    const ssize_t size = recv(fd_, bytes, sizeof bytes, 0);
+    return size <= 0 ? std::string() : std::string(bytes, static_cast<std::size_t>(size));
+  }
+
+  int fd_;
+  bool connected_ = false;
+};
+
+HttpServer::Options SmallOptions() {
+  HttpServer::Options options;
+  options.flag = "--test-listen";
+  options.listen = "127.0.0.1:0";
+  return options;
+}
+
+// Answers with what was asked.
+HttpResponse Echo(const HttpRequest& request) {
+  if (request.path == "/big") return {.body = std::string(1 << 20, 'x')};
+  return {.body = std::string(request.method) + " " + std::string(request.path) + ";"};
+}
+
+std::unique_ptr<HttpServer> Start(const HttpServer::Options& options) {
+  auto server = HttpServer::Start(options, Echo);
+  EXPECT_TRUE(server.ok()) << server.status();
+  return *std::move(server);
+}
+
+std::string Get(const std::string& path) { return "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n"; }
+
+TEST(HttpServer, AnswersOneRequestAfterTheOtherOnOneConnection) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  for (int i = 0; i < 3; ++i) {
+    socket.Send(Get("/metrics?query=" + std::to_string(i)));
+    const std::string answer = socket.ReadUntil("GET /metrics;");
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+    EXPECT_THAT(answer, HasSubstr("Content-Length: 13\r\n"));
+    EXPECT_THAT(answer, EndsWith("\r\n\r\nGET /metrics;"));
+  }
+  EXPECT_EQ(server->connections(), 1);
+}
+
+TEST(HttpServer, AnswersRequestsThatComeTogetherInTheirOrder) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  socket.Send(Get("/1") + Get("/2") + "GET /3 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+  const std::string answers = socket.ReadToEnd();
+  const std::size_t first = answers.find("GET /1;"), second = answers.find("GET /2;"), third = answers.find("GET /3;");
+  ASSERT_NE(third, std::string::npos) << answers;
+  EXPECT_LT(first, second);
+  EXPECT_LT(second, third);
+}
+
+TEST(HttpServer, HeadHasTheLengthAndNotTheBody) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  socket.Send("HEAD /x HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+  const std::string answer = socket.ReadToEnd();
+  EXPECT_THAT(answer, HasSubstr("Content-Length: 7\r\n"));
+  EXPECT_THAT(answer, EndsWith("\r\n\r\n"));
+}
+
+TEST(HttpServer, ALargeAnswerArrivesWhole) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  socket.Send("GET /big HTTP/1.0\r\n\r\n");
+  const std::string answer = socket.ReadToEnd();
+  EXPECT_EQ(answer.size() - answer.find("\r\n\r\n") - 4, std::size_t{1} << 20);
+}
+
+// What is refused, each with its status, and the connection's end.
+struct Refusal {
+  const char* name;
+  std::string request;
+  std::string status;
+};
+
+class HttpRefusals : public ::testing::TestWithParam<Refusal> {};
+
+TEST_P(HttpRefusals, IsAnsweredAndEndsTheConnection) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  socket.Send(GetParam().request);
+  const std::string answer = socket.ReadToEnd();
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 " + GetParam().status));
+  EXPECT_THAT(answer, HasSubstr("Connection: close\r\n"));
+  // The server goes on.
+  const Socket next(server->port());
+  next.Send(Get("/next"));
+  EXPECT_THAT(next.ReadUntil("GET /next;"), HasSubstr("200 OK"));
+}
+
+std::string GetWithHeaderOf(std::size_t bytes) {
+  const std::string start = "GET / HTTP/1.1\r\nHost: test\r\nX: ", end = "\r\n\r\n";
+  return start + std::string(bytes - start.size() - end.size(), 'x') + end;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, HttpRefusals,
+    ::testing::Values(
+        Refusal{"NoHttp", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client says hello\r\n\r\n", "400"},
+        Refusal{"Http2Preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"},
+        Refusal{"NoHost", "GET / HTTP/1.1\r\n\r\n", "400"},
+        Refusal{"TwoHosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
+        Refusal{"LongHeader", GetWithHeaderOf((8 << 10) + 1), "431"},
+        Refusal{"EndlessHeader", "GET / HTTP/1.1\r\nHost: test\r\nX: " + std::string(64 << 10, 'x'), "431"},
+        Refusal{"LongTarget", "GET /" + std::string(9000, 'x') + " HTTP/1.1\r\nHost: test\r\n\r\n", "431"},
+        Refusal{"Body", "GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx", "413"},
+        Refusal{"HugeBody", "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999999\r\n\r\n", "413"},
+        Refusal{"ChunkedBody",
+                "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "413"},
+        Refusal{"LengthAndChunks",
+                "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "400"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(HttpServer, AHeaderOfTheFullLengthIsRead) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  socket.Send(GetWithHeaderOf(8 << 10));
+  EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+}
+
+// A byte now and then does not prolong the time that a request may take.
+TEST(HttpServer, ASlowHeaderEndsTheConnection) {
+  HttpServer::Options options = SmallOptions();
+  options.read_timeout = std::chrono::milliseconds(300);
+  const auto server = Start(options);
+  const Socket socket(server->port());
+  std::thread sender([&socket] {
+    for (const char c : "GET / HTTP/1.1\r\nX: " + std::string(40, 'x')) {
+      socket.Send(std::string(1, c));
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  });
+  EXPECT_EQ(socket.ReadToEnd(), "");
+  sender.join();
+}
+
+TEST(HttpServer, AnIdleConnectionIsClosed) {
+  HttpServer::Options options = SmallOptions();
+  options.idle_timeout = std::chrono::milliseconds(200);
+  const auto server = Start(options);
+  const Socket silent(server->port()), answered(server->port());
+  answered.Send(Get("/1"));
+  EXPECT_THAT(answered.ReadUntil("GET /1;"), HasSubstr("200 OK"));
+  EXPECT_EQ(answered.ReadToEnd(), "");
+  EXPECT_EQ(silent.ReadToEnd(), "");
+}
+
+// A reader that never reads does not keep its connection.
+TEST(HttpServer, AnAnswerThatNobodyReadsEndsTheConnection) {
+  HttpServer::Options options = SmallOptions();
+  options.write_timeout = std::chrono::milliseconds(200);
+  const auto server = Start(options);
+  const Socket socket(server->port());
+  for (int i = 0; i < 64; ++i) socket.Send(Get("/big"));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  while (server->connections() != 0 && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(server->connections(), 0);
+}
+
+// Whoever opens connections and waits cannot keep a probe out: the oldest of them goes.
+TEST(HttpServer, ANewConnectionIsServedWhenAllAreTaken) {
+  HttpServer::Options options = SmallOptions();
+  options.max_connections = 8;
+  const auto server = Start(options);
+  std::vector<Socket> idle;
+  for (int i = 0; i < 8; ++i) {
+    idle.emplace_back(server->port());
+    idle.back().Send(Get("/" + std::to_string(i)));
+    EXPECT_THAT(idle.back().ReadUntil("GET /" + std::to_string(i) + ";"), HasSubstr("200 OK"));
+  }
+  // The first has just been answered again, so that the second has waited longest.
+  idle[0].Send(Get("/again"));
+  EXPECT_THAT(idle[0].ReadUntil("GET /again;"), HasSubstr("200 OK"));
+  const Socket probe(server->port());
+  probe.Send(Get("/probe"));
+  EXPECT_THAT(probe.ReadUntil("GET /probe;"), HasSubstr("200 OK"));
+  EXPECT_EQ(idle[1].ReadToEnd(), "");
+  idle[0].Send(Get("/still"));
+  EXPECT_THAT(idle[0].ReadUntil("GET /still;"), HasSubstr("200 OK"));
+  EXPECT_EQ(server->connections(), 8);
+}
+
+TEST(HttpServer, TicksAndEndsWithConnectionsOpen) {
+  HttpServer::Options options = SmallOptions();
+  std::atomic<int> ticks{0};
+  options.on_tick = [&ticks] { ticks.fetch_add(1); };
+  options.tick_interval = std::chrono::milliseconds(1);
+  auto server = Start(options);
+  const Socket idle(server->port()), half(server->port());
+  half.Send("GET / HT");
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  while (ticks.load() < 3 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  EXPECT_GE(ticks.load(), 3);
+  const int port = server->port();
+  server.reset();
+  EXPECT_EQ(idle.ReadToEnd(), "");
+  EXPECT_FALSE(Socket(port).connected());
+}
+
+TEST(HttpServer, AWildcardTakesAllAddressesAndATakenPortIsNamed) {
+  HttpServer::Options options = SmallOptions();
+  options.listen = "0.0.0.0:0";
+  const auto server = Start(options);
+  const Socket socket(server->port(), "127.0.0.2");
+  socket.Send(Get("/"));
+  EXPECT_THAT(socket.ReadUntil("GET /;"), HasSubstr("200 OK"));
+  options.listen = "127.0.0.1:" + std::to_string(server->port());
+  const auto second = HttpServer::Start(options, Echo);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(options.listen + " (--test-listen): another process"));
+}
+
+}  // namespace
+}  // namespace attend::server
