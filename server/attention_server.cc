@@ -63,19 +63,19 @@ AttentionServer::AttentionServer(const ServerConfig& config, InstructionSet inst
                                  std::unique_ptr<LayerStore> layers, Log& log)
     : config_(config),
       log_(log),
+      memory_(config.limits.max_memory_in_flight_bytes),
       layers_(std::move(layers)),
       health_({"attend.v1.AttentionService", "attend.v1.LayerService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_(
           {.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests, .nice = kComputeNice}),
       admission_(executor_, config.limits.max_queued_requests, MeasureRates(instruction_set)),
-      memory_(config.limits.max_memory_in_flight_bytes),
       services_{.admission = &admission_,
                 .memory = &memory_,
                 .limits = config.limits,
                 .instruction_set = instruction_set,
                 .inline_flops = config.inline_flops},
-      upload_slots_(config.layers.max_uploads),
+      upload_slots_(config.layers.max_uploads, config.calls.min_bytes_per_second),
       upload_executor_(
           {.num_threads = kUploadThreads, .max_queued_tasks = 2 * config.layers.max_uploads + kMaxDeletions}),
       uploads_{.store = layers_.get(),
@@ -91,7 +91,7 @@ MethodTable AttentionServer::MakeMethods() {
   AddAttentionService(services_, *layers_, methods);
   AddLayerService(uploads_, services_, methods);
   AddHealthService(health_, services_, methods);
-  AddReflectionService(reflection_, methods);
+  AddReflectionService(reflection_, memory_, methods);
   return methods;
 }
 
@@ -104,7 +104,9 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
                                          [&log](const std::string& sentence) { log.Warning(sentence); });
   if (!configured.ok()) return configured.status();
   auto layers = LayerStore::Open({.limits = config.layers,
-                                  .storage = {.data_dir = config.data_dir, .observer = std::move(observer)},
+                                  .storage = {.data_dir = config.data_dir,
+                                              .max_bytes = config.max_data_dir_bytes,
+                                              .observer = std::move(observer)},
                                   .instruction_set = settings->instruction_set},
                                  *std::move(configured), log);
   if (!layers.ok()) return layers.status();
@@ -118,6 +120,8 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
     ApplyTransportSettings(transport, builder);
   };
   options.num_polling_threads = config.polling_threads;
+  options.calls = config.calls;
+  options.memory = &server->memory_;
   if (log.Enabled(spdlog::level::debug)) {
     options.on_finished = [&log](const Call& call, const absl::Status& status) { LogCall(log, call, status); };
   }

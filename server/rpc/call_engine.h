@@ -27,16 +27,22 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/rpc/call.h"
+#include "server/rpc/call_watch.h"
 #include "server/rpc/listen_address.h"
+#include "server/rpc/memory_budget.h"
 
 namespace attend::server {
 
 // A completion queue and the thread that takes events off it. Touched by that thread alone once it runs.
 struct Poller {
+  Poller(const CallLimits& limits, const MemoryBudget* memory) : watch(limits, memory) {}
+
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
   std::thread thread;
   std::vector<CallRef> wait_for_idle;  // Who asked for a moment without events,
   int events_waited = 0;               // and the events since the first of them did.
+  CallWatch watch;
+  Clock::time_point next_look = Clock::now() + CallWatch::kInterval;
 };
 
 class CallEngine {
@@ -49,6 +55,9 @@ class CallEngine {
     std::function<void(grpc::ServerBuilder&)> configure;
     // Completion queues, each with a thread; at least 1.
     int num_polling_threads = 1;
+    // What calls may hold that make no progress; see CallWatch for `memory`, which must outlive the engine.
+    CallLimits calls;
+    const MemoryBudget* memory = nullptr;
     // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
     std::function<void(const Call&, const absl::Status&)> on_finished;
   };

@@ -66,11 +66,14 @@ class MemoryBudget {
   absl::StatusOr<Reservation> Reserve(double bytes);
 
   std::int64_t limit_bytes() const { return limit_bytes_; }
+  // How often others held too much.
+  std::int64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }
   std::int64_t in_use_bytes() const { return in_use_bytes_.load(std::memory_order_relaxed); }
 
  private:
   const std::int64_t limit_bytes_;
   std::atomic<std::int64_t> in_use_bytes_{0};  // In [0, limit_bytes_].
+  std::atomic<std::int64_t> refusals_{0};
 };
 
 }  // namespace attend::server

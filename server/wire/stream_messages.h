@@ -37,7 +37,8 @@ struct StreamRequest {
   std::optional<grpc::ByteBuffer> attend;
 };
 
-// Errors: those of WireReader, about the message and not about what `attend` holds.
+// Errors: those of WireReader, about the message and not about what `attend` holds; INVALID_ARGUMENT beyond
+// kMaxStreamRequestFields fields. So the polling thread's time and memory for a message are bounded, whatever its size.
 absl::Status ReadStreamRequest(const grpc::ByteBuffer& message, StreamRequest& request);
 
 // How long the request may wait; InfiniteDuration() when it does not say. Errors: INVALID_ARGUMENT naming `timeout`
