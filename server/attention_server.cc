@@ -79,19 +79,19 @@ AttentionServer::AttentionServer(const ServerConfig& config, const KernelChoice&
                                  std::unique_ptr<LayerStore> layers, Log& log)
     : config_(config),
       log_(log),
+      memory_(config.limits.max_memory_in_flight_bytes),
       layers_(std::move(layers)),
       health_({"attend.v1.AttentionService", "attend.v1.LayerService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
       executor_(
           {.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests, .nice = kComputeNice}),
       admission_(executor_, config.limits.max_queued_requests, MeasureRates(kernels.instruction_set)),
-      memory_(config.limits.max_memory_in_flight_bytes),
       services_{.admission = &admission_,
                 .memory = &memory_,
                 .limits = config.limits,
                 .kernels = kernels,
                 .inline_flops = config.inline_flops},
-      upload_slots_(config.layers.max_uploads),
+      upload_slots_(config.layers.max_uploads, config.calls.min_bytes_per_second),
       upload_executor_(
           {.num_threads = kUploadThreads, .max_queued_tasks = 2 * config.layers.max_uploads + kMaxDeletions}),
       uploads_{.store = layers_.get(),
@@ -107,14 +107,14 @@ MethodTable AttentionServer::MakeMethods() {
   AddAttentionService(services_, *layers_, methods);
   AddLayerService(uploads_, services_, methods);
   AddHealthService(health_, services_, methods);
-  AddReflectionService(reflection_, methods);
+  AddReflectionService(reflection_, memory_, methods);
   return methods;
 }
 
 absl::Status AttentionServer::StartEngine(CallEngine::Options options) {
   MethodTable methods = MakeMethods();
   if (!config_.admin_listen.empty()) {
-    metrics_ = std::make_unique<ServerMetrics>(methods.Paths(), services_.instruction_set);
+    metrics_ = std::make_unique<ServerMetrics>(methods.Paths(), services_.kernels.instruction_set);
     metrics_->Watch(options, services_);
   }
   auto engine = CallEngine::Start(std::move(options), std::move(methods));
@@ -130,7 +130,7 @@ MetricSources AttentionServer::Sources() const {
           .layers = layers_.get(),
           .uploads = &upload_slots_,
           .limits = services_.limits,
-          .instruction_set = services_.instruction_set,
+          .instruction_set = services_.kernels.instruction_set,
           .certificate_path = config_.tls.certificate_path,
           .ready = [this] { return health_.IsReady(); },
           .admin_connections = [this] { return admin_->connections(); }};
@@ -155,7 +155,9 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
                                          [&log](const std::string& sentence) { log.Warning(sentence); });
   if (!configured.ok()) return configured.status();
   auto layers = LayerStore::Open({.limits = config.layers,
-                                  .storage = {.data_dir = config.data_dir, .observer = std::move(observer)},
+                                  .storage = {.data_dir = config.data_dir,
+                                              .max_bytes = config.max_data_dir_bytes,
+                                              .observer = std::move(observer)},
                                   .instruction_set = settings->kernels.instruction_set},
                                  *std::move(configured), log);
   if (!layers.ok()) return layers.status();
@@ -168,6 +170,8 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
     ApplyTransportSettings(transport, builder);
   };
   options.num_polling_threads = config.polling_threads;
+  options.calls = config.calls;
+  options.memory = &server->memory_;
   if (log.Enabled(spdlog::level::debug)) {
     options.on_finished = [&log](const Call& call, const absl::Status& status) { LogCall(log, call, status); };
   }

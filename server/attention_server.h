@@ -73,12 +73,12 @@ class AttentionServer {
   bool force_stop_ ABSL_GUARDED_BY(stop_mu_) = false;
   CondVar stop_;
   // Destroyed in reverse: first the engine, which ends all calls; the executors last but for what their tasks use.
+  MemoryBudget memory_;
   const std::unique_ptr<LayerStore> layers_;
   ServingState health_;
   Reflection reflection_;
   Executor executor_;
   Admission admission_;
-  MemoryBudget memory_;
   RequestServices services_;
   UploadSlots upload_slots_;
   Executor upload_executor_;

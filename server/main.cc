@@ -82,6 +82,7 @@ int Check(const ParsedFlags& flags) {
 }
 
 int Main(const std::vector<std::string>& arguments) {
+  ChooseGrpcExperiments();
   const ShutdownSignals signals;
   const absl::StatusOr<ParsedFlags> flags = ParseFlags(arguments, ReadEnvironment());
   if (!flags.ok()) {

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -51,6 +52,14 @@ std::int64_t RaiseOpenFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
   getrlimit(RLIMIT_NOFILE, &limit);
   return static_cast<std::int64_t>(limit.rlim_cur);
+}
+
+void ChooseGrpcExperiments() {
+  constexpr char kVariable[] = "GRPC_EXPERIMENTS";
+  const char* const chosen = std::getenv(kVariable);  // NOLINT(concurrency-mt-unsafe): no other thread runs yet.
+  const std::string experiments =
+      absl::StrCat(chosen == nullptr ? "" : chosen, chosen == nullptr ? "" : ",", "-tcp_read_chunks");
+  setenv(kVariable, experiments.c_str(), /*replace=*/1);  // NOLINT(concurrency-mt-unsafe)
 }
 
 absl::Status WritePortFile(const std::string& path, const std::vector<int>& ports) {

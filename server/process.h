@@ -32,6 +32,12 @@ class ShutdownSignals {
 // of descriptors, it never accepts again (CVE-2023-4785). Returns the limit now in force.
 std::int64_t RaiseOpenFileLimit();
 
+// Turns off what gRPC 1.51 does better without, keeping what GRPC_EXPERIMENTS says already. REQUIRES: called before
+// anything of gRPC, and before other threads are started.
+//   tcp_read_chunks: counts what a connection has yet to read in an int; after 2 GiB of frames that nobody asked for it
+//   is negative, and an assertion ends the process.
+void ChooseGrpcExperiments();
+
 // Writes one port a line, all or nothing: whoever sees the file can read it. Errors: UNAVAILABLE with the system's
 // reason.
 absl::Status WritePortFile(const std::string& path, const std::vector<int>& ports);

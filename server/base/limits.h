@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/time/time.h"
+
 namespace attend::server {
 
 // What a request may cost; each is set by the flag of the same name and reported by GetServerInfo.
@@ -29,6 +31,14 @@ struct LayerLimits {
   int max_uploads = 8;                                    // Under way at a time.
 };
 
+// Each is set by the flag of the same name; `min_bytes_per_second` is --min-transfer-rate.
+struct CallLimits {
+  int max_calls = 4096;
+  absl::Duration first_message_timeout = absl::Seconds(60);
+  absl::Duration stalled_answer_timeout = absl::Seconds(60);
+  std::int64_t min_bytes_per_second = std::int64_t{64} << 10;
+};
+
 // The most axes of a tensor.
 inline constexpr int kMaxRank = 8;
 
@@ -44,6 +54,9 @@ inline constexpr std::int64_t kMaxEstimateBytes = 1 << 20;
 // Bytes of a message that asks for a name or for nothing, and of an upload's header: no honest one comes near.
 inline constexpr std::int64_t kMaxControlMessageBytes = 64 << 10;
 inline constexpr std::int64_t kMaxUploadHeaderBytes = 64 << 10;
+
+// Fields of a StreamAttendRequest: an honest one has three. Each piece of a field that comes in pieces costs memory.
+inline constexpr int kMaxStreamRequestFields = 1024;
 
 inline constexpr std::size_t kMaxLayerNameBytes = 128;
 

@@ -32,11 +32,13 @@ inline constexpr char kDraining[] = "DRAINING";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kDeadlineUnreachable[] = "DEADLINE_UNREACHABLE";
 inline constexpr char kMemoryBudget[] = "MEMORY_BUDGET";
+inline constexpr char kTooManyCalls[] = "TOO_MANY_CALLS";
 inline constexpr char kTooManyUploads[] = "TOO_MANY_UPLOADS";
 inline constexpr char kUploadTooSlow[] = "UPLOAD_TOO_SLOW";
 
 // Waiting does not help here.
 inline constexpr char kDeadlineTooShort[] = "DEADLINE_TOO_SHORT";
+inline constexpr char kNoMessage[] = "NO_MESSAGE";
 
 // Of named layers and their storage.
 inline constexpr char kLayerNotFound[] = "LAYER_NOT_FOUND";

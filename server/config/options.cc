@@ -99,11 +99,31 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
           std::int64_t{1} << 62);
 }
 
+void DeclareCalls(CLI::App& app, CallLimits& calls) {
+  app.add_option("--max-calls", calls.max_calls,
+                 "Calls in progress on all connections; beyond it the call that has waited longest for its first "
+                 "message is ended with UNAVAILABLE, or else the new one")
+      ->check(CLI::Range(1, 1 << 24));
+  AddDuration(app, "--first-message-timeout", calls.first_message_timeout,
+              "How long a call's first message may take to arrive whole", absl::Milliseconds(100));
+  AddDuration(app, "--stalled-answer-timeout", calls.stalled_answer_timeout,
+              "How long an answer may wait to be taken before its call is cancelled, besides the time for its bytes at "
+              "--min-transfer-rate; a sixth, and no more, while others are refused for want of memory",
+              absl::Milliseconds(100));
+  AddSize(app, "--min-transfer-rate", calls.min_bytes_per_second,
+          "Bytes a second that answers are taken at, and that an upload sends to keep its place when others wait",
+          kMaxInt64);
+}
+
 void DeclareLayers(CLI::App& app, ServerConfig& config) {
   app.add_option(
       "--data-dir", config.data_dir,
       "Folder in which uploaded layers are kept, made when missing; one server at a time. Empty: they are kept "
       "in memory, until the server's end");
+  AddSize(app, "--max-data-dir-bytes", config.max_data_dir_bytes,
+          "Most bytes of all files in --data-dir, uploads under way included; further uploads are refused with "
+          "RESOURCE_EXHAUSTED",
+          std::int64_t{1} << 62);
   app.add_option("--max-layers", config.layers.max_layers, "Most layers that this server keeps")
       ->check(CLI::Range(0, 1 << 20));
   AddSize(app, "--max-layer-bytes", config.layers.max_layer_bytes, "Most bytes of one layer's .safetensors file",
@@ -238,6 +258,7 @@ void DeclareOptions(CLI::App& app, ServerConfig& config) {
   app.option_defaults()->always_capture_default();
   DeclareServing(app, config);
   DeclareLimits(app, config.limits);
+  DeclareCalls(app, config.calls);
   DeclareLayers(app, config);
   DeclareLayerSources(app, config.layer_sources);
   DeclareTransport(app, config.transport);

@@ -79,14 +79,17 @@ struct ServerConfig {
   std::string port_file;     // Where the bound ports are written, one a line; empty: nowhere.
   int threads = AvailableCores();
   // One serves about 40 k small calls a second.
-  int polling_threads = std::clamp(AvailableCores() / 4, 1, 8);
+  // At least two, because one connection can keep one busy: HTTP/2's headers cost their reader more than their sender.
+  int polling_threads = std::clamp(AvailableCores() / 4, 2, 8);
   std::string instruction_set = "auto";
   std::string fast_kernels = "auto";  // Also `on` or `off`.
   // Measured: handing a job to another thread and back costs about 40 us of processor time, in which a core with
   // AVX-512 does 5e6 floating-point operations; up to 4e6 both throughput and latency are better without.
   double inline_flops = 4e6;
   Limits limits = {.max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
+  CallLimits calls;
   std::string data_dir;  // Where uploaded layers are kept; empty: in memory, until the server's end.
+  std::int64_t max_data_dir_bytes = std::int64_t{16} << 30;
   LayerLimits layers = {.max_layers_bytes = DefaultLayersBytes()};
   LayerSources layer_sources;
   TransportConfig transport;

@@ -84,8 +84,9 @@ absl::StatusOr<Folder> Folder::Open(const std::string& path) {
   return Folder(std::move(fd));
 }
 
-absl::StatusOr<Folder> Folder::OpenFolder(const std::string& name) const {
-  if (mkdirat(fd_.get(), name.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS && errno != EACCES) {
+absl::StatusOr<Folder> Folder::OpenFolder(const std::string& name, bool make) const {
+  if (make && mkdirat(fd_.get(), name.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS &&
+      errno != EACCES) {
     return StorageError(errno, absl::StrCat("cannot make the folder '", name, "'"));
   }
   FileDescriptor fd(OpenBeneath(fd_.get(), name, O_RDONLY | O_DIRECTORY));
@@ -113,6 +114,11 @@ absl::Status Folder::Rename(const std::string& from, const Folder& folder, const
 absl::Status Folder::Remove(const std::string& name) const {
   if (unlinkat(fd_.get(), name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
   return StorageError(errno, "cannot remove the file");
+}
+
+std::int64_t Folder::SizeOf(const std::string& name) const {
+  struct stat info {};
+  return fstatat(fd_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 ? info.st_size : 0;
 }
 
 absl::Status Folder::Sync() const {

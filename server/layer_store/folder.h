@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -51,8 +52,8 @@ class Folder {
   // StorageError, and FAILED_PRECONDITION when the kernel has no openat2.
   static absl::StatusOr<Folder> Open(const std::string& path);
 
-  // The folder `name` in this one, made when missing.
-  absl::StatusOr<Folder> OpenFolder(const std::string& name) const;
+  // The folder `name` in this one, made when missing and wanted.
+  absl::StatusOr<Folder> OpenFolder(const std::string& name, bool make = true) const;
 
   // Keeps other processes from locking this folder until this object's end. Errors: FAILED_PRECONDITION when one has.
   absl::Status Lock() const;
@@ -65,6 +66,9 @@ class Folder {
 
   // A file that is not there is removed already. REQUIRES: no `/` in `name`.
   absl::Status Remove(const std::string& name) const;
+
+  // The size of the file `name` in bytes; 0 when there is none. Does not follow a symbolic link.
+  std::int64_t SizeOf(const std::string& name) const;
 
   // Makes renaming and removing survive a loss of power.
   absl::Status Sync() const;

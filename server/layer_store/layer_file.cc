@@ -109,24 +109,27 @@ absl::Status CheckRecord(const LayerRecord& record, std::string_view payload, co
 
 }  // namespace
 
-NewLayerFile::NewLayerFile(FileDescriptor fd, const Folder* folder, std::string name, const StorageObserver* observer)
-    : fd_(std::move(fd)), folder_(folder), name_(std::move(name)), observer_(observer) {}
+NewLayerFile::NewLayerFile(FileDescriptor fd, const Folder* folder, std::string name, DiskQuota* quota,
+                           const StorageObserver* observer)
+    : fd_(std::move(fd)), folder_(folder), name_(std::move(name)), quota_(quota), observer_(observer) {}
 
 NewLayerFile::NewLayerFile(NewLayerFile&& other) noexcept
     : fd_(std::move(other.fd_)),
       folder_(other.folder_),
       name_(std::exchange(other.name_, "")),
+      quota_(other.quota_),
       observer_(other.observer_),
       hash_(std::move(other.hash_)),
       payload_bytes_(other.payload_bytes_),
       file_bytes_(other.file_bytes_),
+      quota_bytes_(std::exchange(other.quota_bytes_, 0)),
       started_bytes_(other.started_bytes_) {}
 
-absl::StatusOr<NewLayerFile> NewLayerFile::Create(const Folder& folder, const std::string& name,
+absl::StatusOr<NewLayerFile> NewLayerFile::Create(const Folder& folder, const std::string& name, DiskQuota& quota,
                                                   const StorageObserver& observer) {
   absl::StatusOr<FileDescriptor> fd = folder.OpenFile(name, O_RDWR | O_CREAT | O_EXCL);
   if (!fd.ok()) return fd.status();
-  NewLayerFile file(*std::move(fd), &folder, name, &observer);
+  NewLayerFile file(*std::move(fd), &folder, name, &quota, &observer);
   file.Observe(StorageStep::kCreated);
   return file;
 }
@@ -134,12 +137,13 @@ absl::StatusOr<NewLayerFile> NewLayerFile::Create(const Folder& folder, const st
 absl::StatusOr<NewLayerFile> NewLayerFile::CreateInMemory() {
   FileDescriptor fd(memfd_create("attend-layer", MFD_CLOEXEC));
   if (fd.get() < 0) return StorageError(errno, "cannot take memory for the layer");
-  return NewLayerFile(std::move(fd), nullptr, "", nullptr);
+  return NewLayerFile(std::move(fd), nullptr, "", nullptr, nullptr);
 }
 
 NewLayerFile::~NewLayerFile() {
   // What cannot be removed now is removed at the server's next start.
   if (!name_.empty()) (void)folder_->Remove(name_);
+  if (quota_bytes_ > 0) quota_->Give(quota_bytes_);
 }
 
 void NewLayerFile::Observe(StorageStep step) const {
@@ -164,7 +168,17 @@ void NewLayerFile::StartWriteback() {
   started_bytes_ = file_bytes_;
 }
 
+absl::Status NewLayerFile::TakeQuota(absl::Span<const std::string_view> pieces) {
+  if (quota_ == nullptr) return absl::OkStatus();
+  std::int64_t bytes = 0;
+  for (const std::string_view piece : pieces) bytes += static_cast<std::int64_t>(piece.size());
+  if (absl::Status taken = quota_->Take(bytes); !taken.ok()) return taken;
+  quota_bytes_ += bytes;
+  return absl::OkStatus();
+}
+
 absl::Status NewLayerFile::WriteAll(absl::Span<const std::string_view> pieces) {
+  if (absl::Status taken = TakeQuota(pieces); !taken.ok()) return taken;
   std::vector<iovec> vectors;
   vectors.reserve(pieces.size());
   for (const std::string_view piece : pieces) {
@@ -203,9 +217,12 @@ absl::Status NewLayerFile::Seal(const LayerRecord& record) {
 absl::Status NewLayerFile::Publish(const std::string& name, bool& renamed) {
   renamed = false;
   if (!on_disk()) return absl::OkStatus();
+  const std::int64_t replaced_bytes = folder_->SizeOf(name);
   if (absl::Status status = folder_->Rename(name_, *folder_, name); !status.ok()) return status;
   renamed = true;
   name_.clear();
+  quota_->Give(replaced_bytes);
+  quota_bytes_ = 0;  // The file keeps them.
   Observe(StorageStep::kRenamed);
   if (absl::Status status = folder_->Sync(); !status.ok()) return status;
   Observe(StorageStep::kFolderSynced);

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "formats/files/sha256.h"
+#include "server/layer_store/disk_quota.h"
 #include "server/layer_store/folder.h"
 #include "server/layer_store/layer_record.h"
 
@@ -56,8 +57,9 @@ struct SharedBytes {
 // Thread-compatible.
 class NewLayerFile {
  public:
-  // In `folder`, under the name `name`, which ends in kTemporarySuffix. Both arguments must outlive the object.
-  static absl::StatusOr<NewLayerFile> Create(const Folder& folder, const std::string& name,
+  // In `folder`, under the name `name`, which ends in kTemporarySuffix. What is written is taken from `quota`. All but
+  // `name` must outlive the object.
+  static absl::StatusOr<NewLayerFile> Create(const Folder& folder, const std::string& name, DiskQuota& quota,
                                              const StorageObserver& observer);
   // In memory: for servers without a data folder.
   static absl::StatusOr<NewLayerFile> CreateInMemory();
@@ -66,7 +68,7 @@ class NewLayerFile {
   NewLayerFile& operator=(NewLayerFile&&) = delete;
   ~NewLayerFile();
 
-  // Appends to the payload. Errors: those of StorageError. REQUIRES: not sealed.
+  // Appends to the payload. Errors: those of StorageError and DiskQuota. REQUIRES: not sealed.
   absl::Status Append(absl::Span<const std::string_view> pieces);
 
   std::int64_t payload_bytes() const { return payload_bytes_; }
@@ -87,7 +89,9 @@ class NewLayerFile {
   absl::Status Publish(const std::string& name, bool& renamed);
 
  private:
-  NewLayerFile(FileDescriptor fd, const Folder* folder, std::string name, const StorageObserver* observer);
+  NewLayerFile(FileDescriptor fd, const Folder* folder, std::string name, DiskQuota* quota,
+               const StorageObserver* observer);
+  absl::Status TakeQuota(absl::Span<const std::string_view> pieces);
   void Observe(StorageStep step) const;
   absl::Status WriteAll(absl::Span<const std::string_view> pieces);
   // Has the disk begin with what the kernel was given since the last time, if that is enough to be worth it.
@@ -96,11 +100,13 @@ class NewLayerFile {
   FileDescriptor fd_;
   const Folder* folder_;  // Null in memory.
   std::string name_;      // Empty when there is no file to remove.
+  DiskQuota* quota_;      // Null in memory.
   const StorageObserver* observer_;
   formats::Sha256 hash_;
   std::int64_t payload_bytes_ = 0;
   std::int64_t file_bytes_ = 0;
-  std::int64_t started_bytes_ = 0;  // Those that the disk has been told to write.
+  std::int64_t quota_bytes_ = 0;    // Those taken from the quota,
+  std::int64_t started_bytes_ = 0;  // and those that the disk has been told to write.
 };
 
 inline constexpr std::string_view kTemporarySuffix = ".tmp";

@@ -44,11 +44,21 @@ absl::Status LayerStorage::OpenFolders() {
   return absl::OkStatus();
 }
 
+void LayerStorage::CountFiles(const Folder& folder) {
+  const absl::StatusOr<std::vector<std::string>> files = folder.List();
+  if (!files.ok()) return;
+  for (const std::string& file : *files) quota_.Add(folder.SizeOf(file));
+}
+
 absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load) {
   if (options_.data_dir.empty()) return absl::OkStatus();
   absl::StatusOr<std::vector<std::string>> files = layers_.List();
   if (!files.ok()) return files.status();
   std::sort(files->begin(), files->end());
+  CountFiles(layers_);
+  if (const absl::StatusOr<Folder> quarantine = root_.OpenFolder(kQuarantineFolder, /*make=*/false); quarantine.ok()) {
+    CountFiles(*quarantine);
+  }
   for (const std::string& file : *files) {
     if (absl::EndsWith(file, absl::string_view(kTemporarySuffix.data(), kTemporarySuffix.size()))) {
       RemoveTemporary(file);
@@ -64,7 +74,9 @@ absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(const StoredLa
 }
 
 void LayerStorage::RemoveTemporary(const std::string& file) {
+  const std::int64_t bytes = layers_.SizeOf(file);
   const absl::Status removed = layers_.Remove(file);
+  if (removed.ok()) quota_.Give(bytes);
   if (removed.ok()) {
     log_.Info("an upload that was cut short has been removed", {{"file", file}});
   } else {
@@ -86,12 +98,15 @@ void LayerStorage::Quarantine(const std::string& file, const absl::Status& why) 
 absl::StatusOr<NewLayerFile> LayerStorage::Create() {
   if (options_.data_dir.empty()) return NewLayerFile::CreateInMemory();
   const std::string name = absl::StrCat(next_temporary_.fetch_add(1), std::string(kTemporarySuffix));
-  return NewLayerFile::Create(layers_, name, options_.observer);
+  return NewLayerFile::Create(layers_, name, quota_, options_.observer);
 }
 
 absl::Status LayerStorage::Remove(std::string_view name) {
   if (options_.data_dir.empty()) return absl::OkStatus();
-  if (absl::Status removed = layers_.Remove(LayerFileName(name)); !removed.ok()) return removed;
+  const std::string file = LayerFileName(name);
+  const std::int64_t bytes = layers_.SizeOf(file);
+  if (absl::Status removed = layers_.Remove(file); !removed.ok()) return removed;
+  quota_.Give(bytes);
   if (options_.observer) options_.observer(StorageStep::kRemoved);
   if (absl::Status synced = layers_.Sync(); !synced.ok()) return synced;
   if (options_.observer) options_.observer(StorageStep::kRemovalSynced);

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,6 +30,8 @@ class LayerStorage {
  public:
   struct Options {
     std::string data_dir;  // Empty: layers are kept in memory.
+    // The value of --max-data-dir-bytes. What is there at the start counts and is kept, also beyond it.
+    std::int64_t max_bytes = std::numeric_limits<std::int64_t>::max();
     StorageObserver observer;
   };
 
@@ -41,13 +44,17 @@ class LayerStorage {
   // other error of `load` is returned. REQUIRES: called at most once, before anything else.
   absl::Status LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load);
 
+  // The bytes of all files, of uploads under way and of the quarantine included.
+  std::int64_t used_bytes() const { return quota_.used_bytes(); }
+
   // Remove of a layer that is not there does nothing. Errors: those of StorageError.
   absl::StatusOr<NewLayerFile> Create();
   absl::Status Remove(std::string_view name);
 
  private:
-  LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log) {}
+  LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log), quota_(options_.max_bytes) {}
   absl::Status OpenFolders();
+  void CountFiles(const Folder& folder);
   void RemoveTemporary(const std::string& file);
   void Quarantine(const std::string& file, const absl::Status& why);
 
@@ -55,6 +62,7 @@ class LayerStorage {
   Log& log_;
   Folder root_;
   Folder layers_;
+  DiskQuota quota_;
   std::atomic<std::int64_t> next_temporary_{0};
 };
 

@@ -42,6 +42,31 @@ bool HasEtag(const Layer* layer, std::string_view etag) {
 
 }  // namespace
 
+struct LayerStore::Owner {
+  std::shared_ptr<const Layer> layer;
+  std::unique_ptr<Leaving> leaving;
+
+  void operator()(const Layer* /*the same*/) {
+    layer.reset();
+    leaving.reset();
+  }
+};
+
+std::shared_ptr<const Layer> LayerStore::Tracked(std::shared_ptr<const Layer> layer) {
+  const Layer* const plain = layer.get();
+  return {plain, Owner{std::move(layer), std::make_unique<Leaving>()}};
+}
+
+LayerStore::Leaving& LayerStore::LeavingOf(const std::shared_ptr<const Layer>& layer) {
+  return *std::get_deleter<Owner>(layer)->leaving;
+}
+
+LayerStore::Meanwhile LayerStore::BytesMeanwhile(const v1::CreateLayerHeader& header) const {
+  const std::shared_ptr<const Layer> old = registry_.Find(header.name());
+  return {.raw_bytes = header.has_init() ? SeededWeightBytes(header.init().embed_dim()) : 0,
+          .replaced_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()}};
+}
+
 LayerStore::MemoryClaim::~MemoryClaim() {
   if (bytes_ == 0) return;
   const MutexLock lock(store_->mu_);
@@ -83,7 +108,7 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   if (!layer.ok()) return layer.status();
   const MutexLock lock(mu_);
   registered_bytes_ += (*layer)->description().memory_bytes();
-  registry_.Put(header.name(), *std::move(layer));
+  registry_.Put(header.name(), Tracked(*std::move(layer)));
   return absl::OkStatus();
 }
 
@@ -104,8 +129,8 @@ absl::Status LayerStore::CheckMayCreate(const v1::CreateLayerHeader& header) con
 
 absl::Status LayerStore::CheckMemory(const std::string& name, std::int64_t bytes) const {
   const std::shared_ptr<const Layer> old = registry_.Find(name);
-  const std::int64_t others =
-      registered_bytes_ + reserved_bytes_ - (old == nullptr ? 0 : old->description().memory_bytes());
+  const std::int64_t others = registered_bytes_ + reserved_bytes_ + deleted_bytes_->load() -
+                              (old == nullptr ? 0 : old->description().memory_bytes());
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
   return LimitExceeded(
       "--max-layers-bytes",
@@ -130,7 +155,7 @@ absl::StatusOr<LayerUpload> LayerStore::BeginUpload(v1::CreateLayerHeader header
 
 absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUpload& upload,
                                                                       const std::atomic<bool>& cancelled,
-                                                                      Executor& executor) {
+                                                                      Executor& executor, MemoryBudget& memory) {
   const absl::StatusOr<LayerRecord> record = upload.MakeRecord();
   if (!record.ok()) return record.status();
   const absl::StatusOr<SharedBytes> payload = upload.file().Map();
@@ -140,9 +165,13 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUploa
       *record, *payload, options_.instruction_set, log_,
       [&](std::int64_t bytes) {
         if (cancelled.load()) return Cancelled();
+        const Meanwhile meanwhile = BytesMeanwhile(upload.header());
+        auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes));
+        if (!reserved.ok()) return reserved.status();
         absl::StatusOr<MemoryClaim> claimed = Reserve(upload.header().name(), bytes);
         if (!claimed.ok()) return claimed.status();
         claim.emplace(*std::move(claimed));
+        claim->meanwhile = *std::move(reserved);
         return absl::OkStatus();
       },
       &executor);
@@ -150,14 +179,16 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUploa
   if (cancelled.load()) return Cancelled();
   if (absl::Status sealed = upload.file().Seal(*record); !sealed.ok()) return sealed;
   if (cancelled.load()) return Cancelled();
-  if (absl::Status kept = Commit(upload, *layer, *claim); !kept.ok()) return kept;
+  if (absl::Status kept = Commit(upload, Tracked(*layer), *claim); !kept.ok()) return kept;
   return layer;
 }
 
 absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim) {
   const v1::CreateLayerHeader& header = upload.header();
   const std::string& name = header.name();
-  std::shared_ptr<const Layer> old;  // Perhaps freed here, when the lock has been given back.
+  // Both perhaps freed here, when the lock has been given back.
+  MemoryBudget::Reservation meanwhile = std::move(claim.meanwhile);
+  std::shared_ptr<const Layer> old;
   const MutexLock lock(mu_);
   reserved_bytes_ -= std::exchange(claim.bytes_, 0);
   if (absl::Status may = CheckMayCreate(header); !may.ok()) {
@@ -168,11 +199,14 @@ absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer
   const std::int64_t bytes = layer->description().memory_bytes();
   if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
   old = registry_.Find(name);
+  const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
+  if (absl::Status counted = meanwhile.Resize(static_cast<double>(old_bytes)); !counted.ok()) return counted;
   bool renamed = true;
   absl::Status published = upload.file().Publish(LayerFileName(name), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!published.ok() && !renamed) return published;
-  registered_bytes_ += bytes - (old == nullptr ? 0 : old->description().memory_bytes());
+  registered_bytes_ += bytes - old_bytes;
+  if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
   registry_.Put(name, std::move(layer));
   return published;
 }
@@ -185,7 +219,12 @@ absl::Status LayerStore::Delete(const std::string& name, std::string_view etag) 
   if (layer->description().read_only()) return ReadOnly(name);
   if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(name, etag, layer.get());
   if (absl::Status removed = storage_->Remove(name); !removed.ok()) return removed;
-  registered_bytes_ -= layer->description().memory_bytes();
+  const std::int64_t bytes = layer->description().memory_bytes();
+  registered_bytes_ -= bytes;
+  // Requests may use it for a while yet.
+  deleted_bytes_->fetch_add(bytes);
+  LeavingOf(layer).counts = deleted_bytes_;
+  LeavingOf(layer).bytes = bytes;
   registry_.Remove(name);
   return absl::OkStatus();
 }

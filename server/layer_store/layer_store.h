@@ -23,9 +23,14 @@
 #include "server/layer_store/layer_upload.h"
 #include "server/layers/layer.h"
 #include "server/layers/layer_registry.h"
+#include "server/rpc/memory_budget.h"
 
 namespace attend::server {
 
+// Memory adds up: `max_layers_bytes` counts the layers that have names and the deleted ones that requests still use;
+// what an upload takes only for a while (weights that `init` makes, a replaced layer until its last request has ended)
+// comes from the MemoryBudget of requests in flight.
+//
 // Thread-safe after Open.
 class LayerStore {
  public:
@@ -56,23 +61,27 @@ class LayerStore {
 
   // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
   // these: CANCELLED. Errors: those of LayerUpload::MakeRecord, INVALID_ARGUMENT for bytes that are no layer, those of
-  // BeginUpload as things stand now, ABORTED when another upload was faster. Idle threads of `executor` help to pack.
-  // REQUIRES: called at most once for an upload.
+  // BeginUpload as things stand now, those of MemoryBudget::Reserve, ABORTED when another upload was faster. Idle
+  // threads of `executor` help to pack. `memory` must outlive every layer. REQUIRES: called at most once for an upload.
   absl::StatusOr<std::shared_ptr<const Layer>> FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
-                                                            Executor& executor) ABSL_LOCKS_EXCLUDED(mu_);
+                                                            Executor& executor, MemoryBudget& memory)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   // Errors: NOT_FOUND, ABORTED when `etag` is not empty and not the layer's, FAILED_PRECONDITION for a layer of the
   // configuration, those of StorageError.
   absl::Status Delete(const std::string& name, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  // A reservation of memory for a layer, released unless Commit takes it over.
+  // A reservation of memory for a layer, released unless Commit takes it over; `meanwhile` is for the upload's own use.
   class MemoryClaim {
    public:
     MemoryClaim(LayerStore& store, std::int64_t bytes) : store_(&store), bytes_(bytes) {}
-    MemoryClaim(MemoryClaim&& other) noexcept : store_(other.store_), bytes_(std::exchange(other.bytes_, 0)) {}
+    MemoryClaim(MemoryClaim&& other) noexcept
+        : meanwhile(std::move(other.meanwhile)), store_(other.store_), bytes_(std::exchange(other.bytes_, 0)) {}
     MemoryClaim& operator=(MemoryClaim&&) = delete;
     ~MemoryClaim();
+
+    MemoryBudget::Reservation meanwhile;
 
    private:
     friend class LayerStore;
@@ -88,6 +97,27 @@ class LayerStore {
   // Whether `header` may create its layer as things stand; looked at when an upload starts, and again when it ends.
   // Errors: ALREADY_EXISTS, ABORTED, FAILED_PRECONDITION, RESOURCE_EXHAUSTED.
   absl::Status CheckMayCreate(const v1::CreateLayerHeader& header) const;
+  // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
+  struct Leaving {
+    MemoryBudget::Reservation memory;                   // A replaced one's,
+    std::shared_ptr<std::atomic<std::int64_t>> counts;  // or what a deleted one still adds to,
+    std::int64_t bytes = 0;                             // so much.
+    ~Leaving() {
+      if (counts != nullptr) counts->fetch_sub(bytes);
+    }
+  };
+  struct Owner;  // Of a layer and its Leaving.
+  // The same layer, whose end is also that of its Leaving.
+  static std::shared_ptr<const Layer> Tracked(std::shared_ptr<const Layer> layer);
+  static Leaving& LeavingOf(const std::shared_ptr<const Layer>& layer);
+
+  // What the upload of `header` takes while the layer is made: weights of `init`, and the layer that it replaces.
+  struct Meanwhile {
+    std::int64_t raw_bytes;
+    std::int64_t replaced_bytes;
+  };
+  Meanwhile BytesMeanwhile(const v1::CreateLayerHeader& header) const;
+
   // Errors: RESOURCE_EXHAUSTED naming the flag.
   absl::StatusOr<MemoryClaim> Reserve(const std::string& name, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CheckMemory(const std::string& name, std::int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -107,6 +137,8 @@ class LayerStore {
   mutable Mutex mu_;
   std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  // Shared with deleted layers, which may outlive the store.
+  const std::shared_ptr<std::atomic<std::int64_t>> deleted_bytes_ = std::make_shared<std::atomic<std::int64_t>>(0);
 };
 
 }  // namespace attend::server

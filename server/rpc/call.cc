@@ -31,6 +31,32 @@ absl::Status DrainingStatus() {
 
 void CallHandler::OnDrain(Call& call) { call.Finish(DrainingStatus()); }
 
+void CallHandler::OnGivenUp(Call& call, const absl::Status& status) { call.Finish(status); }
+
+Call* CallList::After(const Call& call) { return call.listed_after_; }
+
+void CallList::Append(Call& call) {
+  call.listed_before_ = last_;
+  call.listed_after_ = nullptr;
+  (last_ == nullptr ? first_ : last_->listed_after_) = &call;
+  last_ = &call;
+}
+
+void CallList::Remove(Call& call) {
+  (call.listed_before_ == nullptr ? first_ : call.listed_before_->listed_after_) = call.listed_after_;
+  (call.listed_after_ == nullptr ? last_ : call.listed_after_->listed_before_) = call.listed_before_;
+  call.listed_before_ = call.listed_after_ = nullptr;
+}
+
+void Call::BeginSend(std::size_t bytes) {
+  sending_bytes_.store(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
+  sending_since_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+void Call::GiveUp(const absl::Status& status) {
+  if (handler_ != nullptr && !finished() && !cancelled()) handler_->OnGivenUp(*this, status);
+}
+
 void Call::Read() {
   Ref();
   stream_.Read(&read_buffer_, &read_tag_);
@@ -44,6 +70,7 @@ void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
   if (engine_.options_.on_stream_message)
     engine_.options_.on_stream_message(*this, /*received=*/false, message.Length());
   writing_ = true;
+  BeginSend(message.Length());
   Ref();
   grpc::WriteOptions options;
   if (more_follow) options.set_buffer_hint();
@@ -65,6 +92,7 @@ void Call::SendStatus(const absl::Status& status) {
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (!status.ok()) AddRetryPushback(status, context_);
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, status);
+  BeginSend(/*bytes=*/0);
   Ref();
   stream_.Finish(ToGrpcStatus(status), &finish_tag_);
 }
@@ -74,6 +102,7 @@ void Call::FinishWithResponse(const grpc::ByteBuffer& response) {
   response_bytes_ = static_cast<std::int64_t>(response.Length());
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, absl::OkStatus());
+  BeginSend(response.Length());
   Ref();
   stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, &finish_tag_);
 }
@@ -114,7 +143,7 @@ void Call::Handle(Operation operation, bool ok) {
     case Operation::kDone: HandleDone(); break;
     case Operation::kRead: HandleRead(ok); break;
     case Operation::kWrite: HandleWritten(ok); break;
-    case Operation::kFinish: break;
+    case Operation::kFinish: EndSend(); break;
     case Operation::kWake: HandleWake(); break;
   }
   Unref();
@@ -136,6 +165,7 @@ void Call::HandleRequest() {
     engine_.in_flight_.fetch_sub(1);
     return Finish(DrainingStatus());
   }
+  if (absl::Status room = poller_.watch.Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
   if (method == nullptr) {
     return Finish(WithDetails(absl::UnimplementedError(absl::StrCat("this server has no method ", context_.method(),
                                                                     "; ask its reflection service for those it has")),
@@ -147,7 +177,10 @@ void Call::HandleRequest() {
 }
 
 void Call::HandleRead(bool ok) {
-  if (ok) {
+  if (!got_message_ && watched_) poller_.watch.GotMessage(*this);
+  got_message_ = true;
+  // What comes for a call that has ended is not looked at.
+  if (ok && !finished()) {
     request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());
     if (is_stream_ && engine_.options_.on_stream_message) {
       engine_.options_.on_stream_message(*this, /*received=*/true, read_buffer_.Length());
@@ -160,6 +193,7 @@ void Call::HandleRead(bool ok) {
 
 void Call::HandleWritten(bool ok) {
   writing_ = false;
+  EndSend();
   if (status_after_write_.has_value()) {
     SendStatus(*status_after_write_);
   } else {
@@ -169,6 +203,7 @@ void Call::HandleWritten(bool ok) {
 
 void Call::HandleDone() {
   if (accepted_) engine_.in_flight_.fetch_sub(1);
+  if (watched_) poller_.watch.Remove(*this);
   if (is_stream_) engine_.UnregisterStream(*this);
   if (!context_.IsCancelled()) return;
   cancelled_.store(true, std::memory_order_release);

@@ -61,6 +61,22 @@ class CallHandler {
   virtual void OnCancelled(Call& /*call*/) {}
   // Streaming calls only: the server stops. Ends the call now unless overridden.
   virtual void OnDrain(Call& call);
+  // The call's first message has not come in time, or others need its place. Ends the call now with `status` unless
+  // overridden; an override ends it too, and gives back what it holds.
+  virtual void OnGivenUp(Call& call, const absl::Status& status);
+};
+
+// Calls in the order in which they were appended; a call is in one list at most. Thread-compatible.
+class CallList {
+ public:
+  Call* first() const { return first_; }
+  static Call* After(const Call& call);
+  void Append(Call& call);
+  void Remove(Call& call);
+
+ private:
+  Call* first_ = nullptr;
+  Call* last_ = nullptr;
 };
 
 class Call {
@@ -115,7 +131,9 @@ class Call {
 
  private:
   friend class CallEngine;
+  friend class CallList;
   friend class CallRef;
+  friend class CallWatch;
 
   enum class Operation : std::uint8_t { kRequest, kDone, kRead, kWrite, kFinish, kWake };
 
@@ -136,6 +154,9 @@ class Call {
   void HandleDone();
   void HandleWake();
   void HandleIdle();
+  void GiveUp(const absl::Status& status);
+  void BeginSend(std::size_t bytes);
+  void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);
@@ -155,6 +176,16 @@ class Call {
   Tag write_tag_{this, Operation::kWrite};
   Tag finish_tag_{this, Operation::kFinish};
   Tag wake_tag_{this, Operation::kWake};
+
+  // For CallWatch, on the polling thread.
+  Call* listed_before_ = nullptr;
+  Call* listed_after_ = nullptr;
+  bool watched_ = false;      // In one of its lists.
+  bool got_message_ = false;  // Or will get none.
+  bool given_up_ = false;
+  // When the operation that sends was begun, as a count of Clock's; 0 when there is none.
+  std::atomic<Clock::rep> sending_since_{0};
+  std::atomic<std::int64_t> sending_bytes_{0};
 
   bool writing_ = false;
   std::optional<absl::Status> status_after_write_;  // A Finish that waits for a write.

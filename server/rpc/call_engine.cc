@@ -40,6 +40,11 @@ constexpr absl::Duration kFlushTime = absl::Milliseconds(50);
 
 constexpr char kUnixPrefix[] = "unix:";
 
+// A polling thread without events looks at its calls as often as a busy one.
+gpr_timespec SoonFromNow() {
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(CallWatch::kInterval.count(), GPR_TIMESPAN));
+}
+
 }  // namespace
 
 CallEngine::CallEngine(Options options, MethodTable methods)
@@ -88,7 +93,7 @@ absl::Status CallEngine::Listen() {
   }
   builder.RegisterAsyncGenericService(&service_);
   for (int i = 0; i < options_.num_polling_threads; ++i) {
-    pollers_.push_back(std::make_unique<Poller>());
+    pollers_.push_back(std::make_unique<Poller>(options_.calls, options_.memory));
     pollers_.back()->queue = builder.AddCompletionQueue();
   }
   server_ = builder.BuildAndStart();
@@ -117,9 +122,13 @@ void CallEngine::Poll(Poller& poller) {
     void* tag = nullptr;
     bool ok = false;
     const bool somebody_waits = !poller.wait_for_idle.empty();
-    const gpr_timespec until = somebody_waits ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    const gpr_timespec until = somebody_waits ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : SoonFromNow();
     const Queue::NextStatus next = poller.queue->AsyncNext(&tag, &ok, until);
     if (next == Queue::SHUTDOWN) return;
+    if (const Clock::time_point now = Clock::now(); now >= poller.next_look) {
+      poller.next_look = now + CallWatch::kInterval;
+      poller.watch.Look(now);
+    }
     if (next == Queue::GOT_EVENT) {
       const auto& event = *static_cast<Call::Tag*>(tag);
       if (event.call != nullptr) {

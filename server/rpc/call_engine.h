@@ -28,12 +28,16 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/rpc/call.h"
+#include "server/rpc/call_watch.h"
 #include "server/rpc/listen_address.h"
+#include "server/rpc/memory_budget.h"
 
 namespace attend::server {
 
 // A completion queue and the thread that takes events off it. Touched by that thread alone once it runs.
 struct Poller {
+  Poller(const CallLimits& limits, const MemoryBudget* memory) : watch(limits, memory) {}
+
   std::unique_ptr<grpc::ServerCompletionQueue> queue;
   std::thread thread;
   std::vector<CallRef> wait_for_idle;  // Who asked for a moment without events,
@@ -43,6 +47,9 @@ struct Poller {
   std::unique_ptr<grpc::Alarm> probe;  // Touched by CallEngine::MeasureLoops alone.
   std::atomic<bool> probe_pending{false};
   Clock::time_point probe_set;  // Of whoever set probe_pending, then of the polling thread until it clears it.
+
+  CallWatch watch;
+  Clock::time_point next_look = Clock::now() + CallWatch::kInterval;
 };
 
 class CallEngine {
@@ -62,6 +69,9 @@ class CallEngine {
     std::function<void(const Call&, bool received, std::size_t bytes)> on_stream_message;
     // Told how long an event waited for its polling thread, on that thread, after each MeasureLoops. Empty: nobody.
     std::function<void(Clock::duration)> on_loop_delay;
+    // What calls may hold that make no progress; see CallWatch for `memory`, which must outlive the engine.
+    CallLimits calls;
+    const MemoryBudget* memory = nullptr;
     // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
     std::function<void(const Call&, const absl::Status&)> on_finished;
   };

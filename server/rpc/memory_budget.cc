@@ -38,7 +38,10 @@ absl::Status MemoryBudget::Reservation::Resize(double bytes) {
   std::int64_t in_use = budget_->in_use_bytes();
   do {
     const std::int64_t others = in_use - bytes_;
-    if (wanted > bytes_ && wanted > limit - others) return OthersHold(others, wanted, limit);
+    if (wanted > bytes_ && wanted > limit - others) {
+      budget_->refusals_.fetch_add(1, std::memory_order_relaxed);
+      return OthersHold(others, wanted, limit);
+    }
   } while (!budget_->in_use_bytes_.compare_exchange_weak(in_use, in_use - bytes_ + wanted, std::memory_order_relaxed));
   if (user_ == User::kUploads) budget_->uploads_bytes_.fetch_add(wanted - bytes_, std::memory_order_relaxed);
   bytes_ = wanted;

@@ -75,6 +75,8 @@ class MemoryBudget {
   absl::Status CheckFits(double bytes) const;
 
   std::int64_t limit_bytes() const { return limit_bytes_; }
+  // How often others held too much.
+  std::int64_t refusals() const { return refusals_.load(std::memory_order_relaxed); }
   std::int64_t in_use_bytes() const { return in_use_bytes_.load(std::memory_order_relaxed); }
   std::int64_t in_use_bytes(User user) const {
     const std::int64_t uploads = uploads_bytes_.load(std::memory_order_relaxed);
@@ -85,6 +87,7 @@ class MemoryBudget {
   const std::int64_t limit_bytes_;
   std::atomic<std::int64_t> in_use_bytes_{0};   // In [0, limit_bytes_].
   std::atomic<std::int64_t> uploads_bytes_{0};  // Those of them that uploads hold; calls spare themselves a count.
+  std::atomic<std::int64_t> refusals_{0};
 };
 
 }  // namespace attend::server

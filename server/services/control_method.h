@@ -33,11 +33,16 @@ class ReadyJob final : public Job {
   explicit ReadyJob(const grpc::ByteBuffer& response) : response_(response) {}
 
   double flops() const override { return 0; }
-  double memory_bytes() const override { return 0; }  // Too little to count.
+  // Of lists; what health and information take is too little to count, and is answered also when nothing is left.
+  double memory_bytes() const override {
+    return response_.Length() <= kUncountedBytes ? 0 : static_cast<double>(response_.Length());
+  }
   absl::Status Compute(const ComputeContext& /*context*/) override { return absl::OkStatus(); }
   grpc::ByteBuffer TakeResponse() override { return response_; }
 
  private:
+  static constexpr std::size_t kUncountedBytes = 4 << 10;
+
   grpc::ByteBuffer response_;
 };
 

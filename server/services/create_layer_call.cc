@@ -41,6 +41,7 @@ class CreateLayerCall final : public CallHandler {
   void OnWake(Call& call) override;
   void OnCancelled(Call& call) override;
   void OnDrain(Call& call) override;
+  void OnGivenUp(Call& call, const absl::Status& status) override { EndEarly(call, status); }
 
  private:
   // Polling thread.
@@ -102,7 +103,7 @@ absl::Status CreateLayerCall::Push(Call& call, grpc::ByteBuffer& message) {
                          absl::StrCat("a message of the upload has ", bytes, " bytes; this server accepts at most ",
                                       services_.max_request_bytes, " (--max-request-bytes): send smaller chunks"));
   }
-  services_.slots->Touch(call);
+  services_.slots->Touch(call, bytes);
   const MutexLock lock(mu_);
   const auto memory = static_cast<double>(payload_bytes_ + waiting_bytes_ + BytesOf(message));
   if (absl::Status enough = memory_.Resize(memory); !enough.ok()) return enough;
@@ -123,9 +124,10 @@ void CreateLayerCall::ReadOn(Call& call) {
 
 void CreateLayerCall::OnWake(Call& call) {
   if (!services_.slots->Has(call)) {
-    return EndEarly(call, BusyError(reason::kUploadTooSlow,
-                                    "the upload sent nothing for half a minute and others were waiting for its place",
-                                    /*delay_ms=*/1000));
+    return EndEarly(call,
+                    BusyError(reason::kUploadTooSlow,
+                              "the upload sent less than --min-transfer-rate and others were waiting for its place",
+                              /*delay_ms=*/1000));
   }
   bool resume = false;
   {
@@ -239,7 +241,7 @@ void CreateLayerCall::Complete(Call& call) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
   const absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor);
+      services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor, *services_.memory);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
   if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());

@@ -59,6 +59,11 @@ class WatchCall final : public CallHandler {
     call.Finish(call.CancelledStatus());
   }
 
+  void OnGivenUp(Call& call, const absl::Status& status) override {
+    health_.RemoveWatcher(call);
+    CallHandler::OnGivenUp(call, status);
+  }
+
   void OnDrain(Call& call) override {
     health_.RemoveWatcher(call);
     SendIfChanged(call);  // The last wake may have come together with this one.

@@ -7,7 +7,11 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
 #include "grpc/reflection/v1alpha/reflection.pb.h"
+#include "server/base/protocol.h"
+#include "server/rpc/status.h"
 #include "server/services/control_method.h"
 
 namespace attend::server {
@@ -62,26 +66,58 @@ void SetExtensionNumbers(const DescriptorPool& pool, const std::string& type_nam
 // Question, answer, until the client has no more.
 class ReflectionCall final : public CallHandler {
  public:
-  explicit ReflectionCall(const Reflection& reflection) : reflection_(reflection) {}
+  // Reserving nothing never fails.
+  ReflectionCall(const Reflection& reflection, MemoryBudget& memory)
+      : reflection_(reflection), budget_(memory), memory_(*memory.Reserve(0)) {}
 
   void OnStart(Call& call) override { call.Read(); }
 
   void OnRead(Call& call, grpc::ByteBuffer* message) override {
     if (message == nullptr) return call.Finish(call.cancelled() ? call.CancelledStatus() : absl::OkStatus());
+    if (call.finished()) return;
+    // Names of symbols and files; the answer has them again.
+    if (message->Length() > kMaxQuestionBytes) return call.Finish(QuestionTooLong(message->Length()));
     ServerReflectionRequest request;
     if (absl::Status parsed = ParseControlMessage(*message, request); !parsed.ok()) return call.Finish(parsed);
     message->Clear();
-    if (!call.finished()) call.Write(SerializeControlMessage(reflection_.Answer(request)));
+    const ServerReflectionResponse answer = reflection_.Answer(request);
+    if (absl::Status enough = Reserve(answer.ByteSizeLong()); !enough.ok()) return call.Finish(enough);
+    call.Write(SerializeControlMessage(answer));
   }
 
   void OnWritten(Call& call, bool ok) override {
+    memory_.ShrinkTo(0);
     if (ok && !call.finished()) call.Read();
   }
 
   void OnCancelled(Call& call) override { call.Finish(call.CancelledStatus()); }
 
  private:
+  static constexpr std::size_t kMaxQuestionBytes = 4 << 10;
+
+  static absl::Status QuestionTooLong(std::size_t bytes) {
+    return WithDetails(absl::ResourceExhaustedError(absl::StrCat("the question has ", bytes, " bytes; at most ",
+                                                                 kMaxQuestionBytes, " are read: it asks for a name")),
+                       {.reason = reason::kLimitExceeded,
+                        .field = "",
+                        .metadata = {{"limit_bytes", absl::StrCat(kMaxQuestionBytes)}}});
+  }
+
+  // Twice the bytes: once as a message, once in the transport. Most of the budget is for those who compute.
+  absl::Status Reserve(std::size_t bytes) {
+    if (budget_.in_use_bytes() > budget_.limit_bytes() / 4) {
+      return BusyError(
+          reason::kMemoryBudget,
+          "requests and responses in flight take a quarter of --max-memory-in-flight-bytes, and no more is "
+          "for reflection",
+          /*delay_ms=*/250);
+    }
+    return memory_.Resize(2 * static_cast<double>(bytes));
+  }
+
   const Reflection& reflection_;
+  MemoryBudget& budget_;
+  MemoryBudget::Reservation memory_;  // Of the answer being written.
 };
 
 }  // namespace
@@ -119,11 +155,12 @@ ServerReflectionResponse Reflection::Answer(const ServerReflectionRequest& reque
   return response;
 }
 
-void AddReflectionService(const Reflection& reflection, MethodTable& methods) {
+void AddReflectionService(const Reflection& reflection, MemoryBudget& memory, MethodTable& methods) {
   for (const char* version : {"v1", "v1alpha"}) {
     methods.Add(
         std::string("/grpc.reflection.") + version + ".ServerReflection/ServerReflectionInfo",
-        {.make_handler = [&reflection] { return std::make_unique<ReflectionCall>(reflection); }, .is_stream = true});
+        {.make_handler = [&reflection, &memory] { return std::make_unique<ReflectionCall>(reflection, memory); },
+         .is_stream = true});
   }
 }
 

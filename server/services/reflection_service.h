@@ -12,6 +12,7 @@
 
 #include "grpc/reflection/v1/reflection.pb.h"
 #include "server/rpc/call.h"
+#include "server/rpc/memory_budget.h"
 
 namespace attend::server {
 
@@ -31,8 +32,9 @@ class Reflection {
   const google::protobuf::DescriptorPool& pool_;
 };
 
-// Adds ServerReflectionInfo of both versions. `reflection` must outlive every call.
-void AddReflectionService(const Reflection& reflection, MethodTable& methods);
+// Adds ServerReflectionInfo of both versions. An answer counts against `memory` until it is written; a stream ends with
+// UNAVAILABLE when more than a quarter of it is taken. Both must outlive every call.
+void AddReflectionService(const Reflection& reflection, MemoryBudget& memory, MethodTable& methods);
 
 }  // namespace attend::server
 

@@ -1,6 +1,7 @@
 #include "server/services/upload_slots.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -13,6 +14,9 @@ namespace {
 
 constexpr std::int64_t kRetryDelayMs = 1000;
 
+// More than any patience, and no clock overflows.
+constexpr double kMostSeconds = 1e6;
+
 }  // namespace
 
 absl::Status UploadSlots::Acquire(Call& call) {
@@ -24,31 +28,35 @@ absl::Status UploadSlots::Acquire(Call& call) {
                                   "at a time (--max-uploads)"),
                      kRetryDelayMs);
   }
-  slots_.insert_or_assign(&call, Slot{CallRef(call), Clock::now()});
+  slots_.insert_or_assign(&call, Slot{CallRef(call), Clock::now() + patience_});
   return absl::OkStatus();
 }
 
 bool UploadSlots::Evict() {
-  const auto silent = std::min_element(slots_.begin(), slots_.end(), [](const auto& a, const auto& b) {
-    return a.second.last_sent < b.second.last_sent;
+  const auto slowest = std::min_element(slots_.begin(), slots_.end(), [](const auto& a, const auto& b) {
+    return a.second.safe_until < b.second.safe_until;
   });
-  if (silent == slots_.end() || silent->second.last_sent > Clock::now() - patience_) return false;
-  const CallRef call = silent->second.call;
-  slots_.erase(silent);
+  if (slowest == slots_.end() || slowest->second.safe_until > Clock::now()) return false;
+  const CallRef call = slowest->second.call;
+  slots_.erase(slowest);
   call->Wake();
   return true;
 }
 
-void UploadSlots::Touch(Call& call) {
+void UploadSlots::Touch(Call& call, std::int64_t bytes) {
+  // Never more than it may fall behind: a fast beginning is no licence to be silent.
+  const double seconds = std::min(static_cast<double>(bytes) / min_bytes_per_second_, kMostSeconds);
+  const auto gained = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   const MutexLock lock(mu_);
   const auto slot = slots_.find(&call);
-  if (slot != slots_.end()) slot->second.last_sent = Clock::now();
+  if (slot == slots_.end()) return;
+  slot->second.safe_until = std::min(slot->second.safe_until + gained, Clock::now() + patience_);
 }
 
 void UploadSlots::Pin(Call& call) {
   const MutexLock lock(mu_);
   const auto slot = slots_.find(&call);
-  if (slot != slots_.end()) slot->second.last_sent = Clock::time_point::max();
+  if (slot != slots_.end()) slot->second.safe_until = Clock::time_point::max();
 }
 
 bool UploadSlots::Has(Call& call) const {

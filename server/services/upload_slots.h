@@ -2,6 +2,8 @@
 #ifndef ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
 #define ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
 
+#include <cstdint>
+
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
@@ -11,22 +13,26 @@
 
 namespace attend::server {
 
-// An upload that has sent nothing for kPatience keeps its slot until another needs it: then it is woken without a slot,
-// and has to end. So slow or vanished callers cannot keep others out, and nobody needs a timer.
+// An upload has to send at a least rate, at which it may fall behind by kPatience. One that has fallen behind further
+// keeps its slot until another needs it: then it is woken without a slot, and has to end. So slow or vanished callers
+// cannot keep others out, whatever messages they send, and nobody needs a timer.
 //
 // Thread-safe.
 class UploadSlots {
  public:
-  static constexpr Clock::duration kPatience = std::chrono::seconds(30);
+  static constexpr Clock::duration kPatience = std::chrono::seconds(10);
 
-  // `max_uploads` is the value of --max-uploads; at least 1. Tests have less patience.
-  explicit UploadSlots(int max_uploads, Clock::duration patience = kPatience)
-      : max_uploads_(max_uploads), patience_(patience) {}
+  // `max_uploads` is the value of --max-uploads, `min_bytes_per_second` that of --min-transfer-rate; at least 1. Tests
+  // have less patience.
+  UploadSlots(int max_uploads, std::int64_t min_bytes_per_second, Clock::duration patience = kPatience)
+      : max_uploads_(max_uploads),
+        min_bytes_per_second_(static_cast<double>(min_bytes_per_second)),
+        patience_(patience) {}
 
   // Errors: UNAVAILABLE with reason TOO_MANY_UPLOADS and a retry delay. Else Release must follow.
   absl::Status Acquire(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
-  // Notes that the upload sends.
-  void Touch(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
+  // Notes that the upload has sent so many bytes.
+  void Touch(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   // Marks the upload as one that does not depend on its caller any more and keeps its slot.
   void Pin(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
   bool Has(Call& call) const ABSL_LOCKS_EXCLUDED(mu_);
@@ -39,13 +45,14 @@ class UploadSlots {
  private:
   struct Slot {
     CallRef call;
-    Clock::time_point last_sent;
+    Clock::time_point safe_until;  // max(): for ever.
   };
 
-  // Frees the slot of the one that has been silent the longest, if it has been so for long enough.
+  // Frees the slot of the one that has fallen behind the furthest, if any has fallen behind.
   bool Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int max_uploads_;
+  const double min_bytes_per_second_;
   const Clock::duration patience_;
   mutable Mutex mu_;
   absl::flat_hash_map<Call*, Slot> slots_ ABSL_GUARDED_BY(mu_);

@@ -28,6 +28,11 @@ absl::Status ReadDuration(WireReader reader, RawDuration& duration) {
   });
 }
 
+absl::Status TooManyFields() {
+  return InvalidField("attend", absl::StrCat("the message has more than ", kMaxStreamRequestFields,
+                                             " fields; send `attend` once, in one piece"));
+}
+
 // The header of a message that ends with one.
 absl::StatusOr<v1::CreateLayerHeader> ParseHeader(const WireBytes& message) {
   if (message.size() > kMaxUploadHeaderBytes) {
@@ -53,7 +58,9 @@ absl::Status ReadStreamRequest(const grpc::ByteBuffer& message, StreamRequest& r
     kind = member;
     bytes.Share(field.range, carried);
   };
+  int fields = 0;
   absl::Status read = ForEachField(reader, [&](const WireField& field) {
+    if (++fields > kMaxStreamRequestFields) return TooManyFields();
     if (field.number == v1::StreamAttendRequest::kIdFieldNumber && field.type == WireType::kVarint)
       request.id = static_cast<std::int64_t>(field.value);
     if (field.type != WireType::kLengthDelimited) return absl::OkStatus();

@@ -70,6 +70,7 @@ void CallState::Arrive(const std::shared_ptr<CallState>& self, Requested request
               context->deadline_ = self->start_.deadline;
               for (const auto& [key, value] : self->start_.metadata) context->client_metadata_.emplace(key, value);
               stream->call_ = self;
+              context->call_ = self;
               self->Accept(queue, *context);
             });
 }

@@ -1,5 +1,6 @@
 #include <grpcpp/completion_queue.h>
 
+#include <chrono>
 #include <utility>
 
 #include "tests/fake_grpc/edges.h"
@@ -20,10 +21,14 @@ CompletionQueue::~CompletionQueue() {
 
 CompletionQueue::NextStatus CompletionQueue::AsyncNext(void** tag, bool* ok, gpr_timespec deadline) {
   const bool waits = gpr_time_cmp(deadline, gpr_inf_past(GPR_CLOCK_MONOTONIC)) != 0;
+  const std::chrono::steady_clock::time_point until{std::chrono::seconds(deadline.tv_sec) +
+                                                    std::chrono::nanoseconds(deadline.tv_nsec)};
   std::unique_ptr<Operation> event;
   {
     HiddenLock lock(mu_);
-    while (waits && ended_.empty() && !(shutdown_ && begun_ == 0)) changed_.wait(lock);
+    while (waits && ended_.empty() && !(shutdown_ && begun_ == 0)) {
+      if (changed_.wait_until(lock, until) == std::cv_status::timeout) break;
+    }
     if (ended_.empty()) return shutdown_ && begun_ == 0 ? SHUTDOWN : TIMEOUT;
     event = std::move(ended_.front());
     ended_.pop_front();

@@ -27,6 +27,10 @@ void Alarm::Set(CompletionQueue* queue, gpr_timespec deadline, void* tag) {
 
 GenericServerAsyncReaderWriter::~GenericServerAsyncReaderWriter() = default;
 
+void ServerContext::TryCancel() const {
+  if (const auto call = call_.lock()) call->Cancel(Status(StatusCode::CANCELLED, "Cancelled on the server side"));
+}
+
 void GenericServerAsyncReaderWriter::Read(ByteBuffer* message, void* tag) { call_->Read(message, tag); }
 
 void GenericServerAsyncReaderWriter::Write(const ByteBuffer& message, WriteOptions /*options*/, void* tag) {
@@ -76,7 +80,13 @@ gpr_timespec gpr_now(gpr_clock_type clock) {
 }
 
 gpr_timespec gpr_inf_past(gpr_clock_type clock) { return {std::numeric_limits<std::int64_t>::min(), 0, clock}; }
-gpr_timespec gpr_inf_future(gpr_clock_type clock) { return {std::numeric_limits<std::int64_t>::max(), 0, clock}; }
+gpr_timespec gpr_time_from_millis(std::int64_t milliseconds, gpr_clock_type clock) {
+  return {milliseconds / 1000, static_cast<std::int32_t>(milliseconds % 1000 * 1'000'000), clock};
+}
+gpr_timespec gpr_time_add(gpr_timespec a, gpr_timespec b) {
+  const std::int32_t nanoseconds = a.tv_nsec + b.tv_nsec;
+  return {a.tv_sec + b.tv_sec + nanoseconds / 1'000'000'000, nanoseconds % 1'000'000'000, a.clock_type};
+}
 
 int gpr_time_cmp(gpr_timespec a, gpr_timespec b) {
   if (a.tv_sec != b.tv_sec) return a.tv_sec < b.tv_sec ? -1 : 1;

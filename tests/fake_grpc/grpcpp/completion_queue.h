@@ -22,7 +22,7 @@ class CompletionQueue {
   CompletionQueue& operator=(const CompletionQueue&) = delete;
   ~CompletionQueue();
 
-  // Waits for an event until `deadline`, which is the infinite past or future: nothing else is faked.
+  // Waits for an event until `deadline`, which is the infinite past or soon, on the monotonic clock.
   NextStatus AsyncNext(void** tag, bool* ok, gpr_timespec deadline);
   // No operation may be started any more. SHUTDOWN comes when all that were have ended and their events are taken.
   void Shutdown();

@@ -30,6 +30,8 @@ class ServerContext {
   const std::multimap<string_ref, string_ref>& client_metadata() const { return client_metadata_; }
   std::string peer() const { return "fake:1"; }
   void AddTrailingMetadata(const std::string& key, const std::string& value) { trailers_.emplace(key, value); }
+  // Ends the call as if its client had. Any thread, while the call is served.
+  void TryCancel() const;
   // `tag` comes when the call has ended, whichever way. REQUIRES: the call was not requested yet.
   void AsyncNotifyWhenDone(void* tag) { done_tag_ = tag; }
   // Whether it ended otherwise than by its status. False until the tag of AsyncNotifyWhenDone is taken.
@@ -47,6 +49,7 @@ class ServerContext {
   std::multimap<string_ref, string_ref> client_metadata_;
   std::multimap<std::string, std::string> trailers_;
   void* done_tag_ = nullptr;
+  std::weak_ptr<attend::fake_grpc::CallState> call_;
   std::atomic<bool> cancelled_{false};
 };
 

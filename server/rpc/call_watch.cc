@@ -1,0 +1,93 @@
+#include "server/rpc/call_watch.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "server/base/protocol.h"
+#include "server/rpc/status.h"
+
+namespace attend::server {
+namespace {
+
+// How many times sooner a response that nobody takes is cancelled when its memory is needed.
+constexpr int kImpatience = 6;
+
+constexpr std::int64_t kRetryDelayMs = 250;
+
+absl::Status TooManyCalls(int max_calls) {
+  return BusyError(reason::kTooManyCalls,
+                   absl::StrCat("as many calls are in progress as this server takes at a time, which is ", max_calls,
+                                " (--max-calls)"),
+                   kRetryDelayMs);
+}
+
+absl::Status NoMessage(absl::Duration timeout) {
+  return WithDetails(
+      absl::DeadlineExceededError(absl::StrCat("the call's first message did not arrive within ",
+                                               absl::FormatDuration(timeout), " (--first-message-timeout)")),
+      {.reason = reason::kNoMessage, .field = "", .metadata = {}});
+}
+
+}  // namespace
+
+absl::Status CallWatch::Add(Call& call, int calls) {
+  call.watched_ = true;
+  absl::Status status;
+  if (calls > limits_.max_calls) {
+    Call* const oldest = silent_.first();
+    if (oldest != nullptr) GiveUp(*oldest, TooManyCalls(limits_.max_calls));
+    if (oldest == nullptr) status = TooManyCalls(limits_.max_calls);
+  }
+  call.given_up_ = !status.ok();
+  (status.ok() ? silent_ : others_).Append(call);
+  return status;
+}
+
+void CallWatch::GotMessage(Call& call) {
+  if (call.given_up_) return;  // It is there already.
+  silent_.Remove(call);
+  others_.Append(call);
+}
+
+void CallWatch::Remove(Call& call) {
+  (call.got_message_ || call.given_up_ ? others_ : silent_).Remove(call);
+  call.watched_ = false;
+}
+
+void CallWatch::GiveUp(Call& call, const absl::Status& status) {
+  silent_.Remove(call);
+  others_.Append(call);
+  call.given_up_ = true;
+  call.GiveUp(status);
+}
+
+bool CallWatch::MemoryIsShort() {
+  if (memory_ == nullptr) return false;
+  const std::int64_t refusals = memory_->refusals();
+  return std::exchange(refusals_, refusals) != refusals;
+}
+
+bool CallWatch::IsStalled(const Call& call, Clock::time_point now, bool memory_is_short) const {
+  const Clock::rep since = call.sending_since_.load(std::memory_order_relaxed);
+  if (since == 0) return false;
+  const double bytes = static_cast<double>(call.sending_bytes_.load(std::memory_order_relaxed));
+  const absl::Duration patience =
+      memory_is_short
+          ? limits_.stalled_answer_timeout / kImpatience
+          : limits_.stalled_answer_timeout + absl::Seconds(bytes / static_cast<double>(limits_.min_bytes_per_second));
+  return absl::FromChrono(now.time_since_epoch() - Clock::duration(since)) > patience;
+}
+
+void CallWatch::Look(Clock::time_point now) {
+  for (Call* call = silent_.first(); call != nullptr; call = silent_.first()) {
+    if (absl::FromChrono(now - call->arrival()) <= limits_.first_message_timeout) break;
+    GiveUp(*call, NoMessage(limits_.first_message_timeout));
+  }
+  const bool memory_is_short = MemoryIsShort();
+  for (Call* call = others_.first(); call != nullptr; call = CallList::After(*call)) {
+    if (IsStalled(*call, now, memory_is_short)) call->context_.TryCancel();
+  }
+}
+
+}  // namespace attend::server

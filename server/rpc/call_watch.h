@@ -1,0 +1,60 @@
+// Ends the calls of one polling thread that hold a place without making progress, so that no caller can fill a server
+// by doing nothing.
+//
+//   a call whose first message has not come whole within `first_message_timeout` ends with DEADLINE_EXCEEDED
+//   beyond `max_calls` the call that has waited longest for its first message ends with UNAVAILABLE, or, where none
+//     waits, the new one
+//   a response that is not taken is cancelled, and its memory is free: after `stalled_answer_timeout` and the time that
+//     its bytes need at `min_bytes_per_second`; after a sixth of the timeout while others are refused for want of
+//     memory
+//
+// gRPC 1.51 does not say how much of a message has come or gone, so that whole messages are what counts.
+//
+// Thread-compatible: the polling thread's own, no lock and no timer of its own.
+#ifndef ATTEND_SERVER_RPC_CALL_WATCH_H_
+#define ATTEND_SERVER_RPC_CALL_WATCH_H_
+
+#include <chrono>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "server/base/limits.h"
+#include "server/rpc/call.h"
+#include "server/rpc/memory_budget.h"
+#include "server/rpc/server_timing.h"
+
+namespace attend::server {
+
+class CallWatch {
+ public:
+  // How often Look should be called.
+  static constexpr std::chrono::milliseconds kInterval{1000};
+
+  // `memory` is the budget whose refusals say that memory is short; null: it never is. Must outlive the object.
+  CallWatch(const CallLimits& limits, const MemoryBudget* memory) : limits_(limits), memory_(memory) {}
+
+  // A call has arrived; `calls` have, with it, and have not ended. Errors: UNAVAILABLE with reason TOO_MANY_CALLS; the
+  // call is watched all the same until Remove.
+  absl::Status Add(Call& call, int calls);
+  // Its first message has come, or will not come.
+  void GotMessage(Call& call);
+  void Remove(Call& call);
+
+  // Ends what has to end by now.
+  void Look(Clock::time_point now);
+
+ private:
+  void GiveUp(Call& call, const absl::Status& status);
+  bool IsStalled(const Call& call, Clock::time_point now, bool memory_is_short) const;
+  bool MemoryIsShort();
+
+  const CallLimits limits_;
+  const MemoryBudget* const memory_;
+  std::int64_t refusals_ = 0;  // Of the budget's, when it was last asked.
+  CallList silent_;            // Their first messages have not come.
+  CallList others_;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_RPC_CALL_WATCH_H_
