@@ -151,6 +151,11 @@ load: build-release  ## Load a local server with ghz (results in build/load), th
 image:  ## Build the container image with docker, podman or buildah
 	scripts/build-image.sh
 
+.PHONY: python-package
+python-package:  ## Build the Python package (client/python) as wheel and source archive, in build/python-package/dist
+	scripts/install-dependencies.sh python
+	@scripts/python-package.sh
+
 .PHONY: release
 release:  ## Check HEAD as a release, make its artefacts in build/release-artefacts and tag it here (DRY_RUN=1: only check)
 	scripts/release.sh $(if $(DRY_RUN),--dry-run)
