@@ -12,7 +12,7 @@ constexpr std::int64_t kUnlimited = std::numeric_limits<std::int64_t>::max();
 
 // How many keys after its position a query sees.
 std::int64_t KeysAhead(const AttentionOptions& options) {
-  if (options.causal != CausalMode::kNone) return 0;
+  if (options.causal.value_or(CausalMode::kNone) != CausalMode::kNone) return 0;
   return options.sliding_window_right.value_or(kUnlimited);
 }
 

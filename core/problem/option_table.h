@@ -1,6 +1,6 @@
 // The attention options as data: whoever reads, merges, stores or prints options goes through these tables, so that a
 // new option is a member of AttentionOptions, its mathematics, and one line here. Options that have a form of their own
-// (the causal mode, masks and bias) are not in them.
+// (masks and bias) are not in them.
 //
 // `field` is the path that errors name, and behind `options.` the field's name in every protocol.
 #ifndef ATTEND_CORE_PROBLEM_OPTION_TABLE_H_
@@ -28,6 +28,16 @@ inline constexpr ScalarOption kScalarOptions[] = {
     {"options.softcap", &AttentionOptions::softcap},
 };
 
+// One of several modes, or absent; a request's or a layer's. The modes have the numbers of the protocol's.
+struct EnumOption {
+  const char* field;
+  std::variant<std::optional<CausalMode> AttentionOptions::*, std::optional<Precision> AttentionOptions::*> member;
+};
+inline constexpr EnumOption kEnumOptions[] = {
+    {"options.causal", &AttentionOptions::causal},
+    {"options.precision", &AttentionOptions::precision},
+};
+
 // A number for each query head; a request's or a layer's.
 struct PerHeadOption {
   const char* field;
@@ -51,15 +61,13 @@ inline constexpr LengthsOption kLengthsOptions[] = {
     {"options.cumulative_key_lengths", &AttentionOptions::cumulative_key_lengths, true},
 };
 
-// Sets every scalar and every per-head option that `options` leaves open to that of `defaults`.
+// Sets every scalar, every mode and every per-head option that `options` leaves open to that of `defaults`.
 inline void FillOptions(const AttentionOptions& defaults, AttentionOptions& options) {
-  for (const ScalarOption& option : kScalarOptions) {
-    std::visit(
-        [&](auto member) {
-          if (!(options.*member)) options.*member = defaults.*member;
-        },
-        option.member);
-  }
+  const auto fill = [&](auto member) {
+    if (!(options.*member)) options.*member = defaults.*member;
+  };
+  for (const ScalarOption& option : kScalarOptions) std::visit(fill, option.member);
+  for (const EnumOption& option : kEnumOptions) std::visit(fill, option.member);
   for (const PerHeadOption& option : kPerHeadOptions) {
     if ((options.*option.member).empty()) options.*option.member = defaults.*option.member;
   }

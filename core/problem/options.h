@@ -16,9 +16,15 @@ namespace attend {
 
 // Which keys the causal mask leaves to query t (0-based), with T' valid queries and S' valid keys of its batch entry.
 enum class CausalMode : std::uint8_t {
-  kNone,
-  kBottomRight,  // Key j is visible when j <= t + S' - T'.
-  kTopLeft,      // Key j is visible when j <= t.
+  kBottomRight = 1,  // Key j is visible when j <= t + S' - T'.
+  kTopLeft = 2,      // Key j is visible when j <= t.
+  kNone = 3,
+};
+
+// How exact the arithmetic is.
+enum class Precision : std::uint8_t {
+  kExact = 1,  // All promises of accuracy and of equal bits.
+  kFast = 2,   // As fast as the machine allows for 16-bit tensors.
 };
 
 // One number for each query head, FLOAT32 or FLOAT64, whatever the type of the problem; read as double. Non-owning.
@@ -53,8 +59,8 @@ class PerHeadView {
 //
 // All views and spans are non-owning and must outlive the problem built from them.
 struct AttentionOptions {
-  std::optional<double> scale;  // Finite. Default 1/sqrt(head_dim).
-  CausalMode causal = CausalMode::kNone;
+  std::optional<double> scale;                       // Finite. Default 1/sqrt(head_dim).
+  std::optional<CausalMode> causal;                  // Default kNone.
   std::optional<std::int64_t> sliding_window_left;   // Key j visible when j >= p - left; >= 0.
   std::optional<std::int64_t> sliding_window_right;  // Key j visible when j <= p + right; >= 0.
   std::optional<double> softcap;                     // Positive, finite: x -> softcap * tanh(x / softcap).
@@ -74,8 +80,9 @@ struct AttentionOptions {
   MaskView key_mask;
   // [B, H, T, S], broadcast by zero strides; added after softcap. FLOAT32, or FLOAT64 where query is. Absent: none.
   TypedHeadsView bias;
-  PerHeadView alibi_slopes;  // [H]: adds -slope * |p - j|. Empty: none.
-  PerHeadView sinks;         // [H]: a logit in the denominator alone. Empty: none.
+  PerHeadView alibi_slopes;            // [H]: adds -slope * |p - j|. Empty: none.
+  PerHeadView sinks;                   // [H]: a logit in the denominator alone. Empty: none.
+  std::optional<Precision> precision;  // Default kExact.
 };
 
 // The axes that options are checked against: batch entries B, query heads H, queries T, keys S; each at least 1.

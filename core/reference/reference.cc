@@ -32,7 +32,7 @@ struct Head {
   std::int64_t b, h;
 
   std::int64_t Distance(std::int64_t i, std::int64_t j) const {  // How far key j is ahead of query i.
-    return j - segment.Position(x.options.causal, i);
+    return j - segment.Position(x.options.causal.value_or(CausalMode::kNone), i);
   }
 };
 
@@ -51,7 +51,7 @@ bool IsVisible(const Head& head, std::int64_t i, std::int64_t j) {
   const AttentionOptions& options = head.x.options;
   const std::int64_t ahead = head.Distance(i, j);
   if (j >= head.segment.valid_keys) return false;
-  if (options.causal != CausalMode::kNone && ahead > 0) return false;
+  if (options.causal.value_or(CausalMode::kNone) != CausalMode::kNone && ahead > 0) return false;
   if (options.sliding_window_left && -ahead > *options.sliding_window_left) return false;
   if (options.sliding_window_right && ahead > *options.sliding_window_right) return false;
   const std::int64_t key = head.segment.first_key + j;  // Among all keys of the batch entry.

@@ -81,7 +81,7 @@ std::int64_t Position(const AttendProblem& problem, bool is_key, std::int64_t b,
     const auto& offsets = problem.position_offsets();
     const std::int64_t offset =
         offsets.empty() ? problem.position_offset() : offsets[is_ragged ? n : static_cast<std::size_t>(b)];
-    return offset + (is_key ? i : segment.Position(problem.options().causal, i));
+    return offset + (is_key ? i : segment.Position(problem.options().causal.value_or(CausalMode::kNone), i));
   }
   return 0;  // Never: every token is in a segment.
 }

@@ -38,6 +38,9 @@ inline constexpr std::int64_t kMaxPartialResults = 1024;
 // The most sequences of a ragged batch with fewer queries than that.
 inline constexpr std::int64_t kMaxEmptySequences = 1 << 16;
 
+// Bytes of a request that is estimated: room for the lengths of many sequences, not for tensors.
+inline constexpr std::int64_t kMaxEstimateBytes = 1 << 20;
+
 // Bytes of a message that asks for a name or for nothing, and of an upload's header: no honest one comes near.
 inline constexpr std::int64_t kMaxControlMessageBytes = 64 << 10;
 inline constexpr std::int64_t kMaxUploadHeaderBytes = 64 << 10;

@@ -1,5 +1,7 @@
 #include "server/layers/layer.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -17,6 +19,14 @@ namespace {
 
 std::int64_t WeightBytes(const LinearView& linear) {
   return linear.out_features * linear.in_features * ElementSize(linear.weight_type);
+}
+
+void SetCreateTime(std::int64_t milliseconds, v1::Layer& layer) {
+  *layer.mutable_create_time() = google::protobuf::util::TimeUtil::MillisecondsToTimestamp(milliseconds);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Clients of version 0.1 read nothing else.
+  layer.set_create_time_ms(milliseconds);
+#pragma GCC diagnostic pop
 }
 
 absl::Status NotDivided(const char* field, std::int64_t heads, const char* what, std::int64_t rows) {
@@ -58,7 +68,7 @@ absl::Status CheckLayer(const LayerView& view, const AttentionOptions& options) 
 
 // Sets what the configuration and the weights say about one norm.
 absl::Status CompleteNorm(const v1::LayerConfig& config, const char* name, std::int64_t head_dim, std::int64_t heads,
-                          NormView& norm) {
+                          bool is_double, NormView& norm) {
   if (norm.weight == nullptr) return absl::OkStatus();
   if (norm.size != head_dim && norm.size != head_dim * heads) {
     return InvalidField(name, absl::StrCat(name, " has ", norm.size, " elements; it must have ", head_dim,
@@ -67,7 +77,8 @@ absl::Status CompleteNorm(const v1::LayerConfig& config, const char* name, std::
   const bool by_layer = config.norm_kind() == v1::NORM_KIND_UNSPECIFIED ? norm.bias != nullptr
                                                                         : config.norm_kind() == v1::NORM_KIND_LAYER;
   norm.kind = by_layer ? NormKind::kLayer : NormKind::kRms;
-  norm.epsilon = config.has_norm_epsilon() ? config.norm_epsilon() : by_layer ? 1e-5F : 1e-6F;
+  norm.epsilon = config.has_norm_epsilon() ? config.norm_epsilon() : by_layer ? 1e-5 : 1e-6;
+  if (!is_double) norm.epsilon = static_cast<float>(norm.epsilon);
   norm.adds_one = config.norm_adds_one();
   return absl::OkStatus();
 }
@@ -85,7 +96,11 @@ absl::Status CheckNormConfig(const v1::LayerConfig& config) {
 absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& weights, const v1::LayerConfig& caller,
                                                            Identity identity, InstructionSet instruction_set,
                                                            Executor* executor) {
-  v1::LayerConfig config = MergeLayerConfig(weights.config, caller);
+  v1::LayerConfig found = weights.config, given = caller;
+  for (v1::LayerConfig* const part : {&found, &given}) {
+    if (absl::Status status = ReplaceFloatFields(*part); !status.ok()) return status;
+  }
+  v1::LayerConfig config = MergeLayerConfig(found, given);
   std::shared_ptr<Layer> layer(new Layer());
   LayerView& view = layer->view_;
   view.query = weights.query;
@@ -96,7 +111,8 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   view.num_kv_heads = config.num_kv_heads() == 0 ? view.num_heads : config.num_kv_heads();
   if (absl::Status status = ValidateHeadCounts(view, "config"); !status.ok()) return status;
   if (absl::Status status = CheckHeadSizes(view); !status.ok()) return status;
-  absl::StatusOr<LayerOptions> options = ReadLayerOptions(config.options(), view.num_heads);
+  const bool is_double = view.query.weight_type == DataType::kFloat64;
+  absl::StatusOr<LayerOptions> options = ReadLayerOptions(config.options(), view.num_heads, is_double);
   if (!options.ok()) return options.status();
   layer->options_ = *std::move(options);
   // Before anything is computed from sizes: after it they are known to be.
@@ -117,8 +133,8 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   view.norms_after_rotary = config.norm_after_rotary();
   view.query_norm = weights.query_norm;
   view.key_norm = weights.key_norm;
-  absl::Status norms = CompleteNorm(config, "query_norm", head_dim, view.num_heads, view.query_norm);
-  norms.Update(CompleteNorm(config, "key_norm", head_dim, view.num_kv_heads, view.key_norm));
+  absl::Status norms = CompleteNorm(config, "query_norm", head_dim, view.num_heads, is_double, view.query_norm);
+  norms.Update(CompleteNorm(config, "key_norm", head_dim, view.num_kv_heads, is_double, view.key_norm));
   if (!norms.ok()) return norms;
   if (absl::Status status = CheckLayer(view, layer->options_.options); !status.ok()) return status;
 
@@ -175,7 +191,7 @@ void Layer::Describe(const v1::LayerConfig& config, const LayerWeights& weights,
   layer.set_origin(std::move(identity.origin));
   layer.set_sha256(std::move(identity.sha256));
   layer.set_read_only(identity.read_only);
-  layer.set_create_time_ms(identity.create_time_ms);
+  SetCreateTime(identity.create_time_ms, layer);
   layer.set_naming(weights.naming);
   layer.mutable_notes()->Assign(weights.notes.begin(), weights.notes.end());
   layer.set_embed_dim(view_.query.in_features);
@@ -201,18 +217,20 @@ void Layer::DescribeConfig(const v1::LayerConfig& config) {
   v1::AttentionOptions& options = *complete.mutable_options();
   ClearPerHeadTensors(options);
   if (!options.has_scale()) {
-    options.set_scale(static_cast<float>(1 / std::sqrt(static_cast<double>(description_.head_dim()))));
+    options.set_scale(1 / std::sqrt(static_cast<double>(description_.head_dim())));
   }
   const NormView& norm = view_.query_norm.weight != nullptr ? view_.query_norm : view_.key_norm;
   if (norm.weight != nullptr) {
     complete.set_norm_kind(norm.kind == NormKind::kLayer ? v1::NORM_KIND_LAYER : v1::NORM_KIND_RMS);
-    complete.set_norm_epsilon(norm.epsilon);
+    const double by_kind = norm.kind == NormKind::kLayer ? 1e-5 : 1e-6;
+    if (!complete.has_norm_epsilon()) complete.set_norm_epsilon(by_kind);
   } else {  // What a model's file says is about other norms then.
     complete.clear_norm_kind();
     complete.clear_norm_epsilon();
     complete.clear_norm_adds_one();
     complete.clear_norm_after_rotary();
   }
+  AddFloatFields(complete);
 }
 
 void Layer::DescribeWeights() {

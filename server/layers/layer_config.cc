@@ -1,6 +1,7 @@
 #include "server/layers/layer_config.h"
 
 #include <google/protobuf/descriptor.h>
+#include <google/protobuf/descriptor.pb.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <cmath>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
@@ -21,6 +23,8 @@
 namespace attend::server {
 namespace {
 
+using google::protobuf::FieldDescriptor;
+
 constexpr char kRotary[] = "config.rotary_embedding.";
 
 absl::Status Invalid(const std::string& field, const std::string& why) {
@@ -28,17 +32,17 @@ absl::Status Invalid(const std::string& field, const std::string& why) {
 }
 
 // The numbers of a vector of `num_heads` elements.
-absl::StatusOr<std::vector<float>> ReadPerHead(const v1::Tensor& tensor, std::int64_t num_heads,
-                                               const std::string& field) {
+absl::StatusOr<std::vector<double>> ReadPerHead(const v1::Tensor& tensor, std::int64_t num_heads, bool is_double,
+                                                const std::string& field) {
   if (tensor.shape_size() != 1 || tensor.shape(0) != num_heads) {
     return Invalid(field + ".shape", absl::StrCat("must be [", num_heads, "], a number for each query head"));
   }
   const std::optional<DataType> type = FromWire(tensor.data_type(), DataType::kFloat32);
-  if (!type || !IsFloatingPoint(*type) || *type == DataType::kFloat64) {
-    return Invalid(field + ".data_type", "must be FLOAT32, FLOAT16 or BFLOAT16");
+  if (!type || !IsFloatingPoint(*type) || (*type == DataType::kFloat64 && !is_double)) {
+    return Invalid(field + ".data_type", "must be FLOAT32, FLOAT16 or BFLOAT16, or FLOAT64 for FLOAT64 weights");
   }
   if (tensor.data().empty() && tensor.values_size() == num_heads) {
-    return std::vector<float>(tensor.values().begin(), tensor.values().end());
+    return std::vector<double>(tensor.values().begin(), tensor.values().end());
   }
   const std::int64_t bytes = num_heads * ElementSize(*type);
   if (tensor.values_size() > 0 || static_cast<std::int64_t>(tensor.data().size()) != bytes) {
@@ -46,19 +50,56 @@ absl::StatusOr<std::vector<float>> ReadPerHead(const v1::Tensor& tensor, std::in
   }
   const AlignedBuffer<char> aligned(bytes);
   tensor.data().copy(aligned.data(), tensor.data().size());
+  if (*type == DataType::kFloat64) {
+    const auto* const doubles = reinterpret_cast<const double*>(aligned.data());
+    return std::vector<double>(doubles, doubles + num_heads);
+  }
   std::vector<float> floats(static_cast<std::size_t>(num_heads));
   ConvertKernelsFor(BestInstructionSet()).widen(*type, aligned.data(), num_heads, floats.data());
-  return floats;
+  return std::vector<double>(floats.begin(), floats.end());
+}
+
+// The field that took over the name of the deprecated `float_x`; null for every other field.
+const FieldDescriptor* ReplacementOf(const FieldDescriptor& field) {
+  constexpr absl::string_view kPrefix = "float_";
+  if (!field.options().deprecated() || !absl::StartsWith(field.name(), kPrefix)) return nullptr;
+  return field.containing_type()->FindFieldByName(field.name().substr(kPrefix.size()));
+}
+
+absl::Status ReplaceFloatFieldsOf(google::protobuf::Message& message, const std::string& owner) {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* const old = message.GetDescriptor()->field(i);
+    const FieldDescriptor* const now = ReplacementOf(*old);
+    if (now == nullptr || !reflection.HasField(message, old)) continue;
+    const float value = reflection.GetFloat(message, old);
+    if (!reflection.HasField(message, now)) {
+      reflection.SetDouble(&message, now, value);
+    } else if (static_cast<float>(reflection.GetDouble(message, now)) != value) {
+      return FloatDiffers(owner + now->name(), reflection.GetDouble(message, now), owner + old->name(), value);
+    }
+    reflection.ClearField(&message, old);
+  }
+  return absl::OkStatus();
+}
+
+void AddFloatFieldsTo(google::protobuf::Message& message) {
+  const google::protobuf::Reflection& reflection = *message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor* const old = message.GetDescriptor()->field(i);
+    const FieldDescriptor* const now = ReplacementOf(*old);
+    if (now == nullptr || !reflection.HasField(message, now)) continue;
+    reflection.SetFloat(&message, old, static_cast<float>(reflection.GetDouble(message, now)));
+  }
 }
 
 // Lengths, mask and bias are about the tokens of one request, and so is what it returns.
 absl::Status RefuseRequestOnly(const v1::AttentionOptions& options) {
-  std::vector<const google::protobuf::FieldDescriptor*> set;
+  std::vector<const FieldDescriptor*> set;
   options.GetReflection()->ListFields(options, &set);
   for (const auto* const field : set) {
     const OptionField::Kind kind = FindOptionField(static_cast<std::uint32_t>(field->number())).kind;
-    if (kind == OptionField::Kind::kScalar || kind == OptionField::Kind::kPerHead) continue;
-    if (field->number() == v1::AttentionOptions::kCausalFieldNumber) continue;
+    if (kind != OptionField::Kind::kOther && kind != OptionField::Kind::kLengths) continue;
     return Invalid(absl::StrCat("config.options.", field->name()), "is a request's, not a layer's; leave it out");
   }
   return absl::OkStatus();
@@ -168,18 +209,29 @@ absl::StatusOr<v1::LayerConfig> ParseLayerConfig(std::string_view json) {
       absl::StrCat("it is not a LayerConfig in JSON: ", std::string(status.message().data(), status.message().size())));
 }
 
-absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads) {
+absl::Status ReplaceFloatFields(v1::LayerConfig& config) {
+  if (config.has_options()) {
+    if (absl::Status s = ReplaceFloatFieldsOf(*config.mutable_options(), "config.options."); !s.ok()) return s;
+  }
+  return ReplaceFloatFieldsOf(config, "config.");
+}
+
+void AddFloatFields(v1::LayerConfig& config) {
+  if (config.has_options()) AddFloatFieldsTo(*config.mutable_options());
+  AddFloatFieldsTo(config);
+}
+
+absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads,
+                                              bool is_double) {
   if (absl::Status status = RefuseRequestOnly(options); !status.ok()) return status;
   LayerOptions read;
   SetScalarOptions(options, read.options);
-  const absl::StatusOr<CausalMode> causal = CausalModeFromWire(options.causal(), "config.options.causal");
-  if (!causal.ok()) return causal.status();
-  read.options.causal = *causal;
+  if (absl::Status status = SetEnumOptions(options, "config.", read.options); !status.ok()) return status;
   for (std::size_t i = 0; i < std::size(kPerHeadOptions); ++i) {
     const v1::Tensor* const tensor = PerHeadTensor(options, i);
     if (tensor == nullptr) continue;
-    absl::StatusOr<std::vector<float>> numbers =
-        ReadPerHead(*tensor, num_heads, absl::StrCat("config.", kPerHeadOptions[i].field));
+    absl::StatusOr<std::vector<double>> numbers =
+        ReadPerHead(*tensor, num_heads, is_double, absl::StrCat("config.", kPerHeadOptions[i].field));
     if (!numbers.ok()) return numbers.status();
     read.per_head[i] = *std::move(numbers);
     read.options.*kPerHeadOptions[i].member = read.per_head[i];

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
 #include "core/problem/option_table.h"
@@ -29,13 +30,22 @@ struct LayerOptions {
   LayerOptions& operator=(LayerOptions&&) = default;
 
   AttentionOptions options;
-  std::array<std::vector<float>, std::size(kPerHeadOptions)> per_head;
+  std::array<std::vector<double>, std::size(kPerHeadOptions)> per_head;
 };
 
-// The options of a layer with `num_heads` heads. Rejects request-only fields and tensors that are not what they claim;
-// value ranges are checked by AttendProblem::Create. Pure. Errors: INVALID_ARGUMENT
-// with the field (`config.options.mask`).
-absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads);
+// Moves what deprecated fields of version 0.1 hold (`float_norm_epsilon`, `options.float_scale`, ...) to the fields
+// that replace them. Errors: INVALID_ARGUMENT with the field when both are given and the deprecated one is not the
+// other in float32.
+absl::Status ReplaceFloatFields(v1::LayerConfig& config);
+
+// Sets the deprecated fields to what the fields that replace them hold, for clients of version 0.1.
+void AddFloatFields(v1::LayerConfig& config);
+
+// The options of a layer with `num_heads` heads, which `is_double` computes in FLOAT64. Rejects request-only fields and
+// tensors that are not what they claim; value ranges are checked by AttendProblem::Create. Pure. REQUIRES:
+// ReplaceFloatFields. Errors: INVALID_ARGUMENT with the field (`config.options.mask`).
+absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads,
+                                              bool is_double);
 
 // The angle by which each pair turns from one position to the next, with scaling, in a text of `length` tokens; dim / 2
 // of them. REQUIRES: `rotary` is complete.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -40,9 +41,13 @@ struct AttendInputs {
   std::shared_ptr<const Layer> named_layer;                // In place of `layer`; or null.
   std::shared_ptr<const std::vector<double>> frequencies;  // In place of the named layer's; or null.
   std::int64_t position_offset = 0;
+  LengthList position_offsets;
   OptionInputs options;
 
   const InputTensor& First() const { return embeddings; }
+  std::string_view LayerEtag() const {
+    return named_layer == nullptr ? std::string_view() : named_layer->description().etag();
+  }
   InputTensors Tensors() {
     InputTensors tensors = {&embeddings, &context};
     options.AppendTensors(tensors);
@@ -64,12 +69,12 @@ AttendProblem::Spec AttendInputs::Spec() const {
                            .context = View(context),
                            .layer = layer.View(),
                            .position_offset = position_offset,
+                           .position_offsets = position_offsets.View(),
                            .options = options.View()};
   if (named_layer != nullptr) {
     spec.layer = named_layer->view();
     if (frequencies != nullptr) spec.layer->rotary.frequencies = *frequencies;
     // What a request says goes before what its layer says.
-    if (!options.sets_causal) spec.options.causal = named_layer->options().causal;
     FillOptions(named_layer->options(), spec.options);
   }
   return spec;
@@ -146,6 +151,37 @@ absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inpu
   return absl::OkStatus();
 }
 
+bool HasCumulativeLengths(const RawOptions& raw) {
+  for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
+    if (kLengthsOptions[i].cumulative && raw.lengths[i].count != 0) return true;
+  }
+  return false;
+}
+
+// Copies as many as there are batch entries; AttendProblem::Create refuses another number.
+absl::Status CheckPositionOffsets(const RawAttendRequest& raw, const WireBytes& bytes, AttendInputs& inputs) {
+  constexpr char kField[] = "position_offsets";
+  const std::int64_t count = raw.position_offsets.count;
+  if (count == 0) return absl::OkStatus();
+  if (inputs.named_layer == nullptr) {
+    return InvalidField(kField, absl::StrCat(kField,
+                                             " are given, but there is no layer_name; they are for the rotary "
+                                             "embeddings of named layers alone"));
+  }
+  if (HasCumulativeLengths(raw.options)) {
+    return InvalidField(kField, absl::StrCat(kField,
+                                             " go without cumulative lengths; send the sequences as a batch "
+                                             "[B, T, D], or ragged with one position_offset for all"));
+  }
+  const std::int64_t batch = View(inputs.embeddings).batch;
+  inputs.position_offsets =
+      GatherLengths(bytes, {v1::AttendRequest::kPositionOffsetsFieldNumber}, count, count == batch ? count : 0);
+  return absl::OkStatus();
+}
+
+// An offset that AttendProblem::Create will refuse counts as 0.
+std::int64_t ValidOrZero(std::int64_t offset) { return offset >= 0 && offset <= kMaxPositionOffset ? offset : 0; }
+
 // The tokens of each sequence of a ragged batch, as far as the offsets make sense: AttendProblem::Create checks them.
 std::vector<std::int64_t> SequenceLengths(absl::Span<const std::int64_t> offsets) {
   std::vector<std::int64_t> lengths;
@@ -156,27 +192,34 @@ std::vector<std::int64_t> SequenceLengths(absl::Span<const std::int64_t> offsets
   return lengths;
 }
 
-// Rotary embeddings that depend on the length of the text. Sequences of a ragged batch share one.
-absl::Status SetFrequencies(AttendInputs& inputs) {
-  const std::int64_t short_length = inputs.named_layer == nullptr ? 0 : inputs.named_layer->short_context_length();
-  if (short_length == 0) return absl::OkStatus();
+// The length of the text of each sequence of a batch, positions before its tokens included.
+std::vector<std::int64_t> TextLengths(const AttendInputs& inputs) {
   const AttentionOptions given = inputs.options.View();
   std::vector<std::int64_t> lengths = SequenceLengths(given.cumulative_query_lengths);
   const std::vector<std::int64_t> keys = SequenceLengths(given.cumulative_key_lengths);
   for (std::size_t n = 0; n < std::min(lengths.size(), keys.size()); ++n) lengths[n] = std::max(lengths[n], keys[n]);
-  const bool is_ragged = !lengths.empty();
-  if (!is_ragged) lengths = {std::max(View(inputs.embeddings).length, View(inputs.context).length)};
+  const std::int64_t tokens = std::max(View(inputs.embeddings).length, View(inputs.context).length);
+  for (const std::int64_t offset : inputs.position_offsets.lengths) lengths.push_back(tokens + ValidOrZero(offset));
+  if (lengths.empty()) lengths.push_back(tokens);
+  for (std::int64_t& length : lengths) length += inputs.position_offset;
+  return lengths;
+}
+
+// Rotary embeddings that depend on the length of the text. Sequences of a batch share one.
+absl::Status SetFrequencies(AttendInputs& inputs) {
+  const std::int64_t short_length = inputs.named_layer == nullptr ? 0 : inputs.named_layer->short_context_length();
+  if (short_length == 0) return absl::OkStatus();
+  const std::vector<std::int64_t> lengths = TextLengths(inputs);
   const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
-  const std::int64_t longest = inputs.position_offset + *most;
-  if (longest <= short_length) return absl::OkStatus();
-  if (is_ragged && *least != *most) {
-    return InvalidField(
-        "options.cumulative_query_lengths",
-        absl::StrCat("options.cumulative_query_lengths has sequences of different lengths, and beyond ", short_length,
-                     " tokens the layer's rotary embedding depends on the length of the text; send the sequences in "
-                     "requests of their own"));
+  if (*most <= short_length) return absl::OkStatus();
+  if (*least != *most) {
+    const char* const field =
+        inputs.position_offsets.count > 0 ? "position_offsets" : "options.cumulative_query_lengths";
+    return InvalidField(field, absl::StrCat(field, " gives texts of different lengths, and beyond ", short_length,
+                                            " tokens the layer's rotary embedding depends on the length of the text; "
+                                            "send the sequences in requests of their own"));
   }
-  inputs.frequencies = inputs.named_layer->FrequenciesFor(longest);
+  inputs.frequencies = inputs.named_layer->FrequenciesFor(*most);
   return absl::OkStatus();
 }
 
@@ -190,8 +233,10 @@ absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const Wire
   if (absl::Status status = FindNamedLayer(raw, bytes, layers, inputs); !status.ok()) return status;
   if (absl::Status status = CheckNamedLayer(inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
+  if (absl::Status status = CheckPositionOffsets(raw, bytes, inputs); !status.ok()) return status;
+  const EmbeddingsView first = View(inputs.embeddings);
   absl::StatusOr<OptionInputs> options =
-      CheckOptions(raw.options, bytes, {View(inputs.embeddings).batch, View(inputs.embeddings).length});
+      CheckOptions(raw.options, bytes, {first.batch, first.length, first.type == DataType::kFloat64});
   if (!options.ok()) return options.status();
   inputs.options = *std::move(options);
   if (absl::Status status = SetFrequencies(inputs); !status.ok()) return status;
@@ -203,6 +248,7 @@ struct AttendExtras {
   WeightsForm weights;
   std::shared_ptr<const Layer> layer;                      // The problem views it.
   std::shared_ptr<const std::vector<double>> frequencies;  // Likewise.
+  LengthList position_offsets;                             // Likewise.
 };
 
 struct AttendMethod {
@@ -217,13 +263,16 @@ struct AttendMethod {
                                                 v1::OUTPUT_KIND_SCORES,      v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
   const LayerRegistry* layers;  // Or null.
+  Receipts receipts;
 
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
   absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes, layers); }
-  static Extras MakeExtras(const Inputs& inputs) {
-    return {inputs.options.weights, inputs.named_layer, inputs.frequencies};
+  static Extras MakeExtras(Inputs& inputs) {
+    return {inputs.options.weights, inputs.named_layer, inputs.frequencies, std::move(inputs.position_offsets)};
   }
-  static double ExtraBytes(const Problem&, const Inputs&) { return 0; }
+  static double ExtraBytes(const Problem&, const Inputs& inputs) {
+    return static_cast<double>(inputs.position_offsets.lengths.size() * sizeof(std::int64_t));
+  }
 
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
                          ResponseBuffer& response) {
@@ -274,8 +323,12 @@ struct AttendMethod {
 
 }  // namespace
 
-Decoder AttendDecoder(const LayerRegistry* layers) {
-  return AttentionJob<AttendMethod>::MakeDecoder({.layers = layers});
+Decoder AttendDecoder(const LayerRegistry* layers, InstructionSet instruction_set) {
+  return AttentionJob<AttendMethod>::MakeDecoder({layers, Receipts(instruction_set)});
+}
+
+Estimator AttendEstimator(const LayerRegistry* layers, InstructionSet instruction_set) {
+  return AttentionJob<AttendMethod>::MakeEstimator({layers, Receipts(instruction_set)});
 }
 
 }  // namespace attend::server

@@ -7,12 +7,17 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "core/base/error.h"
+#include "core/base/limits.h"
 #include "core/tensor/aligned_buffer.h"
+#include "server/requests/decoders.h"
+#include "server/requests/receipt.h"
 #include "server/requests/request_options.h"
 #include "server/requests/tensor_codec.h"
 #include "server/rpc/job.h"
@@ -31,11 +36,14 @@ concept AttentionMethod = requires(const M& method, const WireBytes& bytes, type
                                    const typename M::Extras& extras, const OutputSet& outputs, ResponseBuffer& response,
                                    const ComputeContext& context) {
   { M::Read(bytes, raw) } -> std::same_as<absl::Status>;
+  { method.receipts } -> std::same_as<const Receipts&>;
   { method.Check(raw, bytes) } -> std::same_as<absl::StatusOr<typename M::Inputs>>;
   // All tensors of the request, also absent ones.
   { inputs.Tensors() } -> std::same_as<InputTensors>;
   { inputs.First() } -> std::same_as<const InputTensor&>;
   { inputs.options } -> std::convertible_to<const OptionInputs&>;
+  // The etag of the named layer, or empty.
+  { inputs.LayerEtag() } -> std::same_as<std::string_view>;
   // The same before GatherTensors and after, but for addresses.
   { inputs.Spec() } -> std::same_as<typename M::Problem::Spec>;
   { problem.Rebind(inputs.Spec()) } -> std::same_as<void>;
@@ -55,35 +63,39 @@ class AttentionJob final : public Job {
   static Decoder MakeDecoder(const Method& method) {
     return [method](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, method); };
   }
+  static Estimator MakeEstimator(const Method& method) {
+    return [method](const grpc::ByteBuffer& request, int num_threads) -> absl::StatusOr<RequestCost> {
+      const WireBytes bytes(request);
+      typename Method::Raw raw;
+      absl::StatusOr<Inputs> inputs = Read(bytes, raw, method);
+      if (!inputs.ok()) return inputs.status();
+      const auto job = Plan(raw, *inputs, num_threads, method);
+      if (!job.ok()) return job.status();
+      return (*job)->cost_;
+    };
+  }
 
   // The order of the checks is that of decoders.h.
   static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const Limits& limits,
                                                      const Method& method) {
     const WireBytes bytes(request);
     typename Method::Raw raw;
-    if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
-    absl::StatusOr<Inputs> inputs = method.Check(raw, bytes);
+    absl::StatusOr<Inputs> inputs = Read(bytes, raw, method);
     if (!inputs.ok()) return inputs.status();
-    const absl::StatusOr<OutputSet> outputs = OutputSet::Check(raw.outputs, Method::kOutputs, inputs->options.weights);
-    if (!outputs.ok()) return outputs.status();
-    if (absl::Status status = inputs->CheckWith(*outputs); !status.ok()) return status;
-    const absl::StatusOr<Problem> problem = Problem::Create(inputs->Spec());  // On placeholders, for the shapes.
-    if (!problem.ok()) return problem.status();
-
-    std::unique_ptr<AttentionJob> job(new AttentionJob(*problem, *inputs, *outputs));
-    const RequestCost cost = job->Cost(*inputs, *outputs, limits.num_threads);
-    if (absl::Status status = CheckCost(cost, limits); !status.ok()) return status;
-    job->memory_bytes_ = cost.memory_bytes;
-    job->Gather(bytes, *inputs);
-    return job;
+    if (absl::Status status = CheckHaveContents(inputs->Tensors()); !status.ok()) return status;
+    absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, *inputs, limits.num_threads, method);
+    if (!job.ok()) return job.status();
+    if (absl::Status status = CheckCost((*job)->cost_, limits); !status.ok()) return status;
+    (*job)->Gather(bytes, *inputs);
+    return *std::move(job);
   }
 
   // As for calls: more than malloc keeps for the next request.
   static void* operator new(std::size_t size) { return AllocateAligned(size); }
   static void operator delete(void* memory, std::size_t size) { FreeAligned(memory, size); }
 
-  double flops() const override { return flops_; }
-  double memory_bytes() const override { return memory_bytes_; }
+  double flops() const override { return cost_.flops; }
+  double memory_bytes() const override { return cost_.memory_bytes; }
 
   absl::Status Compute(const ComputeContext& context) override {
     response_.Allocate();
@@ -101,18 +113,42 @@ class AttentionJob final : public Job {
   using Inputs = typename Method::Inputs;
   using Problem = typename Method::Problem;
 
-  AttentionJob(const Problem& problem, const Inputs& inputs, const OutputSet& outputs)
+  static absl::StatusOr<Inputs> Read(const WireBytes& bytes, typename Method::Raw& raw, const Method& method) {
+    if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
+    return method.Check(raw, bytes);
+  }
+
+  // A job that knows its cost and lacks its tensors.
+  static absl::StatusOr<std::unique_ptr<AttentionJob>> Plan(const typename Method::Raw& raw, Inputs& inputs,
+                                                            int num_threads, const Method& method) {
+    const absl::StatusOr<OutputSet> outputs = OutputSet::Check(raw.outputs, Method::kOutputs, inputs.options.weights);
+    if (!outputs.ok()) return outputs.status();
+    if (absl::Status status = inputs.CheckWith(*outputs); !status.ok()) return status;
+    const absl::StatusOr<Problem> problem = Problem::Create(inputs.Spec());  // On placeholders, for the shapes.
+    if (!problem.ok()) return problem.status();
+    if (!IsTensorSize(
+            {problem->batch(), problem->num_heads(), problem->query_length(), inputs.options.weights.top_k})) {
+      return InvalidField("options.top_k",
+                          "options.top_k and the queries describe more weights than any machine can "
+                          "hold; ask for fewer");
+    }
+    std::unique_ptr<AttentionJob> job(
+        new AttentionJob(*problem, inputs, *outputs, method.receipts.Of(inputs.LayerEtag())));
+    job->cost_ = job->Cost(inputs, *outputs, num_threads);
+    return job;
+  }
+
+  AttentionJob(const Problem& problem, const Inputs& inputs, const OutputSet& outputs, SerializedField receipt)
       : problem_(problem),
-        response_(inputs.First().from_values() ? TensorForm::kValues : TensorForm::kData),
-        flops_(problem.Flops()) {
+        response_(inputs.First().from_values() ? TensorForm::kValues : TensorForm::kData, std::move(receipt)) {
     Method::AddTensors(problem, inputs, outputs, response_);
   }
 
   RequestCost Cost(Inputs& inputs, const OutputSet& outputs, int num_threads) const {
     const bool consumes_weights = outputs.Has(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS) ||
                                   (outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS) && !inputs.options.weights.per_head);
-    const auto gathered = static_cast<double>(GatheredBytes(inputs.Tensors()) + inputs.options.lengths.NumBytes());
-    return {.flops = flops_,
+    const double gathered = GatheredBytes(inputs.Tensors()) + static_cast<double>(inputs.options.lengths.NumBytes());
+    return {.flops = problem_.Flops(),
             .memory_bytes = gathered + response_.MemoryBytes() + Method::ExtraBytes(problem_, inputs) +
                             ScratchBytes(problem_, num_threads, consumes_weights),
             .response_bytes = response_.SerializedBytes()};
@@ -131,8 +167,7 @@ class AttentionJob final : public Job {
   AlignedBuffer<std::byte> tensors_;
   Lengths lengths_;
   ResponseBuffer response_;
-  double flops_;
-  double memory_bytes_ = 0;
+  RequestCost cost_;
 };
 
 // Where the tensors with a row for each query go, for both kinds of response: views of the memory that is sent, absent

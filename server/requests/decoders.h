@@ -2,7 +2,8 @@
 //
 // A decoder reads the request in place, checks every rule once in this order, and only then takes memory:
 //   1. the wire format; the size is checked before (RequestRun);
-//   2. each tensor's type, shape and number of bytes, the enums, and how many axes tensors have in common;
+//   2. each tensor's type, shape and number of bytes, the enums, and how many axes tensors have in common; then that
+//      all tensors have contents;
 //   3. the rules of attention (AttendProblem::Create, SdpaProblem::Create);
 //   4. the limits on response, memory and arithmetic.
 // What a rejected request costs is bounded by the bytes it sent, whatever it claims.
@@ -12,17 +13,29 @@
 #ifndef ATTEND_SERVER_REQUESTS_DECODERS_H_
 #define ATTEND_SERVER_REQUESTS_DECODERS_H_
 
+#include <functional>
+
+#include "absl/status/statusor.h"
+#include "core/kernels/instruction_set.h"
 #include "server/layers/layer_registry.h"
+#include "server/requests/request_options.h"
 #include "server/rpc/job.h"
 
 namespace attend::server {
 
+// What a request costs on a server with so many compute threads. Checks as a decoder does, but for the limits, and
+// takes tensors without contents. Errors: as a decoder's. Thread-safe.
+using Estimator = std::function<absl::StatusOr<RequestCost>(const grpc::ByteBuffer& request, int num_threads)>;
+
 // attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by name in `layers`, which must outlive the
-// decoder; null when there are none. A job holds on to the layer that it found.
-Decoder AttendDecoder(const LayerRegistry* layers);
+// decoder; null when there are none. A job holds on to the layer that it found. `instruction_set`: what jobs will be
+// computed with, for the receipt.
+Decoder AttendDecoder(const LayerRegistry* layers, InstructionSet instruction_set = BestInstructionSet());
+Estimator AttendEstimator(const LayerRegistry* layers, InstructionSet instruction_set = BestInstructionSet());
 
 // attend.v1.ScaledDotProductAttentionRequest -> attend.v1.ScaledDotProductAttentionResponse.
-Decoder SdpaDecoder();
+Decoder SdpaDecoder(InstructionSet instruction_set = BestInstructionSet());
+Estimator SdpaEstimator(InstructionSet instruction_set = BestInstructionSet());
 
 }  // namespace attend::server
 

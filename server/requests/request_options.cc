@@ -27,9 +27,14 @@ constexpr TensorRule kMaskRule = {"options.mask",
                                   TypeRule::kBool,
                                   {2, 4},
                                   "[T, S] or [B, H, T, S], in which any axis may be 1"};
+constexpr TensorRule kKeyMaskRule = {"options.key_mask",
+                                     kOptions / v1::AttentionOptions::kKeyMaskFieldNumber,
+                                     TypeRule::kBool,
+                                     {1, 2},
+                                     "[S] or [B, S], in which any axis may be 1"};
 constexpr TensorRule kBiasRule = {"options.bias",
                                   kOptions / v1::AttentionOptions::kBiasFieldNumber,
-                                  TypeRule::kBias,
+                                  TypeRule::kWidened,
                                   {2, 4},
                                   "[T, S] or [B, H, T, S], in which any axis may be 1"};
 
@@ -40,7 +45,7 @@ const PerHeadRules& RulesOfPerHead() {
     PerHeadRules made{};
     for (std::size_t i = 0; i < made.size(); ++i) {
       const PerHeadOption& option = kPerHeadOptions[i];
-      made[i] = {option.field, kOptions / OptionFieldNumber(option.field), TypeRule::kFloats, {1}, option.shape};
+      made[i] = {option.field, kOptions / OptionFieldNumber(option.field), TypeRule::kWidened, {1}, option.shape};
     }
     return made;
   }();
@@ -59,9 +64,27 @@ BasicHeadsView<T> ScoresView(const InputTensor& tensor, T* elements) {
                     tensor.axis(-2), tensor.axis(-1));
 }
 
-absl::Span<const float> PerHead(const InputTensor& tensor) {
+// The given [S] or [B, S] as four axes.
+MaskView KeyMaskView(const InputTensor& tensor) {
   if (!tensor) return {};
-  return {tensor.floats(), static_cast<std::size_t>(tensor.num_elements())};
+  return SplitHeads(tensor.bools(), tensor.rank() == 2 ? tensor.axis(0) : 1, 1, 1, tensor.axis(-1));
+}
+
+PerHeadView PerHead(const InputTensor& tensor) {
+  if (!tensor) return {};
+  const auto size = static_cast<std::size_t>(tensor.num_elements());
+  if (tensor.type() != DataType::kFloat64) return absl::MakeConstSpan(tensor.floats(), size);
+  return absl::MakeConstSpan(static_cast<const double*>(tensor.elements()), size);
+}
+
+// FLOAT64 where the arithmetic is.
+absl::Status CheckPerHeadType(const InputTensor& tensor, const char* option, bool is_double) {
+  if (is_double || tensor.type() != DataType::kFloat64) return absl::OkStatus();
+  const std::string field = absl::StrCat(option, ".data_type");
+  return InvalidField(field, absl::StrCat(field,
+                                          " is DATA_TYPE_FLOAT64, but the request is computed in FLOAT32, as its "
+                                          "other tensors are not DATA_TYPE_FLOAT64; send ",
+                                          option, " as DATA_TYPE_FLOAT32"));
 }
 
 absl::StatusOr<bool> CheckWeightsPerHead(std::int32_t form) {
@@ -101,33 +124,21 @@ absl::Status CheckTopK(std::int64_t top_k, bool is_asked_for) {
                                            "all that it is for"));
 }
 
-LengthList GatherLengths(const WireBytes& bytes, const char* field, std::int64_t count, std::int64_t most) {
-  LengthList list{count, {}};
-  if (count == 0 || count > most) return list;
-  list.lengths.reserve(static_cast<std::size_t>(count));
-  const FieldPath path = kOptions / OptionFieldNumber(field);
-  VisitFields(WireReader(bytes), {path}, [&list](std::size_t, const WireReader& reader, const WireField& part) {
-    VisitIntegers(reader, part, [&list](std::uint64_t length) {
-      list.lengths.push_back(static_cast<std::int64_t>(length));
-    }).IgnoreError();  // The reading pass has seen it.
-  });
-  return list;
-}
-
 // Copies as many valid lengths as there are batch entries, of which another number is the core's to refuse, and
 // cumulative lengths that are not very many more than the queries: both bounded by the request's own tensors.
-absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first) {
+absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first) {
   const std::int64_t most = std::max(first.queries, kMaxEmptySequences) + 1;
   Lengths lengths;
   for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
     const LengthsOption& option = kLengthsOptions[i];
-    const std::int64_t count = raw.num_lengths[i];
+    const std::int64_t count = raw.lengths[i].count;
     if (option.cumulative && count > most) {
       return InvalidField(option.field, absl::StrCat(option.field, " has ", count, " entries; at most ", most,
                                                      " are accepted with this many queries"));
     }
     const bool is_copied = option.cumulative || count == first.batch;
-    lengths.lists[i] = GatherLengths(bytes, option.field, count, is_copied ? count : 0);
+    const FieldPath path = kOptions / OptionFieldNumber(option.field);
+    lengths.lists[i] = GatherLengths(bytes, path, count, is_copied ? count : 0);
   }
   return lengths;
 }
@@ -139,6 +150,18 @@ absl::Span<const std::int64_t> LengthList::View() const {
                          : absl::MakeConstSpan(lengths);
 }
 
+LengthList GatherLengths(const WireBytes& bytes, const FieldPath& path, std::int64_t count, std::int64_t most) {
+  LengthList list{count, {}};
+  if (count == 0 || count > most) return list;
+  list.lengths.reserve(static_cast<std::size_t>(count));
+  VisitFields(WireReader(bytes), {path}, [&list](std::size_t, const WireReader& reader, const WireField& part) {
+    VisitIntegers(reader, part, [&list](std::uint64_t length) {
+      list.lengths.push_back(static_cast<std::int64_t>(length));
+    }).IgnoreError();  // The reading pass has seen it.
+  });
+  return list;
+}
+
 std::int64_t Lengths::NumBytes() const {
   std::size_t numbers = 0;
   for (const LengthList& list : lists) numbers += list.lengths.size();
@@ -147,6 +170,7 @@ std::int64_t Lengths::NumBytes() const {
 
 void OptionInputs::AppendTensors(InputTensors& tensors) {
   tensors.push_back(&mask);
+  tensors.push_back(&key_mask);
   tensors.push_back(&bias);
   for (InputTensor& tensor : per_head) tensors.push_back(&tensor);
 }
@@ -154,6 +178,7 @@ void OptionInputs::AppendTensors(InputTensors& tensors) {
 AttentionOptions OptionInputs::View() const {
   AttentionOptions options = values;
   options.mask = ScoresView(mask, mask.bools());
+  options.key_mask = KeyMaskView(key_mask);
   options.bias = ScoresView(bias, bias.floats());
   options.bias.type = bias.type();
   for (std::size_t i = 0; i < std::size(kPerHeadOptions); ++i) {
@@ -165,21 +190,22 @@ AttentionOptions OptionInputs::View() const {
   return options;
 }
 
-absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first) {
+absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first) {
   OptionInputs inputs;
-  const absl::StatusOr<CausalMode> causal = CausalModeFromWire(raw.causal, "options.causal");
-  if (!causal.ok()) return causal.status();
   inputs.values = raw.values;
-  inputs.values.causal = *causal;
-  inputs.sets_causal = raw.causal != v1::CAUSAL_MODE_UNSPECIFIED;
+  if (absl::Status s = MergeFloatScalars(raw.float_scalars, inputs.values); !s.ok()) return s;
+  if (absl::Status s = SetEnumOptions(raw.enums, /*owner=*/"", inputs.values); !s.ok()) return s;
   const absl::StatusOr<bool> weights_per_head = CheckWeightsPerHead(raw.attention_weights_form);
   if (!weights_per_head.ok()) return weights_per_head.status();
   inputs.weights = {*weights_per_head, raw.top_k};
   if (absl::Status s = CheckTensorInto(raw.mask, kMaskRule, inputs.mask); !s.ok()) return s;
+  if (absl::Status s = CheckTensorInto(raw.key_mask, kKeyMaskRule, inputs.key_mask); !s.ok()) return s;
   if (absl::Status s = CheckTensorInto(raw.bias, kBiasRule, inputs.bias); !s.ok()) return s;
   for (std::size_t i = 0; i < std::size(kPerHeadOptions); ++i) {
     if (!raw.per_head[i].present) continue;
-    if (absl::Status s = CheckTensorInto(raw.per_head[i], RulesOfPerHead()[i], inputs.per_head[i]); !s.ok()) return s;
+    const TensorRule& rule = RulesOfPerHead()[i];
+    if (absl::Status s = CheckTensorInto(raw.per_head[i], rule, inputs.per_head[i]); !s.ok()) return s;
+    if (absl::Status s = CheckPerHeadType(inputs.per_head[i], rule.field, first.is_double); !s.ok()) return s;
   }
   absl::StatusOr<Lengths> lengths = CheckLengths(raw, bytes, first);
   if (!lengths.ok()) return lengths.status();

@@ -20,8 +20,8 @@
 
 namespace attend::server {
 
-// One list of lengths of a request: how many there are, and, once that is known to be a number that may be copied, what
-// they are.
+// One list of integers of a request: how many there are, and, once that is known to be a number that may be copied,
+// what they are. May be moved; views taken before stay valid where the numbers were copied.
 struct LengthList {
   std::int64_t count = 0;
   std::vector<std::int64_t> lengths;
@@ -39,10 +39,11 @@ struct Lengths {
   std::int64_t NumBytes() const;
 };
 
-// The axes of a request's first tensor that bound how many lengths are copied; 0 when it is absent.
-struct FirstAxes {
-  std::int64_t batch = 0;
+// What options depend on of a request's first tensor; zeros when it is absent.
+struct FirstTensor {
+  std::int64_t batch = 0;  // This and the next bound how many lengths are copied.
   std::int64_t queries = 0;
+  bool is_double = false;  // So is the arithmetic then.
 };
 
 // How attention weights are returned.
@@ -53,10 +54,10 @@ struct WeightsForm {
 
 // AttentionOptions of a request, with what they point to. May be moved; views taken before stay valid.
 struct OptionInputs {
-  AttentionOptions values;   // Without views.
-  bool sets_causal = false;  // Also to none.
+  AttentionOptions values;  // Without views.
   WeightsForm weights;
   InputTensor mask;
+  InputTensor key_mask;
   InputTensor bias;
   std::array<InputTensor, std::size(kPerHeadOptions)> per_head;
   Lengths lengths;
@@ -68,10 +69,14 @@ struct OptionInputs {
   AttentionOptions View() const;
 };
 
+// The list of `count` integers at `path`, copied if there are at most `most`. REQUIRES: `bytes` were read before
+// without an error, and counted so many.
+LengthList GatherLengths(const WireBytes& bytes, const FieldPath& path, std::int64_t count, std::int64_t most);
+
 // Checks what can be said about the options alone. As many valid lengths as batch entries are copied and not very many
 // more cumulative lengths than queries, which bounds them by the request's own tensors. Errors: INVALID_ARGUMENT with
 // the field below `options`.
-absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstAxes& first);
+absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first);
 
 // Which tensors the response holds.
 class OutputSet {

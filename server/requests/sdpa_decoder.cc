@@ -1,6 +1,7 @@
 // ScaledDotProductAttention: bytes to job to bytes.
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -23,22 +24,41 @@ namespace {
 using Request = v1::ScaledDotProductAttentionRequest;
 using Response = v1::ScaledDotProductAttentionResponse;
 
-constexpr TensorRule kQueryRule = {
-    "query", {Request::kQueryFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[T, E], [H, T, E] or [B, H, T, E]"};
-constexpr TensorRule kKeyRule = {
-    "key", {Request::kKeyFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[S, E], [K, S, E] or [B, K, S, E]"};
-constexpr TensorRule kValueRule = {
-    "value", {Request::kValueFieldNumber}, TypeRule::kNumbers, {2, 3, 4}, "[S, V], [K, S, V] or [B, K, S, V]"};
+constexpr TensorRule MakeRule(const char* field, std::uint32_t number, const char* shapes) {
+  return {field, {number}, TypeRule::kNumbers, {2, 3, 4}, shapes};
+}
+
+// Of query, key and value, by layout.
+constexpr TensorRule kHeadsFirst[] = {
+    MakeRule("query", Request::kQueryFieldNumber, "[T, E], [H, T, E] or [B, H, T, E]"),
+    MakeRule("key", Request::kKeyFieldNumber, "[S, E], [K, S, E] or [B, K, S, E]"),
+    MakeRule("value", Request::kValueFieldNumber, "[S, V], [K, S, V] or [B, K, S, V]"),
+};
+constexpr TensorRule kTokensFirst[] = {
+    MakeRule("query", Request::kQueryFieldNumber, "[T, E], [T, H, E] or [B, T, H, E] with TENSOR_LAYOUT_BTHE"),
+    MakeRule("key", Request::kKeyFieldNumber, "[S, E], [S, K, E] or [B, S, K, E] with TENSOR_LAYOUT_BTHE"),
+    MakeRule("value", Request::kValueFieldNumber, "[S, V], [S, K, V] or [B, S, K, V] with TENSOR_LAYOUT_BTHE"),
+};
+
+// Elements in memory as four axes, whatever the order of heads and tokens.
+template <typename Elements>
+auto ViewOf(Elements* elements, DataType type, bool tokens_first, std::int64_t batch, std::int64_t heads,
+            std::int64_t length, std::int64_t dim) {
+  return tokens_first ? MergedTypedHeads(elements, type, batch, heads, length, dim)
+                      : SplitTypedHeads(elements, type, batch, heads, length, dim);
+}
 
 // A request whose tensors are checked.
 struct SdpaInputs {
   InputTensor query;
   InputTensor key;
   InputTensor value;
+  bool tokens_first = false;  // TENSOR_LAYOUT_BTHE.
   OptionInputs options;
   PartialInputs partials;
 
   const InputTensor& First() const { return query; }
+  static std::string_view LayerEtag() { return {}; }
   InputTensors Tensors() {
     InputTensors tensors = {&query, &key, &value, &partials.output, &partials.log_sum_exp};
     options.AppendTensors(tensors);
@@ -48,14 +68,35 @@ struct SdpaInputs {
   absl::Status CheckWith(const OutputSet& outputs) const { return partials.CheckWith(outputs); }
 };
 
-// [T, E], [H, T, E] or [B, H, T, E] as four axes.
-TypedHeadsView View(const InputTensor& tensor) {
+// Two to four axes as four.
+TypedHeadsView View(const InputTensor& tensor, bool tokens_first) {
   if (!tensor) return {};
-  return SplitTypedHeads(tensor.elements(), tensor.type(), tensor.rank() == 4 ? tensor.axis(0) : 1,
-                         tensor.rank() >= 3 ? tensor.axis(-3) : 1, tensor.axis(-2), tensor.axis(-1));
+  const std::int64_t batch = tensor.rank() == 4 ? tensor.axis(0) : 1;
+  const std::int64_t outer = tensor.rank() >= 3 ? tensor.axis(-3) : 1, inner = tensor.axis(-2);
+  const bool swapped = tokens_first && tensor.rank() >= 3;
+  return ViewOf(tensor.elements(), tensor.type(), swapped, batch, swapped ? inner : outer, swapped ? outer : inner,
+                tensor.axis(-1));
 }
 
-SdpaProblem::Spec SdpaInputs::Spec() const { return {View(query), View(key), View(value), options.View()}; }
+SdpaProblem::Spec SdpaInputs::Spec() const {
+  return {View(query, tokens_first), View(key, tokens_first), View(value, tokens_first), options.View()};
+}
+
+absl::StatusOr<bool> CheckTokensFirst(const RawSdpaRequest& raw) {
+  switch (raw.layout) {
+    case v1::TENSOR_LAYOUT_UNSPECIFIED:
+    case v1::TENSOR_LAYOUT_BHTE: return false;
+    case v1::TENSOR_LAYOUT_BTHE: break;
+    default:
+      return InvalidField("layout", absl::StrCat("layout is ", raw.layout,
+                                                 ", which is not a known TensorLayout; it must be TENSOR_LAYOUT_BHTE "
+                                                 "(1), TENSOR_LAYOUT_BTHE (2), or absent"));
+  }
+  if (!raw.partials.present) return true;
+  return InvalidField("layout",
+                      "layout is TENSOR_LAYOUT_BTHE, but partials are merged in TENSOR_LAYOUT_BHTE alone; send query, "
+                      "key, value and partials in that layout");
+}
 
 absl::Status CheckSameRank(const InputTensor& tensor, const char* field, const InputTensor& query) {
   if (!tensor || !query || tensor.rank() == query.rank()) return absl::OkStatus();
@@ -66,18 +107,23 @@ absl::Status CheckSameRank(const InputTensor& tensor, const char* field, const I
 
 absl::StatusOr<SdpaInputs> CheckInputs(const RawSdpaRequest& raw, const WireBytes& bytes) {
   SdpaInputs inputs;
+  const absl::StatusOr<bool> tokens_first = CheckTokensFirst(raw);
+  if (!tokens_first.ok()) return tokens_first.status();
+  inputs.tokens_first = *tokens_first;
+  const auto& rules = *tokens_first ? kTokensFirst : kHeadsFirst;
   const struct {
     const RawTensor& raw;
     const TensorRule& rule;
     InputTensor& tensor;
   } tensors[] = {
-      {raw.query, kQueryRule, inputs.query}, {raw.key, kKeyRule, inputs.key}, {raw.value, kValueRule, inputs.value}};
+      {raw.query, rules[0], inputs.query}, {raw.key, rules[1], inputs.key}, {raw.value, rules[2], inputs.value}};
   for (const auto& t : tensors) {
     if (absl::Status status = CheckTensorInto(t.raw, t.rule, t.tensor); !status.ok()) return status;
     if (absl::Status status = CheckSameRank(t.tensor, t.rule.field, inputs.query); !status.ok()) return status;
   }
-  const TypedHeadsView query = View(inputs.query);
-  absl::StatusOr<OptionInputs> options = CheckOptions(raw.options, bytes, {query.batch, query.length});
+  const TypedHeadsView query = View(inputs.query, *tokens_first);
+  absl::StatusOr<OptionInputs> options =
+      CheckOptions(raw.options, bytes, {query.batch, query.length, query.type == DataType::kFloat64});
   if (!options.ok()) return options.status();
   inputs.options = *std::move(options);
   if (!raw.partials.present) return inputs;
@@ -94,6 +140,12 @@ class ResponseShape {
 
   Axes PerHead(std::int64_t columns) const { return Make(query_rank_ >= 3, columns); }
   Axes AllHeads(std::int64_t columns) const { return Make(false, columns); }
+  // That of the output, in the layout of the query.
+  Axes Output(bool tokens_first) const {
+    Axes shape = PerHead(problem_.value_dim());
+    if (tokens_first && query_rank_ >= 3) std::swap(shape[shape.size() - 3], shape[shape.size() - 2]);
+    return shape;
+  }
 
  private:
   Axes Make(bool heads, std::int64_t columns) const {
@@ -112,6 +164,7 @@ class ResponseShape {
 // What computing needs besides the problem.
 struct SdpaExtras {
   WeightsForm weights;
+  bool tokens_first = false;
   std::vector<PartialAttention> partials;
 };
 
@@ -125,9 +178,13 @@ struct SdpaMethod {
                                                 v1::OUTPUT_KIND_LOG_SUM_EXP, v1::OUTPUT_KIND_SCORES,
                                                 v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS};
 
+  Receipts receipts;
+
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
   absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes); }
-  static Extras MakeExtras(const Inputs& inputs) { return {inputs.options.weights, inputs.partials.Parts()}; }
+  static Extras MakeExtras(const Inputs& inputs) {
+    return {inputs.options.weights, inputs.tokens_first, inputs.partials.Parts()};
+  }
 
   // Output and log-sum-exp are both needed for merging, asked for or not.
   static double ExtraBytes(const Problem& problem, const Inputs& inputs) {
@@ -147,7 +204,9 @@ struct SdpaMethod {
       if (!outputs.Has(kind)) return;
       response.AddTensor(field_number, type, per_head ? shape.PerHead(columns) : shape.AllHeads(columns));
     };
-    add(v1::OUTPUT_KIND_OUTPUT, Response::kOutputFieldNumber, ToWire(inputs.query.type()), true, problem.value_dim());
+    if (outputs.Has(v1::OUTPUT_KIND_OUTPUT)) {
+      response.AddTensor(Response::kOutputFieldNumber, ToWire(inputs.query.type()), shape.Output(inputs.tokens_first));
+    }
     add(v1::OUTPUT_KIND_ATTENTION_WEIGHTS, Response::kAttentionWeightsFieldNumber, arithmetic, form.per_head,
         problem.score_columns());
     add(v1::OUTPUT_KIND_LOG_SUM_EXP, Response::kLogSumExpFieldNumber, v1::DATA_TYPE_FLOAT32, true, 0);
@@ -161,8 +220,8 @@ struct SdpaMethod {
   static absl::Status Compute(const Problem& problem, const Extras& extras, const ResponseBuffer& response,
                               const ComputeContext& context) {
     SdpaOutputs out;
-    out.output = SplitTypedHeads(response.Elements(Response::kOutputFieldNumber), problem.query().type, problem.batch(),
-                                 problem.num_heads(), problem.query_length(), problem.value_dim());
+    out.output = ViewOf(response.Elements(Response::kOutputFieldNumber), problem.query().type, extras.tokens_first,
+                        problem.batch(), problem.num_heads(), problem.query_length(), problem.value_dim());
     out.log_sum_exp = response.Floats(Response::kLogSumExpFieldNumber);
     const RowOutputs<Response> rows(problem, extras.weights, response);
     out.scores = rows.Scores();
@@ -176,6 +235,12 @@ struct SdpaMethod {
 
 }  // namespace
 
-Decoder SdpaDecoder() { return AttentionJob<SdpaMethod>::MakeDecoder({}); }
+Decoder SdpaDecoder(InstructionSet instruction_set) {
+  return AttentionJob<SdpaMethod>::MakeDecoder({Receipts(instruction_set)});
+}
+
+Estimator SdpaEstimator(InstructionSet instruction_set) {
+  return AttentionJob<SdpaMethod>::MakeEstimator({Receipts(instruction_set)});
+}
 
 }  // namespace attend::server

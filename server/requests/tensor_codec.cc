@@ -33,8 +33,7 @@ absl::Span<const DataType> Accepted(TypeRule rule) {
   const absl::Span<const DataType> numbers(kAllNumbers);
   switch (rule) {
     case TypeRule::kNumbers:
-    case TypeRule::kBias: return numbers;
-    case TypeRule::kFloats: return numbers.first(3);
+    case TypeRule::kWidened: return numbers;
     case TypeRule::kFloat32: return numbers.first(1);
     case TypeRule::kBool: break;
   }
@@ -43,8 +42,7 @@ absl::Span<const DataType> Accepted(TypeRule rule) {
 
 // The type in memory of a tensor that has `type` on the wire.
 DataType InMemory(TypeRule rule, DataType type) {
-  const bool widens = rule == TypeRule::kBias || rule == TypeRule::kFloats;
-  return widens && ElementSize(type) == 2 ? DataType::kFloat32 : type;
+  return rule == TypeRule::kWidened && ElementSize(type) == 2 ? DataType::kFloat32 : type;
 }
 
 absl::StatusOr<DataType> CheckType(const RawTensor& raw, const TensorRule& rule) {
@@ -105,7 +103,7 @@ std::string TypeHint(const RawTensor& raw, const TensorRule& rule, std::int64_t 
                       absl::StrJoin(settable, " or DATA_TYPE_"));
 }
 
-// The elements are there, once, and as many as the shape says.
+// The elements, if they are there, are there once, and as many as the shape says.
 absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataType type, std::int64_t elements) {
   const auto shape = [&raw] { return ShapeText({raw.shape.data(), static_cast<std::size_t>(raw.rank)}); };
   const std::int64_t bytes = elements * ElementSize(type);
@@ -113,10 +111,6 @@ absl::Status CheckContents(const RawTensor& raw, const TensorRule& rule, DataTyp
     return InvalidField(rule.field,
                         absl::StrCat(rule.field, " has both data (", raw.data.size(), " bytes) and values (",
                                      raw.num_values, " numbers); send exactly one of them"));
-  }
-  if (raw.data.empty() && raw.num_values == 0) {
-    return InvalidField(rule.field, absl::StrCat(rule.field, " has neither data nor values; send ", bytes,
-                                                 " bytes of data or ", elements, " values for its shape ", shape()));
   }
   if (raw.num_values != 0 && raw.num_values != elements) {
     const std::string field = absl::StrCat(rule.field, ".values");
@@ -187,6 +181,7 @@ absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& 
   tensor.rank_ = static_cast<int>(raw.rank);
   tensor.shape_ = raw.shape;
   tensor.num_elements_ = *elements;
+  tensor.from_values_ = raw.num_values != 0;
   tensor.data_ = raw.data;
   tensor.memory_ = kPlaceholder;
   return tensor;
@@ -198,10 +193,23 @@ absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, Input
   return checked.status();
 }
 
-std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors) {
-  std::int64_t total = 0;
+absl::Status CheckHaveContents(absl::Span<InputTensor* const> tensors) {
   for (const InputTensor* tensor : tensors) {
-    if (*tensor) total += RoundUp(tensor->num_bytes(), kCacheLine);
+    if (!*tensor || tensor->has_contents()) continue;
+    const char* field = tensor->rule_->field;
+    const std::int64_t elements = tensor->num_elements();
+    return InvalidField(
+        field, absl::StrCat(field, " has neither data nor values; send ", elements * ElementSize(tensor->wire_type_),
+                            " bytes of data or ", elements, " values for its shape ",
+                            ShapeText({tensor->shape_.data(), static_cast<std::size_t>(tensor->rank_)})));
+  }
+  return absl::OkStatus();
+}
+
+double GatheredBytes(absl::Span<InputTensor* const> tensors) {
+  double total = 0;
+  for (const InputTensor* tensor : tensors) {
+    if (*tensor) total += static_cast<double>(RoundUp(tensor->num_bytes(), kCacheLine));
   }
   return total;
 }
@@ -215,7 +223,7 @@ void InputTensor::CopyData(const WireBytes& bytes, const ConvertKernels& convert
 
 AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors) {
   const ConvertKernels& convert = ConvertKernelsFor(BestInstructionSet());  // All give the same bits.
-  AlignedBuffer<std::byte> memory(GatheredBytes(tensors));
+  AlignedBuffer<std::byte> memory(static_cast<std::int64_t>(GatheredBytes(tensors)));
   std::vector<FieldPath> paths;
   std::vector<ValueCursor> cursors;
   std::byte* next = memory.data();

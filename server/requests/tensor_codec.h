@@ -31,8 +31,7 @@ namespace attend::server {
 // Which types a tensor field accepts, and which it has in memory. FLOAT32 is the default of all but kBool.
 enum class TypeRule : std::uint8_t {
   kNumbers,  // FLOAT32, FLOAT64, FLOAT16 and BFLOAT16, kept as they are.
-  kBias,     // The same; 16-bit numbers are widened to FLOAT32.
-  kFloats,   // FLOAT32, FLOAT16 and BFLOAT16, widened to FLOAT32.
+  kWidened,  // The same; 16-bit numbers are widened to FLOAT32.
   kFloat32,  // FLOAT32 alone.
   kBool,     // BOOL alone.
 };
@@ -46,7 +45,7 @@ struct TensorRule {
   const char* shapes;                   // What they mean, for people: `[T, D] or [B, T, D]`.
 };
 
-// A tensor whose type, shape and number of bytes are right. A default one is absent.
+// A tensor whose type, shape and number of bytes are right, if it has contents. A default one is absent.
 class InputTensor {
  public:
   explicit operator bool() const { return rule_ != nullptr; }
@@ -58,7 +57,9 @@ class InputTensor {
   DataType type() const { return type_; }  // In memory.
   std::int64_t num_bytes() const { return num_elements_ * ElementSize(type_); }
   // Whether the elements came as `values` instead of `data`.
-  bool from_values() const { return data_.empty(); }
+  bool from_values() const { return from_values_; }
+  // Whether they came at all; only what is estimated may lack them.
+  bool has_contents() const { return from_values_ || !data_.empty(); }
 
   // The elements, row-major, aligned to 64 bytes. Before GatherTensors an address that is not null and must not be
   // read from; null when absent. A boolean is true when its byte is not 0. REQUIRES: type() is that type.
@@ -68,6 +69,7 @@ class InputTensor {
 
  private:
   friend absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& rule);
+  friend absl::Status CheckHaveContents(absl::Span<InputTensor* const> tensors);
   friend AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors);
 
   // Copies what came as `data`, in the type that it has in memory.
@@ -79,6 +81,7 @@ class InputTensor {
   int rank_ = 0;
   std::array<std::int64_t, kMaxRank> shape_{};
   std::int64_t num_elements_ = 0;
+  bool from_values_ = false;
   ByteRange data_;
   const void* memory_ = nullptr;
 };
@@ -86,19 +89,23 @@ class InputTensor {
 // Tensors of one request, also absent ones; both kinds of request have fewer than that many.
 using InputTensors = absl::InlinedVector<InputTensor*, 16>;
 
-// Checks one tensor; absent when `raw` is. Errors: INVALID_ARGUMENT with the path of the type, the shape, the axis, the
-// data or the values. `rule` must outlive the result. Pure; may be called concurrently.
+// Checks one tensor, which may lack its contents; absent when `raw` is. Errors: INVALID_ARGUMENT with the path of the
+// type, the shape, the axis, the data or the values. `rule` must outlive the result. Pure; may be called concurrently.
 absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& rule);
 
 // The same, into `tensor`.
 absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, InputTensor& tensor);
 
-// The memory that GatherTensors takes; no more than twice the request's own bytes plus 63 for each tensor.
-std::int64_t GatheredBytes(absl::Span<InputTensor* const> tensors);
+// Errors: INVALID_ARGUMENT naming the first of `tensors`, which may be absent, that is there without its elements.
+absl::Status CheckHaveContents(absl::Span<InputTensor* const> tensors);
+
+// The memory that GatherTensors takes; no more than twice the request's own bytes plus 63 for each tensor. In floating
+// point because tensors without contents may be of any size together.
+double GatheredBytes(absl::Span<InputTensor* const> tensors);
 
 // Copies the elements of all tensors that are not absent into one piece of memory, converts them where they came as
 // `values` or in another type, and points the tensors at it. Tensors may be moved afterwards. REQUIRES: all come from
-// `bytes`.
+// `bytes` and have contents.
 AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors);
 
 // `[2, 3, 4]`.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "core/base/error.h"
+#include "core/base/limits.h"
 #include "server/base/protocol.h"
 #include "server/rpc/status.h"
 
@@ -167,6 +168,11 @@ int Admission::outstanding() const {
 Admission::Counts Admission::counts() const {
   MutexLock lock(mu_);
   return counts_;
+}
+
+double Admission::PredictedMs(const WorkCost& cost) const {
+  MutexLock lock(mu_);
+  return model_.Milliseconds(cost) / (cost.flops < kMinParallelFlops ? 1 : executor_.num_threads());
 }
 
 double Admission::WaitMs() const {

@@ -100,6 +100,8 @@ class Admission {
   // Tasks handed to the executor and not finished.
   int outstanding() const;
   Counts counts() const;
+  // How long work that costs this much takes on an otherwise idle server, as far as is known.
+  double PredictedMs(const WorkCost& cost) const;
   // How long a task that came now would wait for a compute thread.
   double WaitMs() const;
 

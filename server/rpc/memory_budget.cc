@@ -31,12 +31,8 @@ void MemoryBudget::Reservation::ShrinkTo(std::int64_t bytes) {
 }
 
 absl::Status MemoryBudget::Reservation::Resize(double bytes) {
+  if (absl::Status fits = budget_->CheckFits(bytes); !fits.ok()) return fits;
   const std::int64_t limit = budget_->limit_bytes_;
-  if (bytes > static_cast<double>(limit)) {
-    return LimitExceeded(kFlag, absl::StrFormat("the request and its response take %.0f bytes of memory, but this "
-                                                "server has %d for all that is in flight (%s)",
-                                                bytes, limit, kFlag));
-  }
   const auto wanted = static_cast<std::int64_t>(bytes);
   std::int64_t in_use = budget_->in_use_bytes();
   do {
@@ -45,6 +41,13 @@ absl::Status MemoryBudget::Reservation::Resize(double bytes) {
   } while (!budget_->in_use_bytes_.compare_exchange_weak(in_use, in_use - bytes_ + wanted, std::memory_order_relaxed));
   bytes_ = wanted;
   return absl::OkStatus();
+}
+
+absl::Status MemoryBudget::CheckFits(double bytes) const {
+  if (bytes <= static_cast<double>(limit_bytes_)) return absl::OkStatus();
+  return LimitExceeded(kFlag, absl::StrFormat("the request and its response take %.0f bytes of memory, but this server "
+                                              "has %d for all that is in flight (%s)",
+                                              bytes, limit_bytes_, kFlag));
 }
 
 absl::StatusOr<MemoryBudget::Reservation> MemoryBudget::Reserve(double bytes) {

@@ -65,6 +65,9 @@ class MemoryBudget {
   // of it. In floating point because costs are (see Job::memory_bytes). REQUIRES: bytes >= 0.
   absl::StatusOr<Reservation> Reserve(double bytes);
 
+  // Whether `bytes` are granted when nobody else holds any. Errors: RESOURCE_EXHAUSTED, as Reserve.
+  absl::Status CheckFits(double bytes) const;
+
   std::int64_t limit_bytes() const { return limit_bytes_; }
   std::int64_t in_use_bytes() const { return in_use_bytes_.load(std::memory_order_relaxed); }
 

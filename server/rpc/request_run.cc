@@ -12,7 +12,8 @@ namespace attend::server {
 namespace {
 
 // Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
-// thread, and the polling thread has other calls to serve.
+// thread, and the polling thread has other calls to serve. Methods that are never refused cannot wait for a thread, and
+// accept no large messages.
 constexpr std::size_t kInlineDecodeBytes = 64 << 10;
 
 // grpc::ByteBuffer has no move constructor: "moving" one leaves a reference to its bytes behind, and they would stay in
@@ -83,17 +84,22 @@ void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::tim
   deadline_ = deadline;
   const std::size_t bytes = request.Length();
   if (!Reserve(bytes)) return;
-  if (bytes > kInlineDecodeBytes) return SubmitRequest(request, hinted_flops);
+  if (bytes > kInlineDecodeBytes && method_.refusable) return SubmitRequest(request, hinted_flops);
   if (!Decode(request)) return;
   if (job_->flops() <= services_.inline_flops) return Compute(/*task=*/nullptr);
   SubmitJob();
 }
 
+absl::Status CheckRequestBytes(std::int64_t bytes, const Limits& limits) {
+  if (bytes <= limits.max_request_bytes) return absl::OkStatus();
+  return LimitExceeded("--max-request-bytes",
+                       absl::StrCat("the request has ", bytes, " bytes; this server accepts at most ",
+                                    limits.max_request_bytes, " (--max-request-bytes)"));
+}
+
 bool RequestRun::Reserve(std::size_t bytes) {
-  if (static_cast<std::int64_t>(bytes) > services_.limits.max_request_bytes) {
-    owner_.OnError(LimitExceeded("--max-request-bytes",
-                                 absl::StrCat("the request has ", bytes, " bytes; this server accepts at most ",
-                                              services_.limits.max_request_bytes, " (--max-request-bytes)")));
+  if (absl::Status s = CheckRequestBytes(static_cast<std::int64_t>(bytes), services_.limits); !s.ok()) {
+    owner_.OnError(s);
     return false;
   }
   // What is decoded takes no more than its bytes did. Methods that are never refused decode next to nothing.

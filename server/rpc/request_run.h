@@ -89,17 +89,26 @@ class RequestRun {
   std::unique_ptr<Job> job_;
 };
 
+// What every call is checked for before its request is decoded. Errors: RESOURCE_EXHAUSTED naming the flag.
+absl::Status CheckRequestBytes(std::int64_t bytes, const Limits& limits);
+
 // The table entry of a unary method: one request in, one response out. A call that may be refused is refused before its
 // payload is read. `services` must outlive every call.
 MethodEntry MakeUnaryMethod(const RequestServices& services, RequestMethod method);
 
-// The table entry of a stream of requests: many in flight, answered as they finish; `method` decodes what the messages
-// carry. Finished responses wait in an outbox, since gRPC writes one message at a time, and keep their part of the
-// MemoryBudget until they are written. A stream is read no further while
+// What decodes the requests that messages of a stream carry.
+struct StreamMethods {
+  RequestMethod attend;
+  RequestMethod scaled_dot_product_attention;
+};
+
+// The table entry of a stream of requests: many in flight, answered as they finish. Finished responses wait in an
+// outbox, since gRPC writes one message at a time, and keep their part of the MemoryBudget until they are written. A
+// stream is read no further while
 //   - `max_stream_requests_in_flight` of its requests are unanswered or not written yet, or
 //   - half of the memory budget is taken and some of it by this stream, whose next response will look again.
 // So a caller that does not read its responses is not read either, and what it may fill is bounded.
-MethodEntry MakeStreamMethod(const RequestServices& services, RequestMethod method);
+MethodEntry MakeStreamMethod(const RequestServices& services, StreamMethods methods);
 
 }  // namespace attend::server
 

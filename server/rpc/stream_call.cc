@@ -13,7 +13,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/time/clock.h"
-#include "core/base/error.h"
 #include "core/base/mutex.h"
 #include "server/rpc/status.h"
 #include "server/wire/stream_messages.h"
@@ -47,6 +46,7 @@ class StreamItem final : public RequestRun::Owner {
   StreamCall& stream_;
   Call& call_;
   const std::int64_t id_;
+  RequestKind kind_ = RequestKind::kAttend;
   CallTiming timing_;
   std::optional<RequestRun> run_;
   grpc::ByteBuffer message_;
@@ -54,7 +54,7 @@ class StreamItem final : public RequestRun::Owner {
 
 class StreamCall final : public CallHandler {
  public:
-  StreamCall(const RequestServices& services, const RequestMethod& method) : services_(services), method_(method) {}
+  StreamCall(const RequestServices& services, const StreamMethods& methods) : services_(services), methods_(methods) {}
 
   void OnStart(Call& call) override;
   void OnRead(Call& call, grpc::ByteBuffer* message) override;
@@ -65,7 +65,9 @@ class StreamCall final : public CallHandler {
   void OnDrain(Call& call) override;
 
   const RequestServices& services() const { return services_; }
-  const RequestMethod& method() const { return method_; }
+  const RequestMethod& method(RequestKind kind) const {
+    return kind == RequestKind::kAttend ? methods_.attend : methods_.scaled_dot_product_attention;
+  }
 
   // Told by the item, on whichever thread it ends.
   void OnFinished(Call& call, StreamItem& item) ABSL_LOCKS_EXCLUDED(mu_);
@@ -84,7 +86,7 @@ class StreamCall final : public CallHandler {
   void MoveToOutbox(StreamItem& item) { outbox_.splice(outbox_.end(), running_, item.position); }
 
   const RequestServices& services_;
-  const RequestMethod& method_;
+  const StreamMethods& methods_;
 
   // All touched by the polling thread alone, but for `finished_`.
   std::thread::id polling_thread_;
@@ -103,18 +105,19 @@ class StreamCall final : public CallHandler {
 void StreamItem::Start(StreamRequest& request, Clock::time_point arrival) {
   const absl::StatusOr<absl::Duration> timeout = CheckTimeout(request.timeout);
   if (!timeout.ok()) return OnError(timeout.status());
-  if (!request.attend) return OnError(InvalidField("attend", "attend is missing; it says what to compute"));
+  if (!request.request) return OnError(MissingRequest());
+  kind_ = request.request->kind;
   std::chrono::system_clock::time_point deadline = call_.context().deadline();
   if (*timeout != absl::InfiniteDuration()) {
     deadline = std::min(deadline, absl::ToChronoTime(absl::Now() + *timeout));
   }
   timing_.receive = Clock::now() - arrival;
-  run_.emplace(stream_.services(), stream_.method(), call_, *this, timing_);
-  run_->Start(*request.attend, deadline);
+  run_.emplace(stream_.services(), stream_.method(kind_), call_, *this, timing_);
+  run_->Start(request.request->bytes, deadline);
 }
 
 void StreamItem::OnResponse(const grpc::ByteBuffer& response) {
-  message_ = StreamResponse(id_, FormatServerTiming(timing_), response);
+  message_ = StreamResponse(id_, FormatServerTiming(timing_), kind_, response);
   stream_.OnFinished(call_, *this);
 }
 
@@ -236,8 +239,8 @@ void StreamCall::Write(Call& call) {
 
 }  // namespace
 
-MethodEntry MakeStreamMethod(const RequestServices& services, RequestMethod method) {
-  auto shared = std::make_shared<const RequestMethod>(std::move(method));
+MethodEntry MakeStreamMethod(const RequestServices& services, StreamMethods methods) {
+  auto shared = std::make_shared<const StreamMethods>(std::move(methods));
   return {.make_handler = [&services, shared] { return std::make_unique<StreamCall>(services, *shared); },
           .is_stream = true};
 }

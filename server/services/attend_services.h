@@ -17,7 +17,7 @@
 
 namespace attend::server {
 
-// Attend, ScaledDotProductAttention, StreamAttend and GetServerInfo.
+// Attend, ScaledDotProductAttention, StreamAttend, EstimateCost and GetServerInfo.
 void AddAttentionService(const RequestServices& requests, const LayerStore& layers, MethodTable& methods);
 
 // What uploads and deletions share.

@@ -5,6 +5,7 @@
 #include "server/requests/decoders.h"
 #include "server/services/attend_services.h"
 #include "server/services/control_method.h"
+#include "server/services/estimate_cost.h"
 
 namespace attend::server {
 namespace {
@@ -39,9 +40,21 @@ v1::GetServerInfoResponse ServerInfo(const RequestServices& requests, const Laye
 void AddAttentionService(const RequestServices& requests, const LayerStore& layers, MethodTable& methods) {
   const std::string service = "/attend.v1.AttentionService/";
   const LayerRegistry& registry = layers.registry();
-  methods.Add(service + "Attend", MakeUnaryMethod(requests, {.decode = AttendDecoder(&registry)}));
-  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(requests, {.decode = SdpaDecoder()}));
-  methods.Add(service + "StreamAttend", MakeStreamMethod(requests, {.decode = AttendDecoder(&registry)}));
+  const InstructionSet set = requests.instruction_set;
+  const RequestMethod attend{.decode = AttendDecoder(&registry, set)};
+  const RequestMethod sdpa{.decode = SdpaDecoder(set)};
+  methods.Add(service + "Attend", MakeUnaryMethod(requests, attend));
+  methods.Add(service + "ScaledDotProductAttention", MakeUnaryMethod(requests, sdpa));
+  methods.Add(service + "StreamAttend",
+              MakeStreamMethod(requests, {.attend = attend, .scaled_dot_product_attention = sdpa}));
+  const Estimators estimators{.attend = AttendEstimator(&registry, set),
+                              .scaled_dot_product_attention = SdpaEstimator(set)};
+  methods.Add(service + "EstimateCost",
+              MakeUnaryMethod(requests, ControlMethod<v1::EstimateCostRequest>(
+                                            [estimators, &requests](const v1::EstimateCostRequest& request) {
+                                              return EstimateCost(request, estimators, requests);
+                                            },
+                                            kMaxEstimateBytes)));
   methods.Add(
       service + "GetServerInfo",
       MakeUnaryMethod(requests, ControlMethod<v1::GetServerInfoRequest>(

@@ -6,19 +6,18 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "server/base/limits.h"
 #include "server/base/protocol.h"
 
 namespace attend::server {
 
-absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message) {
-  if (static_cast<std::int64_t>(bytes.Length()) > kMaxControlMessageBytes) {
-    return WithDetails(absl::ResourceExhaustedError(absl::StrCat(
-                           "the request has ", bytes.Length(), " bytes; this method accepts at most ",
-                           kMaxControlMessageBytes, ", which no flag changes: it asks for a name or for nothing")),
-                       {.reason = reason::kLimitExceeded,
-                        .field = "",
-                        .metadata = {{"limit_bytes", absl::StrCat(kMaxControlMessageBytes)}}});
+absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message,
+                                 std::int64_t max_bytes) {
+  if (static_cast<std::int64_t>(bytes.Length()) > max_bytes) {
+    return WithDetails(
+        absl::ResourceExhaustedError(absl::StrCat("the request has ", bytes.Length(),
+                                                  " bytes; this method accepts at most ", max_bytes,
+                                                  ", which no flag changes: it needs no tensors")),
+        {.reason = reason::kLimitExceeded, .field = "", .metadata = {{"limit_bytes", absl::StrCat(max_bytes)}}});
   }
   grpc::Slice flat;
   if (bytes.Valid() && bytes.DumpToSingleSlice(&flat).ok() &&

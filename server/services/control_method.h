@@ -8,19 +8,22 @@
 #include <google/protobuf/message_lite.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <cstdint>
 #include <memory>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/base/limits.h"
 #include "server/rpc/job.h"
 #include "server/rpc/request_run.h"
 
 namespace attend::server {
 
 // Parses `bytes` into `message`. Errors: INVALID_ARGUMENT when they are not a message of its type, RESOURCE_EXHAUSTED
-// with reason LIMIT_EXCEEDED beyond 64 KiB: no honest control message comes near.
-absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message);
+// with reason LIMIT_EXCEEDED beyond `max_bytes`: no honest control message comes near.
+absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf::MessageLite& message,
+                                 std::int64_t max_bytes = kMaxControlMessageBytes);
 
 grpc::ByteBuffer SerializeControlMessage(const google::protobuf::MessageLite& message);
 
@@ -39,13 +42,13 @@ class ReadyJob final : public Job {
 };
 
 // A unary method: `answer(request)` returns an absl::StatusOr<Response>. It is called concurrently, on polling threads,
-// also by a busy server, and must not block.
+// also by a busy server, and must not block. `max_bytes` bounds the request.
 template <typename Request, typename Answer>
-RequestMethod ControlMethod(Answer answer) {
-  return {.decode = [answer = std::move(answer)](const grpc::ByteBuffer& bytes,
-                                                 const Limits&) -> absl::StatusOr<std::unique_ptr<Job>> {
+RequestMethod ControlMethod(Answer answer, std::int64_t max_bytes = kMaxControlMessageBytes) {
+  return {.decode = [answer = std::move(answer), max_bytes](const grpc::ByteBuffer& bytes,
+                                                            const Limits&) -> absl::StatusOr<std::unique_ptr<Job>> {
             Request request;
-            if (absl::Status parsed = ParseControlMessage(bytes, request); !parsed.ok()) return parsed;
+            if (absl::Status parsed = ParseControlMessage(bytes, request, max_bytes); !parsed.ok()) return parsed;
             const auto response = answer(request);
             if (!response.ok()) return response.status();
             return std::make_unique<ReadyJob>(SerializeControlMessage(*response));

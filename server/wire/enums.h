@@ -6,14 +6,8 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
-#include <string_view>
 
-#include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
-#include "attend/v1/attention_service.pb.h"
-#include "core/base/error.h"
-#include "core/problem/options.h"
+#include "attend/v1/tensor.pb.h"
 #include "core/tensor/data_type.h"
 
 namespace attend::server {
@@ -40,20 +34,6 @@ constexpr std::optional<DataType> FromWire(std::int32_t type, DataType default_t
     case v1::DATA_TYPE_BOOL: return DataType::kBool;
     default: return std::nullopt;
   }
-}
-
-// CAUSAL_MODE_UNSPECIFIED is none. Errors: INVALID_ARGUMENT with `field`.
-inline absl::StatusOr<CausalMode> CausalModeFromWire(std::int32_t mode, std::string_view field) {
-  switch (mode) {
-    case v1::CAUSAL_MODE_UNSPECIFIED:
-    case v1::CAUSAL_MODE_NONE: return CausalMode::kNone;
-    case v1::CAUSAL_MODE_BOTTOM_RIGHT: return CausalMode::kBottomRight;
-    case v1::CAUSAL_MODE_TOP_LEFT: return CausalMode::kTopLeft;
-    default: break;
-  }
-  return InvalidField(field, absl::StrCat(std::string(field), " is ", mode,
-                                          ", which is not a known mode; it must be CAUSAL_MODE_BOTTOM_RIGHT (1), "
-                                          "CAUSAL_MODE_TOP_LEFT (2), CAUSAL_MODE_NONE (3), or absent"));
 }
 
 }  // namespace attend::server

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/stubs/common.h>
 
+#include <bit>
 #include <string>
 #include <tuple>
 
@@ -43,6 +44,10 @@ absl::Status Read(const WireReader& reader, const WireField& field, RawText& tex
   }
   text = {field.range};
   return absl::OkStatus();
+}
+
+absl::Status Read(const WireReader& reader, const WireField& field, RawIntegers& integers) {
+  return VisitIntegers(reader, field, [&integers](std::uint64_t) { ++integers.count; });
 }
 
 absl::Status CountFloats(const WireField& field, std::int64_t& count) {
@@ -103,12 +108,12 @@ constexpr auto kFields<RawLayer> =
                RawField{v1::AttentionLayer::kNumHeadsFieldNumber, &RawLayer::num_heads},
                RawField{v1::AttentionLayer::kNumKvHeadsFieldNumber, &RawLayer::num_kv_heads});
 template <>
-constexpr auto kFields<RawOptions> = std::tuple(RawField{v1::AttentionOptions::kCausalFieldNumber, &RawOptions::causal},
-                                                RawField{v1::AttentionOptions::kMaskFieldNumber, &RawOptions::mask},
-                                                RawField{v1::AttentionOptions::kBiasFieldNumber, &RawOptions::bias},
-                                                RawField{v1::AttentionOptions::kAttentionWeightsFormFieldNumber,
-                                                         &RawOptions::attention_weights_form},
-                                                RawField{v1::AttentionOptions::kTopKFieldNumber, &RawOptions::top_k});
+constexpr auto kFields<RawOptions> =
+    std::tuple(RawField{v1::AttentionOptions::kMaskFieldNumber, &RawOptions::mask},
+               RawField{v1::AttentionOptions::kKeyMaskFieldNumber, &RawOptions::key_mask},
+               RawField{v1::AttentionOptions::kBiasFieldNumber, &RawOptions::bias},
+               RawField{v1::AttentionOptions::kAttentionWeightsFormFieldNumber, &RawOptions::attention_weights_form},
+               RawField{v1::AttentionOptions::kTopKFieldNumber, &RawOptions::top_k});
 template <>
 constexpr auto kFields<RawPartials> =
     std::tuple(RawField{v1::PartialAttention::kOutputFieldNumber, &RawPartials::output},
@@ -121,7 +126,9 @@ constexpr auto kFields<RawAttendRequest> =
                RawField{v1::AttendRequest::kOptionsFieldNumber, &RawAttendRequest::options},
                RawField{v1::AttendRequest::kOutputsFieldNumber, &RawAttendRequest::outputs},
                RawField{v1::AttendRequest::kLayerNameFieldNumber, &RawAttendRequest::layer_name},
-               RawField{v1::AttendRequest::kPositionOffsetFieldNumber, &RawAttendRequest::position_offset});
+               RawField{v1::AttendRequest::kPositionOffsetFieldNumber, &RawAttendRequest::position_offset},
+               RawField{v1::AttendRequest::kPositionOffsetsFieldNumber, &RawAttendRequest::position_offsets},
+               RawField{v1::AttendRequest::kLayerEtagFieldNumber, &RawAttendRequest::layer_etag});
 template <>
 constexpr auto kFields<RawSdpaRequest> =
     std::tuple(RawField{v1::ScaledDotProductAttentionRequest::kQueryFieldNumber, &RawSdpaRequest::query},
@@ -129,7 +136,8 @@ constexpr auto kFields<RawSdpaRequest> =
                RawField{v1::ScaledDotProductAttentionRequest::kValueFieldNumber, &RawSdpaRequest::value},
                RawField{v1::ScaledDotProductAttentionRequest::kOptionsFieldNumber, &RawSdpaRequest::options},
                RawField{v1::ScaledDotProductAttentionRequest::kOutputsFieldNumber, &RawSdpaRequest::outputs},
-               RawField{v1::ScaledDotProductAttentionRequest::kPartialsFieldNumber, &RawSdpaRequest::partials});
+               RawField{v1::ScaledDotProductAttentionRequest::kPartialsFieldNumber, &RawSdpaRequest::partials},
+               RawField{v1::ScaledDotProductAttentionRequest::kLayoutFieldNumber, &RawSdpaRequest::layout});
 
 template <typename Raw>
 absl::Status ReadField(const WireReader& reader, const WireField& field, Raw& message) {
@@ -166,9 +174,14 @@ absl::Status ReadField(const WireReader& reader, const WireField& field, RawOpti
     case OptionField::Kind::kScalar:
       if (field.type == option.type) SetScalarOption(option.index, field, options.values);
       return absl::OkStatus();
+    case OptionField::Kind::kFloatScalar:
+      if (IsFixed32(field)) {
+        options.float_scalars[option.index] = std::bit_cast<float>(static_cast<std::uint32_t>(field.value));
+      }
+      return absl::OkStatus();
+    case OptionField::Kind::kEnum: return Read(reader, field, options.enums[option.index]);
     case OptionField::Kind::kPerHead: return Read(reader, field, options.per_head[option.index]);
-    case OptionField::Kind::kLengths:
-      return VisitIntegers(reader, field, [&count = options.num_lengths[option.index]](std::uint64_t) { ++count; });
+    case OptionField::Kind::kLengths: return Read(reader, field, options.lengths[option.index]);
     case OptionField::Kind::kOther: break;
   }
   return ReadField<RawOptions>(reader, field, options);

@@ -21,12 +21,18 @@
 #include "absl/types/span.h"
 #include "core/problem/option_table.h"
 #include "server/base/limits.h"
+#include "server/wire/option_fields.h"
 #include "server/wire/wire_format.h"
 
 namespace attend::server {
 
 // A string: bytes that are UTF-8.
 struct RawText : ByteRange {};
+
+// A repeated integer: how many numbers there are.
+struct RawIntegers {
+  std::int64_t count = 0;
+};
 
 // attend.v1.Tensor.
 struct RawTensor {
@@ -58,11 +64,13 @@ struct RawLayer {
 
 // attend.v1.AttentionOptions.
 struct RawOptions {
-  AttentionOptions values;  // Those of kScalarOptions alone.
+  AttentionOptions values;     // Those of kScalarOptions alone,
+  FloatScalars float_scalars;  // and their deprecated fields.
+  EnumNumbers enums{};
   std::array<RawTensor, std::size(kPerHeadOptions)> per_head;
-  std::array<std::int64_t, std::size(kLengthsOptions)> num_lengths{};
-  std::int32_t causal = 0;
+  std::array<RawIntegers, std::size(kLengthsOptions)> lengths;
   RawTensor mask;
+  RawTensor key_mask;
   RawTensor bias;
   std::int32_t attention_weights_form = 0;
   std::int32_t top_k = 0;
@@ -90,7 +98,9 @@ struct RawAttendRequest {
   RawOptions options;
   RawOutputs outputs;
   RawText layer_name;
+  RawText layer_etag;
   std::int64_t position_offset = 0;
+  RawIntegers position_offsets;
 };
 
 // attend.v1.PartialAttention.
@@ -108,6 +118,7 @@ struct RawSdpaRequest {
   RawOptions options;
   RawOutputs outputs;
   RawPartials partials;
+  std::int32_t layout = 0;
 };
 
 // Read a whole message. Errors: those of WireReader. REQUIRES: `request` is as constructed.

@@ -57,8 +57,12 @@ void ResponseBuffer::AddTensor(int field_number, v1::DataType type, absl::Span<c
                     TensorHeader(field_number, type, shape, form_, wire_bytes)});
 }
 
+std::int64_t ResponseBuffer::SentBytes(const Part& part) const {
+  return part.wire_bytes + (&part == &parts_.back() ? static_cast<std::int64_t>(last_field_.size()) : 0);
+}
+
 double ResponseBuffer::SerializedBytes() const {
-  double total = 0;
+  auto total = static_cast<double>(last_field_.size());
   for (const Part& part : parts_)
     total += static_cast<double>(part.header.size()) + static_cast<double>(part.wire_bytes);
   return total;
@@ -68,7 +72,7 @@ double ResponseBuffer::MemoryBytes() const {
   double total = 0;
   for (const Part& part : parts_) {
     total += static_cast<double>(RoundUp(static_cast<std::int64_t>(part.header.size()), kCacheLine));
-    total += static_cast<double>(RoundUp(part.wire_bytes, kCacheLine));
+    total += static_cast<double>(RoundUp(SentBytes(part), kCacheLine));
     total += static_cast<double>(RoundUp(part.own_bytes, kCacheLine));
   }
   return total;
@@ -78,7 +82,7 @@ void ResponseBuffer::Allocate() {
   std::int64_t size = 0;
   for (Part& part : parts_) {
     part.position = size + RoundUp(static_cast<std::int64_t>(part.header.size()), kCacheLine);
-    size = part.position + RoundUp(part.wire_bytes, kCacheLine);
+    size = part.position + RoundUp(SentBytes(part), kCacheLine);
     part.own_position = part.own_bytes == 0 ? part.position : size;
     size += RoundUp(part.own_bytes, kCacheLine);
   }
@@ -111,12 +115,15 @@ grpc::ByteBuffer ResponseBuffer::Take() {
   for (const Part& part : parts_) {
     if (part.own_bytes != 0) ConvertToValues(part);
   }
+  // Not before: kernels may write beyond their elements, up to the end of a cache line.
+  const Part& last = parts_.back();
+  std::memcpy(memory_.data() + last.position + last.wire_bytes, last_field_.data(), last_field_.size());
   auto* memory = new AlignedBuffer<std::byte>(std::move(memory_));
   const grpc::Slice whole(memory->data(), static_cast<std::size_t>(memory->size()), DeleteMemory, memory);
   absl::InlinedVector<grpc::Slice, kInlinedParts> slices;
   for (const Part& part : parts_) {
     const auto elements = static_cast<std::size_t>(part.position);
-    slices.push_back(whole.sub(elements - part.header.size(), elements + static_cast<std::size_t>(part.wire_bytes)));
+    slices.push_back(whole.sub(elements - part.header.size(), elements + static_cast<std::size_t>(SentBytes(part))));
   }
   return grpc::ByteBuffer(slices.data(), slices.size());
 }

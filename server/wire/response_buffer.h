@@ -1,12 +1,12 @@
 // A response message whose tensors are computed in place: the memory that kernels write is the memory that is sent.
 //
-// Every attend.v1 response is a sequence of Tensor fields, and packed floats and `data` are the same bytes on the wire.
-// So a response is laid out before it is computed: in one piece of memory, for each tensor its serialized header and
-// right behind it, 64-byte aligned, room for its elements. What is sent are references to these ranges; the bytes are
-// exactly those that protobuf's serializer would produce.
+// Every attend.v1 response is a sequence of Tensor fields and a receipt, and packed floats and `data` are the same
+// bytes on the wire. So a response is laid out before it is computed: in one piece of memory, for each tensor its
+// serialized header and right behind it, 64-byte aligned, room for its elements. What is sent are references to these
+// ranges; the bytes are exactly those that protobuf's serializer would produce.
 //
-//   [ gap | header 1 | elements 1 | gap | header 2 | elements 2 | ... ]
-//           \______ slice 1 ______/       \______ slice 2 ______/
+//   [ gap | header 1 | elements 1 | gap | header 2 | elements 2 | last field ]
+//           \______ slice 1 ______/       \____________ slice 2 ____________/
 //
 // `values` are floats whatever the type: elements of another one are computed behind them and converted at the end.
 // That is the easy path, not the fast one.
@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/types/span.h"
@@ -34,9 +35,14 @@ enum class TensorForm : std::uint8_t { kData, kValues };
 // The shape of a tensor of a response.
 using Axes = absl::InlinedVector<std::int64_t, 4>;
 
+// A small field as it is sent, its tag included; with room for a receipt.
+using SerializedField = absl::InlinedVector<char, 64>;
+
 class ResponseBuffer {
  public:
-  explicit ResponseBuffer(TensorForm form) : form_(form) {}
+  // `last_field` ends the message, behind all tensors; may be empty. REQUIRES: its field number is higher than theirs.
+  explicit ResponseBuffer(TensorForm form, SerializedField last_field = {})
+      : form_(form), last_field_(std::move(last_field)) {}
 
   // Adds a tensor of `type` as field `field_number` of the response. REQUIRES: Allocate was not called; field numbers
   // are added in ascending order; every axis is at least 1 and the tensor's size IsTensorSize.
@@ -47,7 +53,8 @@ class ResponseBuffer {
   double SerializedBytes() const;
   double MemoryBytes() const;
 
-  // Takes the memory and writes the headers. REQUIRES: called once; MemoryBytes() is an amount that may be taken.
+  // Takes the memory and writes the headers. REQUIRES: called once, with at least one tensor; MemoryBytes()
+  // is an amount that may be taken.
   void Allocate();
 
   // The elements of a tensor in its type, uninitialised, row-major, 64-byte aligned; null when it was not added or not
@@ -77,7 +84,11 @@ class ResponseBuffer {
 
   void ConvertToValues(const Part& part);
 
+  // Of the elements of `part` and what follows them directly.
+  std::int64_t SentBytes(const Part& part) const;
+
   TensorForm form_;
+  SerializedField last_field_;
   absl::InlinedVector<Part, kInlinedParts> parts_;
   AlignedBuffer<std::byte> memory_;
 };

@@ -46,22 +46,36 @@ absl::StatusOr<v1::CreateLayerHeader> ParseHeader(const WireBytes& message) {
 absl::Status ReadStreamRequest(const grpc::ByteBuffer& message, StreamRequest& request) {
   const WireBytes bytes(message);
   WireReader reader(bytes);
-  std::vector<grpc::Slice> attend;
-  bool has_attend = false;
+  std::optional<RequestKind> kind;  // Of several members of a oneof the last one counts.
+  std::vector<grpc::Slice> carried;
+  const auto carry = [&](RequestKind member, const WireField& field) {
+    if (kind != member) carried.clear();
+    kind = member;
+    bytes.Share(field.range, carried);
+  };
   absl::Status read = ForEachField(reader, [&](const WireField& field) {
-    const bool is_message = field.type == WireType::kLengthDelimited;
     if (field.number == v1::StreamAttendRequest::kIdFieldNumber && field.type == WireType::kVarint)
       request.id = static_cast<std::int64_t>(field.value);
-    if (field.number == v1::StreamAttendRequest::kAttendFieldNumber && is_message) {
-      has_attend = true;
-      bytes.Share(field.range, attend);
+    if (field.type != WireType::kLengthDelimited) return absl::OkStatus();
+    switch (field.number) {
+      case v1::StreamAttendRequest::kAttendFieldNumber: carry(RequestKind::kAttend, field); break;
+      case v1::StreamAttendRequest::kScaledDotProductAttentionFieldNumber:
+        carry(RequestKind::kScaledDotProductAttention, field);
+        break;
+      case v1::StreamAttendRequest::kTimeoutFieldNumber:
+        if (!request.timeout) request.timeout.emplace();
+        return ReadDuration(reader.Message(field), *request.timeout);
+      default: break;
     }
-    if (field.number != v1::StreamAttendRequest::kTimeoutFieldNumber || !is_message) return absl::OkStatus();
-    if (!request.timeout) request.timeout.emplace();
-    return ReadDuration(reader.Message(field), *request.timeout);
+    return absl::OkStatus();
   });
-  if (read.ok() && has_attend) request.attend.emplace(attend.data(), attend.size());
+  if (read.ok() && kind) request.request = {*kind, grpc::ByteBuffer(carried.data(), carried.size())};
   return read;
+}
+
+absl::Status MissingRequest() {
+  return InvalidField("request",
+                      "the request is missing; set attend or scaled_dot_product_attention to say what to compute");
 }
 
 absl::StatusOr<absl::Duration> CheckTimeout(const std::optional<RawDuration>& timeout) {
@@ -75,13 +89,16 @@ absl::StatusOr<absl::Duration> CheckTimeout(const std::optional<RawDuration>& ti
                                               " ns; it must be a duration of more than 0, or be left out"));
 }
 
-grpc::ByteBuffer StreamResponse(std::int64_t id, const std::string& server_timing, const grpc::ByteBuffer& response) {
+grpc::ByteBuffer StreamResponse(std::int64_t id, const std::string& server_timing, RequestKind kind,
+                                const grpc::ByteBuffer& response) {
   v1::StreamAttendResponse before;
   before.set_id(id);
   before.set_server_timing(server_timing);
   std::string header = before.SerializeAsString();
-  AppendLengthPrefix(v1::StreamAttendResponse::kAttendFieldNumber, static_cast<std::int64_t>(response.Length()),
-                     header);
+  const int field_number = kind == RequestKind::kAttend
+                               ? v1::StreamAttendResponse::kAttendFieldNumber
+                               : v1::StreamAttendResponse::kScaledDotProductAttentionFieldNumber;
+  AppendLengthPrefix(field_number, static_cast<std::int64_t>(response.Length()), header);
   std::vector<grpc::Slice> slices;
   if (!response.Dump(&slices).ok()) slices.clear();
   slices.insert(slices.begin(), grpc::Slice(header));

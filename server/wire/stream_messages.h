@@ -28,25 +28,37 @@ struct RawDuration {
   std::int32_t nanos = 0;
 };
 
+// The members of the oneof that says what to compute.
+enum class RequestKind : std::uint8_t { kAttend, kScaledDotProductAttention };
+
+// A serialized request, whose own bytes are not looked at. If its field is there several times, these are all payloads
+// one after the other, which is what protobuf calls merging.
+struct CarriedRequest {
+  RequestKind kind = RequestKind::kAttend;
+  grpc::ByteBuffer bytes;
+};
+
 // attend.v1.StreamAttendRequest as it stands on the wire; means what the generated class would hold.
 struct StreamRequest {
   std::int64_t id = 0;
   std::optional<RawDuration> timeout;
-  // A serialized AttendRequest, whose own bytes are not looked at. If the field is there several times, these are all
-  // its payloads one after the other, which is what protobuf calls merging.
-  std::optional<grpc::ByteBuffer> attend;
+  std::optional<CarriedRequest> request;
 };
 
-// Errors: those of WireReader, about the message and not about what `attend` holds.
+// Errors: those of WireReader, about the message and not about what the request that it carries holds.
 absl::Status ReadStreamRequest(const grpc::ByteBuffer& message, StreamRequest& request);
 
 // How long the request may wait; InfiniteDuration() when it does not say. Errors: INVALID_ARGUMENT naming `timeout`
 // when it is no duration as protobuf defines them, or not more than 0.
 absl::StatusOr<absl::Duration> CheckTimeout(const std::optional<RawDuration>& timeout);
 
-// A serialized StreamAttendResponse: `response` is a serialized AttendResponse, `server_timing` is short, `status` not
-// OK.
-grpc::ByteBuffer StreamResponse(std::int64_t id, const std::string& server_timing, const grpc::ByteBuffer& response);
+// The error of a message that carries no request.
+absl::Status MissingRequest();
+
+// A serialized StreamAttendResponse: `response` is a serialized response to a request of `kind`, `server_timing` is
+// short, `status` not OK.
+grpc::ByteBuffer StreamResponse(std::int64_t id, const std::string& server_timing, RequestKind kind,
+                                const grpc::ByteBuffer& response);
 grpc::ByteBuffer StreamError(std::int64_t id, const std::string& server_timing, const google::rpc::Status& status);
 
 // CreateLayer.

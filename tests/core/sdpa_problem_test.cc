@@ -321,7 +321,7 @@ bool IsVisible(const AttentionOptions& options, std::int64_t queries, std::int64
   const std::int64_t valid_queries = options.query_lengths.empty() ? queries : options.query_lengths[0];
   const std::int64_t p = options.causal == CausalMode::kTopLeft ? t : t + valid_keys - valid_queries;
   if (j >= valid_keys) return false;
-  if (options.causal != CausalMode::kNone && j > p) return false;
+  if (options.causal.value_or(CausalMode::kNone) != CausalMode::kNone && j > p) return false;
   if (options.sliding_window_left && j < p - *options.sliding_window_left) return false;
   if (options.sliding_window_right && j > p + *options.sliding_window_right) return false;
   return true;

@@ -106,7 +106,8 @@ std::int64_t SdpaCase::Broadcast(ByteReader& reader, BasicHeadsView<T>& view) {
 void SdpaCase::ReadScalars(ByteReader& reader) {
   AttentionOptions& options = spec_.options;
   const std::uint8_t given = reader.Byte();
-  options.causal = static_cast<CausalMode>(reader.InRange(0, 2));
+  constexpr CausalMode kModes[] = {CausalMode::kNone, CausalMode::kBottomRight, CausalMode::kTopLeft};
+  options.causal = kModes[reader.InRange(0, 2)];
   if (given & 1) options.scale = static_cast<float>(reader.InRange(-100, 100)) / 64;
   if (given & 2) options.scale = reader.Read<float>();
   if (given & 4) options.softcap = static_cast<float>(reader.InRange(1, 4000)) / 64;

@@ -36,7 +36,7 @@ void Describe(const SdpaProblem& problem, InstructionSet set) {
   std::fprintf(stderr, "%s B %ld H %ld K %ld T %ld S %ld E %ld V %ld scale %g causal %d",
                std::string(InstructionSetName(set)).c_str(), problem.batch(), problem.num_heads(),
                problem.num_kv_heads(), problem.query_length(), problem.key_length(), problem.head_dim(),
-               problem.value_dim(), problem.scale(), static_cast<int>(o.causal));
+               problem.value_dim(), problem.scale(), static_cast<int>(o.causal.value_or(CausalMode::kNone)));
   if (o.softcap) std::fprintf(stderr, " softcap %g", *o.softcap);
   if (o.sliding_window_left) std::fprintf(stderr, " left %ld", *o.sliding_window_left);
   if (o.sliding_window_right) std::fprintf(stderr, " right %ld", *o.sliding_window_right);

@@ -27,8 +27,8 @@ using ::testing::HasSubstr;
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
 constexpr TensorRule kFloatRule = {"query", {1}, TypeRule::kFloat32, {1, 3, 8}, "[A], [A, B, C] or eight axes"};
 constexpr TensorRule kNumberRule = {"query", {1}, TypeRule::kNumbers, {1, 3}, "[A] or [A, B, C]"};
-constexpr TensorRule kBiasRule = {"query", {1}, TypeRule::kBias, {1, 3}, "[A] or [A, B, C]"};
-constexpr TensorRule kPerHeadRule = {"query", {1}, TypeRule::kFloats, {1, 3}, "[A] or [A, B, C]"};
+constexpr TensorRule kBiasRule = {"query", {1}, TypeRule::kWidened, {1, 3}, "[A] or [A, B, C]"};
+constexpr TensorRule kPerHeadRule = {"query", {1}, TypeRule::kWidened, {1, 3}, "[A] or [A, B, C]"};
 constexpr TensorRule kBoolRule = {"query", {1}, TypeRule::kBool, {2}, "[T, S]"};
 
 struct Case {

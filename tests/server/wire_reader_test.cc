@@ -11,6 +11,7 @@
 #include <ostream>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
@@ -61,7 +62,7 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* os) { *os << absl::CHexEscape(c.bytes); }
 
-// What each byte of the format may be. Field 15 is unknown.
+// What each byte of the format may be. Field 15 of the request is unknown.
 std::vector<Case> FormatCases() {
   const std::string nested99 = Repeat(Tag(15, 3), 100) + Repeat(Tag(15, 4), 100);
   return {
@@ -130,6 +131,16 @@ std::vector<Case> FormatCases() {
            Field(2, Field(1, "x") + Tag(2, 5) + "1234" + Tag(3, 0) + "\x01" + Tag(4, 1) + "12345678") +
            Field(4, Tag(1, 0) + "\x01" + Tag(3, 5) + "1234" + Tag(6, 1) + "12345678"),
        true},
+      {"DoubleAndFloatScalars",
+       Field(4, Tag(15, 1) + "abcdefgh" + Tag(1, 5) + "abcd" + Tag(16, 1) + "12345678" + Tag(5, 5) + "1234" +
+                    Tag(18, 0) + "\x02"),
+       true},
+      {"DoubleAndFloatScalarsOfEachOthersTypes",
+       Field(4, Tag(15, 5) + "abcd" + Tag(1, 1) + "abcdefgh" + Tag(16, 0) + "\x01" + Tag(5, 0) + "\x01"), true},
+      {"LastDoubleWins", Field(4, Tag(15, 1) + "abcdefgh" + Tag(15, 1) + "12345678") + Field(4, Tag(1, 5) + "abcd"),
+       true},
+      {"KeyMask", Field(4, Field(17, Field(2, "\x02\x03") + Field(3, "abcdef") + Tag(1, 0) + "\x05")), true},
+      {"LayoutUnknown", Tag(7, 0) + Varint(~0ull) + Tag(7, 0) + "\x63", true},
       {"RankOneHundred", Field(1, Field(2, std::string(100, '\x01'))), true},
   };
 }
@@ -244,7 +255,7 @@ class RandomMessages {
   }
 
   std::string AnyField(int depth) {
-    const auto number = static_cast<std::uint32_t>(Below(50) == 0 ? AnyNumber() & 0x1FFFFFFF : 1 + Below(11));
+    const auto number = static_cast<std::uint32_t>(Below(50) == 0 ? AnyNumber() & 0x1FFFFFFF : 1 + Below(19));
     switch (Below(10)) {
       case 0:
       case 1: return Tag(number, 0) + AnyVarint();
@@ -292,7 +303,12 @@ TEST(WireReader, AgreesWithProtobufOnEveryPrefixOfAnHonestMessage) {
     for (const float value : {1.0f, 2.0f}) tensor->add_values(value);
   }
   request.mutable_layer()->set_num_heads(-1);
-  request.mutable_options()->set_scale(0.5f);
+  request.mutable_options()->set_scale(0.1);
+  request.mutable_options()->MergeFromString(Tag(5, 5) + "abcd");  // float_softcap.
+  request.mutable_options()->set_precision(v1::PRECISION_FAST);
+  request.set_layer_etag("0123abcd");
+  request.add_position_offsets(300);
+  request.add_position_offsets(-1);
   request.mutable_options()->set_sliding_window_left(-7);
   request.mutable_options()->add_valid_lengths(1 << 30);
   request.add_outputs(v1::OUTPUT_KIND_SCORES);
@@ -314,12 +330,20 @@ void ExpectFields(const Options& options, OptionField::Kind kind) {
   }
 }
 
+TEST(OptionFields, ScalarsOfVersion01HaveAFloatField) {
+  for (const auto& [number, index] : {std::pair{1u, 0u}, std::pair{5u, 3u}}) {
+    EXPECT_EQ(FindOptionField(number).kind, OptionField::Kind::kFloatScalar);
+    EXPECT_EQ(FindOptionField(number).index, index);
+  }
+}
+
 TEST(OptionFields, EachLineOfTheCoresTablesIsAFieldOfTheMessage) {
   ExpectFields(kScalarOptions, OptionField::Kind::kScalar);
+  ExpectFields(kEnumOptions, OptionField::Kind::kEnum);
   ExpectFields(kPerHeadOptions, OptionField::Kind::kPerHead);
   ExpectFields(kLengthsOptions, OptionField::Kind::kLengths);
   for (const std::uint32_t other : {std::uint32_t{v1::AttentionOptions::kMaskFieldNumber},
-                                    std::uint32_t{v1::AttentionOptions::kCausalFieldNumber}}) {
+                                    std::uint32_t{v1::AttentionOptions::kAttentionWeightsFormFieldNumber}}) {
     EXPECT_EQ(FindOptionField(other).kind, OptionField::Kind::kOther);
   }
   for (const std::uint32_t unknown : {0u, 63u, 64u, 1u << 28}) {

@@ -3,7 +3,6 @@
 #include <google/protobuf/io/coded_stream.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -14,6 +13,8 @@
 #include "server/wire/request_reader.h"
 #include "server/wire/stream_messages.h"
 #include "server/wire/wire_format.h"
+
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // Deprecated fields are read as well.
 
 namespace attend::server {
 namespace {
@@ -38,11 +39,14 @@ class Comparison {
     }
   }
 
-  // A float is kept as a double, which has its bits but for those of a NaN.
-  void Scalar(absl::string_view field, std::optional<double> ours, bool has, float theirs) {
+  void Scalar(absl::string_view field, std::optional<double> ours, bool has, double theirs) {
     Equal(absl::StrCat("has ", field), ours.has_value(), has);
-    const double expected = theirs;
-    if (ours && has && !(std::isnan(*ours) && std::isnan(expected))) SameBits(field, &*ours, &expected, sizeof(double));
+    if (ours && has) SameBits(field, &*ours, &theirs, sizeof(double));
+  }
+
+  void FloatScalar(absl::string_view field, std::optional<float> ours, bool has, float theirs) {
+    Equal(absl::StrCat("has ", field), ours.has_value(), has);
+    if (ours && has) SameBits(field, &*ours, &theirs, sizeof(float));
   }
 
   void Scalar(absl::string_view field, std::optional<std::int64_t> ours, bool has, std::int64_t theirs) {
@@ -102,16 +106,20 @@ class Comparison {
   void OptionFields(const RawOptions& ours, const v1::AttentionOptions& theirs) {
     const FieldPath path = {4};
     Scalar("scale", ours.values.scale, theirs.has_scale(), theirs.scale());
-    Equal("causal", ours.causal, static_cast<int>(theirs.causal()));
+    FloatScalar("float_scale", ours.float_scalars[0], theirs.has_float_scale(), theirs.float_scale());
+    FloatScalar("float_softcap", ours.float_scalars[3], theirs.has_float_softcap(), theirs.float_softcap());
+    Equal("causal", ours.enums[0], static_cast<int>(theirs.causal()));
+    Equal("precision", ours.enums[1], static_cast<int>(theirs.precision()));
     Scalar("sliding_window_left", ours.values.sliding_window_left, theirs.has_sliding_window_left(),
            theirs.sliding_window_left());
     Scalar("sliding_window_right", ours.values.sliding_window_right, theirs.has_sliding_window_right(),
            theirs.sliding_window_right());
     Scalar("softcap", ours.values.softcap, theirs.has_softcap(), theirs.softcap());
-    LengthField("valid_lengths", ours.num_lengths[0], theirs.valid_lengths(), path / 6);
-    LengthField("cumulative_query_lengths", ours.num_lengths[1], theirs.cumulative_query_lengths(), path / 12);
-    LengthField("cumulative_key_lengths", ours.num_lengths[2], theirs.cumulative_key_lengths(), path / 13);
+    LengthField("valid_lengths", ours.lengths[0], theirs.valid_lengths(), path / 6);
+    LengthField("cumulative_query_lengths", ours.lengths[1], theirs.cumulative_query_lengths(), path / 12);
+    LengthField("cumulative_key_lengths", ours.lengths[2], theirs.cumulative_key_lengths(), path / 13);
     TensorFields("mask", ours.mask, theirs.has_mask(), theirs.mask(), path / 7);
+    TensorFields("key_mask", ours.key_mask, theirs.has_key_mask(), theirs.key_mask(), path / 17);
     TensorFields("bias", ours.bias, theirs.has_bias(), theirs.bias(), path / 8);
     TensorFields("alibi_slopes", ours.per_head[0], theirs.has_alibi_slopes(), theirs.alibi_slopes(), path / 9);
     TensorFields("sinks", ours.per_head[1], theirs.has_sinks(), theirs.sinks(), path / 10);
@@ -139,10 +147,9 @@ class Comparison {
     Equal("unknown output's index", ours.unknown->index, expected.unknown->index);
   }
 
- private:
   template <typename Numbers>
-  void LengthField(absl::string_view field, std::int64_t count, const Numbers& theirs, const FieldPath& path) {
-    Equal(absl::StrCat("number of ", field), count, theirs.size());
+  void LengthField(absl::string_view field, const RawIntegers& ours, const Numbers& theirs, const FieldPath& path) {
+    Equal(absl::StrCat("number of ", field), ours.count, theirs.size());
     std::vector<std::int64_t> lengths;
     VisitFields(WireReader(bytes_), {path}, [&lengths](std::size_t, const WireReader& reader, const WireField& part) {
       (void)VisitIntegers(reader, part, [&](std::uint64_t v) { lengths.push_back(static_cast<std::int64_t>(v)); });
@@ -151,6 +158,7 @@ class Comparison {
     Equal(field, lengths == expected, true);
   }
 
+ private:
   const WireBytes& bytes_;
   std::string difference_;
 };
@@ -211,7 +219,9 @@ std::string CompareAttendRequest(std::string_view bytes, const grpc::ByteBuffer&
   comparison.OptionFields(ours.options, theirs.options());
   comparison.OutputFields(ours.outputs, theirs);
   comparison.Text("layer_name", ours.layer_name, theirs.layer_name());
+  comparison.Text("layer_etag", ours.layer_etag, theirs.layer_etag());
   comparison.Equal("position_offset", ours.position_offset, theirs.position_offset());
+  comparison.LengthField("position_offsets", ours.position_offsets, theirs.position_offsets(), {8});
   return comparison.difference();
 }
 
@@ -234,6 +244,7 @@ std::string CompareSdpaRequest(std::string_view bytes, const grpc::ByteBuffer& b
                           theirs.partials().output(), {6, 1});
   comparison.TensorFields("partials.log_sum_exp", ours.partials.log_sum_exp, theirs.partials().has_log_sum_exp(),
                           theirs.partials().log_sum_exp(), {6, 2});
+  comparison.Equal("layout", ours.layout, static_cast<int>(theirs.layout()));
   comparison.OptionFields(ours.options, theirs.options());
   comparison.OutputFields(ours.outputs, theirs);
   return comparison.difference();
