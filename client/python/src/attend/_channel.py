@@ -38,7 +38,7 @@ _SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }  # fmt: skip
 
-_OPTIONS = (
+_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # A server's operator may publish another one in DNS; this client's promise is its own.
     ("grpc.service_config_disable_resolution", 1),
@@ -155,10 +155,10 @@ def make_channel(
     if tls and credentials is not None:
         raise ValueError("tls and credentials exclude each other")
     if tls:
-        tls = Tls() if tls is True else tls
-        credentials = _credentials(tls)
-        if tls.server_name is not None:
-            options += (("grpc.ssl_target_name_override", tls.server_name),)
+        wanted = tls if isinstance(tls, Tls) else Tls()
+        credentials = _credentials(wanted)
+        if wanted.server_name is not None:
+            options += (("grpc.ssl_target_name_override", wanted.server_name),)
     if credentials is None and not insecure and not _is_local(uri):
         sent = "the token and the data" if token is not None else "the data"
         raise ValueError(

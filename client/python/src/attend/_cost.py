@@ -27,7 +27,7 @@ def _format(flops: float, options: Options) -> str:
     return "" if ragged or not flops > 0 else f"{flops:.3g}"
 
 
-def sdpa_cost(query: Tensor, key: Tensor, value: Tensor, extent: Extent, options: Options) -> str:
+def sdpa_cost(query: Tensor, value: Tensor, extent: Extent, options: Options) -> str:
     """Empty when the shapes do not tell."""
     dims = sum(tensor.shape[-1] if tensor.shape else 1 for tensor in (query, value))
     rows = math.prod(query.shape[:-1])  # Over batch, heads and queries.

@@ -39,7 +39,8 @@ def _to_info(layer: Any) -> LayerInfo:
 
 
 def list_layers(name_prefix: str) -> Flow[list[LayerInfo]]:
-    layers, token = [], ""
+    layers: list[LayerInfo] = []
+    token = ""
     while True:
         request = _message("ListLayersRequest", name_prefix=name_prefix, page_size=1000, page_token=token)
         reply = yield Call(LAYERS + "ListLayers", [request.SerializeToString()])
@@ -140,7 +141,7 @@ def _safetensors(arrays: Mapping[str, Any]) -> tuple[list[memoryview], int]:
     end = 0
     for name, array in arrays.items():
         tensor: Tensor = to_tensor(array, name, tuple(_SAFETENSORS_TYPES))
-        piece = memoryview(np.ravel(tensor.buffer(name)).view(np.uint8))
+        piece = np.ravel(tensor.buffer(name)).view(np.uint8).data
         header[name] = {
             "dtype": _SAFETENSORS_TYPES[tensor.type],
             "shape": list(tensor.shape),

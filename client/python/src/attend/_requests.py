@@ -7,6 +7,8 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from attend._arrays import Kind, Tensor, to_tensor
 from attend._cost import attend_cost, sdpa_cost
 from attend._options import Extent, Options, write_options
@@ -79,7 +81,7 @@ def make_sdpa(
         message.number("layout", LAYOUTS[layout])
         newer.append("layout")
     return Request(
-        "ScaledDotProductAttention", message, Kind.of(inputs[0]), tuple(newer), sdpa_cost(*inputs, extent, options), timeout
+        "ScaledDotProductAttention", message, Kind.of(inputs[0]), tuple(newer), sdpa_cost(inputs[0], inputs[2], extent, options), timeout
     )
 
 
@@ -111,11 +113,11 @@ def _write_named_layer(message: Message, name: str, etag: str | None, offset: in
     if etag is not None:
         message.raw("layer_etag", etag.encode())
         newer.append("layer_etag")
-    if offset is not None and hasattr(offset, "__len__"):
-        message.numbers("position_offsets", [operator.index(value) for value in offset])  # type: ignore[union-attr]
+    if isinstance(offset, (Sequence, np.ndarray)):
+        message.numbers("position_offsets", [operator.index(value) for value in offset])
         newer.append("position_offset for each batch entry")
     elif offset is not None:
-        message.number("position_offset", operator.index(offset))  # type: ignore[arg-type]
+        message.number("position_offset", operator.index(offset))
     return newer
 
 
