@@ -21,8 +21,8 @@ __all__ = ["register"]
 
 # What models hand to every attention function, and what no attention function needs.
 _IRRELEVANT = {
-    "cache_position", "logits_to_keep", "num_items_in_batch", "output_attentions", "output_hidden_states", "position_ids",
-    "return_dict", "token_type_ids", "use_cache",
+    "cache_position", "logits_to_keep", "num_items_in_batch", "output_attentions", "output_hidden_states", "output_router_logits",
+    "position_ids", "return_dict", "token_type_ids", "use_cache",
 }  # fmt: skip
 
 
