@@ -220,9 +220,13 @@ class OldServerTest(unittest.TestCase):
             client.layers.create("a", b"bytes", config={"num_heads": 2})
 
     def test_in_a_stream(self):
-        with serving(Fake(receipt=None)) as target, attend.Client(target) as client:
-            with self.assertRaisesRegex(attend.ServerTooOldError, "0.1.7.*softcap"):
-                list(client.stream([attend.requests.attend(X), attend.requests.attend(X, softcap=1.0)]))
+        requests = [attend.requests.attend(X), attend.requests.attend(X, softcap=1.0)]
+        with (
+            serving(Fake(receipt=None)) as target,
+            attend.Client(target) as client,
+            self.assertRaisesRegex(attend.ServerTooOldError, "0.1.7.*softcap"),
+        ):
+            list(client.stream(requests))
 
     def test_what_it_knows_is_answered_without_a_receipt(self):
         with serving(Fake(receipt=None)) as target, attend.Client(target) as client:

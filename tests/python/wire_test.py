@@ -188,9 +188,8 @@ class AnswerTest(unittest.TestCase):
             receipt=pb.Receipt(server_version="0.2.0", kernel="avx2", layer_etag="e"),
         )
         content = answer.SerializeToString() + b"\xfa\x7f\x03abc"  # With a field of a later version behind it.
-        result = _results.read_result(
-            "ScaledDotProductAttentionResponse", memoryview(content), Kind(False), "receive;dur=1.5, queue;dur=0.000, compute;dur=2.25, send;dur=0.5"
-        )  # fmt: skip
+        timing = "receive;dur=1.5, queue;dur=0.000, compute;dur=2.25, send;dur=0.5"
+        result = _results.read_result("ScaledDotProductAttentionResponse", memoryview(content), Kind(False), timing)
         np.testing.assert_array_equal(result.output, output)
         np.testing.assert_array_equal(result.top_attention_indices, indices)
         self.assertTrue(result.output.flags.writeable and result.output.flags.aligned)
