@@ -33,7 +33,8 @@ void SetTimeout(absl::Duration timeout, google::protobuf::Duration* message) {
 }
 
 StreamResult ToResult(v1::StreamAttendResponse&& message) {
-  StreamResult result;
+  const absl::Status other = absl::FailedPreconditionError("the request was of the other kind");
+  StreamResult result{.id = 0, .response = other, .sdpa_response = other, .server_timing = {}};
   result.id = message.id();
   result.server_timing = ParseServerTiming(message.server_timing());
   if (message.has_status()) {
@@ -41,6 +42,9 @@ StreamResult ToResult(v1::StreamAttendResponse&& message) {
     result.response =
         internal::WithServerError(absl::Status(static_cast<absl::StatusCode>(status.code()), status.message()),
                                   status.SerializeAsString(), message.server_timing());
+    result.sdpa_response = result.response.status();
+  } else if (message.has_scaled_dot_product_attention()) {
+    result.sdpa_response = std::move(*message.mutable_scaled_dot_product_attention());
   } else {
     result.response = std::move(*message.mutable_attend());
   }
@@ -60,11 +64,21 @@ AttendStream::~AttendStream() {
 }
 
 absl::Status AttendStream::Send(std::int64_t id, v1::AttendRequest request, absl::Duration timeout) {
-  if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   v1::StreamAttendRequest message;
+  *message.mutable_attend() = std::move(request);
+  return SendMessage(id, std::move(message), timeout);
+}
+
+absl::Status AttendStream::Send(std::int64_t id, v1::ScaledDotProductAttentionRequest request, absl::Duration timeout) {
+  v1::StreamAttendRequest message;
+  *message.mutable_scaled_dot_product_attention() = std::move(request);
+  return SendMessage(id, std::move(message), timeout);
+}
+
+absl::Status AttendStream::SendMessage(std::int64_t id, v1::StreamAttendRequest message, absl::Duration timeout) {
+  if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   message.set_id(id);
   if (timeout != absl::InfiniteDuration()) SetTimeout(timeout, message.mutable_timeout());
-  *message.mutable_attend() = std::move(request);
   absl::MutexLock lock(&rpc_->send_mu);
   if (rpc_->closed) return absl::FailedPreconditionError("CloseSending was called; this stream takes no more requests");
   return rpc_->stream->Write(message) ? absl::OkStatus()

@@ -1,4 +1,4 @@
-// Many Attend requests over one stream: for programs with many small requests, where a message each costs a fraction of
+// Many requests over one stream: for programs with many small requests, where a message each costs a fraction of
 // what a call each would.
 //
 // The easy way answers all of a list, in the order in which they are done:
@@ -38,11 +38,14 @@
 
 namespace attend::client {
 
-// What a server answered to one request.
+// What a server answered to one request: `response` to an AttendRequest, `sdpa_response` to a
+// ScaledDotProductAttentionRequest. A request that failed has its error in both; of a request that went well, the one of
+// the other kind holds FAILED_PRECONDITION.
 struct StreamResult {
   std::int64_t id = 0;
   // Errors: those of Client::Attend, with the same details.
   absl::StatusOr<v1::AttendResponse> response;
+  absl::StatusOr<v1::ScaledDotProductAttentionResponse> sdpa_response;
   std::vector<StageTime> server_timing;
 };
 
@@ -59,6 +62,8 @@ class AttendStream {
   // (more than 0) after the server has read it. Blocks while the server reads nothing. Errors: FAILED_PRECONDITION
   // after CloseSending; UNAVAILABLE when the stream has ended, about which Finish says more.
   absl::Status Send(std::int64_t id, v1::AttendRequest request, absl::Duration timeout = absl::InfiniteDuration());
+  absl::Status Send(std::int64_t id, v1::ScaledDotProductAttentionRequest request,
+                    absl::Duration timeout = absl::InfiniteDuration());
 
   // Says that no request follows. The stream then ends when all are answered. Does nothing the second time.
   void CloseSending();
@@ -78,6 +83,7 @@ class AttendStream {
   friend class Client;
   struct Rpc;
   explicit AttendStream(std::unique_ptr<Rpc> rpc);
+  absl::Status SendMessage(std::int64_t id, v1::StreamAttendRequest message, absl::Duration timeout);
 
   std::unique_ptr<Rpc> rpc_;
 };

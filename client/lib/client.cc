@@ -37,6 +37,20 @@ HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus statu
 
 }  // namespace
 
+void DescribeOnly(google::protobuf::Message* message) {
+  if (auto* tensor = dynamic_cast<v1::Tensor*>(message)) {
+    tensor->clear_data();
+    tensor->clear_values();
+    return;
+  }
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  message->GetReflection()->ListFields(*message, &fields);
+  for (const google::protobuf::FieldDescriptor* field : fields) {
+    if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE || field->is_repeated()) continue;
+    DescribeOnly(message->GetReflection()->MutableMessage(message, field));
+  }
+}
+
 struct Client::Stubs {
   explicit Stubs(const Channels& c) : channels(c), attention(c.calls), health(c.calls) {}
 
@@ -88,6 +102,14 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOpt
   Prepare(options, &rpc->context);
   rpc->stream = stubs_->attention.StreamAttend(&rpc->context);
   return std::unique_ptr<AttendStream>(new AttendStream(std::move(rpc)));
+}
+
+absl::StatusOr<CallResult<v1::EstimateCostResponse>> Client::EstimateCost(const v1::EstimateCostRequest& request,
+                                                                          const CallOptions& options) const {
+  using Response = v1::EstimateCostResponse;
+  return Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
+    return stubs_->attention.EstimateCost(context, request, response);
+  });
 }
 
 absl::StatusOr<CallResult<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {

@@ -72,7 +72,7 @@ struct CallOptions {
   bool wait_for_ready = false;
 };
 
-// A server's response and its receipt.
+// A server's response and how the call went. Who computed a result is in response.receipt().
 template <typename Response>
 struct CallResult {
   Response response;
@@ -80,6 +80,9 @@ struct CallResult {
   absl::Duration round_trip;             // From before serialising the request to after parsing the response.
   std::string peer;                      // Who answered, as in `ipv4:127.0.0.1:50051`.
 };
+
+// Takes the contents out of all tensors of `message`, whose types and shapes stay, for EstimateCost.
+void DescribeOnly(google::protobuf::Message* message);
 
 enum class HealthState : std::uint8_t { kUnknown, kServing, kNotServing, kServiceUnknown };
 
@@ -107,9 +110,14 @@ class Client {
   absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> ScaledDotProductAttention(
       const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const;
 
-  // Opens a stream of Attend requests, see client/lib/attend_stream.h; `options` bound the whole of it. The client must
+  // Opens a stream of requests, see client/lib/attend_stream.h; `options` bound the whole of it. The client must
   // outlive it. Errors: INVALID_ARGUMENT for the timeout; all others are told by the stream.
   absl::StatusOr<std::unique_ptr<AttendStream>> StreamAttend(const CallOptions& options) const;
+
+  // What a request would cost, and whether the server would admit it. Its tensors need no contents: DescribeOnly takes
+  // them out.
+  absl::StatusOr<CallResult<v1::EstimateCostResponse>> EstimateCost(const v1::EstimateCostRequest& request,
+                                                                    const CallOptions& options) const;
 
   // What the server is, computes with, and accepts.
   absl::StatusOr<CallResult<v1::GetServerInfoResponse>> GetServerInfo(const CallOptions& options) const;

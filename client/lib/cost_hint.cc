@@ -16,7 +16,7 @@ double Axis(const v1::Tensor& tensor, int from_end) {
 // The pairs of query and key that causality and window leave.
 double VisiblePairs(const v1::AttentionOptions& options, double queries, double keys) {
   double per_query = keys;
-  if (options.causal() != v1::CAUSAL_MODE_UNSPECIFIED) {
+  if (options.causal() == v1::CAUSAL_MODE_BOTTOM_RIGHT || options.causal() == v1::CAUSAL_MODE_TOP_LEFT) {
     per_query = keys > queries ? keys - queries / 2 : keys / 2;
   }
   if (options.has_sliding_window_left() && options.has_sliding_window_right()) {
@@ -62,10 +62,12 @@ std::optional<std::string> CostHint(const v1::AttendRequest& request) {
 }
 
 std::optional<std::string> CostHint(const v1::ScaledDotProductAttentionRequest& request) {
-  double heads = 1;  // With the batch.
-  for (int axis = 2; axis < request.query().shape_size(); ++axis) heads *= Axis(request.query(), axis);
+  // Tokens stand before heads in TENSOR_LAYOUT_BTHE, where there are heads.
+  const bool tokens_first = request.layout() == v1::TENSOR_LAYOUT_BTHE && request.query().shape_size() > 2;
+  const int tokens = tokens_first ? 2 : 1;
+  const double heads = Axis(request.query(), 3 - tokens) * Axis(request.query(), 3);  // With the batch.
   const double dims = Axis(request.query(), 0) + Axis(request.value(), 0);
-  const double pairs = VisiblePairs(request.options(), Axis(request.query(), 1), Axis(request.key(), 1));
+  const double pairs = VisiblePairs(request.options(), Axis(request.query(), tokens), Axis(request.key(), tokens));
   return Format(request.options(), 2 * heads * dims * pairs);
 }
 

@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/layer/attend_problem.h"
 #include "core/layer/compute_attend.h"
+#include "server/base/protocol.h"
 #include "server/layers/layer.h"
 #include "server/layers/layer_registry.h"
 #include "server/requests/attention_job.h"
@@ -90,19 +91,41 @@ absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
                                    embeddings.rank(), "; they must have as many"));
 }
 
+std::string TextOf(const RawText& text, const WireBytes& bytes) {
+  std::string copy(static_cast<std::size_t>(text.size()), '\0');
+  bytes.Copy(text, copy.data());
+  return copy;
+}
+
+// A request may name the version of the layer that it wants.
+absl::Status CheckLayerEtag(const std::string& wanted, const Layer& layer) {
+  const std::string& etag = layer.description().etag();
+  if (wanted.empty() || wanted == etag) return absl::OkStatus();
+  const std::string& name = layer.description().name();
+  return WithDetails(
+      absl::AbortedError(absl::StrCat("the layer '", name, "' has the etag '", etag,
+                                      "', which is not the request's layer_etag; results of both versions do not belong "
+                                      "together")),
+      {.reason = reason::kEtagMismatch, .field = "", .metadata = {{"layer_name", name}, {"etag", etag}}});
+}
+
 absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes, const LayerRegistry* layers,
                             AttendInputs& inputs) {
   constexpr char kField[] = "layer_name";
-  if (raw.layer_name.empty()) return absl::OkStatus();
+  if (raw.layer_name.empty()) {
+    if (raw.layer_etag.empty()) return absl::OkStatus();
+    return InvalidField("layer_etag",
+                        "layer_etag is given, but there is no layer_name; it says which version of a named layer to use");
+  }
   if (raw.layer.present) {
     return InvalidField(kField,
                         "layer_name and layer are both set; a request has one layer, by name or by its weights");
   }
-  std::string name(static_cast<std::size_t>(raw.layer_name.size()), '\0');
-  bytes.Copy(raw.layer_name, name.data());
+  const std::string name = TextOf(raw.layer_name, bytes);
   if (absl::Status status = CheckLayerName(name, kField); !status.ok()) return status;
   if (layers != nullptr) inputs.named_layer = layers->Find(name);
-  return inputs.named_layer == nullptr ? LayerNotFound(name, kField) : absl::OkStatus();
+  if (inputs.named_layer == nullptr) return LayerNotFound(name, kField);
+  return CheckLayerEtag(TextOf(raw.layer_etag, bytes), *inputs.named_layer);
 }
 
 // The weights of a named layer are not in the request: what does not fit them is the request's tensor.

@@ -25,6 +25,29 @@ class ComputeTest(cli_harness.CliTestCase):
         self.assertEqual(output.dtype, np.float32)
         self.assert_near(output, golden["output_f64"], tolerance.attention(value))
 
+    def test_an_estimate_computes_and_writes_nothing(self):
+        path, output = self.save("x.npy", np.ones((6, 8), np.float32)), self.directory / "never.npy"
+        run = self.attend_ok("compute", "--input", path, "--causal", "--output", output, "--estimate", "-o", "json")
+        cost = json.loads(run.out)
+        self.assertEqual(cost["flops"], 2 * (8 + 8) * 21)
+        self.assertEqual((cost["admissible"], cost["limit"], cost["input"]), (True, "", str(path)))
+        self.assertLess(0, cost["predicted_milliseconds"])
+        self.assertGreater(cost["request_bytes"], 6 * 8 * 4)
+        self.assertFalse(output.exists())
+        weights = json.loads(self.attend_ok("compute", "--input", path, "--weights", "--estimate", "-o", "json").out)
+        self.assertGreaterEqual(weights["response_bytes"], cost["response_bytes"] + 6 * 6 * 4)
+        rows = self.attend_ok("sdpa", "--query", path, "--key", path, "--value", path, "--estimate").out.decode()
+        self.assertRegex(rows, r"flops +\d+")
+        self.assertRegex(rows, r"admissible +true")
+
+    def test_timing_shows_the_receipt(self):
+        path = self.save("x.npy", np.ones((6, 8), np.float32))
+        info = json.loads(self.attend_ok("info", "-o", "json").out)
+        receipt = json.loads(self.attend_ok("compute", "--input", path, "-o", "json").out)["receipt"]
+        self.assertEqual(receipt, {"server_version": info["version"], "kernel": info["instruction_set"].lower()})
+        table = self.attend_ok("compute", "--input", path, "-o", "table", "--timing").out.decode()
+        self.assertIn(f"kernel {receipt['kernel']}", table)
+
     def test_several_tensors_follow_each_other_in_the_order_asked_for(self):
         golden, _ = safetensors.load(NOTEBOOK)
         run = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--return", "log_sum_exp,value,output",

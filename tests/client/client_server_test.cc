@@ -4,11 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "client/io/safetensors.h"
+#include "client/lib/attend_stream.h"
 #include "client/lib/client.h"
 #include "client/lib/cost_hint.h"
 #include "client/lib/server_error.h"
@@ -20,6 +25,7 @@ namespace attend::client {
 namespace {
 
 using ::testing::Contains;
+using ::testing::ElementsAre;
 using ::testing::Field;
 using ::testing::HasSubstr;
 using ::testing::Key;
@@ -135,8 +141,16 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   SetShape({2, 2, 300, 16}, sdpa.mutable_key());
   SetShape({2, 2, 300, 8}, sdpa.mutable_value());
   expect_near(CostHint(sdpa), FlopsInServer(server::SdpaDecoder(), sdpa));
+  sdpa.mutable_options()->set_causal(v1::CAUSAL_MODE_NONE);
+  expect_near(CostHint(sdpa), FlopsInServer(server::SdpaDecoder(), sdpa));
   sdpa.mutable_options()->set_causal(v1::CAUSAL_MODE_BOTTOM_RIGHT);
   expect_near(CostHint(sdpa), FlopsInServer(server::SdpaDecoder(), sdpa));
+  v1::ScaledDotProductAttentionRequest tokens_first = sdpa;  // The same problem.
+  tokens_first.set_layout(v1::TENSOR_LAYOUT_BTHE);
+  for (v1::Tensor* tensor : {tokens_first.mutable_query(), tokens_first.mutable_key(), tokens_first.mutable_value()}) {
+    tensor->mutable_shape()->SwapElements(1, 2);
+  }
+  EXPECT_EQ(CostHint(tokens_first), CostHint(sdpa));
 
   v1::AttendRequest attend;
   SetShape({3, 200, 12}, attend.mutable_embeddings());
@@ -162,6 +176,62 @@ TEST(CostHint, IsAbsentWhereTheShapesSayNothing) {
   EXPECT_TRUE(CostHint(request).has_value());
   request.mutable_options()->add_cumulative_query_lengths(0);
   EXPECT_FALSE(CostHint(request).has_value()) << "a ragged batch costs less than its shape";
+}
+
+TEST(ClientAndServer, AStreamCarriesBothKindsAndResultsHaveReceipts) {
+  testing::TestServer server;
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  v1::AttendRequest attend;
+  SetShape({3, 4}, attend.mutable_embeddings());
+  v1::ScaledDotProductAttentionRequest sdpa;
+  SetShape({2, 4}, sdpa.mutable_query());
+  SetShape({3, 4}, sdpa.mutable_key());
+  SetShape({3, 5}, sdpa.mutable_value());
+  v1::ScaledDotProductAttentionRequest bad = sdpa;
+  bad.mutable_query()->set_shape(1, 3);
+  const auto stream = client->StreamAttend(kCall);
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  ASSERT_TRUE((*stream)->Send(1, attend).ok() && (*stream)->Send(2, sdpa).ok() && (*stream)->Send(3, bad).ok());
+  (*stream)->CloseSending();
+  std::map<std::int64_t, StreamResult> results;
+  while (std::optional<StreamResult> result = (*stream)->Receive()) results.emplace(result->id, *std::move(result));
+  EXPECT_TRUE((*stream)->Finish().ok());
+  ASSERT_EQ(results.size(), 3u);
+  ASSERT_TRUE(results[1].response.ok() && results[2].sdpa_response.ok());
+  EXPECT_THAT(results[1].response->output().shape(), ElementsAre(3, 4));
+  EXPECT_THAT(results[2].sdpa_response->output().shape(), ElementsAre(2, 5));
+  EXPECT_TRUE(absl::IsFailedPrecondition(results[1].sdpa_response.status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(results[2].response.status()));
+  const absl::Status refused = client->ScaledDotProductAttention(bad, kCall).status();
+  for (const absl::Status& status : {results[3].response.status(), results[3].sdpa_response.status()}) {
+    EXPECT_EQ(status.message(), refused.message());
+    EXPECT_EQ(GetServerError(status).field_violations.size(), 1u);
+  }
+  EXPECT_FALSE(results[1].response->receipt().kernel().empty());
+  EXPECT_EQ(results[1].response->receipt().SerializeAsString(),
+            results[2].sdpa_response->receipt().SerializeAsString());
+  const auto info = client->GetServerInfo(kCall);
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(results[1].response->receipt().server_version(), info->response.version());
+}
+
+TEST(ClientAndServer, EstimatesNeedNoContents) {
+  testing::TestServer server;
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.address()}});
+  v1::ScaledDotProductAttentionRequest sdpa;
+  SetShape({2, 4, 100, 16}, sdpa.mutable_query());
+  SetShape({2, 2, 300, 16}, sdpa.mutable_key());
+  SetShape({2, 2, 300, 8}, sdpa.mutable_value());
+  SetShape({100, 300}, sdpa.mutable_options()->mutable_bias());
+  v1::EstimateCostRequest request;
+  *request.mutable_scaled_dot_product_attention() = sdpa;
+  DescribeOnly(&request);
+  EXPECT_LT(request.ByteSizeLong(), 100u);
+  const auto cost = client->EstimateCost(request, kCall);
+  ASSERT_TRUE(cost.ok()) << cost.status();
+  EXPECT_EQ(cost->response.flops(), FlopsInServer(server::SdpaDecoder(), sdpa));
+  EXPECT_EQ(cost->response.request_bytes(), static_cast<std::int64_t>(sdpa.ByteSizeLong()));
+  EXPECT_TRUE(cost->response.admissible());
 }
 
 TEST(ClientAndServer, TheHintArrives) {

@@ -76,9 +76,21 @@ void CheckResponse(const grpc::ByteBuffer& buffer) {
   Require(response.SerializeAsString() == bytes, "a response that protobuf would have written otherwise");
 }
 
+// What a job costs is what its estimate says; and a request that is described right has an estimate.
+void CheckEstimate(const absl::StatusOr<RequestCost>& cost, const absl::StatusOr<std::unique_ptr<Job>>& job) {
+  if (!cost.ok()) {
+    CheckError(cost.status());
+    return Require(!job.ok(), "a job without an estimate");
+  }
+  Require(cost->flops >= 0 && cost->memory_bytes > 0 && cost->response_bytes > 0, "an estimate that is none");
+  if (!job.ok()) return;
+  Require((*job)->flops() == cost->flops && (*job)->memory_bytes() == cost->memory_bytes, "an estimate that is wrong");
+}
+
 template <typename Response>
-void Decode(const Decoder& decoder, const grpc::ByteBuffer& request) {
+void Decode(const Decoder& decoder, const Estimator& estimator, const grpc::ByteBuffer& request) {
   const absl::StatusOr<std::unique_ptr<Job>> job = decoder(request, SmallLimits());
+  CheckEstimate(estimator(request, SmallLimits().num_threads), job);
   if (!job.ok()) return CheckError(job.status());
   Require((*job)->Compute({}).ok(), "a valid problem that fails");
   CheckResponse<Response>((*job)->TakeResponse());
@@ -89,14 +101,16 @@ void DecodeStreamRequest(const grpc::ByteBuffer& message) {
   StreamRequest request;
   if (const absl::Status read = ReadStreamRequest(message, request); !read.ok()) return CheckError(read);
   if (const auto timeout = CheckTimeout(request.timeout); !timeout.ok()) CheckError(timeout.status());
-  if (!request.attend) return;
-  const absl::StatusOr<std::unique_ptr<Job>> job = AttendDecoder(nullptr)(*request.attend, SmallLimits());
+  if (!request.request) return CheckError(MissingRequest());
+  const RequestKind kind = request.request->kind;
+  const Decoder decode = kind == RequestKind::kAttend ? AttendDecoder(nullptr) : SdpaDecoder();
+  const absl::StatusOr<std::unique_ptr<Job>> job = decode(request.request->bytes, SmallLimits());
   if (!job.ok()) {
     CheckError(job.status());
     return CheckResponse<v1::StreamAttendResponse>(StreamError(request.id, "timing", ToRpcStatus(job.status())));
   }
   Require((*job)->Compute({}).ok(), "a valid problem that fails");
-  CheckResponse<v1::StreamAttendResponse>(StreamResponse(request.id, "timing", (*job)->TakeResponse()));
+  CheckResponse<v1::StreamAttendResponse>(StreamResponse(request.id, "timing", kind, (*job)->TakeResponse()));
 }
 
 }  // namespace
@@ -114,7 +128,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string stream_difference = server::CompareStreamRequest(bytes, request);
   server::Require(stream_difference.empty(), "StreamAttendRequest: " + stream_difference);
   server::DecodeStreamRequest(request);
-  server::Decode<v1::AttendResponse>(server::AttendDecoder(nullptr), request);
-  server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), request);
+  server::Decode<v1::AttendResponse>(server::AttendDecoder(nullptr), server::AttendEstimator(nullptr), request);
+  server::Decode<v1::ScaledDotProductAttentionResponse>(server::SdpaDecoder(), server::SdpaEstimator(), request);
   return 0;
 }

@@ -40,7 +40,7 @@ class Stream:
         self._requests = queue.Queue()
         self.call = stub.StreamAttend(iter(self._requests.get, None), timeout=timeout)
 
-    def send(self, request_id, attend, **fields):
+    def send(self, request_id, attend=None, **fields):
         self._requests.put(pb.StreamAttendRequest(id=request_id, attend=attend, **fields))
 
     def close(self):
@@ -101,6 +101,42 @@ class StreamTest(ServerTestCase):
         for i in (1, 3):
             self.assertFalse(answers[i].HasField("attend"))
             self.assertEqual(answers[i].status, details)
+
+    def test_scaled_dot_product_attention_among_others_has_the_bits_of_unary_calls(self):
+        rng = np.random.default_rng(2)
+        requests = []
+        for i in range(60):
+            queries, keys, size = rng.integers(1, 200), rng.integers(1, 200), rng.integers(1, 65)
+            shapes = (queries, size), (keys, size), (keys, 3)
+            query, key, value = (to_tensor(rng.standard_normal(shape, dtype=np.float32)) for shape in shapes)
+            sdpa = pb.ScaledDotProductAttentionRequest(query=query, key=key, value=value, outputs=(OUTPUT, WEIGHTS))
+            requests.append(random_request(rng) if i % 3 == 0 else sdpa)
+        is_attend = [isinstance(request, pb.AttendRequest) for request in requests]
+        methods = [self.stub.Attend if attend else self.stub.ScaledDotProductAttention for attend in is_attend]
+        expected = [method(request, timeout=60) for method, request in zip(methods, requests)]
+        names = ["attend" if attend else "scaled_dot_product_attention" for attend in is_attend]
+        messages = (pb.StreamAttendRequest(id=i, **{names[i]: request}) for i, request in enumerate(requests))
+        answered = set()
+        for answer in self.stub.StreamAttend(messages, timeout=120):
+            self.assertEqual(answer.WhichOneof("response"), names[answer.id])
+            self.assertEqual(getattr(answer, names[answer.id]), expected[answer.id])
+            self.assertRegex(answer.server_timing, TIMING)
+            answered.add(answer.id)
+        self.assertEqual(answered, set(range(len(requests))))
+
+    def test_a_bad_one_has_the_details_of_a_unary_call_and_none_names_the_field(self):
+        bad = pb.ScaledDotProductAttentionRequest(query=to_tensor(np.ones((3, 2), np.float32)))
+        unary = call_failure(self.stub.ScaledDotProductAttention, bad)
+        stream = Stream(self.stub)
+        stream.send(1, scaled_dot_product_attention=bad)
+        stream.send(2)
+        stream.close()
+        answers = {answer.id: answer for answer in stream.call}
+        self.assertEqual(
+            answers[1].status, status_pb2.Status.FromString(unary.trailers["grpc-status-details-bin"])
+        )
+        self.assertEqual(answers[2].status.code, grpc.StatusCode.INVALID_ARGUMENT.value[0])
+        self.assertIn(b"request", answers[2].status.details[1].value)
 
     def test_a_message_that_is_none_ends_the_stream_and_tells_where(self):
         raw = self.server.channel.stream_stream("/attend.v1.AttentionService/StreamAttend")

@@ -210,5 +210,12 @@ TEST_F(AdmissionTest, LearnsFromWhatTasksTake) {
   Open();
 }
 
+TEST(AdmissionPrediction, IsWhatThreadsTogetherTakeWhereTheyHelpEachOther) {
+  Executor executor({.num_threads = 4, .max_queued_tasks = 8});
+  Admission admission(executor, 8, {.flops_per_ms = 1e6, .bytes_per_ms = 1e6});
+  EXPECT_DOUBLE_EQ(admission.PredictedMs({.flops = 2e6, .bytes = 1e6}), 3);
+  EXPECT_DOUBLE_EQ(admission.PredictedMs({.flops = 7e6, .bytes = 1e6}), 2);
+}
+
 }  // namespace
 }  // namespace attend::server

@@ -218,7 +218,10 @@ TEST_P(TensorRules, AcceptsOrBlamesTheField) {
   v1::Tensor tensor = RandomTensor({2, 3, 4}, 1);
   GetParam().change(tensor);
   const WireBytes bytes(Wrap(tensor, 0));
-  const absl::StatusOr<InputTensor> checked = CheckTensor(Read(bytes), *GetParam().rule);
+  absl::StatusOr<InputTensor> checked = CheckTensor(Read(bytes), *GetParam().rule);
+  if (checked.ok()) {
+    if (absl::Status status = CheckHaveContents({&*checked}); !status.ok()) checked = status;
+  }
   if (GetParam().field.empty()) {
     EXPECT_TRUE(checked.ok()) << checked.status();
     return;
@@ -231,6 +234,21 @@ TEST_P(TensorRules, AcceptsOrBlamesTheField) {
 
 const auto kCaseName = [](const auto& info) { return info.param.name; };
 INSTANTIATE_TEST_SUITE_P(Cases, TensorRules, ::testing::ValuesIn(Cases()), kCaseName);
+
+TEST(CheckTensor, ContentsAreAskedForApart) {
+  v1::Tensor tensor;
+  tensor.add_shape(2);
+  tensor.add_shape(3);
+  tensor.add_shape(4);
+  const WireBytes bytes(Wrap(tensor, 0));
+  const absl::StatusOr<InputTensor> described = CheckTensor(Read(bytes), kFloatRule);
+  ASSERT_TRUE(described.ok()) << described.status();
+  EXPECT_FALSE(described->has_contents() || described->from_values());
+  EXPECT_EQ(described->num_bytes(), 96);
+  InputTensor absent, lacking = *described;
+  EXPECT_TRUE(CheckHaveContents({&absent}).ok());
+  EXPECT_EQ(GetErrorDetails(CheckHaveContents({&absent, &lacking})).field, "query");
+}
 
 TEST(CheckTensor, AbsentIsNoError) {
   const absl::StatusOr<InputTensor> checked = CheckTensor(RawTensor(), kFloatRule);

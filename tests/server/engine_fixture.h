@@ -33,6 +33,7 @@ bool WaitFor(Condition condition) {
 // What the test jobs did, and the gate at which large ones wait.
 struct JobLog {
   std::atomic<int> decoded{0};
+  std::atomic<int> decoded_sdpa{0};  // Of those, carried by streams as scaled dot-product attention.
   std::atomic<int> started{0};
   std::atomic<int> stopped_by_flag{0};
   absl::Notification gate;
@@ -98,7 +99,13 @@ class EngineFixture : public ::testing::Test {
     server::MethodTable methods;
     methods.Add(kEcho, server::MakeUnaryMethod(services_, {.decode = decode}));
     methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
-    methods.Add(kStream, server::MakeStreamMethod(services_, {.decode = decode}));
+    const server::Decoder decode_sdpa = [this, decode](const grpc::ByteBuffer& request, const server::Limits& limits) {
+      log_.decoded_sdpa.fetch_add(1);
+      return decode(request, limits);
+    };
+    methods.Add(kStream,
+                server::MakeStreamMethod(services_, {.attend = {.decode = decode},
+                                                     .scaled_dot_product_attention = {.decode = decode_sdpa}}));
     server::CallEngine::Options options;
     options.listen = {"127.0.0.1:0"};
     options.num_polling_threads = settings.polling_threads;

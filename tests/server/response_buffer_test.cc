@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "attend/v1/attention_service.pb.h"
+#include "core/base/round.h"
+#include "core/tensor/aligned_buffer.h"
 #include "tests/support/byte_buffers.h"
 
 namespace attend::server {
@@ -32,15 +34,20 @@ std::int64_t Product(const Axes& shape) {
 }
 
 // Two tensors of zeros.
-std::string Response(TensorForm form, v1::DataType type, const Axes& shape) {
+std::string Response(TensorForm form, v1::DataType type, const Axes& shape, const std::string& last_field) {
   constexpr int kFields[] = {v1::AttendResponse::kOutputFieldNumber, v1::AttendResponse::kScoresFieldNumber};
-  ResponseBuffer response(form);
+  ResponseBuffer response(form, {last_field.begin(), last_field.end()});
   for (const int field : kFields) response.AddTensor(field, type, shape);
   response.Allocate();
   for (const int field : kFields) {
-    std::memset(response.Elements(field), 0, static_cast<std::size_t>(Product(shape) * ElementBytes(type)));
+    // As kernels may, up to the end of a cache line.
+    const std::int64_t bytes = RoundUp(Product(shape) * ElementBytes(type), kCacheLine);
+    std::memset(response.Elements(field), 0, static_cast<std::size_t>(bytes));
   }
-  return Join(response.Take());
+  const double serialized_bytes = response.SerializedBytes();
+  std::string bytes = Join(response.Take());
+  EXPECT_EQ(static_cast<double>(bytes.size()), serialized_bytes);
+  return bytes;
 }
 
 v1::Tensor Tensor(TensorForm form, v1::DataType type, const Axes& shape) {
@@ -63,9 +70,15 @@ TEST(ResponseBuffer, BytesAreThoseOfProtobuf) {
         v1::AttendResponse expected;
         *expected.mutable_output() = Tensor(form, type, shape);
         *expected.mutable_scores() = expected.output();
-        EXPECT_TRUE(Response(form, type, shape) == expected.SerializeAsString())
-            << v1::DataType_Name(type) << (form == TensorForm::kData ? " data " : " values ")
-            << ::testing::PrintToString(shape);
+        for (const std::size_t etag_size : {0, 1, 13, 32, 100, 200}) {
+          v1::AttendResponse last;
+          if (etag_size > 0) last.mutable_receipt()->set_layer_etag(std::string(etag_size, 'x'));
+          *expected.mutable_receipt() = last.receipt();
+          if (etag_size == 0) expected.clear_receipt();
+          EXPECT_TRUE(Response(form, type, shape, last.SerializeAsString()) == expected.SerializeAsString())
+              << v1::DataType_Name(type) << (form == TensorForm::kData ? " data " : " values ")
+              << ::testing::PrintToString(shape) << " " << etag_size;
+        }
       }
     }
   }

@@ -106,7 +106,7 @@ TEST_F(StreamCallTest, BadRequestsAnswerWithTheStatusOfAUnaryCallAndDoNotEndTheS
   EXPECT_EQ(Detail<google::rpc::BadRequest>(ReceiveError(stream, 2, absl::StatusCode::kInvalidArgument))
                 .field_violations(0)
                 .field(),
-            "attend");
+            "request");
   for (const std::string& timeout : {Timeout(0), std::string("\x12\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")}) {
     ASSERT_TRUE(stream.SendMessage("\x08\x03" + timeout + LengthDelimited(3, "small")));
     EXPECT_EQ(Detail<google::rpc::BadRequest>(ReceiveError(stream, 3, absl::StatusCode::kInvalidArgument))
@@ -116,6 +116,28 @@ TEST_F(StreamCallTest, BadRequestsAnswerWithTheStatusOfAUnaryCallAndDoNotEndTheS
   }
   ASSERT_TRUE(stream.Send(4, "small"));
   ReceiveResult(stream, 4, "small");
+}
+
+TEST_F(StreamCallTest, EachKindOfRequestGoesToItsDecoderAndIsAnsweredAsThatKind) {
+  Start({});
+  log_.gate.Notify();
+  RawStream stream(channel_, kStream);
+  for (const std::string& carried : {"small", "large"}) {
+    ASSERT_TRUE(stream.SendMessage("\x08\x01" + LengthDelimited(4, carried)));
+    const std::optional<StreamAnswer> answer = stream.Receive();
+    ASSERT_TRUE(answer.has_value());
+    EXPECT_EQ(answer->scaled_dot_product_attention, carried);
+    EXPECT_FALSE(answer->attend || answer->status);
+    EXPECT_THAT(answer->server_timing, MatchesRegex(kTimingPattern));
+  }
+  EXPECT_EQ(log_.decoded_sdpa, 2);
+  ASSERT_TRUE(stream.Send(2, "small"));
+  ReceiveResult(stream, 2, "small");
+  EXPECT_EQ(log_.decoded_sdpa, 2);
+  // Of both kinds the last one counts.
+  ASSERT_TRUE(stream.SendMessage("\x08\x03" + LengthDelimited(4, "dropped") + LengthDelimited(3, "small")));
+  ReceiveResult(stream, 3, "small");
+  EXPECT_EQ(log_.decoded_sdpa, 2);
 }
 
 TEST_F(StreamCallTest, UnreadableMessageEndsTheStreamAfterTheAnswersBeforeIt) {

@@ -44,8 +44,31 @@ TEST(StreamMessageTest, ReadsWhatProtobufReadsHoweverTheMessageIsCut) {
   }
 }
 
-TEST(StreamMessageTest, JudgesBrokenMessagesAsProtobufDoes) {
-  const std::string whole = ExampleRequest().SerializeAsString();
+// Of a oneof, the last member wins, and it is merged with what came of it since another member.
+TEST(StreamMessageTest, TheLastMemberWinsAsInProtobuf) {
+  v1::StreamAttendRequest attend, sdpa, more;
+  attend.mutable_attend()->mutable_embeddings()->add_shape(2);
+  more.mutable_attend()->mutable_context()->add_shape(3);
+  sdpa.mutable_scaled_dot_product_attention()->mutable_query()->set_data(std::string(100, 'x'));
+  const std::string a = attend.SerializeAsString(), b = more.SerializeAsString(), s = sdpa.SerializeAsString();
+  for (const std::string& bytes : {s, s + s, a + s, s + a, a + b, a + s + b, s + a + b, s + a + s, a + b + s + s}) {
+    for (const std::size_t slice_size : {0, 1, 3, 64}) {
+      bool accepted = false;
+      EXPECT_THAT(CompareStreamRequest(bytes, Sliced(bytes, slice_size), &accepted), IsEmpty())
+          << ::testing::PrintToString(bytes);
+      EXPECT_TRUE(accepted);
+    }
+  }
+}
+
+class BrokenStreamMessageTest : public ::testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Kinds, BrokenStreamMessageTest, ::testing::Bool());
+
+TEST_P(BrokenStreamMessageTest, IsJudgedAsProtobufDoes) {
+  v1::StreamAttendRequest example = ExampleRequest();
+  if (GetParam())
+    *example.mutable_scaled_dot_product_attention()->mutable_query() = ExampleRequest().attend().embeddings();
+  const std::string whole = example.SerializeAsString();
   std::mt19937 random(7);
   int accepted_count = 0;
   for (int i = 0; i < 20000; ++i) {
@@ -67,10 +90,11 @@ TEST(StreamMessageTest, WhatIsCarriedSharesTheTransportsMemory) {
   const grpc::ByteBuffer message = Sliced(bytes, 40);
   StreamRequest request;
   ASSERT_TRUE(ReadStreamRequest(message, request).ok());
-  ASSERT_TRUE(request.attend.has_value());
-  EXPECT_EQ(Join(*request.attend), ExampleRequest().attend().SerializeAsString());
+  ASSERT_TRUE(request.request.has_value());
+  EXPECT_EQ(request.request->kind, RequestKind::kAttend);
+  EXPECT_EQ(Join(request.request->bytes), ExampleRequest().attend().SerializeAsString());
   std::vector<grpc::Slice> all, carried;
-  ASSERT_TRUE(message.Dump(&all).ok() && request.attend->Dump(&carried).ok());
+  ASSERT_TRUE(message.Dump(&all).ok() && request.request->bytes.Dump(&carried).ok());
   ASSERT_GE(carried.size(), 3u);
   // The second slice of the request is a slice of the message, be it the same from its first byte.
   bool shared = false;
@@ -104,14 +128,19 @@ TEST(StreamMessageTest, AnswersAreWhatProtobufWouldWrite) {
   response.mutable_output()->set_data(std::string(1000, 'y'));
   const std::string carried = response.SerializeAsString();
   for (const std::int64_t id : {0, 5, -1}) {
-    const std::string bytes = Join(StreamResponse(id, "receive;dur=0.1", Sliced(carried, 300)));
-    v1::StreamAttendResponse answer;
-    ASSERT_TRUE(answer.ParseFromString(bytes));
-    EXPECT_EQ(answer.id(), id);
-    EXPECT_EQ(answer.server_timing(), "receive;dur=0.1");
-    EXPECT_EQ(answer.attend().SerializeAsString(), carried);
-    EXPECT_FALSE(answer.has_status());
-    EXPECT_EQ(answer.SerializeAsString(), bytes);
+    for (const RequestKind kind : {RequestKind::kAttend, RequestKind::kScaledDotProductAttention}) {
+      const std::string bytes = Join(StreamResponse(id, "receive;dur=0.1", kind, Sliced(carried, 300)));
+      v1::StreamAttendResponse answer;
+      ASSERT_TRUE(answer.ParseFromString(bytes));
+      EXPECT_EQ(answer.id(), id);
+      EXPECT_EQ(answer.server_timing(), "receive;dur=0.1");
+      EXPECT_EQ(answer.has_attend(), kind == RequestKind::kAttend);
+      EXPECT_EQ(answer.has_scaled_dot_product_attention(), kind == RequestKind::kScaledDotProductAttention);
+      EXPECT_EQ(answer.attend().SerializeAsString() + answer.scaled_dot_product_attention().SerializeAsString(),
+                carried);
+      EXPECT_FALSE(answer.has_status());
+      EXPECT_EQ(answer.SerializeAsString(), bytes);
+    }
   }
 }
 

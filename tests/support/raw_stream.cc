@@ -26,6 +26,7 @@ StreamAnswer Parse(const std::string& bytes) {
       case 2: answer.server_timing = field.length_delimited(); break;
       case 3: answer.attend = field.length_delimited(); break;
       case 4: answer.status.emplace().ParseFromString(field.length_delimited()); break;
+      case 5: answer.scaled_dot_product_attention = field.length_delimited(); break;
       default: break;
     }
   }

@@ -22,7 +22,8 @@ namespace attend::testing {
 struct StreamAnswer {
   std::int64_t id = 0;
   std::string server_timing;
-  std::optional<std::string> attend;  // As bytes.
+  std::optional<std::string> attend;                        // As bytes.
+  std::optional<std::string> scaled_dot_product_attention;  // Likewise.
   std::optional<google::rpc::Status> status;
 };
 

@@ -255,31 +255,38 @@ std::string CompareStreamRequest(std::string_view bytes, const grpc::ByteBuffer&
   Comparison comparison(wire);
   StreamRequest ours;
   absl::Status status = ReadStreamRequest(buffer, ours);
-  std::string attend;
-  if (status.ok() && ours.attend) {
-    const WireBytes payload(*ours.attend);
-    attend.resize(static_cast<std::size_t>(payload.size()));
-    payload.Copy({0, payload.size()}, attend.data());
-    RawAttendRequest raw;
-    status = ReadAttendRequest(payload, raw);
+  std::string carried;
+  const bool is_sdpa = ours.request && ours.request->kind == RequestKind::kScaledDotProductAttention;
+  if (status.ok() && ours.request) {
+    const WireBytes payload(ours.request->bytes);
+    carried.resize(static_cast<std::size_t>(payload.size()));
+    payload.Copy({0, payload.size()}, carried.data());
+    RawAttendRequest attend;
+    RawSdpaRequest sdpa;
+    status = is_sdpa ? ReadSdpaRequest(payload, sdpa) : ReadAttendRequest(payload, attend);
   }
   v1::StreamAttendRequest theirs, nested_deeper;
   const bool parsed = ParseWithDepth(bytes, 100, theirs);
   if (accepted != nullptr) *accepted = parsed;
   if (parsed) comparison.Equal(absl::StrCat("accepted (", status.message(), ")"), status.ok(), true);
-  if (status.ok() && CountFields(wire, v1::StreamAttendRequest::kAttendFieldNumber) <= 1) {
-    comparison.Equal("accepted", true, ParseWithDepth(bytes, 101, nested_deeper));
-  }
+  const int members = CountFields(wire, v1::StreamAttendRequest::kAttendFieldNumber) +
+                      CountFields(wire, v1::StreamAttendRequest::kScaledDotProductAttentionFieldNumber);
+  if (status.ok() && members <= 1) comparison.Equal("accepted", true, ParseWithDepth(bytes, 101, nested_deeper));
   if (!parsed || !status.ok()) return comparison.difference();
   comparison.Equal("id", ours.id, theirs.id());
   comparison.Equal("has timeout", ours.timeout.has_value(), theirs.has_timeout());
   const RawDuration timeout = ours.timeout.value_or(RawDuration{});
   comparison.Equal("timeout.seconds", timeout.seconds, theirs.timeout().seconds());
   comparison.Equal("timeout.nanos", timeout.nanos, theirs.timeout().nanos());
-  comparison.Equal("has attend", ours.attend.has_value(), theirs.has_attend());
-  v1::AttendRequest merged;
-  comparison.Equal("attend parses", merged.ParseFromString(attend), true);
-  comparison.Equal("attend", merged.SerializeAsString() == theirs.attend().SerializeAsString(), true);
+  comparison.Equal("has attend", ours.request && !is_sdpa, theirs.has_attend());
+  comparison.Equal("has scaled_dot_product_attention", is_sdpa, theirs.has_scaled_dot_product_attention());
+  v1::AttendRequest attend;
+  v1::ScaledDotProductAttentionRequest sdpa;
+  google::protobuf::Message& merged = is_sdpa ? static_cast<google::protobuf::Message&>(sdpa) : attend;
+  comparison.Equal("what is carried parses", merged.ParseFromString(carried), true);
+  comparison.Equal("attend", attend.SerializeAsString() == theirs.attend().SerializeAsString(), true);
+  comparison.Equal("scaled_dot_product_attention",
+                   sdpa.SerializeAsString() == theirs.scaled_dot_product_attention().SerializeAsString(), true);
   return comparison.difference();
 }
 

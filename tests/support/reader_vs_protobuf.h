@@ -23,9 +23,9 @@ std::string CompareSdpaRequest(std::string_view bytes, std::size_t slice_size, b
 std::string CompareAttendRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
 std::string CompareSdpaRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
 
-// The same for StreamAttendRequest, the request within included. Verdicts may differ in two cases in which we are the
-// more lenient, and then only differ that way: messages that nest exactly 101 deep, and an `attend` in several parts
-// that are well-formed only one behind the other.
+// The same for StreamAttendRequest, the request within included. Verdicts may differ in three cases in which we are the
+// more lenient, and then only differ that way: messages that nest exactly 101 deep, a request in several parts that are
+// well-formed only one behind the other, and one that is not well-formed and that a request of the other kind replaces.
 std::string CompareStreamRequest(std::string_view bytes, const grpc::ByteBuffer& buffer, bool* accepted = nullptr);
 
 }  // namespace attend::server

@@ -116,7 +116,8 @@ class BusyEngine {
     server::MethodTable methods;
     methods.Add(kUnary, server::MakeUnaryMethod(services_, {.decode = decode}));
     methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
-    methods.Add(kStream, server::MakeStreamMethod(services_, {.decode = decode}));
+    methods.Add(kStream, server::MakeStreamMethod(services_, {.attend = {.decode = decode},
+                                                              .scaled_dot_product_attention = {.decode = decode}}));
     if (settings.add_methods) settings.add_methods(services_, methods);
     server::CallEngine::Options options{.listen = {"127.0.0.1:0"},
                                         .credentials = grpc::InsecureServerCredentials(),

@@ -20,13 +20,15 @@ namespace {
 using fake_grpc::ClientCall;
 using ::testing::AnyOf;
 
-// A StreamAttendRequest that carries any bytes where it should carry an AttendRequest.
+// A StreamAttendRequest that carries any bytes where it should carry a request: of either kind, by turns.
 std::string Message(std::int64_t id, const std::string& carried, std::int64_t timeout_ms = 0) {
   v1::StreamAttendRequest request;
   request.set_id(id);
   if (timeout_ms > 0) request.mutable_timeout()->set_nanos(static_cast<std::int32_t>(timeout_ms * 1'000'000));
   google::protobuf::UnknownFieldSet field;
-  field.AddLengthDelimited(v1::StreamAttendRequest::kAttendFieldNumber, carried);
+  field.AddLengthDelimited(id % 2 == 0 ? v1::StreamAttendRequest::kAttendFieldNumber
+                                       : v1::StreamAttendRequest::kScaledDotProductAttentionFieldNumber,
+                           carried);
   std::string bytes;
   field.SerializeToString(&bytes);
   return request.SerializeAsString() + bytes;
@@ -42,14 +44,16 @@ struct Answer {
 Answer Parse(const std::string& bytes) {
   google::protobuf::UnknownFieldSet fields;
   Answer answer;
+  int kind = 0;  // The field of what is carried.
   if (!fields.ParseFromString(bytes)) return answer;
   for (int i = 0; i < fields.field_count(); ++i) {
     const google::protobuf::UnknownField& field = fields.field(i);
     if (field.number() == 1) answer.id = static_cast<std::int64_t>(field.varint());
-    if (field.number() == 3) answer.carried = field.length_delimited();
+    if (field.number() == 3 || field.number() == 5) answer.carried = field.length_delimited(), kind = field.number();
     google::rpc::Status status;
     if (field.number() == 4 && status.ParseFromString(field.length_delimited())) answer.code = status.code();
   }
+  if (kind != 0) EXPECT_EQ(kind, answer.id % 2 == 0 ? 3 : 5) << answer.id;
   return answer;
 }
 

@@ -21,6 +21,22 @@ struct Batch {
   std::vector<std::string> labels;  // One per call.
 };
 
+// Asks what a call would cost, by the types and shapes of its tensors.
+absl::Status Estimate(const Client& client, const ComputationRequest& request, const CallOptions& call,
+                      std::size_t index, ResultSink& sink) {
+  v1::EstimateCostRequest described;
+  if (const auto* attend = std::get_if<v1::AttendRequest>(&request)) {
+    *described.mutable_attend() = *attend;
+    DescribeOnly(described.mutable_attend());
+  } else {
+    *described.mutable_scaled_dot_product_attention() = std::get<v1::ScaledDotProductAttentionRequest>(request);
+    DescribeOnly(described.mutable_scaled_dot_product_attention());
+  }
+  const auto cost = client.EstimateCost(described, call);
+  if (cost.ok()) sink.TakeEstimate(index, cost->response);
+  return cost.status();
+}
+
 // Makes all calls of a batch. `prepare(index)` completes `request` for one of them.
 ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
                   absl::FunctionRef<absl::Status(std::size_t)> prepare) {
@@ -41,6 +57,12 @@ ExitCode RunBatch(const Batch& batch, ComputationRequest* request,
   for (std::size_t i = 0; i < batch.labels.size(); ++i) {
     progress.Begin(i, batch.labels[i]);
     absl::Status prepared = prepare(i);
+    if (prepared.ok() && batch.sink.estimates()) {
+      progress.Pause();
+      absl::Status estimated = Estimate(*client, *request, call, i, batch.sink);
+      if (!estimated.ok()) return ReportCall(estimated, batch.connection);
+      continue;
+    }
     absl::StatusOr<Outcome> outcome = prepared.ok() ? Send(*client, *request, call) : prepared;
     progress.Pause();
     if (!prepared.ok()) return ReportUsage(prepared);

@@ -56,7 +56,12 @@ void Presenter::AddFlags(CLI::App* command) {
       ->check(CLI::IsMember({"linear", "log"}))
       ->capture_default_str();
   add("--plot-font", plot_font_, "A font family for --plot")->capture_default_str();
-  command->add_flag("--timing", timing_, "Print where the time went")->group("Results");
+  command->add_flag("--timing", timing_, "Print where the time went and who computed")->group("Results");
+  command
+      ->add_flag("--estimate", estimate_,
+                 "Print what the call would cost and whether the server would admit it (RPC EstimateCost), as table or "
+                 "json; nothing is sent of the inputs but types and shapes, nothing computed or written")
+      ->group("Results");
   for (const char* moved : {"--verify", "--expect"}) {  // Hidden: these flags were here once.
     const auto refuse = [moved] { throw CLI::ValidationError(moved, "use attend-verify, which takes the same flags"); };
     command->add_flag_callback(moved, refuse)->group("");
@@ -190,6 +195,12 @@ void Presenter::WarnOfNan(const std::string& input, const std::vector<NamedTenso
     if (warning.empty()) continue;
     std::cerr << "attend: warning: " << (inputs_.size() > 1 ? input + ": " : "") << warning << "\n";
   }
+}
+
+void Presenter::TakeEstimate(std::size_t index, const v1::EstimateCostResponse& cost) {
+  Json json = {{"input", inputs_[index]}};
+  json.update(ToJson(cost, 1));
+  client::Print(format_, json, FormatRows(ToRows(json)));
 }
 
 absl::Status Presenter::Take(std::size_t index, const ComputationRequest& /*request*/, const Outcome& outcome) {

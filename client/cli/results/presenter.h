@@ -21,6 +21,8 @@ class Presenter final : public ResultSink {
                                                     const std::vector<std::string>& inputs) override;
   absl::Status Take(std::size_t index, const ComputationRequest& request, const Outcome& outcome) override;
   bool measures_time() const override { return timing_; }
+  bool estimates() const override { return estimate_; }
+  void TakeEstimate(std::size_t index, const v1::EstimateCostResponse& cost) override;
 
  private:
   enum class Form { kNone, kTable, kJson, kNpy };
@@ -47,6 +49,7 @@ class Presenter final : public ResultSink {
   std::string color_scale_ = "linear";
   std::string plot_font_ = DrawStyle().font;
   bool timing_ = false;
+  bool estimate_ = false;
 
   std::vector<std::string> names_;  // Of the tensors to hand over.
   std::vector<std::string> inputs_;

@@ -30,6 +30,10 @@ class ResultSink {
   // is missing, UNKNOWN when something cannot be written.
   virtual absl::Status Take(std::size_t index, const ComputationRequest& request, const Outcome& outcome) = 0;
 
+  // Whether to ask what the calls would cost instead of making them, and takes the answer for input number `index`.
+  virtual bool estimates() const { return false; }
+  virtual void TakeEstimate(std::size_t /*index*/, const v1::EstimateCostResponse& /*cost*/) {}
+
   // Whether the round trip is of interest, so that the connection should be made before the first call.
   virtual bool measures_time() const { return false; }
 

@@ -1,0 +1,149 @@
+"""Receipts: every answer says which server, kernels and layer computed it; and layer_etag asks for one version."""
+
+import threading
+import unittest
+
+import grpc
+import numpy as np
+
+from attend_testing.errors import call_failure
+from attend_testing.layers import Weights, embeddings, upload
+from attend_testing.server import Server, ServerTestCase
+from attend_testing.stubs import layers_pb, pb
+from attend_testing.tensors import SCORES, WEIGHTS, from_tensor, to_tensor
+
+Code = grpc.StatusCode
+TOKENS = to_tensor(embeddings(16))
+
+
+def expected_receipt(stub, etag=""):
+    info = stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60)
+    return pb.Receipt(server_version=info.version, kernel=info.instruction_set.lower(), layer_etag=etag)
+
+
+class ReceiptTest(ServerTestCase):
+    def test_every_answer_has_one(self):
+        layer = upload(self.server.layers, "signed", Weights(1).file())
+        plain, named = expected_receipt(self.stub), expected_receipt(self.stub, layer.etag)
+        self.assertEqual(len(layer.etag), 32)
+        self.assertIn(plain.kernel, ("avx512", "avx2", "neon", "sse4", "baseline"))
+        values = to_tensor(embeddings(16), "values")
+        for tokens in (TOKENS, values):
+            for outputs in ((), (SCORES,), (WEIGHTS, SCORES)):
+                attend = pb.AttendRequest(embeddings=tokens, outputs=outputs)
+                sdpa = pb.ScaledDotProductAttentionRequest(query=tokens, key=tokens, value=tokens, outputs=outputs)
+                by_name = pb.AttendRequest(embeddings=tokens, layer_name="signed", outputs=outputs)
+                self.assertEqual(self.stub.Attend(attend, timeout=60).receipt, plain)
+                self.assertEqual(self.stub.ScaledDotProductAttention(sdpa, timeout=60).receipt, plain)
+                self.assertEqual(self.stub.Attend(by_name, timeout=60).receipt, named)
+                answers = self.stub.StreamAttend(
+                    iter(
+                        [
+                            pb.StreamAttendRequest(id=1, attend=attend),
+                            pb.StreamAttendRequest(id=2, scaled_dot_product_attention=sdpa),
+                            pb.StreamAttendRequest(id=3, attend=by_name),
+                        ]
+                    ),
+                    timeout=60,
+                )
+                receipts = {a.id: (a.attend if a.HasField("attend") else a.scaled_dot_product_attention).receipt for a in answers}
+                self.assertEqual(receipts, {1: plain, 2: plain, 3: named})
+
+    def test_of_a_layer_that_is_replaced_all_the_time(self):
+        """The etag is that of the layer that computed, and so belongs to the bits beside it."""
+        versions = [Weights(2), Weights(3)]
+        outputs = {}
+        for weights in versions:
+            layer = upload(self.server.layers, "moving", weights.file(), replace=True)
+            answer = self.stub.Attend(pb.AttendRequest(embeddings=TOKENS, layer_name="moving"), timeout=60)
+            self.assertEqual(answer.receipt.layer_etag, layer.etag)
+            outputs[layer.etag] = answer.output.data
+        self.assertEqual(len(outputs), 2)
+        stop = threading.Event()
+
+        def replace():
+            for i in range(10_000):
+                if stop.is_set():
+                    return
+                upload(self.server.layers, "moving", versions[i % 2].file(), replace=True)
+
+        replacer = threading.Thread(target=replace)
+        replacer.start()
+        seen, pinned, aborted = set(), 0, 0
+        etags = sorted(outputs)
+        try:
+            for i in range(20_000):
+                request = pb.AttendRequest(embeddings=TOKENS, layer_name="moving")
+                if i % 2:
+                    request.layer_etag = etags[i // 2 % 2]
+                try:
+                    answer = self.stub.Attend(request, timeout=60)
+                except grpc.RpcError as error:
+                    self.assertEqual((error.code(), i % 2), (Code.ABORTED, 1))
+                    aborted += 1
+                    continue
+                pinned += i % 2
+                self.assertEqual(answer.output.data, outputs[answer.receipt.layer_etag])
+                if request.layer_etag:
+                    self.assertEqual(answer.receipt.layer_etag, request.layer_etag)
+                seen.add(answer.receipt.layer_etag)
+                if i > 300 and len(seen) == 2 and pinned > 5 and aborted > 5:
+                    break
+        finally:
+            stop.set()
+            replacer.join()
+        self.assertEqual((len(seen), pinned > 5, aborted > 5), (2, True, True))
+
+
+class KernelTest(unittest.TestCase):
+    def test_the_kernel_is_the_one_that_was_chosen(self):
+        for kernel in ("baseline", "auto"):
+            with Server("--instruction-set", kernel) as server:
+                expected = expected_receipt(server.stub)
+                self.assertEqual(kernel in (expected.kernel, "auto"), True)
+                sdpa = pb.ScaledDotProductAttentionRequest(query=TOKENS, key=TOKENS, value=TOKENS)
+                self.assertEqual(server.stub.ScaledDotProductAttention(sdpa, timeout=60).receipt, expected)
+                attend = pb.AttendRequest(embeddings=TOKENS)
+                self.assertEqual(server.stub.Attend(attend, timeout=60).receipt, expected)
+
+
+class PinTest(ServerTestCase):
+    def test_another_version_is_refused_with_the_one_that_is_there(self):
+        first = upload(self.server.layers, "pinned", Weights(4).file())
+        request = pb.AttendRequest(embeddings=TOKENS, layer_name="pinned", layer_etag=first.etag)
+        output = from_tensor(self.stub.Attend(request, timeout=60).output)
+        second = upload(self.server.layers, "pinned", Weights(5).file(), replace=True)
+        failure = call_failure(self.stub.Attend, request)
+        self.assertEqual((failure.code, failure.reason), (Code.ABORTED, "ETAG_MISMATCH"))
+        self.assertEqual(failure.metadata, {"layer_name": "pinned", "etag": second.etag})
+        self.assertIn(second.etag, failure.message)
+        request.layer_etag = second.etag
+        self.assertFalse(np.array_equal(from_tensor(self.stub.Attend(request, timeout=60).output), output))
+        for wrong in (second.etag[:-1], second.etag + "0", second.etag.upper() + " ", "x" * 100_000):
+            request.layer_etag = wrong
+            self.assertEqual(call_failure(self.stub.Attend, request).code, Code.ABORTED)
+        # In a stream it is the request that fails.
+        answers = list(self.stub.StreamAttend(iter([pb.StreamAttendRequest(id=9, attend=request)]), timeout=60))
+        self.assertEqual([(a.id, a.status.code) for a in answers], [(9, Code.ABORTED.value[0])])
+
+    def test_a_pin_needs_a_name(self):
+        request = pb.AttendRequest(embeddings=TOKENS, layer_etag="0123")
+        failure = call_failure(self.stub.Attend, request)
+        self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, ["layer_etag"]))
+
+    def test_a_layer_that_is_not_there_is_not_found_whatever_the_pin(self):
+        request = pb.AttendRequest(embeddings=TOKENS, layer_name="nowhere", layer_etag="0123")
+        self.assertEqual(call_failure(self.stub.Attend, request).code, Code.NOT_FOUND)
+
+
+class CreateTimeTest(ServerTestCase):
+    def test_both_fields_tell_the_same_time(self):
+        layer = upload(self.server.layers, "timed", Weights(6).file())
+        self.assertGreater(layer.create_time.seconds, 1_600_000_000)
+        self.assertEqual(layer.create_time.ToMilliseconds(), layer.create_time_ms)
+        got = self.server.layers.GetLayer(layers_pb.GetLayerRequest(name="timed"), timeout=60).layer
+        self.assertEqual(got.create_time, layer.create_time)
+
+
+if __name__ == "__main__":
+    unittest.main()
