@@ -4,7 +4,7 @@ import unittest
 
 import attend
 import numpy as np
-from attend import _channel, _results, _wire
+from attend import _channel, _large, _results, _wire
 from attend._arrays import Kind
 
 from attend_testing.stubs import pb, tensor_pb2
@@ -109,6 +109,13 @@ class MessageTest(unittest.TestCase):
         array = normal(64, 64)
         pieces, _ = attend.requests.sdpa(array, array, array).message.pieces()
         self.assertEqual(sum(isinstance(piece, np.ndarray) and np.shares_memory(piece, array) for piece in pieces), 3)
+
+    def test_large_messages_are_joined_as_small_ones_are(self):
+        arrays = [normal(512, 4099), normal(3), np.zeros((0, 3), np.float16), normal(1 << 20) > 0]
+        pieces = [b"", b"head", np.ascontiguousarray(arrays[0]), b"x", *arrays[2:]]
+        joined = _wire.join(pieces)
+        self.assertGreater(len(joined), _large.LARGE_BYTES)
+        self.assertEqual(joined, b"".join(piece if isinstance(piece, bytes) else piece.tobytes() for piece in pieces))
 
     def test_an_estimate_describes_arrays_without_their_elements(self):
         huge = np.broadcast_to(np.float32(0), (8, 1 << 20, 64))

@@ -16,6 +16,7 @@ _FLOATING = ("float32", "float64", "float16", "bfloat16")
 _TYPE_NAMES = {number: name for name, number in DATA_TYPES.items()}
 # How NumPy sees the bytes of each type. It has no bfloat16 of its own.
 _STORED = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<u2", "bool": "?", "int32": "<i4"}
+_STORED_TYPES = {name: np.dtype(stored) for name, stored in _STORED.items()}
 
 
 class Tensor(NamedTuple):
@@ -32,7 +33,7 @@ class Tensor(NamedTuple):
             return _torch_buffer(array, name)
         if self.type == "bfloat16":
             return np.ascontiguousarray(array).view(np.uint16)
-        return np.ascontiguousarray(array, _STORED[self.type])
+        return np.ascontiguousarray(array, _STORED_TYPES[self.type])
 
 
 def is_torch(array: Any) -> bool:
@@ -89,10 +90,10 @@ class Kind(NamedTuple):
 
     def make(self, type_number: int, shape: tuple[int, ...], data: memoryview) -> Any:
         """An array of its own memory, aligned and writable, from little-endian bytes."""
-        type_name = _TYPE_NAMES.get(type_number, f"number {type_number}")
-        if type_name not in _STORED:
-            raise ValueError(f"the server answered with the type {type_name}, which this version of attend-client does not know")
-        array = np.frombuffer(data, _STORED[type_name]).reshape(shape).copy()
+        type_name = _TYPE_NAMES.get(type_number, "")
+        if type_name not in _STORED_TYPES:
+            raise ValueError(f"the server answered with tensors of type {type_number}, which this version of attend-client does not know")
+        array = np.frombuffer(data, _STORED_TYPES[type_name]).reshape(shape).copy()
         if self.torch:
             torch = sys.modules["torch"]
             if type_name == "bfloat16":

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +17,7 @@ from attend._wire import Message
 _PROJECTIONS = ("query", "key", "value", "output")
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One request, made by `attend.requests.sdpa` or `attend.requests.attend`, for `client.stream` and `client.estimate`.
 
     Refers to the arrays that it was made from: do not change them before the call.

@@ -35,7 +35,6 @@ class Receipt(NamedTuple):
     layer_etag: str  # Of the named layer; empty without one.
 
 
-@dataclasses.dataclass(frozen=True)
 class Result:
     """What `sdpa` and `attend` return. A tensor that was not asked for is None.
 
@@ -44,8 +43,6 @@ class Result:
     and `value` have the type of the query or the embeddings; all else is float32 (float64 where the arithmetic is).
     """
 
-    timing: Timing
-    """Where the call's time went in the server, in milliseconds."""
     output: Any = None
     """The attended values: [(B,) (H,) T, V] from sdpa, [(B,) T, D] from attend."""
     attention_weights: Any = None
@@ -64,13 +61,30 @@ class Result:
     """The k largest weights of each row, largest first: [(B,) T, k], with per_head [(B,) (H,) T, k]."""
     top_attention_indices: Any = None
     """The keys that they belong to, int32; -1 where fewer than k keys have a weight above 0."""
-    receipt: Receipt | None = None
-    """Who computed it; None from a server of version 0.1."""
+
+    def __init__(self, tensors: dict[str, Any], receipt: bytes | None, server_timing: str):
+        """As read_result finds them; `receipt` and `server_timing` are read when somebody asks for them."""
+        self.__dict__.update(tensors)
+        self._receipt, self._server_timing = receipt, server_timing
+
+    @property
+    def timing(self) -> Timing:
+        """Where the call's time went in the server, in milliseconds."""
+        return Timing.parse(self._server_timing)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """Who computed it; None from a server of version 0.1."""
+        return None if self._receipt is None else _read_receipt(self._receipt)
+
+    def __repr__(self) -> str:
+        tensors = (f"{name}={array.dtype}{list(array.shape)}" for name, array in vars(self).items() if name[0] != "_")
+        return f"Result({', '.join(tensors)})"
 
 
-def _read_receipt(content: memoryview) -> Receipt:
+def _read_receipt(content: bytes) -> Receipt:
     names = {field.number: name for name, field in fields_of("Receipt").items()}
-    texts = {names[number]: str(value, "utf-8") for number, value in read(content) if number in names}
+    texts = {names[number]: str(value, "utf-8") for number, value in read(memoryview(content)) if number in names}
     return Receipt(*(texts.get(name, "") for name in Receipt._fields))
 
 
@@ -79,15 +93,17 @@ _NAMES: dict[str, dict[int, str]] = {}
 
 def read_result(message: str, content: memoryview, kind: Kind, server_timing: str) -> Result:
     """The Result in a response, whose message is given by name. Fields that this version does not know are passed over."""
-    names = _NAMES.setdefault(message, {field.number: name for name, field in fields_of(message).items()})
-    found: dict[str, Any] = {}
+    if (names := _NAMES.get(message)) is None:
+        names = _NAMES[message] = {field.number: name for name, field in fields_of(message).items()}
+    tensors: dict[str, Any] = {}
+    receipt = None
     for number, value in read(content):
         name = names.get(number)
         if name == "receipt":
-            found[name] = _read_receipt(value)
+            receipt = bytes(value)
         elif name is not None:
-            found[name] = kind.make(*read_tensor(value))
-    return Result(timing=Timing.parse(server_timing), **found)
+            tensors[name] = kind.make(*read_tensor(value))
+    return Result(tensors, receipt, server_timing)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import FieldDescriptor
 
 from attend._arrays import Tensor
+from attend._large import LARGE_BYTES, join_large, memory_size
 from attend._protocol import DATA_TYPES, descriptor
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -129,7 +130,8 @@ def _tensor_pieces(tensor: Tensor, name: str, with_data: bool) -> tuple[list[Any
 
 def join(pieces: list[Any]) -> bytes:
     """The one copy of a request's tensors that this package makes."""
-    return b"".join(pieces)
+    size = sum(map(memory_size, pieces)) if len(pieces) > 1 else 0
+    return b"".join(pieces) if size < LARGE_BYTES else join_large(pieces, size)
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
@@ -147,7 +149,10 @@ def read(data: memoryview) -> Iterator[tuple[int, Any]]:
     """The fields of a serialized message: (number, an int or a view of the field's bytes)."""
     at, end = 0, len(data)
     while at < end:
-        key, at = _read_varint(data, at)
+        key = data[at]
+        at += 1
+        if key >= 0x80:
+            key, at = _read_varint(data, at - 1)
         wire_type = key & 7
         if wire_type == _VARINT:
             value, at = _read_varint(data, at)
