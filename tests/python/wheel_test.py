@@ -4,6 +4,7 @@ left out with a message."""
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors
 PROGRAM = """\
 import attend, numpy as np
 client = attend.Client("{address}")
-client.layers.create("notebook", init=(42, 64), replace=True)
+client.layers.create("notebook", "weights.safetensors", replace=True)
 result = client.attend(np.load("x.npy"), layer="notebook", outputs=["output", "attention_weights"])
 np.savez("result.npz", output=result.output, weights=result.attention_weights)
 print(result.output.shape, result.timing.compute, "ms")
@@ -88,6 +89,7 @@ class WheelTest(unittest.TestCase):
     def test_six_lines_give_the_notebooks_result(self):
         golden, _ = safetensors.load(NOTEBOOK)
         np.save(self.directory / "x.npy", golden["x"])
+        shutil.copy(NOTEBOOK, self.directory / "weights.safetensors")
         self.assertEqual(PROGRAM.count("\n"), 6)
         self.assertIn("(5, 64)", self.run_program(PROGRAM))
         result = np.load(self.directory / "result.npz")
