@@ -17,6 +17,8 @@ _TYPE_NAMES = {number: name for name, number in DATA_TYPES.items()}
 # How NumPy sees the bytes of each type. It has no bfloat16 of its own.
 _STORED = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<u2", "bool": "?", "int32": "<i4"}
 _STORED_TYPES = {name: np.dtype(stored) for name, stored in _STORED.items()}
+# dtype.name takes a microsecond.
+_NAMES_OF_TYPES = {np.dtype(name): name for name in ("float32", "float64", "float16", "bool", "int32")}
 
 
 class Tensor(NamedTuple):
@@ -37,6 +39,8 @@ class Tensor(NamedTuple):
 
 
 def is_torch(array: Any) -> bool:
+    if type(array) is np.ndarray:
+        return False
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
 
@@ -63,7 +67,7 @@ def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_ty
     else:
         if not isinstance(array, np.ndarray):
             array = np.asarray(array, list_type if not hasattr(array, "dtype") else None)
-        type_name = array.dtype.name
+        type_name = _NAMES_OF_TYPES.get(array.dtype) or array.dtype.name
     if type_name not in types:
         raise TypeError(f"{name} has the type {type_name}; expected {' or '.join(types)}. Convert it first")
     return Tensor(type_name, tuple(array.shape), array)

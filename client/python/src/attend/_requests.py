@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,19 +43,21 @@ def _axis(tensor: Tensor, name: str, axis: int) -> int:
 
 
 def _write_common(message: Message, options: Options, type_name: str, extent: Extent, outputs: Sequence[str]) -> list[str]:
-    option_message, newer = write_options(options, type_name, extent)
+    newer: list[str] = []
     if options:
+        option_message, newer = write_options(options, type_name, extent)
         message.message("options", option_message)
-    if isinstance(outputs, str):
-        outputs = (outputs,)
+    numbers = _output_numbers((outputs,) if isinstance(outputs, str) else tuple(outputs))
+    message.numbers("outputs", numbers if options.get("top_k") is None else (*numbers, OUTPUTS["top_attention_weights"]))
+    return newer
+
+
+@functools.lru_cache(maxsize=64)
+def _output_numbers(outputs: tuple[str, ...]) -> tuple[int, ...]:
     unknown = [output for output in outputs if output not in OUTPUTS]
     if unknown:
         raise ValueError(f"there is no output {unknown[0]!r}; there are {', '.join(OUTPUTS)}")
-    numbers = [OUTPUTS[output] for output in outputs]
-    if options.get("top_k") is not None:
-        numbers.append(OUTPUTS["top_attention_weights"])
-    message.numbers("outputs", numbers)
-    return newer
+    return tuple(OUTPUTS[output] for output in outputs)
 
 
 def make_sdpa(

@@ -18,10 +18,13 @@ from attend._protocol import DATA_TYPES, descriptor
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
+_SMALL = tuple(bytes((value,)) for value in range(0x80))
+
+
 def _varint(value: int) -> bytes:
     """Negative numbers in two's complement of 64 bits, as int64 has them."""
     if 0 <= value < 0x80:
-        return bytes((value,))
+        return _SMALL[value]
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value >= 0x80:
@@ -117,14 +120,17 @@ class Message:
         return out, size
 
 
+_TYPE, _SHAPE, _DATA = (fields_of("Tensor")[name] for name in ("data_type", "shape", "data"))
+_TYPE_FIELDS = {name: _TYPE.tag + _varint(number) for name, number in DATA_TYPES.items()}
+
+
 def _tensor_pieces(tensor: Tensor, name: str, with_data: bool) -> tuple[list[Any], int]:
-    fields = fields_of("Tensor")
     shape = b"".join(map(_varint, tensor.shape))
-    head = fields["data_type"].tag + _varint(DATA_TYPES[tensor.type]) + fields["shape"].bytes_tag + _varint(len(shape)) + shape
+    head = _TYPE_FIELDS[tensor.type] + _SHAPE.bytes_tag + _varint(len(shape)) + shape
     if not with_data:
         return [head], len(head)
     buffer = tensor.buffer(name)
-    head += fields["data"].bytes_tag + _varint(buffer.nbytes)
+    head += _DATA.bytes_tag + _varint(buffer.nbytes)
     return [head, buffer], len(head) + buffer.nbytes
 
 
@@ -159,7 +165,10 @@ def read(data: memoryview) -> Iterator[tuple[int, Any]]:
             yield key >> 3, value
             continue
         if wire_type == _BYTES:
-            size, at = _read_varint(data, at)
+            size = data[at]
+            at += 1
+            if size >= 0x80:
+                size, at = _read_varint(data, at - 1)
         elif wire_type in (_FIXED64, _FIXED32):
             size = 8 if wire_type == _FIXED64 else 4
         else:
@@ -179,14 +188,13 @@ class ReceivedTensor(NamedTuple):
 
 
 def read_tensor(content: memoryview) -> ReceivedTensor:
-    fields = fields_of("Tensor")
     type_number, shape, data = DATA_TYPES["float32"], [], memoryview(b"")
     for number, value in read(content):
-        if number == fields["data_type"].number:
+        if number == _TYPE.number:
             type_number = value
-        elif number == fields["data"].number:
+        elif number == _DATA.number:
             data = value
-        elif number == fields["shape"].number:
+        elif number == _SHAPE.number:
             at = 0
             while at < len(value):
                 axis, at = _read_varint(value, at)
