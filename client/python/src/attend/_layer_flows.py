@@ -27,7 +27,19 @@ def _message(message: str, /, **fields: Any) -> Any:
     return message_class("attend.v1." + message)(**fields)
 
 
+def _without_old_fields(message: Any) -> None:
+    """Moves what version 0.1 keeps in float32 to the fields of today; newer servers report both."""
+    for name in ("scale", "softcap", "norm_epsilon"):
+        old = f"float_{name}"
+        if old in message.DESCRIPTOR.fields_by_name and message.HasField(old):
+            if not message.HasField(name):
+                setattr(message, name, getattr(message, old))
+            message.ClearField(old)
+
+
 def _to_info(layer: Any) -> LayerInfo:
+    _without_old_fields(layer.config)
+    _without_old_fields(layer.config.options)
     return fill(
         LayerInfo,
         layer,
