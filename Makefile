@@ -80,6 +80,13 @@ test-vectors: build-release  ## ONNX's own test vectors, and random problems jud
 	scripts/vectors-venv.sh
 	ctest --test-dir build/release --build-config vectors --label-regex '^vectors$$' --output-on-failure --no-tests=error
 
+.PHONY: test-python
+test-python: build-release  ## The Python package against PyTorch and small models of transformers (fetches 1.5 GB of packages)
+	scripts/install-dependencies.sh peers
+	mkdir -p build/models
+	scripts/vectors-venv.sh tests/vectors/models/transformers-5.txt build/models/venv-transformers-5
+	ctest --test-dir build/release --build-config python --label-regex '^python-nightly$$' --output-on-failure --no-tests=error
+
 .PHONY: test-minilm
 test-minilm: build-release  ## A sentence encoder whose attention runs in the server, against float64 (fetches 84 MB)
 	ATTEND_MINILM=$$(scripts/minilm.sh) \
@@ -159,6 +166,11 @@ load: build-release  ## Load a local server with ghz (results in build/load), th
 .PHONY: image
 image:  ## Build the container image with docker, podman or buildah
 	scripts/build-image.sh
+
+.PHONY: python-package
+python-package:  ## Build the Python package (client/python) as wheel and source archive, in build/python-package/dist
+	scripts/install-dependencies.sh python
+	@scripts/python-package.sh
 
 .PHONY: release
 release:  ## Check HEAD as a release, make its artefacts in build/release-artefacts and tag it here (DRY_RUN=1: only check)

@@ -14,7 +14,9 @@ declare -rA PACKAGES=(
            libboost-dev prometheus-cpp-dev fonts-dejavu-core"
   # What the tests, the benchmarks and the demo need on top. Python is the oracle and the foreign client.
   [test]="libgtest-dev libgmock-dev libbenchmark-dev python3 python3-grpcio python3-protobuf python3-numpy
-          python3-prometheus-client openssl curl git procps"
+          python3-prometheus-client openssl curl git procps python3-venv ca-certificates"
+  # scripts/python-package.sh
+  [python]="protobuf-compiler python3-venv git ca-certificates"
   # clang's thread-safety analysis, the fuzzers' runtime and everything `make lint` runs; scripts/lint-venv.sh fetches the rest.
   [lint]="clang-14 clang-tidy-14 clang-format-14 libclang-rt-14-dev shellcheck git python3-venv ca-certificates"
   # Building the container image without a Docker engine, and its test.

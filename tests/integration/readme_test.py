@@ -18,10 +18,11 @@ import unittest
 import numpy as np
 
 from attend_testing import safetensors
-from attend_testing.server import BINARY, SOURCE_DIR, ServerTestCase
+from attend_testing.server import BINARY, BUILD_DIR, SOURCE_DIR, ServerTestCase
 from readme_blocks import Block, all_blocks
 
 README = (SOURCE_DIR / "README.md").read_text()
+PACKAGE_README = (SOURCE_DIR / "client" / "python" / "README.md").read_text()
 NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors"
 
 # A block's background processes end with it.
@@ -78,8 +79,9 @@ class ExamplesTest(ServerTestCase):
     def run_block(self, block):
         own_server = "attend-server" in block.code
         address = f"127.0.0.1:{free_port()}" if own_server else self.server.address
-        # Without PYTHONPATH: Python finds what README's protoc line generated, or nothing.
-        inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH" and not name.startswith("ATTEND_")}
+        # Python finds the package that README installs, what README's protoc line generated, and nothing else.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ATTEND_")}
+        inherited["PYTHONPATH"] = str(BUILD_DIR / "python-site")
         return subprocess.run(
             self.command(block, address), cwd=self.directory, env=inherited | {"PATH": self.path, "ATTEND_ENDPOINTS": address},
             stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False,
@@ -88,8 +90,16 @@ class ExamplesTest(ServerTestCase):
     def test_the_examples_work(self):
         blocks = [block for block in all_blocks(README) if block.run]
         self.assertEqual({block.language for block in blocks}, {"sh", "cpp", "python"}, "README has lost its examples")
+        self.check(blocks, "README.md")
+
+    def test_the_examples_of_the_python_package_work(self):
+        blocks = [block for block in all_blocks(PACKAGE_README) if block.run]
+        self.assertGreaterEqual(len(blocks), 4, "the package's README has lost its examples")
+        self.check(blocks, "client/python/README.md")
+
+    def check(self, blocks, name):
         for block in blocks:
-            with self.subTest(f"README.md:{block.line}"):
+            with self.subTest(f"{name}:{block.line}"):
                 result = self.run_block(block)
                 self.assertEqual(result.returncode, 0, f"{block.code}\n{result.stdout}\n{result.stderr}")
                 for text in block.expected:

@@ -1,0 +1,106 @@
+"""NumPy arrays (ml_dtypes' bfloat16 included) and torch CPU tensors as the tensors of the protocol, and back.
+
+Neither torch nor ml_dtypes is imported here: whoever gives us one of theirs has done that.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attend._protocol import DATA_TYPES
+
+_FLOATING = ("float32", "float64", "float16", "bfloat16")
+_TYPE_NAMES = {number: name for name, number in DATA_TYPES.items()}
+# How NumPy sees the bytes of each type. It has no bfloat16 of its own.
+_STORED = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<u2", "bool": "?", "int32": "<i4"}
+_STORED_TYPES = {name: np.dtype(stored) for name, stored in _STORED.items()}
+# dtype.name takes a microsecond.
+_NAMES_OF_TYPES = {np.dtype(name): name for name in ("float32", "float64", "float16", "bool", "int32")}
+
+
+class Tensor(NamedTuple):
+    """An array on its way: the name of its element type, its shape, and the array itself."""
+
+    type: str
+    shape: tuple[int, ...]
+    array: Any
+
+    def buffer(self, name: str) -> Any:
+        """The elements as a contiguous buffer of little-endian bytes; copied only when the array is not that already."""
+        array = self.array
+        if is_torch(array):
+            return _torch_buffer(array, name)
+        if self.type == "bfloat16":
+            return np.ascontiguousarray(array).view(np.uint16)
+        return np.ascontiguousarray(array, _STORED_TYPES[self.type])
+
+
+def is_torch(array: Any) -> bool:
+    if type(array) is np.ndarray:
+        return False
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def _torch_buffer(tensor: Any, name: str) -> Any:
+    torch = sys.modules["torch"]
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{name} is on the device {tensor.device}; give it as {name}.cpu()")
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            f"{name} requires a gradient, and attend computes none: call it within torch.no_grad(), or give {name}.detach()"
+        )
+    tensor = tensor.detach().contiguous()
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_type: str | None = None) -> Tensor:
+    """`array` as a Tensor; nested lists of numbers too, as `list_type` or NumPy's own choice (float64).
+
+    Raises TypeError when its type is none of `types`: nothing is converted that changes a number.
+    """
+    if is_torch(array):
+        type_name = str(array.dtype)[len("torch.") :]
+    else:
+        if not isinstance(array, np.ndarray):
+            array = np.asarray(array, list_type if not hasattr(array, "dtype") else None)
+        type_name = _NAMES_OF_TYPES.get(array.dtype) or array.dtype.name
+    if type_name not in types:
+        raise TypeError(f"{name} has the type {type_name}; expected {' or '.join(types)}. Convert it first")
+    return Tensor(type_name, tuple(array.shape), array)
+
+
+def to_mask(array: Any, name: str) -> Tensor:
+    """A mask of booleans; anything else is refused, because 0 and 1 mean both "visible" in some library."""
+    try:
+        return to_tensor(array, name, ("bool",))
+    except TypeError as error:
+        raise TypeError(f"{error}: true is visible") from None
+
+
+class Kind(NamedTuple):
+    """What results are made as: torch tensors, or NumPy arrays whose bfloat16 is the given dtype."""
+
+    torch: bool
+    bfloat16: Any = None
+
+    @staticmethod
+    def of(tensor: Tensor) -> Kind:
+        torch = is_torch(tensor.array)
+        return Kind(torch, tensor.array.dtype if tensor.type == "bfloat16" and not torch else None)
+
+    def make(self, type_number: int, shape: tuple[int, ...], data: memoryview) -> Any:
+        """An array of its own memory, aligned and writable, from little-endian bytes."""
+        type_name = _TYPE_NAMES.get(type_number, "")
+        if type_name not in _STORED_TYPES:
+            raise ValueError(f"the server answered with tensors of type {type_number}, which this version of attend-client does not know")
+        array = np.frombuffer(data, _STORED_TYPES[type_name]).reshape(shape).copy()
+        if self.torch:
+            torch = sys.modules["torch"]
+            if type_name == "bfloat16":
+                return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+            return torch.from_numpy(array)
+        return array.view(self.bfloat16) if type_name == "bfloat16" and self.bfloat16 is not None else array

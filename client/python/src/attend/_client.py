@@ -1,0 +1,133 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import grpc
+
+from attend._calls import ClientCalls, LayerCalls
+from attend._channel import Tls, make_channel
+from attend._errors import error_of_call
+from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
+from attend._protocol import ATTENTION
+from attend._requests import Request
+from attend._results import Estimate, LayerInfo, Result, ServerInfo
+from attend._stream import Answer, Conversation, OldServer
+from attend._wire import join
+
+
+class Layers(LayerCalls[LayerInfo, list[LayerInfo], None]):
+    """The layers that a server keeps by name: `client.layers`."""
+
+
+class Client(ClientCalls[Result, ServerInfo, Estimate]):
+    """A connection to one or several attend servers. Thread-safe; the connection is made by the first call.
+
+    Every call ends at its timeout. One that a server refuses as busy (UNAVAILABLE) is repeated, at most four attempts in all,
+    when the server says; that is safe, because attention is stateless. Calls go round all addresses of the target.
+
+    target: `host:port` (without a port, 50051), `[::1]:50051`, several addresses with commas between them, or any target of
+        gRPC (`dns:///attend.example:50051`, `unix:/run/attend.sock`). Default: the environment's ATTEND_ENDPOINTS, else
+        localhost:50051.
+    tls: True, or attend.Tls for a private authority or a client certificate. Default: plaintext, which is for this machine
+        alone: any other target needs `tls`, `credentials` or `insecure`.
+    token: a bearer token, or a function that returns the present one; called for each call.
+    insecure: whether plaintext, token included, may be sent to other machines.
+    credentials: gRPC's own channel credentials, in place of `tls`.
+    timeout: seconds that a call may take in all, unless it says otherwise.
+
+    Raises ValueError for a target that is none and for plaintext that nobody asked for.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        tls: Tls | bool | None = None,
+        token: str | Callable[[], str] | None = None,
+        insecure: bool = False,
+        credentials: grpc.ChannelCredentials | None = None,
+        timeout: float = 60.0,
+    ):
+        self._setup = make_channel(target, tls, token, insecure, credentials)
+        self._timeout = timeout
+        if self._setup.credentials is None:
+            self._channel = grpc.insecure_channel(self._setup.target, self._setup.options)
+        else:
+            self._channel = grpc.secure_channel(self._setup.target, self._setup.credentials, self._setup.options)
+        self._methods: dict[str, Any] = {}
+        self.layers = Layers(self)
+
+    def close(self) -> None:
+        """Closes the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _method(self, call: Call) -> Any:
+        if call.method not in self._methods:
+            make = self._channel.stream_unary if call.is_upload else self._channel.unary_unary
+            self._methods[call.method] = make(call.method, request_serializer=join)
+        return self._methods[call.method]
+
+    def _call(self, call: Call) -> Reply:
+        timeout = (self._timeout + call.extra_seconds) if call.timeout is None else call.timeout
+        metadata = self._setup.metadata() + call.metadata
+        try:
+            content, done = self._method(call).with_call(call.pieces, timeout=timeout, metadata=metadata)
+        except grpc.RpcError as error:
+            raise error_of_call(error) from None
+        return Reply(content, server_timing_of(done.trailing_metadata()))
+
+    def _drive(self, flow: Flow[T]) -> T:
+        try:
+            call = next(flow)
+            while True:
+                try:
+                    reply = self._call(call)
+                except Exception as error:
+                    call = flow.throw(error)
+                else:
+                    call = flow.send(reply)
+        except StopIteration as stop:
+            return stop.value
+
+    def stream(self, requests: Iterable[Request], *, timeout: float | None = None) -> Iterator[Answer]:
+        """Computes many requests over one stream, for the price of a message each; yields answers as they are done.
+
+        requests: made by attend.requests.sdpa and attend.requests.attend. They are taken from another thread, as fast as the
+            server reads them, while answers are read. The `timeout` of each (default: the client's) is how long it may wait
+            for a compute thread.
+        timeout: seconds for the whole stream. Default: as long as it takes.
+
+        A request that fails gives an answer with its error, and the others go on. What ends the stream as a whole is raised
+        here, also an exception of `requests` itself. Stopping to iterate cancels what has not been answered.
+        """
+        conversation = Conversation(self._timeout)
+        failures: list[BaseException] = []
+
+        def messages() -> Iterator[list[Any]]:
+            try:
+                for request in requests:
+                    yield conversation.ask(request)
+            except Exception as failure:  # gRPC would only log it.
+                failures.append(failure)
+                call.cancel()
+
+        method = self._channel.stream_stream(ATTENTION + "StreamAttend", request_serializer=join)
+        call = method(messages(), timeout=timeout, metadata=self._setup.metadata())
+        try:
+            for content in call:
+                yield conversation.answer(content)
+        except grpc.RpcError as error:
+            raise failures[0] if failures else error_of_call(error) from None
+        except OldServer as old:
+            self._drive(refuse_old_server(old.fields))
+        finally:
+            call.cancel()

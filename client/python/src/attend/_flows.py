@@ -1,0 +1,83 @@
+"""What each method does, as a generator of calls: it yields a Call and is sent the Reply, or has the AttendError thrown in.
+
+The synchronous and the asynchronous client differ only in how they make the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import grpc
+
+from attend._errors import AttendError, ServerTooOldError
+from attend._protocol import ATTENTION, message_class
+from attend._requests import Request
+from attend._results import Estimate, Limits, Result, ServerInfo, fill, read_result, type_names
+from attend._wire import Message
+
+
+class Call(NamedTuple):
+    """A call to make."""
+
+    method: str  # `/attend.v1.AttentionService/Attend`
+    pieces: Any  # Of the request; with `is_upload`, an iterable of the pieces of each message.
+    timeout: float | None = None  # Seconds; None for the client's own.
+    extra_seconds: float = 0.0  # Added to it, for the time of sending.
+    metadata: tuple[tuple[str, str], ...] = ()
+    is_upload: bool = False
+
+
+class Reply(NamedTuple):
+    content: bytes
+    server_timing: str
+
+
+T = TypeVar("T")
+Flow = Generator[Call, Reply, T]
+
+
+def server_timing_of(trailers: Any) -> str:
+    for key, value in trailers or ():
+        if key == "server-timing":
+            return value
+    return ""
+
+
+def response_name(method: str) -> str:
+    return method + "Response"
+
+
+def compute(request: Request) -> Flow[Result]:
+    pieces, _ = request.message.pieces()
+    metadata = (("attend-cost-flops", request.cost),) if request.cost else ()
+    reply = yield Call(ATTENTION + request.method, pieces, request.timeout, metadata=metadata)
+    result = read_result(response_name(request.method), memoryview(reply.content), request.kind, reply.server_timing)
+    if result.receipt is None and request.newer_fields:
+        yield from refuse_old_server(request.newer_fields)
+    return result
+
+
+def refuse_old_server(fields: Iterable[str]) -> Flow[None]:
+    """Raises ServerTooOldError with the server's version."""
+    info = yield from server_info()
+    raise ServerTooOldError(fields, info.version)
+
+
+def server_info() -> Flow[ServerInfo]:
+    reply = yield Call(ATTENTION + "GetServerInfo", [])
+    message = message_class("attend.v1.GetServerInfoResponse").FromString(reply.content)
+    types = type_names(message.supported_data_types)
+    return fill(ServerInfo, message, supported_data_types=types, limits=fill(Limits, message.limits))
+
+
+def estimate(request: Request) -> Flow[Estimate]:
+    message = Message("EstimateCostRequest")
+    message.message(request.stream_field, request.message)
+    try:
+        reply = yield Call(ATTENTION + "EstimateCost", message.pieces(with_data=False)[0], request.timeout)
+    except AttendError as error:
+        if error.code == grpc.StatusCode.UNIMPLEMENTED:
+            yield from refuse_old_server(["EstimateCost"])
+        raise
+    return fill(Estimate, message_class("attend.v1.EstimateCostResponse").FromString(reply.content))

@@ -1,0 +1,190 @@
+"""How queries look at keys: the keyword arguments that `sdpa` and `attend` share, as AttentionOptions of the protocol."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
+
+from attend._arrays import to_mask, to_tensor
+from attend._protocol import CAUSAL_MODES, PRECISIONS, WEIGHTS_FORMS
+from attend._wire import Message
+
+
+class Options(TypedDict, total=False):
+    """The options of `sdpa` and `attend`, each a keyword argument. None is the same as leaving it out.
+
+    Axes: B batch entries, H query heads, T queries, S keys, E the size of a query or key head. In order: scale, softcap,
+    bias and ALiBi, masks, sink, softmax. A row whose keys are all masked gives 0, never NaN. Ranges are the server's to
+    check: InvalidArgumentError with the field's path.
+    """
+
+    causal: str | bool | None
+    """Hides the future. "bottom_right": the last query sees every key (query t sees key j when j <= t + S - T), as
+    flash-attn, ONNX and a decoder with a cache have it. "top_left": the first query sees the first key alone (j <= t), as
+    torch's `is_causal=True` has it. True: only where both are the same (T = S), else ValueError. False: nothing is hidden,
+    not even by the named layer's own mask. Default: the named layer's, else nothing is hidden."""
+
+    scale: float | None
+    """The factor on query . key; finite. Default: the named layer's, else 1/sqrt(E)."""
+
+    softcap: float | None
+    """Replaces each scaled score x by softcap * tanh(x / softcap); positive. Default: the named layer's, else none."""
+
+    sliding_window_left: int | None
+    """How many keys before its own position a query sees; at least 0. (A window of W tokens with its own, as
+    transformers counts, is W - 1.) Default: the named layer's, else all."""
+
+    sliding_window_right: int | None
+    """How many keys after its own position a query sees; at least 0. Default: the named layer's, else all."""
+
+    valid_lengths: Sequence[int] | None
+    """The number of valid leading keys of each batch entry, for padding at the end; B numbers in [0, S]. Default: all."""
+
+    key_mask: Any
+    """Which keys each batch entry may see, for padding on any side: booleans [B, S] ([S] without a batch axis), True is
+    visible (the opposite of torch.nn.MultiheadAttention's key_padding_mask). Default: all."""
+
+    mask: Any
+    """Which keys each query may see: booleans [T, S], or [B, H, T, S] in which any axis may be 1; True is visible.
+    Default: all."""
+
+    bias: Any
+    """Added to the scores: floating-point [T, S], or [B, H, T, S] in which any axis may be 1. Default: none."""
+
+    alibi_slopes: Any
+    """Adds -slope * |distance| to each score; [H]. Default: the named layer's, else none."""
+
+    sinks: Any
+    """One logit for each query head that takes part in the softmax and has no value; [H]. Default: the named layer's, else
+    none."""
+
+    cumulative_query_lengths: Sequence[int] | None
+    """A ragged batch: N sequences end to end without padding; N + 1 numbers from 0 to T. Goes without a batch of more than
+    one and without `valid_lengths`. Default: one sequence."""
+
+    cumulative_key_lengths: Sequence[int] | None
+    """The same for the keys. Default: in self-attention those of the queries; else required with them."""
+
+    top_k: int | None
+    """Returns the k largest weights of each row and their keys too (`top_attention_weights`, `top_attention_indices`); in
+    [1, 2^20]. Default: not returned."""
+
+    per_head: bool
+    """Whether attention weights are returned for each query head; default: their mean over the heads."""
+
+    precision: str | None
+    """"exact": all that attend promises of accuracy and equal bits. "fast": as fast as the machine allows for 16-bit
+    inputs. Default: the named layer's, else exact."""
+
+
+# What version 0.1 of the server ignores without a word.
+NEWER_FIELDS = {"scale", "softcap", "key_mask", "precision"}
+
+
+class Extent:
+    """What decides whether `causal=True` means one thing: the numbers of queries and keys, and whether they are the same
+    tokens."""
+
+    def __init__(self, queries: int, keys: int, self_attention: bool):
+        self.queries, self.keys, self.self_attention = queries, keys, self_attention
+
+    def is_square(self, options: Options) -> bool:
+        """Whether the masks anchored at both corners are the same mask."""
+        if self.self_attention:
+            return True
+        lengths = [options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")]
+        if any(length is not None for length in lengths):
+            return None not in lengths and list(lengths[0] or ()) == list(lengths[1] or ())
+        return self.queries == self.keys and options.get("valid_lengths") is None
+
+
+def _choice(name: str, value: Any, names: dict[str, int]) -> int:
+    if value not in names:
+        raise ValueError(f"{name} is {value!r}; expected {', '.join(map(repr, names))}")
+    return names[value]
+
+
+def _causal(value: Any, options: Options, extent: Extent) -> int:
+    if value is False:
+        return CAUSAL_MODES["none"]
+    if value is True:
+        if not extent.is_square(options):
+            raise ValueError(
+                f"causal=True means two things for {extent.queries} queries and {extent.keys} keys"
+                f"{' with valid lengths' if options.get('valid_lengths') is not None else ''}: causal='bottom_right' lets the "
+                "last query see every key (flash-attn, a decoder with a cache); causal='top_left' lets the first query see the "
+                "first key alone (torch's is_causal). Say which"
+            )
+        return CAUSAL_MODES["bottom_right"]
+    return _choice("causal", value, CAUSAL_MODES)
+
+
+def _integers(name: str, values: Any) -> list[int]:
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise TypeError(f"{name} is {values!r}; expected integers") from None
+
+
+def _vector(options: Message, name: str, value: Any, type_name: str) -> None:
+    options.tensor(name, to_tensor(value, name, list_type="float64" if type_name == "float64" else "float32"))
+
+
+def _integer(options: Message, name: str, value: Any, _: str) -> None:
+    options.number(name, operator.index(value))
+
+
+def _number(options: Message, name: str, value: Any, _: str) -> None:
+    options.number(name, float(value))
+
+
+def _lengths(options: Message, name: str, value: Any, _: str) -> None:
+    options.numbers(name, _integers(name, value))
+
+
+def _mask(options: Message, name: str, value: Any, _: str) -> None:
+    options.tensor(name, to_mask(value, name))
+
+
+_WRITERS: dict[str, Callable[[Message, str, Any, str], None]] = {
+    "scale": _number,
+    "softcap": _number,
+    "sliding_window_left": _integer,
+    "sliding_window_right": _integer,
+    "top_k": _integer,
+    "valid_lengths": _lengths,
+    "cumulative_query_lengths": _lengths,
+    "cumulative_key_lengths": _lengths,
+    "key_mask": _mask,
+    "mask": _mask,
+    "bias": _vector,
+    "alibi_slopes": _vector,
+    "sinks": _vector,
+}
+
+
+def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Message, list[str]]:
+    """The message, and the fields in it that version 0.1 does not know. `type_name` is the query's element type.
+
+    Raises TypeError for a keyword that is no option, and for values of another type; ValueError for an unknown choice.
+    """
+    message, newer = Message("AttentionOptions"), []
+    for name, value in options.items():
+        if name not in Options.__annotations__:
+            close = difflib.get_close_matches(name, Options.__annotations__, 1)
+            raise TypeError(f"there is no option {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+        if value is None:
+            continue
+        if name == "causal":
+            message.number(name, _causal(value, options, extent))
+        elif name == "per_head":
+            message.number("attention_weights_form", WEIGHTS_FORMS["per_head" if value else "averaged"])
+        elif name == "precision":
+            message.number(name, _choice(name, value, PRECISIONS))
+        else:
+            _WRITERS[name](message, name, value, type_name)
+        if name in NEWER_FIELDS or (name in ("alibi_slopes", "sinks") and type_name == "float64"):
+            newer.append(name)
+    return message, newer

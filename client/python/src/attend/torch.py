@@ -1,0 +1,185 @@
+"""Attention in place of torch's, computed by a server: a function and a module, for CPU tensors, without gradients.
+
+They use attend.default_client() unless a client is given.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from attend._client import Client
+from attend._default import default_client
+
+__all__ = ["MultiheadAttention", "scaled_dot_product_attention"]
+
+
+def _refuse_dropout(dropout: float, name: str) -> None:
+    if dropout > 0:
+        raise ValueError(f"{name} is {dropout}: attend computes no dropout, which changes the result. Give 0, or call eval()")
+
+
+def _lead(*shapes: Any) -> tuple[int, ...]:
+    return tuple(torch.broadcast_shapes(*shapes))
+
+
+def _in_four_axes(tensor: torch.Tensor, batch: tuple[int, ...], heads: int) -> torch.Tensor:
+    """[..., rows, columns] as [B, heads, rows, columns], without a copy where there is nothing to repeat."""
+    while tensor.dim() < 3:
+        tensor = tensor.unsqueeze(0)
+    rows, columns = tensor.shape[-2:]
+    return tensor.expand(*batch, heads, rows, columns).reshape(-1, heads, rows, columns)
+
+
+def _mask_in_four_axes(mask: torch.Tensor, batch: tuple[int, ...]) -> torch.Tensor:
+    """A mask that broadcasts to [..., H, T, S] as one of four axes, some of them 1."""
+    if mask.dim() < 4:
+        mask = mask.reshape((1,) * (4 - mask.dim()) + tuple(mask.shape))
+    if mask.shape[:-3].numel() > 1:
+        mask = mask.expand(*batch, *mask.shape[-3:])
+    return mask.reshape(-1, *mask.shape[-3:])
+
+
+def _heads(tensor: torch.Tensor) -> int:
+    return tensor.shape[-3] if tensor.dim() > 2 else 1
+
+
+def scaled_dot_product_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    client: Client | None = None,
+) -> torch.Tensor:
+    """torch.nn.functional.scaled_dot_product_attention, with its signature and its meaning.
+
+    query: [..., T, E]; key: [..., S, E]; value: [..., S, V]; leading axes broadcast as torch's do.
+    attn_mask: booleans, True is visible; or numbers that are added to the scores. Broadcasts to [..., T, S].
+    dropout_p: must be 0.
+    is_causal: query t sees key j when j <= t, whatever T and S are (top-left). Not with attn_mask.
+    scale: default 1/sqrt(E).
+    enable_gqa: whether key and value may have fewer heads (axis -3) than the query.
+    client: default: attend.default_client().
+
+    Returns [..., T, V] in the query's type. A row that sees no key is 0. Raises ValueError for what torch refuses, and for
+    dropout, gradients and devices other than the CPU; attend.AttendError when the call fails.
+    """
+    _refuse_dropout(dropout_p, "dropout_p")
+    if is_causal and attn_mask is not None:
+        raise ValueError("is_causal and attn_mask exclude each other, as in torch")
+    if min(query.dim(), key.dim(), value.dim()) < 2:
+        raise ValueError(f"query, key and value need two axes or more; they have {query.dim()}, {key.dim()} and {value.dim()}")
+    mask_lead = () if attn_mask is None else attn_mask.shape[:-2]
+    lead = [tensor.shape[:-2] for tensor in (query, key, value)] + [mask_lead]
+    batch = _lead(*(axes[:-1] for axes in lead))
+    heads = kv_heads = _lead(*(axes[-1:] for axes in lead))[0] if not enable_gqa and any(lead) else _heads(query)
+    if enable_gqa:
+        kv_heads = _heads(key)
+    options: dict[str, Any] = {"causal": "top_left" if is_causal else None, "scale": scale}
+    if attn_mask is not None:
+        options["mask" if attn_mask.dtype == torch.bool else "bias"] = _mask_in_four_axes(attn_mask, batch)
+    inputs = (_in_four_axes(query, batch, heads), _in_four_axes(key, batch, kv_heads), _in_four_axes(value, batch, kv_heads))
+    output = (client or default_client()).sdpa(*inputs, **options).output
+    shape = (*batch, heads) if any(lead) else ()
+    return output.reshape(*shape, query.shape[-2], value.shape[-1])
+
+
+class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unused-ignore]
+    """torch.nn.MultiheadAttention for inference, with the attention itself computed by a server.
+
+    Takes the same arguments and loads the same state_dict(). The projections are computed here, so that query, key and value
+    may be three different tensors; the server needs no layer.
+
+    `dropout` above 0 is ignored in eval() and refused in training. In place of torch's NaN, a query that sees no key gets
+    weights of 0 and the output projection's bias.
+    """
+
+    client: Client | None = None
+    """Who computes. Default: attend.default_client()."""
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_padding_mask: torch.Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: torch.Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As torch's.
+
+        query: [T, D], [T, B, D] or, with batch_first, [B, T, D]; key and value likewise with S, kdim and vdim.
+        key_padding_mask: [S] or [B, S]; as booleans True hides the key (the opposite of attend's key_mask), else added.
+        attn_mask: [T, S] or [B * H, T, S]; as booleans True hides, else added.
+        is_causal: as in torch a promise that attn_mask, which it requires, is causal: the mask is applied as it is given.
+
+        Returns the output, of the query's shape, and the attention weights: [(B,) T, S], with average_attn_weights=False
+        [(B,) H, T, S]; None unless need_weights.
+        """
+        _refuse_dropout(self.dropout if self.training else 0.0, "dropout")
+        if is_causal and attn_mask is None:
+            raise ValueError("is_causal=True is a promise about attn_mask, which must be given too, as in torch")
+        batched, first = query.dim() == 3, self.batch_first
+        if not batched:
+            query, key, value = (tensor.unsqueeze(0) for tensor in (query, key, value))
+            key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
+        elif not first:
+            query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
+        q, k, v = self._project(query, key, value)
+        options = self._masks(query.shape[0], k.shape[2], key.shape[1], key_padding_mask, attn_mask)
+        outputs = ("output", "attention_weights") if need_weights else ("output",)
+        result = (self.client or default_client()).sdpa(q, k, v, outputs=outputs, per_head=not average_attn_weights, **options)
+        output = self.out_proj(result.output.transpose(1, 2).flatten(2))
+        weights = result.attention_weights
+        if weights is not None:
+            weights = weights.to(query.dtype)
+        if not batched:
+            return output.squeeze(0), None if weights is None else weights.squeeze(0)
+        return (output if first else output.transpose(0, 1)), weights
+
+    def _project(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Query, key and value [B, H, tokens, E], the last two with the module's own keys behind the given ones."""
+        weights: Any = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
+        if self.in_proj_weight is not None:
+            weights = self.in_proj_weight.chunk(3)
+        biases: Any = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
+        q, k, v = (F.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases))
+        if self.bias_k is not None:
+            k = torch.cat([k, self.bias_k.expand(k.shape[0], 1, -1)], 1)
+            v = torch.cat([v, self.bias_v.expand(v.shape[0], 1, -1)], 1)
+        if self.add_zero_attn:
+            k, v = (F.pad(x, (0, 0, 0, 1)) for x in (k, v))
+        heads = [x.unflatten(2, (self.num_heads, self.head_dim)).transpose(1, 2) for x in (q, k, v)]
+        return tuple(heads)
+
+    def _masks(
+        self, batch: int, keys: int, given_keys: int, padding: torch.Tensor | None, mask: torch.Tensor | None
+    ) -> dict[str, Any]:
+        """The options for attend. Keys of the module's own, behind those that were given, are visible to all."""
+        options: dict[str, Any] = {}
+        extra = keys - given_keys
+        if mask is not None and mask.dim() == 3:
+            mask = mask.unflatten(0, (batch, self.num_heads))
+        if padding is not None and padding.dtype != torch.bool:
+            padding = padding[:, None, None, :]
+            mask_added = torch.zeros((), dtype=padding.dtype).masked_fill(mask, float("-inf")) if _is_bool(mask) else mask
+            mask, padding = padding if mask_added is None else padding + mask_added, None
+        if padding is not None:
+            options["key_mask"] = F.pad(~padding, (0, extra), value=True)
+        if mask is not None:
+            hidden = F.pad(mask, (0, extra))  # False, or 0 to be added.
+            options["mask" if _is_bool(hidden) else "bias"] = ~hidden if _is_bool(hidden) else hidden
+        return options
+
+
+def _is_bool(mask: torch.Tensor | None) -> bool:
+    return mask is not None and mask.dtype == torch.bool

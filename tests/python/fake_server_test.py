@@ -1,0 +1,337 @@
+"""The Python package against servers that are made to answer as no healthy one would: busy, old, slow, suspicious."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+import time
+import unittest
+
+import attend
+import attend.aio
+import grpc
+import numpy as np
+
+from attend_testing.stubs import error_details_pb2, layers_grpc, layers_pb, pb, pb_grpc, status_pb2, tensor_pb2
+
+X = np.arange(12, dtype=np.float32).reshape(3, 4)
+RECEIPT = pb.Receipt(server_version="0.2.0", kernel="fake")
+
+
+def packed(*details):
+    status = status_pb2.Status(code=14, message="busy")
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status.SerializeToString()
+
+
+class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
+    """Answers with the embeddings or the query, after `refusals` refusals; remembers metadata."""
+
+    def __init__(self, receipt=RECEIPT, refusals=0, pushback="10"):
+        self.receipt, self.refusals, self.pushback = receipt, refusals, pushback
+        self.calls, self.metadata, self.deadlines = 0, [], []
+        self.released = threading.Event()
+
+    def note(self, context):
+        self.calls += 1
+        self.metadata.append(dict(context.invocation_metadata()))
+        self.deadlines.append(context.time_remaining())
+        context.set_trailing_metadata((("server-timing", "receive;dur=1.0, queue;dur=2.0, compute;dur=3.0, send;dur=4.0"),))
+        if self.calls <= self.refusals:
+            details = packed(
+                error_details_pb2.ErrorInfo(reason="QUEUE_FULL", domain="attend.v1", metadata={"flag": "--max-queued-requests"}),
+                error_details_pb2.RetryInfo(retry_delay={"seconds": 1, "nanos": 500000000}),
+            )
+            context.set_trailing_metadata((("grpc-retry-pushback-ms", self.pushback), ("grpc-status-details-bin", details)))
+            context.abort(grpc.StatusCode.UNAVAILABLE, "busy")
+
+    def Attend(self, request, context):
+        self.note(context)
+        if request.layer_name == "slow":
+            self.released.wait(60)
+        return pb.AttendResponse(output=request.embeddings, receipt=self.receipt)
+
+    def ScaledDotProductAttention(self, request, context):
+        self.note(context)
+        return pb.ScaledDotProductAttentionResponse(output=request.query, receipt=self.receipt)
+
+    def GetServerInfo(self, request, context):
+        return pb.GetServerInfoResponse(version="0.1.7")
+
+    def EstimateCost(self, request, context):
+        if self.receipt is None:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no request")
+
+    def StreamAttend(self, requests, context):
+        for request in requests:
+            self.deadlines.append(request.timeout.ToNanoseconds() / 1e9)
+            answer = pb.StreamAttendResponse(id=request.id, server_timing="compute;dur=3.0")
+            if request.attend.layer_name == "missing":
+                answer.status.CopyFrom(status_pb2.Status(code=5, message="no layer 'missing'"))
+            elif request.attend.layer_name == "end":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "draining")
+            else:
+                answer.attend.CopyFrom(pb.AttendResponse(output=request.attend.embeddings, receipt=self.receipt))
+            yield answer
+
+    def CreateLayer(self, requests, context):
+        self.note(context)
+        self.uploaded = list(requests)
+        return layers_pb.CreateLayerResponse(layer=layers_pb.Layer(name="a", weight_types=[tensor_pb2.DATA_TYPE_BFLOAT16]))
+
+
+@contextlib.contextmanager
+def serving(*fakes):
+    """A target of one server for each fake."""
+    servers, ports = [], []
+    for fake in fakes:
+        server = grpc.server(concurrent.futures.ThreadPoolExecutor(8), options=(("grpc.so_reuseport", 0),))
+        pb_grpc.add_AttentionServiceServicer_to_server(fake, server)
+        layers_grpc.add_LayerServiceServicer_to_server(fake, server)
+        ports.append(server.add_insecure_port("127.0.0.1:0"))
+        server.start()
+        servers.append(server)
+    try:
+        yield ",".join(f"127.0.0.1:{port}" for port in ports)
+    finally:
+        for fake in fakes:
+            fake.released.set()
+        for server in servers:
+            server.stop(None).wait()
+
+
+class RetryTest(unittest.TestCase):
+    def test_a_busy_server_is_asked_again_when_it_says(self):
+        fake = Fake(refusals=2, pushback="300")
+        with serving(fake) as target, attend.Client(target) as client:
+            start = time.monotonic()
+            np.testing.assert_array_equal(client.attend(X).output, X)
+            self.assertEqual(fake.calls, 3)
+            self.assertGreater(time.monotonic() - start, 0.55, "the pauses that the server asked for")
+
+    def test_four_attempts_are_made_and_the_last_refusal_is_raised(self):
+        fake = Fake(refusals=100)
+        with serving(fake) as target, attend.Client(target) as client:
+            with self.assertRaises(attend.UnavailableError) as raised:
+                client.attend(X)
+            self.assertEqual(fake.calls, 4)
+            error = raised.exception
+            self.assertEqual((error.reason, error.retry_after, error.field), ("QUEUE_FULL", 1.5, ""))
+            self.assertEqual(error.metadata, {"flag": "--max-queued-requests"})
+            self.assertEqual(error.code, grpc.StatusCode.UNAVAILABLE)
+            self.assertIsInstance(error, ConnectionError)
+
+    def test_a_request_of_many_megabytes_is_asked_again_too(self):
+        fake = Fake(refusals=1)
+        with serving(fake) as target, attend.Client(target) as client:
+            # The fake has gRPC's own limit of 4 MiB for what it reads.
+            large = np.zeros((700, 1024), np.float32)
+            np.testing.assert_array_equal(client.attend(large).output, large)
+        self.assertEqual(fake.calls, 2)
+
+    def test_an_upload_is_not_repeated(self):
+        fake = Fake(refusals=1)
+        with serving(fake) as target, attend.Client(target) as client, self.assertRaises(attend.UnavailableError):
+            client.layers.create("a", b"bytes")
+        self.assertEqual(fake.calls, 1)
+
+
+class CallTest(unittest.TestCase):
+    def test_every_call_has_a_deadline(self):
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target, timeout=30) as client:
+            client.attend(X)
+            client.attend(X, timeout=5)
+            client.layers.create("a", bytes(50 << 20))
+            for actual, least, most in zip(fake.deadlines, (20, 3, 70), (31, 6, 81), strict=True):
+                self.assertTrue(least < actual <= most, fake.deadlines)
+            with self.assertRaises(attend.DeadlineExceededError) as raised:
+                client.attend(X, layer="slow", timeout=0.2)
+            self.assertIsInstance(raised.exception, TimeoutError)
+
+    def test_calls_go_round_all_addresses(self):
+        fakes = [Fake(), Fake()]
+        with serving(*fakes) as target, attend.Client(target) as client:
+            end = time.monotonic() + 30
+            while not all(fake.calls for fake in fakes) and time.monotonic() < end:
+                client.attend(X)
+        self.assertTrue(all(fake.calls for fake in fakes))
+
+    def test_metadata_tells_who_calls_and_what_it_costs(self):
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target, token=lambda: "secret") as client:
+            client.sdpa(np.zeros((2, 3, 8), np.float32), np.zeros((2, 5, 8), np.float32), np.zeros((2, 5, 4), np.float32))
+        self.assertEqual(fake.metadata[0]["authorization"], "Bearer secret")
+        self.assertEqual(float(fake.metadata[0]["attend-cost-flops"]), 2 * (8 + 4) * 2 * 3 * 5)
+
+    def test_timing_and_receipt(self):
+        with serving(Fake()) as target, attend.Client(target) as client:
+            result = client.attend(X)
+        self.assertEqual(result.timing, (1.0, 2.0, 3.0, 4.0))
+        self.assertEqual(result.receipt, ("0.2.0", "fake", ""))
+
+    def test_nobody_listens(self):
+        with attend.Client("127.0.0.1:1") as client, self.assertRaises(attend.UnavailableError) as raised:
+            client.attend(X, timeout=5)
+        self.assertEqual(raised.exception.reason, "")
+
+    def test_threads_share_a_client(self):
+        with serving(Fake()) as target, attend.Client(target) as client, concurrent.futures.ThreadPoolExecutor(8) as pool:
+            outputs = list(pool.map(lambda i: client.attend(X + i).output, range(200)))
+        for i, output in enumerate(outputs):
+            np.testing.assert_array_equal(output, X + i)
+
+
+class OldServerTest(unittest.TestCase):
+    """Version 0.1 ignores what it does not know, and sends no receipt."""
+
+    def old_server_refused(self, call, fields):
+        with serving(Fake(receipt=None)) as target:
+            with attend.Client(target) as client, self.assertRaisesRegex(attend.ServerTooOldError, "version 0.1.7") as raised:
+                call(client)
+            self.assertEqual((raised.exception.fields, raised.exception.server_version), (fields, "0.1.7"))
+
+            async def asynchronous():
+                async with attend.aio.Client(target) as client:
+                    await call(client)
+
+            with self.assertRaises(attend.ServerTooOldError):
+                asyncio.run(asynchronous())
+
+    def test_what_it_would_ignore_is_refused_with_its_version(self):
+        mask = np.ones(3, bool)
+        wide = X.astype(np.float64)
+        self.old_server_refused(lambda client: client.sdpa(X, X, X, scale=0.5, softcap=3.0), ("scale", "softcap"))
+        self.old_server_refused(lambda client: client.attend(X, key_mask=mask), ("key_mask",))
+        self.old_server_refused(lambda client: client.sdpa(X, X, X, precision="exact"), ("precision",))
+        self.old_server_refused(lambda client: client.sdpa(X, X, X, layout="bthe"), ("layout",))
+        self.old_server_refused(lambda client: client.attend(X, layer="a", layer_etag="e"), ("layer_etag",))
+        self.old_server_refused(lambda client: client.sdpa(wide, wide, wide, sinks=np.zeros(1)), ("sinks",))
+        self.old_server_refused(lambda client: client.estimate(attend.requests.attend(X)), ("EstimateCost",))
+
+    def test_a_layer_is_not_even_uploaded(self):
+        fake = Fake(receipt=None)
+        with serving(fake) as target, attend.Client(target) as client:
+            with self.assertRaisesRegex(attend.ServerTooOldError, "config.options.scale"):
+                client.layers.create("a", b"bytes", config={"options": {"scale": 0.5}})
+            self.assertEqual(fake.calls, 0)
+            client.layers.create("a", b"bytes", config={"num_heads": 2})
+
+    def test_in_a_stream(self):
+        requests = [attend.requests.attend(X), attend.requests.attend(X, softcap=1.0)]
+        with (
+            serving(Fake(receipt=None)) as target,
+            attend.Client(target) as client,
+            self.assertRaisesRegex(attend.ServerTooOldError, "0.1.7.*softcap"),
+        ):
+            list(client.stream(requests))
+
+    def test_what_it_knows_is_answered_without_a_receipt(self):
+        with serving(Fake(receipt=None)) as target, attend.Client(target) as client:
+            self.assertIsNone(client.attend(X, causal=True, valid_lengths=[3]).receipt)
+
+
+class StreamTest(unittest.TestCase):
+    def test_answers_name_their_requests_and_failures_end_nothing(self):
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target, timeout=7) as client:
+            layers = [None, "missing", None]
+            requests = [attend.requests.attend(X + i, layer=layer, timeout=i or None) for i, layer in enumerate(layers)]
+            answers = {answer.index: answer for answer in client.stream(requests)}
+        np.testing.assert_array_equal(answers[2].result.output, X + 2)
+        self.assertEqual(answers[0].result.timing.compute, 3.0)
+        self.assertIsInstance(answers[1].error, attend.NotFoundError)
+        with self.assertRaisesRegex(attend.NotFoundError, "no layer 'missing'"):
+            answers[1].result  # noqa: B018
+        self.assertEqual(fake.deadlines, [7, 1, 2])
+
+    def test_the_end_of_the_stream_and_errors_of_the_iterable_are_raised(self):
+        def broken():
+            yield attend.requests.attend(X)
+            raise KeyError("mine")
+
+        async def asynchronous(requests):
+            async with attend.aio.Client(target) as client:
+                return [answer async for answer in client.stream(requests)]
+
+        with serving(Fake()) as target, attend.Client(target) as client:
+            for requests, error in (
+                (lambda: [attend.requests.attend(X, layer="end")], attend.UnavailableError),
+                (broken, KeyError),
+                (lambda: [X], TypeError),
+            ):
+                with self.assertRaises(error):
+                    list(client.stream(requests()))
+                with self.assertRaises(error):
+                    asyncio.run(asynchronous(requests()))
+
+    def test_a_stream_that_nobody_reads_on_is_cancelled(self):
+        taken = []
+
+        def endless():
+            while True:
+                taken.append(None)
+                yield attend.requests.attend(X)
+
+        with serving(Fake()) as target, attend.Client(target) as client:
+            answers = client.stream(endless())
+            next(answers)
+            answers.close()
+            end = time.monotonic() + 30
+            while (before := len(taken)) >= 0 and time.monotonic() < end:
+                time.sleep(0.2)
+                if len(taken) == before:
+                    break
+            self.assertEqual(len(taken), before, "requests are still taken")
+
+    def test_asynchronous_requests(self):
+        async def main():
+            async def requests():
+                for i in range(50):
+                    await asyncio.sleep(0)
+                    yield attend.requests.attend(X + i)
+
+            async with attend.aio.Client(target) as client:
+                return {answer.index: answer.result.output async for answer in client.stream(requests())}
+
+        with serving(Fake()) as target:
+            outputs = asyncio.run(main())
+        for i in range(50):
+            np.testing.assert_array_equal(outputs[i], X + i)
+
+
+class UploadTest(unittest.TestCase):
+    def test_named_arrays_become_a_safetensors_file(self):
+        import json
+
+        arrays = {"b": np.arange(6, dtype=np.float16).reshape(2, 3), "a": np.arange(3, dtype=np.float64)}
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target) as client:
+            layer = client.layers.create("x/y", arrays, num_heads=2, prefix="p.", replace=True, etag="e", sha256="00")
+        self.assertEqual((layer.name, layer.weight_types), ("a", ("bfloat16",)))
+        header = fake.uploaded[0].header
+        self.assertEqual((header.name, header.config.num_heads, header.prefix), ("x/y", 2, "p."))
+        self.assertEqual((header.replace, header.etag, header.sha256), (True, "e", "00"))
+        content = b"".join(message.chunk for message in fake.uploaded[1:])
+        size = int.from_bytes(content[:8], "little")
+        self.assertEqual(size % 8, 0)
+        for name, entry in json.loads(content[8 : 8 + size]).items():
+            begin, end = (8 + size + offset for offset in entry["data_offsets"])
+            read = np.frombuffer(content[begin:end], {"F16": "<f2", "F64": "<f8"}[entry["dtype"]]).reshape(entry["shape"])
+            np.testing.assert_array_equal(read, arrays[name])
+
+    def test_configurations_that_are_none_are_refused_here(self):
+        with attend.Client("127.0.0.1:1") as client:
+            for text, arguments in (
+                ("exactly one", {}),
+                ("exactly one", {"source": b"", "init": (1, 8)}),
+                ("num_head", {"source": b"", "config": {"num_head": 3}}),
+            ):
+                with self.subTest(text), self.assertRaisesRegex(ValueError, text):
+                    client.layers.create("a", **arguments)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,251 @@
+"""What the Python package sends, read by protobuf's own parser; what it makes of bad arguments. Needs no server."""
+
+import unittest
+
+import attend
+import numpy as np
+from attend import _channel, _large, _results, _wire
+from attend._arrays import Kind
+
+from attend_testing.stubs import pb, tensor_pb2
+
+F32 = tensor_pb2.DATA_TYPE_FLOAT32
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+def normal(*shape):
+    return rng().standard_normal(shape, np.float32)
+
+
+def tensor(array, data_type=F32):
+    return tensor_pb2.Tensor(data_type=data_type, shape=array.shape, data=array.tobytes())
+
+
+def sent(request, with_data=True):
+    """The message that a request sends, as protobuf reads it; its announced size is checked on the way."""
+    pieces, size = request.message.pieces(with_data)
+    content = _wire.join(pieces)
+    assert len(content) == size, (len(content), size)
+    message = {"Attend": pb.AttendRequest, "ScaledDotProductAttention": pb.ScaledDotProductAttentionRequest}[request.method]()
+    message.ParseFromString(content)
+    return message
+
+
+class MessageTest(unittest.TestCase):
+    maxDiff = None
+
+    def test_every_option_of_sdpa_is_where_the_protocol_has_it(self):
+        query, key, value = normal(2, 4, 3, 8), normal(2, 2, 5, 8), normal(2, 2, 5, 6)
+        mask, key_mask = rng().random((3, 5)) < 0.5, rng().random((2, 5)) < 0.5
+        bias, slopes, sinks = normal(1, 4, 3, 5), normal(4), normal(4)
+        request = attend.requests.sdpa(
+            query, key, value, outputs=["output", "log_sum_exp"], causal="top_left", scale=0.1, softcap=30.0, sliding_window_left=0,
+            sliding_window_right=2**40, valid_lengths=[5, 0], mask=mask, key_mask=key_mask, bias=bias, alibi_slopes=slopes,
+            sinks=sinks, top_k=300, per_head=True, precision="fast", layout="bhte",
+        )  # fmt: skip
+        bools = tensor_pb2.DATA_TYPE_BOOL
+        expected = pb.ScaledDotProductAttentionRequest(
+            query=tensor(query), key=tensor(key), value=tensor(value),
+            outputs=[pb.OUTPUT_KIND_OUTPUT, pb.OUTPUT_KIND_LOG_SUM_EXP, pb.OUTPUT_KIND_TOP_ATTENTION_WEIGHTS],
+            options=pb.AttentionOptions(
+                causal=pb.CAUSAL_MODE_TOP_LEFT, scale=0.1, softcap=30.0, sliding_window_left=0, sliding_window_right=2**40,
+                valid_lengths=[5, 0], mask=tensor(mask, bools), key_mask=tensor(key_mask, bools), bias=tensor(bias),
+                alibi_slopes=tensor(slopes), sinks=tensor(sinks), top_k=300, precision=pb.PRECISION_FAST,
+                attention_weights_form=pb.ATTENTION_WEIGHTS_FORM_PER_HEAD,
+            ),
+        )  # fmt: skip
+        self.assertEqual(sent(request), expected)
+
+    def test_no_option_of_the_protocol_is_missing(self):
+        known = set(attend.Options.__annotations__) - {"per_head"} | {"attention_weights_form"}
+        in_protocol = {field.name for field in pb.AttentionOptions.DESCRIPTOR.fields if not field.GetOptions().deprecated}
+        self.assertEqual(known, in_protocol)
+
+    def test_attend_with_weights_and_context(self):
+        x, context = normal(2, 3, 8), normal(2, 5, 6)
+        weights = {"query.weight": normal(4, 8), "key.weight": normal(4, 6), "value.weight": normal(4, 6), "value.bias": normal(4)}
+        request = attend.requests.attend(x, context=context, layer=weights, num_heads=2, cumulative_query_lengths=[0, 3])
+        expected = pb.AttendRequest(
+            embeddings=tensor(x), context=tensor(context), outputs=[pb.OUTPUT_KIND_OUTPUT],
+            options=pb.AttentionOptions(cumulative_query_lengths=[0, 3]),
+        )  # fmt: skip
+        expected.layer.num_heads = 2
+        for name in ("query", "key", "value"):
+            getattr(expected.layer, f"{name}_projection").weight.CopyFrom(tensor(weights[f"{name}.weight"]))
+        expected.layer.value_projection.bias.CopyFrom(tensor(weights["value.bias"]))
+        self.assertEqual(sent(request), expected)
+
+    def test_attend_by_name(self):
+        x = normal(2, 3, 8)
+        request = attend.requests.attend(x, layer="minilm/0", layer_etag="abc", position_offset=np.array([0, 2**40]), causal=False)
+        expected = pb.AttendRequest(
+            embeddings=tensor(x), layer_name="minilm/0", layer_etag="abc", position_offsets=[0, 2**40],
+            outputs=[pb.OUTPUT_KIND_OUTPUT], options=pb.AttentionOptions(causal=pb.CAUSAL_MODE_NONE),
+        )  # fmt: skip
+        self.assertEqual(sent(request), expected)
+        self.assertEqual(sent(attend.requests.attend(x, layer="a", position_offset=-1)).position_offset, -1)
+
+    def test_partial_results_and_layout(self):
+        query, output, log_sum_exp = normal(3, 8), normal(2, 3, 8), normal(2, 3)
+        message = sent(attend.requests.sdpa(query, query, query, partials=(output, log_sum_exp), layout="bthe"))
+        self.assertEqual(message.partials, pb.PartialAttention(output=tensor(output), log_sum_exp=tensor(log_sum_exp)))
+        self.assertEqual(message.layout, pb.TENSOR_LAYOUT_BTHE)
+
+    def test_every_element_type_travels_as_it_is(self):
+        for name in ("float16", "float32", "float64"):
+            array = normal(4, 8).astype(name)
+            query = sent(attend.requests.sdpa(array, array, array)).query
+            self.assertEqual(query, tensor(array, tensor_pb2.DataType.Value(f"DATA_TYPE_{name.upper()}")))
+
+    def test_arrays_that_are_no_rows_of_little_endian_bytes_are_sent_as_such(self):
+        array = normal(4, 8)
+        for other in (array.astype(">f4"), np.asfortranarray(array), np.repeat(array, 2, axis=1)[:, ::2]):
+            self.assertEqual(sent(attend.requests.sdpa(other, other, other)).query, tensor(array))
+
+    def test_large_arrays_are_referred_to_and_not_copied(self):
+        array = normal(64, 64)
+        pieces, _ = attend.requests.sdpa(array, array, array).message.pieces()
+        self.assertEqual(sum(isinstance(piece, np.ndarray) and np.shares_memory(piece, array) for piece in pieces), 3)
+
+    def test_large_messages_are_joined_as_small_ones_are(self):
+        arrays = [normal(512, 4099), normal(3), np.zeros((0, 3), np.float16), normal(1 << 20) > 0]
+        pieces = [b"", b"head", np.ascontiguousarray(arrays[0]), b"x", *arrays[2:]]
+        joined = _wire.join(pieces)
+        self.assertGreater(len(joined), _large.LARGE_BYTES)
+        self.assertEqual(joined, b"".join(piece if isinstance(piece, bytes) else piece.tobytes() for piece in pieces))
+
+    def test_an_estimate_describes_arrays_without_their_elements(self):
+        huge = np.broadcast_to(np.float32(0), (8, 1 << 20, 64))
+        message = sent(attend.requests.sdpa(huge, huge, huge), with_data=False)
+        self.assertEqual(message.key, tensor_pb2.Tensor(data_type=F32, shape=(8, 1 << 20, 64)))
+
+
+class CausalTest(unittest.TestCase):
+    def mode(self, queries, keys, **options):
+        request = attend.requests.sdpa(normal(queries, 8), normal(keys, 8), normal(keys, 8), **options)
+        return pb.CausalMode.Name(sent(request).options.causal)
+
+    def test_true_is_taken_only_where_it_means_one_thing(self):
+        self.assertEqual(self.mode(5, 5, causal=True), "CAUSAL_MODE_BOTTOM_RIGHT")
+        for queries, keys, options in ((3, 5, {}), (5, 3, {}), (5, 5, {"valid_lengths": [4]})):
+            with self.assertRaisesRegex(ValueError, "bottom_right.*top_left"):
+                self.mode(queries, keys, causal=True, **options)
+
+    def test_ragged_sequences_are_compared_one_by_one(self):
+        same = {"cumulative_query_lengths": [0, 2, 6], "cumulative_key_lengths": [0, 2, 6]}
+        self.assertEqual(self.mode(6, 6, causal=True, **same), "CAUSAL_MODE_BOTTOM_RIGHT")
+        with self.assertRaisesRegex(ValueError, "bottom_right"):
+            self.mode(6, 6, causal=True, **(same | {"cumulative_key_lengths": [0, 4, 6]}))
+
+    def test_layout_says_which_axis_counts_tokens(self):
+        query, key = normal(3, 4, 8), normal(3, 2, 8)
+        sent(attend.requests.sdpa(query, key, key, causal=True, layout="bthe"))
+        with self.assertRaisesRegex(ValueError, "4 queries and 2 keys"):
+            attend.requests.sdpa(query, key, key, causal=True)
+
+    def test_names_are_taken_as_they_are_and_others_are_refused(self):
+        self.assertEqual(self.mode(3, 5, causal="top_left"), "CAUSAL_MODE_TOP_LEFT")
+        self.assertEqual(self.mode(3, 5, causal=None), "CAUSAL_MODE_UNSPECIFIED")
+        for wrong in ("upper_left", "unspecified", 1.0):
+            with self.subTest(wrong), self.assertRaises(ValueError):
+                self.mode(3, 5, causal=wrong)
+
+
+class RefusalTest(unittest.TestCase):
+    def refused(self, error, text, *arguments, **options):
+        with self.assertRaisesRegex(error, text):
+            attend.requests.sdpa(*(arguments or (normal(3, 8),) * 3), **options)
+
+    def test_types_that_would_have_to_be_converted(self):
+        self.refused(TypeError, "query has the type int64", np.ones((3, 8), int), normal(3, 8), normal(3, 8))
+        self.refused(TypeError, "value has the type complex64", normal(3, 8), normal(3, 8), normal(3, 8).astype(complex).astype("c8"))
+        self.refused(TypeError, "mask has the type int64.*true is visible", mask=np.ones((3, 3), int))
+        self.refused(TypeError, "key_mask has the type float32", key_mask=normal(3))
+        self.refused(TypeError, "valid_lengths", valid_lengths=[2.5])
+
+    def test_names_that_are_none(self):
+        self.refused(TypeError, "no option 'windw'", windw=3)
+        self.refused(TypeError, "did you mean 'softcap'", soft_cap=3)
+        self.refused(ValueError, "no output 'weights'; there are output, attention_weights", outputs=["weights"])
+        self.refused(ValueError, "precision is 'quick'", precision="quick")
+        self.refused(ValueError, "layout is 'bshd'", layout="bshd")
+
+    def test_arguments_that_do_not_go_together(self):
+        x = normal(3, 8)
+        for text, arguments in (
+            ("by its name", {"position_offset": 3}),
+            ("by its name", {"layer_etag": "a", "layer": {"query.weight": x, "key.weight": x, "value.weight": x}}),
+            ("by its weights", {"layer": "notebook", "num_heads": 2}),
+            ("no key.weight", {"layer": {"query.weight": x}}),
+            ("'gate.weight' is none", {"layer": {"gate.weight": x}}),
+        ):
+            with self.subTest(arguments), self.assertRaisesRegex(ValueError, text):
+                attend.requests.attend(x, **arguments)
+
+
+class AnswerTest(unittest.TestCase):
+    def test_an_answer_is_read_as_protobuf_writes_it(self):
+        output, indices = normal(3, 4), np.array([[2, -1]] * 3, "<i4")
+        answer = pb.ScaledDotProductAttentionResponse(
+            output=tensor(output),
+            top_attention_indices=tensor(indices, tensor_pb2.DATA_TYPE_INT32),
+            receipt=pb.Receipt(server_version="0.2.0", kernel="avx2", layer_etag="e"),
+        )
+        content = answer.SerializeToString() + b"\xfa\x7f\x03abc"  # With a field of a later version behind it.
+        timing = "receive;dur=1.5, queue;dur=0.000, compute;dur=2.25, send;dur=0.5"
+        result = _results.read_result("ScaledDotProductAttentionResponse", memoryview(content), Kind(False), timing)
+        np.testing.assert_array_equal(result.output, output)
+        np.testing.assert_array_equal(result.top_attention_indices, indices)
+        self.assertTrue(result.output.flags.writeable and result.output.flags.aligned)
+        self.assertIsNone(result.attention_weights)
+        self.assertEqual(result.receipt, ("0.2.0", "avx2", "e"))
+        self.assertEqual(result.timing, (1.5, 0.0, 2.25, 0.5))
+
+    def test_a_cut_answer_is_an_error(self):
+        content = pb.AttendResponse(output=tensor(normal(3, 4))).SerializeToString()
+        for size in range(1, len(content)):
+            with self.subTest(size), self.assertRaises((ValueError, IndexError)):
+                _results.read_result("AttendResponse", memoryview(content)[:size], Kind(False), "")
+
+
+class TargetTest(unittest.TestCase):
+    def channel(self, target, tls=None, token=None, insecure=False, credentials=None):
+        return _channel.make_channel(target, tls, token, insecure, credentials)
+
+    def test_plaintext_stays_on_this_machine(self):
+        for target in ("localhost", "127.0.0.1:1", "[::1]:50051", "127.0.0.1:1,127.0.0.2:1", "unix:/run/attend", "dns:///localhost:1"):
+            with self.subTest(target):
+                self.assertIsNone(self.channel(target, token="secret").credentials)
+        for target in ("attend:50051", "10.0.0.1", "127.0.0.1:1,10.0.0.1:1", "dns:///attend.example:1", "localhost.example", "xds:///a"):
+            with self.subTest(target):
+                with self.assertRaisesRegex(ValueError, "plaintext"):
+                    self.channel(target)
+                with self.assertRaisesRegex(ValueError, "the token and the data"):
+                    self.channel(target, token="secret")
+                self.assertIsNone(self.channel(target, insecure=True).credentials)
+                self.assertIsNotNone(self.channel(target, tls=True).credentials)
+
+    def test_targets_are_named_as_grpc_names_them(self):
+        for target, uri in (
+            ("attend.example", "dns:///attend.example:50051"),
+            ("attend.example:443", "dns:///attend.example:443"),
+            ("10.0.0.1:1, 10.0.0.2", "ipv4:10.0.0.1:1,10.0.0.2:50051"),
+            ("[fe80::1]", "ipv6:[fe80::1]:50051"),
+            ("unix:/run/attend.sock", "unix:/run/attend.sock"),
+        ):
+            self.assertEqual(self.channel(target, insecure=True).target, uri)
+        for wrong in ("host:port", "http://host:1", "host:0", "::1", "a:1,b:2", "127.0.0.1,[::1]", ":50051"):
+            with self.subTest(wrong), self.assertRaises(ValueError):
+                self.channel(wrong, insecure=True)
+
+    def test_a_token_may_change(self):
+        tokens = iter("ab")
+        channel = self.channel("localhost", token=lambda: next(tokens))
+        self.assertEqual([channel.metadata()[0][1] for _ in range(2)], ["Bearer a", "Bearer b"])
+
+
+if __name__ == "__main__":
+    unittest.main()
