@@ -79,6 +79,12 @@ absl::Status BroadcastKeyMask(const AttentionShape& shape, MaskView& mask) {
                                            "] (batch, keys), in which either axis may be 1 and is then repeated"));
 }
 
+void RoundToFloat(std::optional<double>& number) {
+  if (!number) return;
+  const auto rounded = static_cast<float>(*number);
+  if (std::isnormal(rounded)) number = rounded;
+}
+
 absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
   if (!bias || bias.type == DataType::kFloat32 || (bias.type == DataType::kFloat64 && bias.type == query_type)) {
     return absl::OkStatus();
@@ -121,6 +127,10 @@ absl::Status ValidateScalarOptions(const AttentionOptions& options, const std::s
 absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options) {
   AttentionShape shape = given;
   if (absl::Status s = ValidateScalarOptions(options); !s.ok()) return s;
+  if (query_type != DataType::kFloat64) {
+    RoundToFloat(options.scale);
+    RoundToFloat(options.softcap);
+  }
   if (absl::Status s = BroadcastKeyMask(shape, options.key_mask); !s.ok()) return s;  // Over all keys.
   if (IsRagged(options)) {
     if (absl::Status s = ValidateCumulativeLengths(shape, options); !s.ok()) return s;

@@ -55,7 +55,8 @@ class PerHeadView {
 //
 // An axis of size 1 of a mask or bias is repeated, as is one of stride 0.
 //
-// Numbers are taken as they are given in FLOAT64, and rounded to float32 where the arithmetic is FLOAT32.
+// Scalars are taken as they are given in FLOAT64, and rounded to float32 where the arithmetic is FLOAT32; those that
+// are no normal number in float32 stay as they are.
 //
 // All views and spans are non-owning and must outlive the problem built from them.
 struct AttentionOptions {
@@ -93,8 +94,9 @@ struct AttentionShape {
   std::int64_t key_length = 1;
 };
 
-// Checks every option against its range, the shape `given` and the type of the queries, and gives mask, key mask and
-// bias their full shapes: an axis of size 1 becomes a repeated one with stride 0.
+// Checks every option against its range, the shape `given` and the type of the queries, rounds the scalars to the
+// arithmetic, and gives mask, key mask and bias their full shapes: an axis of size 1 becomes a repeated one with stride
+// 0.
 //
 // Errors: INVALID_ARGUMENT with the field as the API names it: `options.scale`, `options.valid_lengths[2]`,
 // `options.mask.shape`, ... `options` is then unspecified. Numbers in tensors may be NaN or infinite, scalars may not.

@@ -119,7 +119,7 @@ absl::StatusOr<SdpaProblem> SdpaProblem::Create(const Spec& spec) {
     return status;
   double scale = 1.0 / std::sqrt(static_cast<double>(spec.query.dim));
   if (spec.query.type != DataType::kFloat64) scale = static_cast<float>(scale);
-  if (spec.options.scale) scale = *spec.options.scale;
+  if (normalized.options.scale) scale = *normalized.options.scale;
   return SdpaProblem(normalized, scale);
 }
 

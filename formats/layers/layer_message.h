@@ -54,8 +54,8 @@ void PutOptions(const LayerSettings& layer, AttentionOptions* options) {
   }
   if (layer.window_left) options->set_sliding_window_left(*layer.window_left);
   if (layer.window_right) options->set_sliding_window_right(*layer.window_right);
-  if (layer.scale) options->set_scale(static_cast<float>(*layer.scale));
-  if (layer.softcap) options->set_softcap(static_cast<float>(*layer.softcap));
+  if (layer.scale) options->set_scale(*layer.scale);
+  if (layer.softcap) options->set_softcap(*layer.softcap);
   if (layer.alibi_slopes) PutFloats(*layer.alibi_slopes, options->mutable_alibi_slopes());
   if (layer.sinks) PutFloats(*layer.sinks, options->mutable_sinks());
 }
@@ -90,7 +90,7 @@ void PutSettings(const LayerSettings& layer, LayerConfig* config) {
   if (layer.norm_kind) {
     config->set_norm_kind(static_cast<decltype(config->norm_kind())>(*layer.norm_kind == NormKind::kRms ? 1 : 2));
   }
-  if (layer.norm_epsilon) config->set_norm_epsilon(static_cast<float>(*layer.norm_epsilon));
+  if (layer.norm_epsilon) config->set_norm_epsilon(*layer.norm_epsilon);
   if (layer.norm_adds_one) config->set_norm_adds_one(*layer.norm_adds_one);
   if (layer.norm_after_rotary) config->set_norm_after_rotary(*layer.norm_after_rotary);
   PutOptions(layer, config->mutable_options());

@@ -96,11 +96,9 @@ absl::Status CheckNormConfig(const v1::LayerConfig& config) {
 absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& weights, const v1::LayerConfig& caller,
                                                            Identity identity, InstructionSet instruction_set,
                                                            Executor* executor) {
-  v1::LayerConfig found = weights.config, given = caller;
-  for (v1::LayerConfig* const part : {&found, &given}) {
-    if (absl::Status status = ReplaceFloatFields(*part); !status.ok()) return status;
-  }
-  v1::LayerConfig config = MergeLayerConfig(found, given);
+  v1::LayerConfig given = caller;
+  if (absl::Status status = ReplaceFloatFields(given); !status.ok()) return status;
+  v1::LayerConfig config = MergeLayerConfig(weights.config, given);
   std::shared_ptr<Layer> layer(new Layer());
   LayerView& view = layer->view_;
   view.query = weights.query;

@@ -59,7 +59,11 @@ absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, st
   const absl::StatusOr<v1::LayerConfig> metadata =
       formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint.metadata(), ParseLayerConfig);
   if (!metadata.ok()) return metadata.status();
-  const v1::LayerConfig said = MergeLayerConfig(*metadata, caller);
+  v1::LayerConfig of_file = *metadata, given = caller;
+  for (v1::LayerConfig* const part : {&of_file, &given}) {
+    if (absl::Status status = ReplaceFloatFields(*part); !status.ok()) return status;
+  }
+  const v1::LayerConfig said = MergeLayerConfig(of_file, given);
   absl::StatusOr<formats::AttentionLayer> layer =
       formats::ReadLayer(checkpoint, {prefix, formats::CallerSettingsOf(said), config_json, config_name});
   if (!layer.ok()) {
@@ -74,7 +78,7 @@ absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, st
   weights.query_norm = View(layer->query_norm);
   weights.key_norm = View(layer->key_norm);
   formats::PutSettings(layer->settings, &weights.config);
-  weights.config = MergeLayerConfig(weights.config, *metadata);
+  weights.config = MergeLayerConfig(weights.config, of_file);
   weights.naming = std::move(layer->naming);
   weights.notes = std::move(layer->settings.notes);
   weights.memory = std::move(layer->memory);

@@ -122,7 +122,8 @@ class ComputeTest(cli_harness.CliTestCase):
         q, k, v = self.random(1, heads, queries, dim), self.random(1, heads, keys, dim), self.random(1, heads, keys, dim)
         mask = self.rng.random((queries, keys)) < 0.8
         bias, slopes, sinks = self.random(1, heads, queries, keys), np.float32([0.5, 0.25]), np.float32([0.1, -0.2])
-        arrays = dict(q=q, k=k, v=v, mask=mask, bytes=mask.astype(np.uint8), bias=bias, slopes=slopes)
+        key_mask = np.array([True, False, True, True, False, True])
+        arrays = dict(q=q, k=k, v=v, mask=mask, bytes=mask.astype(np.uint8), bias=bias, slopes=slopes, keys=key_mask)
         files = {name: self.save(f"{name}.npy", array) for name, array in arrays.items()}
         cases = {
             "nothing": ([], {}),
@@ -134,6 +135,7 @@ class ComputeTest(cli_harness.CliTestCase):
             "valid lengths": (["--valid-lengths", "3"], {"valid_lengths": [3]}),
             "mask": (["--mask", files["mask"]], {"mask": mask}),
             "mask of bytes": (["--mask", files["bytes"]], {"mask": mask}),
+            "key mask": (["--key-mask", files["keys"]], {"key_mask": key_mask}),
             "bias": (["--bias", files["bias"]], {"bias": bias}),
             "slopes given": (["--alibi-slopes", "0.5,0.25"], {"alibi_slopes": slopes}),
             "slopes in a file": (["--alibi-slopes", files["slopes"]], {"alibi_slopes": slopes}),
@@ -148,6 +150,39 @@ class ComputeTest(cli_harness.CliTestCase):
         for name, output in outputs.items():
             if name != "nothing":
                 self.assertFalse(np.array_equal(output, outputs["nothing"]), f"{name} made no difference")
+
+    def test_layouts(self):
+        q, k, v = self.random(2, 3, 4, 8), self.random(2, 3, 6, 8), self.random(2, 3, 6, 5)
+        expected = oracle.attend(q, k, v).output
+        for layout, axes in (("bhte", (0, 1, 2, 3)), ("bthe", (0, 2, 1, 3))):
+            with self.subTest(layout):
+                files = [self.save(f"{name}.npy", np.ascontiguousarray(x.transpose(axes))) for name, x in zip("qkv", (q, k, v), strict=True)]
+                flags = ["--query", files[0], "--key", files[1], "--value", files[2], "--layout", layout]
+                (output,) = npy_arrays(self.attend_ok("sdpa", *flags).out)
+                self.assert_near(output, expected.transpose(axes), tolerance.attention(v))
+
+    def test_precision_is_sent(self):
+        files = [self.save(f"{name}.npy", self.random(4, 8)) for name in "qkv"]
+        flags = ["sdpa", "--query", files[0], "--key", files[1], "--value", files[2]]
+        exact, fast = (npy_arrays(self.attend_ok(*flags, "--precision", word).out)[0] for word in ("exact", "fast"))
+        np.testing.assert_array_equal(exact, fast)
+        self.assertIn("--precision", self.attend(*flags, "--precision", "some").err)
+
+    def test_numbers_on_the_command_line_are_float64_where_the_inputs_are(self):
+        q, k, v = (self.rng.standard_normal((1, 2, n, 8)) for n in (4, 6, 6))
+        files = [self.save(f"{name}.npy", x) for name, x in zip("qkv", (q, k, v), strict=True)]
+        flags = ["--query", files[0], "--key", files[1], "--value", files[2]]
+        numbers = np.array([0.1, 0.7])
+        cases = {
+            "scale": (["--scale", "0.1"], {"scale": 0.1}),
+            "softcap": (["--softcap", "1.3"], {"softcap": 1.3}),
+            "slopes given": (["--alibi-slopes", "0.1,0.7"], {"alibi_slopes": numbers}),
+            "sinks in a file": (["--sinks", self.save("sinks.npy", numbers)], {"sinks": numbers}),
+        }
+        for name, (more, options) in cases.items():
+            with self.subTest(name):
+                (output,) = npy_arrays(self.attend_ok("sdpa", *flags, *more).out)
+                self.assert_near(output, oracle.attend(q, k, v, oracle.Options(**options)).output, tolerance.DOUBLE * np.abs(v).max())
 
     def test_integers_are_sent_as_float32(self):
         x = self.rng.integers(-3, 4, (3, 4))

@@ -249,6 +249,8 @@ class ComputeTest(LayersCase):
             (["--layer", "minilm/0", "--layer-name", "minilm/0"], "excludes"),
             (["--position-offset", 3], "--layer-name"),
             (["--layer", NOTEBOOK, "--position-offset", 3], "--layer-name"),
+            (["--position-offsets", "3"], "--layer-name"),
+            (["--layer-etag", "0123"], "--layer-name"),
         )
         for arguments, needle in cases:
             with self.subTest(" ".join(map(str, arguments))):
@@ -308,6 +310,17 @@ class RealServerTest(CliTestCase):
         self.attend_ok("layers", "upload", "cli/rotary", NOTEBOOK, "--config", path)
         keys = [self.named("cli/rotary", "--return", "key", "--position-offset", offset) for offset in (0, 1)]
         self.assertFalse(np.allclose(keys[0], keys[1]))
+
+    def test_positions_of_each_sequence(self):
+        path = self.directory / "c.json"
+        path.write_text('{"rotary_embedding": {"base": 100}}')
+        self.attend_ok("layers", "upload", "cli/rotary/each", NOTEBOOK, "--config", path)
+        x = self.random(2, 5, 64)
+        flags = ["--layer-name", "cli/rotary/each", "--return", "key"]
+        both = npy_arrays(self.attend_ok("compute", "--input", self.save("both.npy", x), *flags, "--position-offsets", "0,7").out)[0]
+        for b, offset in enumerate((0, 7)):
+            one = ["compute", "--input", self.save("one.npy", x[b : b + 1]), *flags, "--position-offset", offset]
+            np.testing.assert_array_equal(both[b : b + 1], npy_arrays(self.attend_ok(*one).out)[0])
 
     def test_what_nothing_says_is_noted(self):
         self.attend_ok("layers", "upload", "cli/noted", NOTEBOOK)

@@ -41,9 +41,9 @@ TEST(MessageFlags, EachTypeOfFieldHasAFlag) {
   EXPECT_EQ(rotary->dim(), 10);
   EXPECT_EQ(rotary->base(), 500.25);
   const auto options =
-      Parse<v1::AttentionOptions>("--scale=-0.125 --sliding-window-left 1099511627776 --valid-lengths 3,5");
+      Parse<v1::AttentionOptions>("--scale=-0.1 --sliding-window-left 1099511627776 --valid-lengths 3,5");
   ASSERT_TRUE(options.ok()) << options.status();
-  EXPECT_EQ(options->scale(), -0.125);
+  EXPECT_EQ(options->scale(), -0.1) << "a double";
   EXPECT_EQ(options->sliding_window_left(), std::int64_t{1} << 40);
   EXPECT_THAT(options->valid_lengths(), ElementsAre(3, 5));
   EXPECT_FALSE(options->has_softcap()) << "what was not given is not set";
@@ -51,6 +51,11 @@ TEST(MessageFlags, EachTypeOfFieldHasAFlag) {
   ASSERT_TRUE(header.ok()) << header.status();
   EXPECT_EQ(header->name(), "a \"b\" \\n");
   EXPECT_TRUE(header->replace());
+}
+
+TEST(MessageFlags, DeprecatedFieldsHaveNoFlag) {
+  EXPECT_THROW(Refusal<v1::AttentionOptions>("--float-scale 1"), CLI::ExtrasError);
+  EXPECT_THROW(Refusal<v1::LayerConfig>("--float-norm-epsilon 1"), CLI::ExtrasError);
 }
 
 TEST(MessageFlags, WhatATypeDoesNotTakeIsRefusedWithTheFlagsName) {

@@ -15,18 +15,19 @@ OUTPUTS = (OUTPUT, WEIGHTS, LOG_SUM_EXP, SCORES)
 
 
 def random_options(rng, batch, heads, queries, keys):
-    """All of them, their scalars in float32 as the protocol has them, the bias with all bits of float64."""
+    """All of them, with all bits of float64."""
     return Options(
-        scale=float(np.float32(rng.uniform(-0.5, 0.5))),
-        softcap=float(np.float32(rng.uniform(0.5, 30))),
+        scale=rng.uniform(-0.5, 0.5),
+        softcap=rng.uniform(0.5, 30),
         causal=[None, "bottom_right", "top_left"][rng.integers(3)],
         left=int(rng.integers(1, keys + 1)),
         right=int(rng.integers(0, 9)),
         valid_lengths=[int(n) for n in rng.integers(1, keys + 1, batch)],
         mask=rng.random((batch, 1, queries, keys)) < 0.8,
+        key_mask=rng.random((batch, keys)) < 0.9,
         bias=rng.standard_normal((1, heads, queries, keys)),
-        alibi_slopes=rng.uniform(-0.5, 0.5, heads).astype(np.float32),
-        sinks=rng.standard_normal(heads).astype(np.float32),
+        alibi_slopes=rng.uniform(-0.5, 0.5, heads),
+        sinks=rng.standard_normal(heads),
     )
 
 
@@ -34,8 +35,9 @@ class ExtendedPrecisionTest(ServerTestCase):
     def answer(self, *arrays, options):
         data_type = F64 if arrays[0].dtype == np.float64 else F32
         request = sdpa_request(*arrays, options=options, outputs=OUTPUTS, per_head=True, types=(data_type,) * 3)
-        if options.bias is not None:
-            request.options.bias.CopyFrom(to_tensor(options.bias, data_type=data_type))
+        for name in ("bias", "alibi_slopes", "sinks"):
+            if (array := getattr(options, name)) is not None:
+                getattr(request.options, name).CopyFrom(to_tensor(array, data_type=data_type))
         response = self.stub.ScaledDotProductAttention(request)
         return tuple(from_tensor(x) for x in (response.output, response.attention_weights, response.scores))
 

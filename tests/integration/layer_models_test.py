@@ -11,10 +11,12 @@ import tempfile
 import typing
 import unittest
 
+import grpc
 import numpy as np
 
 from attend_testing import layer_files, layer_oracle, oracle, safetensors, tolerance
 from attend_testing.element_types import BF16, F16, F32, rounded, rounding
+from attend_testing.errors import call_failure
 from attend_testing.layer_oracle import Llama3, NamedLayer, Norm, Rotary
 from attend_testing.oracle import Options
 from attend_testing.requests import to_options
@@ -143,8 +145,9 @@ MODELS = {
 
 
 def request_of(name, tokens, context=None, options=None, offset=0):
+    one_offset = {"position_offset": offset} if isinstance(offset, int) else {"position_offsets": offset}
     request = pb.AttendRequest(
-        embeddings=to_tensor(tokens), layer_name=name, options=to_options(options, per_head=True), outputs=OUTPUTS, position_offset=offset
+        embeddings=to_tensor(tokens), layer_name=name, options=to_options(options, per_head=True), outputs=OUTPUTS, **one_offset
     )
     if context is not None:
         request.context.CopyFrom(to_tensor(context))
@@ -237,6 +240,39 @@ class ModelsTest(ModelsCase):
             for offset in (1, 1000, 131071):
                 with self.subTest(name, offset=offset):
                     self.check(name, self.tokens(name, 1, 9), offset=offset)
+
+    def test_each_sequence_of_a_batch_has_its_own_first_position(self):
+        for name in (name for name, one in MODELS.items() if one.layer.rotary):
+            offsets = [131071, 0, 7]
+            with self.subTest(name):
+                self.check(name, self.tokens(name, 3, 9), offset=offsets)
+                self.check(name, self.tokens(name, 3, 1), self.tokens(name, 3, 20, seed=1), offset=offsets)
+                whole = self.attend(name, self.tokens(name, 3, 9), offset=offsets)
+                for b, offset in enumerate(offsets):
+                    alone = self.attend(name, self.tokens(name, 3, 9)[b : b + 1], offset=offset)
+                    for field in ("output", "query", "key", "attention_weights"):
+                        one = from_tensor(getattr(whole, field))[b : b + 1]
+                        assert_same_bits(one, from_tensor(getattr(alone, field)), f"{name}: {field} of entry {b}")
+        tokens = self.tokens("mpt", 2, 9)
+        plain, ignoring = self.attend("mpt", tokens), self.attend("mpt", tokens, offset=[3, 1 << 40])
+        assert_same_bits(from_tensor(ignoring.output), from_tensor(plain.output), "a layer without rotary embeddings")
+
+    def test_position_offsets_that_are_refused(self):
+        cases = {
+            "position_offsets": ({"offset": [1]}, {"offset": [1, 2, 3]}, {"offset": [1, 2], "position_offset": 4}),
+            "position_offsets[1]": ({"offset": [0, -1]}, {"offset": [0, (1 << 40) + 1]}),
+        }
+        for field, requests in cases.items():
+            for case in requests:
+                with self.subTest(field, case=case):
+                    request = request_of("llama", self.tokens("llama", 2, 9), offset=case["offset"])
+                    request.position_offset = case.get("position_offset", 0)
+                    failure = call_failure(self.server.stub.Attend, request)
+                    self.assertEqual((failure.code, failure.fields), (grpc.StatusCode.INVALID_ARGUMENT, [field]))
+        ragged = request_of("llama", self.tokens("llama", 1, 9), options=Options(cumulative_query_lengths=[0, 4, 9]), offset=[1])
+        self.assertEqual(call_failure(self.server.stub.Attend, ragged).fields, ["position_offsets"])
+        nameless = pb.AttendRequest(embeddings=to_tensor(self.tokens("llama", 2, 9)), position_offsets=[1, 2])
+        self.assertEqual(call_failure(self.server.stub.Attend, nameless).fields, ["position_offsets"])
 
     def test_the_farthest_position_gives_what_the_first_gives(self):
         for name in ("llama", "llama3", "gpt-j", "gemma3"):

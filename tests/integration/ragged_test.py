@@ -159,6 +159,18 @@ class RaggedTest(ServerTestCase):
                 allowed = tolerance.scores(*batch.arrays[:2], batch.options)
                 assert_near(from_tensor(answer.scores), expected.scores, allowed, "scores")
 
+    def test_a_key_mask_is_over_the_keys_of_all_sequences(self):
+        for name, option in itertools.product(BATCHES, (None, "causal", "everything")):
+            batch = Batch(name, option)
+            mask = np.random.default_rng(5).random(sum(batch.keys)) < 0.7
+            for shape in ((-1,), (1, -1)):
+                with self.subTest(name, option=option, shape=shape):
+                    batch.options.key_mask = mask.reshape(shape)
+                    answer, expected = self.ask(batch.request()), oracle.attend(*batch.arrays, batch.options)
+                    near = tolerance.attention(batch.arrays[2])
+                    assert_near(from_tensor(answer.output), expected.output, near, "output")
+                    assert_near(from_tensor(answer.attention_weights), expected.weights, tolerance.WEIGHTS, "weights")
+
     def test_values_form_gives_what_data_gives(self):
         batch = Batch("several", "everything")
         data, values = self.ask(batch.request()), self.ask(batch.request("values"))

@@ -88,6 +88,17 @@ CASES = {
     "mask_per_head_and_query": (2, 3, 3, 7, 9, 8, 8, Options(mask=random_mask(1, 3, 7, 1))),
     "mask_of_whole_rows": (1, 1, 1, 7, 9, 8, 8, Options(mask=masked_rows(7, 9, [0, 3, 6]))),
     "mask_of_everything": (1, 2, 2, 3, 4, 8, 8, Options(mask=np.zeros((3, 4), bool))),
+    "key_mask": (3, 2, 2, 7, 9, 8, 8, Options(key_mask=random_mask(3, 9))),
+    "key_mask_for_all_batch_entries": (2, 2, 2, 7, 9, 8, 8, Options(key_mask=random_mask(9))),
+    "key_mask_of_whole_entries": (3, 2, 1, 7, 9, 8, 8, Options(key_mask=np.array([[True], [False], [True]]))),
+    "key_mask_pads_at_the_front_and_positions_count_it": (
+        2, 2, 2, 9, 9, 8, 8,
+        Options(key_mask=np.arange(9) >= np.array([[0], [5]]), causal="bottom_right", left=4,
+                alibi_slopes=np.array([0.5, 0.25])),
+    ),
+    "key_mask_and_mask_and_lengths": (
+        2, 2, 2, 7, 70, 8, 8, Options(key_mask=random_mask(2, 70), mask=random_mask(1, 2, 7, 70), valid_lengths=[70, 41]),
+    ),
     "bias_shared": (2, 2, 2, 7, 9, 8, 8, Options(bias=random_bias(7, 9))),
     "bias_full": (2, 3, 3, 7, 9, 8, 8, Options(bias=random_bias(2, 3, 7, 9))),
     "bias_per_head_and_key": (2, 3, 3, 7, 9, 8, 8, Options(bias=random_bias(1, 3, 1, 9))),
@@ -167,6 +178,7 @@ class ScaledDotProductTest(ServerTestCase):
             "mask": Options(mask=mask),
             "bias": Options(bias=np.where(mask, 0, NEGATIVE)),
             "lengths": Options(valid_lengths=[3, 3]),
+            "key_mask": Options(key_mask=mask[0, 0, 0]),
             "window": Options(left=0, right=0, causal="top_left"),
         }
         for name, options in ways.items():
@@ -248,6 +260,10 @@ LAYERS = {
         2, 9, None, 12, 12, 2, 2, 8, 8, 12, True,
         Options(left=2, right=1, valid_lengths=[9, 4], alibi_slopes=np.array([0.5, 0.25])),
     ),
+    "self_key_mask": (
+        2, 9, None, 12, 12, 4, 2, 8, 8, 12, True, Options(key_mask=random_mask(2, 9), causal="bottom_right"),
+    ),
+    "cross_key_mask": (2, 4, 19, 12, 20, 4, 2, 8, 8, 12, True, Options(key_mask=random_mask(2, 19))),
     "wide": (1, 70, None, 130, 130, 2, 2, 65, 65, 130, True, Options(causal="top_left", softcap=3.0)),
 }
 

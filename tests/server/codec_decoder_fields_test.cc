@@ -74,6 +74,42 @@ std::vector<Case<R>> RaggedCases() {
   };
 }
 
+v1::Tensor Trues(const std::vector<std::int64_t>& shape) {
+  std::size_t size = 1;
+  for (const std::int64_t axis : shape) size *= static_cast<std::size_t>(axis);
+  return BoolTensor(shape, std::string(size, '\1'));
+}
+
+Case<R> MaskCase(const std::string& name, const std::vector<std::int64_t>& shape, const std::string& field = "",
+                const std::string& message = "") {
+  return {name, [shape](R& r) { *r.mutable_options()->mutable_key_mask() = Trues(shape); }, field, message};
+}
+
+// Of B = 2 and S = 5.
+std::vector<Case<R>> KeyMaskCases() {
+  const std::string shape = "options.key_mask.shape";
+  return {
+      MaskCase("Full", {2, 5}),
+      MaskCase("OfOneBatchEntry", {1, 5}),
+      MaskCase("OfAllBatchEntries", {5}),
+      MaskCase("OfWholeBatchEntries", {2, 1}),
+      MaskCase("OneKeyTooFew", {2, 4}, shape, "is [2, 4]; it must be [2, 5] (batch, keys)"),
+      MaskCase("OneKeyTooMany", {6}, shape, "is [1, 6]"),
+      MaskCase("OtherBatch", {3, 5}, shape, "is [3, 5]"),
+      MaskCase("OfThreeAxes", {2, 1, 5}, shape, "has 3 axes; it must be [S] or [B, S]"),
+      {"OfFloats",
+       [](R& r) {
+         *r.mutable_options()->mutable_key_mask() = RandomTensor({2, 5}, 1);
+       },
+       "options.key_mask.data_type", "must be DATA_TYPE_BOOL"},
+      {"Cut",
+       [](R& r) {
+         *r.mutable_options()->mutable_key_mask() = BoolTensor({2, 5}, std::string(9, '\1'));
+       },
+       "options.key_mask.data", "9 bytes"},
+  };
+}
+
 void AddPartials(R& r, const std::vector<std::int64_t>& output, const std::vector<std::int64_t>& log_sum_exp) {
   r.clear_outputs();
   *r.mutable_partials()->mutable_output() = RandomTensor(output, 8);
@@ -152,17 +188,20 @@ std::vector<Case<A>> AttendCases() {
   };
 }
 
+class KeyMask : public ::testing::TestWithParam<Case<R>> {};
 class Ragged : public ::testing::TestWithParam<Case<R>> {};
 class Partials : public ::testing::TestWithParam<Case<R>> {};
 class Types : public ::testing::TestWithParam<Case<R>> {};
 class AttendFields : public ::testing::TestWithParam<Case<A>> {};
 
+TEST_P(KeyMask, AcceptsOrBlamesTheField) { ExpectVerdict(GetParam(), FullSdpaRequest()); }
 TEST_P(Ragged, AcceptsOrBlamesTheField) { ExpectVerdict(GetParam(), RaggedRequest()); }
 TEST_P(Partials, AcceptsOrBlamesTheField) { ExpectVerdict(GetParam(), FullSdpaRequest()); }
 TEST_P(Types, AcceptsOrBlamesTheField) { ExpectVerdict(GetParam(), FullSdpaRequest()); }
 TEST_P(AttendFields, AcceptsOrBlamesTheField) { ExpectVerdict(GetParam(), FullAttendRequest()); }
 
 const auto kCaseName = [](const auto& info) { return info.param.name; };
+INSTANTIATE_TEST_SUITE_P(Cases, KeyMask, ::testing::ValuesIn(KeyMaskCases()), kCaseName);
 INSTANTIATE_TEST_SUITE_P(Cases, Ragged, ::testing::ValuesIn(RaggedCases()), kCaseName);
 INSTANTIATE_TEST_SUITE_P(Cases, Partials, ::testing::ValuesIn(PartialCases()), kCaseName);
 INSTANTIATE_TEST_SUITE_P(Cases, Types, ::testing::ValuesIn(TypeCases()), kCaseName);

@@ -128,11 +128,11 @@ TEST(Layer, DescribesItself) {
   EXPECT_GE(description.memory_bytes(), 4 * (24 * 5 + 12 * 5 + 12 * 5 + 7 * 24 + 24 + 6 + 12));
   EXPECT_EQ(description.config().num_kv_heads(), 2);
   EXPECT_EQ(description.config().norm_kind(), v1::NORM_KIND_RMS);
-  EXPECT_EQ(description.config().norm_epsilon(), 1e-6F);
+  EXPECT_EQ(description.config().norm_epsilon(), 1e-6);
   EXPECT_EQ(description.config().rotary_embedding().base(), 10000);
   EXPECT_EQ(description.config().rotary_embedding().dim(), 4);
   EXPECT_EQ(description.config().rotary_embedding().form(), v1::ROTARY_FORM_HALF);
-  EXPECT_FLOAT_EQ(description.config().options().scale(), static_cast<float>(1 / std::sqrt(6.0)));
+  EXPECT_EQ(description.config().options().scale(), 1 / std::sqrt(6.0));
   EXPECT_FALSE(description.config().options().has_alibi_slopes());
   const PerHeadView read = (*layer)->options().alibi_slopes;
   ASSERT_EQ(read.size(), 4u);
@@ -300,7 +300,10 @@ TEST(Layer, MistakesNameTheirField) {
          c.mutable_options()->mutable_sinks()->add_shape(4);
          c.mutable_options()->mutable_sinks()->set_data_type(v1::DATA_TYPE_FLOAT64);
        }},
-      {"config.options.causal", "known mode",
+      {"config.options.precision", "known Precision",
+       [](auto& c) { c.mutable_options()->set_precision(static_cast<v1::Precision>(7)); }},
+      {"config.options.key_mask", "a request's", [](auto& c) { c.mutable_options()->mutable_key_mask(); }},
+      {"config.options.causal", "known CausalMode",
        [](auto& c) { c.mutable_options()->set_causal(static_cast<v1::CausalMode>(7)); }},
   };
   for (const auto& test : cases) {

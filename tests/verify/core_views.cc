@@ -50,8 +50,14 @@ std::int64_t Columns(AttentionOptions options, std::int64_t key_length) {
   return ScoreColumns(options, key_length);
 }
 
-absl::Span<const float> FloatSpan(const v1::Tensor& tensor) {
-  return {reinterpret_cast<const float*>(tensor.data().data()), tensor.data().size() / sizeof(float)};
+template <typename T>
+absl::Span<const T> SpanOf(const v1::Tensor& tensor) {
+  return {reinterpret_cast<const T*>(tensor.data().data()), tensor.data().size() / sizeof(T)};
+}
+
+PerHeadView PerHead(const v1::Tensor& tensor) {
+  if (TypeOf(tensor) == DataType::kFloat64) return SpanOf<double>(tensor);
+  return SpanOf<float>(tensor);
 }
 
 LinearView ToCore(const v1::Linear& linear) {
@@ -73,8 +79,15 @@ Axes AxesOf(const v1::Tensor& tensor) {
   return axes;
 }
 
-TypedHeadsView DenseView(const v1::Tensor& tensor) {
+bool IsTokensFirst(const v1::Tensor& tensor, v1::TensorLayout layout) {
+  return layout == v1::TENSOR_LAYOUT_BTHE && tensor.shape_size() >= 3;
+}
+
+TypedHeadsView DenseView(const v1::Tensor& tensor, v1::TensorLayout layout) {
   const Axes axes = AxesOf(tensor);
+  if (IsTokensFirst(tensor, layout)) {
+    return MergedTypedHeads(tensor.data().data(), TypeOf(tensor), axes.batch, axes.length, axes.heads, axes.dim);
+  }
   return SplitTypedHeads(tensor.data().data(), TypeOf(tensor), axes.batch, axes.heads, axes.length, axes.dim);
 }
 
@@ -89,14 +102,19 @@ AttentionOptions ToCore(const v1::AttentionOptions& proto, Axes scores) {
   if (proto.has_sliding_window_right()) options.sliding_window_right = proto.sliding_window_right();
   options.causal = ToCore(proto.causal());
   options.valid_lengths = IntegerSpan(proto.valid_lengths());
-  options.alibi_slopes = FloatSpan(proto.alibi_slopes());
-  options.sinks = FloatSpan(proto.sinks());
+  options.alibi_slopes = PerHead(proto.alibi_slopes());
+  options.sinks = PerHead(proto.sinks());
   if (proto.has_bias()) options.bias = Broadcast(DenseView(proto.bias()), AxesOf(proto.bias()), scores);
   if (proto.has_mask()) {
     const auto* const bytes = reinterpret_cast<const std::uint8_t*>(proto.mask().data().data());
     const Axes given = AxesOf(proto.mask());
     const MaskView mask = SplitHeads(bytes, given.batch, given.heads, given.length, given.dim);
     options.mask = Broadcast(mask, given, scores);
+  }
+  if (proto.has_key_mask()) {  // SdpaProblem::Create and AttendProblem::Create repeat its axes of size 1.
+    const auto* const bytes = reinterpret_cast<const std::uint8_t*>(proto.key_mask().data().data());
+    const Axes given = AxesOf(proto.key_mask());
+    options.key_mask = SplitHeads(bytes, given.length, 1, 1, given.dim);
   }
   return options;
 }

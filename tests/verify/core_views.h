@@ -1,7 +1,8 @@
 // The tensors and options of a request as the core takes them, without copies.
 //
 // All functions are pure. What they return is valid while the message is. They REQUIRE that the server has accepted the
-// message, that tensors travel as `data`, and that ALiBi slopes and sinks are float32.
+// message, that tensors travel as `data`, and that ALiBi slopes and sinks are float32, or float64 where the arithmetic
+// is.
 #ifndef ATTEND_TESTS_VERIFY_CORE_VIEWS_H_
 #define ATTEND_TESTS_VERIFY_CORE_VIEWS_H_
 
@@ -24,8 +25,11 @@ struct Axes {
 
 Axes AxesOf(const v1::Tensor& tensor);
 
-// [B, H, T, E]
-TypedHeadsView DenseView(const v1::Tensor& tensor);
+// [B, H, T, E], of a tensor in either layout.
+TypedHeadsView DenseView(const v1::Tensor& tensor, v1::TensorLayout layout = v1::TENSOR_LAYOUT_BHTE);
+
+// Whether the axes of heads and tokens are swapped: TENSOR_LAYOUT_BTHE, of a tensor that has both.
+bool IsTokensFirst(const v1::Tensor& tensor, v1::TensorLayout layout);
 
 // [B, T, D]
 EmbeddingsView EmbeddingsOf(const v1::Tensor& tensor);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "client/lib/tensor.h"
+#include "tests/verify/core_views.h"
 
 namespace attend::client {
 namespace {
@@ -81,9 +82,10 @@ ErrorScale ScaleOf(const v1::ScaledDotProductAttentionRequest& request) {
   scale.is_merged = request.has_partials();
   scale.max_value = MaxAbs(request.value());
   if (scale.is_merged) scale.max_value = std::max(scale.max_value, MaxAbs(request.partials().output()));
+  const int tokens = IsTokensFirst(request.query(), request.layout()) ? 3 : 2;
   scale.score_rounding =
       ScoreRounding(request.options(), HalfUnit(request.query()), Axis(request.query(), 1), MaxAbs(request.query()),
-                    MaxAbs(request.key()), Axis(request.query(), 2) + Axis(request.key(), 2));
+                    MaxAbs(request.key()), Axis(request.query(), tokens) + Axis(request.key(), tokens));
   return scale;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/layer/attend_problem.h"
@@ -37,16 +38,30 @@ v1::AttentionOptions WithWideBias(const v1::AttentionOptions& options) {
   return wide;
 }
 
+// [B, H, T, V] as [B, T, H, V].
+std::vector<double> TokensFirst(const std::vector<double>& output, const SdpaProblem& problem) {
+  const std::int64_t heads = problem.num_heads(), tokens = problem.query_length(), dim = problem.value_dim();
+  std::vector<double> swapped(output.size());
+  for (std::int64_t i = 0; i < static_cast<std::int64_t>(output.size()); ++i) {
+    const std::int64_t t = i / dim % tokens, h = i / (dim * tokens) % heads, b = i / (dim * tokens * heads);
+    swapped[static_cast<std::size_t>(((b * tokens + t) * heads + h) * dim + i % dim)] =
+        output[static_cast<std::size_t>(i)];
+  }
+  return swapped;
+}
+
 absl::StatusOr<ReferenceResult> Reference(const v1::ScaledDotProductAttentionRequest& request) {
-  const Axes query = AxesOf(request.query());
-  const Axes scores{query.batch, query.heads, query.length, AxesOf(request.key()).length};
+  const TypedHeadsView query = DenseView(request.query(), request.layout());
+  const TypedHeadsView key = DenseView(request.key(), request.layout());
+  const Axes scores{query.batch, query.heads, query.length, key.length};
   if (absl::Status status = CheckMemory(scores); !status.ok()) return status;
   const v1::AttentionOptions options = WithWideBias(request.options());
-  const absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create(
-      {DenseView(request.query()), DenseView(request.key()), DenseView(request.value()), ToCore(options, scores)});
+  const absl::StatusOr<SdpaProblem> problem =
+      SdpaProblem::Create({query, key, DenseView(request.value(), request.layout()), ToCore(options, scores)});
   if (!problem.ok()) return problem.status();
   ReferenceResult result = ReferenceSdpa(*problem);
   if (request.has_partials()) MergeReference(request.partials(), &result);
+  if (IsTokensFirst(request.query(), request.layout())) result.output = TokensFirst(result.output, *problem);
   return result;
 }
 

@@ -70,6 +70,9 @@ void AddScores(const LayerFile& file, std::int64_t head_dim, Json* facts) {
       known.softcap.origin, facts);
   Add("ALiBi", options.has_alibi_slopes() ? "slopes" : "none", said.has_alibi_slopes(), known.alibi_slopes.origin,
       facts);
+  if (options.precision() != v1::PRECISION_UNSPECIFIED) {
+    Add("precision", options.precision() == v1::PRECISION_FAST ? "fast" : "exact", true, "", facts);
+  }
   Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(), known.sinks.origin, facts);
 }
 

@@ -70,7 +70,7 @@ const char* TypeName(const FieldDescriptor& field) {
 
 absl::StatusOr<Tensor> LoadTensorFor(const FieldDescriptor& field, const std::string& text, bool is_double) {
   if (absl::EndsWith(field.name(), "mask")) return LoadMask(text);
-  return field.name() == "bias" ? LoadFloats(text, is_double) : LoadFloatList(text);
+  return field.name() == "bias" ? LoadFloats(text, is_double) : LoadFloatList(text, is_double);
 }
 
 absl::Status SetTensor(const FieldDescriptor& field, const std::string& text, bool is_double, Message* message) {

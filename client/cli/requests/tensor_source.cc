@@ -89,14 +89,17 @@ absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& tex
   return values;
 }
 
-absl::StatusOr<Tensor> LoadFloatList(const std::string& text) {
-  std::vector<float> values;
+absl::StatusOr<Tensor> LoadFloatList(const std::string& text, bool allow_float64) {
+  std::vector<double> values;
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
-    float value = 0;
-    if (!absl::SimpleAtof(part, &value)) return LoadFloats(text, /*allow_float64=*/false);
+    double value = 0;
+    if (!absl::SimpleAtod(part, &value)) return LoadFloats(text, allow_float64);
     values.push_back(value);
   }
-  return Tensor::FromFloats({static_cast<std::int64_t>(values.size())}, values);
+  std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
+  absl::StatusOr<Tensor> tensor =
+      Tensor::Create(ElementType::kFloat64, {static_cast<std::int64_t>(values.size())}, std::move(bytes));
+  return allow_float64 || !tensor.ok() ? std::move(tensor) : (*std::move(tensor)).ToFloat32();
 }
 
 }  // namespace attend::client

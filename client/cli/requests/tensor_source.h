@@ -33,9 +33,9 @@ absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64)
 absl::StatusOr<Tensor> LoadMask(const std::string& source);
 
 // `1,2,3` itself, or the elements of the one-axis tensor that `text` names; numbers that are not integers as
-// LoadFloats, without float64.
+// LoadFloats, written ones as float64 where that is allowed.
 absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text);
-absl::StatusOr<Tensor> LoadFloatList(const std::string& text);
+absl::StatusOr<Tensor> LoadFloatList(const std::string& text, bool allow_float64);
 
 }  // namespace attend::client
 

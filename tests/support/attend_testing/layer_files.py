@@ -3,13 +3,13 @@
 import numpy as np
 from google.protobuf import json_format
 
-from attend_testing.element_types import BF16, F16, F32, encode
+from attend_testing.element_types import BF16, F16, F32, F64, encode
 from attend_testing.requests import to_options
 from attend_testing.stubs import layers_pb
 
 _FORMS = {"half": layers_pb.ROTARY_FORM_HALF, "interleaved": layers_pb.ROTARY_FORM_INTERLEAVED}
 _KINDS = {"rms": layers_pb.NORM_KIND_RMS, "layer": layers_pb.NORM_KIND_LAYER}
-_STORED = {F32: np.float32, F16: np.float16, BF16: np.uint16}
+_STORED = {F32: np.float32, F64: np.float64, F16: np.float16, BF16: np.uint16}
 
 # Query, key, value (or the matrix that holds all three), output, and the norms of query and key.
 _NAMES = {

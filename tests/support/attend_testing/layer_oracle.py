@@ -62,7 +62,10 @@ class Answer:
 
 
 def attend(layer, tokens, context=None, options=None, position_offset=0):
-    """tokens [B, T, D], context [B, S, D']. `options`: the layer's own with what a request sets in their place."""
+    """tokens [B, T, D], context [B, S, D']. `options`: the layer's own with what a request sets in their place.
+
+    `position_offset` is one number, or one for each batch entry.
+    """
     options = options or layer.options
     source = tokens if context is None else context
     query = oracle.split_heads(oracle.project(tokens, *layer.projections["query"]), layer.heads)
@@ -70,10 +73,11 @@ def attend(layer, tokens, context=None, options=None, position_offset=0):
     value = oracle.split_heads(oracle.project(source, *layer.projections["value"]), layer.kv_heads)
     query, key = normalise(query, layer.query_norm), normalise(key, layer.key_norm)
     if layer.rotary:
+        offsets = np.broadcast_to(position_offset, len(query))
         query = np.stack(
-            [turn(one, where(options, b, query, key, context is None) + position_offset, layer.rotary) for b, one in enumerate(query)]
+            [turn(one, where(options, b, query, key, context is None) + offsets[b], layer.rotary) for b, one in enumerate(query)]
         )
-        key = turn(key, np.arange(key.shape[2]) + position_offset, layer.rotary)
+        key = np.stack([turn(one, np.arange(key.shape[2]) + offsets[b], layer.rotary) for b, one in enumerate(key)])
     result = oracle.attend(query, key, value, options, self_attention=context is None)
     merged = oracle.merge_heads(result.output)
     output = oracle.project(merged, *layer.projections["output"]) if "output" in layer.projections else merged
@@ -95,7 +99,7 @@ def normalise(x, norm):
     batch, heads, length, dim = x.shape
     rows = oracle.merge_heads(x) if len(norm.weight) != dim else x
     centred = rows - rows.mean(axis=-1, keepdims=True) if norm.kind == "layer" else rows
-    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float64(np.float32(norm.epsilon)))
+    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float64(norm.epsilon))
     y = scaled * (np.float64(norm.adds_one) + norm.weight.astype(np.float64))
     y = y if norm.bias is None else y + norm.bias.astype(np.float64)
     return y.reshape(batch, length, heads, dim).transpose(0, 2, 1, 3) if len(norm.weight) != dim else y

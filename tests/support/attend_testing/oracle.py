@@ -17,6 +17,7 @@ class Options:
     softcap: float | None = None
     valid_lengths: list | None = None
     mask: np.ndarray | None = None
+    key_mask: np.ndarray | None = None  # [S] or [B, S]
     bias: np.ndarray | None = None
     alibi_slopes: np.ndarray | None = None
     sinks: np.ndarray | None = None
@@ -66,7 +67,10 @@ def _attend_ragged(query, key, value, options):
         if first == last or start == end:
             continue
         own, seen, some = slice(first, last), slice(start, end), slice(0, end - start)
-        one = attend(query[:, :, own], key[:, :, seen], value[:, :, seen], of_sequence(options, own, some))
+        part = of_sequence(options, own, some)
+        if options.key_mask is not None:
+            part = dataclasses.replace(part, key_mask=options.key_mask[..., seen])
+        one = attend(query[:, :, own], key[:, :, seen], value[:, :, seen], part)
         whole.output[:, :, own], whole.log_sum_exp[:, :, own] = one.output, one.log_sum_exp
         whole.weights[:, :, own, some], whole.scores[:, :, own, some] = one.weights, one.scores
     return whole
@@ -122,6 +126,9 @@ def _scores(query, key, b, options, self_attention):
         visible = visible & (j - p <= options.right)
     if options.mask is not None:
         visible = visible & _entry(options.mask, b, heads, queries, keys)
+    if options.key_mask is not None:
+        of_keys = np.atleast_2d(options.key_mask)
+        visible = visible & of_keys[b if len(of_keys) > 1 else 0]
     return np.where(visible, scores, -np.inf)
 
 
