@@ -70,7 +70,8 @@ absl::Status WithoutReceipt(v1::AttentionService::Stub& stub, absl::Time deadlin
                             const absl::Status& status) {
   constexpr char kAdvice[] = "leave the field out, or ask a newer server";
   if (status.ok()) {
-    return UnknownField(stub, deadline, field, absl::StrCat("its answer is to another question; ", kAdvice));
+    return UnknownField(stub, deadline, field,
+                        absl::StrCat("it ignored the field, so its answer is not what was asked for; ", kAdvice));
   }
   // It may have refused what was left of the request.
   if (!absl::IsInvalidArgument(status) || !IsVersion01(stub, deadline)) return status;
