@@ -79,6 +79,9 @@ constexpr ModelRules kRules[] = {
     {"jamba nemotron_h", MaskRule::kCausal, RotaryForm::kNone, WindowRule::kNever, 0, R"({"num_key_value_heads":8})"},
     {"glm glm4", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, 0,
      R"({"num_key_value_heads":2,"partial_rotary_factor":0.5,"rope_theta":10000.0})"},
+    // The code that THUDM published; transformers has the same models as `glm`.
+    {"chatglm", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, 0,
+     R"({"kv_channels":128,"multi_query_attention":false,"multi_query_group_num":1,"partial_rotary_factor":0.5,"pre_seq_len":null,"rope_ratio":1,"rope_theta":10000.0})"},
     {"glm4_moe", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"num_key_value_heads":8,"partial_rotary_factor":0.5,"rms_norm_eps":1e-05,"rope_theta":10000.0,"use_qk_norm":false})"},
     {"smollm3", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kSmolLm, 0,
@@ -144,6 +147,13 @@ constexpr ModelRules kRules[] = {
      "its attention adds a relative position bias (relative_attention_bias of the encoder), which is not supported"},
     {"deberta deberta-v2", MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, 0, R"({})",
      "its attention is disentangled (relative positions take part in the scores), which is not supported"},
+    {"qwen3_next qwen3_5_text qwen3_5_moe_text", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0, R"({})",
+     "half of its q_proj is a gate on the heads' outputs, which is not supported"},
+    {"qwen2_vl_vision qwen2_5_vl_vision qwen3_vl_vision qwen3_vl_moe_vision qwen3_5_vision qwen3_5_moe_vision "
+     "glm4v_vision "
+     "pixtral llama4_vision_model dinov3_vit",
+     MaskRule::kNone, RotaryForm::kHalf, WindowRule::kNever, 0, R"({})",
+     "its queries and keys are turned by row and column of a picture's patches, which is not supported"},
     {"modernbert", MaskRule::kNone, RotaryForm::kHalf, WindowRule::kModernBert, 0,
      R"({"global_attn_every_n_layers":3,"global_rope_theta":160000.0,"layer_types":null,"local_attention":128,"local_rope_theta":10000.0,"rope_theta":10000.0})"},
     {"eurobert", MaskRule::kNone, RotaryForm::kHalf, WindowRule::kNever, 0,
