@@ -415,7 +415,15 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
   };
   if (place.in_decoder) set(layer.num_heads, {"decoder_attention_heads"});
   if (place.in_encoder && !place.in_decoder) set(layer.num_heads, {"encoder_attention_heads"});
-  set(layer.num_heads, {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"});
+  std::optional<std::int64_t> other;
+  // Its code knows no other name.
+  if (config.Reads("num_heads")) set(layer.num_heads, {"num_heads"});
+  for (const char* const key : {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}) {
+    const auto number = config.Integer({key});
+    if (number && other && *number != *other) config.Fail(key, "is another number than another name for it has");
+    if (number) other = number;
+    set(layer.num_heads, {key});
+  }
   if (config.Reads("multi_query_group_num")) {
     if (!config.Boolean("multi_query_attention").value_or(false)) {
       config.Fail("multi_query_attention", "must be true; the order of rows without it is not supported");
@@ -427,8 +435,8 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
   const bool is_old_falcon =
       config.Reads("new_decoder_architecture") && !config.Boolean("new_decoder_architecture").value_or(false);
   if ((is_old_falcon || !config.Reads("new_decoder_architecture")) && config.Reads("multi_query")) {
+    // GPT-BigCode makes its num_key_value_heads of this.
     if (config.Boolean("multi_query").value_or(false)) layer.num_kv_heads.Set(1, config.Origin("multi_query"));
-    if (config.Reads("num_key_value_heads")) set(layer.num_kv_heads, {"num_key_value_heads"});
   } else if (config.Reads("new_decoder_architecture")) {
     set(layer.num_kv_heads, {"num_kv_heads"});
   } else if (config.Reads("num_key_value_heads")) {

@@ -325,6 +325,18 @@ TEST(HuggingFaceConfig, ChatGlmIsGlmByOtherKeys) {
   EXPECT_THAT(Refusal(start + keys + "}", "layers.1.", {}, 8), HasSubstr("'kv_channels' is 16"));
 }
 
+TEST(HuggingFaceConfig, NumbersOfHeadsUnderSeveralNamesMustAgree) {
+  EXPECT_EQ(*Parse(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 8})").num_heads, 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 4})"),
+              HasSubstr("'n_head' is another number"));
+  EXPECT_EQ(*Parse(R"({"model_type": "pop2piano", "num_attention_heads": 8})", "encoder.block.0.").num_heads, 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "pop2piano", "num_attention_heads": 4})", "encoder.block.0."),
+              HasSubstr("is another number"));
+  const LayerSettings code = Parse(R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": false,
+                                       "num_key_value_heads": 2})");
+  EXPECT_FALSE(code.num_kv_heads);  // As many as heads: transformers makes it of multi_query.
+}
+
 TEST(HuggingFaceConfig, WhatIsTurnedFitsIntoAHead) {
   const auto refusal = [](const std::string& dim) {
     return Refusal(R"({"model_type": "gptj", "n_head": 1, "max_position_embeddings": 64, "rope_scaling":
@@ -553,7 +565,8 @@ TEST(ModelRules, EveryRowCanBeUsed) {
                                  "rope_scaling": {"rope_type": "default"}, "key_multiplier": 1.0,
                                  "attention_types": [[["global", "local"], 12]], "attention_multiplier": 1.0,
                                  "layer_types": ["full_attention"])" +
-                             (first == "chatglm" ? R"(, "multi_query_attention": true, "kv_channels": 64)" : "") + "}";
+                             (first == "chatglm" ? R"(, "multi_query_attention": true, "kv_channels": 64)" : "") +
+                             (first == "pop2piano" ? R"(, "num_heads": 4)" : "") + "}";
     const std::string refusal = Refusal(json, "encoder.layers.0.", {}, 64);
     // Keys of other models are named, and nothing else is wrong.
     if (!refusal.empty()) {
