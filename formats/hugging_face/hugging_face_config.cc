@@ -321,10 +321,11 @@ void RefuseTurnedValues(ModelConfig& config) {
   }
 }
 
-// OLMo and others can clamp queries, keys and values.
-void RefuseClipping(ModelConfig& config) {
-  if (config.Reads("clip_qkv") && config.Find("clip_qkv") != nullptr) {
-    config.Fail("clip_qkv", "is set, which changes what the layer computes and is not supported");
+// OLMo and others can clamp queries, keys and values, ChatGLM can put trained keys before all others.
+void RefuseClippingAndPrefixes(ModelConfig& config) {
+  for (const char* const key : {"clip_qkv", "pre_seq_len"}) {
+    if (!config.Reads(key) || config.Find(key) == nullptr) continue;
+    config.Fail(key, "is set, which changes what the layer computes and is not supported");
   }
 }
 
@@ -396,6 +397,12 @@ absl::Status CheckSettled(const ModelConfig& config, const CallerSettings& calle
 
 }  // namespace
 
+absl::Status CheckModelType(const ModelConfig& config) {
+  if (config.rules() == nullptr || config.rules()->refused.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("layers of the model type '", config.model_type(),
+                                                 "' cannot be computed: ", std::string(config.rules()->refused)));
+}
+
 absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const CallerSettings& caller,
                             LayerSettings& layer) {
   if (config.rules() == nullptr) return CheckSettled(config, caller);
@@ -408,13 +415,28 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
   };
   if (place.in_decoder) set(layer.num_heads, {"decoder_attention_heads"});
   if (place.in_encoder && !place.in_decoder) set(layer.num_heads, {"encoder_attention_heads"});
-  set(layer.num_heads, {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"});
+  std::optional<std::int64_t> other;
+  // Its code knows no other name.
+  if (config.Reads("num_heads")) set(layer.num_heads, {"num_heads"});
+  for (const char* const key : {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}) {
+    const auto number = config.Integer({key});
+    if (number && other && *number != *other) config.Fail(key, "is another number than another name for it has");
+    if (number) other = number;
+    set(layer.num_heads, {key});
+  }
+  if (config.Reads("multi_query_group_num")) {
+    if (!config.Boolean("multi_query_attention").value_or(false)) {
+      config.Fail("multi_query_attention", "must be true; the order of rows without it is not supported");
+    }
+    set(layer.num_kv_heads, {"multi_query_group_num"});
+    return config.status();
+  }
   // Falcon's older files say num_kv_heads of models that use one only.
   const bool is_old_falcon =
       config.Reads("new_decoder_architecture") && !config.Boolean("new_decoder_architecture").value_or(false);
   if ((is_old_falcon || !config.Reads("new_decoder_architecture")) && config.Reads("multi_query")) {
+    // GPT-BigCode makes its num_key_value_heads of this.
     if (config.Boolean("multi_query").value_or(false)) layer.num_kv_heads.Set(1, config.Origin("multi_query"));
-    if (config.Reads("num_key_value_heads")) set(layer.num_kv_heads, {"num_key_value_heads"});
   } else if (config.Reads("new_decoder_architecture")) {
     set(layer.num_kv_heads, {"num_kv_heads"});
   } else if (config.Reads("num_key_value_heads")) {
@@ -426,16 +448,12 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
 absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::int64_t head_dim,
                              std::int64_t num_heads, const CallerSettings& caller, LayerSettings& layer) {
   if (config.rules() == nullptr) return absl::OkStatus();  // ReadModelHeads has asked the caller.
-  if (!config.rules()->refused.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("layers of the model type '", config.model_type(),
-                                                   "' cannot be computed: ", std::string(config.rules()->refused)));
-  }
   const LayerPlace place = PlaceOf(prefix);
   if (config.outer().is_object() && place.is_between_parts) {
     return absl::InvalidArgumentError(absl::StrCat("the layer at '", std::string(prefix.substr(0, 200)),
                                                    "' joins the parts of the model, and what it does is not known"));
   }
-  for (const char* const key : {"head_dim", "d_kv"}) {
+  for (const char* const key : {"head_dim", "d_kv", "kv_channels"}) {
     const auto dim = config.Integer({key});
     if (dim && head_dim > 0 && *dim != head_dim) {
       config.Fail(key,
@@ -464,7 +482,7 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
     if (origin->empty()) *origin = OfType(config);
   }
   RefuseRelativePositions(config);
-  RefuseClipping(config);
+  RefuseClippingAndPrefixes(config);
   RefuseTurnedValues(config);
   config.Update(CheckModelKeys(config, caller));
   return config.status();
@@ -475,7 +493,8 @@ absl::StatusOr<LayerSettings> ParseHuggingFaceConfig(std::string_view json, std:
   absl::StatusOr<ModelConfig> config = ModelConfig::Parse(json, prefix);
   if (!config.ok()) return config.status();
   LayerSettings layer;
-  absl::Status status = ReadModelHeads(*config, prefix, caller, layer);
+  absl::Status status = CheckModelType(*config);
+  if (status.ok()) status = ReadModelHeads(*config, prefix, caller, layer);
   const std::int64_t num_heads = layer.num_heads.value.value_or(0);
   if (status.ok()) status = ReadModelConfig(*config, prefix, head_dim, num_heads, caller, layer);
   if (!status.ok()) return status;

@@ -20,6 +20,9 @@ namespace attend::formats {
 // The most that a config.json may have.
 inline constexpr std::size_t kMaxHuggingFaceConfigBytes = std::size_t{1} << 20;
 
+// Refuses a model type whose attention cannot be computed. Pure. Errors: INVALID_ARGUMENT with the reason.
+absl::Status CheckModelType(const ModelConfig& config);
+
 // Sets the numbers of heads of the layer at `prefix`, as far as the file knows them. Pure. Errors: INVALID_ARGUMENT
 // naming the key; for a type that is not known, what `caller` has to set so that the file need not be asked.
 absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const CallerSettings& caller,

@@ -191,7 +191,9 @@ double Base(ModelConfig& config, ModelConfig& parameters, bool is_sliding) {
     if (const auto base = config.Number({"rope_local_base_freq", "local_rope_theta"})) return *base;
   }
   if (is_sliding && config.Reads("rope_local_base_freq")) return 10000;
-  if (const auto base = config.Number({"rotary_emb_base", "global_rope_theta", "rope_theta"})) return *base;
+  if (const auto base = config.Number({"rotary_emb_base", "global_rope_theta", "rope_theta"})) {
+    return config.Reads("rope_ratio") ? *base * config.Number({"rope_ratio"}).value_or(1) : *base;
+  }
   return 10000;
 }
 

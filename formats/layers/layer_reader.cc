@@ -316,7 +316,8 @@ absl::Status SetNamingsScale(const NamingFit& fit, const CallerSettings& caller,
 }
 
 // What is taken because nobody says otherwise, and might be wrong.
-void NoteAssumptions(const AttentionLayer& layer, const CallerSettings& caller, std::vector<std::string>& notes) {
+void NoteAssumptions(const AttentionLayer& layer, const CallerSettings& caller, bool has_config,
+                     std::vector<std::string>& notes) {
   std::vector<std::string> assumed;
   if (!caller.causal && !layer.settings.causal) assumed.emplace_back("not causal");
   if (!caller.rotary && !layer.settings.rotary) assumed.emplace_back("no rotary embedding");
@@ -325,6 +326,7 @@ void NoteAssumptions(const AttentionLayer& layer, const CallerSettings& caller, 
     const bool by_layer = layer.query_norm.bias != nullptr || layer.key_norm.bias != nullptr;
     assumed.emplace_back(by_layer ? "layer norms with epsilon 1e-05" : "RMS norms with epsilon 1e-06");
   }
+  if (!has_config && layer.naming == "gpt-neox") assumed.emplace_back("rows of query_key_value as GPT-NeoX has them");
   if (assumed.empty()) return;
   notes.push_back(absl::StrCat(absl::StrJoin(assumed, ", "), " (assumed: nothing says otherwise)"));
 }
@@ -337,8 +339,9 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
   if (request.config_json) {
     // The whole prefix is not known yet; it says which part of the model is meant.
     absl::StatusOr<ModelConfig> parsed = ModelConfig::Parse(*request.config_json, request.prefix);
-    if (!parsed.ok())
-      return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", parsed.status().message()));
+    // Before names of tensors are looked for, which such a type may have of its own.
+    const absl::Status status = parsed.ok() ? CheckModelType(*parsed) : parsed.status();
+    if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
     config.emplace(*std::move(parsed));
   }
   const absl::StatusOr<NamingFit> fit =
@@ -373,7 +376,7 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
     }
     if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
   }
-  NoteAssumptions(layer, caller, layer.settings.notes);
+  NoteAssumptions(layer, caller, config.has_value(), layer.settings.notes);
   layer.tensors.assign(reader.read().begin(), reader.read().end());
   layer.memory = reader.TakeMemory();
   return layer;

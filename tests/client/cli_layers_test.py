@@ -385,6 +385,7 @@ class CheckTest(CliTestCase):
             "gpt-bigcode": fused("attn.c_attn", "attn.c_proj"),
             "codegen": fused("attn.qkv_proj", "attn.out_proj"),
             "gpt-neox": fused("attention.query_key_value", "attention.dense"),
+            "chatglm": fused("self_attention.query_key_value", "self_attention.dense"),
             "llama": separate(*(f"self_attn.{name}_proj" for name in "qkvo")),
             "opt": separate(*(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))),
             "phi": separate(*(f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "dense"))),
@@ -395,14 +396,18 @@ class CheckTest(CliTestCase):
             "diffusers": separate(*(f"attn.to_{name}" for name in ("q", "k", "v", "out.0"))),
             "t5": separate(*(f"layer.0.SelfAttention.{name}" for name in "qkvo")),
         }
+        more = {
+            "gpt-bigcode": {"multi_query": False},
+            "chatglm": {"multi_query_attention": True, "multi_query_group_num": 4, "kv_channels": 2},
+        }
         table = (SOURCE_DIR / "formats/layers/naming_table.cc").read_text()
         self.assertEqual(set(files), set(re.findall(r'\.name = "([^"]+)"', table)))
         for naming, tensors in files.items():
             directory = pathlib.Path(tempfile.mkdtemp(dir=self.directory))
             write_safetensors(directory / "model.safetensors", {f"h.1.{name}": array for name, array in tensors.items()})
-            model_type = "gpt_bigcode" if naming == "gpt-bigcode" else "vit"
-            config = {"model_type": model_type, "num_attention_heads": 4}
-            (directory / "config.json").write_text(json.dumps(config | ({"multi_query": False} if naming == "gpt-bigcode" else {})))
+            model_type = naming.replace("-", "_") if naming in ("gpt-bigcode", "chatglm") else "vit"
+            config = {"model_type": model_type, "num_attention_heads": 4} | more.get(naming, {})
+            (directory / "config.json").write_text(json.dumps(config))
             answer = attend("layers", "check", directory / "model.safetensors", "--prefix", "h.1.", "-o", "json")
             self.assertEqual(answer.code, 0, answer.err)
             facts = {fact["name"]: fact for fact in json.loads(answer.text)["facts"]}

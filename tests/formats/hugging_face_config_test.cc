@@ -301,6 +301,42 @@ TEST(HuggingFaceConfig, FormsOfRotaryEmbeddings) {
   }
 }
 
+// transformers' own converter makes a `glm` model of these keys (convert_glm_weights_to_hf.py).
+TEST(HuggingFaceConfig, ChatGlmIsGlmByOtherKeys) {
+  const std::string keys =
+      R"("multi_query_attention": true, "multi_query_group_num": 2, "kv_channels": 16, "add_qkv_bias": true,
+      "apply_query_key_layer_scaling": true, "original_rope": true, "post_layer_norm": true, "rmsnorm": true,
+      "layernorm_epsilon": 1e-5, "seq_length": 131072, "attention_softmax_in_fp32": true, "pre_seq_len": null)";
+  const std::string start = R"({"model_type": "chatglm", "num_attention_heads": 4, "rope_ratio": 500, )";
+  const LayerSettings chat = Parse(start + keys + "}", "transformer.encoder.layers.1.self_attention.", 16);
+  const LayerSettings glm =
+      Parse(R"({"model_type": "glm", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+                                      "rope_theta": 5e6, "attention_bias": true})",
+            "model.layers.1.self_attn.", 16);
+  EXPECT_EQ(*chat.num_heads, *glm.num_heads);
+  EXPECT_EQ(*chat.num_kv_heads, *glm.num_kv_heads);
+  EXPECT_EQ(*chat.causal, *glm.causal);
+  EXPECT_EQ(chat.rotary->form, glm.rotary->form);
+  EXPECT_EQ(chat.rotary->base, glm.rotary->base);
+  EXPECT_EQ(chat.rotary->dim, glm.rotary->dim);
+  EXPECT_FALSE(chat.scale);
+  EXPECT_THAT(Refusal(start + R"("pre_seq_len": 8, "multi_query_attention": true})", "layers.1.", {}, 128),
+              HasSubstr("'pre_seq_len' is set"));
+  EXPECT_THAT(Refusal(start + keys + "}", "layers.1.", {}, 8), HasSubstr("'kv_channels' is 16"));
+}
+
+TEST(HuggingFaceConfig, NumbersOfHeadsUnderSeveralNamesMustAgree) {
+  EXPECT_EQ(*Parse(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 8})").num_heads, 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 4})"),
+              HasSubstr("'n_head' is another number"));
+  EXPECT_EQ(*Parse(R"({"model_type": "pop2piano", "num_attention_heads": 8})", "encoder.block.0.").num_heads, 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "pop2piano", "num_attention_heads": 4})", "encoder.block.0."),
+              HasSubstr("is another number"));
+  const LayerSettings code = Parse(R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": false,
+                                       "num_key_value_heads": 2})");
+  EXPECT_FALSE(code.num_kv_heads);  // As many as heads: transformers makes it of multi_query.
+}
+
 TEST(HuggingFaceConfig, WhatIsTurnedFitsIntoAHead) {
   const auto refusal = [](const std::string& dim) {
     return Refusal(R"({"model_type": "gptj", "n_head": 1, "max_position_embeddings": 64, "rope_scaling":
@@ -423,7 +459,8 @@ TEST(HuggingFaceConfig, ThePrefixSaysWhichPartOfAModelIsMeant) {
                                "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
                                "vision_config": {"num_heads": 16}})";
   EXPECT_EQ(Parse(qwen).rotary->base, 1000000);
-  EXPECT_THAT(Refusal(qwen, "visual.blocks.0."), HasSubstr("'qwen2_5_vl_vision' is not known"));
+  EXPECT_THAT(Refusal(qwen, "visual.blocks.0."),
+              HasSubstr("'qwen2_5_vl_vision' cannot be computed: its queries and keys are turned by row and column"));
 }
 
 TEST(HuggingFaceConfig, AnUnknownTypeIsRefusedUnlessTheCallerKnowsBetter) {
@@ -527,7 +564,9 @@ TEST(ModelRules, EveryRowCanBeUsed) {
     const std::string json = R"({"model_type": ")" + first + R"(", "num_attention_heads": 4, "rope_theta": 1e4,
                                  "rope_scaling": {"rope_type": "default"}, "key_multiplier": 1.0,
                                  "attention_types": [[["global", "local"], 12]], "attention_multiplier": 1.0,
-                                 "layer_types": ["full_attention"]})";
+                                 "layer_types": ["full_attention"])" +
+                             (first == "chatglm" ? R"(, "multi_query_attention": true, "kv_channels": 64)" : "") +
+                             (first == "pop2piano" ? R"(, "num_heads": 4)" : "") + "}";
     const std::string refusal = Refusal(json, "encoder.layers.0.", {}, 64);
     // Keys of other models are named, and nothing else is wrong.
     if (!refusal.empty()) {

@@ -276,6 +276,31 @@ TEST(LayerReader, GptBigCodeIsToldFromGpt2ByItsConfig) {
   }
 }
 
+TEST(LayerReader, ChatGlmIsToldFromGptNeoXByItsConfig) {
+  const Layer layer(4, 2);
+  CheckpointBuilder builder;
+  builder.Add("self_attention.query_key_value.weight", FuseRows(layer, layer.query, layer.key, layer.value));
+  builder.AddVector("self_attention.query_key_value.bias",
+                    FuseRows(layer, layer.query_bias, layer.key_bias, layer.value_bias));
+  builder.Add("self_attention.dense.weight", layer.output);
+  const std::string config = R"({"model_type": "chatglm", "num_attention_heads": 4, "multi_query_group_num": 2,
+                                 "kv_channels": 3, "multi_query_attention": )";
+  ExpectLayer(FindLayer(builder.Checkpoint(), "", {}, config + "true}"), layer, Biases::kAllButOutput, "chatglm");
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", {}, config + "false}").status()),
+              HasSubstr("'multi_query_attention' must be true"));
+  const absl::StatusOr<AttentionLayer> neox = FindLayer(builder.Checkpoint(), "", layer.Config());
+  ASSERT_TRUE(neox.ok()) << neox.status();
+  EXPECT_THAT(neox->settings.notes, ::testing::ElementsAre(HasSubstr("rows of query_key_value as GPT-NeoX has them")));
+}
+
+TEST(LayerReader, WhatCannotBeComputedIsSaidBeforeNamesAreLookedFor) {
+  for (const char* const type : {"deberta-v2", "qwen3_next", "qwen2_5_vl_vision"}) {
+    const std::string config = R"({"model_type": ")" + std::string(type) + R"("})";
+    EXPECT_THAT(Message(FindLayer(CheckpointBuilder().Checkpoint(), "a.", HeadsOf(1), config).status()),
+                AllOf(HasSubstr(type), HasSubstr("cannot be computed"), HasSubstr("not supported")));
+  }
+}
+
 TEST(LayerReader, TheNotebookAloneHasOneHeadWhenNobodySaysHowMany) {
   const Layer layer(2, 2);
   EXPECT_TRUE(FindLayer(Separate(layer, "query", "key", "value", "output", Biases::kAll).Checkpoint(), "").ok());

@@ -52,7 +52,10 @@ struct Case {
     request.caller.scale = true;
     request.caller.ignored_tensors = ignored;
     if (!naming->model_type.empty()) {
-      request.config_json = R"({"model_type": ")" + std::string(naming->model_type) + R"("})";
+      // What a chatglm model's file must have.
+      const std::string more = R"(, "multi_query_attention": true, "multi_query_group_num": 4, "kv_channels": 3)";
+      request.config_json = R"({"model_type": ")" + std::string(naming->model_type) + "\"" +
+                            (naming->model_type == "chatglm" ? more : "") + "}";
     }
     return ReadLayer(builder.Checkpoint(), request);
   }
