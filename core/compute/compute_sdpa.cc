@@ -31,6 +31,8 @@ class GroupCut {
         panels_(KernelsForRows(run.kernels, num_rows_), num_rows_) {
     const std::int64_t wanted = num_heads_ * panels_.num_panels() / (kGroupsPerThread * threads);
     panels_per_group_ = threads == 1 ? kMaxPanelsPerGroup : std::clamp<std::int64_t>(wanted, 1, kMaxPanelsPerGroup);
+    // Few rows are bound by reading keys, which therefore happens once.
+    if (AreFewRows(run.kernels, num_rows_)) panels_per_group_ = kMaxPanelsPerGroup;
     groups_per_head_ = CeilDiv(panels_.num_panels(), panels_per_group_);
   }
 

@@ -92,7 +92,8 @@ void ExpectAccurate(const FastCase& fast) {
   EXPECT_TRUE(AllNear(actual.output, expected.output, (0x1p-8 + score_error) * largest_value + 3e-6));
   EXPECT_TRUE(AllNear(actual.weights, expected.attention_weights, 2e-6 + 2 * score_error));
   EXPECT_TRUE(AllNear(actual.averaged, expected.averaged_weights, 2e-6 + 2 * score_error));
-  EXPECT_TRUE(AllNear(actual.scores, expected.scores, 1e-5 + 3 * score_error));
+  // An outlier early in the chain makes all later sums as large as the score.
+  EXPECT_TRUE(AllNear(actual.scores, expected.scores, 1e-5 + 8 * score_error));
   EXPECT_TRUE(AllNear(actual.log_sum_exp, expected.log_sum_exp, 1e-5 + 3 * score_error));
 }
 
