@@ -10,6 +10,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/layer/compute_attend.h"
 #include "core/runtime/executor.h"
 #include "tests/support/sdpa_case.h"
 #include "tests/support/typed_tensor.h"
@@ -270,6 +271,27 @@ TEST(FastKernels, SameBitsForChunkedPrefillAndDecoding) {
       }
     }
   }
+}
+
+TEST(FastKernels, AttendWithoutALayerIsTheSameProblem) {
+  SdpaCaseSpec spec;
+  spec.queries = 20, spec.keys = 70;
+  const FastCase fast(spec);
+  AttendProblem::Spec attend;
+  attend.embeddings = {fast.query.bytes.data(), 1, spec.queries, spec.head_dim};
+  attend.context = {fast.key.bytes.data(), 1, spec.keys, spec.head_dim};
+  attend.embeddings.type = attend.context.type = kBF16;
+  attend.options.precision = Precision::kFast;
+  const absl::StatusOr<AttendProblem> problem = AttendProblem::Create(attend);
+  ASSERT_TRUE(problem.ok()) << problem.status();
+  EXPECT_EQ(FastKernelsOf(*problem, Here()), Here());
+  TypedTensor output(kBF16, static_cast<std::size_t>(spec.queries * spec.head_dim));
+  AttendOutputs outputs;
+  outputs.output = output.bytes.data();
+  ASSERT_TRUE(ComputeAttend(*problem, outputs, {.fast_kernels = Here()}).ok());
+  SdpaProblem::Spec same = fast.ProblemSpec();
+  same.value = same.key;
+  EXPECT_TRUE(output == TypedTensor::From(Compute(*SdpaProblem::Create(same), Here()).output, kBF16));
 }
 
 // A masked key's value may be NaN, also as one of a pair; the rows that see no such value keep their bits.
