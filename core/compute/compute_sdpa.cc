@@ -31,6 +31,8 @@ class GroupCut {
         panels_(KernelsForRows(run.kernels, num_rows_), num_rows_) {
     const std::int64_t wanted = num_heads_ * panels_.num_panels() / (kGroupsPerThread * threads);
     panels_per_group_ = threads == 1 ? kMaxPanelsPerGroup : std::clamp<std::int64_t>(wanted, 1, kMaxPanelsPerGroup);
+    // Few rows are bound by reading keys, which therefore happens once.
+    if (AreFewRows(run.kernels, num_rows_)) panels_per_group_ = kMaxPanelsPerGroup;
     groups_per_head_ = CeilDiv(panels_.num_panels(), panels_per_group_);
   }
 
@@ -123,12 +125,16 @@ void ComputeForConsumer(const SdpaRun& run) {
 
 }  // namespace
 
+FastKernels FastKernelsFor(const AttentionOptions& options, const std::array<DataType, 3>& types, std::int64_t head_dim,
+                           FastKernels available) {
+  const bool computes = head_dim % 2 == 0 && std::all_of(types.begin(), types.end(),
+                                                         [](DataType type) { return type == DataType::kBFloat16; });
+  return computes && options.precision == Precision::kFast ? available : FastKernels::kNone;
+}
+
 FastKernels FastKernelsOf(const SdpaProblem& problem, FastKernels available) {
-  const auto is_bf16 = [](const TypedHeadsView& tensor) { return tensor.type == DataType::kBFloat16; };
-  const bool computes =
-      is_bf16(problem.query()) && is_bf16(problem.key()) && is_bf16(problem.value()) && problem.head_dim() % 2 == 0;
-  const bool wanted = problem.options().precision == Precision::kFast;
-  return wanted && computes ? available : FastKernels::kNone;
+  return FastKernelsFor(problem.options(), {problem.query().type, problem.key().type, problem.value().type},
+                        problem.head_dim(), available);
 }
 
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context) {

@@ -7,6 +7,7 @@
 #ifndef ATTEND_CORE_COMPUTE_COMPUTE_SDPA_H_
 #define ATTEND_CORE_COMPUTE_COMPUTE_SDPA_H_
 
+#include <array>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -22,6 +23,9 @@ absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs,
 // Which of the fast kernels of a context ComputeSdpa uses: `available` if the problem asks for Precision::kFast and
 // they compute its types, BFLOAT16 queries, keys and values with an even head size; otherwise kNone.
 FastKernels FastKernelsOf(const SdpaProblem& problem, FastKernels available);
+// The same of what it depends on: `types` of query, key and value.
+FastKernels FastKernelsFor(const AttentionOptions& options, const std::array<DataType, 3>& types, std::int64_t head_dim,
+                           FastKernels available);
 
 // What the memory of a problem depends on, where the problem itself does not exist yet.
 struct SdpaExtents {

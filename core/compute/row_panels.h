@@ -8,6 +8,7 @@
 #ifndef ATTEND_CORE_COMPUTE_ROW_PANELS_H_
 #define ATTEND_CORE_COMPUTE_ROW_PANELS_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/kernels/kernel_table.h"
@@ -42,9 +43,15 @@ inline RowCoordinates CoordinatesOfRow(const SdpaProblem& problem, KvHead kv, st
 // How many rows one key/value head has.
 inline std::int64_t RowsPerKvHead(const SdpaProblem& problem) { return problem.query_length() * problem.group_size(); }
 
+// Whether `num_rows` rows of a key/value head are so few that keys in lanes suit them best: as many as a vector of queries
+// would hold, in several panels, because a vector alone leaves the other kernels waiting for memory.
+inline bool AreFewRows(const KernelTable& table, std::int64_t num_rows) {
+  return num_rows <= std::max(table.decode.max_rows, table.prefill.row_multiple);
+}
+
 // Which kernels suit `num_rows` rows.
 inline const RowKernels& KernelsForRows(const KernelTable& table, std::int64_t num_rows) {
-  return num_rows <= table.decode.max_rows ? table.decode : table.prefill;
+  return AreFewRows(table, num_rows) ? table.decode : table.prefill;
 }
 
 // `num_rows` rows cut into as few panels as possible, all nearly the same size and whole multiples of the kernels' row

@@ -169,6 +169,12 @@ double RotaryScratchBytes(const AttendProblem& problem, int num_threads) {
 
 }  // namespace
 
+FastKernels FastKernelsOf(const AttendProblem& problem, FastKernels available) {
+  if (problem.layer()) return FastKernels::kNone;  // Heads are projected to FLOAT32.
+  const DataType tokens = problem.embeddings().type, context = problem.context().type;
+  return FastKernelsFor(problem.options(), {tokens, context, context}, problem.head_dim(), available);
+}
+
 absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
   const ComputeContext own = ContextFor(context, problem.Flops());
   return problem.is_double() ? Compute<double>(problem, outputs, own) : Compute<float>(problem, outputs, own);

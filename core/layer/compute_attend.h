@@ -15,6 +15,9 @@ namespace attend {
 // for. Returns CANCELLED, with the outputs in an unspecified state, if the flag was raised before the end.
 absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context);
 
+// As FastKernelsOf of a SdpaProblem. Layers project to FLOAT32, for which there are none.
+FastKernels FastKernelsOf(const AttendProblem& problem, FastKernels available);
+
 // An upper bound of the bytes that computing it allocates beyond inputs and outputs, with `num_threads` threads;
 // `consumes_weights` when averaged or top weights are wanted. Pure.
 double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights);

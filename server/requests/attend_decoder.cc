@@ -285,8 +285,9 @@ struct AttendMethod {
   const LayerRegistry* layers;  // Or null.
   Receipts receipts;
 
-  // Layers have none yet.
-  static FastKernels UsedKernels(const Problem&, FastKernels) { return FastKernels::kNone; }
+  static FastKernels UsedKernels(const Problem& problem, FastKernels available) {
+    return FastKernelsOf(problem, available);
+  }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
   absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes, layers); }
   static Extras MakeExtras(Inputs& inputs) {

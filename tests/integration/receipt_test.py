@@ -1,16 +1,21 @@
 """Receipts: every answer says which server, kernels and layer computed it; and layer_etag asks for one version."""
 
+import pathlib
 import threading
 import unittest
 
 import grpc
 import numpy as np
 
+from attend_testing import oracle
+from attend_testing.element_types import BF16, rounded
 from attend_testing.errors import call_failure
 from attend_testing.layers import Weights, embeddings, upload
+from attend_testing.oracle import Options
+from attend_testing.requests import sdpa_request
 from attend_testing.server import Server, ServerTestCase
 from attend_testing.stubs import layers_pb, pb
-from attend_testing.tensors import SCORES, WEIGHTS, from_tensor, to_tensor
+from attend_testing.tensors import SCORES, WEIGHTS, assert_near, from_tensor, to_tensor
 
 Code = grpc.StatusCode
 TOKENS = to_tensor(embeddings(16))
@@ -19,6 +24,45 @@ TOKENS = to_tensor(embeddings(16))
 def expected_receipt(stub, etag=""):
     info = stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60)
     return pb.Receipt(server_version=info.version, kernel=info.instruction_set.lower(), layer_etag=etag)
+
+
+def bf16_request(precision, queries=20, seed=0):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal((1, 2, length, 64)) for length in (queries, 300, 300)]
+    request = sdpa_request(*arrays, types=(BF16,) * 3)
+    request.options.precision = precision
+    return request, arrays
+
+
+class FastKernelsTest(unittest.TestCase):
+    """PRECISION_FAST of BFLOAT16: exact, or within its own bound, as the receipt says."""
+
+    def test_off_is_exact(self):
+        with Server("--fast-kernels", "off") as server:
+            exact, fast = (
+                server.stub.ScaledDotProductAttention(bf16_request(precision)[0], timeout=60)
+                for precision in (pb.PRECISION_EXACT, pb.PRECISION_FAST)
+            )
+            self.assertEqual(fast.output.data, exact.output.data)
+            self.assertEqual(fast.receipt, exact.receipt)
+
+    def test_on_is_named_in_the_receipt_and_within_its_bound_or_refused_at_the_start(self):
+        if "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+            with self.assertRaises(Exception):  # It ends before it writes its port.
+                Server("--fast-kernels", "on").stop()
+            return
+        with Server("--fast-kernels", "on", "--threads", "2") as server:
+            for queries in (1, 20, 200):
+                request, arrays = bf16_request(pb.PRECISION_FAST, queries)
+                answer = server.stub.ScaledDotProductAttention(request, timeout=60)
+                self.assertEqual(answer.receipt.kernel, "avx512-bf16-fast")
+                q, k, v = (rounded(array, BF16) for array in arrays)
+                expected = oracle.attend(q, k, v, Options(), precision=np.float64).output
+                assert_near(from_tensor(answer.output), expected, 2.0**-7 * np.abs(v).max(), "output")
+                request.options.precision = pb.PRECISION_EXACT
+                exact = server.stub.ScaledDotProductAttention(request, timeout=60)
+                self.assertEqual(exact.receipt.kernel, "avx512")
+                self.assertNotEqual(exact.output.data, answer.output.data)
 
 
 class ReceiptTest(ServerTestCase):

@@ -1,5 +1,9 @@
-// One query against a long context. Keys and values are read once and are more than the caches hold, so reading them is
-// all there is: the figure is the share of the bandwidth that the same threads read other memory of the same size with.
+// One query, or those of a few heads that share keys, against a long context. Keys and values are read once and are
+// more than the caches hold, so reading them is all there is: the figure is the share of the bandwidth that the same
+// threads read other memory of the same size with.
+#include <string>
+#include <utility>
+
 #include "tests/bench/core/cases.h"
 #include "tests/bench/core/harness.h"
 #include "tests/bench/core/machine.h"
@@ -13,7 +17,7 @@ constexpr std::int64_t kPiece = std::int64_t{1} << 18;
 
 class Decode {
  public:
-  Decode() : sdpa_({.queries = 1, .keys = 65536, .dim = 128}), other_(Numbers(sdpa_.KeyValueBytes() / 4)) {}
+  explicit Decode(const Shape& shape) : sdpa_(shape), other_(Numbers(sdpa_.KeyValueBytes() / 4)) {}
 
   Figure OnThisThread() const {
     const ReadLoop loop = FastestReadLoop(BestInstructionSet(), other_.data(), other_.size());
@@ -45,11 +49,35 @@ class Decode {
   AlignedBuffer<float> other_;
 };
 
+void RegisterCase(const std::string& name, const Shape& shape) {
+  Register("core/decode/" + name + "/bandwidth_fraction", [shape] { return Decode(shape).OnThisThread(); });
+  Register("core/decode/" + name + "/2t/bandwidth_fraction", [shape] { return Decode(shape).OnThreads(2); });
+}
+
+// How much longer the layout [B, T, H, E] takes than [B, H, T, E].
+double LayoutQuotient(const Shape& shape) {
+  Shape merged = shape;
+  merged.merged = true;
+  const Sdpa split_sdpa(shape), merged_sdpa(merged);
+  return MedianQuotient(RateOf(
+                            ThreadClock, [&] { split_sdpa.Compute(); }, 1),
+                        RateOf(
+                            ThreadClock, [&] { merged_sdpa.Compute(); }, 1));
+}
+
 }  // namespace
 
 void RegisterDecodeCases() {
-  Register("core/decode/f32/S65536/D128/bandwidth_fraction", [] { return Decode().OnThisThread(); });
-  Register("core/decode/f32/S65536/D128/2t/bandwidth_fraction", [] { return Decode().OnThreads(2); });
+  for (const auto& [name, type] :
+       {std::pair("f32", DataType::kFloat32), {"bf16", DataType::kBFloat16}, {"f16", DataType::kFloat16}}) {
+    const std::string prefix(name);
+    RegisterCase(prefix + "/S65536/D128", {.queries = 1, .keys = 65536, .dim = 128, .type = type});
+    const Shape shared{.heads = 32, .kv_heads = 8, .queries = 1, .keys = 32768, .dim = 128, .type = type};
+    RegisterCase(prefix + "/gqa4/S32768/H32/D128", shared);
+    const Shape heads{.heads = 8, .kv_heads = 8, .queries = 1, .keys = 16384, .dim = 128, .type = type};
+    Register("core/decode/" + prefix + "/S16384/H8/D128/merged_over_split",
+             [heads] { return Figure{LayoutQuotient(heads)}; });
+  }
 }
 
 }  // namespace attend::bench

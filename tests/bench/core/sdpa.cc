@@ -48,13 +48,21 @@ Sdpa::Sdpa(const Shape& s)
       weights_(Zeros(s.weights ? s.heads * s.queries * s.keys * ElementSize(ArithmeticType(s.type)) : 0)),
       mask_(Mask(s.mask ? s.queries * s.keys : 0)) {
   SdpaProblem::Spec spec;
-  spec.query = SplitTypedHeads(static_cast<const void*>(query_.data()), s.type, 1, s.heads, s.queries, s.dim);
-  spec.key = SplitTypedHeads(static_cast<const void*>(key_.data()), s.type, 1, s.kv_heads, s.keys, s.dim);
-  spec.value = SplitTypedHeads(static_cast<const void*>(value_.data()), s.type, 1, s.kv_heads, s.keys, s.dim);
+  const auto view = [&s](auto* data, std::int64_t heads, std::int64_t length) {
+    return s.merged ? MergedTypedHeads(data, s.type, 1, heads, length, s.dim)
+                    : SplitTypedHeads(data, s.type, 1, heads, length, s.dim);
+  };
+  const auto input = [&](const AlignedBuffer<std::byte>& tensor, std::int64_t heads, std::int64_t length) {
+    return view(static_cast<const void*>(tensor.data()), heads, length);
+  };
+  spec.query = input(query_, s.heads, s.queries);
+  spec.key = input(key_, s.kv_heads, s.keys);
+  spec.value = input(value_, s.kv_heads, s.keys);
+  if (s.fast) spec.options.precision = Precision::kFast;
   if (s.causal) spec.options.causal = CausalMode::kBottomRight;
   if (s.mask) spec.options.mask = SplitHeads<const std::uint8_t>(mask_.data(), 1, 1, s.queries, s.keys);
   problem_ = *SdpaProblem::Create(spec);
-  outputs_.output = SplitTypedHeads(output_.data(), s.type, 1, s.heads, s.queries, s.dim);
+  outputs_.output = view(static_cast<void*>(output_.data()), s.heads, s.queries);
   if (s.weights) {
     outputs_.attention_weights =
         SplitTypedHeads(static_cast<void*>(weights_.data()), ArithmeticType(s.type), 1, s.heads, s.queries, s.keys);
@@ -64,6 +72,7 @@ Sdpa::Sdpa(const Shape& s)
 void Sdpa::Compute(Executor* executor) const {
   ComputeContext context;
   context.executor = executor;
+  context.fast_kernels = ChooseFastKernels(FastKernelsMode::kOn, context.instruction_set);
   if (!ComputeSdpa(*problem_, outputs_, context).ok()) std::abort();
 }
 

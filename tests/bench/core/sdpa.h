@@ -16,6 +16,8 @@ struct Shape {
   std::int64_t heads = 1, kv_heads = 1, queries = 0, keys = 0, dim = 0;
   bool causal = false, mask = false, weights = false;
   DataType type = DataType::kFloat32;  // Of query, key, value and output: any but BOOL.
+  bool merged = false;                 // [B, T, H, E], otherwise [B, H, T, E].
+  bool fast = false;                   // PRECISION_FAST, with what kernels this processor has for it.
 };
 
 // Owns a problem's tensors and results.
