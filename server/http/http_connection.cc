@@ -1,5 +1,6 @@
 #include "server/http/http_connection.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -26,19 +27,18 @@ void HttpConnection::WaitForRequest() {
   if (buffer_.size() > 0) return ReadRequest();  // Sent together with the last one.
   buffer_.shrink_to_fit();
   stream_.expires_after(options_.idle_timeout);
-  stream_.async_read_some(buffer_.prepare(kFirstReadBytes), [self = shared_from_this()](Error error, std::size_t size) {
-    if (error) return self->Close();
-    self->buffer_.commit(size);
-    self->ReadRequest();
-  });
+  stream_.async_read_some(buffer_.prepare(std::min(kFirstReadBytes, options_.max_header_bytes)),
+                          [self = shared_from_this()](Error error, std::size_t size) {
+                            if (error) return self->Close();
+                            self->buffer_.commit(size);
+                            self->ReadRequest();
+                          });
 }
 
 void HttpConnection::ReadRequest() {
   parser_.emplace();
   parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
   parser_->body_limit(options_.max_body_bytes);
-  // What is read beyond the request is the next one's.
-  buffer_.max_size(2 * options_.max_header_bytes + kFirstReadBytes);
   stream_.expires_after(options_.read_timeout);
   http::async_read(stream_, buffer_, *parser_,
                    [self = shared_from_this()](Error error, std::size_t) { self->OnRequest(error); });
@@ -104,10 +104,11 @@ void HttpConnection::Linger() {
 
 void HttpConnection::Discard() {
   buffer_.clear();
-  stream_.async_read_some(buffer_.prepare(kLingerBytes), [self = shared_from_this()](Error error, std::size_t) {
-    if (error) return self->Close();
-    self->Discard();
-  });
+  stream_.async_read_some(buffer_.prepare(std::min(kLingerBytes, options_.max_header_bytes)),
+                          [self = shared_from_this()](Error error, std::size_t) {
+                            if (error) return self->Close();
+                            self->Discard();
+                          });
 }
 
 void HttpConnection::Close() {

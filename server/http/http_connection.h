@@ -33,7 +33,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // All must outlive the connection.
   HttpConnection(boost::asio::ip::tcp::socket socket, const HttpServer::Options& options,
                  const HttpServer::Handler& handler, Owner& owner)
-      : options_(options), handler_(handler), owner_(owner), stream_(std::move(socket)) {}
+      : options_(options),
+        handler_(handler),
+        owner_(owner),
+        stream_(std::move(socket)),
+        buffer_(options.max_header_bytes) {}
 
   // Serves until the connection ends; the operations under way hold it.
   void Start() { WaitForRequest(); }
@@ -62,7 +66,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   const HttpServer::Handler& handler_;
   Owner& owner_;
   boost::beast::tcp_stream stream_;
-  boost::beast::flat_buffer buffer_;
+  boost::beast::flat_buffer buffer_;  // No header that is longer fits in; bodies pass through.
   std::optional<boost::beast::http::request_parser<Body>> parser_;
   boost::beast::http::response<Body> response_;
   bool closed_ = false;

@@ -182,7 +182,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"LengthAndChunks",
                 "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                 "400"}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& refusal) { return std::string(refusal.param.name); });
 
 TEST(HttpServer, AHeaderOfTheFullLengthIsRead) {
   const auto server = Start(SmallOptions());
