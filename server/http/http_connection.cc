@@ -10,10 +10,13 @@ namespace http = boost::beast::http;
 
 // The first read asks for no more, so that an idle connection is small.
 constexpr std::size_t kFirstReadBytes = 512;
+constexpr std::size_t kReadBytes = 4096;
 
-// How long, and for how many bytes, a refused request is read on before the connection is closed.
+// How long a refused request is read on before the connection is closed.
 constexpr std::chrono::seconds kLingerTime(1);
-constexpr std::size_t kLingerBytes = 4096;
+
+// Beast bounds each line of a header and not all of them together.
+boost::beast::error_code TooLong(bool header) { return header ? http::error::header_limit : http::error::body_limit; }
 
 std::string_view PathOf(boost::beast::string_view target) {
   const std::string_view text(target.data(), target.size());
@@ -23,37 +26,57 @@ std::string_view PathOf(boost::beast::string_view target) {
 }  // namespace
 
 void HttpConnection::WaitForRequest() {
-  if (buffer_.size() > 0) return ReadRequest();  // Sent together with the last one.
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
+  parser_->body_limit(options_.max_body_bytes);
+  request_bytes_ = 0;
+  most_bytes_ = options_.max_header_bytes;
+  if (buffer_.size() > 0) return StartRequest();  // Sent together with the last one.
   buffer_.shrink_to_fit();
   stream_.expires_after(options_.idle_timeout);
   stream_.async_read_some(buffer_.prepare(kFirstReadBytes), [self = shared_from_this()](Error error, std::size_t size) {
     if (error) return self->Close();
     self->buffer_.commit(size);
-    self->ReadRequest();
+    self->StartRequest();
   });
 }
 
-void HttpConnection::ReadRequest() {
-  parser_.emplace();
-  parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
-  parser_->body_limit(options_.max_body_bytes);
-  // What is read beyond the request is the next one's.
-  buffer_.max_size(2 * options_.max_header_bytes + kFirstReadBytes);
+void HttpConnection::StartRequest() {
   stream_.expires_after(options_.read_timeout);
-  http::async_read(stream_, buffer_, *parser_,
-                   [self = shared_from_this()](Error error, std::size_t) { self->OnRequest(error); });
+  Parse();
 }
 
-void HttpConnection::OnRequest(const Error& error) {
-  if (!error) return Answer();
-  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
-    return Refuse(431, "the request's header is too long");
+void HttpConnection::ReadMore() {
+  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, std::size_t size) {
+    if (error) return self->Close();
+    self->buffer_.commit(size);
+    self->Parse();
+  });
+}
+
+void HttpConnection::Parse() {
+  while (!parser_->is_done()) {
+    if (buffer_.size() == 0) return ReadMore();
+    const bool in_header = !parser_->is_header_done();
+    parser_->eager(!in_header);  // Stops where the header ends, to be counted.
+    Error error;
+    const std::size_t used = parser_->put(buffer_.data(), error);
+    buffer_.consume(used);
+    request_bytes_ += used;
+    const bool incomplete = error == http::error::need_more;
+    if (request_bytes_ + (incomplete ? buffer_.size() : 0) > most_bytes_) return RefuseToRead(TooLong(in_header));
+    if (error && !incomplete) return RefuseToRead(error);
+    if (in_header && parser_->is_header_done()) {
+      most_bytes_ = request_bytes_ + options_.max_body_bytes + options_.max_header_bytes;  // Framing and trailers.
+    }
+    if (incomplete) return ReadMore();
   }
+  Answer();
+}
+
+void HttpConnection::RefuseToRead(const Error& error) {
+  if (error == http::error::header_limit) return Refuse(431, "the request's header is too long");
   if (error == http::error::body_limit) return Refuse(413, "the request's body is too long");
-  // The peer has gone or took too long, or what it sent is no HTTP.
-  const bool malformed = error.category() == http::make_error_code(http::error::bad_method).category() &&
-                         error != http::error::end_of_stream && error != http::error::partial_message;
-  if (!malformed) return Close();
   Refuse(400, "the request is not HTTP/1.1");
 }
 
@@ -84,7 +107,6 @@ void HttpConnection::Write(HttpResponse answer, bool keep_alive, bool with_body)
   response_.content_length(answer.body.size());
   response_.keep_alive(keep_alive);
   if (with_body) response_.body() = std::move(answer.body);
-  parser_.reset();
   stream_.expires_after(options_.write_timeout);
   http::async_write(stream_, response_, [self = shared_from_this(), keep_alive](Error error, std::size_t) {
     self->response_ = {};
@@ -104,7 +126,7 @@ void HttpConnection::Linger() {
 
 void HttpConnection::Discard() {
   buffer_.clear();
-  stream_.async_read_some(buffer_.prepare(kLingerBytes), [self = shared_from_this()](Error error, std::size_t) {
+  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, std::size_t) {
     if (error) return self->Close();
     self->Discard();
   });

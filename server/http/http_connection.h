@@ -48,8 +48,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Its first bytes may take the idle timeout; the rest of it has to follow within the read timeout.
   void WaitForRequest();
-  void ReadRequest();
-  void OnRequest(const Error& error);
+  void StartRequest();
+  void ReadMore();
+  // Takes what has been read, as far as it belongs to this request.
+  void Parse();
+  void RefuseToRead(const Error& error);
   void Answer();
   // What is wrong with a request that cannot be read is said, and the connection ends.
   void Refuse(int status, const char* why);
@@ -62,8 +65,10 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   const HttpServer::Handler& handler_;
   Owner& owner_;
   boost::beast::tcp_stream stream_;
-  boost::beast::flat_buffer buffer_;
+  boost::beast::flat_buffer buffer_;  // Read and not parsed: a line that is incomplete, or the next request.
   std::optional<boost::beast::http::request_parser<Body>> parser_;
+  std::size_t request_bytes_ = 0;  // Parsed of this request,
+  std::size_t most_bytes_ = 0;     // and how many it may have, up to the end of its header or of its body.
   boost::beast::http::response<Body> response_;
   bool closed_ = false;
 };

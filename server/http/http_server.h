@@ -45,7 +45,7 @@ class HttpServer {
     std::string flag;    // The flag that gave `listen`, for errors: `--admin-listen`.
     std::string listen;  // `host:port`; port 0 lets the system choose.
     std::size_t max_connections = 256;
-    std::size_t max_header_bytes = 8 << 10;             // Of the request line and the headers; more: 431.
+    std::size_t max_header_bytes = 8 << 10;             // Of a request without its body; more: 431.
     std::size_t max_body_bytes = 0;                     // More: 413.
     Duration idle_timeout = std::chrono::seconds(90);   // From a connection's start or last answer to the next request.
     Duration read_timeout = std::chrono::seconds(5);    // From a request's first byte to its last.

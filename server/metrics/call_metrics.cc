@@ -45,28 +45,30 @@ std::size_t CallMetrics::At(int method_id) const {
   return (method_id < 0 ? methods_.size() - 1 : static_cast<std::size_t>(method_id)) * kPerMethod;
 }
 
-void CallMetrics::OnStarted(const Call& call) { counters_.Add(At(call.method_id()) + kStarted); }
+void CallMetrics::OnStarted(const Call& call) { counters_.Here().Add(At(call.method_id()) + kStarted); }
 
 void CallMetrics::OnFinished(const Call& call, const absl::Status& status) {
   const std::size_t at = At(call.method_id());
+  const ShardedCounters::Shard here = counters_.Here();
   const auto code = static_cast<std::size_t>(status.code());
-  counters_.Add(at + kHandled + (code < kGrpcCodes ? code : static_cast<std::size_t>(absl::StatusCode::kUnknown)));
-  DurationHistogram::Observe(counters_, at + kSeconds, Clock::now() - call.arrival());
+  here.Add(at + kHandled + (code < kGrpcCodes ? code : static_cast<std::size_t>(absl::StatusCode::kUnknown)));
+  DurationHistogram::Observe(here, at + kSeconds, Clock::now() - call.arrival());
   if (call.is_stream()) return;  // Its messages are counted as they come.
   if (call.request_bytes() > 0 || status.ok()) {
-    counters_.Add(at + kReceived);
-    counters_.Add(at + kReceivedBytes, static_cast<std::uint64_t>(call.request_bytes()));
+    here.Add(at + kReceived);
+    here.Add(at + kReceivedBytes, static_cast<std::uint64_t>(call.request_bytes()));
   }
   if (status.ok()) {
-    counters_.Add(at + kSent);
-    counters_.Add(at + kSentBytes, static_cast<std::uint64_t>(call.response_bytes()));
+    here.Add(at + kSent);
+    here.Add(at + kSentBytes, static_cast<std::uint64_t>(call.response_bytes()));
   }
 }
 
 void CallMetrics::OnStreamMessage(const Call& call, bool received, std::size_t bytes) {
   const std::size_t at = At(call.method_id());
-  counters_.Add(at + (received ? kReceived : kSent));
-  counters_.Add(at + (received ? kReceivedBytes : kSentBytes), bytes);
+  const ShardedCounters::Shard here = counters_.Here();
+  here.Add(at + (received ? kReceived : kSent));
+  here.Add(at + (received ? kReceivedBytes : kSentBytes), bytes);
 }
 
 void CallMetrics::WriteCounter(std::size_t offset, const std::string& name, const std::string& help,

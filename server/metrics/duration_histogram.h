@@ -26,12 +26,12 @@ class DurationHistogram {
   // One for each bound, one for what is above, and the sum in nanoseconds.
   static constexpr std::size_t kCounters = kUpperBounds.size() + 2;
 
-  static void Observe(ShardedCounters& counters, std::size_t first, Clock::duration duration) {
+  static void Observe(const ShardedCounters::Shard& here, std::size_t first, Clock::duration duration) {
     const auto nanoseconds = std::max<std::int64_t>(std::chrono::nanoseconds(duration).count(), 0);
     const double seconds = static_cast<double>(nanoseconds) * 1e-9;
     const auto bucket = std::lower_bound(kUpperBounds.begin(), kUpperBounds.end(), seconds) - kUpperBounds.begin();
-    counters.Add(first + static_cast<std::size_t>(bucket));
-    counters.Add(first + kCounters - 1, static_cast<std::uint64_t>(nanoseconds));
+    here.Add(first + static_cast<std::size_t>(bucket));
+    here.Add(first + kCounters - 1, static_cast<std::uint64_t>(nanoseconds));
   }
 
   // Into the family that was started last.

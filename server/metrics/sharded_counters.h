@@ -1,7 +1,8 @@
 // Counters that many threads add to at once, each on the cache lines of its own processor.
 //
 //   ShardedCounters counters(2);
-//   counters.Add(1, 40);              // A few nanoseconds, whoever else adds.
+//   ShardedCounters::Shard here = counters.Here();
+//   here.Add(1, 40);                  // A few nanoseconds, whoever else adds.
 //   counters.Sum(1);                  // 40
 //
 // Thread-safe and lock-free. A sum that is taken while others add has each of their additions wholly or not at all.
@@ -21,18 +22,34 @@
 namespace attend::server {
 
 class ShardedCounters {
+  static constexpr std::size_t kPerLine = 8;
+  struct alignas(64) Line {
+    std::atomic<std::uint64_t> counters[kPerLine] = {};
+  };
+
  public:
+  // What one processor adds to; right on whichever the thread is by now, only slower if it has moved.
+  class Shard {
+   public:
+    // REQUIRES: index < count.
+    void Add(std::size_t index, std::uint64_t value = 1) const {
+      lines_[index / kPerLine].counters[index % kPerLine].fetch_add(value, std::memory_order_relaxed);
+    }
+
+   private:
+    friend class ShardedCounters;
+    explicit Shard(Line* lines) : lines_(lines) {}
+    Line* lines_;
+  };
+
   // `count` counters, all 0.
   explicit ShardedCounters(std::size_t count) : lines_((count + kPerLine - 1) / kPerLine) {
     for (auto& shard : shards_) shard = std::make_unique<Line[]>(lines_);
   }
 
-  // REQUIRES: index < count.
-  void Add(std::size_t index, std::uint64_t value = 1) {
-    // Right on whichever processor this thread is by now; only slower if it has moved.
+  Shard Here() {
     const auto processor = static_cast<std::size_t>(std::max(sched_getcpu(), 0));
-    Line& line = shards_[processor % shards_.size()][index / kPerLine];
-    line.counters[index % kPerLine].fetch_add(value, std::memory_order_relaxed);
+    return Shard(shards_[processor % shards_.size()].get());
   }
 
   // Wraps after 2^64 - 1.
@@ -45,10 +62,6 @@ class ShardedCounters {
   }
 
  private:
-  static constexpr std::size_t kPerLine = 8;
-  struct alignas(64) Line {
-    std::atomic<std::uint64_t> counters[kPerLine] = {};
-  };
   static constexpr unsigned kMostShards = 64;
 
   const std::size_t lines_;

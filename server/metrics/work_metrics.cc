@@ -39,29 +39,32 @@ WorkMetrics::WorkMetrics(InstructionSet instruction_set)
 void WorkMetrics::OnError(const absl::Status& status) {
   const std::string reason = GetErrorDetails(status).reason;
   for (std::size_t i = 0; i < std::size(kReasons); ++i) {
-    if (reason == kReasons[i]) return counters_.Add(i);
+    if (reason == kReasons[i]) return counters_.Here().Add(i);
   }
 }
 
 void WorkMetrics::OnStreamAnswer(const absl::Status& status) {
-  counters_.Add(kStreamAnswers + static_cast<std::size_t>(status.code()));
+  counters_.Here().Add(kStreamAnswers + static_cast<std::size_t>(status.code()));
   if (!status.ok()) OnError(status);
 }
 
 void WorkMetrics::OnComputed(const ComputedRequest& request) {
   const std::size_t at = kWork + (static_cast<std::size_t>(request.kind) - 1) * kPerKind;
   const auto nanoseconds = static_cast<std::uint64_t>(std::chrono::nanoseconds(request.took).count());
+  const ShardedCounters::Shard here = counters_.Here();
   if (!request.completed) {
-    counters_.Add(at + kStopped);
-    counters_.Add(at + kStoppedNanoseconds, nanoseconds);
+    here.Add(at + kStopped);
+    here.Add(at + kStoppedNanoseconds, nanoseconds);
     return;
   }
-  counters_.Add(at + kCompleted);
-  counters_.Add(at + kFlops, static_cast<std::uint64_t>(request.flops));
-  counters_.Add(at + kNanoseconds, nanoseconds);
+  here.Add(at + kCompleted);
+  here.Add(at + kFlops, static_cast<std::uint64_t>(request.flops));
+  here.Add(at + kNanoseconds, nanoseconds);
 }
 
-void WorkMetrics::OnLoopDelay(Clock::duration delay) { DurationHistogram::Observe(counters_, kLoopDelay, delay); }
+void WorkMetrics::OnLoopDelay(Clock::duration delay) {
+  DurationHistogram::Observe(counters_.Here(), kLoopDelay, delay);
+}
 
 void WorkMetrics::WriteWork(std::size_t offset, double unit, const std::string& name, const std::string& help,
                             Exposition& page) const {

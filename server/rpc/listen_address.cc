@@ -199,7 +199,7 @@ absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string&
   }
   if (error != 0) return BindError(listen, error);
   std::vector<std::string> texts;
-  for (const Address& address : *addresses) texts.push_back(address.text());
+  for (const Address& bound : *addresses) texts.push_back(bound.text());
   return texts;
 }
 

@@ -44,8 +44,9 @@ TEST(ShardedCounters, NoAdditionIsLostOrCountedElsewhere) {
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&counters, t] {
-      for (int i = 0; i < kAdditions; ++i) counters.Add(static_cast<std::size_t>(t), static_cast<std::uint64_t>(t));
-      counters.Add(10);
+      for (int i = 0; i < kAdditions; ++i)
+        counters.Here().Add(static_cast<std::size_t>(t), static_cast<std::uint64_t>(t));
+      counters.Here().Add(10);
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -160,9 +160,16 @@ TEST_P(HttpRefusals, IsAnsweredAndEndsTheConnection) {
   EXPECT_THAT(next.ReadUntil("GET /next;"), HasSubstr("200 OK"));
 }
 
-std::string GetWithHeaderOf(std::size_t bytes) {
+// A request of so many bytes.
+std::string GetOf(std::size_t bytes) {
   const std::string start = "GET / HTTP/1.1\r\nHost: test\r\nX: ", end = "\r\n\r\n";
   return start + std::string(bytes - start.size() - end.size(), 'x') + end;
+}
+
+std::string Repeat(const std::string& text, int times) {
+  std::string all;
+  for (int i = 0; i < times; ++i) all += text;
+  return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -172,7 +179,11 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Http2Preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"},
         Refusal{"NoHost", "GET / HTTP/1.1\r\n\r\n", "400"},
         Refusal{"TwoHosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
-        Refusal{"LongHeader", GetWithHeaderOf((8 << 10) + 1), "431"},
+        Refusal{"LongHeader", GetOf((8 << 10) + 1), "431"},
+        Refusal{"ManyShortHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("X: y\r\n", 2000) + "\r\n", "431"},
+        Refusal{"ManyTrailers",
+                "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + Repeat("X: y\r\n", 2000),
+                "413"},
         Refusal{"EndlessHeader", "GET / HTTP/1.1\r\nHost: test\r\nX: " + std::string(64 << 10, 'x'), "431"},
         Refusal{"LongTarget", "GET /" + std::string(9000, 'x') + " HTTP/1.1\r\nHost: test\r\n\r\n", "431"},
         Refusal{"Body", "GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx", "413"},
@@ -182,12 +193,12 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"LengthAndChunks",
                 "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
                 "400"}),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& refusal) { return std::string(refusal.param.name); });
 
-TEST(HttpServer, AHeaderOfTheFullLengthIsRead) {
+TEST(HttpServer, ARequestOfTheFullLengthIsRead) {
   const auto server = Start(SmallOptions());
   const Socket socket(server->port());
-  socket.Send(GetWithHeaderOf(8 << 10));
+  socket.Send(GetOf(8 << 10));
   EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
 }
 

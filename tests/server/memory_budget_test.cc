@@ -91,6 +91,26 @@ TEST(MemoryBudgetTest, ResizingCountsWhatIsHeldAlready) {
   EXPECT_EQ(budget.in_use_bytes(), 35);
 }
 
+TEST(MemoryBudgetTest, SaysWhoHoldsWhat) {
+  using User = MemoryBudget::User;
+  MemoryBudget budget(100);
+  auto request = *budget.Reserve(10);
+  {
+    auto upload = *budget.Reserve(20, User::kUploads);
+    ASSERT_TRUE(upload.Resize(50).ok());
+    EXPECT_FALSE(upload.Resize(91).ok());
+    EXPECT_EQ(budget.in_use_bytes(User::kUploads), 50);
+    EXPECT_EQ(budget.in_use_bytes(User::kRequests), 10);
+    ASSERT_TRUE(upload.Resize(30).ok());
+    auto moved = std::move(upload);
+    moved.ShrinkTo(25);
+    EXPECT_EQ(budget.in_use_bytes(User::kUploads), 25);
+    EXPECT_EQ(budget.in_use_bytes(), 35);
+  }
+  EXPECT_EQ(budget.in_use_bytes(User::kUploads), 0);
+  EXPECT_EQ(budget.in_use_bytes(User::kRequests), 10);
+}
+
 TEST(MemoryBudgetTest, TheWidestLimitHolds) {
   constexpr std::int64_t kMost = std::int64_t{1} << 62;
   MemoryBudget budget(kMost);
