@@ -29,12 +29,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "core/tensor/aligned_buffer.h"
+#include "server/identity/principal.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
 
 class Call;
 class CallEngine;
+struct MethodEntry;
 struct Poller;
 
 // How a server that stops refuses what it has not begun: UNAVAILABLE, reason DRAINING, with a retry delay.
@@ -113,6 +115,8 @@ class Call {
 
   // The full path, for example `/attend.v1.AttentionService/Attend`.
   const std::string& method() const { return context_.method(); }
+  // Who calls. REQUIRES: OnStart was called. `anonymous` also where nobody is asked.
+  const std::string& principal() const;
   // `ipv4:127.0.0.1:40000` or the like; costs an allocation.
   std::string peer() const { return context_.peer(); }
   const grpc::ServerContext& context() const { return context_; }
@@ -153,6 +157,8 @@ class Call {
   void GiveUp(const absl::Status& status);
   void BeginSend(std::size_t bytes);
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
+  // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
+  absl::Status CheckCaller(const MethodEntry& method);
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);
@@ -162,6 +168,7 @@ class Call {
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;
+  PrincipalRef principal_;  // Null where nobody is asked.
   bool is_stream_ = false;
   bool accepted_ = false;  // Arrived before the drain.
 
@@ -229,12 +236,19 @@ struct MethodEntry {
   std::function<std::unique_ptr<CallHandler>()> make_handler;
   // Whether a call may outlive a request and its answer, so that it has to be told when the server stops.
   bool is_stream = false;
+  // The caller needs one of these roles; none: anybody may call, with whatever credential.
+  Roles roles = Roles::Compute();
 };
 
 class MethodTable {
  public:
   // `path` is the full path, for example `/attend.v1.AttentionService/Attend`. The last of two with one path wins.
   void Add(std::string_view path, MethodEntry entry) { methods_.insert_or_assign(std::string(path), std::move(entry)); }
+  // For callers who have one of `roles`.
+  void Add(std::string_view path, MethodEntry entry, Roles roles) {
+    entry.roles = roles;
+    Add(path, std::move(entry));
+  }
 
   // Null when there is no such method.
   const MethodEntry* Find(const std::string& path) const {
