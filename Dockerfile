@@ -53,6 +53,9 @@ LABEL org.opencontainers.image.title="attend" \
 EXPOSE 50051
 STOPSIGNAL SIGTERM
 USER 65532:65532
+# A container's own loopback would reach nobody. Plaintext on it is refused until ATTEND_INSECURE=true says that the network
+# is trusted, or ATTEND_TLS_CERT and ATTEND_TLS_KEY give it TLS.
+ENV ATTEND_LISTEN=0.0.0.0:50051
 # The client reads ATTEND_ENDPOINTS, ATTEND_TLS_CA and, where the server asks for client certificates,
 # ATTEND_CLIENT_TLS_CERT and ATTEND_CLIENT_TLS_KEY: set them when the server listens elsewhere or speaks TLS.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/usr/local/bin/attend", "health"]

@@ -74,6 +74,10 @@ slowest-tests:  ## The ten slowest tests of the last runs
 nightly:  ## Everything that takes too long for CI, one after the other, with a summary (hours; needs root)
 	scripts/nightly.sh
 
+.PHONY: hostile
+hostile: build-release  ## Clients that mean harm, in the long form (minutes; on loopback alone)
+	ATTEND_HOSTILE=long ctest --test-dir build/release -L '^hostile$$' --output-on-failure --no-tests=error
+
 .PHONY: test-vectors
 test-vectors: build-release  ## ONNX's own test vectors, and random problems judged by PyTorch (fetches 600 MB of packages)
 	scripts/install-dependencies.sh peers

@@ -1,9 +1,13 @@
 #include "server/attention_server.h"
 
+#include <sys/resource.h>
+
 #include <algorithm>
+#include <climits>
 #include <string>
 #include <utility>
 
+#include "core/base/error.h"
 #include "server/config/configured_layers.h"
 #include "server/config/start_settings.h"
 #include "server/rpc/trace_context.h"
@@ -23,6 +27,16 @@ std::vector<std::string> ServiceNames() {
 // They need it for microseconds: to refuse, to notice that a caller has gone, to serve what is small. Measured at ten
 // times too much load on one core, this takes the slowest hundredth of refusals from 3.7 to 1.5 ms at the same goodput.
 constexpr int kComputeNice = 5;
+
+// Descriptors for everything but connections: listeners, logs, files of layers, gRPC's own.
+constexpr int kOtherDescriptors = 64;
+
+// At least as many connections as other descriptors, whatever the limit of open files.
+int ConnectionsThatFit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
+  return std::max(static_cast<int>(limit.rlim_cur) - kOtherDescriptors, static_cast<int>(limit.rlim_cur) / 2);
+}
 
 constexpr absl::Duration kLongestWait = absl::Hours(24 * 365);
 
@@ -79,6 +93,7 @@ AttentionServer::AttentionServer(const ServerConfig& config, const KernelChoice&
                                  std::unique_ptr<LayerStore> layers, Log& log)
     : config_(config),
       log_(log),
+      audit_(log),
       memory_(config.limits.max_memory_in_flight_bytes),
       layers_(std::move(layers)),
       health_({"attend.v1.AttentionService", "attend.v1.LayerService"}),
@@ -98,6 +113,7 @@ AttentionServer::AttentionServer(const ServerConfig& config, const KernelChoice&
                .slots = &upload_slots_,
                .memory = &memory_,
                .executor = &upload_executor_,
+               .audit = &audit_,
                .max_request_bytes = config.limits.max_request_bytes} {
   services_.limits.num_threads = config.threads;
 }
@@ -171,13 +187,38 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   };
   options.num_polling_threads = config.polling_threads;
   options.calls = config.calls;
+  options.max_connections = std::min(config.max_connections, ConnectionsThatFit());
   options.memory = &server->memory_;
+  server->authenticator_ = std::move(settings->authenticator);
+  options.authenticator = server->authenticator_.get();
+  options.mutual_tls = !config.tls.client_ca_path.empty();
+  options.on_denied = [&audit = server->audit_](const Call& call, const absl::Status& status) {
+    audit.Denied(call.principal(), call.peer(), call.method(), GetErrorDetails(status).reason);
+  };
   if (log.Enabled(spdlog::level::debug)) {
     options.on_finished = [&log](const Call& call, const absl::Status& status) { LogCall(log, call, status); };
   }
   if (absl::Status started = server->StartEngine(std::move(options)); !started.ok()) return started;
+  server->tls_ = std::move(settings->tls);
+  server->reloader_ =
+      std::make_unique<Reloader>(absl::ToChronoMilliseconds(std::min(config.tls.refresh_interval, kLongestWait)),
+                                 [server = server.get()] { server->ReloadFiles(); });
   server->ShowAt(*std::move(admin));
   return server;
+}
+
+void AttentionServer::Reload() { reloader_->Now(); }
+
+void AttentionServer::ReloadFiles() {
+  if (tls_ != nullptr) AuditReload("TLS files", tls_->Reload(), tls_error_);
+  AuditReload("principals", authenticator_->Reload(), principals_error_);
+}
+
+void AttentionServer::AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded,
+                                  std::string& last_error) {
+  const std::string error(reloaded.status().message());
+  if ((reloaded.ok() && *reloaded) || (!reloaded.ok() && error != last_error)) audit_.Reloaded(what, error);
+  last_error = error;
 }
 
 bool AttentionServer::WaitForForceStop() {

@@ -14,8 +14,12 @@
 #include "server/admin_door.h"
 #include "server/base/logging.h"
 #include "server/config/server_config.h"
+#include "server/config/tls_pair.h"
+#include "server/identity/audit.h"
+#include "server/identity/authenticator.h"
 #include "server/layer_store/layer_store.h"
 #include "server/metrics/server_metrics.h"
+#include "server/reloader.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/memory_budget.h"
@@ -56,6 +60,10 @@ class AttentionServer {
   // Makes a Drain that is under way, or still to come, return soon: no more waiting, calls are cancelled.
   void ForceStop();
 
+  // Looks at the files that may change while it serves: those of TLS and of principals.
+  // Returns at once; what happens is logged.
+  void Reload();
+
  private:
   AttentionServer(const ServerConfig& config, const KernelChoice& kernels, std::unique_ptr<LayerStore> layers,
                   Log& log);
@@ -64,11 +72,14 @@ class AttentionServer {
   // Shows this server at `door`, from now on its own.
   void ShowAt(std::unique_ptr<AdminDoor> door);
   MetricSources Sources() const;
+  void ReloadFiles();
+  void AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded, std::string& last_error);
   // Waits for `drain_wait`, or for ForceStop: true then.
   bool WaitForForceStop() ABSL_LOCKS_EXCLUDED(stop_mu_);
 
   const ServerConfig config_;
   Log& log_;
+  Audit audit_;
   Mutex stop_mu_;
   bool force_stop_ ABSL_GUARDED_BY(stop_mu_) = false;
   CondVar stop_;
@@ -83,8 +94,14 @@ class AttentionServer {
   UploadSlots upload_slots_;
   Executor upload_executor_;
   UploadServices uploads_;
+  std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<ServerMetrics> metrics_;  // Null without the admin door.
   std::unique_ptr<CallEngine> engine_;
+  std::shared_ptr<TlsPair> tls_;  // Null for plaintext.
+  // The last ones, so that each is logged once; the reloader's thread's.
+  std::string tls_error_;
+  std::string principals_error_;
+  std::unique_ptr<Reloader> reloader_;
   std::unique_ptr<AdminDoor> admin_;  // Shows all of the above.
 };
 

@@ -28,6 +28,11 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
                                                : config.tls.client_ca_path.empty() ? "on"
                                                                                    : "mutual")}});
   }
+  for (const std::string& listen : config.listen) {
+    if (!config.tls.certificate_path.empty() || IsLoopback(listen)) continue;
+    log.Warning("plaintext beyond this machine: whoever reads the network reads tensors and tokens",
+                {{"address", listen}});
+  }
   log.Info("serving", {{"version", std::string(kVersion)},
                        {"threads", std::int64_t{config.threads}},
                        {"polling_threads", std::int64_t{config.polling_threads}},
@@ -57,7 +62,7 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
     return absl::IsInvalidArgument(started) ? 2 : 1;
   }
 
-  signals.Wait();
+  signals.Wait([&server] { (*server)->Reload(); });
   signals.RunWhileListening([&server] { (*server)->Drain(); }, [&server] { (*server)->ForceStop(); });
   log.Info("stopped");
   return 0;

@@ -20,15 +20,17 @@ constexpr int kWorkDone = SIGUSR2;
 
 ShutdownSignals::ShutdownSignals() {
   sigemptyset(&signals_);
-  for (const int signal : {SIGTERM, SIGINT, kWorkDone}) sigaddset(&signals_, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, kWorkDone}) sigaddset(&signals_, signal);
   pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
   // A log reader or client that goes away is an error code of a write, not the end of the server.
   std::signal(SIGPIPE, SIG_IGN);
 }
 
-void ShutdownSignals::Wait() const {
-  int signal = kWorkDone;
-  while (signal == kWorkDone) sigwait(&signals_, &signal);
+void ShutdownSignals::Wait(const std::function<void()>& reload) const {
+  for (int signal = kWorkDone; signal != SIGTERM && signal != SIGINT;) {
+    sigwait(&signals_, &signal);
+    if (signal == SIGHUP && reload) reload();
+  }
 }
 
 void ShutdownSignals::RunWhileListening(const std::function<void()>& work,
@@ -40,7 +42,7 @@ void ShutdownSignals::RunWhileListening(const std::function<void()>& work,
   });
   for (int signal = 0; signal != kWorkDone;) {
     sigwait(&signals_, &signal);
-    if (signal != kWorkDone) force_stop();
+    if (signal != kWorkDone && signal != SIGHUP) force_stop();
   }
   worker.join();
 }

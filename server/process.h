@@ -11,25 +11,25 @@
 
 namespace attend::server {
 
-// Blocks SIGTERM and SIGINT so that they can be received with sigwait: in the thread that makes this object and in all
-// that it starts later. REQUIRES: made before any other thread.
+// Blocks SIGTERM, SIGINT and SIGHUP so that they can be received with sigwait: in the thread that makes this object and
+// in all that it starts later. REQUIRES: made before any other thread.
 class ShutdownSignals {
  public:
   ShutdownSignals();
 
-  // Returns when one of them arrives.
-  void Wait() const;
+  // Returns when SIGTERM or SIGINT arrives. Each SIGHUP calls `reload`, if there is one, and ends nothing.
+  void Wait(const std::function<void()>& reload = nullptr) const;
 
-  // Runs `work` on another thread and returns when it is done; each signal that arrives in the meantime calls
-  // `force_stop`.
+  // Runs `work` on another thread and returns when it is done; each SIGTERM and SIGINT that arrives in the
+  // meantime calls `force_stop`.
   void RunWhileListening(const std::function<void()>& work, const std::function<void()>& force_stop) const;
 
  private:
   sigset_t signals_;
 };
 
-// Raises the limit of open files to the most that is allowed: when a gRPC 1.51 listener once fails to accept for lack
-// of descriptors, it never accepts again (CVE-2023-4785). Returns the limit now in force.
+// Raises the limit of open files to the most that is allowed, because every connection takes one. Returns the limit now
+// in force.
 std::int64_t RaiseOpenFileLimit();
 
 // Turns off what gRPC 1.51 does better without, keeping what GRPC_EXPERIMENTS says already. REQUIRES: called before

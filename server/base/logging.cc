@@ -2,14 +2,17 @@
 
 #include <grpc/support/log.h>
 #include <spdlog/pattern_formatter.h>
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cctype>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -64,10 +67,30 @@ std::unique_ptr<spdlog::formatter> MakeFormatter(LogFormat format) {
                                                      spdlog::pattern_time_type::utc);
 }
 
+// What may wait for a reader of standard error.
+constexpr std::size_t kMaxWaitingBytes = 1 << 20;
+
+class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  explicit WriterSink(LineWriter& writer) : writer_(writer) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    writer_.Write(std::string(line.data(), line.size()));
+  }
+  void flush_() override {}
+
+  LineWriter& writer_;
+};
+
 // Where gRPC's log goes. gRPC calls a plain function without context, so this one variable has to be reachable from
 // everywhere.
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<GrpcLogRoute*> grpc_route{nullptr};
+
+constexpr char kAssertion[] = "assertion failed";
 
 // Some of gRPC's errors can be had for the asking, such as one for each compressed message.
 constexpr int kMostGrpcLines = 10;
@@ -84,7 +107,8 @@ LogLevel ParseLogLevel(std::string_view name) { return spdlog::level::from_str(s
 
 Log::Log(const Options& options, spdlog::sink_ptr sink)
     : format_(options.format),
-      logger_("attend", sink != nullptr ? std::move(sink) : std::make_shared<spdlog::sinks::stderr_sink_mt>()) {
+      writer_(sink != nullptr ? nullptr : std::make_unique<LineWriter>(STDERR_FILENO, kMaxWaitingBytes)),
+      logger_("attend", sink != nullptr ? std::move(sink) : std::make_shared<WriterSink>(*writer_)) {
   logger_.set_formatter(MakeFormatter(options.format));
   logger_.set_level(options.level);
   logger_.flush_on(spdlog::level::trace);
@@ -92,6 +116,19 @@ Log::Log(const Options& options, spdlog::sink_ptr sink)
 
 void Log::WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields) {
   if (!Enabled(level)) return;
+  const std::int64_t dropped = writer_ == nullptr ? 0 : writer_->TakeDropped();
+  if (dropped > 0) {
+    const LogField count{"count", dropped};
+    WriteLine(spdlog::level::warn, "lines were dropped because nobody read the log", absl::MakeConstSpan(&count, 1));
+  }
+  WriteLine(level, message, fields);
+}
+
+void Log::Flush() {
+  if (writer_ != nullptr) writer_->Flush(LineWriter::kPatience);
+}
+
+void Log::WriteLine(LogLevel level, std::string_view message, absl::Span<const LogField> fields) {
   const std::string line = format_ == LogFormat::kJson ? RenderJson(message, fields) : RenderText(message, fields);
   logger_.log(level, spdlog::string_view_t(line));
 }
@@ -133,6 +170,7 @@ void GrpcLogRoute::Write(const gpr_log_func_args& args) {
     if (!verdict.pass) return;
   }
   log_.Write(level, args.message, {{"source", std::string("grpc")}, {"file", std::string(args.file)}});
+  if (std::strncmp(args.message, kAssertion, sizeof kAssertion - 1) == 0) log_.Flush();  // The process ends now.
 }
 
 }  // namespace attend::server

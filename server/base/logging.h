@@ -3,7 +3,9 @@
 //   2026-01-31T12:00:00.000Z info listening address=0.0.0.0:50051
 //   {"time":"2026-01-31T12:00:00.000Z","level":"info","message":"listening","address":"0.0.0.0:50051"}
 //
-// Whatever text comes from outside stays on its one line. Tensor values and secrets are never logged.
+// Whatever text comes from outside stays on its one line. Tensor values and secrets are never logged. A line is written
+// by another thread; when nobody reads standard error, lines are dropped and counted, and the first one that finds room
+// again comes with their number.
 // Thread-safe.
 #ifndef ATTEND_SERVER_BASE_LOGGING_H_
 #define ATTEND_SERVER_BASE_LOGGING_H_
@@ -15,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -22,6 +25,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/types/span.h"
 #include "core/base/mutex.h"
+#include "server/base/line_writer.h"
 
 namespace attend::server {
 
@@ -43,7 +47,7 @@ class Log {
     LogLevel level = spdlog::level::info;
   };
 
-  // Writes to `sink`; standard error when null.
+  // Writes to `sink`, at once; to standard error, from another thread, when null.
   explicit Log(const Options& options, spdlog::sink_ptr sink = nullptr);
 
   // Whether a line of this level is written; lets a caller skip the making of it.
@@ -54,6 +58,11 @@ class Log {
   }
   // The same with fields that a caller has put together.
   void WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields);
+  // Waits a moment for what was written so far: for lines that may be the last.
+  void Flush();
+  // Lines that were dropped because nobody read them.
+  std::int64_t dropped_lines() const { return writer_ == nullptr ? 0 : writer_->dropped(); }
+
   void Info(std::string_view message, std::initializer_list<LogField> fields = {}) {
     Write(spdlog::level::info, message, fields);
   }
@@ -65,7 +74,10 @@ class Log {
   }
 
  private:
+  void WriteLine(LogLevel level, std::string_view message, absl::Span<const LogField> fields);
+
   const LogFormat format_;
+  const std::unique_ptr<LineWriter> writer_;  // Null with a sink of the caller's.
   spdlog::logger logger_;
 };
 

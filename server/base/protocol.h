@@ -36,6 +36,11 @@ inline constexpr char kTooManyCalls[] = "TOO_MANY_CALLS";
 inline constexpr char kTooManyUploads[] = "TOO_MANY_UPLOADS";
 inline constexpr char kUploadTooSlow[] = "UPLOAD_TOO_SLOW";
 
+// Who calls, and what for.
+inline constexpr char kNoCredential[] = "NO_CREDENTIAL";
+inline constexpr char kBadCredential[] = "BAD_CREDENTIAL";
+inline constexpr char kMissingRole[] = "MISSING_ROLE";
+
 // Waiting does not help here.
 inline constexpr char kDeadlineTooShort[] = "DEADLINE_TOO_SHORT";
 inline constexpr char kNoMessage[] = "NO_MESSAGE";

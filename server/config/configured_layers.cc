@@ -180,7 +180,9 @@ class Loader {
     Layer::Identity identity;
     identity.name = name;
     identity.origin = source.init ? absl::StrCat("init seed ", source.init->seed())
-                                  : absl::StrCat(source.file, source.prefix.empty() ? "" : "#", source.prefix);
+                                  // Where this machine keeps it is nobody's business.
+                                  : absl::StrCat(std::filesystem::path(source.file).filename().string(),
+                                                 source.prefix.empty() ? "" : "#", source.prefix);
     std::string made_of = absl::StrCat(source.file, "\n", source.prefix, "\n", source.config.SerializeAsString());
     for (const std::string& file : {source.file, ConfigBeside(source)}) {
       struct stat status {};

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "server/config/flags.h"
+#include "server/identity/principal.h"
 
 namespace attend::server {
 namespace {
@@ -99,7 +100,11 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
           std::int64_t{1} << 62);
 }
 
-void DeclareCalls(CLI::App& app, CallLimits& calls) {
+void DeclareCalls(CLI::App& app, ServerConfig& config) {
+  CallLimits& calls = config.calls;
+  app.add_option("--max-connections", config.max_connections,
+                 "Connections at a time; further ones are closed at once. At most what the limit of open files leaves")
+      ->check(CLI::Range(1, 1 << 24));
   app.add_option("--max-calls", calls.max_calls,
                  "Calls in progress on all connections; beyond it the call that has waited longest for its first "
                  "message is ended with UNAVAILABLE, or else the new one")
@@ -192,6 +197,36 @@ void DeclareTls(CLI::App& app, TlsConfig& tls) {
               absl::Seconds(1));
 }
 
+void DeclareIdentity(CLI::App& app, IdentityConfig& identity) {
+  app.add_option(
+      "--principals", identity.principals_path,
+      "JSON file of principals: names, roles, identities of client certificates and hashes of bearer tokens; "
+      "looked at again as the TLS files are");
+  app.add_option("--anonymous-roles", identity.anonymous_roles,
+                 "What callers without a credential may do: compute, layers, observe, separated by commas, or none. "
+                 "Default: all on this machine, compute,observe from elsewhere")
+      ->allow_extra_args(false);
+  app.add_flag("--insecure", identity.insecure,
+               "Serve plaintext beyond this machine: whoever reads the network reads tensors and tokens");
+}
+
+absl::Status CheckIdentityConfig(const ServerConfig& config) {
+  if (const std::string& roles = config.identity.anonymous_roles; !roles.empty()) {
+    const absl::StatusOr<Roles> parsed = Roles::Parse(roles);
+    if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("--anonymous-roles: ", parsed.status().message()));
+  }
+  if (config.identity.insecure || !config.tls.certificate_path.empty()) return absl::OkStatus();
+  for (const std::string& listen : config.listen) {
+    if (IsLoopback(listen)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--listen: '", listen,
+                     "' can be reached from other machines, and without TLS whoever reads the network reads tensors "
+                     "and tokens: give "
+                     "--tls-cert and --tls-key, or --insecure where the network is trusted"));
+  }
+  return absl::OkStatus();
+}
+
 // Whether gRPC could serve on `address`: host:port, where the host is a name, an IPv4 address or an IPv6 address in
 // brackets, or the path of a Unix socket.
 bool IsAddress(const std::string& address) {
@@ -258,11 +293,12 @@ void DeclareOptions(CLI::App& app, ServerConfig& config) {
   app.option_defaults()->always_capture_default();
   DeclareServing(app, config);
   DeclareLimits(app, config.limits);
-  DeclareCalls(app, config.calls);
+  DeclareCalls(app, config);
   DeclareLayers(app, config);
   DeclareLayerSources(app, config.layer_sources);
   DeclareTransport(app, config.transport);
   DeclareTls(app, config.tls);
+  DeclareIdentity(app, config.identity);
 }
 
 absl::Status ValidateConfig(const ServerConfig& config) {
@@ -282,6 +318,7 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   if (!config.tls.client_ca_path.empty() && config.tls.certificate_path.empty()) {
     return absl::InvalidArgumentError("--tls-client-ca needs --tls-cert and --tls-key");
   }
+  if (absl::Status identity = CheckIdentityConfig(config); !identity.ok()) return identity;
   for (const std::string& argument : config.transport.channel_arguments) {
     if (argument.find('=') == std::string::npos || argument.front() == '=') {
       return absl::InvalidArgumentError(

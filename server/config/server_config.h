@@ -53,6 +53,13 @@ struct TlsConfig {
   absl::Duration refresh_interval = absl::Seconds(10);  // How often the files are looked at; whole seconds.
 };
 
+// Who may call what.
+struct IdentityConfig {
+  std::string principals_path;  // --principals; empty: none.
+  std::string anonymous_roles;  // --anonymous-roles; empty: all on this machine, compute and observe from elsewhere.
+  bool insecure = false;        // --insecure: plaintext beyond this machine.
+};
+
 // Where the layers of the server's own configuration come from.
 struct LayerSources {
   std::vector<std::string> layers;   // --layer: NAME=FILE[#PREFIX], NAME=init:SEED:EMBED_DIM.
@@ -73,8 +80,12 @@ std::int64_t DefaultLayersBytes();
 // text of /proc/self/cgroup. Empty when nothing limits.
 std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, std::string_view self_cgroup);
 
+// Whether `listen` can be reached from this machine alone: localhost, an address of 127.0.0.0/8, [::1] or a Unix
+// socket.
+bool IsLoopback(const std::string& listen);
+
 struct ServerConfig {
-  std::vector<std::string> listen = {"0.0.0.0:50051"};
+  std::vector<std::string> listen = {"127.0.0.1:50051"};
   std::string admin_listen;  // Where /metrics, /livez and /readyz are served; empty: nowhere.
   std::string port_file;     // Where the bound ports are written, one a line; empty: nowhere.
   int threads = AvailableCores();
@@ -88,12 +99,14 @@ struct ServerConfig {
   double inline_flops = 4e6;
   Limits limits = {.max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
   CallLimits calls;
-  std::string data_dir;  // Where uploaded layers are kept; empty: in memory, until the server's end.
+  int max_connections = 16384;  // Lower where the system gives this process fewer descriptors.
+  std::string data_dir;         // Where uploaded layers are kept; empty: in memory, until the server's end.
   std::int64_t max_data_dir_bytes = std::int64_t{16} << 30;
   LayerLimits layers = {.max_layers_bytes = DefaultLayersBytes()};
   LayerSources layer_sources;
   TransportConfig transport;
   TlsConfig tls;
+  IdentityConfig identity;
   // On SIGTERM: how long calls are still taken after health went to NOT_SERVING, so that load balancers notice ...
   absl::Duration drain_wait = absl::Seconds(1);
   // ... and how long calls in flight may then take. The sum should be below Kubernetes' 30 s of termination grace.

@@ -16,10 +16,12 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "formats/files/tls_files.h"
 
 namespace attend::server {
 namespace {
+
+// How often gRPC looks at what was staged for it: the least that it can.
+constexpr unsigned kStagedRefreshSeconds = 1;
 
 // gRPC reads INT_MAX as "never".
 int Milliseconds(absl::Duration duration) {
@@ -66,32 +68,15 @@ void Override(const std::string& argument, ChannelArguments& arguments) {
   }
 }
 
-// Whether handshakes with these files can succeed.
-absl::Status CheckFiles(const TlsConfig& config) {
-  const absl::StatusOr<PemFile> chain = ReadPemFile("--tls-cert", config.certificate_path);
-  if (!chain.ok()) return chain.status();
-  const absl::StatusOr<PemFile> key = ReadPemFile("--tls-key", config.key_path);
-  if (!key.ok()) return key.status();
-  if (absl::Status usable = CheckIdentity(*chain, *key); !usable.ok()) return usable;
-  if (config.client_ca_path.empty()) return absl::OkStatus();
-  const absl::StatusOr<PemFile> authorities = ReadPemFile("--tls-client-ca", config.client_ca_path);
-  return authorities.ok() ? CheckAuthorities(*authorities) : authorities.status();
-}
-
-// Plaintext, TLS or mTLS. Errors: INVALID_ARGUMENT naming the flag whose file cannot be read or is no PEM; gRPC itself
-// would only refuse each connection later.
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeCredentials(const TlsConfig& config) {
-  if (config.certificate_path.empty()) return grpc::InsecureServerCredentials();
-  if (absl::Status usable = CheckFiles(config); !usable.ok()) return usable;
+// Plaintext, TLS or mTLS.
+std::shared_ptr<grpc::ServerCredentials> MakeCredentials(const TlsConfig& config, const TlsPair* pair) {
+  if (pair == nullptr) return grpc::InsecureServerCredentials();
   const bool mutual = !config.client_ca_path.empty();
-
-  const auto refresh_seconds = static_cast<unsigned>(std::max<std::int64_t>(
-      1, std::min<std::int64_t>(absl::ToInt64Seconds(config.refresh_interval), std::numeric_limits<int>::max())));
   using grpc::experimental::FileWatcherCertificateProvider;
-  auto provider = mutual ? std::make_shared<FileWatcherCertificateProvider>(config.key_path, config.certificate_path,
-                                                                            config.client_ca_path, refresh_seconds)
-                         : std::make_shared<FileWatcherCertificateProvider>(config.key_path, config.certificate_path,
-                                                                            refresh_seconds);
+  const std::string identity = pair->identity_path();
+  auto provider = mutual ? std::make_shared<FileWatcherCertificateProvider>(
+                               identity, identity, pair->authorities_path(), kStagedRefreshSeconds)
+                         : std::make_shared<FileWatcherCertificateProvider>(identity, identity, kStagedRefreshSeconds);
   grpc::experimental::TlsServerCredentialsOptions options(provider);
   options.watch_identity_key_cert_pairs();
   if (mutual) {
@@ -138,9 +123,24 @@ absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config) {
   if (!instruction_set.ok()) return instruction_set.status();
   const absl::StatusOr<FastKernels> fast = ChooseFast(config.fast_kernels, *instruction_set);
   if (!fast.ok()) return fast.status();
-  auto credentials = MakeCredentials(config.tls);
-  if (!credentials.ok()) return credentials.status();
-  return StartSettings{{*instruction_set, *fast}, *std::move(credentials)};
+  std::shared_ptr<TlsPair> pair;
+  if (!config.tls.certificate_path.empty()) {
+    absl::StatusOr<std::shared_ptr<TlsPair>> loaded = TlsPair::Load(config.tls);
+    if (!loaded.ok()) return loaded.status();
+    pair = *std::move(loaded);
+  }
+  Authenticator::Options identity{.principals_path = config.identity.principals_path, .anonymous_roles = std::nullopt};
+  if (!config.identity.anonymous_roles.empty()) {
+    const absl::StatusOr<Roles> roles = Roles::Parse(config.identity.anonymous_roles);
+    if (!roles.ok()) return roles.status();
+    identity.anonymous_roles = *roles;
+  }
+  absl::StatusOr<std::unique_ptr<Authenticator>> authenticator = Authenticator::Create(std::move(identity));
+  if (!authenticator.ok()) return authenticator.status();
+  return StartSettings{.kernels = {*instruction_set, *fast},
+                       .credentials = MakeCredentials(config.tls, pair.get()),
+                       .authenticator = *std::move(authenticator),
+                       .tls = pair};
 }
 
 }  // namespace attend::server

@@ -12,16 +12,20 @@
 #include "absl/status/statusor.h"
 #include "core/kernels/fast_kernels.h"
 #include "server/config/server_config.h"
+#include "server/config/tls_pair.h"
+#include "server/identity/authenticator.h"
 
 namespace attend::server {
 
 struct StartSettings {
   KernelChoice kernels;  // What `auto` stands for here, or what was asked for.
   std::shared_ptr<grpc::ServerCredentials> credentials;
+  std::unique_ptr<Authenticator> authenticator;
+  std::shared_ptr<TlsPair> tls;  // What they read; null for plaintext.
 };
 
-// Chooses the kernels and reads the TLS files. Binds nothing. Errors: INVALID_ARGUMENT naming the flag, for kernels
-// that this machine does not run and for a file that cannot be used.
+// Chooses the kernels and reads the files of TLS and principals. Binds nothing. Errors: INVALID_ARGUMENT naming the
+// flag, for kernels that this machine does not run and for a file that cannot be used.
 absl::StatusOr<StartSettings> ResolveStartSettings(const ServerConfig& config);
 
 // Sets the transport's limits, keepalive, ages and channel arguments.

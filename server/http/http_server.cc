@@ -3,16 +3,13 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <list>
 #include <thread>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "server/http/http_connection.h"
 #include "server/rpc/listen_address.h"
 
@@ -22,43 +19,8 @@ namespace {
 using boost::asio::ip::tcp;
 using Error = boost::beast::error_code;
 
-constexpr int kBacklog = 128;
-
 // How long to wait after the system could not give a connection, for lack of descriptors for example.
 constexpr std::chrono::milliseconds kAcceptPause(50);
-
-// The endpoint of a numeric `host:port`.
-tcp::endpoint EndpointOf(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-  int port = 0;
-  Error ignored;
-  (void)absl::SimpleAtoi(address.substr(colon + 1), &port);
-  return {boost::asio::ip::make_address(host, ignored), static_cast<std::uint16_t>(port)};
-}
-
-Error Bind(tcp::acceptor& acceptor, const tcp::endpoint& endpoint) {
-  Error error;
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error && endpoint.address().is_v6()) {
-    acceptor.set_option(boost::asio::ip::v6_only(!endpoint.address().is_unspecified()), error);
-  }
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(kBacklog, error);
-  if (error) {
-    Error ignored;
-    acceptor.close(ignored);
-  }
-  return error;
-}
-
-// As gRPC does: either wildcard stands for all addresses of both families, or of IPv4 where there is no other.
-Error BindAny(tcp::acceptor& acceptor, std::uint16_t port) {
-  if (!Bind(acceptor, {boost::asio::ip::address_v6::any(), port})) return {};
-  return Bind(acceptor, {boost::asio::ip::address_v4::any(), port});
-}
 
 struct Listener {
   explicit Listener(boost::asio::io_context& context) : acceptor(context), pause(context) {}
@@ -101,20 +63,16 @@ class Server final : public HttpServer, public HttpConnection::Owner {
 };
 
 absl::Status Server::Listen() {
-  const absl::StatusOr<std::vector<std::string>> addresses = ResolveListenAddress(options_.listen, options_.flag);
-  if (!addresses.ok()) return addresses.status();
-  address_ = absl::StrJoin(*addresses, ", ");
-  for (const std::string& address : *addresses) {
-    const tcp::endpoint endpoint = EndpointOf(address);
-    tcp::acceptor& acceptor = listeners_.emplace_back(context_).acceptor;
-    const Error error =
-        endpoint.address().is_unspecified() ? BindAny(acceptor, endpoint.port()) : Bind(acceptor, endpoint);
-    if (error) {
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen on ", options_.listen, " (", options_.flag, "): ", error.message()));
-    }
+  absl::StatusOr<std::vector<ListenSocket>> sockets = ListenOn(options_.listen, options_.flag);
+  if (!sockets.ok()) return sockets.status();
+  port_ = sockets->front().port();
+  for (ListenSocket& socket : *sockets) {
+    absl::StrAppend(&address_, address_.empty() ? "" : ", ", socket.address());
+    const tcp protocol = socket.address().front() == '[' ? tcp::v6() : tcp::v4();
+    Error error;
+    listeners_.emplace_back(context_).acceptor.assign(protocol, socket.Release(), error);
+    if (error) return absl::InternalError(error.message());
   }
-  port_ = listeners_.front().acceptor.local_endpoint().port();
   return absl::OkStatus();
 }
 

@@ -3,9 +3,11 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/base/error.h"
 #include "server/base/protocol.h"
 #include "server/rpc/admission.h"
+#include "server/rpc/call_credentials.h"
 #include "server/rpc/call_engine.h"
 #include "server/rpc/status.h"
 
@@ -171,9 +173,30 @@ void Call::HandleRequest() {
                                                                     "; ask its reflection service for those it has")),
                               {.reason = reason::kUnknownMethod, .field = "", .metadata = {}}));
   }
+  if (absl::Status allowed = CheckCaller(*method); !allowed.ok()) return Finish(allowed);
   handler_ = method->make_handler();
   if (is_stream_) engine_.RegisterStream(*this);
   handler_->OnStart(*this);
+}
+
+const std::string& Call::principal() const {
+  static const std::string* const anonymous = new std::string("anonymous");
+  return principal_ == nullptr ? *anonymous : principal_->name;
+}
+
+absl::Status Call::CheckCaller(const MethodEntry& method) {
+  const CallEngine::Options& options = engine_.options_;
+  if (options.authenticator == nullptr || method.roles.empty()) return absl::OkStatus();
+  const absl::StatusOr<Credentials> credentials = CredentialsOf(context_, options.mutual_tls);
+  absl::Status status = credentials.status();
+  if (credentials.ok()) {
+    absl::StatusOr<PrincipalRef> principal = options.authenticator->Authenticate(*credentials, absl::Now());
+    status = principal.status();
+    if (principal.ok()) principal_ = *std::move(principal);
+    if (principal_ != nullptr) status = Authenticator::Authorize(*principal_, method.roles);
+  }
+  if (!status.ok() && options.on_denied) options.on_denied(*this, status);
+  return status;
 }
 
 void Call::HandleRead(bool ok) {

@@ -30,12 +30,14 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "core/tensor/aligned_buffer.h"
+#include "server/identity/principal.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
 
 class Call;
 class CallEngine;
+struct MethodEntry;
 struct Poller;
 
 // How a server that stops refuses what it has not begun: UNAVAILABLE, reason DRAINING, with a retry delay.
@@ -117,6 +119,8 @@ class Call {
   // MethodEntry::id of the method; -1 when the server has no such method.
   int method_id() const { return method_id_; }
   bool is_stream() const { return is_stream_; }
+  // Who calls. REQUIRES: OnStart was called. `anonymous` also where nobody is asked.
+  const std::string& principal() const;
   // `ipv4:127.0.0.1:40000` or the like; costs an allocation.
   std::string peer() const { return context_.peer(); }
   const grpc::ServerContext& context() const { return context_; }
@@ -157,6 +161,8 @@ class Call {
   void GiveUp(const absl::Status& status);
   void BeginSend(std::size_t bytes);
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
+  // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
+  absl::Status CheckCaller(const MethodEntry& method);
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);
@@ -167,6 +173,7 @@ class Call {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;
   int method_id_ = -1;
+  PrincipalRef principal_;  // Null where nobody is asked.
   bool is_stream_ = false;
   bool accepted_ = false;  // Arrived before the drain.
 
@@ -236,6 +243,8 @@ struct MethodEntry {
   bool is_stream = false;
   // Its place in MethodTable::Paths; set by the table.
   int id = -1;
+  // The caller needs one of these roles; none: anybody may call, with whatever credential.
+  Roles roles = Roles::Compute();
 };
 
 class MethodTable {
@@ -246,6 +255,11 @@ class MethodTable {
     if (added) paths_.push_back(method->first);
     entry.id = added ? static_cast<int>(paths_.size()) - 1 : method->second.id;
     method->second = std::move(entry);
+  }
+  // For callers who have one of `roles`.
+  void Add(std::string_view path, MethodEntry entry, Roles roles) {
+    entry.roles = roles;
+    Add(path, std::move(entry));
   }
 
   // Null when there is no such method.

@@ -54,56 +54,56 @@ absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, M
   std::unique_ptr<CallEngine> engine(new CallEngine(std::move(options), std::move(methods)));
   if (absl::Status listening = engine->Listen(); !listening.ok()) return listening;
   engine->StartPolling();
+  engine->acceptor_ = std::make_unique<ConnectionAcceptor>(
+      std::move(engine->listeners_), *engine->receiver_,
+      ConnectionAcceptor::Options{.max_connections = engine->options_.max_connections});
   for (const auto& socket : engine->unix_sockets_) {
     if (absl::Status published = socket->Publish(); !published.ok()) return published;
   }
   return engine;
 }
 
-absl::StatusOr<std::vector<std::string>> CallEngine::AddressesToBind(std::size_t i) {
-  const std::string& listen = options_.listen[i];
-  if (!absl::StartsWith(listen, kUnixPrefix)) {
-    absl::StatusOr<std::vector<std::string>> addresses = ResolveListenAddress(listen);
-    addresses_.push_back(addresses.ok() ? absl::StrJoin(*addresses, ", ") : listen);
-    return addresses;
-  }
+absl::StatusOr<std::vector<ListenSocket>> CallEngine::ListenersOf(const std::string& listen) {
+  if (!absl::StartsWith(listen, kUnixPrefix)) return ListenOn(listen);
   absl::StatusOr<std::unique_ptr<UnixSocket>> socket = UnixSocket::Reserve(listen.substr(sizeof(kUnixPrefix) - 1));
   if (!socket.ok()) return socket.status();
-  addresses_.push_back(listen);
+  absl::StatusOr<ListenSocket> listener = (*socket)->Listen();
+  if (!listener.ok()) return listener.status();
   unix_sockets_.push_back(*std::move(socket));
-  return std::vector<std::string>{unix_sockets_.back()->address_to_bind()};
+  std::vector<ListenSocket> listeners;
+  listeners.push_back(*std::move(listener));
+  return listeners;
 }
 
 absl::Status CallEngine::Listen() {
+  for (const std::string& listen : options_.listen) {
+    absl::StatusOr<std::vector<ListenSocket>> listeners = ListenersOf(listen);
+    if (!listeners.ok()) return listeners.status();
+    ports_.push_back(listeners->front().port());  // Those of one name have one port.
+    std::vector<std::string> addresses;
+    for (ListenSocket& listener : *listeners) {
+      addresses.push_back(listener.address());
+      listeners_.push_back(std::move(listener));
+    }
+    addresses_.push_back(absl::StrJoin(addresses, ", "));
+  }
+  return BuildServer();
+}
+
+absl::Status CallEngine::BuildServer() {
   grpc::ServerBuilder builder;
-  // Otherwise a second server could take the same port without an error and half of the connections.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // gRPC 1.51 inflates a message without bound before it compares its size with any limit.
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
   builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   if (options_.configure) options_.configure(builder);
-  ports_.resize(options_.listen.size());
-  for (std::size_t i = 0; i < options_.listen.size(); ++i) {
-    const absl::StatusOr<std::vector<std::string>> addresses = AddressesToBind(i);
-    if (!addresses.ok()) return addresses.status();
-    // Those of one name have one port.
-    for (const std::string& address : *addresses) {
-      builder.AddListeningPort(address, options_.credentials, &ports_[i]);
-    }
-  }
+  using Source = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  receiver_ = builder.experimental().AddExternalConnectionAcceptor(Source::FROM_FD, options_.credentials);
   builder.RegisterAsyncGenericService(&service_);
   for (int i = 0; i < options_.num_polling_threads; ++i) {
     pollers_.push_back(std::make_unique<Poller>(options_.calls, options_.memory));
     pollers_.back()->queue = builder.AddCompletionQueue();
   }
   server_ = builder.BuildAndStart();
-  for (std::size_t i = 0; i < ports_.size(); ++i) {
-    if (server_ == nullptr && ports_[i] == 0) {
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", options_.listen[i],
-                                                 " (--listen): it was free a moment ago, and gRPC could not bind it; "
-                                                 "see the log, or start again"));
-    }
-  }
   return server_ != nullptr ? absl::OkStatus() : absl::InternalError("gRPC could not start the server; see its log");
 }
 
@@ -215,6 +215,7 @@ void CallEngine::Drain(absl::Duration timeout) {
     absl::SleepFor(std::min(timeout, kFlushTime));
     CancelAllCalls();
   }
+  if (acceptor_ != nullptr) acceptor_->Stop();
   for (const auto& socket : unix_sockets_) socket->Withdraw();
   server_->Shutdown(absl::ToChronoTime(deadline));
   // Armed calls have been given back and the others have ended. A queue may be shut down only when nobody can start an

@@ -27,8 +27,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
+#include "server/identity/authenticator.h"
 #include "server/rpc/call.h"
 #include "server/rpc/call_watch.h"
+#include "server/rpc/connection_acceptor.h"
 #include "server/rpc/listen_address.h"
 #include "server/rpc/memory_budget.h"
 
@@ -69,9 +71,17 @@ class CallEngine {
     std::function<void(const Call&, bool received, std::size_t bytes)> on_stream_message;
     // Told how long an event waited for its polling thread, on that thread, after each MeasureLoops. Empty: nobody.
     std::function<void(Clock::duration)> on_loop_delay;
+    // The most connections at a time; further ones are closed at once.
+    int max_connections = 1 << 20;
     // What calls may hold that make no progress; see CallWatch for `memory`, which must outlive the engine.
     CallLimits calls;
     const MemoryBudget* memory = nullptr;
+    // Says who may call what, and must outlive the engine; null: everybody everything. `mutual_tls`: whether
+    // connections show verified certificates.
+    const Authenticator* authenticator = nullptr;
+    bool mutual_tls = false;
+    // Told of each call that the authenticator refused, on a polling thread. Empty: nobody.
+    std::function<void(const Call&, const absl::Status&)> on_denied;
     // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
     std::function<void(const Call&, const absl::Status&)> on_finished;
   };
@@ -103,6 +113,10 @@ class CallEngine {
   // Puts an event on each polling thread's queue that has none of these waiting. Nothing happens once Drain is about to
   // end.
   void MeasureLoops() ABSL_LOCKS_EXCLUDED(mu_);
+  // Connections that are open now; looks at each descriptor.
+  int open_connections() const { return acceptor_->open_connections(); }
+  // Connections that were closed at once because there were too many.
+  std::int64_t refused_connections() const { return acceptor_->refused_connections(); }
 
   // Calls that have been accepted and not ended.
   int calls_in_flight() const { return in_flight_.load(); }
@@ -115,8 +129,9 @@ class CallEngine {
 
   CallEngine(Options options, MethodTable methods);
   absl::Status Listen();
-  // What gRPC binds for Options::listen[i]; more than one for a name with several addresses.
-  absl::StatusOr<std::vector<std::string>> AddressesToBind(std::size_t i);
+  // The sockets behind one of Options::listen; more than one for a name with several addresses.
+  absl::StatusOr<std::vector<ListenSocket>> ListenersOf(const std::string& listen);
+  absl::Status BuildServer();
   void StartPolling();
   void Poll(Poller& poller);
   void WakeIdle(Poller& poller);
@@ -137,7 +152,10 @@ class CallEngine {
   grpc::AsyncGenericService service_;
   std::vector<std::unique_ptr<Poller>> pollers_;
   std::vector<std::unique_ptr<UnixSocket>> unix_sockets_;
+  std::vector<ListenSocket> listeners_;  // Until the acceptor has them.
   std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<ConnectionAcceptor::Receiver> receiver_;
+  std::unique_ptr<ConnectionAcceptor> acceptor_;
   std::vector<int> ports_;
   std::vector<std::string> addresses_;
   bool polling_ = false;

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -46,38 +47,22 @@ struct Address {
   }
 };
 
-// A socket bound as gRPC binds one, closed at the end.
-class BoundSocket {
- public:
-  explicit BoundSocket(const Address& address) : fd_(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    if (fd_ < 0) {
-      error_ = errno;
-      return;
-    }
-    const int on = 1, off = 0;
-    setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    // gRPC takes IPv4 with an IPv6 wildcard, and only with that.
-    if (address.is_ipv6()) setsockopt(fd_, IPPROTO_IPV6, IPV6_V6ONLY, address.is_wildcard() ? &off : &on, sizeof on);
-    if (bind(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.size) != 0) error_ = errno;
-  }
-  BoundSocket(BoundSocket&& other) noexcept : fd_(std::exchange(other.fd_, -1)), error_(other.error_) {}
-  BoundSocket& operator=(BoundSocket&&) = delete;
-  ~BoundSocket() {
-    if (fd_ >= 0) close(fd_);
-  }
-
-  int error() const { return error_; }  // 0: it is bound.
-  in_port_t port() const {
-    Address own;
-    own.size = sizeof own.storage;
-    getsockname(fd_, reinterpret_cast<sockaddr*>(&own.storage), &own.size);
-    return own.port();
-  }
-
- private:
-  int fd_;
-  int error_ = 0;
-};
+// Listens on `address`; else returns errno. A wildcard takes IPv4 too.
+std::variant<ListenSocket, int> TryListen(const Address& address) {
+  ListenSocket listener(socket(address.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "", 0);
+  const int fd = listener.fd();
+  if (fd < 0) return errno;
+  const int on = 1, v6only = address.is_wildcard() ? 0 : 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address.is_ipv6()) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof v6only);
+  // Two servers may both have bound one port by now; listening is what only one of them can.
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.size) != 0) return errno;
+  if (listen(fd, SOMAXCONN) != 0) return errno;
+  Address own;
+  own.size = sizeof own.storage;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&own.storage), &own.size);
+  return ListenSocket(listener.Release(), own.text(), ntohs(own.port()));
+}
 
 bool IsOfNoUse(int error) { return error == EADDRNOTAVAIL || error == EAFNOSUPPORT; }
 
@@ -140,67 +125,66 @@ absl::StatusOr<std::vector<Address>> Lookup(const Listen& listen) {
   return addresses;
 }
 
-// Binds all for a moment, with the port that the first one got where that is 0. The addresses that are left have their
-// ports; 0, or the error of an address that cannot be bound.
-int TryAll(std::vector<Address>& addresses) {
-  std::vector<BoundSocket> bound;
-  std::vector<Address> usable;
+// Listens on all, with the port that the first one got where that is 0; 0, or the error of an address that cannot be
+// bound.
+int TryAll(std::vector<Address> addresses, std::vector<ListenSocket>& listeners) {
   int missing = 0;
+  listeners.clear();
   for (Address& address : addresses) {
-    if (!bound.empty()) address.port() = bound.front().port();
-    BoundSocket socket(address);
-    if (IsOfNoUse(socket.error())) {
-      missing = socket.error();
-    } else if (socket.error() != 0) {
-      return socket.error();
-    } else {
-      address.port() = socket.port();
-      usable.push_back(address);
-      bound.push_back(std::move(socket));
+    if (!listeners.empty()) address.port() = htons(static_cast<in_port_t>(listeners.front().port()));
+    std::variant<ListenSocket, int> tried = TryListen(address);
+    if (auto* const listener = std::get_if<ListenSocket>(&tried); listener != nullptr) {
+      listeners.push_back(std::move(*listener));
+    } else if (!IsOfNoUse(missing = std::get<int>(tried))) {
+      return missing;
     }
   }
-  if (usable.empty()) return missing;
-  addresses = std::move(usable);
-  return 0;
+  return listeners.empty() ? missing : 0;
 }
 
-// gRPC takes IPv4 alone where a machine has no IPv6.
-absl::Status CheckWildcard(const Listen& listen, Address address) {
-  int error = BoundSocket(address).error();
-  if (IsOfNoUse(error) && address.is_ipv6()) {
-    const sockaddr_in ipv4{.sin_family = AF_INET, .sin_port = address.port()};
-    address = Address{.size = sizeof ipv4};
-    std::memcpy(&address.storage, &ipv4, sizeof ipv4);
-    error = BoundSocket(address).error();
+// All addresses of both families, or of IPv4 where a machine has no IPv6.
+std::vector<Address> Wildcards(Address address) {
+  const in_port_t port = address.port();
+  sockaddr_in6 both{.sin6_family = AF_INET6, .sin6_port = port, .sin6_addr = IN6ADDR_ANY_INIT};
+  sockaddr_in ipv4{.sin_family = AF_INET, .sin_port = port};
+  Address first{.size = sizeof both}, second{.size = sizeof ipv4};
+  std::memcpy(&first.storage, &both, sizeof both);
+  std::memcpy(&second.storage, &ipv4, sizeof ipv4);
+  return {first, second};
+}
+
+absl::StatusOr<std::vector<ListenSocket>> ListenOnWildcard(const Listen& listen, const Address& address) {
+  for (const Address& wildcard : Wildcards(address)) {
+    std::variant<ListenSocket, int> tried = TryListen(wildcard);
+    if (auto* const listener = std::get_if<ListenSocket>(&tried); listener != nullptr) {
+      std::vector<ListenSocket> listeners;
+      listeners.push_back(std::move(*listener));
+      return listeners;
+    }
+    if (!wildcard.is_ipv6() || !IsOfNoUse(std::get<int>(tried))) return BindError(listen, std::get<int>(tried));
   }
-  return error == 0 ? absl::OkStatus() : BindError(listen, error);
+  return BindError(listen, EADDRNOTAVAIL);
 }
 
 }  // namespace
 
-absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string& address, const std::string& flag) {
+ListenSocket::~ListenSocket() {
+  if (fd_ >= 0) close(fd_);
+}
+
+absl::StatusOr<std::vector<ListenSocket>> ListenOn(const std::string& address, const std::string& flag) {
   const Listen listen{.address = address, .flag = flag};
   absl::StatusOr<std::vector<Address>> addresses = Lookup(listen);
   if (!addresses.ok()) return addresses.status();
-  if (addresses->size() == 1 && addresses->front().is_wildcard()) {
-    if (absl::Status free = CheckWildcard(listen, addresses->front()); !free.ok()) return free;
-    return std::vector<std::string>{address};
-  }
+  if (addresses->size() == 1 && addresses->front().is_wildcard()) return ListenOnWildcard(listen, addresses->front());
   const bool any_port = addresses->front().port() == 0;
-  if (any_port && addresses->size() == 1) {
-    if (const int error = BoundSocket(addresses->front()).error(); error != 0) return BindError(listen, error);
-    return std::vector<std::string>{addresses->front().text()};
-  }
+  std::vector<ListenSocket> listeners;
   int error = EADDRINUSE;
   for (int attempt = 0; attempt < (any_port ? kPortAttempts : 1) && error == EADDRINUSE; ++attempt) {
-    std::vector<Address> tried = *addresses;
-    error = TryAll(tried);
-    if (error == 0) *addresses = std::move(tried);
+    error = TryAll(*addresses, listeners);
   }
   if (error != 0) return BindError(listen, error);
-  std::vector<std::string> texts;
-  for (const Address& bound : *addresses) texts.push_back(bound.text());
-  return texts;
+  return listeners;
 }
 
 }  // namespace attend::server

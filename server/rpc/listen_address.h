@@ -1,11 +1,13 @@
-// From a --listen address to the addresses that gRPC binds, and in words why one cannot be bound.
+// From a --listen address to sockets that listen, and in words why one cannot be bound.
 //
-// gRPC 1.51 says in its log alone why it cannot bind, and of a name's addresses binds those it can, without a word.
+// The server binds and accepts by itself (connection_acceptor.h). gRPC 1.51 says in its log alone why it cannot bind,
+// and of a name's addresses binds those it can, without a word.
 #ifndef ATTEND_SERVER_RPC_LISTEN_ADDRESS_H_
 #define ATTEND_SERVER_RPC_LISTEN_ADDRESS_H_
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,23 +15,47 @@
 
 namespace attend::server {
 
-// The numeric `host:port` addresses behind `listen`, which is `host:port`, all of them free at the moment. `flag` is
-// what gave it.
+// A socket that listens, non-blocking; closed at the end. Thread-compatible.
+class ListenSocket {
+ public:
+  // Takes over `fd`. `address` is what it is bound to, for people; `port` is 0 for a Unix socket.
+  ListenSocket(int fd, std::string address, int port) : fd_(fd), address_(std::move(address)), port_(port) {}
+  ListenSocket(ListenSocket&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), address_(std::move(other.address_)), port_(other.port_) {}
+  ListenSocket& operator=(ListenSocket&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    address_.swap(other.address_);
+    std::swap(port_, other.port_);
+    return *this;
+  }
+  ~ListenSocket();
+
+  int fd() const { return fd_; }
+  // Gives it up without closing it.
+  int Release() { return std::exchange(fd_, -1); }
+  const std::string& address() const { return address_; }
+  int port() const { return port_; }
+
+ private:
+  int fd_;
+  std::string address_;
+  int port_;
+};
+
+// Listens on the addresses behind `listen`, which is `host:port`: on all of them or on none. `flag` is what gave it.
 //
 // A name stands for all of its addresses, `localhost` for those of both families, with the same port on each, also
-// where the system chooses it (port 0). An address of a family that this machine does not have is left out. Wildcards
-// (0.0.0.0, [::]) are returned as they are: gRPC takes either for all addresses of both families.
+// where the system chooses it (port 0). An address of a family that this machine does not have is left out. Either
+// wildcard (0.0.0.0, [::]) is one socket for all addresses of both families.
 //
 // Errors: UNAVAILABLE with one sentence that names `listen` and `flag` and says what to do: the name does not resolve,
 // the address is not this machine's, is in use, or needs a privilege. Blocks on name resolution; may be called
 // concurrently.
-absl::StatusOr<std::vector<std::string>> ResolveListenAddress(const std::string& listen,
-                                                              const std::string& flag = "--listen");
+absl::StatusOr<std::vector<ListenSocket>> ListenOn(const std::string& listen, const std::string& flag = "--listen");
 
 // A listening Unix socket that takes no other server's path.
 //
-// gRPC 1.51 removes whatever socket has the path when it binds, and again when it ends, whosever it is then. So gRPC
-// binds a name of its own beside the path, and this class gives the socket its path, and takes it back:
+// It is bound under a name of its own beside the path, and gets the path once it can be served:
 //
 //   a socket on which a server listens is left to it; the start is refused
 //   a socket that a dead server left is replaced in one step (rename)
@@ -45,15 +71,15 @@ class UnixSocket {
   // Looks whether `path` is free. Errors: UNAVAILABLE with a sentence that names it and says what to do.
   static absl::StatusOr<std::unique_ptr<UnixSocket>> Reserve(const std::string& path);
 
-  // Withdraws.
+  // Withdraws; a socket that was never published goes too.
   ~UnixSocket();
   UnixSocket(const UnixSocket&) = delete;
   UnixSocket& operator=(const UnixSocket&) = delete;
 
-  // What gRPC has to bind: `unix:` and a name in the path's folder that nobody else has.
-  std::string address_to_bind() const;
+  // Listens under a name in the path's folder that nobody else has. Errors: UNAVAILABLE. REQUIRES: called at most once.
+  absl::StatusOr<ListenSocket> Listen() const;
 
-  // Gives the socket that is bound now its path. Errors: as Reserve, for a server that was quicker.
+  // Gives the socket that listens its path. Errors: as Reserve, for a server that was quicker.
   absl::Status Publish();
 
   // Removes the path, if it is still this server's socket. Once; then nothing.
@@ -67,7 +93,7 @@ class UnixSocket {
   const std::string path_;
   const int folder_;            // The path's folder: it may be renamed, and its own path may be too long.
   const std::string name_;      // The path's last part.
-  const std::string own_name_;  // What gRPC binds.
+  const std::string own_name_;  // What is bound.
   int own_ = -1;                // Once published: keeps the socket's inode number from being given to another.
 };
 

@@ -96,6 +96,7 @@ UnixSocket::UnixSocket(std::string path, int folder, std::string name, std::stri
 
 UnixSocket::~UnixSocket() {
   Withdraw();
+  unlinkat(folder_, own_name_.c_str(), 0);
   close(folder_);
 }
 
@@ -121,7 +122,17 @@ std::string UnixSocket::NearPath(const std::string& name) const {
   return absl::StrCat("/proc/self/fd/", folder_, "/", name);
 }
 
-std::string UnixSocket::address_to_bind() const { return absl::StrCat("unix:", NearPath(own_name_)); }
+absl::StatusOr<ListenSocket> UnixSocket::Listen() const {
+  ListenSocket listener(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), absl::StrCat("unix:", path_),
+                        /*port=*/0);
+  sockaddr_un address{.sun_family = AF_UNIX};
+  NearPath(own_name_).copy(address.sun_path, kMaxPathBytes);
+  if (listener.fd() < 0 || bind(listener.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      listen(listener.fd(), SOMAXCONN) != 0) {
+    return CannotListen(path_, std::strerror(errno));
+  }
+  return listener;
+}
 
 absl::Status UnixSocket::CheckFree() const {
   struct stat entry {};

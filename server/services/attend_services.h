@@ -8,6 +8,7 @@
 #include "attend/v1/attention_service.pb.h"
 #include "core/runtime/executor.h"
 #include "server/base/limits.h"
+#include "server/identity/audit.h"
 #include "server/layer_store/layer_store.h"
 #include "server/layers/layer_registry.h"
 #include "server/rpc/call.h"
@@ -28,6 +29,7 @@ struct UploadServices {
   // Threads of their own, because writing waits for the disk and packing takes seconds: neither uploads nor requests
   // wait for the other. Its queue has room for a task of each upload and of kMaxDeletions deletions.
   Executor* executor = nullptr;
+  Audit* audit = nullptr;              // Null: nobody asks.
   std::int64_t max_request_bytes = 0;  // Of one message of an upload.
 };
 

@@ -59,7 +59,8 @@ void AddAttentionService(const RequestServices& requests, const LayerStore& laye
       service + "GetServerInfo",
       MakeUnaryMethod(requests, ControlMethod<v1::GetServerInfoRequest>(
                                     [info = ServerInfo(requests, layers.limits())](const v1::GetServerInfoRequest&)
-                                        -> absl::StatusOr<v1::GetServerInfoResponse> { return info; })));
+                                        -> absl::StatusOr<v1::GetServerInfoResponse> { return info; })),
+      Roles::Compute() | Roles::Observe());
 }
 
 }  // namespace attend::server

@@ -240,11 +240,16 @@ void CreateLayerCall::Complete(Call& call) {
   if (!upload_.has_value()) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
+  const bool replaces = services_.store->registry().Find(upload_->header().name()) != nullptr;
   const absl::StatusOr<std::shared_ptr<const Layer>> layer =
       services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor, *services_.memory);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
   if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());
+  if (services_.audit != nullptr) {
+    services_.audit->Layer(replaces ? "layer replaced" : "layer created", call.principal(), call.peer(),
+                           (*layer)->description().name(), (*layer)->description().etag());
+  }
   v1::CreateLayerResponse response;
   *response.mutable_layer() = (*layer)->description();
   services_.slots->Release(call);  // Before the answer: who hears it may begin the next upload.

@@ -123,12 +123,14 @@ void ServingState::RemoveWatcher(Call& call) {
 }
 
 void AddHealthService(ServingState& health, const RequestServices& services, MethodTable& methods) {
+  const Roles anybody;
   methods.Add("/grpc.health.v1.Health/Check",
               MakeUnaryMethod(services, ControlMethod<HealthCheckRequest>([&health](const HealthCheckRequest& request) {
                                 return Check(health, request);
-                              })));
+                              })),
+              anybody);
   methods.Add("/grpc.health.v1.Health/Watch",
-              {.make_handler = [&health] { return std::make_unique<WatchCall>(health); }, .is_stream = true});
+              {.make_handler = [&health] { return std::make_unique<WatchCall>(health); }, .is_stream = true}, anybody);
 }
 
 }  // namespace attend::server

@@ -77,10 +77,15 @@ class DeleteLayerCall final : public CallHandler {
 
  private:
   void Delete(Call& call) {
+    const std::shared_ptr<const Layer> layer = services_.store->registry().Find(request_.name());
     absl::Status status =
         call.cancelled() ? call.CancelledStatus() : services_.store->Delete(request_.name(), request_.etag());
     deletions_.fetch_sub(1);
     if (!status.ok()) return call.Finish(status);
+    if (services_.audit != nullptr) {
+      const std::string etag = layer == nullptr ? request_.etag() : layer->description().etag();
+      services_.audit->Layer("layer deleted", call.principal(), call.peer(), request_.name(), etag);
+    }
     call.FinishWithResponse(SerializeControlMessage(v1::DeleteLayerResponse()));
   }
 
@@ -94,19 +99,21 @@ class DeleteLayerCall final : public CallHandler {
 void AddLayerService(const UploadServices& uploads, const RequestServices& requests, MethodTable& methods) {
   const std::string service = "/attend.v1.LayerService/";
   const LayerRegistry& layers = uploads.store->registry();
-  methods.Add(service + "CreateLayer", MakeCreateLayerMethod(uploads));
+  methods.Add(service + "CreateLayer", MakeCreateLayerMethod(uploads), Roles::Layers());
   methods.Add(
       service + "GetLayer",
       MakeUnaryMethod(requests, ControlMethod<v1::GetLayerRequest>(
-                                    [&layers](const v1::GetLayerRequest& request) { return Get(layers, request); })));
+                                    [&layers](const v1::GetLayerRequest& request) { return Get(layers, request); })),
+      Roles::All());
   methods.Add(
       service + "ListLayers",
-      MakeUnaryMethod(requests, ControlMethod<v1::ListLayersRequest>([&layers](const v1::ListLayersRequest& request) {
-                        return List(layers, request);
-                      })));
-  methods.Add(service + "DeleteLayer", {.make_handler = [&uploads, deletions = std::make_shared<std::atomic<int>>(0)] {
-                return std::make_unique<DeleteLayerCall>(uploads, *deletions);
-              }});
+      MakeUnaryMethod(requests, ControlMethod<v1::ListLayersRequest>(
+                                    [&layers](const v1::ListLayersRequest& request) { return List(layers, request); })),
+      Roles::Observe() | Roles::Layers());
+  methods.Add(service + "DeleteLayer",
+              {.make_handler = [&uploads, deletions = std::make_shared<std::atomic<int>>(
+                                              0)] { return std::make_unique<DeleteLayerCall>(uploads, *deletions); }},
+              Roles::Layers());
 }
 
 }  // namespace attend::server

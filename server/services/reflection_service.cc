@@ -160,7 +160,8 @@ void AddReflectionService(const Reflection& reflection, MemoryBudget& memory, Me
     methods.Add(
         std::string("/grpc.reflection.") + version + ".ServerReflection/ServerReflectionInfo",
         {.make_handler = [&reflection, &memory] { return std::make_unique<ReflectionCall>(reflection, memory); },
-         .is_stream = true});
+         .is_stream = true},
+        Roles::Observe());
   }
 }
 

@@ -3,7 +3,7 @@
 # installed library, lib/); tests -> everything. Within the core:
 # base < tensor < kernels, runtime, problem < compute < layer; the reference sees problems and layers, not how they are
 # computed (reference_independence_test.cmake says more). Of external libraries, Eigen belongs to the reference and
-# Highway to the kernels. Within the server: base < wire < rpc < http < layers < requests < layer_store < services <
+# Highway to the kernels. Within the server: base < wire < identity < rpc < http < layers < requests < layer_store < services <
 # metrics < config, and on top the files of server/ itself.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
@@ -25,7 +25,7 @@ set(allowed_in_core/layer "^(${standard}|absl/|core/(base|tensor|kernels|runtime
 set(allowed_in_core/reference "^(Eigen/|core/(problem|layer|reference)/)")
 set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
-set(server_modules base wire rpc http layers requests layer_store services metrics config)
+set(server_modules base wire identity rpc http layers requests layer_store services metrics config)
 set(above "[^/]*$")
 set(modules ${server_modules})
 list(REVERSE modules)

@@ -6,6 +6,9 @@
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <ctime>
@@ -60,9 +63,35 @@ void Server::Shutdown(std::chrono::system_clock::time_point deadline) { state_->
 
 grpc_server* Server::c_server() { return reinterpret_cast<grpc_server*>(state_.get()); }
 
+namespace {
+
+class ConnectionTaker final : public experimental::ExternalConnectionAcceptor {
+ public:
+  explicit ConnectionTaker(std::shared_ptr<std::weak_ptr<ServerState>> server) : server_(std::move(server)) {}
+
+  void HandleNewConnection(NewConnectionParameters* connection) override {
+    sockaddr_in own{};
+    socklen_t size = sizeof own;
+    Require(getsockname(connection->fd, reinterpret_cast<sockaddr*>(&own), &size) == 0, "no connection is handed over");
+    if (const auto server = server_->lock()) ServerState::Listen(ntohs(own.sin_port), server);
+    close(connection->fd);
+  }
+
+ private:
+  const std::shared_ptr<std::weak_ptr<ServerState>> server_;
+};
+
+}  // namespace
+
+std::unique_ptr<experimental::ExternalConnectionAcceptor>
+ServerBuilder::experimental_type::AddExternalConnectionAcceptor(
+    ExternalConnectionType /*type*/, const std::shared_ptr<ServerCredentials>& /*credentials*/) {
+  return std::make_unique<ConnectionTaker>(builder_.built_);
+}
+
 std::unique_ptr<Server> ServerBuilder::BuildAndStart() {
   auto state = std::make_shared<ServerState>();
-  for (int* port : ports_) *port = ServerState::Listen(state);
+  *built_ = state;
   service_->server_ = state.get();
   return std::make_unique<Server>(std::move(state));
 }

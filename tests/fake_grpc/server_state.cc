@@ -1,5 +1,9 @@
 #include "tests/fake_grpc/server_state.h"
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <utility>
 #include <vector>
 
@@ -12,7 +16,6 @@ namespace {
 struct Ports {
   std::mutex mu;
   std::map<int, std::weak_ptr<ServerState>> servers;
-  int next = 1;
 };
 
 Ports& AllPorts() {
@@ -24,18 +27,33 @@ grpc::Status Stopped() { return grpc::Status(grpc::StatusCode::UNAVAILABLE, "the
 
 }  // namespace
 
-std::shared_ptr<ServerState> ServerState::Find(int port) {
+void ServerState::Listen(int port, const std::shared_ptr<ServerState>& server) {
   Ports& ports = AllPorts();
   const HiddenLock lock(ports.mu);
-  const auto found = ports.servers.find(port);
-  return found == ports.servers.end() ? nullptr : found->second.lock();
+  ports.servers[port] = server;
 }
 
-int ServerState::Listen(const std::shared_ptr<ServerState>& server) {
+std::shared_ptr<ServerState> ServerState::Find(int port) {
   Ports& ports = AllPorts();
-  const HiddenLock lock(ports.mu);
-  ports.servers[ports.next] = server;
-  return ports.next++;
+  const auto known = [&ports, port]() -> std::shared_ptr<ServerState> {
+    const HiddenLock lock(ports.mu);
+    const auto found = ports.servers.find(port);
+    return found == ports.servers.end() ? nullptr : found->second.lock();
+  };
+  std::shared_ptr<ServerState> server = known();
+  if (server != nullptr) return server;
+  const int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address{.sin_family = AF_INET,
+                            .sin_port = htons(static_cast<in_port_t>(port)),
+                            .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+  if (connect(connection, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) {
+    // A server that ends meanwhile closes the connection.
+    char none = 0;
+    (void)recv(connection, &none, 1, 0);
+    server = known();
+  }
+  close(connection);
+  return server;
 }
 
 ServerState::ServerState() : timer_([this] { RunTimer(); }) {}

@@ -26,10 +26,11 @@ class ServerState {
   ServerState(const ServerState&) = delete;
   ServerState& operator=(const ServerState&) = delete;
 
-  // The server that listens on `port`; null when there is none (any more).
+  // The server that listens on `port` of 127.0.0.1; null when there is none (any more). Connects when it was not asked
+  // for this port before, and waits until the connection has been accepted.
   static std::shared_ptr<ServerState> Find(int port);
-  // Gives a server one more port.
-  static int Listen(const std::shared_ptr<ServerState>& server);
+  // A connection on `port` has been handed to `server`.
+  static void Listen(int port, const std::shared_ptr<ServerState>& server);
 
   // The server wants one more call.
   void Request(CallState::Requested requested);

@@ -1,6 +1,7 @@
 """The service beside its arithmetic: start, health, reflection, timing, deadlines, cancellation, overload, drain."""
 
 import concurrent.futures
+import os
 import re
 import threading
 import time
@@ -211,6 +212,17 @@ class StoppingTest(ServerTestCase):
         self.assertFalse(call.done())
         channel.close()
         self.check_rests_and_serves()
+
+
+class UnreadLogTest(unittest.TestCase):
+    def test_a_log_that_nobody_reads_blocks_nobody(self):
+        """A line for each call, into a pipe that takes about 300 of them."""
+        read_end, write_end = os.pipe()
+        self.addCleanup(os.close, read_end)
+        with Server(log_level="debug", prepare=lambda: os.dup2(write_end, 2)) as server:
+            os.close(write_end)
+            for _ in range(3000):
+                server.stub.ScaledDotProductAttention(small_request(), timeout=60)
 
 
 class OverloadTest(ServerTestCase):

@@ -236,7 +236,22 @@ TEST(FlagsTest, BoundsThemselvesAreAccepted) {
                            "--max-request-flops=1",
                            "--inline-flops=0",
                            "--grpc-channel-argument=a="}) {
-    EXPECT_TRUE(ParseFlags({flag}, {}).ok()) << flag;
+    EXPECT_TRUE(ParseFlags({flag, "--insecure"}, {}).ok()) << flag;
+  }
+}
+
+TEST(FlagsTest, PlaintextBeyondThisMachineHasToBeWanted) {
+  for (const char* listen : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "12.7.0.1:1", "[::2]:1", "example.org:1",
+                             "localhost.:1", "127.0.0.1:1,10.0.0.1:1"}) {
+    const std::string flag = std::string("--listen=") + listen;
+    const auto refused = ParseFlags({flag}, {});
+    ASSERT_FALSE(refused.ok()) << listen;
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr("--insecure"));
+    EXPECT_TRUE(ParseFlags({flag, "--insecure"}, {}).ok()) << listen;
+    EXPECT_TRUE(ParseFlags({flag, "--tls-cert=a", "--tls-key=b"}, {}).ok()) << listen;
+  }
+  for (const char* listen : {"127.0.0.1:1", "127.255.0.1:1", "[::1]:1", "localhost:1", "unix:/run/a"}) {
+    EXPECT_TRUE(ParseFlags({std::string("--listen=") + listen}, {}).ok()) << listen;
   }
 }
 

@@ -157,10 +157,10 @@ TEST_F(UnixListenTest, ThePathOfASocketHasAnEnd) {
 }
 
 TEST(ListenAddressTest, LocalhostIsBothFamiliesOnOnePort) {
-  const auto addresses = server::ResolveListenAddress("localhost:0");
+  const auto addresses = server::ListenOn("localhost:0");
   ASSERT_TRUE(addresses.ok()) << addresses.status();
-  ASSERT_THAT(addresses->front(), HasSubstr("127.0.0.1:"));
-  const std::string port = addresses->front().substr(addresses->front().rfind(':'));
+  ASSERT_THAT(addresses->front().address(), HasSubstr("127.0.0.1:"));
+  const std::string port = addresses->front().address().substr(addresses->front().address().rfind(':'));
   EXPECT_NE(port, ":0");
   const int ipv6 = socket(AF_INET6, SOCK_STREAM, 0);
   sockaddr_in6 loopback{.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -168,7 +168,7 @@ TEST(ListenAddressTest, LocalhostIsBothFamiliesOnOnePort) {
   close(ipv6);
   if (has_ipv6) {
     ASSERT_EQ(addresses->size(), 2u);
-    EXPECT_EQ(addresses->back(), "[::1]" + port);
+    EXPECT_EQ(addresses->back().address(), "[::1]" + port);
   }
 }
 
@@ -189,7 +189,7 @@ TEST(ListenAddressTest, APortInUseIsOneSentenceThatNamesItsAddress) {
   const TestServer first;
   const std::string port = first.address().substr(first.address().rfind(':'));
   for (const std::string& listen : {first.address(), "localhost" + port, "0.0.0.0" + port}) {
-    const auto addresses = server::ResolveListenAddress(listen);
+    const auto addresses = server::ListenOn(listen);
     ASSERT_FALSE(addresses.ok()) << listen;
     EXPECT_EQ(std::string(addresses.status().message()),
               "cannot listen on " + listen +
@@ -199,10 +199,10 @@ TEST(ListenAddressTest, APortInUseIsOneSentenceThatNamesItsAddress) {
 }
 
 TEST(ListenAddressTest, AnAddressThatIsNotThisMachinesIsSaidSo) {
-  const auto foreign = server::ResolveListenAddress("192.0.2.1:0");  // Reserved for documentation (RFC 5737).
+  const auto foreign = server::ListenOn("192.0.2.1:0");  // Reserved for documentation (RFC 5737).
   ASSERT_FALSE(foreign.ok());
   EXPECT_THAT(std::string(foreign.status().message()), HasSubstr("this machine has no such address"));
-  const auto unknown = server::ResolveListenAddress("no.such.name.invalid:0");
+  const auto unknown = server::ListenOn("no.such.name.invalid:0");
   ASSERT_FALSE(unknown.ok());
   EXPECT_THAT(std::string(unknown.status().message()), HasSubstr("'no.such.name.invalid' has no address"));
 }

@@ -148,6 +148,15 @@ TEST(ServerProcessTest, ASecondSignalEndsALongDrain) {
   EXPECT_EQ(server.Wait(), 0) << server.standard_error();
 }
 
+TEST(ServerProcessTest, SighupEndsNothing) {
+  ServerProcess server;
+  for (int i = 0; i < 20; ++i) {
+    server.Signal(SIGHUP);
+    EXPECT_NE(Info(server).version(), "");
+  }
+  EXPECT_EQ(server.Terminate(), 0);
+}
+
 TEST(ServerProcessTest, ServerInfoReportsTheEffectiveConfiguration) {
   ServerProcess server({.flags = {"--max-request-bytes=12345", "--instruction-set=baseline"},
                         .environment = {"ATTEND_THREADS=3", "ATTEND_MAX_QUEUED_REQUESTS=7"}});

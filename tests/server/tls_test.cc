@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "server/config/start_settings.h"
@@ -139,6 +141,67 @@ TEST_F(TlsTest, RenewedCertificatesAreUsedWithoutARestart) {
     return IsServed(server, "stranger");
   }));
   EXPECT_FALSE(IsServed(server, "authority"));
+}
+
+TEST_F(TlsTest, FilesThatDoNotFitKeepTheLastGoodPairInForce) {
+  TestServer server(Config());
+  ASSERT_TRUE(IsServed(server, "authority"));
+  certificates_.MakeLeaf("other", "stranger");
+  const std::string certificate = certificates_.certificate("server"), key = certificates_.key("server");
+  const struct {
+    std::string path;
+    std::string contents;
+  } cases[] = {
+      {certificate, ReadFile(certificates_.certificate("other"))},  // The key does not fit it.
+      {certificate, "garbage"},
+      {key, ""},
+      {key, ReadFile(certificates_.key("other"))},
+  };
+  for (const auto& [path, contents] : cases) {
+    const std::string good = ReadFile(path);
+    std::ofstream(path) << contents;
+    // Long enough for the server to look at it, and for gRPC to look at what it is given.
+    for (int i = 0; i < 25; ++i) {
+      absl::SleepFor(absl::Milliseconds(100));
+      ASSERT_TRUE(IsServed(server, "authority")) << path << " " << contents.substr(0, 30);
+    }
+    std::ofstream(path) << good;
+  }
+  std::remove(certificate.c_str());
+  absl::SleepFor(absl::Seconds(2));
+  EXPECT_TRUE(IsServed(server, "authority")) << "the certificate is missing";
+}
+
+TEST_F(TlsTest, NoHandshakeFailsWhileACertificateIsRenewed) {
+  TestServer server(Config());
+  certificates_.MakeLeaf("next", "authority");
+  const std::string old_certificate = ReadFile(certificates_.certificate("server"));
+  const std::string old_key = ReadFile(certificates_.key("server"));
+  for (int round = 0; round < 3; ++round) {
+    const bool renew = round % 2 == 0;
+    // Not at once: for a moment the two do not fit.
+    std::ofstream(certificates_.certificate("server"))
+        << (renew ? ReadFile(certificates_.certificate("next")) : old_certificate);
+    for (int i = 0; i < 10; ++i) ASSERT_TRUE(IsServed(server, "authority")) << round << " " << i;
+    std::ofstream(certificates_.key("server")) << (renew ? ReadFile(certificates_.key("next")) : old_key);
+    const absl::Time end = absl::Now() + absl::Seconds(3);
+    while (absl::Now() < end) ASSERT_TRUE(IsServed(server, "authority")) << round;
+  }
+}
+
+TEST(StagedFileTest, ReadersSeeTheOldContentsOrTheNewOnesAndALaterTime) {
+  server::StagedFile file;
+  ASSERT_TRUE(file.Replace("first").ok());
+  const std::string path = file.path();
+  struct stat before {
+  }, after{};
+  ASSERT_EQ(stat(path.c_str(), &before), 0);
+  ASSERT_TRUE(file.Replace("second, longer").ok());
+  ASSERT_TRUE(file.Replace("third").ok());
+  ASSERT_EQ(stat(path.c_str(), &after), 0);
+  EXPECT_EQ(file.path(), path);
+  EXPECT_EQ(ReadFile(path), "third");
+  EXPECT_GE(after.st_mtime, before.st_mtime + 2) << "gRPC compares whole seconds";
 }
 
 TEST_F(TlsTest, AFileThatCannotBeReadIsAnErrorThatNamesItsFlag) {

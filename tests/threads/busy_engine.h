@@ -101,6 +101,7 @@ class BusyEngine {
     int threads = 2;
     int polling_threads = 2;
     server::Limits limits;
+    server::CallLimits calls;
     // Adds methods of the test's own.
     std::function<void(const server::RequestServices&, server::MethodTable&)> add_methods;
   };
@@ -123,6 +124,8 @@ class BusyEngine {
                                         .credentials = grpc::InsecureServerCredentials(),
                                         .configure = nullptr,
                                         .num_polling_threads = settings.polling_threads};
+    options.calls = settings.calls;
+    options.memory = &memory_;
     options.on_finished = [this](const server::Call& call, const absl::Status&) {
       finished_bytes_.fetch_add(call.response_bytes(), std::memory_order_relaxed);
     };

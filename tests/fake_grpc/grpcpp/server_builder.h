@@ -12,12 +12,39 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 namespace grpc {
 
+namespace experimental {
+
+// Takes connections that the server has accepted. Here they say on which port a server can be found, and are closed.
+class ExternalConnectionAcceptor {
+ public:
+  struct NewConnectionParameters {
+    int listener_fd = -1;
+    int fd = -1;
+  };
+  virtual ~ExternalConnectionAcceptor() = default;
+  virtual void HandleNewConnection(NewConnectionParameters* connection) = 0;
+};
+
+}  // namespace experimental
+
 class ServerBuilder {
  public:
+  class experimental_type {
+   public:
+    enum class ExternalConnectionType { FROM_FD = 0 };
+
+    explicit experimental_type(ServerBuilder& builder) : builder_(builder) {}
+    std::unique_ptr<experimental::ExternalConnectionAcceptor> AddExternalConnectionAcceptor(
+        ExternalConnectionType type, const std::shared_ptr<ServerCredentials>& credentials);
+
+   private:
+    ServerBuilder& builder_;
+  };
+  experimental_type experimental() { return experimental_type(*this); }
+
   template <typename Value>
   ServerBuilder& AddChannelArgument(const std::string& /*key*/, const Value& /*value*/) {
     return *this;
@@ -30,18 +57,14 @@ class ServerBuilder {
     service_ = service;
     return *this;
   }
-  // Every address is a port of its own, whatever it says.
-  ServerBuilder& AddListeningPort(const std::string& /*address*/,
-                                  const std::shared_ptr<ServerCredentials>& /*credentials*/, int* port) {
-    ports_.push_back(port);
-    return *this;
-  }
   std::unique_ptr<ServerCompletionQueue> AddCompletionQueue() { return std::make_unique<ServerCompletionQueue>(); }
   std::unique_ptr<Server> BuildAndStart();
 
  private:
   AsyncGenericService* service_ = nullptr;
-  std::vector<int*> ports_;
+  // Filled in when the server is built.
+  std::shared_ptr<std::weak_ptr<attend::fake_grpc::ServerState>> built_ =
+      std::make_shared<std::weak_ptr<attend::fake_grpc::ServerState>>();
 };
 
 }  // namespace grpc

@@ -2,6 +2,7 @@
 #ifndef ATTEND_TESTS_FAKE_GRPC_GRPCPP_SERVER_CONTEXT_H_
 #define ATTEND_TESTS_FAKE_GRPC_GRPCPP_SERVER_CONTEXT_H_
 
+#include <grpcpp/security/auth_context.h>
 #include <grpcpp/support/string_ref.h>
 
 #include <atomic>
@@ -28,7 +29,9 @@ class ServerContext {
 
   std::chrono::system_clock::time_point deadline() const { return deadline_; }
   const std::multimap<string_ref, string_ref>& client_metadata() const { return client_metadata_; }
-  std::string peer() const { return "fake:1"; }
+  std::string peer() const { return "ipv4:127.0.0.1:1"; }
+  // Nobody shows a certificate here.
+  std::shared_ptr<const AuthContext> auth_context() const { return nullptr; }
   void AddTrailingMetadata(const std::string& key, const std::string& value) { trailers_.emplace(key, value); }
   // Ends the call as if its client had. Any thread, while the call is served.
   void TryCancel() const;

@@ -98,6 +98,10 @@ class Server:
         """Asks the server to stop; wait() for it."""
         self._process.send_signal(signal.SIGTERM)
 
+    def hang_up(self):
+        """Asks the server to read its files again."""
+        self._process.send_signal(signal.SIGHUP)
+
     def wait(self):
         """The exit code; kills a server that does not end."""
         try:

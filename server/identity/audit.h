@@ -1,0 +1,57 @@
+// The audit: one line of the log, with the message `audit`, for each event that a security review asks about.
+#ifndef ATTEND_SERVER_IDENTITY_AUDIT_H_
+#define ATTEND_SERVER_IDENTITY_AUDIT_H_
+
+#include <chrono>
+#include <string>
+
+#include "server/base/logging.h"
+
+namespace attend::server {
+
+// Thread-safe.
+class Audit {
+ public:
+  // `log` must outlive the object.
+  explicit Audit(Log& log) : log_(log), denials_(kMostDenials, std::chrono::seconds(10)) {}
+
+  // A call was refused for want of a credential or a role. Callers cause these at will: at most a hundred in ten
+  // seconds, with a line that counts the others.
+  void Denied(const std::string& principal, const std::string& peer, const std::string& method,
+              const std::string& reason) {
+    const LogRateLimit::Verdict verdict = denials_.Ask(LogRateLimit::Clock::now());
+    if (verdict.held_back > 0) {
+      log_.Info("audit", {{"event", std::string("denials left out")}, {"count", verdict.held_back}});
+    }
+    if (!verdict.pass) return;
+    log_.Info("audit", {{"event", std::string("denied")},
+                        {"principal", principal},
+                        {"peer", peer},
+                        {"method", method},
+                        {"reason", reason}});
+  }
+
+  // A layer was created, replaced or deleted, which `event` says; `etag` is that of the new layer, or of the deleted
+  // one.
+  void Layer(const std::string& event, const std::string& principal, const std::string& peer, const std::string& layer,
+             const std::string& etag) {
+    log_.Info("audit", {{"event", event}, {"principal", principal}, {"peer", peer}, {"layer", layer}, {"etag", etag}});
+  }
+
+  // Files were read again: what they are, and why they were refused; empty when they are in force.
+  void Reloaded(const std::string& what, const std::string& refusal) {
+    log_.Write(refusal.empty() ? spdlog::level::info : spdlog::level::warn, "audit",
+               {{"event", refusal.empty() ? what + " reloaded" : what + " not reloaded; the last stay in force"},
+                {"reason", refusal}});
+  }
+
+ private:
+  static constexpr int kMostDenials = 100;
+
+  Log& log_;
+  LogRateLimit denials_;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_IDENTITY_AUDIT_H_

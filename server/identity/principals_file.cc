@@ -1,0 +1,165 @@
+#include "server/identity/principals_file.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace attend::server {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::size_t kMaxBytes = std::size_t{4} << 20;
+
+absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(what); }
+
+absl::Status CheckKeys(const Json& object, const std::string& where, const std::set<std::string>& known) {
+  if (!object.is_object()) return Bad(absl::StrCat(where, " is no object"));
+  for (const auto& [key, value] : object.items()) {
+    if (known.count(key) == 0) return Bad(absl::StrCat(where, " has the key '", key, "', which means nothing here"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> Texts(const Json& object, const char* key, const std::string& where) {
+  std::vector<std::string> texts;
+  if (!object.contains(key)) return texts;
+  if (!object[key].is_array()) return Bad(absl::StrCat(where, ": ", key, " is no list"));
+  for (const Json& text : object[key]) {
+    if (!text.is_string()) return Bad(absl::StrCat(where, ": ", key, " holds something else than texts"));
+    texts.push_back(text.get<std::string>());
+  }
+  return texts;
+}
+
+absl::StatusOr<Roles> ReadRoles(const Json& entry, const std::string& where) {
+  Roles roles;
+  const absl::StatusOr<std::vector<std::string>> names = Texts(entry, "roles", where);
+  if (!names.ok()) return names.status();
+  for (const std::string& name : *names) {
+    const absl::StatusOr<Roles> role = Roles::Parse(name);
+    if (!role.ok()) return Bad(absl::StrCat(where, ": ", role.status().message()));
+    roles = roles | *role;
+  }
+  return roles;
+}
+
+// Whether the two are equal, in a time that does not say where they differ.
+bool AreEqual(const formats::Sha256Digest& a, const formats::Sha256Digest& b) {
+  unsigned difference = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) difference |= static_cast<unsigned>(a[i] ^ b[i]);
+  return difference == 0;
+}
+
+}  // namespace
+
+struct Principals::Reader {
+  Principals principals;
+  std::set<std::string> names;
+
+  absl::Status AddCertificates(const Json& entry, const std::string& where, const PrincipalRef& principal) {
+    const absl::StatusOr<std::vector<std::string>> identities = Texts(entry, "certificates", where);
+    if (!identities.ok()) return identities.status();
+    for (const std::string& identity : *identities) {
+      const bool has_kind =
+          absl::StartsWith(identity, "uri:") || absl::StartsWith(identity, "dns:") || absl::StartsWith(identity, "cn:");
+      if (!has_kind || identity.back() == ':') {
+        return Bad(absl::StrCat(where, ": '", identity, "' is no uri:, dns: or cn: with a name"));
+      }
+      if (!principals.certificates_.emplace(identity, principal).second) {
+        return Bad(absl::StrCat(where, ": '", identity, "' is given twice"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddToken(const Json& token, const std::string& where, const PrincipalRef& principal) {
+    if (absl::Status keys = CheckKeys(token, where, {"sha256", "expires"}); !keys.ok()) return keys;
+    Token read{.sha256 = {}, .expires = absl::InfiniteFuture(), .principal = principal};
+    const std::string hex = token.contains("sha256") && token["sha256"].is_string() ? token["sha256"] : Json("");
+    const std::string bytes = hex.size() == 64 && hex.find_first_not_of("0123456789abcdef") == std::string::npos
+                                  ? absl::HexStringToBytes(hex)
+                                  : "";
+    if (bytes.empty()) return Bad(absl::StrCat(where, ": sha256 is not 64 lower-case hexadecimal digits"));
+    std::copy(bytes.begin(), bytes.end(), read.sha256.begin());
+    std::string why;
+    if (token.contains("expires") &&
+        (!token["expires"].is_string() ||
+         !absl::ParseTime(absl::RFC3339_full, token["expires"].get<std::string>(), &read.expires, &why))) {
+      return Bad(absl::StrCat(where, ": expires is no time as in 2027-01-31T00:00:00Z"));
+    }
+    for (const Token& other : principals.tokens_) {
+      if (other.sha256 == read.sha256) return Bad(absl::StrCat(where, " is given twice"));
+    }
+    principals.tokens_.push_back(std::move(read));
+    return absl::OkStatus();
+  }
+
+  absl::Status Add(const Json& entry, std::string where) {
+    if (absl::Status keys = CheckKeys(entry, where, {"name", "roles", "certificates", "tokens"}); !keys.ok()) {
+      return keys;
+    }
+    const std::string name = entry.contains("name") && entry["name"].is_string() ? entry["name"] : Json("");
+    if (name.empty() || name == "anonymous") return Bad(absl::StrCat(where, " has no name of its own"));
+    if (!names.insert(name).second) return Bad(absl::StrCat("the principal '", name, "' is given twice"));
+    where = absl::StrCat("the principal '", name, "'");
+    const absl::StatusOr<Roles> roles = ReadRoles(entry, where);
+    if (!roles.ok()) return roles.status();
+    const auto principal = std::make_shared<const Principal>(Principal{.name = name, .roles = *roles});
+    if (absl::Status added = AddCertificates(entry, where, principal); !added.ok()) return added;
+    if (!entry.contains("tokens")) return absl::OkStatus();
+    if (!entry["tokens"].is_array()) return Bad(absl::StrCat(where, ": tokens is no list"));
+    int number = 0;
+    for (const Json& token : entry["tokens"]) {
+      if (absl::Status added = AddToken(token, absl::StrCat(where, ", token ", ++number), principal); !added.ok()) {
+        return added;
+      }
+    }
+    return absl::OkStatus();
+  }
+};
+
+absl::StatusOr<Principals> Principals::Parse(std::string_view json) {
+  if (json.size() > kMaxBytes) return Bad("it is larger than 4 MiB");
+  const Json document = Json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (document.is_discarded()) return Bad("it is no JSON");
+  if (absl::Status keys = CheckKeys(document, "the file", {"principals"}); !keys.ok()) return keys;
+  if (!document.contains("principals") || !document["principals"].is_array()) {
+    return Bad("it has no list 'principals'");
+  }
+  Reader reader;
+  int number = 0;
+  for (const Json& entry : document["principals"]) {
+    if (absl::Status added = reader.Add(entry, absl::StrCat("principal ", ++number)); !added.ok()) return added;
+  }
+  return std::move(reader.principals);
+}
+
+PrincipalRef Principals::FindCertificate(const std::vector<std::string>& identities) const {
+  for (const std::string& identity : identities) {
+    const auto found = certificates_.find(identity);
+    if (found != certificates_.end()) return found->second;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<PrincipalRef> Principals::FindToken(std::string_view token, absl::Time now) const {
+  const formats::Sha256Digest sha256 = formats::Sha256::Of(token);
+  const Token* found = nullptr;
+  for (const Token& known : tokens_) {  // All of them, whichever it is.
+    if (AreEqual(known.sha256, sha256)) found = &known;
+  }
+  if (found == nullptr) return absl::UnauthenticatedError("the bearer token is not known to this server");
+  if (found->expires <= now) return absl::UnauthenticatedError("the bearer token has expired; ask for a new one");
+  return found->principal;
+}
+
+}  // namespace attend::server

@@ -1,0 +1,291 @@
+"""Who may call what: every method with every kind of credential; files that change under load; what is written down."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import pathlib
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+
+import grpc
+
+from attend_testing.errors import failure_of
+from attend_testing.load import wait_until
+from attend_testing.server import CHANNEL_OPTIONS, Server
+from attend_testing.stubs import health_pb2, layers_pb, pb, reflection_alpha_pb2, reflection_pb2
+
+Code = grpc.StatusCode
+ATTENTION, LAYERS = "/attend.v1.AttentionService/", "/attend.v1.LayerService/"
+
+# What a caller needs one of; nothing: anybody may call. A method that is not here fails the test.
+NEEDS = {
+    ATTENTION + "Attend": {"compute"},
+    ATTENTION + "ScaledDotProductAttention": {"compute"},
+    ATTENTION + "StreamAttend": {"compute"},
+    ATTENTION + "EstimateCost": {"compute"},
+    ATTENTION + "GetServerInfo": {"compute", "observe"},
+    LAYERS + "CreateLayer": {"layers"},
+    LAYERS + "DeleteLayer": {"layers"},
+    LAYERS + "GetLayer": {"compute", "layers", "observe"},
+    LAYERS + "ListLayers": {"layers", "observe"},
+    "/grpc.health.v1.Health/Check": set(),
+    "/grpc.health.v1.Health/Watch": set(),
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": {"observe"},
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": {"observe"},
+}
+
+ROLES = ("compute", "layers", "observe")
+SECRETS = {name: f"{name}-{'s' * 20}" for name in (*ROLES, "nothing", "expired")}
+
+
+def all_methods():
+    services = [
+        service
+        for module in (pb, layers_pb, health_pb2, reflection_pb2, reflection_alpha_pb2)
+        for service in module.DESCRIPTOR.services_by_name.values()
+    ]
+    return [f"/{service.full_name}/{method.name}" for service in services for method in service.methods]
+
+
+def token(secret, **fields):
+    return {"sha256": hashlib.sha256(secret.encode()).hexdigest(), **fields}
+
+
+def principals(**certificates):
+    """A principal for each role, named as it, with a token and certificates; one without roles, one whose token is old."""
+    entries = [
+        {"name": name, "roles": [name] if name in ROLES else [], "tokens": [token(SECRETS[name])],
+         "certificates": certificates.get(name, [])}
+        for name in (*ROLES, "nothing")
+    ]  # fmt: skip
+    old = token(SECRETS["expired"], expires="2020-01-01T00:00:00Z")
+    entries.append({"name": "expired", "roles": list(ROLES), "tokens": [old]})
+    return json.dumps({"principals": entries})
+
+
+def outcome(channel, method, metadata=()):
+    """(code, reason) of a call with one empty message. Whatever the method itself says of it, nobody was refused."""
+    call = channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=60)
+    try:
+        next(call)
+    except StopIteration:
+        return Code.OK, ""
+    except grpc.RpcError as error:
+        failure = failure_of(error)
+        return failure.code, failure.reason
+    finally:
+        call.cancel()
+    return Code.OK, ""
+
+
+class Certificates:
+    def __init__(self, folder):
+        self._folder = pathlib.Path(folder)
+
+    def path(self, name):
+        return str(self._folder / name)
+
+    def text(self, name):
+        return (self._folder / name).read_bytes()
+
+    def _openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=self._folder)
+
+    def authority(self, name):
+        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                      "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt")  # fmt: skip
+
+    def leaf(self, name, authority, names="DNS:localhost", days="2"):
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+                      "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
+        (self._folder / "ext").write_text(f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n")
+        self._openssl("x509", "-req", "-days", days, "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey",
+                      f"{authority}.key", "-CAcreateserial", "-extfile", "ext", "-out", f"{name}.crt")  # fmt: skip
+
+
+class AuthTestCase(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def write(self, name, text):
+        (self.folder / name).write_text(text)
+        return str(self.folder / name)
+
+    def check(self, channel, metadata, allowed, otherwise, note):
+        """Each method ends as `otherwise`, unless `allowed(roles it needs)`."""
+        for method in all_methods():
+            got = outcome(channel, method, metadata)
+            if allowed(NEEDS[method]):
+                self.assertNotIn(got[0], (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED), f"{note}: {method}")
+            else:
+                self.assertEqual(got, otherwise, f"{note}: {method}")
+
+
+def bearer(secret):
+    return (("authorization", f"Bearer {secret}"),)
+
+
+class TokenTest(AuthTestCase):
+    def test_every_method_with_every_kind_of_token(self):
+        flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none")
+        with Server(*flags) as server:
+            nobody = lambda needs: not needs
+            self.check(server.channel, (), nobody, (Code.UNAUTHENTICATED, "NO_CREDENTIAL"), "none")
+            for note, metadata in {
+                "garbage": bearer("garbage"),
+                "empty": bearer(""),
+                "another scheme": (("authorization", "Basic Og=="),),
+                "expired": bearer(SECRETS["expired"]),
+                "the hash itself": bearer(hashlib.sha256(SECRETS["compute"].encode()).hexdigest()),
+                "two": bearer(SECRETS["compute"]) + bearer(SECRETS["layers"]),
+            }.items():
+                self.check(server.channel, metadata, nobody, (Code.UNAUTHENTICATED, "BAD_CREDENTIAL"), note)
+            for role in (*ROLES, "nothing"):
+                allowed = lambda needs, role=role: not needs or role in needs
+                self.check(server.channel, bearer(SECRETS[role]), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), role)
+
+    def test_without_a_file_callers_on_this_machine_may_do_everything_and_tokens_are_refused(self):
+        with Server() as server:
+            self.check(server.channel, (), lambda needs: True, None, "anonymous")
+            refused = (Code.UNAUTHENTICATED, "BAD_CREDENTIAL")
+            self.check(server.channel, bearer("x"), lambda needs: not needs, refused, "token")
+
+    def test_anonymous_roles(self):
+        for roles in ("compute", "layers", "observe", "compute, observe"):
+            with self.subTest(roles), Server("--anonymous-roles", roles) as server:
+                allowed = lambda needs: not needs or needs & set(roles.replace(" ", "").split(","))
+                self.check(server.channel, (), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), roles)
+
+    def test_plaintext_beyond_this_machine_has_to_be_wanted(self):
+        for listen in ("0.0.0.0:0", "[::]:0", "10.1.2.3:0", "example.org:0"):
+            with self.assertRaisesRegex(RuntimeError, "--insecure"):
+                Server("--listen", listen)
+        with Server("--listen", "0.0.0.0:0", "--insecure") as server:
+            self.assertIn("plaintext beyond this machine", server.log())
+
+    def test_a_file_that_says_nonsense_stops_the_start(self):
+        good = json.loads(principals())["principals"][0]
+        twice = {**good, "name": "again"}
+        for entries, needle in {
+            "no json": "no JSON",
+            "{}": "no list 'principals'",
+            json.dumps({"principals": [{**good, "rolls": []}]}): "'rolls'",
+            json.dumps({"principals": [{**good, "roles": ["root"]}]}): "'root' is no role",
+            json.dumps({"principals": [{**good, "name": ""}]}): "no name",
+            json.dumps({"principals": [good, good]}): "given twice",
+            json.dumps({"principals": [good, twice]}): "given twice",
+            json.dumps({"principals": [{**good, "certificates": ["search.example"]}]}): "no uri:, dns: or cn:",
+            json.dumps({"principals": [{**good, "tokens": [{"sha256": "abc"}]}]}): "64 lower-case",
+            json.dumps({"principals": [{**good, "tokens": [token("x", expires="soon")]}]}): "expires",
+        }.items():
+            with self.subTest(needle), self.assertRaisesRegex(RuntimeError, f"--principals: .*{needle}"):
+                Server("--principals", self.write("bad.json", entries))
+
+    def test_the_file_is_read_again_and_a_bad_one_is_not(self):
+        path = self.write("principals.json", principals())
+        flags = ("--principals", path, "--anonymous-roles", "none", "--tls-refresh-interval", "1s")
+        with Server(*flags, log_level="info") as server:
+            code = lambda secret: outcome(server.channel, ATTENTION + "GetServerInfo", bearer(secret))[0]
+            self.assertEqual(code("new"), Code.UNAUTHENTICATED)
+            failures, stop = [], threading.Event()
+
+            def load():
+                while not stop.is_set():
+                    if code(SECRETS["compute"]) != Code.OK:
+                        failures.append(time.monotonic())
+
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                jobs = [pool.submit(load) for _ in range(2)]
+                self.write("principals.json", "{broken")
+                wait_until(lambda: "principals not reloaded" in server.log(), "the broken file is noticed")
+                entries = json.loads(principals())
+                entries["principals"].append({"name": "n", "roles": ["compute"], "tokens": [token("new")]})
+                self.write("principals.json", json.dumps(entries))
+                server.hang_up()
+                wait_until(lambda: code("new") == Code.OK, "the new token is known")
+                stop.set()
+                for job in jobs:
+                    job.result()
+            self.assertEqual(failures, [])
+            self.write("principals.json", json.dumps({"principals": []}))
+            wait_until(lambda: code(SECRETS["compute"]) == Code.UNAUTHENTICATED, "a token is revoked")
+
+    def test_denials_and_changes_of_layers_are_written_down(self):
+        flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none", "--log-format", "json")
+        with Server(*flags, log_level="info") as server:
+            outcome(server.channel, LAYERS + "DeleteLayer", bearer(SECRETS["compute"]))
+            header = layers_pb.CreateLayerHeader(name="a", init=layers_pb.SeededWeights(embed_dim=4), replace=True)
+            for _ in range(2):
+                messages = iter([layers_pb.CreateLayerRequest(header=header)])
+                layer = server.layers.CreateLayer(messages, metadata=bearer(SECRETS["layers"]), timeout=60).layer
+            server.layers.DeleteLayer(layers_pb.DeleteLayerRequest(name="a"), metadata=bearer(SECRETS["layers"]), timeout=60)
+            records = lambda: [r for r in map(json.loads, server.log().splitlines()) if r["message"] == "audit"]
+            wait_until(lambda: len(records()) == 4, "four records")
+            denied, created, replaced, deleted = records()
+            self.assertEqual((denied["event"], denied["principal"], denied["reason"]), ("denied", "compute", "MISSING_ROLE"))
+            self.assertEqual(denied["method"], LAYERS + "DeleteLayer")
+            for record, event in ((created, "layer created"), (replaced, "layer replaced"), (deleted, "layer deleted")):
+                self.assertEqual((record["event"], record["principal"], record["layer"]), (event, "layers", "a"))
+                self.assertRegex(record["peer"], r"^ipv4:127\.0\.0\.1:\d+$")
+            self.assertEqual((replaced["etag"], deleted["etag"]), (layer.etag, layer.etag))
+            for secret in SECRETS.values():
+                self.assertNotIn(secret, server.log())
+
+
+class CertificateTest(AuthTestCase):
+    def setUp(self):
+        super().setUp()
+        self.certificates = Certificates(self.folder)
+        for name in ("authority", "stranger"):
+            self.certificates.authority(name)
+        self.certificates.leaf("server", "authority")
+        self.certificates.leaf("compute", "authority", names="URI:spiffe://example/compute")
+        self.certificates.leaf("layers", "authority", names="DNS:layers.example")
+        self.certificates.leaf("observe", "authority", names="")
+        self.certificates.leaf("unknown", "authority")
+        self.certificates.leaf("old", "authority", names="URI:spiffe://example/compute", days="-1")
+        self.certificates.leaf("foe", "stranger", names="URI:spiffe://example/compute")
+
+    def flags(self, *more):
+        files = ("--tls-cert", self.certificates.path("server.crt"), "--tls-key", self.certificates.path("server.key"))
+        return (*files, "--tls-client-ca", self.certificates.path("authority.crt"), *more)
+
+    @contextlib.contextmanager
+    def channel(self, server, name):
+        pair = (self.certificates.text(f"{name}.key"), self.certificates.text(f"{name}.crt")) if name else (None, None)
+        credentials = grpc.ssl_channel_credentials(self.certificates.text("authority.crt"), *pair)
+        options = (*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "localhost"))
+        with grpc.secure_channel(server.address, credentials, options=options) as channel:
+            yield channel
+
+    def test_every_method_with_every_kind_of_certificate(self):
+        known = principals(compute=["uri:spiffe://example/compute"], layers=["dns:layers.example"], observe=["cn:observe"])
+        flags = self.flags("--principals", self.write("principals.json", known))
+        with Server(*flags) as server:
+            for role in ROLES:
+                allowed = lambda needs, role=role: not needs or role in needs
+                with self.channel(server, role) as channel:
+                    self.check(channel, (), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), role)
+                    # A token counts before the certificate.
+                    other = lambda needs: not needs or "layers" in needs
+                    token = bearer(SECRETS["layers"])
+                    self.check(channel, token, other, (Code.PERMISSION_DENIED, "MISSING_ROLE"), "layers by token")
+            with self.channel(server, "unknown") as channel:
+                self.check(channel, (), lambda needs: not needs, (Code.UNAUTHENTICATED, "BAD_CREDENTIAL"), "unknown")
+            for name in ("", "foe", "old"):  # No handshake, no call, whatever the method.
+                with self.channel(server, name) as channel:
+                    self.check(channel, (), lambda needs: False, (Code.UNAVAILABLE, ""), name or "none")
+
+    def test_without_a_file_every_verified_certificate_may_do_everything(self):
+        with Server(*self.flags("--anonymous-roles", "none")) as server, self.channel(server, "unknown") as channel:
+            self.check(channel, (), lambda needs: True, None, "any certificate")
+
+
+if __name__ == "__main__":
+    unittest.main()

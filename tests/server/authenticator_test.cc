@@ -1,0 +1,133 @@
+// Who calls, by token, certificate or nothing at all, and what each may do.
+#include "server/identity/authenticator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "formats/files/sha256.h"
+#include "server/rpc/call_credentials.h"
+#include "tests/support/temporary_folder.h"
+
+namespace attend::server {
+namespace {
+
+using testing::TemporaryFolder;
+
+constexpr absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);  // 2027-01-15.
+
+std::string Sha256(const std::string& text) { return formats::ToHex(formats::Sha256::Of(text)); }
+
+class AuthenticatorTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Authenticator> Make(const std::string& json, std::optional<Roles> anonymous = std::nullopt) {
+    path_ = json.empty() ? "" : folder_.Write("principals.json", json);
+    auto made = Authenticator::Create({.principals_path = path_, .anonymous_roles = anonymous});
+    EXPECT_TRUE(made.ok()) << made.status();
+    return *std::move(made);
+  }
+  static std::string Who(const Authenticator& authenticator, const Credentials& credentials) {
+    const auto principal = authenticator.Authenticate(credentials, kNow);
+    if (!principal.ok()) return GetErrorDetails(principal.status()).reason;
+    return absl::StrCat((*principal)->name, " ", (*principal)->roles.Names());
+  }
+  static std::string File(const std::string& token_fields = "") {
+    return absl::StrCat(R"({"principals": [{"name": "a", "roles": ["compute"], "certificates": ["uri:spiffe://x/a",
+        "cn:a"], "tokens": [{"sha256": ")",
+                        Sha256("secret"), "\"", token_fields, R"(}]}, {"name": "b", "certificates": ["dns:b"]}]})");
+  }
+
+  const TemporaryFolder folder_;
+  std::string path_;
+};
+
+TEST_F(AuthenticatorTest, AnonymousCallersHaveAllRolesOnThisMachineAndFewerFromElsewhere) {
+  const auto authenticator = Make("");
+  EXPECT_EQ(Who(*authenticator, {.is_local = true}), "anonymous compute,layers,observe");
+  EXPECT_EQ(Who(*authenticator, {.is_local = false}), "anonymous compute,observe");
+  const auto some = Make("", Roles::Layers());
+  EXPECT_EQ(Who(*some, {.is_local = true}), "anonymous layers");
+  EXPECT_EQ(Who(*some, {.is_local = false}), "anonymous layers");
+  const auto none = Make("", Roles());
+  EXPECT_EQ(Who(*none, {.is_local = true}), "NO_CREDENTIAL");
+  EXPECT_EQ(Who(*none, {.is_local = false}), "NO_CREDENTIAL");
+}
+
+TEST_F(AuthenticatorTest, ATokenCountsBeforeACertificateAndAnonymity) {
+  const auto authenticator = Make(File());
+  EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret"}), "a compute");
+  EXPECT_EQ(Who(*authenticator, {.authorization = "bearer  secret "}), "a compute");
+  EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret", .certificate = {"dns:b"}}), "a compute");
+  for (const char* bad : {"Bearer secre", "Bearer secret2", "Bearer", "Bearer ", "", "secret", "Basic secret"}) {
+    EXPECT_EQ(Who(*authenticator, {.authorization = bad, .certificate = {"dns:b"}, .is_local = true}), "BAD_CREDENTIAL")
+        << bad;
+  }
+}
+
+TEST_F(AuthenticatorTest, ATokenEndsAtItsTime) {
+  EXPECT_EQ(Who(*Make(File(R"(, "expires": "2027-01-15T08:00:01Z")")), {.authorization = "Bearer secret"}),
+            "a compute");
+  EXPECT_EQ(Who(*Make(File(R"(, "expires": "2027-01-15T08:00:00Z")")), {.authorization = "Bearer secret"}),
+            "BAD_CREDENTIAL");
+}
+
+TEST_F(AuthenticatorTest, ACertificateIsKnownByOneOfItsNamesExactly) {
+  const auto authenticator = Make(File());
+  EXPECT_EQ(Who(*authenticator, {.certificate = {"uri:spiffe://x/a"}}), "a compute");
+  EXPECT_EQ(Who(*authenticator, {.certificate = {"dns:c", "cn:a"}}), "a compute");
+  EXPECT_EQ(Who(*authenticator, {.certificate = {"dns:b"}}), "b none");
+  for (const char* other : {"dns:a", "cn:A", "uri:spiffe://x/a/", "uri:spiffe://x/", "cn:b", "a"}) {
+    EXPECT_EQ(Who(*authenticator, {.certificate = {other}, .is_local = true}), "BAD_CREDENTIAL") << other;
+  }
+  EXPECT_EQ(Who(*Make(""), {.certificate = {"cn:any"}}), "certificate compute,layers,observe");
+}
+
+TEST_F(AuthenticatorTest, AFileThatCannotBeUsedKeepsTheLastOneInForce) {
+  const auto authenticator = Make(File());
+  EXPECT_FALSE(*authenticator->Reload()) << "nothing has changed";
+  for (const char* bad : {"", "{", R"({"principals": [{"name": "a", "roles": ["root"]}]})"}) {
+    std::ofstream(path_) << bad;
+    EXPECT_FALSE(authenticator->Reload().ok()) << bad;
+    EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret"}), "a compute");
+  }
+  std::ofstream(path_) << R"({"principals": []})";
+  EXPECT_TRUE(*authenticator->Reload());
+  EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret"}), "BAD_CREDENTIAL");
+}
+
+TEST(RolesTest, EachNeedsOneOfItsOwn) {
+  for (const char* names : {"compute", "layers", "observe", "compute,layers", "compute,layers,observe", "none"}) {
+    EXPECT_EQ(Roles::Parse(names)->Names(), names);
+  }
+  EXPECT_EQ(Roles::Parse(" observe , compute ")->Names(), "compute,observe");
+  for (const char* bad : {"", "all", "compute,", "compute;layers", "none,compute"})
+    EXPECT_FALSE(Roles::Parse(bad).ok());
+  const Principal reader{.name = "reader", .roles = Roles::Observe()};
+  EXPECT_TRUE(Authenticator::Authorize(reader, Roles()).ok());
+  EXPECT_TRUE(Authenticator::Authorize(reader, Roles::Observe() | Roles::Layers()).ok());
+  const absl::Status denied = Authenticator::Authorize(reader, Roles::Compute() | Roles::Layers());
+  EXPECT_TRUE(absl::IsPermissionDenied(denied)) << denied;
+  EXPECT_EQ(GetErrorDetails(denied).reason, "MISSING_ROLE");
+  EXPECT_EQ(GetErrorDetails(denied).metadata,
+            (std::vector<std::pair<std::string, std::string>>{{"role", "compute,layers"}}));
+}
+
+TEST(IsLocalPeerTest, LoopbackAndUnixSocketsAre) {
+  for (const char* local :
+       {"ipv4:127.0.0.1:1", "ipv4:127.1.2.3:50051", "ipv6:%5B::1%5D:1", "ipv6:[::1]:1", "unix:", "unix:/run/a"}) {
+    EXPECT_TRUE(IsLocalPeer(local)) << local;
+  }
+  for (const char* other : {"ipv4:10.0.0.1:1", "ipv4:12.7.0.1:1", "ipv6:%5B::2%5D:1", "ipv6:%5Bfe80::1%5D:1", "", "x",
+                            "ipv6:%5B::ffff:127.0.0.1%5D:1"}) {
+    EXPECT_FALSE(IsLocalPeer(other)) << other;
+  }
+}
+
+}  // namespace
+}  // namespace attend::server

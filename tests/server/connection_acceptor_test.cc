@@ -1,0 +1,148 @@
+// The accept loop: out of descriptors, beyond the cap, and how live connections are counted.
+#include "server/rpc/connection_acceptor.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "tests/server/engine_fixture.h"
+
+namespace attend::testing {
+namespace {
+
+using server::ConnectionAcceptor;
+using server::ListenSocket;
+using server::OpenConnections;
+
+// Keeps what it is handed, as gRPC does.
+class Keeper final : public ConnectionAcceptor::Receiver {
+ public:
+  void HandleNewConnection(NewConnectionParameters* connection) override {
+    const MutexLock lock(mu_);
+    fds_.push_back(connection->fd);
+  }
+  std::vector<int> fds() const {
+    const MutexLock lock(mu_);
+    return fds_;
+  }
+  ~Keeper() override {
+    for (const int fd : fds()) close(fd);
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::vector<int> fds_;
+};
+
+class AcceptorTest : public ::testing::Test {
+ protected:
+  void Start(int max_connections) {
+    std::vector<ListenSocket> listeners = *server::ListenOn("127.0.0.1:0");
+    port_ = listeners.front().port();
+    acceptor_ = std::make_unique<ConnectionAcceptor>(std::move(listeners), keeper_,
+                                                     ConnectionAcceptor::Options{.max_connections = max_connections});
+  }
+  static int Socket() { return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }
+  int Connect(int fd) const {
+    const sockaddr_in address{.sin_family = AF_INET,
+                              .sin_port = htons(static_cast<in_port_t>(port_)),
+                              .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  }
+  bool WaitForConnections(std::size_t count) const {
+    return WaitFor([&] { return keeper_.fds().size() == count; });
+  }
+
+  Keeper keeper_;
+  std::unique_ptr<ConnectionAcceptor> acceptor_;
+  int port_ = 0;
+};
+
+TEST_F(AcceptorTest, ConnectionsAreHandedOverAsGrpcWantsThem) {
+  Start(10);
+  const int client = Connect(Socket());
+  ASSERT_TRUE(WaitForConnections(1));
+  const int fd = keeper_.fds().front();
+  int no_delay = 0;
+  socklen_t size = sizeof no_delay;
+  EXPECT_EQ(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &no_delay, &size), 0);
+  EXPECT_NE(no_delay, 0);
+  EXPECT_NE(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+  EXPECT_NE(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+  close(client);
+}
+
+TEST_F(AcceptorTest, WithoutDescriptorsItWaitsAndGoesOn) {
+  Start(1000);
+  const int client = Socket();
+  rlimit before{};
+  getrlimit(RLIMIT_NOFILE, &before);
+  std::vector<int> taken;
+  const rlimit low{.rlim_cur = 100, .rlim_max = before.rlim_max};
+  setrlimit(RLIMIT_NOFILE, &low);
+  for (int fd = dup(client); fd >= 0; fd = dup(client)) taken.push_back(fd);
+  Connect(client);
+  absl::SleepFor(absl::Milliseconds(300));
+  EXPECT_TRUE(keeper_.fds().empty());
+  for (const int fd : taken) close(fd);
+  EXPECT_TRUE(WaitForConnections(1)) << "accepting has ended for good";
+  setrlimit(RLIMIT_NOFILE, &before);
+  close(client);
+}
+
+TEST_F(AcceptorTest, BeyondTheCapConnectionsAreClosedAtOnceUntilOneEnds) {
+  Start(2);
+  std::vector<int> clients = {Connect(Socket()), Connect(Socket())};
+  ASSERT_TRUE(WaitForConnections(2));
+  clients.push_back(Connect(Socket()));
+  char byte = 0;
+  EXPECT_LE(recv(clients.back(), &byte, 1, 0), 0) << "the third connection was kept";
+  EXPECT_EQ(acceptor_->refused_connections(), 1);
+  EXPECT_EQ(acceptor_->open_connections(), 2);
+  close(keeper_.fds().front());
+  EXPECT_EQ(acceptor_->open_connections(), 1);
+  clients.push_back(Connect(Socket()));
+  EXPECT_TRUE(WaitForConnections(3));
+  for (const int client : clients) close(client);
+}
+
+TEST_F(AcceptorTest, AfterStopNobodyIsAccepted) {
+  Start(2);
+  acceptor_->Stop();
+  const int client = Socket();
+  const sockaddr_in address{.sin_family = AF_INET,
+                            .sin_port = htons(static_cast<in_port_t>(port_)),
+                            .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+  EXPECT_NE(connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  close(client);
+}
+
+TEST(OpenConnectionsTest, ANumberThatIsUsedAgainIsAnotherConnection) {
+  OpenConnections open;
+  const int first = socket(AF_INET, SOCK_STREAM, 0);
+  open.Add(first);
+  EXPECT_EQ(open.Count(), 1);
+  close(first);
+  const int other = socket(AF_INET, SOCK_STREAM, 0);
+  ASSERT_EQ(other, first) << "the system gave the number again";
+  EXPECT_EQ(open.Count(), 0) << "a socket that nobody added counts";
+  open.Add(other);
+  EXPECT_EQ(open.Count(), 1);
+  close(other);
+  const int file = open64("/dev/null", O_RDONLY);
+  EXPECT_EQ(open.Count(), 0);
+  close(file);
+}
+
+}  // namespace
+}  // namespace attend::testing

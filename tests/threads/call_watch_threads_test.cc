@@ -1,0 +1,101 @@
+// Calls that make no progress end while others are served, connections come and go, and the server stops: nothing is
+// lost and nothing is raced for.
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <string>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "tests/threads/busy_engine.h"
+
+namespace attend::testing {
+namespace {
+
+using fake_grpc::CallUnary;
+using fake_grpc::ClientCall;
+using fake_grpc::Ending;
+
+// A StreamAttendRequest whose field 3, `attend`, is so short a request.
+const char kStreamMessage[] = "\x1a\x05small";
+
+int ConnectTo(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address{.sin_family = AF_INET,
+                            .sin_port = htons(static_cast<in_port_t>(port)),
+                            .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+  EXPECT_EQ(connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  return fd;
+}
+
+TEST(CallWatchThreadsTest, SilentAndUnreadCallsEndWhileOthersAreServed) {
+  BusyEngine engine({.calls = {.max_calls = 1000,
+                               .first_message_timeout = absl::Milliseconds(200),
+                               .stalled_answer_timeout = absl::Milliseconds(200),
+                               .min_bytes_per_second = 1 << 20}});
+  InThreads(8, [&](int i) {
+    if (i < 2) {
+      ClientCall silent(engine.port(), {.method = i == 0 ? kUnary : kStream});
+      EXPECT_EQ(silent.Finish().status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+    } else if (i < 4) {
+      ClientCall unread(engine.port(), {.method = kStream});
+      while (unread.Send(kStreamMessage)) {
+      }
+      EXPECT_EQ(unread.Finish().status.error_code(), grpc::StatusCode::CANCELLED);
+    } else {
+      const absl::Time end = absl::Now() + absl::Seconds(3);
+      while (absl::Now() < end) {
+        EXPECT_TRUE(CallUnary(engine.port(), {.method = kUnary}, i % 2 == 0 ? "small" : "large").ending.status.ok());
+      }
+    }
+  });
+}
+
+TEST(CallWatchThreadsTest, BeyondTheCapTheLongestSilentGivesWay) {
+  BusyEngine engine({.calls = {.max_calls = 4}});
+  InThreads(8, [&](int i) {
+    for (int round = 0; round < 20; ++round) {
+      if (i < 6) {
+        ClientCall silent(engine.port(), {.method = kUnary});
+        if (round % 2 == 0) silent.Cancel();
+        if (round % 2 != 0 && i != 0) std::this_thread::yield();
+      } else {
+        const Ending ending = CallUnary(engine.port(), {.method = kUnary}, "large").ending;
+        if (!ending.status.ok()) {
+          EXPECT_EQ(Reason(ending.status), "TOO_MANY_CALLS");
+        }
+      }
+    }
+  });
+}
+
+TEST(CallWatchThreadsTest, ConnectionsComeWhileTheServerStops) {
+  for (int round = 0; round < 5; ++round) {
+    BusyEngine engine({});
+    const int port = engine.port();
+    std::thread drain([&] { engine.Drain(absl::Seconds(60)); });
+    InThreads(4, [&](int) {
+      for (int i = 0; i < 20; ++i) {
+        engine.engine().open_connections();
+        CallUnary(port, {.method = kUnary}, "small");
+      }
+    });
+    drain.join();
+  }
+}
+
+TEST(CallWatchThreadsTest, OpenConnectionsAreCountedWhileOthersCome) {
+  BusyEngine engine({});
+  InThreads(4, [&](int) {
+    for (int i = 0; i < 50; ++i) {
+      const int fd = ConnectTo(engine.port());
+      EXPECT_GE(engine.engine().open_connections(), 0);
+      close(fd);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace attend::testing
