@@ -11,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "sentence_encoder"))
 
-from encoder import SentenceEncoder  # noqa: E402
+from encoder import SentenceEncoder
 
 # The softmax's scale on cosines, which lie between -1 and 1: a text that is better by 0.1 gets e^2 times the weight.
 SHARPNESS = 20.0
