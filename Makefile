@@ -85,7 +85,7 @@ test-vectors: build-release  ## ONNX's own test vectors, and random problems jud
 	ctest --test-dir build/release --build-config vectors --label-regex '^vectors$$' --output-on-failure --no-tests=error
 
 .PHONY: test-python
-test-python: build-release  ## The Python package against PyTorch and small models of transformers (fetches 1.5 GB of packages)
+test-python: build-release  ## The Python package against PyTorch and models of transformers; the notebook (fetches 1.5 GB of packages)
 	scripts/install-dependencies.sh peers
 	mkdir -p build/models
 	scripts/vectors-venv.sh tests/vectors/models/transformers-5.txt build/models/venv-transformers-5

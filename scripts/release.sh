@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a release of HEAD on this machine: the tag vVERSION, and in build/release-artefacts the source, the binaries, the
-# container image and their checksums. Publishes nothing: that is `git push origin vVERSION` and an upload, by hand.
+# Python package, the container image and their checksums. Publishes nothing: that is `git push origin vVERSION` and an upload, by hand.
 #
 #   scripts/release.sh [--dry-run]        --dry-run only checks, and says what would be made
 #
@@ -51,9 +51,14 @@ make_image() {
 version=$(sed -n 's/^project(attend VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 tag=v$version
 readonly version tag
+make_python_package() {
+  scripts/python-package.sh >/dev/null
+  cp build/python-package/dist/* "$out/"
+}
+
 check
 if [[ ${1:-} == --dry-run ]]; then
-  printf 'release: %s of %s may be made: source, binaries and image, checksums, and the tag %s\n' \
+  printf 'release: %s of %s may be made: source, binaries, Python package and image, checksums, and the tag %s\n' \
     "$version" "$(git rev-parse --short HEAD)" "$tag"
   exit
 fi
@@ -61,8 +66,9 @@ rm -rf "$out"
 mkdir -p "$out"
 make_source
 make_binaries
+make_python_package
 make_image
-(cd "$out" && sha256sum -- *.gz >SHA256SUMS)
+(cd "$out" && sha256sum -- *.gz *.whl >SHA256SUMS)
 git tag --annotate --message "attend $version" "$tag"
 printf 'release: the tag %s is made here, and these files are in %s:\n' "$tag" "$out"
 cat "$out/SHA256SUMS"

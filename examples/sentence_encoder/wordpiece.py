@@ -9,12 +9,17 @@ _CJK = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x2FA1F)
 class WordPiece:
     def __init__(self, path):
         with open(path, encoding="utf-8") as file:
-            self._ids = {line.rstrip("\n"): i for i, line in enumerate(file)}
+            self._pieces = [line.rstrip("\n") for line in file]
+        self._ids = {piece: i for i, piece in enumerate(self._pieces)}
 
     def encode(self, text, max_length):
         """The ids of [CLS], at most max_length - 2 pieces, and [SEP]."""
         pieces = [piece for word in _words(text) for piece in self._cut(word)]
         return [self._ids[piece] for piece in ("[CLS]", *pieces[: max_length - 2], "[SEP]")]
+
+    def text_of(self, number):
+        """The piece that an id stands for."""
+        return self._pieces[number]
 
     def _cut(self, word):
         pieces, start = [], 0
