@@ -103,9 +103,10 @@ absl::Status CheckLayerEtag(const std::string& wanted, const Layer& layer) {
   if (wanted.empty() || wanted == etag) return absl::OkStatus();
   const std::string& name = layer.description().name();
   return WithDetails(
-      absl::AbortedError(absl::StrCat("the layer '", name, "' has the etag '", etag,
-                                      "', which is not the request's layer_etag; results of both versions do not belong "
-                                      "together")),
+      absl::AbortedError(
+          absl::StrCat("the layer '", name, "' has the etag '", etag,
+                       "', which is not the request's layer_etag; results of both versions do not belong "
+                       "together")),
       {.reason = reason::kEtagMismatch, .field = "", .metadata = {{"layer_name", name}, {"etag", etag}}});
 }
 
@@ -114,8 +115,8 @@ absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes,
   constexpr char kField[] = "layer_name";
   if (raw.layer_name.empty()) {
     if (raw.layer_etag.empty()) return absl::OkStatus();
-    return InvalidField("layer_etag",
-                        "layer_etag is given, but there is no layer_name; it says which version of a named layer to use");
+    return InvalidField(
+        "layer_etag", "layer_etag is given, but there is no layer_name; it says which version of a named layer to use");
   }
   if (raw.layer.present) {
     return InvalidField(kField,

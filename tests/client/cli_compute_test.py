@@ -36,9 +36,10 @@ class ComputeTest(cli_harness.CliTestCase):
         self.assertFalse(output.exists())
         weights = json.loads(self.attend_ok("compute", "--input", path, "--weights", "--estimate", "-o", "json").out)
         self.assertGreaterEqual(weights["response_bytes"], cost["response_bytes"] + 6 * 6 * 4)
-        rows = self.attend_ok("sdpa", "--query", path, "--key", path, "--value", path, "--estimate").out.decode()
-        self.assertRegex(rows, r"flops +\d+")
-        self.assertRegex(rows, r"admissible +true")
+        rows = self.attend_ok("sdpa", "--query", path, "--key", path, "--value", path, "--estimate").text
+        self.assertRegex(rows, r"flops +1152\n")
+        self.assertRegex(rows, r"request bytes +\d+ bytes\n")
+        self.assertRegex(rows, r"admissible +yes\n$")
 
     def test_timing_shows_the_receipt(self):
         path = self.save("x.npy", np.ones((6, 8), np.float32))
