@@ -88,21 +88,24 @@ void Exponentiate(const Block& block, const State& state, int64_t r, float* scor
   }
 }
 
-// Adds p of each row to `sums` in ascending order, four rows at a time because each waits for its last sum; where there
-// are fewer, the last is added up again.
-void AddWeights(const Block& block, float* sums) {
-  for (int64_t r = 0; r < block.panel.num_rows; r += 4) {
-    int64_t row[4];
-    float sum[4];
-    for (int i = 0; i < 4; ++i) {
-      row[i] = HWY_MIN(r + i, block.panel.num_rows - 1);
-      sum[i] = sums[row[i]];
-    }
-    for (int64_t k = 0; k < block.count; ++k) {
-      for (int i = 0; i < 4; ++i) sum[i] += block.scratch.scores[row[i] * kKeyBlock + k];
-    }
-    for (int i = 0; i < 4; ++i) sums[row[i]] = sum[i];
+template <int kRows>
+HWY_INLINE void AddWeightsOfRows(const Block& block, int64_t row, float* sums) {
+  const float* weights = block.scratch.scores + row * kKeyBlock;
+  float sum[kRows];
+  for (int r = 0; r < kRows; ++r) sum[r] = sums[row + r];
+  for (int64_t k = 0; k < block.count; ++k) {
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) sum[r] += weights[r * kKeyBlock + k];
   }
+  for (int r = 0; r < kRows; ++r) sums[row + r] = sum[r];
+}
+
+// Adds p of each row to `sums` in ascending order, several rows side by side because each waits for its last sum.
+void AddWeights(const Block& block, float* sums) {
+  int64_t row = 0;
+  for (; row + 4 <= block.panel.num_rows; row += 4) AddWeightsOfRows<4>(block, row, sums);
+  for (; row + 2 <= block.panel.num_rows; row += 2) AddWeightsOfRows<2>(block, row, sums);
+  if (row < block.panel.num_rows) AddWeightsOfRows<1>(block, row, sums);
 }
 
 // One block of keys from scores to outputs. `Products` has the two products.
