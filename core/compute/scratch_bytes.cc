@@ -22,7 +22,7 @@ constexpr double kFloatsBesides = 8192;
 double FloatBytes(const SdpaExtents& extents, int num_threads) {
   const auto rows = static_cast<double>(std::min(RoundUp(extents.rows, kLanes), kPanelRows * kPanelsPerGroup));
   const auto head_dim = static_cast<double>(extents.head_dim);
-  const auto state = static_cast<double>(extents.value_dim + 2);
+  const auto state = static_cast<double>(extents.value_dim + 3);
   // Packed queries, the states of all keys and of one chunk, and a block of scores per thread.
   double per_thread = rows * (head_dim + 2 * state) + static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
   // Float copies of queries, outputs, and the keys and values of a tile.

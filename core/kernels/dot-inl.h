@@ -46,6 +46,12 @@ HWY_INLINE Pairs RoundToPairs(Vec first, Vec second) {
   return _mm512_permutexvar_epi16(_mm512_load_si512(kOrder), halves);
 }
 
+// The numbers of pairs as floats.
+HWY_INLINE Vec FirstOf(Pairs pairs) { return Vec{_mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16))}; }
+HWY_INLINE Vec SecondOf(Pairs pairs) {
+  return Vec{_mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
+
 // Pair (i, s) is at data + i * row + s * step, in bytes.
 struct PairBroadcasts {
   const char* data;

@@ -117,19 +117,21 @@ HWY_NOINLINE void ScorePartialBlock(const Block& block) {
   }
 }
 
-// The weights of a row as pairs: keys 2s and 2s + 1.
-const std::uint32_t* WeightPairs(const Block& block, int64_t r) {
-  return reinterpret_cast<const std::uint32_t*>(block.scratch.scores + r * kKeyBlock);
+// The weights of row r as pairs: keys 2s and 2s + 1. They lie where keys were.
+constexpr int64_t kPairsPerRow = kKeyBlock / 2;
+std::uint32_t* WeightPairs(const Block& block, int64_t r) {
+  return reinterpret_cast<std::uint32_t*>(block.scratch.keys) + r * kPairsPerRow;
 }
 
-// Rounds weights in place.
+// Rounds weights: as pairs, and in place.
 void RoundWeights(const Block& block) {
   for (int64_t r = 0; r < block.panel.num_rows; ++r) {
     float* weights = block.scratch.scores + r * kKeyBlock;
-    auto* to = reinterpret_cast<char*>(weights);
-    for (int64_t k = 0; k < block.count; k += kLanes, to += 32) {
-      const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_load_ps(weights + k));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(rounded));
+    auto* to = reinterpret_cast<__m256i*>(WeightPairs(block, r));
+    for (int64_t k = 0; k < block.count; k += kLanes, ++to) {
+      const auto rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_load_ps(weights + k)));
+      _mm256_storeu_si256(to, rounded);
+      _mm512_store_si512(weights + k, _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
     }
   }
 }
@@ -180,7 +182,7 @@ HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahea
       const Pairs high = _mm512_unpackhi_epi16(first, second);
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) {
-        const Pairs weight = BroadcastPair(weights + r * kKeyBlock + s);
+        const Pairs weight = BroadcastPair(weights + r * kPairsPerRow + s);
         sum[r][u].low = AddDots(low, weight, sum[r][u].low);
         sum[r][u].high = AddDots(high, weight, sum[r][u].high);
       }
@@ -236,6 +238,8 @@ HWY_NOINLINE void AddPartialValues(const Block& block, const State& state) {
 }
 
 struct FastProducts {
+  static constexpr bool kRounds = true;
+
   static void ComputeScores(const Block& block) {
     if (block.count != kKeyBlock || block.task.head_dim % kPairColumns != 0) {
       ScorePartialBlock(block);
@@ -252,6 +256,7 @@ struct FastProducts {
 
   static void AddValues(const Block& block, const State& state) {
     RoundWeights(block);
+    AddWeights(block, state.rounded);
     if (block.task.select_values || block.count != kKeyBlock || block.task.value_dim % kUnit != 0) {
       AddPartialValues(block, state);
     } else {
@@ -273,7 +278,7 @@ const RowKernels& FastKeyLanes() {
                                           .reset = Reset,
                                           .accumulate = Accumulate<FastProducts>,
                                           .merge = Merge,
-                                          .finish = Finish};
+                                          .finish = Finish<FastProducts>};
   return kKernels;
 }
 

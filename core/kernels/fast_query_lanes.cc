@@ -2,7 +2,8 @@
 //
 // As query_lanes.cc, but both products add pairs of BFLOAT16 products to float sums (dot-inl.h): scores over pairs of
 // head dimensions, outputs over pairs of keys, whose values are put side by side before. The scale is applied to whole
-// scores, and weights are rounded to BFLOAT16 for the second product; their sum is that of the weights before rounding.
+// scores, and weights are rounded to BFLOAT16 for the second product. Outputs are divided by the sum of the rounded
+// weights, so that they stay means of values; log-sum-exp comes from the sum before rounding.
 // The chains are the same however rows and keys are cut, and so are the bits.
 #include "core/kernels/fast_kernels.h"
 
@@ -47,6 +48,8 @@ float LargestKey(const AttentionTask& task, int64_t begin, int64_t end) {
 }
 
 struct FastProducts {
+  static constexpr bool kRounds = true;
+
   static HWY_NOINLINE void ComputeScores(const Block& block) {
     const AttentionTask& task = block.task;
     const PairBroadcasts keys{reinterpret_cast<const char*>(task.keys.Row<BFloat16>(block.first)),
@@ -70,13 +73,17 @@ struct FastProducts {
         return mark ? hn::IfThenElse(hn::Eq(score, Broadcast(-kInfinity)), Broadcast(-0.0f), p) : p;
       };
       Vec sum = hn::Load(d, state.sum + r);
+      Vec rounded = hn::Load(d, state.rounded + r);
       for (int64_t s = 0; s < NumPairs(block.count); ++s) {
         const Vec first = weight(2 * s);
         const Vec second = weight(2 * s + 1);
         sum = hn::Add(hn::Add(sum, first), second);
-        _mm512_storeu_si512(block.scores + s * block.width + r, RoundToPairs(first, second));
+        const Pairs pairs = RoundToPairs(first, second);
+        rounded = hn::Add(hn::Add(rounded, FirstOf(pairs)), SecondOf(pairs));
+        _mm512_storeu_si512(block.scores + s * block.width + r, pairs);
       }
       hn::Store(sum, d, state.sum + r);
+      hn::Store(rounded, d, state.rounded + r);
     }
   }
 
@@ -122,7 +129,7 @@ const RowKernels& FastQueryLanes() {
                                           .reset = Reset,
                                           .accumulate = Accumulate<FastProducts>,
                                           .merge = Merge,
-                                          .finish = Finish};
+                                          .finish = Finish<FastProducts>};
   return kKernels;
 }
 

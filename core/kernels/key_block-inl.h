@@ -20,13 +20,20 @@ constexpr int64_t kSlab = 64;  // Head dimensions that are transposed at a time:
 
 int64_t Padded(int64_t size) { return RoundUp<int64_t>(size, 16); }  // Rows of floats start on a cache line.
 
-// A state is [maximum: kMaxRows][sum: kMaxRows][output: rows x value_dim, padded].
+// A state is [maximum: kMaxRows][sum: kMaxRows][rounded: kMaxRows][output: rows x value_dim, padded].
 struct State {
   State(const Panel& panel, float* data)
-      : stride(Padded(panel.task->value_dim)), max(data), sum(data + kMaxRows), output(data + 2 * kMaxRows) {}
+      : stride(Padded(panel.task->value_dim)),
+        max(data),
+        sum(data + kMaxRows),
+        rounded(sum + kMaxRows),
+        output(data + kHead) {}
+
+  static constexpr int64_t kHead = 4 * kMaxRows;  // Floats before the output, which starts on a cache line.
   int64_t stride;
   float* max;
   float* sum;
+  float* rounded;  // The sum of weights as the second product has them, where it rounds them; otherwise 0.
   float* output;
 };
 

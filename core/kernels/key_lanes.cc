@@ -37,6 +37,8 @@ PackedQueries Pack(const Panel& panel) {
 }
 
 struct ExactProducts {
+  static constexpr bool kRounds = false;  // The second product takes weights as they are.
+
   static void ComputeScores(const Block& block) { ScoreBlock(block); }
   static void AddValues(const Block& block, const State& state) { AddBlockValues(block, state); }
 };
@@ -54,7 +56,7 @@ const RowKernels& KeyLanes() {
                                           .reset = Reset,
                                           .accumulate = Accumulate<ExactProducts>,
                                           .merge = Merge,
-                                          .finish = Finish};
+                                          .finish = Finish<ExactProducts>};
   return kKernels;
 }
 

@@ -15,14 +15,14 @@ namespace HWY_NAMESPACE {
 namespace {
 
 int64_t StateSize(const AttentionTask& task, int64_t num_rows) {
-  return 2 * kMaxRows + num_rows * Padded(task.value_dim);
+  return State::kHead + num_rows * Padded(task.value_dim);
 }
 
 void Reset(const Panel& panel, float* data) {
   const State state(panel, data);
   for (int64_t r = 0; r < kMaxRows; ++r) {
     state.max[r] = -kInfinity;
-    state.sum[r] = 0;
+    state.sum[r] = state.rounded[r] = 0;
   }
   for (int64_t i = 0; i < panel.num_rows * state.stride; ++i) state.output[i] = 0;
 }
@@ -71,6 +71,7 @@ void UpdateMaximum(const Block& block, const State& state, int64_t r, float bloc
   const float factor = ScalarExp2(state.max[r] - block_max);
   state.max[r] = block_max;
   state.sum[r] *= factor;
+  state.rounded[r] *= factor;
   float* output = state.output + r * state.stride;
   for (int64_t v = 0; v < block.task.value_dim; ++v) output[v] *= factor;
 }
@@ -87,21 +88,24 @@ void Exponentiate(const Block& block, const State& state, int64_t r, float* scor
   }
 }
 
-// Adds up p of each row in ascending order, four rows at a time because each waits for its last sum; where there are
-// fewer, the last is added up again.
-void AddWeights(const Block& block, const State& state) {
-  for (int64_t r = 0; r < block.panel.num_rows; r += 4) {
-    int64_t row[4];
-    float sum[4];
-    for (int i = 0; i < 4; ++i) {
-      row[i] = HWY_MIN(r + i, block.panel.num_rows - 1);
-      sum[i] = state.sum[row[i]];
-    }
-    for (int64_t k = 0; k < block.count; ++k) {
-      for (int i = 0; i < 4; ++i) sum[i] += block.scratch.scores[row[i] * kKeyBlock + k];
-    }
-    for (int i = 0; i < 4; ++i) state.sum[row[i]] = sum[i];
+template <int kRows>
+HWY_INLINE void AddWeightsOfRows(const Block& block, int64_t row, float* sums) {
+  const float* weights = block.scratch.scores + row * kKeyBlock;
+  float sum[kRows];
+  for (int r = 0; r < kRows; ++r) sum[r] = sums[row + r];
+  for (int64_t k = 0; k < block.count; ++k) {
+    HWY_UNROLL(4)
+    for (int r = 0; r < kRows; ++r) sum[r] += weights[r * kKeyBlock + k];
   }
+  for (int r = 0; r < kRows; ++r) sums[row + r] = sum[r];
+}
+
+// Adds p of each row to `sums` in ascending order, several rows side by side because each waits for its last sum.
+void AddWeights(const Block& block, float* sums) {
+  int64_t row = 0;
+  for (; row + 4 <= block.panel.num_rows; row += 4) AddWeightsOfRows<4>(block, row, sums);
+  for (; row + 2 <= block.panel.num_rows; row += 2) AddWeightsOfRows<2>(block, row, sums);
+  if (row < block.panel.num_rows) AddWeightsOfRows<1>(block, row, sums);
 }
 
 // One block of keys from scores to outputs. `Products` has the two products.
@@ -131,7 +135,7 @@ void AccumulateBlock(const Block& block, const State& state) {
     UpdateMaximum(block, state, r, block_max);
     Exponentiate(block, state, r, scores);
   }
-  AddWeights(block, state);
+  AddWeights(block, state.sum);
   Products::AddValues(block, state);
 }
 
@@ -155,9 +159,13 @@ void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
     const Vec subtract = FiniteMaximum(max);
     const Vec chunk_factor = Exp2(hn::Sub(chunk_max, subtract));
     const Vec total_factor = Exp2(hn::Sub(total_max, subtract));
-    const Vec sum = hn::MulAdd(Broadcast(chunk.sum[r]), chunk_factor, hn::Mul(Broadcast(total.sum[r]), total_factor));
+    const auto merged = [&](const float* chunk_sum, const float* total_sum) {
+      return hn::GetLane(
+          hn::MulAdd(Broadcast(chunk_sum[r]), chunk_factor, hn::Mul(Broadcast(total_sum[r]), total_factor)));
+    };
     total.max[r] = hn::GetLane(max);
-    total.sum[r] = hn::GetLane(sum);
+    total.sum[r] = merged(chunk.sum, total.sum);
+    total.rounded[r] = merged(chunk.rounded, total.rounded);
     for (int64_t v = r * total.stride; v < (r + 1) * total.stride; v += kLanes) {
       const Vec scaled = hn::Mul(hn::LoadU(d, total.output + v), total_factor);
       hn::StoreU(hn::MulAdd(hn::LoadU(d, chunk.output + v), chunk_factor, scaled), d, total.output + v);
@@ -165,11 +173,13 @@ void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
   }
 }
 
-// One row: sink, normalisation, outputs. Whether it is to be doubted is bit 0.
-DoubtfulRows FinishRow(const AttentionTask& task, const QueryRow& row, float row_max, float row_sum,
-                       const float* output) {
+// Row r: sink, normalisation, outputs. Whether it is to be doubted is bit 0.
+template <class Products>
+DoubtfulRows FinishRow(const AttentionTask& task, const QueryRow& row, const State& state, int64_t r) {
+  const float row_sum = state.sum[r];
+  const float* output = state.output + r * state.stride;
   const FloatTag d;
-  const Vec old_max = Broadcast(row_max);
+  const Vec old_max = Broadcast(state.max[r]);
   const Vec sink = Broadcast(row.sink);
   const Vec max = hn::Max(sink, old_max);
   const Vec subtract = FiniteMaximum(max);
@@ -177,10 +187,15 @@ DoubtfulRows FinishRow(const AttentionTask& task, const QueryRow& row, float row
   const Vec factor = hn::IfThenZeroElse(no_keys, Exp2(hn::Sub(old_max, subtract)));
   const Vec sum = hn::MulAdd(Broadcast(row_sum), factor, Exp2(hn::Sub(sink, subtract)));
   const Vec one_over = hn::IfThenZeroElse(no_keys, hn::Div(Broadcast(1.0f), sum));
+  Vec per_weight = one_over;
+  if constexpr (Products::kRounds) {
+    const Vec rounded = hn::MulAdd(Broadcast(state.rounded[r]), factor, Exp2(hn::Sub(sink, subtract)));
+    per_weight = hn::IfThenZeroElse(no_keys, hn::Div(Broadcast(1.0f), rounded));
+  }
   Vec zero_if_finite = hn::Zero(d);
   for (int64_t v = 0; v < task.value_dim; v += kLanes) {
     const int64_t count = HWY_MIN(kLanes, task.value_dim - v);
-    const Vec normal = hn::MulAdd(hn::Mul(LoadFirst(output + v, count), factor), one_over, hn::Zero(d));
+    const Vec normal = hn::MulAdd(hn::Mul(LoadFirst(output + v, count), factor), per_weight, hn::Zero(d));
     zero_if_finite = hn::MulAdd(normal, hn::Zero(d), zero_if_finite);
     if (row.output != nullptr) StoreFirst(normal, row.output + v, count);
   }
@@ -195,12 +210,12 @@ DoubtfulRows FinishRow(const AttentionTask& task, const QueryRow& row, float row
           std::uint64_t{inverse == 0}};
 }
 
+template <class Products>
 DoubtfulRows Finish(const Panel& panel, float* data) {
   const State state(panel, data);
   DoubtfulRows doubtful;
   for (int64_t r = 0; r < panel.num_rows; ++r) {
-    const float* output = state.output + r * state.stride;
-    const DoubtfulRows row = FinishRow(*panel.task, panel.rows[r], state.max[r], state.sum[r], output);
+    const DoubtfulRows row = FinishRow<Products>(*panel.task, panel.rows[r], state, r);
     doubtful.not_finite |= row.not_finite << r;
     doubtful.nan_sum |= row.nan_sum << r;
     doubtful.no_keys |= row.no_keys << r;

@@ -21,24 +21,25 @@ static_assert(kMaxRows <= 64);
 
 int64_t Width(int64_t num_rows) { return RoundUp(num_rows, kLanes); }
 
-// A state is [maximum][sum][output: value_dim], each a row of Width floats.
+// A state is [maximum][sum][rounded][output: value_dim], each a row of Width floats.
 struct State {
   State(const Panel& panel, float* data)
-      : width(Width(panel.num_rows)), max(data), sum(data + width), output(data + 2 * width) {}
+      : width(Width(panel.num_rows)), max(data), sum(data + width), rounded(sum + width), output(rounded + width) {}
   int64_t width;
   float* max;
   float* sum;
+  float* rounded;  // The sum of weights as the second product has them, where it rounds them; otherwise 0.
   float* output;
 };
 
-int64_t StateSize(const AttentionTask& task, int64_t num_rows) { return (task.value_dim + 2) * Width(num_rows); }
+int64_t StateSize(const AttentionTask& task, int64_t num_rows) { return (task.value_dim + 3) * Width(num_rows); }
 int64_t ScratchSize(const AttentionTask&, int64_t num_rows) { return (kKeyBlock + 1) * Width(num_rows); }
 
 void Reset(const Panel& panel, float* data) {
   const State state(panel, data);
   const FloatTag d;
   for (int64_t i = 0; i < state.width; i += kLanes) hn::Store(Broadcast(-kInfinity), d, state.max + i);
-  for (int64_t i = 0; i < state.width * (panel.task->value_dim + 1); i += kLanes) {
+  for (int64_t i = 0; i < state.width * (panel.task->value_dim + 2); i += kLanes) {
     hn::Store(hn::Zero(d), d, state.sum + i);
   }
 }

@@ -40,6 +40,8 @@ float LargestKey(const AttentionTask& task, int64_t begin, int64_t end) {
 }
 
 struct ExactProducts {
+  static constexpr bool kRounds = false;  // The second product takes weights as they are.
+
   static void ComputeScores(const Block& block) {
     const AttentionTask& task = block.task;
     for (int64_t d = 0; d < task.head_dim; d += kSlab) {
@@ -111,7 +113,7 @@ const RowKernels& QueryLanes() {
                                           .reset = Reset,
                                           .accumulate = Accumulate<ExactProducts>,
                                           .merge = Merge,
-                                          .finish = Finish};
+                                          .finish = Finish<ExactProducts>};
   return kKernels;
 }
 

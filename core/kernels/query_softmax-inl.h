@@ -53,7 +53,7 @@ void Rescale(const State& state, int64_t value_dim, const float* factor) {
 }
 
 // Moves the running maximum where the block asks for it. With kNotice, a score of -infinity makes the sum NaN.
-template <bool kNotice>
+template <class Products, bool kNotice>
 void UpdateMaximum(const Block& block, const State& state) {
   const FloatTag d;
   HWY_ALIGN float factor[kMaxRows];
@@ -69,6 +69,7 @@ void UpdateMaximum(const Block& block, const State& state) {
     Vec sum = hn::Mul(hn::Load(d, state.sum + r), f);
     if constexpr (kNotice) sum = hn::Add(sum, hn::Mul(scores.min, hn::Zero(d)));
     hn::Store(sum, d, state.sum + r);
+    if constexpr (Products::kRounds) hn::Store(hn::Mul(hn::Load(d, state.rounded + r), f), d, state.rounded + r);
     rescale = rescale || !hn::AllFalse(d, grows);
   }
   if (rescale) Rescale(state, block.task.value_dim, factor);
@@ -96,9 +97,9 @@ void AccumulateBlock(const Block& block, const State& state, bool surely_all_vis
   if (partial) ApplyMask(block, visible);
   if (KeepsScores(block.panel)) KeepScores(block);
   if (Notices(block) && !partial && HasPlainScores(task)) {
-    UpdateMaximum<true>(block, state);
+    UpdateMaximum<Products, true>(block, state);
   } else {
-    UpdateMaximum<false>(block, state);
+    UpdateMaximum<Products, false>(block, state);
   }
   Products::Exponentiate(block, state);
   if (task.select_values) {
@@ -138,8 +139,8 @@ void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
     const Vec chunk_factor = Exp2(hn::Sub(chunk_max, subtract));
     const Vec total_factor = Exp2(hn::Sub(total_max, subtract));
     hn::Store(max, d, total.max + r);
-    // The sum is row -1 of the output as far as merging goes.
-    for (int64_t v = -1; v < panel.task->value_dim; ++v) {
+    // The sums are rows -2 and -1 of the output as far as merging goes.
+    for (int64_t v = -2; v < panel.task->value_dim; ++v) {
       const int64_t at = v * total.width + r;
       const Vec scaled = hn::Mul(hn::Load(d, total.output + at), total_factor);
       hn::Store(hn::MulAdd(hn::Load(d, chunk.output + at), chunk_factor, scaled), d, total.output + at);
@@ -149,6 +150,7 @@ void Merge(const Panel& panel, const float* chunk_data, float* total_data) {
 
 // Merges the sink into maximum and sum, and leaves in state.output the normalised outputs; returns in `inverse` 1 /
 // sum, 0 where no key has a weight.
+template <class Products>
 DoubtfulRows Normalize(const Panel& panel, const State& state, float* inverse) {
   const FloatTag d;
   HWY_ALIGN float sink[kMaxRows];
@@ -168,12 +170,17 @@ DoubtfulRows Normalize(const Panel& panel, const State& state, float* inverse) {
     hn::Store(hn::IfThenElse(no_keys, alone.max, max), d, state.max + r);
     hn::Store(hn::IfThenElse(no_keys, alone.sum, sum), d, state.sum + r);
     hn::Store(one_over, d, inverse + r);
+    Vec per_weight = one_over;
+    if constexpr (Products::kRounds) {
+      const Vec rounded = hn::MulAdd(hn::Load(d, state.rounded + r), factor, Exp2(hn::Sub(sinks, subtract)));
+      per_weight = hn::IfThenZeroElse(no_keys, hn::Div(Broadcast(1.0f), rounded));
+    }
     Vec zero_if_finite = hn::Zero(d);
     for (int64_t v = 0; v < panel.task->value_dim; ++v) {
       float* o = state.output + v * state.width + r;
       const Vec scaled = hn::Mul(hn::Load(d, o), factor);
       // Adding +0 turns a -0, which depends on how zeros were added, into +0.
-      const Vec normal = hn::MulAdd(scaled, one_over, hn::Zero(d));
+      const Vec normal = hn::MulAdd(scaled, per_weight, hn::Zero(d));
       zero_if_finite = hn::MulAdd(normal, hn::Zero(d), zero_if_finite);
       hn::Store(normal, d, o);
     }
@@ -206,10 +213,11 @@ void WriteOutputs(const Panel& panel, const State& state) {
   }
 }
 
+template <class Products>
 DoubtfulRows Finish(const Panel& panel, float* data) {
   const State state(panel, data);
   HWY_ALIGN float inverse[kMaxRows];
-  const DoubtfulRows doubtful = Normalize(panel, state, inverse);
+  const DoubtfulRows doubtful = Normalize<Products>(panel, state, inverse);
   if (panel.rows[0].output != nullptr) WriteOutputs(panel, state);
   for (int64_t r = 0; r < panel.num_rows; ++r) {
     const QueryRow& row = panel.rows[r];

@@ -200,6 +200,18 @@ TEST(FastKernels, OutlierChannelsAndLargeScores) {
   }
 }
 
+// Rounding weights moves no mean of equal values.
+TEST(FastKernels, EqualValuesGiveThatValue) {
+  for (std::int64_t queries : {1, 4, 60}) {
+    SdpaCaseSpec spec;
+    spec.heads = 2, spec.queries = queries, spec.keys = 1500, spec.value_dim = 33;
+    FastCase fast(spec);
+    fast.value = TypedTensor::From(std::vector<float>(fast.base.value.size(), 3.0f), kBF16);
+    const SdpaResult actual = Compute(fast.Problem(), Here(), nullptr, Ask::kOutput);
+    EXPECT_TRUE(AllNear(actual.output, std::vector<double>(actual.output.size(), 3.0), 3e-6));
+  }
+}
+
 std::vector<SdpaCaseSpec> BitSpecs() {
   SdpaCaseSpec few;
   few.queries = 3, few.keys = 3300, few.heads = 2, few.kv_heads = 1, few.head_dim = 64, few.value_dim = 40;
