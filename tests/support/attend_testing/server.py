@@ -98,6 +98,13 @@ class Server:
         """Asks the server to stop; wait() for it."""
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self):
+        """Ends it as the kernel would that is out of memory."""
+        self._process.kill()
+        self._process.wait()
+        self.channel.close()
+        self._directory.cleanup()
+
     def wait(self):
         """The exit code; kills a server that does not end."""
         try:
