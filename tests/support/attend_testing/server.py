@@ -102,6 +102,13 @@ class Server:
         """Asks the server to read its files again."""
         self._process.send_signal(signal.SIGHUP)
 
+    def kill(self):
+        """Ends it as the kernel would that is out of memory."""
+        self._process.kill()
+        self._process.wait()
+        self.channel.close()
+        self._directory.cleanup()
+
     def wait(self):
         """The exit code; kills a server that does not end."""
         try:
