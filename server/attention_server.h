@@ -86,8 +86,8 @@ class AttentionServer {
   Executor upload_executor_;
   UploadServices uploads_;
   std::unique_ptr<Authenticator> authenticator_;
+  std::shared_ptr<TlsPair> tls_;  // Null for plaintext; what gRPC reads for as long as the engine lives.
   std::unique_ptr<CallEngine> engine_;
-  std::shared_ptr<TlsPair> tls_;  // Null for plaintext.
   // The last ones, so that each is logged once; the reloader's thread's.
   std::string tls_error_;
   std::string principals_error_;
