@@ -56,6 +56,7 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
   auto server = AttentionServer::Start(config, log);
   absl::Status started = server.status();
   if (started.ok()) LogStart(config, **server, log);
+  log.Flush();  // Whoever finds the port finds the log's first lines.
   if (started.ok() && !config.port_file.empty()) started = WritePortFile(config.port_file, AllPorts(**server));
   if (!started.ok()) {
     log.Error(std::string_view(started.message().data(), started.message().size()));

@@ -17,6 +17,9 @@ namespace {
 // How long to wait for descriptors before the next try: well under a second, and no busy loop.
 constexpr int kOutOfDescriptorsMs = 100;
 
+// Connections of one listener before the others, and the end, are looked at.
+constexpr int kAtATime = 64;
+
 // The inode of the socket that `fd` is; 0 when it is none.
 ino_t SocketInode(int fd) {
   struct stat info {};
@@ -73,13 +76,13 @@ void ConnectionAcceptor::Run() {
     if (polled[0].revents != 0) return;
     const bool was_paused = std::exchange(pause, false);
     for (std::size_t i = 1; i < polled.size(); ++i) {
-      if ((was_paused || polled[i].revents != 0) && !AcceptAll(polled[i].fd)) pause = true;
+      if ((was_paused || polled[i].revents != 0) && !AcceptSome(polled[i].fd)) pause = true;
     }
   }
 }
 
-bool ConnectionAcceptor::AcceptAll(int listener) {
-  for (;;) {
+bool ConnectionAcceptor::AcceptSome(int listener) {
+  for (int i = 0; i < kAtATime; ++i) {
     const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
       HandOver(listener, fd);
@@ -96,6 +99,7 @@ bool ConnectionAcceptor::AcceptAll(int listener) {
       default: return true;  // Of one connection that came and went (accept(2)).
     }
   }
+  return true;
 }
 
 void ConnectionAcceptor::HandOver(int listener, int fd) {

@@ -70,7 +70,7 @@ class ConnectionAcceptor {
  private:
   void Run();
   // Whether to go on at once; not when descriptors are short.
-  bool AcceptAll(int listener);
+  bool AcceptSome(int listener);
   void HandOver(int listener, int fd);
 
   std::vector<ListenSocket> listeners_;

@@ -76,14 +76,19 @@ class DeleteLayerCall final : public CallHandler {
   }
 
  private:
+  // Empty when there is none. Holds on to no layer: a deleted one counts until nobody does.
+  std::string EtagOf(const std::string& name) const {
+    const std::shared_ptr<const Layer> layer = services_.store->registry().Find(name);
+    return layer == nullptr ? "" : layer->description().etag();
+  }
+
   void Delete(Call& call) {
-    const std::shared_ptr<const Layer> layer = services_.store->registry().Find(request_.name());
+    const std::string etag = EtagOf(request_.name());
     absl::Status status =
         call.cancelled() ? call.CancelledStatus() : services_.store->Delete(request_.name(), request_.etag());
     deletions_.fetch_sub(1);
     if (!status.ok()) return call.Finish(status);
     if (services_.audit != nullptr) {
-      const std::string etag = layer == nullptr ? request_.etag() : layer->description().etag();
       services_.audit->Layer("layer deleted", call.principal(), call.peer(), request_.name(), etag);
     }
     call.FinishWithResponse(SerializeControlMessage(v1::DeleteLayerResponse()));
