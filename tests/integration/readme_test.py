@@ -48,7 +48,7 @@ def grpcurl_directory(directory):
     return directory
 
 
-class ExamplesTest(ServerTestCase):
+class ExamplesTestCase(ServerTestCase):
     def setUp(self):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
@@ -87,16 +87,6 @@ class ExamplesTest(ServerTestCase):
             stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False,
         )  # fmt: skip
 
-    def test_the_examples_work(self):
-        blocks = [block for block in all_blocks(README) if block.run]
-        self.assertEqual({block.language for block in blocks}, {"sh", "cpp", "python"}, "README has lost its examples")
-        self.check(blocks, "README.md")
-
-    def test_the_examples_of_the_python_package_work(self):
-        blocks = [block for block in all_blocks(PACKAGE_README) if block.run]
-        self.assertGreaterEqual(len(blocks), 4, "the package's README has lost its examples")
-        self.check(blocks, "client/python/README.md")
-
     def check(self, blocks, name):
         for block in blocks:
             with self.subTest(f"{name}:{block.line}"):
@@ -104,6 +94,20 @@ class ExamplesTest(ServerTestCase):
                 self.assertEqual(result.returncode, 0, f"{block.code}\n{result.stdout}\n{result.stderr}")
                 for text in block.expected:
                     self.assertIn(text, result.stdout)
+
+
+class ExamplesTest(ExamplesTestCase):
+    def test_the_examples_work(self):
+        blocks = [block for block in all_blocks(README) if block.run]
+        self.assertEqual({block.language for block in blocks}, {"sh", "cpp", "python"}, "README has lost its examples")
+        self.check(blocks, "README.md")
+
+
+class PackageExamplesTest(ExamplesTestCase):
+    def test_the_examples_of_the_python_package_work(self):
+        blocks = [block for block in all_blocks(PACKAGE_README) if block.run]
+        self.assertGreaterEqual(len(blocks), 4, "the package's README has lost its examples")
+        self.check(blocks, "client/python/README.md")
 
 
 class TextTest(unittest.TestCase):
