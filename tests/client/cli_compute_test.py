@@ -157,7 +157,8 @@ class ComputeTest(cli_harness.CliTestCase):
         expected = oracle.attend(q, k, v).output
         for layout, axes in (("bhte", (0, 1, 2, 3)), ("bthe", (0, 2, 1, 3))):
             with self.subTest(layout):
-                files = [self.save(f"{name}.npy", np.ascontiguousarray(x.transpose(axes))) for name, x in zip("qkv", (q, k, v), strict=True)]
+                swapped = [np.ascontiguousarray(x.transpose(axes)) for x in (q, k, v)]
+                files = [self.save(f"{name}.npy", x) for name, x in zip("qkv", swapped, strict=True)]
                 flags = ["--query", files[0], "--key", files[1], "--value", files[2], "--layout", layout]
                 (output,) = npy_arrays(self.attend_ok("sdpa", *flags).out)
                 self.assert_near(output, expected.transpose(axes), tolerance.attention(v))
