@@ -161,6 +161,8 @@ class ComputeTest(cli_harness.CliTestCase):
                 flags = ["--query", files[0], "--key", files[1], "--value", files[2], "--layout", layout]
                 (output,) = npy_arrays(self.attend_ok("sdpa", *flags).out)
                 self.assert_near(output, expected.transpose(axes), tolerance.attention(v))
+                keys = self.save("keys.npy", self.rng.random((2, 6)) < 0.7)
+                self.comparisons("sdpa", *flags, "--key-mask", keys, "--causal", "--return", "output,scores,attention_weights,log_sum_exp")
 
     def test_precision_is_sent(self):
         files = [self.save(f"{name}.npy", self.random(4, 8)) for name in "qkv"]
