@@ -55,6 +55,12 @@ class GroupCut {
   std::int64_t groups_per_head_ = 1;
 };
 
+// Whether the keys of several heads lie side by side, as in the layout [B, T, H, E], so that heads read pages of memory
+// in common.
+bool ShareMemoryPages(const SdpaProblem& problem) {
+  return problem.num_kv_heads() > 1 && problem.key().row_stride > problem.key().head_stride;
+}
+
 void ComputeGroups(const SdpaRun& run, const GroupCut& cut) {
   WorkspacePool pool;
   ForEach(run.context, cut.num_groups(), [&](std::int64_t i) {
@@ -78,9 +84,10 @@ void ComputeChunksOfGroups(const SdpaRun& run, const GroupCut& cut) {
   ForEach(run.context, cut.num_groups() * num_chunks, [&](std::int64_t i) {
     if (run.Cancelled()) return;
     WorkspacePool::Loan workspace(pool);
-    const auto g = static_cast<std::size_t>(i / num_chunks);
-    const std::int64_t chunk = i % num_chunks;
-    RowGroup(run, cut.Group(i / num_chunks), *workspace).ComputeChunk(chunk, states[g].data() + chunk * state_sizes[g]);
+    const auto g = static_cast<std::size_t>(i % cut.num_groups());
+    const std::int64_t chunk = i / cut.num_groups();
+    RowGroup(run, cut.Group(i % cut.num_groups()), *workspace)
+        .ComputeChunk(chunk, states[g].data() + chunk * state_sizes[g]);
   });
   ForEach(run.context, cut.num_groups(), [&](std::int64_t i) {
     if (run.Cancelled()) return;
@@ -150,7 +157,8 @@ absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs,
   } else {
     const GroupCut cut(run, threads);
     const bool few_groups = threads > 1 && cut.num_groups() < threads * kGroupsPerThread / 2;
-    if (few_groups && RowsPerKvHead(problem) <= kMaxRowsWithChunks && problem.key_length() > kKeyChunk) {
+    if ((few_groups || ShareMemoryPages(problem)) && RowsPerKvHead(problem) <= kMaxRowsWithChunks &&
+        problem.key_length() > kKeyChunk) {
       ComputeChunksOfGroups(run, cut);
     } else {
       ComputeGroups(run, cut);

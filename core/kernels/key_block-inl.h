@@ -57,12 +57,13 @@ struct Block {
 // Asks for the rows of keys to come, in the order of memory, as many lines at a time as the kernel uses: keys are read
 // side by side, which no hardware prefetcher follows. Into the second-level cache, because more lines may be pending
 // there than to the first. A processor drops requests when too many are pending. What comes from memory is therefore
-// requested twice: long before its use, and again shortly before, when a line that has arrived costs nothing.
+// requested twice: long before its use, and again shortly before, when a line that has arrived costs nothing. Rows that
+// lie apart share few places of the cache and are requested less early.
 class LinesAhead {
  public:
   LinesAhead(const Block& block, const KeyRows& rows, int64_t dim) : twice_(block.task.beyond_caches) {
     const int64_t size = ElementSize(rows.type);
-    const int64_t far = block.first + (twice_ ? 2 * kKeyBlock : kKeyBlock);
+    const int64_t far = block.first + (twice_ && rows.stride == dim ? 2 * kKeyBlock : kKeyBlock);
     const int64_t num_rows = HWY_MIN(kKeyBlock, block.task.key_length - far);
     if (num_rows <= 0) return;
     const bool dense = rows.stride == dim;
