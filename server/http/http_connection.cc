@@ -15,9 +15,6 @@ constexpr std::size_t kReadBytes = 4096;
 // How long a refused request is read on before the connection is closed.
 constexpr std::chrono::seconds kLingerTime(1);
 
-// Beast bounds each line of a header and not all of them together.
-boost::beast::error_code TooLong(bool header) { return header ? http::error::header_limit : http::error::body_limit; }
-
 std::string_view PathOf(boost::beast::string_view target) {
   const std::string_view text(target.data(), target.size());
   return text.substr(0, text.find('?'));
@@ -29,8 +26,7 @@ void HttpConnection::WaitForRequest() {
   parser_.emplace();
   parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
   parser_->body_limit(options_.max_body_bytes);
-  request_bytes_ = 0;
-  most_bytes_ = options_.max_header_bytes;
+  header_bytes_ = 0;
   if (buffer_.size() > 0) return StartRequest();  // Sent together with the last one.
   buffer_.shrink_to_fit();
   stream_.expires_after(options_.idle_timeout);
@@ -58,17 +54,19 @@ void HttpConnection::Parse() {
   while (!parser_->is_done()) {
     if (buffer_.size() == 0) return ReadMore();
     const bool in_header = !parser_->is_header_done();
-    parser_->eager(!in_header);  // Stops where the header ends, to be counted.
+    parser_->eager(!in_header);  // Stops where the header ends.
     Error error;
     const std::size_t used = parser_->put(buffer_.data(), error);
     buffer_.consume(used);
-    request_bytes_ += used;
     const bool incomplete = error == http::error::need_more;
-    if (request_bytes_ + (incomplete ? buffer_.size() : 0) > most_bytes_) return RefuseToRead(TooLong(in_header));
-    if (error && !incomplete) return RefuseToRead(error);
-    if (in_header && parser_->is_header_done()) {
-      most_bytes_ = request_bytes_ + options_.max_body_bytes + options_.max_header_bytes;  // Framing and trailers.
+    if (in_header) {
+      header_bytes_ += used;
+      // Beast bounds each line and not all of them together.
+      if (header_bytes_ + (incomplete ? buffer_.size() : 0) > options_.max_header_bytes)
+        error = http::error::header_limit;
     }
+    if (error && error != http::error::need_more) return RefuseToRead(error);
+    if (parser_->is_header_done() && parser_->chunked()) return Refuse(411, "a body must come with its length");
     if (incomplete) return ReadMore();
   }
   Answer();

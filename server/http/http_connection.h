@@ -67,8 +67,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::beast::tcp_stream stream_;
   boost::beast::flat_buffer buffer_;  // Read and not parsed: a line that is incomplete, or the next request.
   std::optional<boost::beast::http::request_parser<Body>> parser_;
-  std::size_t request_bytes_ = 0;  // Parsed of this request,
-  std::size_t most_bytes_ = 0;     // and how many it may have, up to the end of its header or of its body.
+  std::size_t header_bytes_ = 0;  // Parsed of this request's header.
   boost::beast::http::response<Body> response_;
   bool closed_ = false;
 };

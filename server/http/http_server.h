@@ -46,7 +46,7 @@ class HttpServer {
     std::string listen;  // `host:port`; port 0 lets the system choose.
     std::size_t max_connections = 256;
     std::size_t max_header_bytes = 8 << 10;             // Of a request without its body; more: 431.
-    std::size_t max_body_bytes = 0;                     // More: 413.
+    std::size_t max_body_bytes = 0;                     // More: 413; a body in chunks: 411.
     Duration idle_timeout = std::chrono::seconds(90);   // From a connection's start or last answer to the next request.
     Duration read_timeout = std::chrono::seconds(5);    // From a request's first byte to its last.
     Duration write_timeout = std::chrono::seconds(10);  // For a response.
