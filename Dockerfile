@@ -43,7 +43,7 @@ COPY --from=build /out/ /
 RUN ["/usr/local/bin/attend-server", "--check-config"]
 RUN ["/usr/local/bin/attend", "--version"]
 
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="attend" \
       org.opencontainers.image.description="Attention as a service: transformer attention over gRPC" \
