@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "server/base/protocol.h"
 #include "server/layers/layer.h"
+#include "server/layers/layer_config.h"
 #include "server/layers/layer_registry.h"
 #include "server/layers/layer_weights.h"
 
@@ -44,6 +45,9 @@ absl::Status CheckUploadHeader(const v1::CreateLayerHeader& header, const LayerL
   }
   if (!header.sha256().empty() && !IsSha256(header.sha256())) {
     return InvalidField("header.sha256", "header.sha256 is not 64 lower-case hexadecimal digits");
+  }
+  if (absl::Status options = CheckAreLayerOptions(header.config().options()); !options.ok()) {
+    return PrefixField("header", options);
   }
   return header.has_init() ? CheckSeeded(header, limits) : absl::OkStatus();
 }

@@ -93,18 +93,6 @@ void AddFloatFieldsTo(google::protobuf::Message& message) {
   }
 }
 
-// Lengths, mask and bias are about the tokens of one request, and so is what it returns.
-absl::Status RefuseRequestOnly(const v1::AttentionOptions& options) {
-  std::vector<const FieldDescriptor*> set;
-  options.GetReflection()->ListFields(options, &set);
-  for (const auto* const field : set) {
-    const OptionField::Kind kind = FindOptionField(static_cast<std::uint32_t>(field->number())).kind;
-    if (kind != OptionField::Kind::kOther && kind != OptionField::Kind::kLengths) continue;
-    return Invalid(absl::StrCat("config.options.", field->name()), "is a request's, not a layer's; leave it out");
-  }
-  return absl::OkStatus();
-}
-
 // What differs by the length of a text, and the factor.
 absl::Status CheckByLength(const v1::RotaryEmbedding& rotary) {
   const bool is_dynamic = rotary.has_dynamic_factor(), is_long = rotary.long_frequencies_size() > 0;
@@ -221,9 +209,20 @@ void AddFloatFields(v1::LayerConfig& config) {
   AddFloatFieldsTo(config);
 }
 
+absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options) {
+  std::vector<const FieldDescriptor*> set;
+  options.GetReflection()->ListFields(options, &set);
+  for (const auto* const field : set) {
+    const OptionField::Kind kind = FindOptionField(static_cast<std::uint32_t>(field->number())).kind;
+    if (kind != OptionField::Kind::kOther && kind != OptionField::Kind::kLengths) continue;
+    return Invalid(absl::StrCat("config.options.", field->name()), "is a request's, not a layer's; leave it out");
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads,
                                               bool is_double) {
-  if (absl::Status status = RefuseRequestOnly(options); !status.ok()) return status;
+  if (absl::Status status = CheckAreLayerOptions(options); !status.ok()) return status;
   LayerOptions read;
   SetScalarOptions(options, read.options);
   if (absl::Status status = SetEnumOptions(options, "config.", read.options); !status.ok()) return status;

@@ -41,6 +41,10 @@ absl::Status ReplaceFloatFields(v1::LayerConfig& config);
 // Sets the deprecated fields to what the fields that replace them hold, for clients of version 0.1.
 void AddFloatFields(v1::LayerConfig& config);
 
+// Refuses lengths, masks and bias, which are about the tokens of one request, and what says what to return. Errors:
+// INVALID_ARGUMENT with the field (`config.options.mask`).
+absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options);
+
 // The options of a layer with `num_heads` heads, which `is_double` computes in FLOAT64. Rejects request-only fields and
 // tensors that are not what they claim; value ranges are checked by AttendProblem::Create. Pure. REQUIRES:
 // ReplaceFloatFields. Errors: INVALID_ARGUMENT with the field (`config.options.mask`).
