@@ -48,7 +48,7 @@ class FastKernelsTest(unittest.TestCase):
 
     def test_on_is_named_in_the_receipt_and_within_its_bound_or_refused_at_the_start(self):
         if "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
-            with self.assertRaises(Exception):  # It ends before it writes its port.
+            with self.assertRaises(RuntimeError):  # It ends before it writes its port.
                 Server("--fast-kernels", "on").stop()
             return
         with Server("--fast-kernels", "on", "--threads", "2") as server:
