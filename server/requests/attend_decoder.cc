@@ -103,9 +103,10 @@ absl::Status CheckLayerEtag(const std::string& wanted, const Layer& layer) {
   if (wanted.empty() || wanted == etag) return absl::OkStatus();
   const std::string& name = layer.description().name();
   return WithDetails(
-      absl::AbortedError(absl::StrCat("the layer '", name, "' has the etag '", etag,
-                                      "', which is not the request's layer_etag; results of both versions do not belong "
-                                      "together")),
+      absl::AbortedError(
+          absl::StrCat("the layer '", name, "' has the etag '", etag,
+                       "', which is not the request's layer_etag; results of both versions do not belong "
+                       "together")),
       {.reason = reason::kEtagMismatch, .field = "", .metadata = {{"layer_name", name}, {"etag", etag}}});
 }
 
@@ -114,8 +115,8 @@ absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes,
   constexpr char kField[] = "layer_name";
   if (raw.layer_name.empty()) {
     if (raw.layer_etag.empty()) return absl::OkStatus();
-    return InvalidField("layer_etag",
-                        "layer_etag is given, but there is no layer_name; it says which version of a named layer to use");
+    return InvalidField(
+        "layer_etag", "layer_etag is given, but there is no layer_name; it says which version of a named layer to use");
   }
   if (raw.layer.present) {
     return InvalidField(kField,
@@ -159,10 +160,6 @@ absl::Status CheckNamedLayer(const AttendInputs& inputs) {
 absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inputs) {
   constexpr char kField[] = "position_offset";
   const std::int64_t offset = raw.position_offset;
-  if (offset < 0 || offset > kMaxPositionOffset) {
-    return InvalidField(kField,
-                        absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
-  }
   // A named layer without rotary embeddings ignores it, so that callers need not know which layers of a model have
   // them.
   if (offset != 0 && inputs.named_layer == nullptr) {
@@ -224,7 +221,7 @@ std::vector<std::int64_t> TextLengths(const AttendInputs& inputs) {
   const std::int64_t tokens = std::max(View(inputs.embeddings).length, View(inputs.context).length);
   for (const std::int64_t offset : inputs.position_offsets.lengths) lengths.push_back(tokens + ValidOrZero(offset));
   if (lengths.empty()) lengths.push_back(tokens);
-  for (std::int64_t& length : lengths) length += inputs.position_offset;
+  for (std::int64_t& length : lengths) length += ValidOrZero(inputs.position_offset);
   return lengths;
 }
 
