@@ -193,7 +193,7 @@ TEST(ConfigSubsets, AttendTakesWhatTransformersTakesOrRefuses) {
   RecordProperty("served", all.served);
   RecordProperty("refused", all.refused);
   std::printf("%d layers as transformers has them, %d refused\n", all.served, all.refused);
-  EXPECT_GT(all.served, 2 * all.refused);
+  EXPECT_GE(all.served, 1000);
 }
 
 TEST(ConfigSubsets, EveryModelTypeWithRulesIsRecordedOrHasAReason) {
@@ -206,7 +206,7 @@ TEST(ConfigSubsets, EveryModelTypeWithRulesIsRecordedOrHasAReason) {
           << type << " is not in tests/data/config_subsets.json: run tests/vectors/models/record.sh";
     }
   }
-  EXPECT_GE(Recorded()["types"].size(), 130U);
+  EXPECT_GE(Recorded()["types"].size(), 165U);
 }
 
 }  // namespace

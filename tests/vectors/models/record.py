@@ -29,7 +29,7 @@ RULES = HERE.parents[2] / "formats" / "hugging_face" / "model_rules.cc"
 SIZES = json.loads((HERE / "sizes.json").read_text())
 COUNT, SECONDS, BYTES = 4, 120, 6 << 30  # Subsets of one type; processor time and memory of one type's process.
 VERSION = transformers.__version__.split(".")[0]
-_OF_NO_INTEREST = ("transformers_version", "architectures", "torch_dtype", "dtype", "id2label", "label2id")
+_OF_NO_INTEREST = ("transformers_version", "architectures", "torch_dtype", "dtype", "id2label", "label2id", "time_step_limit")
 
 
 def model_types():
