@@ -39,8 +39,8 @@
 namespace attend::client {
 
 // What a server answered to one request: `response` to an AttendRequest, `sdpa_response` to a
-// ScaledDotProductAttentionRequest. A request that failed has its error in both; of a request that went well, the one of
-// the other kind holds FAILED_PRECONDITION.
+// ScaledDotProductAttentionRequest. A request that failed has its error in both; of a request that went well, the one
+// of the other kind holds FAILED_PRECONDITION.
 struct StreamResult {
   std::int64_t id = 0;
   // Errors: those of Client::Attend, with the same details.

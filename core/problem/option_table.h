@@ -1,4 +1,4 @@
-// The attention options as data: whoever reads, merges, stores or prints options goes through these tables, so that a
+// The attention options as data: whoever reads, checks, merges or prints options goes through these tables, so that a
 // new option is a member of AttentionOptions, its mathematics, and one line here. Options that have a form of their own
 // (masks and bias) are not in them.
 //
@@ -16,16 +16,24 @@
 
 namespace attend {
 
+// What a number may be; finite in any case.
+enum class ScalarRange : std::uint8_t { kFinite, kNotNegative, kPositive };
+
 // A number that may be absent; a request's or a layer's.
 struct ScalarOption {
   const char* field;
   std::variant<std::optional<double> AttentionOptions::*, std::optional<std::int64_t> AttentionOptions::*> member;
+  ScalarRange range;
+  const char* rule;  // The range for people, behind "it must be".
 };
 inline constexpr ScalarOption kScalarOptions[] = {
-    {"options.scale", &AttentionOptions::scale},
-    {"options.sliding_window_left", &AttentionOptions::sliding_window_left},
-    {"options.sliding_window_right", &AttentionOptions::sliding_window_right},
-    {"options.softcap", &AttentionOptions::softcap},
+    {"options.scale", &AttentionOptions::scale, ScalarRange::kFinite, "finite, or absent for 1/sqrt(head size)"},
+    {"options.sliding_window_left", &AttentionOptions::sliding_window_left, ScalarRange::kNotNegative,
+     "at least 0, or absent for an unlimited window"},
+    {"options.sliding_window_right", &AttentionOptions::sliding_window_right, ScalarRange::kNotNegative,
+     "at least 0, or absent for an unlimited window"},
+    {"options.softcap", &AttentionOptions::softcap, ScalarRange::kPositive,
+     "positive and finite, or absent for no cap"},
 };
 
 // One of several modes, or absent; a request's or a layer's. The modes have the numbers of the protocol's.

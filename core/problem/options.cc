@@ -2,10 +2,14 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstring>
+#include <optional>
 #include <string>
+#include <variant>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
+#include "core/problem/option_table.h"
 #include "core/problem/sequences.h"
 
 namespace attend {
@@ -79,10 +83,23 @@ absl::Status BroadcastKeyMask(const AttentionShape& shape, MaskView& mask) {
                                            "] (batch, keys), in which either axis may be 1 and is then repeated"));
 }
 
-void RoundToFloat(std::optional<double>& number) {
-  if (!number) return;
-  const auto rounded = static_cast<float>(*number);
-  if (std::isnormal(rounded)) number = rounded;
+bool IsInRange(double number, ScalarRange range) {
+  switch (range) {
+    case ScalarRange::kFinite: return std::isfinite(number);
+    case ScalarRange::kNotNegative: return std::isfinite(number) && number >= 0;
+    case ScalarRange::kPositive: break;
+  }
+  return std::isfinite(number) && number > 0;
+}
+
+// But for those that are no normal number then.
+void RoundScalarsToFloat(AttentionOptions& options) {
+  for (const ScalarOption& option : kScalarOptions) {
+    const auto* const member = std::get_if<std::optional<double> AttentionOptions::*>(&option.member);
+    if (member == nullptr || !(options.**member)) continue;
+    const auto rounded = static_cast<float>(*(options.**member));
+    if (std::isnormal(rounded)) options.** member = rounded;
+  }
 }
 
 absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
@@ -104,22 +121,16 @@ absl::Status ValidatePerHead(const PerHeadView& values, const char* field, std::
 }  // namespace
 
 absl::Status ValidateScalarOptions(const AttentionOptions& options, const std::string& owner) {
-  const auto invalid = [&owner](const char* name, auto value, const char* rule) {
-    const std::string field = absl::StrCat(owner, ".", name);
-    return InvalidField(field, absl::StrCat(field, " is ", value, "; it must be ", rule));
-  };
-  if (options.scale && !std::isfinite(*options.scale)) {
-    return invalid("scale", *options.scale, "finite, or absent for 1/sqrt(head size)");
-  }
-  if (options.softcap && !(std::isfinite(*options.softcap) && *options.softcap > 0)) {
-    return invalid("softcap", *options.softcap, "positive and finite, or absent for no cap");
-  }
-  constexpr char kWindow[] = "at least 0, or absent for an unlimited window";
-  if (options.sliding_window_left.value_or(0) < 0) {
-    return invalid("sliding_window_left", *options.sliding_window_left, kWindow);
-  }
-  if (options.sliding_window_right.value_or(0) < 0) {
-    return invalid("sliding_window_right", *options.sliding_window_right, kWindow);
+  for (const ScalarOption& option : kScalarOptions) {
+    absl::Status status;
+    std::visit(
+        [&](auto member) {
+          if (!(options.*member) || IsInRange(static_cast<double>(*(options.*member)), option.range)) return;
+          const std::string field = absl::StrCat(owner, std::strchr(option.field, '.'));
+          status = InvalidField(field, absl::StrCat(field, " is ", *(options.*member), "; it must be ", option.rule));
+        },
+        option.member);
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -127,10 +138,7 @@ absl::Status ValidateScalarOptions(const AttentionOptions& options, const std::s
 absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, AttentionOptions& options) {
   AttentionShape shape = given;
   if (absl::Status s = ValidateScalarOptions(options); !s.ok()) return s;
-  if (query_type != DataType::kFloat64) {
-    RoundToFloat(options.scale);
-    RoundToFloat(options.softcap);
-  }
+  if (query_type != DataType::kFloat64) RoundScalarsToFloat(options);
   if (absl::Status s = BroadcastKeyMask(shape, options.key_mask); !s.ok()) return s;  // Over all keys.
   if (IsRagged(options)) {
     if (absl::Status s = ValidateCumulativeLengths(shape, options); !s.ok()) return s;

@@ -160,10 +160,6 @@ absl::Status CheckNamedLayer(const AttendInputs& inputs) {
 absl::Status CheckPositionOffset(const RawAttendRequest& raw, AttendInputs& inputs) {
   constexpr char kField[] = "position_offset";
   const std::int64_t offset = raw.position_offset;
-  if (offset < 0 || offset > kMaxPositionOffset) {
-    return InvalidField(kField,
-                        absl::StrCat(kField, " is ", offset, "; it must be between 0 and ", kMaxPositionOffset));
-  }
   // A named layer without rotary embeddings ignores it, so that callers need not know which layers of a model have
   // them.
   if (offset != 0 && inputs.named_layer == nullptr) {
@@ -225,7 +221,7 @@ std::vector<std::int64_t> TextLengths(const AttendInputs& inputs) {
   const std::int64_t tokens = std::max(View(inputs.embeddings).length, View(inputs.context).length);
   for (const std::int64_t offset : inputs.position_offsets.lengths) lengths.push_back(tokens + ValidOrZero(offset));
   if (lengths.empty()) lengths.push_back(tokens);
-  for (std::int64_t& length : lengths) length += inputs.position_offset;
+  for (std::int64_t& length : lengths) length += ValidOrZero(inputs.position_offset);
   return lengths;
 }
 

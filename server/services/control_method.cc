@@ -16,7 +16,7 @@ absl::Status ParseControlMessage(const grpc::ByteBuffer& bytes, google::protobuf
     return WithDetails(
         absl::ResourceExhaustedError(absl::StrCat("the request has ", bytes.Length(),
                                                   " bytes; this method accepts at most ", max_bytes,
-                                                  ", which no flag changes: it needs no tensors")),
+                                                  ", which no flag changes: it needs nothing of what tensors hold")),
         {.reason = reason::kLimitExceeded, .field = "", .metadata = {{"limit_bytes", absl::StrCat(max_bytes)}}});
   }
   grpc::Slice flat;

@@ -36,9 +36,10 @@ class ComputeTest(cli_harness.CliTestCase):
         self.assertFalse(output.exists())
         weights = json.loads(self.attend_ok("compute", "--input", path, "--weights", "--estimate", "-o", "json").out)
         self.assertGreaterEqual(weights["response_bytes"], cost["response_bytes"] + 6 * 6 * 4)
-        rows = self.attend_ok("sdpa", "--query", path, "--key", path, "--value", path, "--estimate").out.decode()
-        self.assertRegex(rows, r"flops +\d+")
-        self.assertRegex(rows, r"admissible +true")
+        rows = self.attend_ok("sdpa", "--query", path, "--key", path, "--value", path, "--estimate").text
+        self.assertRegex(rows, r"flops +1152\n")
+        self.assertRegex(rows, r"request bytes +\d+ bytes\n")
+        self.assertRegex(rows, r"admissible +yes\n$")
 
     def test_timing_shows_the_receipt(self):
         path = self.save("x.npy", np.ones((6, 8), np.float32))
@@ -156,10 +157,13 @@ class ComputeTest(cli_harness.CliTestCase):
         expected = oracle.attend(q, k, v).output
         for layout, axes in (("bhte", (0, 1, 2, 3)), ("bthe", (0, 2, 1, 3))):
             with self.subTest(layout):
-                files = [self.save(f"{name}.npy", np.ascontiguousarray(x.transpose(axes))) for name, x in zip("qkv", (q, k, v), strict=True)]
+                swapped = [np.ascontiguousarray(x.transpose(axes)) for x in (q, k, v)]
+                files = [self.save(f"{name}.npy", x) for name, x in zip("qkv", swapped, strict=True)]
                 flags = ["--query", files[0], "--key", files[1], "--value", files[2], "--layout", layout]
                 (output,) = npy_arrays(self.attend_ok("sdpa", *flags).out)
                 self.assert_near(output, expected.transpose(axes), tolerance.attention(v))
+                keys = self.save("keys.npy", self.rng.random((2, 6)) < 0.7)
+                self.comparisons("sdpa", *flags, "--key-mask", keys, "--causal", "--return", "output,scores,attention_weights,log_sum_exp")
 
     def test_precision_is_sent(self):
         files = [self.save(f"{name}.npy", self.random(4, 8)) for name in "qkv"]

@@ -21,6 +21,7 @@ from attend_testing.tensors import (
     WEIGHTS,
     assert_same_bits,
     from_tensor,
+    tensors_of,
     to_tensor,
 )
 
@@ -112,7 +113,7 @@ def ask(server, request):
     """{field: array} of everything the server answers."""
     sdpa = isinstance(request, pb.ScaledDotProductAttentionRequest)
     answer = (server.stub.ScaledDotProductAttention if sdpa else server.stub.Attend)(request, timeout=120)
-    return {field.name: from_tensor(tensor) for field, tensor in answer.ListFields()}
+    return {name: from_tensor(tensor) for name, tensor in tensors_of(answer).items()}
 
 
 def assert_same(actual, expected, what):

@@ -143,7 +143,7 @@ SDPA_GRID = [
     sdpa(outputs=(OUTPUT, TOP), options=options(top_k=3)),
     sdpa(outputs=ALL, options=options(attention_weights_form=PER_HEAD, mask=to_tensor(np.ones((5, 7), bool)))),
     sdpa(options=options(mask=tensor_pb2.Tensor(shape=(5, 7), data=b"\1" * 35), bias=tensor(2, 4, 5, 7), sinks=tensor(4))),
-    sdpa(queries=300, keys=600, size=64, value_size=64),
+    sdpa(batch=1, queries=300, keys=200, size=64, value_size=64),
 ]  # fmt: skip
 ATTEND_GRID = [
     attend(),

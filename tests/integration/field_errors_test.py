@@ -152,7 +152,10 @@ TYPES = {
        for t in (F32, F16, BF16)},
     **{f"{field} of {name_of(t)}": (sdpa(**DOUBLES, **{f"options__{field}": zeros((2,), t)}),
                                     f"options.{field}.data_type")
-       for field in ("alibi_slopes", "sinks") for t in (F64, INT32, BOOL)},
+       for field in ("alibi_slopes", "sinks") for t in (INT32, BOOL)},
+    **{f"{field} of FLOAT64 with {name_of(t)}": (
+        sdpa(query=zeros((2, 2, 3, 8), t), **{f"options__{field}": zeros((2,), F64)}), f"options.{field}.data_type")
+       for field in ("alibi_slopes", "sinks") for t in (F32, F16, BF16)},
     **{f"{field} of {name_of(t)}": (sdpa(**{field: zeros((2, 2, 4, 8), t)}), f"{field}.data_type")
        for field in ("query", "key", "value") for t in (INT32, BOOL)},
     **{f"mask of {name_of(t)}": (sdpa(options__mask=zeros((3, 4), t)), "options.mask.data_type")

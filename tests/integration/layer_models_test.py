@@ -18,6 +18,7 @@ from attend_testing import layer_files, layer_oracle, oracle, safetensors, toler
 from attend_testing.element_types import BF16, F16, F32, rounded, rounding
 from attend_testing.errors import call_failure
 from attend_testing.layer_oracle import Llama3, NamedLayer, Norm, Rotary
+from attend_testing.layers import upload
 from attend_testing.oracle import Options
 from attend_testing.requests import to_options
 from attend_testing.server import PATIENCE, Server
@@ -273,6 +274,22 @@ class ModelsTest(ModelsCase):
         self.assertEqual(call_failure(self.server.stub.Attend, ragged).fields, ["position_offsets"])
         nameless = pb.AttendRequest(embeddings=to_tensor(self.tokens("llama", 2, 9)), position_offsets=[1, 2])
         self.assertEqual(call_failure(self.server.stub.Attend, nameless).fields, ["position_offsets"])
+
+    def test_frequencies_that_depend_on_the_length_are_those_of_one_length(self):
+        one = MODELS["llama"]
+        config = layer_files.config(one.layer)
+        config.rotary_embedding.dynamic_factor, config.rotary_embedding.original_context_length = 2.0, 16
+        data = (self.directory / "llama.safetensors").read_bytes()
+        upload(self.layers, "llama/dynamic", data, prefix=one.prefix, config=config)
+        tokens = self.tokens("llama", 2, 9)
+        for offsets in ([0, 7], [20, 20]):  # Within 16 tokens, and as long as each other.
+            whole = self.attend("llama/dynamic", tokens, offset=offsets)
+            for b, offset in enumerate(offsets):
+                alone = self.attend("llama/dynamic", tokens[b : b + 1], offset=offset)
+                assert_same_bits(from_tensor(whole.key)[b : b + 1], from_tensor(alone.key), f"{offsets}: entry {b}")
+        failure = call_failure(self.server.stub.Attend, request_of("llama/dynamic", tokens, offset=[0, 8]))
+        self.assertEqual((failure.code, failure.fields), (grpc.StatusCode.INVALID_ARGUMENT, ["position_offsets"]))
+        self.assertIn("send the sequences in requests of their own", failure.message)
 
     def test_the_farthest_position_gives_what_the_first_gives(self):
         for name in ("llama", "llama3", "gpt-j", "gemma3"):

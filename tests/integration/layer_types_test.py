@@ -22,6 +22,7 @@ from attend_testing.tensors import (
     assert_near,
     assert_same_bits,
     from_tensor,
+    tensors_of,
     to_tensor,
 )
 
@@ -137,9 +138,9 @@ class LayerTypesTest(ServerTestCase):
             problem.types = types
             with self.subTest(", ".join(map(name_of, types))):
                 data, values = (self.stub.Attend(problem.request(form), timeout=60) for form in ("data", "values"))
-                for field, tensor in data.ListFields():
+                for name, tensor in tensors_of(data).items():
                     expected = from_tensor(tensor).astype(np.float32)
-                    assert_same_bits(from_tensor(getattr(values, field.name)), expected, field.name)
+                    assert_same_bits(from_tensor(getattr(values, name)), expected, name)
 
     def test_without_a_layer(self):
         """Embeddings and context attend as they are, in the type of the embeddings; FLOAT64 in the arithmetic too."""

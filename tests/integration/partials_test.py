@@ -11,7 +11,7 @@ from attend_testing.oracle import Options
 from attend_testing.requests import sdpa_request
 from attend_testing.server import ServerTestCase
 from attend_testing.stubs import pb
-from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, assert_near, assert_same_bits, from_tensor, to_tensor
+from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, assert_near, assert_same_bits, from_tensor, tensors_of, to_tensor
 
 BOTH = [OUTPUT, LOG_SUM_EXP]
 
@@ -42,7 +42,7 @@ class PartialsTest(ServerTestCase):
             request.partials.output.CopyFrom(to_tensor(output, form))
             request.partials.log_sum_exp.CopyFrom(to_tensor(log_sum_exp, form))
         answer = self.stub.ScaledDotProductAttention(request, timeout=60)
-        return [from_tensor(tensor) for _, tensor in answer.ListFields()]
+        return [from_tensor(tensor) for tensor in tensors_of(answer).values()]
 
     def part(self, arrays, start, end, **more):
         """The keys [start, end); none of them if it is empty: one key that is not valid, whose numbers are NaN."""

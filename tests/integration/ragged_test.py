@@ -21,6 +21,7 @@ from attend_testing.tensors import (
     assert_near,
     assert_same_bits,
     from_tensor,
+    tensors_of,
     to_tensor,
 )
 
@@ -99,16 +100,16 @@ BEYOND = {"attention_weights": 0, "scores": -np.inf}
 
 def assert_rows(whole, one, rows, axis, what):
     """Of every tensor: the rows are those of `one`, and columns beyond its own stand for no key."""
-    for field, tensor in one.ListFields():
-        actual, expected = from_tensor(getattr(whole, field.name)), from_tensor(tensor)
+    for name, tensor in tensors_of(one).items():
+        actual, expected = from_tensor(getattr(whole, name)), from_tensor(tensor)
         actual = np.take(actual, range(rows.start, rows.stop), axis=axis)
-        if field.name in BEYOND:
+        if name in BEYOND:
             columns = expected.shape[-1]
             beyond = actual[..., columns:]
-            assert_same_bits(beyond, np.full_like(beyond, BEYOND[field.name]), f"{what} {field.name} beyond the keys")
+            assert_same_bits(beyond, np.full_like(beyond, BEYOND[name]), f"{what} {name} beyond the keys")
             actual = np.ascontiguousarray(actual[..., :columns])
         # Averaged maps have no axis of heads: see `axis`.
-        assert_same_bits(np.ascontiguousarray(actual), expected, f"{what} {field.name}")
+        assert_same_bits(np.ascontiguousarray(actual), expected, f"{what} {name}")
 
 
 class RaggedTest(ServerTestCase):
@@ -174,8 +175,8 @@ class RaggedTest(ServerTestCase):
     def test_values_form_gives_what_data_gives(self):
         batch = Batch("several", "everything")
         data, values = self.ask(batch.request()), self.ask(batch.request("values"))
-        for field, tensor in data.ListFields():
-            assert_same_bits(from_tensor(getattr(values, field.name)), from_tensor(tensor), field.name)
+        for name, tensor in tensors_of(data).items():
+            assert_same_bits(from_tensor(getattr(values, name)), from_tensor(tensor), name)
         self.assertEqual(values.top_attention_indices.data_type, INT32)
 
     def test_among_concurrent_requests(self):

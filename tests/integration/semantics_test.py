@@ -20,6 +20,7 @@ from attend_testing.tensors import (
     assert_near,
     assert_same_bits,
     from_tensor,
+    tensors_of,
     to_tensor,
 )
 
@@ -223,7 +224,7 @@ class ScaledDotProductTest(ServerTestCase):
         for kinds in ([], [OUTPUT], [WEIGHTS], [LOG_SUM_EXP], [SCORES], [SCORES, SCORES, WEIGHTS]):
             with self.subTest(kinds):
                 answer = self.stub.ScaledDotProductAttention(sdpa_request(*arrays, outputs=kinds), timeout=60)
-                present = {descriptor.name for descriptor, _ in answer.ListFields()}
+                present = set(tensors_of(answer))
                 self.assertEqual(present, {names[kind] for kind in kinds or [OUTPUT]})
 
 
@@ -337,7 +338,7 @@ class LayerTest(ServerTestCase):
         for kinds in ([], *([kind] for kind in names), [VALUE, VALUE, SCORES]):
             with self.subTest(kinds):
                 answer = self.stub.Attend(pb.AttendRequest(embeddings=x, outputs=kinds), timeout=60)
-                present = {descriptor.name for descriptor, _ in answer.ListFields()}
+                present = set(tensors_of(answer))
                 self.assertEqual(present, {names[kind] for kind in kinds or [OUTPUT]})
 
 

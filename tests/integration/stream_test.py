@@ -113,7 +113,7 @@ class StreamTest(ServerTestCase):
             requests.append(random_request(rng) if i % 3 == 0 else sdpa)
         is_attend = [isinstance(request, pb.AttendRequest) for request in requests]
         methods = [self.stub.Attend if attend else self.stub.ScaledDotProductAttention for attend in is_attend]
-        expected = [method(request, timeout=60) for method, request in zip(methods, requests)]
+        expected = [method(request, timeout=60) for method, request in zip(methods, requests, strict=True)]
         names = ["attend" if attend else "scaled_dot_product_attention" for attend in is_attend]
         messages = (pb.StreamAttendRequest(id=i, **{names[i]: request}) for i, request in enumerate(requests))
         answered = set()

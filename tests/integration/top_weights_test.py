@@ -11,7 +11,7 @@ from attend_testing.oracle import Options
 from attend_testing.requests import sdpa_request, to_layer, to_options
 from attend_testing.server import ServerTestCase
 from attend_testing.stubs import pb
-from attend_testing.tensors import OUTPUT, TOP, WEIGHTS, assert_same_bits, from_tensor, to_tensor
+from attend_testing.tensors import OUTPUT, TOP, WEIGHTS, assert_same_bits, from_tensor, tensors_of, to_tensor
 
 # Name: (B, H, K, T, S, options). Rows with fewer keys than are asked for, rows with none, and ties.
 CASES = {
@@ -67,7 +67,7 @@ class TopWeightsTest(ServerTestCase):
                 arrays, options = self.arrays(name)
                 alone = self.ask(arrays, options, 5, [TOP], per_head)
                 beside = self.ask(arrays, options, 5, [TOP, WEIGHTS, OUTPUT], per_head)
-                fields = {field.name for field, _ in alone.ListFields()}
+                fields = set(tensors_of(alone))
                 self.assertEqual(fields, {"top_attention_weights", "top_attention_indices"})
                 for one, other, what in zip(top_of(alone), top_of(beside), ("weights", "indices"), strict=True):
                     assert_same_bits(one, other, what)

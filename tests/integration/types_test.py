@@ -21,6 +21,7 @@ from attend_testing.tensors import (
     assert_near,
     assert_same_bits,
     from_tensor,
+    tensors_of,
     to_tensor,
 )
 
@@ -88,7 +89,7 @@ class MixturesTest(ServerTestCase):
         answer = self.stub.ScaledDotProductAttention(typed_request(arrays, types, options, option_type), timeout=60)
         arithmetic = F64 if types[0] == F64 else F32
         wanted = {"output": types[0], "attention_weights": arithmetic, "log_sum_exp": F32, "scores": arithmetic}
-        self.assertEqual({field.name: tensor.data_type for field, tensor in answer.ListFields()}, wanted)
+        self.assertEqual({name: tensor.data_type for name, tensor in tensors_of(answer).items()}, wanted)
         if arithmetic == F64:
             allowed = self.double_tolerances(arrays, options, expected)
         else:
@@ -145,12 +146,12 @@ class MixturesTest(ServerTestCase):
                     )
                     for form in ("data", "values")
                 )
-                for field, tensor in one.ListFields():
-                    expected, actual = from_tensor(tensor), getattr(other, field.name)
+                for name, tensor in tensors_of(one).items():
+                    expected, actual = from_tensor(tensor), getattr(other, name)
                     self.assertEqual(actual.data_type, tensor.data_type)
                     self.assertFalse(actual.data)
                     expected = expected if tensor.data_type == INT32 else expected.astype(np.float32)
-                    assert_same_bits(from_tensor(actual), expected, field.name)
+                    assert_same_bits(from_tensor(actual), expected, name)
 
 
 class RoundingTest(ServerTestCase):

@@ -81,7 +81,7 @@ v1::Tensor Trues(const std::vector<std::int64_t>& shape) {
 }
 
 Case<R> MaskCase(const std::string& name, const std::vector<std::int64_t>& shape, const std::string& field = "",
-                const std::string& message = "") {
+                 const std::string& message = "") {
   return {name, [shape](R& r) { *r.mutable_options()->mutable_key_mask() = Trues(shape); }, field, message};
 }
 

@@ -27,8 +27,7 @@ using ::testing::HasSubstr;
 constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
 constexpr TensorRule kFloatRule = {"query", {1}, TypeRule::kFloat32, {1, 3, 8}, "[A], [A, B, C] or eight axes"};
 constexpr TensorRule kNumberRule = {"query", {1}, TypeRule::kNumbers, {1, 3}, "[A] or [A, B, C]"};
-constexpr TensorRule kBiasRule = {"query", {1}, TypeRule::kWidened, {1, 3}, "[A] or [A, B, C]"};
-constexpr TensorRule kPerHeadRule = {"query", {1}, TypeRule::kWidened, {1, 3}, "[A] or [A, B, C]"};
+constexpr TensorRule kWidenedRule = {"query", {1}, TypeRule::kWidened, {1, 3}, "[A] or [A, B, C]"};
 constexpr TensorRule kBoolRule = {"query", {1}, TypeRule::kBool, {2}, "[T, S]"};
 
 struct Case {
@@ -181,10 +180,8 @@ std::vector<Case> Cases() {
       {"BFloat16OneByteTooFew",
        [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_BFLOAT16, 2), t.mutable_data()->pop_back(); }, "query.data",
        "has 47 bytes", &kNumberRule},
-      {"BiasInFloat64", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT64, 8); }, "", "", &kBiasRule},
-      {"PerHeadInFloat16", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT16, 2); }, "", "", &kPerHeadRule},
-      {"PerHeadInFloat64", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT64, 8); }, "query.data_type",
-       "query must be one of DATA_TYPE_FLOAT32, DATA_TYPE_FLOAT16, DATA_TYPE_BFLOAT16", &kPerHeadRule},
+      {"WidenedInFloat64", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT64, 8); }, "", "", &kWidenedRule},
+      {"WidenedInFloat16", [](v1::Tensor& t) { UseType(t, v1::DATA_TYPE_FLOAT16, 2); }, "", "", &kWidenedRule},
       {"NegativeType", [](v1::Tensor& t) { t.set_data_type(static_cast<v1::DataType>(-1)); }, "query.data_type",
        "is -1"},
       {"BoolInBytes", [](v1::Tensor& t) { UseBool(t, 6); }, "", "", &kBoolRule},
@@ -310,7 +307,7 @@ TEST(GatherTensors, SixteenBitsAreKeptOrWidened) {
         tensor.set_data(halves);
       }
       const WireBytes bytes(Wrap(tensor, slice_size));
-      InputTensor kept = *CheckTensor(Read(bytes), kNumberRule), widened = *CheckTensor(Read(bytes), kBiasRule);
+      InputTensor kept = *CheckTensor(Read(bytes), kNumberRule), widened = *CheckTensor(Read(bytes), kWidenedRule);
       ASSERT_EQ(kept.num_bytes(), 10);
       ASSERT_EQ(widened.type(), DataType::kFloat32);
       const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&kept, &widened});
@@ -335,11 +332,9 @@ TEST(GatherTensors, NumbersAreRoundedToTheSixteenBitsTheyAreSaidToHave) {
     tensor.add_shape(5);
     tensor.mutable_values()->Add(numbers.begin(), numbers.end());
     const WireBytes bytes(Wrap(tensor, 3));
-    for (const TensorRule* rule : {&kBiasRule, &kPerHeadRule}) {
-      InputTensor widened = *CheckTensor(Read(bytes), *rule);
-      const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&widened});
-      EXPECT_EQ(std::vector<float>(widened.floats(), widened.floats() + 5), c.expected);
-    }
+    InputTensor widened = *CheckTensor(Read(bytes), kWidenedRule);
+    const AlignedBuffer<std::byte> memory = GatherTensors(bytes, {&widened});
+    EXPECT_EQ(std::vector<float>(widened.floats(), widened.floats() + 5), c.expected);
   }
 }
 

@@ -122,7 +122,7 @@ TEST_F(StreamCallTest, EachKindOfRequestGoesToItsDecoderAndIsAnsweredAsThatKind)
   Start({});
   log_.gate.Notify();
   RawStream stream(channel_, kStream);
-  for (const std::string& carried : {"small", "large"}) {
+  for (const char* carried : {"small", "large"}) {
     ASSERT_TRUE(stream.SendMessage("\x08\x01" + LengthDelimited(4, carried)));
     const std::optional<StreamAnswer> answer = stream.Receive();
     ASSERT_TRUE(answer.has_value());

@@ -49,6 +49,7 @@ std::string CellText(const std::string& name, const Json& value) {
   if (absl::EndsWith(name, "_bytes") && value.is_number()) return Mebibytes(value.get<std::int64_t>());
   if (absl::EndsWith(name, "_flops") && value.is_number())
     return absl::StrFormat("%.4g GFLOP", value.get<double>() / 1e9);
+  if (absl::EndsWith(name, "_milliseconds") && value.is_number()) return absl::StrFormat("%.4g", value.get<double>());
   return value.dump();
 }
 
@@ -113,6 +114,8 @@ std::string FormatRows(const Rows& rows) {
 }
 
 std::string Mebibytes(std::int64_t bytes) {
+  constexpr std::int64_t kFew = 64 << 10;
+  if (bytes > 0 && bytes < kFew) return absl::StrCat(bytes, " bytes");
   return absl::StrFormat("%.4g MiB", static_cast<double>(bytes) / (1 << 20));
 }
 

@@ -32,7 +32,7 @@ Rows ToRows(const Json& json);
 // `name  value` lines, aligned.
 std::string FormatRows(const Rows& rows);
 
-// `86.66 MiB`.
+// `86.66 MiB`; few are `612 bytes`.
 std::string Mebibytes(std::int64_t bytes);
 
 // The elements of an array of strings, joined by commas.

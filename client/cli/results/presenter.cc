@@ -200,7 +200,9 @@ void Presenter::WarnOfNan(const std::string& input, const std::vector<NamedTenso
 void Presenter::TakeEstimate(std::size_t index, const v1::EstimateCostResponse& cost) {
   Json json = {{"input", inputs_[index]}};
   json.update(ToJson(cost, 1));
-  client::Print(format_, json, FormatRows(ToRows(json)));
+  Json rows = json;
+  if (cost.admissible()) rows.erase("limit"), rows.erase("description");
+  client::Print(format_, json, FormatRows(ToRows(rows)));
 }
 
 absl::Status Presenter::Take(std::size_t index, const ComputationRequest& /*request*/, const Outcome& outcome) {

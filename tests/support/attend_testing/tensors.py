@@ -40,6 +40,11 @@ def from_tensor(tensor):
     return (flat.astype("<i4") if tensor.data_type == INT32 else flat).reshape(tuple(tensor.shape))
 
 
+def tensors_of(answer):
+    """{field: tensor} of all tensors that a response holds."""
+    return {field.name: tensor for field, tensor in answer.ListFields() if isinstance(tensor, tensor_pb2.Tensor)}
+
+
 def to_linear(weight, bias=None, form="data", weight_type=None, bias_type=None):
     linear = pb.Linear(weight=to_tensor(weight, form, weight_type))
     if bias is not None:
