@@ -94,6 +94,7 @@ set(planted
     "server/c.cc includes client/lib/client.h"
     "server/base/c.h includes server/wire/wire_format.h"
     "server/wire/c.h includes server/attention_server.h"
+    "server/identity/c.h includes server/rpc/job.h"
     "server/rpc/c.h includes server/requests/decoders.h"
     "server/http/c.h includes server/layers/layer.h"
     "server/layers/c.h includes server/requests/decoders.h"
