@@ -96,7 +96,7 @@ class AttentionServer {
   UploadServices uploads_;
   std::unique_ptr<Authenticator> authenticator_;
   std::unique_ptr<ServerMetrics> metrics_;  // Null without the admin door.
-  std::shared_ptr<TlsPair> tls_;  // Null for plaintext; what gRPC reads for as long as the engine lives.
+  std::shared_ptr<TlsPair> tls_;            // Null for plaintext; what gRPC reads for as long as the engine lives.
   std::unique_ptr<CallEngine> engine_;
   // The last ones, so that each is logged once; the reloader's thread's.
   std::string tls_error_;

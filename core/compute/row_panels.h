@@ -43,8 +43,8 @@ inline RowCoordinates CoordinatesOfRow(const SdpaProblem& problem, KvHead kv, st
 // How many rows one key/value head has.
 inline std::int64_t RowsPerKvHead(const SdpaProblem& problem) { return problem.query_length() * problem.group_size(); }
 
-// Whether `num_rows` rows of a key/value head are so few that keys in lanes suit them best: as many as a vector of queries
-// would hold, in several panels, because a vector alone leaves the other kernels waiting for memory.
+// Whether `num_rows` rows of a key/value head are so few that keys in lanes suit them best: as many as a vector of
+// queries would hold, in several panels, because a vector alone leaves the other kernels waiting for memory.
 inline bool AreFewRows(const KernelTable& table, std::int64_t num_rows) {
   return num_rows <= std::max(table.decode.max_rows, table.prefill.row_multiple);
 }

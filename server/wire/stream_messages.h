@@ -46,7 +46,8 @@ struct StreamRequest {
 };
 
 // Errors: those of WireReader, about the message and not about what the request that it carries holds; INVALID_ARGUMENT
-// beyond kMaxStreamRequestFields fields. So the polling thread's time and memory for a message are bounded, whatever its size.
+// beyond kMaxStreamRequestFields fields. So the polling thread's time and memory for a message are bounded, whatever
+// its size.
 absl::Status ReadStreamRequest(const grpc::ByteBuffer& message, StreamRequest& request);
 
 // How long the request may wait; InfiniteDuration() when it does not say. Errors: INVALID_ARGUMENT naming `timeout`

@@ -9,7 +9,7 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing.errors import call_failure, failure_of
+from attend_testing.errors import failure_of
 from attend_testing.http2 import connect, data_frames, headers_frame, message
 from attend_testing.layers import Weights, header, upload
 from attend_testing.load import wait_until

@@ -13,7 +13,6 @@ from attend_testing import safetensors
 from attend_testing.errors import call_failure
 from attend_testing.http2 import connect, data_frames, headers_frame, message
 from attend_testing.layers import Weights, chunks, header, upload, upload_failure
-from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
 from attend_testing.server import Server, is_sanitized
 from attend_testing.stubs import layers_pb, pb, reflection_pb2
@@ -45,12 +44,11 @@ def at_most(server, growth, test):
 class LayersTest(unittest.TestCase):
     def test_sixty_bytes_make_no_gigabytes(self):
         """The weights that `init` asks for count before they are made: here 1.5 GiB of them, and the packed ones again."""
-        with Server("--max-memory-in-flight-bytes", "64MiB", "--max-layers-bytes", "4GiB") as server:
-            with at_most(server, 64 * MIB, self):
-                for name in ("a", "b"):
-                    failure = upload_failure(server.layers, [header(name, init=layers_pb.SeededWeights(embed_dim=12000))])
-                    self.assertEqual(failure.code, Code.RESOURCE_EXHAUSTED, failure.message)
-                    self.assertIn("--max-memory-in-flight-bytes", failure.message)
+        with Server("--max-memory-in-flight-bytes", "64MiB", "--max-layers-bytes", "4GiB") as server, at_most(server, 64 * MIB, self):
+            for name in ("a", "b"):
+                failure = upload_failure(server.layers, [header(name, init=layers_pb.SeededWeights(embed_dim=12000))])
+                self.assertEqual(failure.code, Code.RESOURCE_EXHAUSTED, failure.message)
+                self.assertIn("--max-memory-in-flight-bytes", failure.message)
 
     def test_a_layer_counts_beside_its_successor(self):
         """Requests may use it for as long as they like; so it is the memory in flight that must have room for it."""
@@ -70,7 +68,10 @@ class LayersTest(unittest.TestCase):
         junk = safetensors.dump({**tensors, "junk": np.zeros(400 << 8, np.float32)})  # 400 KiB
         with tempfile.TemporaryDirectory() as folder:
             flags = ("--data-dir", folder + "/data", "--max-data-dir-bytes", "1MiB")
-            used = lambda: sum(file.stat().st_size for file in pathlib.Path(folder).rglob("*") if file.is_file())
+
+            def used():
+                return sum(file.stat().st_size for file in pathlib.Path(folder).rglob("*") if file.is_file())
+
             with Server(*flags) as server:
                 for name in ("a", "b"):
                     upload(server.layers, name, junk, config=ignoring_junk())
@@ -110,13 +111,12 @@ class MessagesTest(unittest.TestCase):
         """Each answer has its question again and the descriptors: they count until they are sent."""
         question = reflection_pb2.ServerReflectionRequest(file_containing_symbol="attend.v1.AttentionService")
         question.host = "h" * 3000
-        connections = 100 if LONG else 10
-        with Server("--max-memory-in-flight-bytes", "16MiB") as server, contextlib.ExitStack() as stack:
-            with at_most(server, (256 if LONG else 64) * MIB, self):
-                for _ in range(connections):
-                    self.ask_on_every_stream(stack.enter_context(connect(server)), question.SerializeToString())
-                # All have been looked at when another connection's question has an answer or a refusal.
-                self.answers(server)
+        connections, growth = (100, 256 * MIB) if LONG else (10, 64 * MIB)
+        with Server("--max-memory-in-flight-bytes", "16MiB") as server, contextlib.ExitStack() as stack, at_most(server, growth, self):
+            for _ in range(connections):
+                self.ask_on_every_stream(stack.enter_context(connect(server)), question.SerializeToString())
+            # All have been looked at when another connection's question has an answer or a refusal.
+            self.answers(server)
 
     def ask_on_every_stream(self, connection, question):
         for stream in range(1, 512, 2):

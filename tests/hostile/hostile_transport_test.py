@@ -39,7 +39,8 @@ def is_served(server):
 class ConnectionsTest(unittest.TestCase):
     def test_more_connections_than_descriptors(self):
         """Others are served again as soon as there are descriptors."""
-        lower = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+        def lower():
+            return resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
         with Server(prepare=lower) as server:
             with contextlib.ExitStack() as stack:
                 for _ in range(600):

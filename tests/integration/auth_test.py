@@ -135,7 +135,8 @@ class TokenTest(AuthTestCase):
     def test_every_method_with_every_kind_of_token(self):
         flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none")
         with Server(*flags) as server:
-            nobody = lambda needs: not needs
+            def nobody(needs):
+                return not needs
             self.check(server.channel, (), nobody, (Code.UNAUTHENTICATED, "NO_CREDENTIAL"), "none")
             for note, metadata in {
                 "garbage": bearer("garbage"),
@@ -147,7 +148,9 @@ class TokenTest(AuthTestCase):
             }.items():
                 self.check(server.channel, metadata, nobody, (Code.UNAUTHENTICATED, "BAD_CREDENTIAL"), note)
             for role in (*ROLES, "nothing"):
-                allowed = lambda needs, role=role: not needs or role in needs
+                def allowed(needs, role=role):
+                    return not needs or role in needs
+
                 self.check(server.channel, bearer(SECRETS[role]), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), role)
 
     def test_without_a_file_callers_on_this_machine_may_do_everything_and_tokens_are_refused(self):
@@ -159,7 +162,9 @@ class TokenTest(AuthTestCase):
     def test_anonymous_roles(self):
         for roles in ("compute", "layers", "observe", "compute, observe"):
             with self.subTest(roles), Server("--anonymous-roles", roles) as server:
-                allowed = lambda needs: not needs or needs & set(roles.replace(" ", "").split(","))
+                def allowed(needs, roles=roles):
+                    return not needs or needs & set(roles.replace(" ", "").split(","))
+
                 self.check(server.channel, (), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), roles)
 
     def test_plaintext_beyond_this_machine_has_to_be_wanted(self):
@@ -191,7 +196,8 @@ class TokenTest(AuthTestCase):
         path = self.write("principals.json", principals())
         flags = ("--principals", path, "--anonymous-roles", "none", "--tls-refresh-interval", "1s")
         with Server(*flags, log_level="info") as server:
-            code = lambda secret: outcome(server.channel, ATTENTION + "GetServerInfo", bearer(secret))[0]
+            def code(secret):
+                return outcome(server.channel, ATTENTION + "GetServerInfo", bearer(secret))[0]
             self.assertEqual(code("new"), Code.UNAUTHENTICATED)
             failures, stop = [], threading.Event()
 
@@ -225,7 +231,8 @@ class TokenTest(AuthTestCase):
                 messages = iter([layers_pb.CreateLayerRequest(header=header)])
                 layer = server.layers.CreateLayer(messages, metadata=bearer(SECRETS["layers"]), timeout=60).layer
             server.layers.DeleteLayer(layers_pb.DeleteLayerRequest(name="a"), metadata=bearer(SECRETS["layers"]), timeout=60)
-            records = lambda: [r for r in map(json.loads, server.log().splitlines()) if r["message"] == "audit"]
+            def records():
+                return [r for r in map(json.loads, server.log().splitlines()) if r["message"] == "audit"]
             wait_until(lambda: len(records()) == 4, "four records")
             denied, created, replaced, deleted = records()
             self.assertEqual((denied["event"], denied["principal"], denied["reason"]), ("denied", "compute", "MISSING_ROLE"))
@@ -269,11 +276,15 @@ class CertificateTest(AuthTestCase):
         flags = self.flags("--principals", self.write("principals.json", known))
         with Server(*flags) as server:
             for role in ROLES:
-                allowed = lambda needs, role=role: not needs or role in needs
+                def allowed(needs, role=role):
+                    return not needs or role in needs
+
                 with self.channel(server, role) as channel:
                     self.check(channel, (), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), role)
                     # A token counts before the certificate.
-                    other = lambda needs: not needs or "layers" in needs
+                    def other(needs):
+                        return not needs or "layers" in needs
+
                     token = bearer(SECRETS["layers"])
                     self.check(channel, token, other, (Code.PERMISSION_DENIED, "MISSING_ROLE"), "layers by token")
             with self.channel(server, "unknown") as channel:

@@ -139,7 +139,8 @@ double ErrorBound(const std::string& name, const ErrorScale& scale) {
   if (name == "output") {
     const double merging = scale.is_merged ? kLogSumExp / 2 * scale.max_value : 0;
     const double weights = scale.is_fast ? 0x1p-8 : 0;
-    return ((relative + weights) * scale.max_value + absolute + merging) * scale.output_gain + roundings * scale.output_rounding;
+    return ((relative + weights) * scale.max_value + absolute + merging) * scale.output_gain +
+           roundings * scale.output_rounding;
   }
   if (name == "attention_weights" || name == "top_attention_weights") return relative + absolute;
   if (name == "log_sum_exp") return kLogSumExp;

@@ -28,11 +28,11 @@ ErrorScale ComputeErrorScale(const ComputationRequest& request);
 
 // The bound of the tensor called `name` before any rounding to 16 bits. attend promises float32 results within
 // 2e-6 * max|value| + 1e-6 of a float64 computation, and float64 results within 1e-12 * max|value|. Attention weights
-// are the output for a value of zeros and ones. PRECISION_FAST may be off by 2^-8 * max|value| for BFLOAT16 tensors, before
-// the output's own rounding; its weights and scores are float32's. An output projection passes the error on and adds its rounding;
-// projections and scores by themselves are sums, bounded by their rounding (twice for float64, as what they are
-// compared with rounds as well). Merging weighs results by exp(log_sum_exp), whose error of 1e-5 moves an output by at
-// most half of that.
+// are the output for a value of zeros and ones. PRECISION_FAST may be off by 2^-8 * max|value| for BFLOAT16 tensors,
+// before the output's own rounding; its weights and scores are float32's. An output projection passes the error on and
+// adds its rounding; projections and scores by themselves are sums, bounded by their rounding (twice for float64, as
+// what they are compared with rounds as well). Merging weighs results by exp(log_sum_exp), whose error of 1e-5 moves an
+// output by at most half of that.
 double ErrorBound(const std::string& name, const ErrorScale& scale);
 
 }  // namespace attend::client
