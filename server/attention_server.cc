@@ -149,7 +149,8 @@ MetricSources AttentionServer::Sources() const {
           .instruction_set = services_.kernels.instruction_set,
           .certificate_path = config_.tls.certificate_path,
           .ready = [this] { return health_.IsReady(); },
-          .admin_connections = [this] { return admin_->connections(); }};
+          .admin_connections = [this] { return admin_->connections(); },
+          .dropped_log_lines = [this] { return log_.dropped_lines(); }};
 }
 
 void AttentionServer::ShowAt(std::unique_ptr<AdminDoor> door) {

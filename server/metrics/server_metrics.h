@@ -33,6 +33,7 @@ struct MetricSources {
   std::string certificate_path;  // --tls-cert; empty without TLS.
   std::function<bool()> ready;   // Whether new calls are wanted.
   std::function<std::int64_t()> admin_connections;
+  std::function<std::int64_t()> dropped_log_lines;
 };
 
 // Thread-safe.

@@ -48,6 +48,16 @@ void WriteLayers(const MetricSources& sources, Exposition& page) {
   page.Gauge("attend_uploads_limit", "Uploads that may be under way (--max-uploads).", sources.uploads->max_uploads());
 }
 
+void WriteConnections(const MetricSources& sources, Exposition& page) {
+  page.Gauge("attend_connections", "Open connections, by door.");
+  page.Add({{"door", "admin"}}, static_cast<double>(sources.admin_connections()));
+  page.Add({{"door", "grpc"}}, sources.engine->open_connections());
+  page.Counter(
+      "attend_refused_connections_total",
+      "Connections to the gRPC door that were closed at once because there were too many (--max-connections).");
+  page.Add({}, static_cast<double>(sources.engine->refused_connections()));
+}
+
 // Reads the file again, because that is what the server does.
 void WriteCertificate(const MetricSources& sources, Exposition& page) {
   if (sources.certificate_path.empty()) return;
@@ -65,9 +75,10 @@ void WriteServerState(const MetricSources& sources, Exposition& page) {
   WriteQueue(sources, page);
   WriteMemory(sources, page);
   WriteLayers(sources, page);
-  page.Gauge("attend_connections", "Open connections, by door.");
-  page.Add({{"door", "admin"}}, static_cast<double>(sources.admin_connections()));
+  WriteConnections(sources, page);
   WriteCertificate(sources, page);
+  page.Counter("attend_log_dropped_lines_total", "Lines of the log that were dropped because nobody read them.");
+  page.Add({}, static_cast<double>(sources.dropped_log_lines()));
 }
 
 }  // namespace attend::server

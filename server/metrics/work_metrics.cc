@@ -16,7 +16,9 @@ namespace {
 constexpr const char* kReasons[] = {reason::kQueueFull,    reason::kDeadlineUnreachable, reason::kDeadlineTooShort,
                                     reason::kMemoryBudget, reason::kTooManyUploads,      reason::kUploadTooSlow,
                                     reason::kDraining,     reason::kLimitExceeded,       reason::kDataDirReadOnly,
-                                    reason::kDiskFull,     reason::kStorageFailed};
+                                    reason::kDiskFull,     reason::kStorageFailed,       reason::kTooManyCalls,
+                                    reason::kNoMessage,    reason::kNoCredential,        reason::kBadCredential,
+                                    reason::kMissingRole};
 
 constexpr const char* kKinds[] = {"attend", "scaled_dot_product_attention"};  // By WorkKind, without kControl.
 

@@ -1,8 +1,10 @@
 """The admin door: its three pages and nothing else, counts that match the calls made, probes through a drain."""
 
+import contextlib
 import datetime
 import json
 import pathlib
+import socket
 import subprocess
 import tempfile
 import threading
@@ -55,6 +57,8 @@ ALWAYS = {
     "attend_uploads": set(),
     "attend_uploads_limit": set(),
     "attend_connections": {"door"},
+    "attend_refused_connections": set(),
+    "attend_log_dropped_lines": set(),
     "process_cpu_seconds": set(),
     "process_resident_memory_bytes": set(),
     "process_open_fds": set(),
@@ -166,6 +170,18 @@ class CountsTest(unittest.TestCase):
         self.assertGreater(page.sum("attend_compute_seconds_total", kind="attend"), 0)
         self.assertLess(page.sum("attend_compute_seconds_total", kind="attend"), seconds)
         self.assertEqual(page.sum("attend_computed_requests_total", kind="scaled_dot_product_attention"), 0)
+
+    def test_connections(self):
+        with Server(*ADMIN, "--max-connections", "2") as server, contextlib.ExitStack() as stack:
+            server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=60)
+            self.assertEqual(Scrape(server.admin_port).value("attend_connections", door="grpc"), 1)
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+            end = time.monotonic() + 60
+            while (page := Scrape(server.admin_port)).value("attend_refused_connections_total") < 2:
+                self.assertLess(time.monotonic(), end, page.text)
+            self.assertEqual(page.value("attend_connections", door="grpc"), 2)
+            self.assertGreaterEqual(page.value("attend_connections", door="admin"), 1)
 
     def test_buckets_ascend_and_hold_what_is_faster(self):
         with Server(*ADMIN) as server:
