@@ -30,12 +30,14 @@ constexpr int kComputeNice = 5;
 
 // Descriptors for everything but connections: listeners, logs, files of layers, gRPC's own.
 constexpr int kOtherDescriptors = 64;
+constexpr int kAdminConnections = 256;  // HttpServer::Options::max_connections.
 
 // At least as many connections as other descriptors, whatever the limit of open files.
-int ConnectionsThatFit() {
+int ConnectionsThatFit(const ServerConfig& config) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
-  return std::max(static_cast<int>(limit.rlim_cur) - kOtherDescriptors, static_cast<int>(limit.rlim_cur) / 2);
+  const int others = kOtherDescriptors + (config.admin_listen.empty() ? 0 : kAdminConnections);
+  return std::max(static_cast<int>(limit.rlim_cur) - others, static_cast<int>(limit.rlim_cur) / 2);
 }
 
 constexpr absl::Duration kLongestWait = absl::Hours(24 * 365);
@@ -140,6 +142,8 @@ absl::Status AttentionServer::StartEngine(CallEngine::Options options) {
 }
 
 MetricSources AttentionServer::Sources() const {
+  std::function<std::int64_t()> certificate_expiry;
+  if (tls_ != nullptr) certificate_expiry = [this] { return tls_->Expiry(); };
   return {.engine = engine_.get(),
           .admission = &admission_,
           .memory = &memory_,
@@ -147,7 +151,7 @@ MetricSources AttentionServer::Sources() const {
           .uploads = &upload_slots_,
           .limits = services_.limits,
           .instruction_set = services_.kernels.instruction_set,
-          .certificate_path = config_.tls.certificate_path,
+          .certificate_expiry = certificate_expiry,
           .ready = [this] { return health_.IsReady(); },
           .admin_connections = [this] { return admin_->connections(); },
           .dropped_log_lines = [this] { return log_.dropped_lines(); }};
@@ -188,7 +192,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   };
   options.num_polling_threads = config.polling_threads;
   options.calls = config.calls;
-  options.max_connections = std::min(config.max_connections, ConnectionsThatFit());
+  options.max_connections = std::min(config.max_connections, ConnectionsThatFit(config));
   options.memory = &server->memory_;
   server->authenticator_ = std::move(settings->authenticator);
   options.authenticator = server->authenticator_.get();

@@ -18,6 +18,7 @@ namespace {
 struct Contents {
   std::string identity;
   std::string authorities;  // Empty without mTLS.
+  std::int64_t expiry = 0;  // Of the certificate, in seconds since 1970.
 };
 
 absl::StatusOr<Contents> ReadAndCheck(const TlsConfig& config) {
@@ -26,7 +27,10 @@ absl::StatusOr<Contents> ReadAndCheck(const TlsConfig& config) {
   const absl::StatusOr<PemFile> key = ReadPemFile("--tls-key", config.key_path);
   if (!key.ok()) return key.status();
   if (absl::Status usable = CheckIdentity(*chain, *key); !usable.ok()) return usable;
-  Contents contents{.identity = absl::StrCat(chain->contents, "\n", key->contents), .authorities = ""};
+  const absl::StatusOr<std::int64_t> expiry = CertificateExpiry(*chain);
+  if (!expiry.ok()) return expiry.status();
+  Contents contents{
+      .identity = absl::StrCat(chain->contents, "\n", key->contents), .authorities = "", .expiry = *expiry};
   if (config.client_ca_path.empty()) return contents;
   const absl::StatusOr<PemFile> authorities = ReadPemFile("--tls-client-ca", config.client_ca_path);
   if (!authorities.ok()) return authorities.status();
@@ -76,6 +80,11 @@ absl::StatusOr<std::shared_ptr<TlsPair>> TlsPair::Load(const TlsConfig& config) 
   const absl::StatusOr<bool> loaded = pair->Reload();
   if (!loaded.ok()) return loaded.status();
   return pair;
+}
+
+std::int64_t TlsPair::Expiry() const {
+  const absl::StatusOr<Contents> contents = ReadAndCheck(config_);
+  return contents.ok() ? contents->expiry : 0;
 }
 
 absl::StatusOr<bool> TlsPair::Reload() {

@@ -48,6 +48,9 @@ class TlsPair {
   std::string identity_path() const { return identity_.path(); }
   std::string authorities_path() const { return authorities_.path(); }
 
+  // When the certificate in the files expires, in seconds since 1970; 0 when the files cannot be used as they are now.
+  std::int64_t Expiry() const;
+
   // Looks at the files again: true when others are in force now. Errors: as Load; what was in force stays so.
   absl::StatusOr<bool> Reload() ABSL_LOCKS_EXCLUDED(mu_);
 

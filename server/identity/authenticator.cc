@@ -74,6 +74,7 @@ absl::StatusOr<PrincipalRef> Authenticator::FromToken(std::string_view authoriza
                            "a bearer token came, and this server knows none (--principals); call without it");
   }
   const absl::string_view token = absl::StripAsciiWhitespace(text.substr(kBearer.size()));
+  if (token.empty()) return Unauthenticated(reason::kBadCredential, "the bearer token is empty");
   absl::StatusOr<PrincipalRef> found = principals->FindToken({token.data(), token.size()}, now);
   if (found.ok()) return found;
   return Unauthenticated(reason::kBadCredential, std::string(found.status().message()));

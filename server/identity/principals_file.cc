@@ -90,6 +90,9 @@ struct Principals::Reader {
                                   : "";
     if (bytes.empty()) return Bad(absl::StrCat(where, ": sha256 is not 64 lower-case hexadecimal digits"));
     std::copy(bytes.begin(), bytes.end(), read.sha256.begin());
+    if (read.sha256 == formats::Sha256::Of("")) {
+      return Bad(absl::StrCat(where, ": sha256 is the hash of an empty token"));
+    }
     std::string why;
     if (token.contains("expires") &&
         (!token["expires"].is_string() ||

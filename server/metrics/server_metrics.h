@@ -30,8 +30,8 @@ struct MetricSources {
   const UploadSlots* uploads = nullptr;
   Limits limits;
   InstructionSet instruction_set = InstructionSet::kBaseline;
-  std::string certificate_path;  // --tls-cert; empty without TLS.
-  std::function<bool()> ready;   // Whether new calls are wanted.
+  std::function<std::int64_t()> certificate_expiry;  // TlsPair::Expiry; empty without TLS.
+  std::function<bool()> ready;                       // Whether new calls are wanted.
   std::function<std::int64_t()> admin_connections;
   std::function<std::int64_t()> dropped_log_lines;
 };

@@ -1,4 +1,3 @@
-#include "formats/files/tls_files.h"
 #include "server/base/protocol.h"
 #include "server/metrics/server_metrics.h"
 
@@ -58,14 +57,13 @@ void WriteConnections(const MetricSources& sources, Exposition& page) {
   page.Add({}, static_cast<double>(sources.engine->refused_connections()));
 }
 
-// Reads the file again, because that is what the server does.
 void WriteCertificate(const MetricSources& sources, Exposition& page) {
-  if (sources.certificate_path.empty()) return;
-  const absl::StatusOr<PemFile> file = ReadPemFile("--tls-cert", sources.certificate_path);
-  const absl::StatusOr<std::int64_t> expiry = file.ok() ? CertificateExpiry(*file) : file.status();
-  page.Gauge("attend_tls_certificate_expiry_timestamp_seconds",
-             "When the certificate in --tls-cert expires, since 1970; 0 when the file cannot be read.",
-             expiry.ok() ? static_cast<double>(*expiry) : 0);
+  if (sources.certificate_expiry == nullptr) return;
+  page.Gauge(
+      "attend_tls_certificate_expiry_timestamp_seconds",
+      "When the certificate in --tls-cert expires, since 1970; 0 when the TLS files cannot be used as they are, so "
+      "that the server goes on with those it had.",
+      static_cast<double>(sources.certificate_expiry()));
 }
 
 }  // namespace

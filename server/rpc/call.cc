@@ -157,6 +157,7 @@ void Call::HandleRequest() {
   if (method != nullptr) {
     method_id_ = method->id;
     is_stream_ = method->is_stream;
+    gives_way_ = is_stream_ && method->roles.empty();
   }
   if (engine_.options_.on_started) engine_.options_.on_started(*this);
   Ref();  // The done notification, which comes for every call that arrived.
@@ -200,7 +201,7 @@ absl::Status Call::CheckCaller(const MethodEntry& method) {
 }
 
 void Call::HandleRead(bool ok) {
-  if (!got_message_ && watched_) poller_.watch.GotMessage(*this);
+  if (!got_message_ && list_ != nullptr) poller_.watch.GotMessage(*this);
   got_message_ = true;
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {
@@ -226,7 +227,7 @@ void Call::HandleWritten(bool ok) {
 
 void Call::HandleDone() {
   if (accepted_) engine_.in_flight_.fetch_sub(1);
-  if (watched_) poller_.watch.Remove(*this);
+  if (list_ != nullptr) poller_.watch.Remove(*this);
   if (is_stream_) engine_.UnregisterStream(*this);
   if (!context_.IsCancelled()) return;
   cancelled_.store(true, std::memory_order_release);

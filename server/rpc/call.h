@@ -187,7 +187,8 @@ class Call {
   // For CallWatch, on the polling thread.
   Call* listed_before_ = nullptr;
   Call* listed_after_ = nullptr;
-  bool watched_ = false;      // In one of its lists.
+  CallList* list_ = nullptr;  // The one of its lists that the call is in.
+  bool gives_way_ = false;    // A stream that needs no role: others go before it when there are too many calls.
   bool got_message_ = false;  // Or will get none.
   bool given_up_ = false;
   // When the operation that sends was begun, as a count of Clock's; 0 when there is none.

@@ -13,6 +13,9 @@ namespace {
 // How many times sooner a response that nobody takes is cancelled when its memory is needed.
 constexpr int kImpatience = 6;
 
+// One call for so many beyond `max_calls` may wait to hear that it has ended.
+constexpr int kReserve = 4;
+
 constexpr std::int64_t kRetryDelayMs = 250;
 
 absl::Status TooManyCalls(int max_calls) {
@@ -31,33 +34,51 @@ absl::Status NoMessage(absl::Duration timeout) {
 
 }  // namespace
 
+void CallWatch::Move(Call& call, CallList& to) {
+  if (call.list_ != nullptr) call.list_->Remove(call);
+  to.Append(call);
+  call.list_ = &to;
+}
+
+Call* CallWatch::FirstToGiveWay() {
+  for (CallList* const list : {&silent_, &held_}) {
+    for (Call* call = list->first(); call != nullptr; call = list->first()) {
+      if (!call->finished()) return call;
+      Move(*call, others_);  // Ending it once more would free nothing: its status is on the way.
+      call->given_up_ = true;
+    }
+  }
+  return nullptr;
+}
+
 absl::Status CallWatch::Add(Call& call, int calls) {
-  call.watched_ = true;
   absl::Status status;
   if (calls > limits_.max_calls) {
-    Call* const oldest = silent_.first();
-    if (oldest != nullptr) GiveUp(*oldest, TooManyCalls(limits_.max_calls));
-    if (oldest == nullptr) status = TooManyCalls(limits_.max_calls);
+    Call* const oldest = FirstToGiveWay();
+    const bool is_full = calls > limits_.max_calls + limits_.max_calls / kReserve;
+    if (is_full) call.context_.TryCancel();
+    if (is_full || oldest == nullptr) {
+      status = TooManyCalls(limits_.max_calls);
+    } else {
+      GiveUp(*oldest, TooManyCalls(limits_.max_calls));
+    }
   }
   call.given_up_ = !status.ok();
-  (status.ok() ? silent_ : others_).Append(call);
+  Move(call, status.ok() ? silent_ : others_);
   return status;
 }
 
 void CallWatch::GotMessage(Call& call) {
-  if (call.given_up_) return;  // It is there already.
-  silent_.Remove(call);
-  others_.Append(call);
+  if (!call.given_up_) Move(call, call.gives_way_ ? held_ : others_);
 }
 
 void CallWatch::Remove(Call& call) {
-  (call.got_message_ || call.given_up_ ? others_ : silent_).Remove(call);
-  call.watched_ = false;
+  call.list_->Remove(call);
+  call.list_ = nullptr;
 }
 
 void CallWatch::GiveUp(Call& call, const absl::Status& status) {
-  silent_.Remove(call);
-  others_.Append(call);
+  Move(call, others_);
   call.given_up_ = true;
   call.GiveUp(status);
 }
@@ -85,7 +106,12 @@ void CallWatch::Look(Clock::time_point now) {
     GiveUp(*call, NoMessage(limits_.first_message_timeout));
   }
   const bool memory_is_short = MemoryIsShort();
-  for (Call* call = others_.first(); call != nullptr; call = CallList::After(*call)) {
+  CancelStalled(held_, now, memory_is_short);
+  CancelStalled(others_, now, memory_is_short);
+}
+
+void CallWatch::CancelStalled(const CallList& list, Clock::time_point now, bool memory_is_short) const {
+  for (Call* call = list.first(); call != nullptr; call = CallList::After(*call)) {
     if (IsStalled(*call, now, memory_is_short)) call->context_.TryCancel();
   }
 }

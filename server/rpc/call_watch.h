@@ -3,7 +3,8 @@
 //
 //   a call whose first message has not come whole within `first_message_timeout` ends with DEADLINE_EXCEEDED
 //   beyond `max_calls` the call that has waited longest for its first message ends with UNAVAILABLE, or, where none
-//     waits, the new one
+//     waits, the oldest stream that needs no role (health's Watch), or else the new one; a quarter beyond it new calls
+//     are cancelled, because a status waits for a peer that does not read
 //   a response that is not taken is cancelled, and its memory is free: after `stalled_answer_timeout` and the time that
 //     its bytes need at `min_bytes_per_second`; after a sixth of the timeout while others are refused for want of
 //     memory
@@ -44,7 +45,11 @@ class CallWatch {
   void Look(Clock::time_point now);
 
  private:
+  void Move(Call& call, CallList& to);
+  // The call that ends when there are too many; null when none may.
+  Call* FirstToGiveWay();
   void GiveUp(Call& call, const absl::Status& status);
+  void CancelStalled(const CallList& list, Clock::time_point now, bool memory_is_short) const;
   bool IsStalled(const Call& call, Clock::time_point now, bool memory_is_short) const;
   bool MemoryIsShort();
 
@@ -52,6 +57,7 @@ class CallWatch {
   const MemoryBudget* const memory_;
   std::int64_t refusals_ = 0;  // Of the budget's, when it was last asked.
   CallList silent_;            // Their first messages have not come.
+  CallList held_;              // Streams that need no role and have spoken.
   CallList others_;
 };
 

@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace attend::server {
@@ -72,7 +74,10 @@ void ConnectionAcceptor::Run() {
   bool pause = false;
   for (;;) {
     // While descriptors are short, only the end is waited for: connections would be ready all the time.
-    if (poll(polled.data(), pause ? 1 : polled.size(), pause ? kOutOfDescriptorsMs : -1) < 0 && errno != EINTR) return;
+    if (poll(polled.data(), pause ? 1 : polled.size(), pause ? kOutOfDescriptorsMs : -1) < 0 && errno != EINTR) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(kOutOfDescriptorsMs));  // The kernel is out of memory.
+      continue;
+    }
     if (polled[0].revents != 0) return;
     const bool was_paused = std::exchange(pause, false);
     for (std::size_t i = 1; i < polled.size(); ++i) {

@@ -1,3 +1,4 @@
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -59,6 +60,7 @@ class CreateLayerCall final : public CallHandler {
   absl::Status Consume(const grpc::ByteBuffer& message);
   void Written(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   void Complete(Call& call);
+  void ReleaseSlot(Call& call);
   // The end of work, and of the call if it has not ended yet.
   void End(Call& call, const absl::Status& status);
 
@@ -73,7 +75,8 @@ class CreateLayerCall final : public CallHandler {
   bool complete_ ABSL_GUARDED_BY(mu_) = false;  // The caller has sent everything.
   bool paused_ ABSL_GUARDED_BY(mu_) = false;    // No read is under way.
 
-  std::optional<LayerUpload> upload_;  // The working thread's.
+  std::atomic<bool> is_ending_{false};  // The slot is given back, not taken away.
+  std::optional<LayerUpload> upload_;   // The working thread's.
 };
 
 void CreateLayerCall::OnStart(Call& call) {
@@ -123,7 +126,7 @@ void CreateLayerCall::ReadOn(Call& call) {
 }
 
 void CreateLayerCall::OnWake(Call& call) {
-  if (!services_.slots->Has(call)) {
+  if (!services_.slots->Has(call) && !is_ending_.load()) {
     return EndEarly(call,
                     BusyError(reason::kUploadTooSlow,
                               "the upload sent less than --min-transfer-rate and others were waiting for its place",
@@ -181,7 +184,7 @@ void CreateLayerCall::Work(Call& call) {
     Written(call, bytes);
     if (consumed.ok()) continue;
     upload_.reset();  // Before the answer: who hears of a failure finds nothing left of it.
-    services_.slots->Release(call);
+    ReleaseSlot(call);
     call.Finish(consumed);
   }
   // It has ended, and `working_` stays, so that nobody works on it any more.
@@ -252,12 +255,17 @@ void CreateLayerCall::Complete(Call& call) {
   }
   v1::CreateLayerResponse response;
   *response.mutable_layer() = (*layer)->description();
-  services_.slots->Release(call);  // Before the answer: who hears it may begin the next upload.
+  ReleaseSlot(call);  // Before the answer: who hears it may begin the next upload.
   call.FinishWithResponse(SerializeControlMessage(response));
 }
 
-void CreateLayerCall::End(Call& call, const absl::Status& status) {
+void CreateLayerCall::ReleaseSlot(Call& call) {
+  is_ending_.store(true);
   services_.slots->Release(call);
+}
+
+void CreateLayerCall::End(Call& call, const absl::Status& status) {
+  ReleaseSlot(call);
   call.Finish(status);
 }
 

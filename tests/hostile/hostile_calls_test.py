@@ -15,7 +15,7 @@ from attend_testing.layers import Weights, header, upload
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
 from attend_testing.server import Server, is_sanitized
-from attend_testing.stubs import pb
+from attend_testing.stubs import health_pb2, health_pb2_grpc, pb
 from attend_testing.tensors import WEIGHTS
 
 Code = grpc.StatusCode
@@ -101,6 +101,24 @@ class SilentCallsTest(unittest.TestCase):
             time.sleep(3)
             spoken.set()
             self.assertEqual([answer.id for answer in call], [2])
+
+
+class HealthWatchTest(unittest.TestCase):
+    def test_watches_give_way(self):
+        """Everybody may watch the health, so that watching must not keep others out."""
+        with Server("--max-calls", "20", "--anonymous-roles", "none") as server:
+            watches = []
+            for _ in range(21):
+                watches.append(health_pb2_grpc.HealthStub(server.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60))
+                self.assertEqual(next(watches[-1]).status, health_pb2.HealthCheckResponse.SERVING)
+            check = health_pb2_grpc.HealthStub(server.channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
+            self.assertEqual(check.status, health_pb2.HealthCheckResponse.SERVING)
+            with self.assertRaises(grpc.RpcError) as caught:
+                next(watches[0])
+            failure = failure_of(caught.exception)
+            self.assertEqual((failure.code, failure.reason), (Code.UNAVAILABLE, "TOO_MANY_CALLS"), failure)
+            for watch in watches:
+                watch.cancel()
 
 
 class UnreadAnswersTest(unittest.TestCase):

@@ -351,6 +351,10 @@ class CertificateTest(unittest.TestCase):
                 self.assertEqual(Scrape(server.admin_port).value(name), first)
                 second = make(30)
                 self.assertEqual(Scrape(server.admin_port).value(name), second)
+                old_key = pathlib.Path(key).read_text()
+                make(60)
+                pathlib.Path(key).write_text(old_key)  # The server goes on with the old certificate.
+                self.assertEqual(Scrape(server.admin_port).value(name), 0)
                 pathlib.Path(certificate).write_text("no certificate")
                 self.assertEqual(Scrape(server.admin_port).value(name), 0)
         with Server(*ADMIN) as server:
