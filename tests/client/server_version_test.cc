@@ -141,7 +141,8 @@ TEST(ServerVersion, WhatItKnowsIsAnswered) {
   const Client client = Connect(server);
   v1::AttendRequest request;
   request.set_position_offset(5);
-  request.mutable_options()->set_float_scale(0.3F);
+  v1::AttentionOptions& options = *request.mutable_options();  // Reflection, because the field is deprecated.
+  options.GetReflection()->SetFloat(&options, options.GetDescriptor()->FindFieldByName("float_scale"), 0.3F);
   request.mutable_options()->set_top_k(2);
   EXPECT_TRUE(client.Attend(request, kCall).ok());
   EXPECT_TRUE(client.ScaledDotProductAttention({}, kCall).ok());

@@ -67,7 +67,7 @@ TEST(ConfiguredLayers, AreLoadedFromFilesAndSeeds) {
   EXPECT_EQ(first.naming(), "bert");
   EXPECT_EQ(first.origin(), "model.safetensors#encoder.layer.0") << "a folder of the server is shown";
   EXPECT_TRUE(first.read_only());
-  EXPECT_GT(first.create_time_ms(), 1600000000000);
+  EXPECT_GT(first.create_time().seconds(), 1600000000);
   EXPECT_EQ(loaded.layers[1]->description().config().num_heads(), 6);
   EXPECT_NE(first.etag(), loaded.layers[1]->description().etag());
   EXPECT_EQ(loaded.layers[2]->description().origin(), "init seed -7");
