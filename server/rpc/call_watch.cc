@@ -1,5 +1,6 @@
 #include "server/rpc/call_watch.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,8 +14,8 @@ namespace {
 // How many times sooner a response that nobody takes is cancelled when its memory is needed.
 constexpr int kImpatience = 6;
 
-// One call for so many beyond `max_calls` may wait to hear that it has ended.
-constexpr int kReserve = 4;
+// Calls beyond `max_calls` that may wait to hear that they have ended: a quarter of it, and at least so many.
+constexpr int kLeastReserve = 64;
 
 constexpr std::int64_t kRetryDelayMs = 250;
 
@@ -55,7 +56,7 @@ absl::Status CallWatch::Add(Call& call, int calls) {
   absl::Status status;
   if (calls > limits_.max_calls) {
     Call* const oldest = FirstToGiveWay();
-    const bool is_full = calls > limits_.max_calls + limits_.max_calls / kReserve;
+    const bool is_full = calls > limits_.max_calls + std::max(limits_.max_calls / 4, kLeastReserve);
     if (is_full) call.context_.TryCancel();
     if (is_full || oldest == nullptr) {
       status = TooManyCalls(limits_.max_calls);

@@ -1,5 +1,6 @@
 #include "server/rpc/connection_acceptor.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <thread>
 #include <utility>
 
@@ -22,16 +24,18 @@ constexpr int kOutOfDescriptorsMs = 100;
 // Connections of one listener before the others, and the end, are looked at.
 constexpr int kAtATime = 64;
 
-// The inode of the socket that `fd` is; 0 when it is none.
-ino_t SocketInode(int fd) {
-  struct stat info {};
-  return fstat(fd, &info) == 0 && S_ISSOCK(info.st_mode) ? info.st_ino : 0;
+// The inode of the socket that `fd` is; 0 when it is none. `fd` may be closed meanwhile and given out again: then the
+// inode is another one. (statx, because ThreadSanitizer takes fstat of such a descriptor for a race.)
+std::uint64_t SocketInode(int fd) {
+  struct statx info {};
+  const bool found = statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &info) == 0;
+  return found && S_ISSOCK(info.stx_mode) ? info.stx_ino : 0;
 }
 
 }  // namespace
 
 void OpenConnections::Add(int fd) {
-  const ino_t inode = SocketInode(fd);
+  const std::uint64_t inode = SocketInode(fd);
   const MutexLock lock(mu_);
   inodes_.insert_or_assign(fd, inode);
 }

@@ -41,7 +41,7 @@ class OpenConnections {
 
  private:
   mutable Mutex mu_;
-  absl::flat_hash_map<int, ino_t> inodes_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<int, std::uint64_t> inodes_ ABSL_GUARDED_BY(mu_);
 };
 
 class ConnectionAcceptor {
