@@ -12,6 +12,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace attend {
 namespace HWY_NAMESPACE {
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): a part of each file that includes it, and its own
+// there.
 namespace {
 
 // As many groups of kLanes keys at a time as registers allow for so many rows: their sums stay in registers. One row is
@@ -135,6 +137,7 @@ void ScoreBlock(const Block& block) {
 }
 
 }  // namespace
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)
 }  // namespace HWY_NAMESPACE
 }  // namespace attend
 HWY_AFTER_NAMESPACE();

@@ -12,6 +12,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace attend {
 namespace HWY_NAMESPACE {
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): a part of each file that includes it, and its own
+// there.
 namespace {
 
 int64_t StateSize(const AttentionTask& task, int64_t num_rows) {
@@ -224,6 +226,7 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }
 
 }  // namespace
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)
 }  // namespace HWY_NAMESPACE
 }  // namespace attend
 HWY_AFTER_NAMESPACE();

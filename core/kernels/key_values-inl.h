@@ -12,6 +12,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace attend {
 namespace HWY_NAMESPACE {
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): a part of each file that includes it, and its own
+// there.
 namespace {
 
 // Adds kVectors vectors of value dimensions from `v` on of all keys of a block to kRows rows from `row` on.
@@ -132,6 +134,7 @@ void AddBlockValues(const Block& block, const State& state) {
 }
 
 }  // namespace
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)
 }  // namespace HWY_NAMESPACE
 }  // namespace attend
 HWY_AFTER_NAMESPACE();

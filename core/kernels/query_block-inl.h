@@ -13,6 +13,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace attend {
 namespace HWY_NAMESPACE {
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): a part of each file that includes it, and its own
+// there.
 namespace {
 
 constexpr int64_t kMaxVectors = kTileVectors;
@@ -179,6 +181,7 @@ void KeepScores(const Block& block) {
 }
 
 }  // namespace
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)
 }  // namespace HWY_NAMESPACE
 }  // namespace attend
 HWY_AFTER_NAMESPACE();

@@ -12,6 +12,8 @@
 HWY_BEFORE_NAMESPACE();
 namespace attend {
 namespace HWY_NAMESPACE {
+// NOLINTBEGIN(google-build-namespaces,misc-definitions-in-headers): a part of each file that includes it, and its own
+// there.
 namespace {
 
 struct Extremes {
@@ -228,6 +230,7 @@ DoubtfulRows Finish(const Panel& panel, float* data) {
 }
 
 }  // namespace
+// NOLINTEND(google-build-namespaces,misc-definitions-in-headers)
 }  // namespace HWY_NAMESPACE
 }  // namespace attend
 HWY_AFTER_NAMESPACE();
