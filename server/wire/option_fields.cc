@@ -55,8 +55,10 @@ void AddFields(Kind kind, const Options& options, Table& table) {
 }
 
 void AddFloatFields(Table& table) {
-  for (std::uint8_t index = 0; index < std::size(kScalarOptions); ++index) {
-    const std::string name = absl::StrCat("float_", NameOf(kScalarOptions[index].field));
+  std::uint8_t next = 0;
+  for (const ScalarOption& option : kScalarOptions) {
+    const std::uint8_t index = next++;
+    const std::string name = absl::StrCat("float_", NameOf(option.field));
     const FieldDescriptor* const field = v1::AttentionOptions::descriptor()->FindFieldByName(name);
     if (field == nullptr) continue;
     table.at(static_cast<std::size_t>(field->number())) = {Kind::kFloatScalar, index, TypeOnTheWire(*field)};
