@@ -42,16 +42,16 @@ class ListenSocket {
   int port_;
 };
 
-// Listens on the addresses behind `listen`, which is `host:port`: on all of them or on none. `flag` is what gave it.
+// Listens on the addresses behind `address`, which is `host:port`: on all of them or on none. `flag` is what gave it.
 //
 // A name stands for all of its addresses, `localhost` for those of both families, with the same port on each, also
 // where the system chooses it (port 0). An address of a family that this machine does not have is left out. Either
 // wildcard (0.0.0.0, [::]) is one socket for all addresses of both families.
 //
-// Errors: UNAVAILABLE with one sentence that names `listen` and `flag` and says what to do: the name does not resolve,
+// Errors: UNAVAILABLE with one sentence that names `address` and `flag` and says what to do: the name does not resolve,
 // the address is not this machine's, is in use, or needs a privilege. Blocks on name resolution; may be called
 // concurrently.
-absl::StatusOr<std::vector<ListenSocket>> ListenOn(const std::string& listen, const std::string& flag = "--listen");
+absl::StatusOr<std::vector<ListenSocket>> ListenOn(const std::string& address, const std::string& flag = "--listen");
 
 // A listening Unix socket that takes no other server's path.
 //
