@@ -50,9 +50,10 @@ HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus statu
 }  // namespace
 
 void DescribeOnly(google::protobuf::Message* message) {
-  if (auto* tensor = dynamic_cast<v1::Tensor*>(message)) {
-    tensor->clear_data();
-    tensor->clear_values();
+  if (message->GetDescriptor() == v1::Tensor::descriptor()) {
+    auto& tensor = dynamic_cast<v1::Tensor&>(*message);
+    tensor.clear_data();
+    tensor.clear_values();
     return;
   }
   std::vector<const google::protobuf::FieldDescriptor*> fields;
