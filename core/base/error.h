@@ -26,7 +26,7 @@ struct ErrorDetails {
   std::vector<std::pair<std::string, std::string>> metadata;
 };
 
-// INVALID_ARGUMENT about one field of a request. `field` is a path as in `options.valid_lengths[3]`.
+// INVALID_ARGUMENT about one field of a request. `field` is its path, for example `options.valid_lengths[3]`.
 absl::Status InvalidField(std::string_view field, std::string_view message);
 
 // RESOURCE_EXHAUSTED: the request is larger than the limit that `flag` (`--max-request-bytes`) sets. `message` states

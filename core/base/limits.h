@@ -1,4 +1,4 @@
-// The limits of what a problem may consist of. A server's own limits, which flags set, only narrow them.
+// The limits of every problem. A server's flags can only lower them.
 #ifndef ATTEND_CORE_BASE_LIMITS_H_
 #define ATTEND_CORE_BASE_LIMITS_H_
 
@@ -26,7 +26,7 @@ inline constexpr std::int64_t kMaxPositionOffset = std::int64_t{1} << 40;
 // The largest magnitude of a rotary embedding's frequency: 2^64 radians per position.
 inline constexpr double kMaxRotaryFrequency = 18446744073709551616.0;
 
-// Below this many floating-point operations one thread computes a problem alone: waking another takes about as long.
+// A problem of fewer floating-point operations is computed by one thread: waking another takes about as long.
 inline constexpr double kMinParallelFlops = 4e6;
 
 // Whether a tensor with these axes stays within kMaxTensorElements. Pure; may be called concurrently.

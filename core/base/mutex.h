@@ -1,7 +1,7 @@
 // std::mutex and std::condition_variable with the annotations of clang's thread-safety analysis.
 //
-// Why not absl::Mutex: ThreadSanitizer understands pthread's primitives without help, while the Abseil that Debian
-// ships is not instrumented, so that every lock would look like a data race. Thread-safe, like what they wrap.
+// Not absl::Mutex: ThreadSanitizer understands pthread's primitives, but Debian's Abseil is not instrumented, so data
+// that its locks guard would be reported as races. Thread-safe, as the types that they wrap.
 #ifndef ATTEND_CORE_BASE_MUTEX_H_
 #define ATTEND_CORE_BASE_MUTEX_H_
 
@@ -37,13 +37,13 @@ class ABSL_SCOPED_LOCKABLE MutexLock {
 
 class CondVar {
  public:
-  // Gives the mutex up while waiting. Wakes at a signal, or for no reason: check the condition in a loop.
+  // Releases the mutex while waiting. Wakes at a signal, or spuriously: check the condition in a loop.
   void Wait(Mutex& mutex) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     condition_.wait(lock);
     lock.release();  // The caller still holds it.
   }
-  // As Wait, but wakes when it is `deadline` too: false then.
+  // As Wait, but also wakes at `deadline`, and then returns false.
   bool WaitUntil(Mutex& mutex, std::chrono::steady_clock::time_point deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
     std::unique_lock<std::mutex> lock(mutex.mutex_, std::adopt_lock);
     const std::cv_status woken = condition_.wait_until(lock, deadline);

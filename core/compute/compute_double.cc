@@ -6,6 +6,7 @@
 
 #include "core/base/round.h"
 #include "core/compute/compute_sdpa.h"
+#include "core/compute/row_panels.h"
 #include "core/compute/weight_consumer.h"
 #include "core/kernels/double_kernels.h"
 #include "core/tensor/aligned_buffer.h"
@@ -32,44 +33,21 @@ struct Run {
 
 DoubleTask MakeTask(const SdpaProblem& problem, std::int64_t b, std::int64_t h) {
   const std::int64_t kv = h / problem.group_size();
-  DoubleTask task;
+  DoubleTask task = MakeDoubleTask(problem, b);
   task.key = problem.key().As<const double>().Row(b, kv, 0);
   task.key_stride = problem.key().row_stride;
   task.value = problem.value().As<const double>().Row(b, kv, 0);
   task.value_stride = problem.value().row_stride;
-  task.key_length = problem.key_length();
-  task.head_dim = problem.head_dim();
-  task.value_dim = problem.value_dim();
-  task.scale = problem.scale();
-  task.softcap = problem.options().softcap.value_or(0);
-  const MaskView& key_mask = problem.options().key_mask;
-  if (key_mask) task.key_mask = key_mask.Row(b, 0, 0);
-  task.key_mask_stride = key_mask.dim_stride;
-  task.mask_stride = problem.options().mask.dim_stride;
-  task.bias_type = problem.options().bias.type;
-  task.bias_stride = problem.options().bias.dim_stride;
   return task;
 }
 
 DoubleRow MakeRow(const Run& run, std::int64_t b, std::int64_t h, std::int64_t t) {
-  const SdpaProblem& problem = run.problem;
-  const AttentionOptions& options = problem.options();
-  const KeyRange visible = problem.VisibleKeys(b, t);
-  DoubleRow row;
-  row.query = problem.query().As<const double>().Row(b, h, t);
-  row.key_begin = visible.begin;
-  row.key_end = visible.end;
-  if (options.mask) row.mask = options.mask.Row(b, h, t);
-  if (options.bias) row.bias = options.bias.Row(b, h, t);
-  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[h];
-  row.position = static_cast<double>(t + problem.PositionOffset(b));
-  if (!options.sinks.empty()) row.sink = options.sinks[h];
+  DoubleRow row = MakeDoubleRow(run.problem, b, h, t);
+  row.query = run.problem.query().As<const double>().Row(b, h, t);
   if (run.outputs.output) row.output = run.outputs.output.As<double>().Row(b, h, t);
   if (run.outputs.attention_weights) row.weights = run.outputs.attention_weights.As<double>().Row(b, h, t);
   if (run.outputs.scores) row.scores = run.outputs.scores.As<double>().Row(b, h, t);
-  if (run.outputs.log_sum_exp != nullptr) {
-    row.log_sum_exp = LogSumExpOf(problem, run.outputs, b, h, t);
-  }
+  if (run.outputs.log_sum_exp != nullptr) row.log_sum_exp = LogSumExpOf(run.problem, run.outputs, b, h, t);
   return row;
 }
 
@@ -121,8 +99,8 @@ class TileRows {
                                                                : static_cast<const float*>(row.bias)[at]);
   }
 
-  // A row no key of which has a weight, although one that is made of finite numbers is visible: all scores are below
-  // float64's range, nothing says by how much, and the row is NaN.
+  // For a row without any weight. If it sees a key of finite numbers, all its scores are below float64's range, nothing
+  // says by how much, and the row becomes NaN.
   void RefuseScoresBelowRange(std::size_t i, DoubleSoftmax& softmax) const {
     const DoubleRow& row = rows_[i];
     if (!AllFinite(row.query, task_.head_dim) || !std::isfinite(row.alibi_slope)) return;
@@ -135,8 +113,8 @@ class TileRows {
     }
   }
 
-  // The sum over values may leave float64's range although its quotient by the sum of weights does not. Then it is made
-  // of smaller terms.
+  // Computes the sum over values again, from scaled terms, if it left float64's range: its quotient by the sum of
+  // weights does not.
   void RepeatLargeSums(std::size_t i, const DoubleSoftmax& softmax) const {
     const DoubleRow& row = rows_[i];
     if (row.output == nullptr || !std::isfinite(softmax.sum) || AllFinite(row.output, task_.value_dim)) return;
@@ -150,7 +128,7 @@ class TileRows {
     std::fill(row.output, row.output + task_.value_dim, 0.0);
     run_.kernels.values(task_, exponentials, row.key_begin, row.key_end, row.output);
     constexpr double kLargest = std::numeric_limits<double>::max();
-    for (std::int64_t v = 0; v < task_.value_dim; ++v) {  // A mean is not beyond what it is made of.
+    for (std::int64_t v = 0; v < task_.value_dim; ++v) {  // A mean never exceeds its terms.
       row.output[v] = std::clamp(row.output[v] / softmax.sum / kUnit, -kLargest, kLargest);
     }
   }

@@ -79,7 +79,7 @@ absl::Status compute_internal::ComputeRagged(const SdpaProblem& problem, const S
   ComputeContext alone = context;
   alone.executor = nullptr;
   ForEach(context, static_cast<std::int64_t>(small.size()), [&](std::int64_t i) {
-    // Its one error is CANCELLED, which is asked for below.
+    // The only error is CANCELLED, which IsCancelled reports below.
     ComputeSequence(problem, outputs, small[static_cast<std::size_t>(i)], alone).IgnoreError();
   });
   return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "core/base/round.h"
 #include "core/compute/row_group.h"
 #include "core/compute/weight_consumer.h"
@@ -14,12 +16,18 @@ namespace {
 
 // Panels that share a tile of keys.
 constexpr std::int64_t kMaxPanelsPerGroup = 4;
-// Groups per thread at least, if there are panels enough: the last to finish is then not far behind the first.
+// At least so many groups per thread, if there are panels enough, so that threads finish at about the same time.
 constexpr std::int64_t kGroupsPerThread = 4;
 
-// Chunks of keys are computed side by side for at most so many rows per key/value head: the states of all chunks are
-// then about a sixteenth of keys and values in size, at most.
+// The most rows per key/value head for which chunks of keys are computed side by side: the states of all chunks then
+// take at most about a sixteenth of the memory of keys and values.
 constexpr std::int64_t kMaxRowsWithChunks = kKeyChunk / 8;
+
+// Whether the keys of several heads lie side by side, as in the layout [B, T, H, E], so that heads read pages of memory
+// in common.
+bool ShareMemoryPages(const SdpaProblem& problem) {
+  return problem.num_kv_heads() > 1 && problem.key().row_stride > problem.key().head_stride;
+}
 
 // How the rows of all key/value heads are cut into groups. Does not influence results.
 class GroupCut {
@@ -34,9 +42,21 @@ class GroupCut {
     // Few rows are bound by reading keys, which therefore happens once.
     if (AreFewRows(run.kernels, num_rows_)) panels_per_group_ = kMaxPanelsPerGroup;
     groups_per_head_ = CeilDiv(panels_.num_panels(), panels_per_group_);
+    if (ShareMemoryPages(run.problem) && AreFewRows(run.kernels, num_rows_) && IsBeyondCaches(run.problem)) {
+      in_turns_ = std::min(kMaxHeadsInTurns, kv_heads_);
+    }
+    const std::int64_t num_chunks = CeilDiv(run.problem.key_length(), kKeyChunk);
+    const auto feeds_threads = [&] {
+      return threads == 1 || num_groups() / in_turns_ * num_chunks >= kGroupsPerThread * threads;
+    };
+    while (kv_heads_ % in_turns_ != 0 || (in_turns_ > 1 && !feeds_threads())) --in_turns_;
   }
 
   std::int64_t num_groups() const { return num_heads_ * groups_per_head_; }
+
+  // How many neighbouring groups, one of each head of one batch entry, take turns with each block of keys: where they
+  // read pages of memory in common, and few rows wait for memory. Divides the number of groups.
+  std::int64_t groups_in_turns() const { return in_turns_; }
 
   RowRange Group(std::int64_t i) const {
     const std::int64_t head = i / groups_per_head_;
@@ -53,13 +73,8 @@ class GroupCut {
   PanelCut panels_;
   std::int64_t panels_per_group_ = 1;
   std::int64_t groups_per_head_ = 1;
+  std::int64_t in_turns_ = 1;
 };
-
-// Whether the keys of several heads lie side by side, as in the layout [B, T, H, E], so that heads read pages of memory
-// in common.
-bool ShareMemoryPages(const SdpaProblem& problem) {
-  return problem.num_kv_heads() > 1 && problem.key().row_stride > problem.key().head_stride;
-}
 
 void ComputeGroups(const SdpaRun& run, const GroupCut& cut) {
   WorkspacePool pool;
@@ -68,6 +83,23 @@ void ComputeGroups(const SdpaRun& run, const GroupCut& cut) {
     WorkspacePool::Loan workspace(pool);
     RowGroup(run, cut.Group(i), *workspace).Compute();
   });
+}
+
+// One chunk of keys for the groups from `first` on that take turns.
+void ComputeChunkInTurns(const SdpaRun& run, const GroupCut& cut, std::int64_t first, std::int64_t chunk,
+                         WorkspacePool& pool, absl::FunctionRef<float*(std::int64_t)> states) {
+  std::deque<WorkspacePool::Loan> workspaces;
+  std::deque<RowGroup> groups;
+  for (std::int64_t g = first; g < first + cut.groups_in_turns(); ++g) {
+    workspaces.emplace_back(pool);
+    groups.emplace_back(run, cut.Group(g), *workspaces.back()).StartChunk(states(g));
+  }
+  const std::int64_t keys_end = std::min((chunk + 1) * kKeyChunk, run.problem.key_length());
+  for (std::int64_t key = chunk * kKeyChunk; key < keys_end; key += kKeyBlock) {
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      if (!groups[g].AddToChunk(key, std::min(key + kKeyBlock, keys_end), groups[(g + 1) % groups.size()])) return;
+    }
+  }
 }
 
 // For fewer groups than threads, as in decoding: chunks of keys side by side, merged in order at the end.
@@ -81,13 +113,17 @@ void ComputeChunksOfGroups(const SdpaRun& run, const GroupCut& cut) {
     state_sizes[g] = RowGroup(run, cut.Group(static_cast<std::int64_t>(g)), *workspace).state_size();
     states[g] = AlignedBuffer<float>(state_sizes[g] * num_chunks);
   }
-  ForEach(run.context, cut.num_groups() * num_chunks, [&](std::int64_t i) {
+  const std::int64_t turns = cut.num_groups() / cut.groups_in_turns();
+  ForEach(run.context, turns * num_chunks, [&](std::int64_t i) {
     if (run.Cancelled()) return;
+    const std::int64_t first = i % turns * cut.groups_in_turns(), chunk = i / turns;
+    const auto states_of = [&](std::int64_t group) {
+      const auto g = static_cast<std::size_t>(group);
+      return states[g].data() + chunk * state_sizes[g];
+    };
+    if (cut.groups_in_turns() > 1) return ComputeChunkInTurns(run, cut, first, chunk, pool, states_of);
     WorkspacePool::Loan workspace(pool);
-    const auto g = static_cast<std::size_t>(i % cut.num_groups());
-    const std::int64_t chunk = i / cut.num_groups();
-    RowGroup(run, cut.Group(i % cut.num_groups()), *workspace)
-        .ComputeChunk(chunk, states[g].data() + chunk * state_sizes[g]);
+    RowGroup(run, cut.Group(first), *workspace).ComputeChunk(chunk, states_of(first));
   });
   ForEach(run.context, cut.num_groups(), [&](std::int64_t i) {
     if (run.Cancelled()) return;

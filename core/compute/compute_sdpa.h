@@ -20,14 +20,14 @@ namespace attend {
 // Returns CANCELLED, with the outputs in an unspecified state, if the flag was raised before the end.
 absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs, const ComputeContext& context);
 
-// Which of the fast kernels of a context ComputeSdpa uses: `available` if the problem asks for Precision::kFast and
-// they compute its types, BFLOAT16 queries, keys and values with an even head size; otherwise kNone.
+// The fast kernels that ComputeSdpa uses: `available` if the problem asks for Precision::kFast and they compute its
+// types (BFLOAT16 query, key and value, an even head size); otherwise kNone.
 FastKernels FastKernelsOf(const SdpaProblem& problem, FastKernels available);
-// The same of what it depends on: `types` of query, key and value.
+// The same from what it depends on: `types` are those of query, key and value.
 FastKernels FastKernelsFor(const AttentionOptions& options, const std::array<DataType, 3>& types, std::int64_t head_dim,
                            FastKernels available);
 
-// What the memory of a problem depends on, where the problem itself does not exist yet.
+// What a problem's memory depends on, for a problem that does not exist yet.
 struct SdpaExtents {
   std::int64_t rows = 0;      // Query rows of one key/value head: T * H / K.
   std::int64_t kv_heads = 0;  // B * K.

@@ -1,4 +1,4 @@
-// What a computation runs with, and loops that spread over threads when that pays.
+// What a computation runs with, and loops that use several threads where that pays.
 //
 // All functions may be called concurrently.
 #ifndef ATTEND_CORE_COMPUTE_CONTEXT_H_
@@ -16,6 +16,16 @@
 
 namespace attend {
 
+// A place between two tiles of a computation where something else may run on the same thread.
+// Thread-safe: a computation may run on several threads, each of which asks.
+class TileBreak {
+ public:
+  virtual ~TileBreak() = default;
+  // Called between tiles, every few milliseconds or oftener; must be cheap when there is nothing to do. May run for as
+  // long as it likes, but must not use the same ComputeContext.
+  virtual void Look() = 0;
+};
+
 // Non-owning.
 struct ComputeContext {
   Executor* executor = nullptr;                  // Helpers for large problems. Null: the calling thread alone.
@@ -23,6 +33,7 @@ struct ComputeContext {
   InstructionSet instruction_set = BestInstructionSet();
   // Those of `instruction_set` for problems of Precision::kFast; kNone computes them exactly.
   FastKernels fast_kernels = FastKernels::kNone;
+  TileBreak* tile_break = nullptr;  // Asked between tiles. Null: nobody.
 };
 
 // `context` for a problem of `flops` floating-point operations: without helpers if it is too small for them.
@@ -32,7 +43,9 @@ inline ComputeContext ContextFor(const ComputeContext& context, double flops) {
   return own;
 }
 
+// Between tiles: lets others have the thread for a moment, then says whether to go on.
 inline bool IsCancelled(const ComputeContext& context) {
+  if (context.tile_break != nullptr) context.tile_break->Look();
   return context.cancelled != nullptr && context.cancelled->load(std::memory_order_relaxed);
 }
 

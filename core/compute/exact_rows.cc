@@ -11,12 +11,15 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kSmallestNormal = std::numeric_limits<float>::min();
 
-// A softcap and the largest distance times a slope beyond which errors of float32's smallest numbers matter, or a
-// product could move a bias from one end of float32's range to the other.
+// Beyond this softcap, errors of float32's smallest numbers matter. Beyond this product of slope and distance, ALiBi
+// could move a bias from one end of float32's range to the other.
 constexpr double kLargestSoftcap = 0x1p60;
 constexpr double kLargestAlibi = 0x1p120;
 
-// Float32's numbers below its smallest normal one are this far apart; how far a score may be off for it.
+// Sums of 2^24 terms of at most this size, with weights of at most 2^8, stay in float32's range.
+constexpr double kSurelyInRange = 0x1p90;
+
+// The distance between float32's subnormal numbers, and the error of a score that may come of it.
 constexpr double kSmallestStep = 0x1p-149, kNegligible = 0x1p-40;
 
 constexpr std::uint32_t kInfinityBits = 0x7f800000u;
@@ -27,11 +30,10 @@ std::uint32_t MagnitudeBits(float x) {
   return bits & 0x7fffffffu;
 }
 
-// The largest magnitude, whose order is that of the bits; NaN is the largest of all.
-std::uint32_t LargestBits(const float* row, std::int64_t size) {
-  std::uint32_t largest = 0;
-  for (std::int64_t i = 0; i < size; ++i) largest = std::max(largest, MagnitudeBits(row[i]));
-  return largest;
+float OfBits(std::uint32_t bits) {
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
 }
 
 bool IsNarrow(const TypedHeadsView& view) { return view.type != DataType::kFloat32; }
@@ -47,14 +49,14 @@ std::int64_t ExactRowsFloats(std::int64_t head_dim, std::int64_t value_dim) { re
 bool LeavesFloatRange(const SdpaProblem& problem, const AttentionTask& task, std::int64_t h) {
   const AttentionOptions& options = problem.options();
   if (problem.scale() != 0 && !std::isnormal(task.query_scale)) return true;
-  if (options.softcap && *options.softcap > kLargestSoftcap) return true;
+  if (options.softcap && (*options.softcap > kLargestSoftcap || task.softcap == 0)) return true;
   if (options.alibi_slopes.empty()) return false;
   const double slope = options.alibi_slopes[h];
   return std::abs(slope) * static_cast<double>(problem.query_length() + problem.key_length()) > kLargestAlibi;
 }
 
 bool ScalesBelowFloatRange(const AttentionTask& task, const float* query) {
-  if (task.query_scale == 0) return false;  // Given so, or LeavesFloatRange.
+  if (task.query_scale == 0) return false;  // The scale is 0, or LeavesFloatRange is true.
   // Not below the limit: zero, which less 1 is the largest number, and what scales to a normal number.
   const std::uint32_t limit = MagnitudeBits(kSmallestNormal / task.query_scale);
   std::uint32_t lost = 0;
@@ -67,6 +69,7 @@ ExactRows::ExactRows(const SdpaRun& run, KvHead kv)
       problem_(run.problem),
       kv_(kv),
       kernels_(DoubleKernelsFor(run.context.instruction_set)),
+      task_(MakeDoubleTask(problem_, kv.batch)),
       memory_(ExactRowsDoubles(problem_.key_length(), problem_.head_dim(), problem_.value_dim())),
       narrow_(IsNarrow(problem_.query()) || IsNarrow(problem_.key()) || IsNarrow(problem_.value())
                   ? ExactRowsFloats(problem_.head_dim(), problem_.value_dim())
@@ -76,19 +79,10 @@ ExactRows::ExactRows(const SdpaRun& run, KvHead kv)
   value_ = key_ + problem_.head_dim();
   output_ = value_ + problem_.value_dim();
   exponentials_ = output_ + problem_.value_dim();
-  task_.key = key_;  // One key, which is whichever was widened last: rows 0 apart.
+  largest_ = reinterpret_cast<float*>(exponentials_);
+  std::fill(largest_, largest_ + 2 * problem_.key_length(), std::numeric_limits<float>::quiet_NaN());
+  task_.key = key_;  // The key that was widened last, whatever its index: the stride is 0.
   task_.value = value_;
-  task_.key_length = problem_.key_length();
-  task_.head_dim = problem_.head_dim();
-  task_.value_dim = problem_.value_dim();
-  task_.scale = problem_.scale();
-  task_.softcap = problem_.options().softcap.value_or(0);
-  const MaskView& key_mask = problem_.options().key_mask;
-  if (key_mask) task_.key_mask = key_mask.Row(kv.batch, 0, 0);
-  task_.key_mask_stride = key_mask.dim_stride;
-  task_.mask_stride = problem_.options().mask.dim_stride;
-  task_.bias_type = problem_.options().bias.type;
-  task_.bias_stride = problem_.options().bias.dim_stride;
 }
 
 // Row j of a head, valid until the next call.
@@ -110,37 +104,89 @@ float ExactRows::Bias(const RowCoordinates& at, std::int64_t j) const {
   return bias ? bias.Row(kv_.batch, at.head, at.query)[j * bias.dim_stride] : 0;
 }
 
-ExactRows::Inputs ExactRows::Inspect(const RowCoordinates& at, bool behind_bias) {
-  const AttentionOptions& options = problem_.options();
+// Magnitudes have the order of their bits; NaN is the largest of all.
+void ExactRows::Magnitudes::Add(const float* numbers, std::int64_t size) {
+  std::uint32_t all = 0, largest = 0;
+  for (std::int64_t i = 0; i < size; ++i) {
+    const std::uint32_t bits = MagnitudeBits(numbers[i]);
+    all = std::max(all, bits);
+    largest = std::max(largest, bits < kInfinityBits ? bits : 0);
+  }
+  finite = finite && all < kInfinityBits;
+  nan = nan || all > kInfinityBits;
+  largest_finite = std::max(largest_finite, double{OfBits(largest)});
+}
+
+void ExactRows::Magnitudes::Add(const Magnitudes& other) {
+  finite = finite && other.finite;
+  nan = nan || other.nan;
+  largest_finite = std::max(largest_finite, other.largest_finite);
+}
+
+void ExactRows::Magnitudes::Add(double number) {
+  if (std::isfinite(number)) {
+    largest_finite = std::max(largest_finite, std::abs(number));
+  } else {
+    finite = false;
+    nan = nan || std::isnan(number);
+  }
+}
+
+// Of row j of keys or values. `known` is negative if a number is not finite, and NaN before the row has been read.
+ExactRows::Magnitudes ExactRows::MagnitudesOf(const TypedHeadsView& view, std::int64_t j, float& known) {
+  Magnitudes of;
+  if (std::isnan(known)) {
+    of.Add(Floats(view, kv_.head, j), view.dim);
+    known = static_cast<float>(of.finite ? of.largest_finite : -of.largest_finite);
+  }
+  of.finite = !std::signbit(known);
+  of.largest_finite = std::abs(known);
+  return of;
+}
+
+// Returns whether there is a key that no bias masks; beside a query with NaN, whether there is a key to look at.
+bool ExactRows::InspectKeys(const RowCoordinates& at, bool behind_bias) {
   const KeyRange visible = problem_.VisibleKeys(kv_.batch, at.query);
-  const auto largest = [this](const TypedHeadsView& view, std::int64_t head, std::int64_t j) {
-    return LargestBits(Floats(view, head, j), view.dim);
-  };
-  std::uint32_t keys = 0, others = 0;
   bool any = false;
   for (std::int64_t j = visible.begin; j < visible.end; ++j) {
     if (!Sees(at, j)) continue;
     const float bias = Bias(at, j);
     const bool masked = bias == -kInfinity;
     if (masked && !behind_bias) continue;
-    keys = std::max(keys, largest(problem_.key(), kv_.head, j));
-    if (!masked) others = std::max({others, MagnitudeBits(bias), largest(problem_.value(), kv_.head, j)});
-    if (std::max(keys, others) >= kInfinityBits) return Inputs::kNotFinite;
-    any = any || !masked;
+    if (query_seen_.nan) return true;
+    keys_seen_.Add(MagnitudesOf(problem_.key(), j, largest_[2 * j]));
+    if (masked) continue;
+    values_seen_.Add(MagnitudesOf(problem_.value(), j, largest_[2 * j + 1]));
+    logits_seen_.Add(bias);
+    any = true;
   }
+  return any;
+}
+
+ExactRows::Inputs ExactRows::Inspect(const RowCoordinates& at, bool behind_bias) {
+  const AttentionOptions& options = problem_.options();
+  query_seen_ = keys_seen_ = values_seen_ = logits_seen_ = Magnitudes();
+  query_seen_.Add(Floats(problem_.query(), at.head, at.query), problem_.head_dim());
+  const bool any = InspectKeys(at, behind_bias);
+  if (any && query_seen_.nan) return Inputs::kNan;
   if (!any && !behind_bias) return Inputs::kNoKeys;
-  std::memcpy(&largest_key_, &keys, sizeof(keys));
-  if (largest(problem_.query(), at.head, at.query) >= kInfinityBits) return Inputs::kNotFinite;
-  if (!any) return Inputs::kNoKeys;
-  const double slope = options.alibi_slopes.empty() ? 0 : options.alibi_slopes[at.head];
+  if (!any) return query_seen_.finite && keys_seen_.finite ? Inputs::kNoKeys : Inputs::kNotFinite;
   const double sink = options.sinks.empty() ? -kInfinity : options.sinks[at.head];
-  const bool finite = std::isfinite(slope) && (std::isfinite(sink) || sink == -kInfinity);
+  if (sink != -kInfinity) logits_seen_.Add(sink);
+  const bool finite = query_seen_.finite && keys_seen_.finite && values_seen_.finite && logits_seen_.finite &&
+                      (options.alibi_slopes.empty() || std::isfinite(options.alibi_slopes[at.head]));
   return finite ? Inputs::kFinite : Inputs::kNotFinite;
+}
+
+bool ExactRows::MayLeaveFloatRange(const AttentionTask& task) const {
+  const double query = std::abs(double{task.query_scale}) * query_seen_.largest_finite;
+  const double product = static_cast<double>(task.head_dim) * query * keys_seen_.largest_finite;
+  return !(std::max({query, product, values_seen_.largest_finite, logits_seen_.largest_finite}) < kSurelyInRange);
 }
 
 bool ExactRows::ShowsLostNumbers() const {
   const double softcap = std::max(1.0, problem_.options().softcap.value_or(1));
-  return static_cast<double>(problem_.head_dim()) * largest_key_ * kSmallestStep * softcap > kNegligible;
+  return static_cast<double>(problem_.head_dim()) * keys_seen_.largest_finite * kSmallestStep * softcap > kNegligible;
 }
 
 bool ExactRows::LosesSink(const RowCoordinates& at, const QueryRow& row) const {
@@ -149,19 +195,10 @@ bool ExactRows::LosesSink(const RowCoordinates& at, const QueryRow& row) const {
 }
 
 DoubleRow ExactRows::MakeRow(const RowCoordinates& at) {
-  const AttentionOptions& options = problem_.options();
-  const KeyRange visible = problem_.VisibleKeys(kv_.batch, at.query);
   const float* query = Floats(problem_.query(), at.head, at.query);
   std::copy(query, query + problem_.head_dim(), query_);
-  DoubleRow row;
+  DoubleRow row = MakeDoubleRow(problem_, kv_.batch, at.head, at.query);
   row.query = query_;
-  row.key_begin = visible.begin;
-  row.key_end = visible.end;
-  if (options.mask) row.mask = options.mask.Row(kv_.batch, at.head, at.query);
-  if (options.bias) row.bias = options.bias.Row(kv_.batch, at.head, at.query);
-  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[at.head];
-  row.position = static_cast<double>(at.query + problem_.PositionOffset(kv_.batch));
-  if (!options.sinks.empty()) row.sink = options.sinks[at.head];
   return row;
 }
 
@@ -203,7 +240,8 @@ bool ExactRows::Compute(const RowCoordinates& at, const QueryRow& to) {
   if (to.weights == nullptr) return true;
   std::fill(to.weights, to.weights + task_.key_length, 0.0f);
   for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
-    if (exponentials_[j] != 0) to.weights[j] = static_cast<float>(exponentials_[j] / softmax.sum);
+    const bool masked = exponentials_[j] == 0 && std::signbit(exponentials_[j]);
+    if (!masked) to.weights[j] = static_cast<float>(exponentials_[j] / softmax.sum);
   }
   return true;
 }

@@ -1,8 +1,9 @@
-// Rows of problems in FLOAT32 whose inputs are finite but whose arithmetic leaves float32's range, computed again in
-// float64, one at a time, and rounded once: large scores, biases, scales, softcaps, sinks, slopes and values.
+// Rows of problems in FLOAT32 whose finite inputs make arithmetic leave float32's range, computed again in float64, one
+// at a time, and rounded once: large scores, biases, scales, softcaps, sinks, slopes and values.
 //
-// In float64 nothing that float32 numbers make can overflow. Which rows are computed so is a function of what the row
-// sees and of nothing else, so it is the same on every machine, in every batch and for any number of threads.
+// In float64 nothing that finite float32 numbers make can overflow, and NaN and infinity mean there what they mean in
+// float32. Which rows are computed so is a function of what the row sees and of nothing else, so it is the same on
+// every machine, in every batch and for any number of threads.
 //
 // Thread-compatible.
 #ifndef ATTEND_CORE_COMPUTE_EXACT_ROWS_H_
@@ -33,18 +34,22 @@ class ExactRows {
   // Both outlive the object.
   ExactRows(const SdpaRun& run, KvHead kv);
 
-  enum class Inputs { kNoKeys, kFinite, kNotFinite };
-  // What the row sees: the keys that are visible and that no bias of -infinity masks, their values and biases, and if
-  // there are any the query, the slope and the sink (-infinity is none). With `behind_bias` also the query and the keys
-  // that a bias masks, which may make a score NaN.
+  // kNan: there are keys, and the query holds NaN, as then do all scores, however they are computed.
+  enum class Inputs { kNoKeys, kFinite, kNotFinite, kNan };
+  // What the row sees: the query, the keys that are visible and that no bias of -infinity masks, and if there are any
+  // their values and biases, the slope and the sink (-infinity is none). With `behind_bias` also the keys that a bias
+  // masks, which may make a score NaN. REQUIRES: nothing was computed or completed before.
   Inputs Inspect(const RowCoordinates& at, bool behind_bias);
   // Whether the keys of the last Inspect are so large that numbers lost below float32's range matter.
   bool ShowsLostNumbers() const;
+  // Of a last Inspect that found something not finite: whether float32 may fail at what else it found, so that what is
+  // not finite in the row's results may be so for no reason that the inputs give.
+  bool MayLeaveFloatRange(const AttentionTask& task) const;
 
   // Whether the row's sink is finite, but infinite in the units of `row`.
   bool LosesSink(const RowCoordinates& at, const QueryRow& row) const;
 
-  // Writes all outputs of the row to `to`. Returns false if cancelled. REQUIRES: Inspect(at) is not kNotFinite.
+  // Writes all outputs of the row to `to`. Returns false if cancelled.
   bool Compute(const RowCoordinates& at, const QueryRow& to);
 
   // Scores that bias or ALiBi moved below float32's range in units of log2, and that are -infinity for that reason
@@ -52,6 +57,17 @@ class ExactRows {
   void CompleteScores(const RowCoordinates& at, const QueryRow& to);
 
  private:
+  struct Magnitudes {
+    void Add(const float* numbers, std::int64_t size);
+    void Add(double number);
+    void Add(const Magnitudes& other);
+    bool finite = true;
+    bool nan = false;  // Known of queries alone.
+    double largest_finite = 0;
+  };
+
+  Magnitudes MagnitudesOf(const TypedHeadsView& view, std::int64_t j, float& known);
+  bool InspectKeys(const RowCoordinates& at, bool behind_bias);
   const float* Floats(const TypedHeadsView& view, std::int64_t head, std::int64_t j);
   bool Sees(const RowCoordinates& at, std::int64_t j) const;
   float Bias(const RowCoordinates& at, std::int64_t j) const;
@@ -71,7 +87,9 @@ class ExactRows {
   double* value_;
   double* output_;
   double* exponentials_;
-  float largest_key_ = 0;
+  float* largest_;  // Of each key and its value, known since a row was inspected that sees it; where exponentials_ are.
+  // By the last Inspect; logits are biases and the sink.
+  Magnitudes query_seen_, keys_seen_, values_seen_, logits_seen_;
 };
 
 }  // namespace attend

@@ -1,8 +1,8 @@
 // Attention over disjoint sets of keys, put together afterwards.
 //
 // Attention over keys A and keys B is the mean of both results weighted by their softmax denominators, so a partial
-// result is complete once it says its log-sum-exp. Merging is commutative and associative up to rounding, and a part
-// that saw no key (log-sum-exp -infinity) is its identity, to the bit. Keys may so be spread over servers, or a long
+// result needs nothing but its log-sum-exp. Merging is commutative and associative up to rounding, and a part
+// that saw no key (log-sum-exp -infinity) is its exact identity. So keys may be spread over servers, or a long
 // context over requests, each asked for OUTPUT and LOG_SUM_EXP (Milakov & Gimelshein 2018, arXiv:1805.02867; cascaded
 // as in FlashInfer, Ye et al. 2025, arXiv:2501.01005).
 //

@@ -27,7 +27,7 @@ void FindKeys(GroupPanel& panel) {
   panel.key_end = end;
 }
 
-// What panels see of keys [begin, end).
+// The part of keys [begin, end) that rows of any panel may see.
 KeyRange KeysOfTile(const std::vector<GroupPanel>& panels, std::int64_t begin, std::int64_t end) {
   KeyRange keys{end, begin};
   for (const GroupPanel& panel : panels) {
@@ -38,7 +38,7 @@ KeyRange KeysOfTile(const std::vector<GroupPanel>& panels, std::int64_t begin, s
   return keys;
 }
 
-// Scores of keys before the first and behind the last that any row sees.
+// Keeps -infinity as the scores of keys before the first and after the last that any row sees.
 void KeepMaskedEnds(const GroupPanel& panel, std::int64_t key_length) {
   for (std::int64_t r = 0; r < panel.num_rows; ++r) {
     float* kept = panel.rows[r].kept_scores();
@@ -115,21 +115,27 @@ float RowGroup::LargestKey(std::int64_t tile, const KeyRange& keys) {
 bool RowGroup::AddChunk(std::int64_t chunk, bool first_into_total) {
   const std::int64_t chunk_end = std::min((chunk + 1) * kKeyChunk, task_.key_length);
   for (std::int64_t tile = chunk * kKeyChunk; tile < chunk_end; tile += kKeysPerTile) {
-    const KeyRange keys = KeysOfTile(workspace_.panels, tile, std::min(tile + kKeysPerTile, chunk_end));
-    if (keys.begin >= keys.end) continue;
-    widened_.WidenKeys(keys.begin, keys.end, task_);
-    const double largest_key = kernels_.largest_key != nullptr ? LargestKey(tile, keys) : kInfinity;
-    for (GroupPanel& panel : workspace_.panels) {
-      const std::int64_t begin = std::max(keys.begin, panel.key_begin);
-      const std::int64_t end = std::min(keys.end, panel.key_end);
-      if (begin >= end) continue;
-      if (run_.Cancelled()) return false;
-      // A NaN compares false, so that the panel may overflow.
-      const bool in_range = static_cast<double>(task_.head_dim) * panel.queries.largest * largest_key < kSurelyInRange;
-      panel.may_overflow = !in_range;
-      const bool into_total = first_into_total && chunk == panel.key_begin / kKeyChunk;
-      kernels_.accumulate(panel, begin, end, (into_total ? totals_ : chunks_) + panel.state_offset);
-    }
+    if (!AddTile(tile, std::min(tile + kKeysPerTile, chunk_end), first_into_total)) return false;
+  }
+  return true;
+}
+
+// Keys [tile, tile_end) of one chunk.
+bool RowGroup::AddTile(std::int64_t tile, std::int64_t tile_end, bool first_into_total) {
+  const KeyRange keys = KeysOfTile(workspace_.panels, tile, tile_end);
+  if (keys.begin >= keys.end) return true;
+  widened_.WidenKeys(keys.begin, keys.end, task_);
+  const double largest_key = kernels_.largest_key != nullptr ? LargestKey(tile, keys) : kInfinity;
+  for (GroupPanel& panel : workspace_.panels) {
+    const std::int64_t begin = std::max(keys.begin, panel.key_begin);
+    const std::int64_t end = std::min(keys.end, panel.key_end);
+    if (begin >= end) continue;
+    if (run_.Cancelled()) return false;
+    // False for NaN: the panel may then overflow.
+    const bool in_range = static_cast<double>(task_.head_dim) * panel.queries.largest * largest_key < kSurelyInRange;
+    panel.may_overflow = !in_range;
+    const bool into_total = first_into_total && tile / kKeyChunk == panel.key_begin / kKeyChunk;
+    kernels_.accumulate(panel, begin, end, (into_total ? totals_ : chunks_) + panel.state_offset);
   }
   return true;
 }
@@ -173,8 +179,8 @@ bool RowGroup::Repeat() {
   return true;
 }
 
-// Multiplying by a weight of zero does not mask a value that is NaN or infinite. That is so rare that it is noticed
-// afterwards, and then done again by selecting.
+// A weight of zero does not mask a value that is NaN or infinite. Such values are rare: they are noticed in the result,
+// and the group is computed again with selected values.
 bool RowGroup::FinishOrRepeat() {
   Finish();
   std::uint64_t not_finite = 0;
@@ -208,23 +214,34 @@ std::uint64_t RowGroup::FindDoubtfulRows() {
   return any;
 }
 
-// Indices of rows whose inputs are finite and whose float32 results are not what the inputs say. `repeat` becomes true
-// when a row whose inputs are not finite may be NaN only because an overflow was noticed.
+// Whether the float32 results of doubtful row r are not what its inputs say.
+bool RowGroup::FailsInFloat32(const GroupPanel& panel, std::int64_t r, ExactRows& exact) const {
+  const DoubtfulRows& doubtful = panel.doubtful;
+  const std::uint64_t surely = doubtful.not_finite | doubtful.nan_sum | doubtful.no_keys | panel.leaves_range;
+  const RowCoordinates at = CoordinatesOf(panel, r);
+  const bool nan_sum = (doubtful.nan_sum >> r & 1) != 0;
+  switch (exact.Inspect(at, nan_sum)) {
+    case ExactRows::Inputs::kFinite: return (surely >> r & 1) != 0 || exact.ShowsLostNumbers();
+    case ExactRows::Inputs::kNoKeys: return nan_sum || exact.LosesSink(at, panel.rows[r]);
+    case ExactRows::Inputs::kNan: return false;
+    case ExactRows::Inputs::kNotFinite: break;
+  }
+  return ((panel.leaves_range | panel.below_range) >> r & 1) != 0 || exact.MayLeaveFloatRange(task_);
+}
+
+// Indices of rows whose float32 results are not what the inputs say. `repeat` becomes true when a row may be NaN only
+// because what an infinite input made was noticed as an overflow.
 std::vector<std::int64_t> RowGroup::RowsToComputeAgain(ExactRows& exact, bool& repeat) const {
   std::vector<std::int64_t> rows;
   for (const GroupPanel& panel : workspace_.panels) {
     const DoubtfulRows& doubtful = panel.doubtful;
-    const std::uint64_t surely = doubtful.not_finite | doubtful.nan_sum | doubtful.no_keys | panel.leaves_range;
+    const std::uint64_t doubted =
+        doubtful.not_finite | doubtful.nan_sum | doubtful.no_keys | panel.leaves_range | panel.below_range;
     for (std::int64_t r = 0; r < panel.num_rows; ++r) {
-      if (((surely | panel.below_range) >> r & 1) == 0) continue;
-      const RowCoordinates at = CoordinatesOf(panel, r);
-      const bool nan_sum = (doubtful.nan_sum >> r & 1) != 0;
-      const ExactRows::Inputs inputs = exact.Inspect(at, nan_sum);
-      const bool again = inputs == ExactRows::Inputs::kFinite   ? (surely >> r & 1) != 0 || exact.ShowsLostNumbers()
-                         : inputs == ExactRows::Inputs::kNoKeys ? nan_sum || exact.LosesSink(at, panel.rows[r])
-                                                                : false;
+      if ((doubted >> r & 1) == 0) continue;
+      const bool again = FailsInFloat32(panel, r, exact);
       if (again) rows.push_back(panel.rows - workspace_.rows.data() + r);
-      repeat = repeat || (nan_sum && inputs == ExactRows::Inputs::kNotFinite);
+      repeat = repeat || (!again && (doubtful.nan_sum >> r & 1) != 0);
     }
   }
   return rows;
@@ -256,10 +273,25 @@ void RowGroup::CompleteScores() {
 
 bool RowGroup::Compute() { return AddKeys() && FinishOrRepeat(); }
 
-bool RowGroup::ComputeChunk(std::int64_t chunk, float* states) {
+void RowGroup::StartChunk(float* states) {
   chunks_ = states;
   Reset(states);
+}
+
+bool RowGroup::ComputeChunk(std::int64_t chunk, float* states) {
+  StartChunk(states);
   return AddChunk(chunk, false);
+}
+
+bool RowGroup::AddToChunk(std::int64_t begin, std::int64_t end, const RowGroup& next) {
+  const auto ahead = [&](const TypedHeadsView& tensor) {
+    const std::int64_t block =
+        next.range_.kv.head <= range_.kv.head ? kKeyBlock : 0;  // The turn's last: the next keys.
+    return (next.range_.kv.head - range_.kv.head) * tensor.head_stride + block * tensor.row_stride;
+  };
+  task_.keys_ahead = ahead(run_.problem.key());
+  task_.values_ahead = ahead(run_.problem.value());
+  return AddTile(begin, end, false);
 }
 
 bool RowGroup::MergeAndFinish(std::int64_t num_chunks, const float* states) {

@@ -41,6 +41,10 @@ class RowGroup {
   std::int64_t state_size() const { return state_size_; }  // Floats that hold the states of all panels.
   // Makes `states` those of chunk number `chunk` alone. Returns false if cancelled.
   bool ComputeChunk(std::int64_t chunk, float* states);
+  // The same piece by piece: starts with empty `states`, and adds keys [begin, end) of a chunk, in ascending order,
+  // begin and end multiples of kKeyBlock or the last key. `next` is the group whose keys are read afterwards.
+  void StartChunk(float* states);
+  bool AddToChunk(std::int64_t begin, std::int64_t end, const RowGroup& next);
   // Merges the states of chunks [0, num_chunks), one after the other in memory, and writes the outputs. Returns false
   // if cancelled.
   bool MergeAndFinish(std::int64_t num_chunks, const float* states);
@@ -51,11 +55,13 @@ class RowGroup {
   bool AddKeys();
   float LargestKey(std::int64_t tile, const KeyRange& keys);
   bool AddChunk(std::int64_t chunk, bool first_into_total);
+  bool AddTile(std::int64_t tile, std::int64_t tile_end, bool first_into_total);
   bool FinishOrRepeat();
   void Finish();
   bool Repeat();
   std::uint64_t FindDoubtfulRows();
   RowCoordinates CoordinatesOf(const GroupPanel& panel, std::int64_t r) const;
+  bool FailsInFloat32(const GroupPanel& panel, std::int64_t r, ExactRows& exact) const;
   std::vector<std::int64_t> RowsToComputeAgain(ExactRows& exact, bool& repeat) const;
   bool ComputeDoubtfulRows();
   void CompleteScores();

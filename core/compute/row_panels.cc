@@ -20,6 +20,8 @@ double KeyValueBytes(const SdpaProblem& problem) {
 
 }  // namespace
 
+bool IsBeyondCaches(const SdpaProblem& problem) { return KeyValueBytes(problem) > kBytesInCaches; }
+
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   const AttentionOptions& options = problem.options();
   AttentionTask task;
@@ -44,7 +46,7 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   task.mask_stride = options.mask.dim_stride;
   if (options.key_mask) task.key_mask = options.key_mask.Row(kv.batch, 0, 0);
   task.key_mask_stride = options.key_mask.dim_stride;
-  task.beyond_caches = KeyValueBytes(problem) > kBytesInCaches;
+  task.beyond_caches = IsBeyondCaches(problem);
   return task;
 }
 
@@ -84,6 +86,36 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
       if (i + 1 < count) visible = problem.VisibleKeys(b, t);
     }
   }
+}
+
+DoubleTask MakeDoubleTask(const SdpaProblem& problem, std::int64_t batch) {
+  const AttentionOptions& options = problem.options();
+  DoubleTask task;
+  task.key_length = problem.key_length();
+  task.head_dim = problem.head_dim();
+  task.value_dim = problem.value_dim();
+  task.scale = problem.scale();
+  task.softcap = options.softcap.value_or(0);
+  if (options.key_mask) task.key_mask = options.key_mask.Row(batch, 0, 0);
+  task.key_mask_stride = options.key_mask.dim_stride;
+  task.mask_stride = options.mask.dim_stride;
+  task.bias_type = options.bias.type;
+  task.bias_stride = options.bias.dim_stride;
+  return task;
+}
+
+DoubleRow MakeDoubleRow(const SdpaProblem& problem, std::int64_t batch, std::int64_t head, std::int64_t query) {
+  const AttentionOptions& options = problem.options();
+  const KeyRange visible = problem.VisibleKeys(batch, query);
+  DoubleRow row;
+  row.key_begin = visible.begin;
+  row.key_end = visible.end;
+  if (options.mask) row.mask = options.mask.Row(batch, head, query);
+  if (options.bias) row.bias = options.bias.Row(batch, head, query);
+  if (!options.alibi_slopes.empty()) row.alibi_slope = options.alibi_slopes[head];
+  row.position = static_cast<double>(query + problem.PositionOffset(batch));
+  if (!options.sinks.empty()) row.sink = options.sinks[head];
+  return row;
 }
 
 PanelCut::PanelCut(const RowKernels& kernels, std::int64_t num_rows)

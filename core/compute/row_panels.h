@@ -1,5 +1,4 @@
-// From a problem to what the kernels work on: the rules of one key/value head, its query rows, and how rows are cut
-// into panels.
+// Translates a problem for the kernels: the rules of one key/value head, its query rows, and their panels.
 //
 // The query rows of one batch entry and key/value head are numbered r = t * G + g, with t the query's position and g
 // the head within its group of G: neighbours share keys and values, and see nearly the same ones.
@@ -11,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "core/kernels/double_kernels.h"
 #include "core/kernels/kernel_table.h"
 #include "core/problem/sdpa_problem.h"
 
@@ -22,6 +22,13 @@ struct KvHead {
   std::int64_t head = 0;
 };
 
+// Heads that take turns where they lie side by side in memory (compute_sdpa.cc), at most: a thread then has the memory
+// of so many groups of few rows.
+inline constexpr std::int64_t kMaxHeadsInTurns = 8;
+
+// Whether there are more keys and values than caches hold.
+bool IsBeyondCaches(const SdpaProblem& problem);
+
 // REQUIRES: !problem.is_double().
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
 
@@ -29,6 +36,11 @@ AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv);
 // 16-bit outputs: they need memory to be widened to or narrowed from.
 void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv, std::int64_t first, std::int64_t count,
               QueryRow* rows);
+
+// The same in float64: the rules of batch entry `batch`, and those of query `query` of query head `head`. Tensors and
+// outputs are left out.
+DoubleTask MakeDoubleTask(const SdpaProblem& problem, std::int64_t batch);
+DoubleRow MakeDoubleRow(const SdpaProblem& problem, std::int64_t batch, std::int64_t head, std::int64_t query);
 
 // Which query and head a row of a key/value head belongs to.
 struct RowCoordinates {

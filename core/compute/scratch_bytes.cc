@@ -23,17 +23,22 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
   const auto rows = static_cast<double>(std::min(RoundUp(extents.rows, kLanes), kPanelRows * kPanelsPerGroup));
   const auto head_dim = static_cast<double>(extents.head_dim);
   const auto state = static_cast<double>(extents.value_dim + 3);
-  // Packed queries, the states of all keys and of one chunk, and a block of scores per thread.
+  // Packed queries, the states of all keys and of one chunk, and a block of scores per thread; of few rows for each
+  // head that takes turns.
   double per_thread = rows * (head_dim + 2 * state) + static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
+  const bool takes_turns = extents.rows <= kLanes && extents.key_length > kKeyChunk;
+  const auto heads = takes_turns ? static_cast<double>(std::min(kMaxHeadsInTurns, extents.kv_heads)) : 1.0;
+  per_thread *= heads;
   // Float copies of queries, outputs, and the keys and values of a tile.
   if (extents.has_narrow) {
     const auto keys = static_cast<double>(std::min(kKeysPerTile, extents.key_length));
-    per_thread += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
-                                   static_cast<double>(PadToCacheLine(extents.value_dim)));
+    per_thread += heads * (rows + keys) *
+                  (static_cast<double>(PadToCacheLine(extents.head_dim)) +
+                   static_cast<double>(PadToCacheLine(extents.value_dim)));
   }
   // Values of a block that the kernels for few rows copy.
   if (extents.has_narrow || extents.value_dim % kLanes != 0) {
-    per_thread += static_cast<double>(kKeyBlock * PadToCacheLine(extents.value_dim));
+    per_thread += heads * static_cast<double>(kKeyBlock * PadToCacheLine(extents.value_dim));
   }
   // A row computed again in float64.
   per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));

@@ -1,6 +1,6 @@
-// Reduces attention weights that are not returned as they are: their mean over heads, and the largest of each row.
+// Reduces attention weights: to their mean over heads, and to the largest of each row.
 //
-// Both need whole rows of weights, but only a tile's at a time, so that a map of T x S is never held for them.
+// Both need whole rows of weights, but only those of one tile at a time, so no map of T x S is held.
 #ifndef ATTEND_CORE_COMPUTE_WEIGHT_CONSUMER_H_
 #define ATTEND_CORE_COMPUTE_WEIGHT_CONSUMER_H_
 

@@ -1,4 +1,4 @@
-// Copies of what a row group reads from and writes to tensors of 16 bits, in the form that its kernels want.
+// Float copies of the parts of 16-bit tensors that a row group reads and writes.
 //
 // Queries are widened once; keys and values a tile at a time, just before the group's panels read them, so that they
 // stay in the second-level cache, or by the kernels in registers, for which values may be packed as pairs instead;

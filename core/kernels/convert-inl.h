@@ -91,6 +91,21 @@ HWY_INLINE Vec LoadFirst(const Half* from, int64_t count) {
   return LoadWide(padded);
 }
 
+// Writes the first `count` of them, rounded, and nothing beyond.
+template <Halves kNarrow(Vec), typename Half>
+HWY_INLINE void StoreFirstHalves(Vec numbers, Half* to, int64_t count) {
+  if (count >= kLanes) return hn::StoreU(kNarrow(numbers), Uint16Tag(), &to->bits);
+  HWY_ALIGN Half halves[kLanes];
+  hn::Store(kNarrow(numbers), Uint16Tag(), &halves->bits);
+  if (count > 0) std::memcpy(to, halves, static_cast<size_t>(count) * sizeof(Half));
+}
+HWY_INLINE void StoreFirst(Vec numbers, BFloat16* to, int64_t count) {
+  StoreFirstHalves<NarrowToBFloat16>(numbers, to, count);
+}
+HWY_INLINE void StoreFirst(Vec numbers, Float16* to, int64_t count) {
+  StoreFirstHalves<NarrowToFloat16>(numbers, to, count);
+}
+
 template <Vec kConvert(Halves)>
 HWY_INLINE void ConvertVector(const std::uint16_t* from, float* to) {
   hn::StoreU(kConvert(hn::LoadU(Uint16Tag(), from)), FloatTag(), to);

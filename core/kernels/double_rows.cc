@@ -76,14 +76,16 @@ double Alibi(const DoubleRow& row, int64_t key, double slope) {
 }
 
 // The score of a key that float64's range was too small for on the way, in smaller units: +-infinity only where the
-// score itself is beyond that range. `score` as it is if an input is not finite.
+// score itself is beyond that range, or where a bias of -infinity masks. `score` as it is if another input is not
+// finite.
 double ScoreOnTheEdge(const DoubleTask& task, const DoubleRow& row, int64_t key, double score) {
   const double* numbers = task.key + key * task.key_stride;
   const double bias = row.bias == nullptr ? 0 : Bias(task, row, key);
-  if (!std::isfinite(bias) || !std::isfinite(row.alibi_slope) || !AllFinite(row.query, task.head_dim) ||
+  if (!(bias < kInfinity) || !std::isfinite(row.alibi_slope) || !AllFinite(row.query, task.head_dim) ||
       !AllFinite(numbers, task.head_dim)) {
     return score;
   }
+  if (bias == -kInfinity) return bias;
   constexpr double kFactor = 0x1p-530, kUnit = 0x1p-80;
   double dot = 0;
   for (int64_t d = 0; d < task.head_dim; ++d) dot = std::fma(row.query[d] * kFactor, numbers[d] * kFactor, dot);

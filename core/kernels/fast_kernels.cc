@@ -107,6 +107,7 @@ const KernelTable& KernelsFor(FastKernels) {
     KernelTable made = KernelsFor(InstructionSet::kAvx512);
     made.prefill = *FastQueryLaneKernels();
     made.decode = *FastKeyLaneKernels();
+    made.linear = *FastLinearKernels();
     return made;
   }();
   return table;

@@ -18,7 +18,9 @@ namespace attend {
 // A family is compiled for one instruction set, and replaces its kernels for the types that it computes.
 enum class FastKernels : std::uint8_t {
   kNone,
-  kAvx512Bf16,  // BFLOAT16 queries, keys and values by VDPBF16PS; of InstructionSet::kAvx512.
+  // BFLOAT16 queries, keys and values, and tokens and weights, by VDPBF16PS; of InstructionSet::kAvx512. Its linear
+  // kernels take x and weights in BFLOAT16 and an even in_features alone; they pack weights as those of kAvx512 do.
+  kAvx512Bf16,
 };
 
 enum class FastKernelsMode : std::uint8_t {
@@ -59,6 +61,7 @@ const KernelTable& KernelsFor(FastKernels family);
 // The parts, each from its own translation unit; null where they are not compiled in.
 const RowKernels* FastQueryLaneKernels();
 const RowKernels* FastKeyLaneKernels();
+const LinearKernels* FastLinearKernels();
 
 }  // namespace attend
 

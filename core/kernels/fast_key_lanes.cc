@@ -41,8 +41,8 @@ const std::uint32_t* QueryPairs(const Block& block, int64_t r) {
 
 // Scores of kGroups groups of kLanes keys from `k` on. Where there are fewer than kRows rows, the last is computed
 // again.
-template <int kRows, int kGroups>
-HWY_NOINLINE void ScoreKeys(const Block& block, int64_t k, LinesAhead& ahead) {
+template <int kRows, int kGroups, class Ahead>
+HWY_NOINLINE void ScoreKeys(const Block& block, int64_t k, Ahead& ahead) {
   const AttentionTask& task = block.task;
   const auto* key = task.keys.Row<BFloat16>(block.first + k);
   const int64_t stride = task.keys.stride;
@@ -61,7 +61,7 @@ HWY_NOINLINE void ScoreKeys(const Block& block, int64_t k, LinesAhead& ahead) {
       const BFloat16* group = key + g * kLanes * stride;
       LoadColumns([group, stride](int64_t i) { return reinterpret_cast<const float*>(group + i * stride); }, c / 2,
                   pairs);
-      ahead.Request<kLanes * kPairColumns * 2 / 64>();
+      ahead.template Request<kLanes * kPairColumns * 2 / kLine>();
       HWY_UNROLL(8)
       for (int i = 0; i < kColumns; ++i) {
         HWY_UNROLL(8)
@@ -82,10 +82,22 @@ HWY_NOINLINE void ScoreKeys(const Block& block, int64_t k, LinesAhead& ahead) {
   }
 }
 
-template <int kRows, int kGroups>
-HWY_NOINLINE void ScoreWholeBlock(const Block& block) {
-  LinesAhead ahead(block, block.task.keys, block.task.head_dim);
+template <int kRows, int kGroups, class Ahead>
+void ScoreGroups(const Block& block, Ahead ahead) {
   for (int64_t k = 0; k < kKeyBlock; k += kGroups * kLanes) ScoreKeys<kRows, kGroups>(block, k, ahead);
+}
+
+template <int kRows>
+void ScoreWholeBlock(const Block& block) {
+  constexpr int kInCaches = kGroupsInCaches<kRows>, kFromMemory = kGroupsFromMemory<BFloat16, kRows>;
+  const AttentionTask& task = block.task;
+  if (task.keys.stride != task.head_dim) {
+    ScoreGroups<kRows, 1>(block, ApartLinesAhead(block, task.keys, task.head_dim, task.keys_ahead));
+  } else if (task.beyond_caches) {
+    ScoreGroups<kRows, kFromMemory>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+  } else {
+    ScoreGroups<kRows, kInCaches>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
+  }
 }
 
 // The same chains for any block: pairs are transposed to the first-level cache a slab at a time.
@@ -159,11 +171,12 @@ struct Unpacked {
   Vec high;
 };
 
-// Adds kUnits units of value dimensions from `v` on of all keys of a block to kRows rows from `row` on.
-template <int kRows, int kUnits>
-HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahead, int64_t row, int64_t v) {
+// Adds kUnits units of value dimensions from `v` on of some keys of a block, an even number, to kRows rows from `row`
+// on.
+template <int kRows, int kUnits, class Ahead>
+HWY_INLINE void AddTile(const Block& block, const State& state, Keys keys, Ahead& ahead, int64_t row, int64_t v) {
   const int64_t stride = block.task.values.stride;
-  const BFloat16* value = block.task.values.Row<BFloat16>(block.first) + v;
+  const BFloat16* value = block.task.values.Row<BFloat16>(block.first + keys.begin) + v;
   const std::uint32_t* weights = WeightPairs(block, row);
   float* output = state.output + row * state.stride + v;
   Unpacked sum[kRows][kUnits];
@@ -172,8 +185,8 @@ HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahea
     HWY_UNROLL(4)
     for (int u = 0; u < kUnits; ++u) sum[r][u].Load(output + r * state.stride + u * kUnit);
   }
-  for (int64_t s = 0; s < kKeyBlock / 2; ++s, value += 2 * stride) {
-    if (row == 0) ahead.Request<2 * kUnits>();
+  for (int64_t s = keys.begin / 2; s < keys.end / 2; ++s, value += 2 * stride) {
+    if (row == 0) ahead.template Request<2 * kUnits>();
     HWY_UNROLL(4)
     for (int u = 0; u < kUnits; ++u) {
       const Pairs first = _mm512_loadu_si512(value + u * kUnit);
@@ -195,24 +208,43 @@ HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahea
   }
 }
 
+// The units of value dimensions that kRows rows take at a time, at most.
 template <int kRows>
-HWY_NOINLINE void AddRows(const Block& block, const State& state, LinesAhead& ahead, int64_t row) {
-  constexpr int kMost = HWY_MIN(4, 8 / kRows);
+constexpr int kMostUnits = HWY_MIN(4, 8 / kRows);
+
+template <int kRows, class Ahead>
+HWY_NOINLINE void AddRows(const Block& block, const State& state, Keys keys, Ahead& ahead, int64_t row) {
+  constexpr int kMost = kMostUnits<kRows>;
   int64_t v = 0;
   for (; v + kMost * kUnit <= block.task.value_dim; v += kMost * kUnit) {
-    AddTile<kRows, kMost>(block, state, ahead, row, v);
+    AddTile<kRows, kMost>(block, state, keys, ahead, row, v);
   }
-  for (; v < block.task.value_dim; v += kUnit) AddTile<kRows, 1>(block, state, ahead, row, v);
+  for (; v < block.task.value_dim; v += kUnit) AddTile<kRows, 1>(block, state, keys, ahead, row, v);
+}
+
+template <class Ahead>
+void AddAllRows(const Block& block, const State& state, Keys keys, Ahead& ahead) {
+  const int64_t rows = block.panel.num_rows;
+  int64_t row = 0;
+  for (; row + 8 <= rows; row += 8) AddRows<8>(block, state, keys, ahead, row);
+  for (; row + 4 <= rows; row += 4) AddRows<4>(block, state, keys, ahead, row);
+  for (; row + 2 <= rows; row += 2) AddRows<2>(block, state, keys, ahead, row);
+  for (; row < rows; ++row) AddRows<1>(block, state, keys, ahead, row);
 }
 
 HWY_NOINLINE void AddWholeValues(const Block& block, const State& state) {
-  LinesAhead ahead(block, block.task.values, block.task.value_dim);
-  const int64_t rows = block.panel.num_rows;
-  int64_t row = 0;
-  for (; row + 8 <= rows; row += 8) AddRows<8>(block, state, ahead, row);
-  for (; row + 4 <= rows; row += 4) AddRows<4>(block, state, ahead, row);
-  for (; row + 2 <= rows; row += 2) AddRows<2>(block, state, ahead, row);
-  for (; row < rows; ++row) AddRows<1>(block, state, ahead, row);
+  const AttentionTask& task = block.task;
+  const bool one_pass = block.panel.num_rows <= 2 && task.value_dim <= kMostUnits<2> * kUnit;
+  const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
+  LinesAhead dense(block, task.values, task.value_dim, one_pass ? kValueBytesAhead : kPassedBytesAhead);
+  ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);
+  for (Keys keys{0, step}; keys.begin < kKeyBlock; keys = {keys.end, keys.end + step}) {
+    if (task.values.stride == task.value_dim) {
+      AddAllRows(block, state, keys, dense);
+    } else {
+      AddAllRows(block, state, keys, apart);
+    }
+  }
 }
 
 // The same chains for any block, and for masked keys whose values are left out because their weight is -0.
@@ -244,13 +276,13 @@ struct FastProducts {
     if (block.count != kKeyBlock || block.task.head_dim % kPairColumns != 0) {
       ScorePartialBlock(block);
     } else if (block.panel.num_rows == 1) {
-      ScoreWholeBlock<1, 1>(block);
+      ScoreWholeBlock<1>(block);
     } else if (block.panel.num_rows == 2) {
-      ScoreWholeBlock<2, 4>(block);
+      ScoreWholeBlock<2>(block);
     } else if (block.panel.num_rows <= 4) {
-      ScoreWholeBlock<4, 4>(block);
+      ScoreWholeBlock<4>(block);
     } else {
-      ScoreWholeBlock<8, 2>(block);
+      ScoreWholeBlock<8>(block);
     }
   }
 

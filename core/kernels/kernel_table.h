@@ -78,6 +78,11 @@ struct AttentionTask {
   // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
   bool beyond_caches = false;
 
+  // Where the rows are that are read after those of a block, in numbers from these; 0: the next block of the same head.
+  // Only speed depends on it.
+  std::int64_t keys_ahead = 0;
+  std::int64_t values_ahead = 0;
+
   // The pairs of keys j and j + 1. REQUIRES: j is even and within what is there.
   const std::uint32_t* ValuePairs(std::int64_t j) const {
     return value_pairs + (j - first_value_pair) / 2 * value_pairs_stride;
@@ -158,28 +163,29 @@ struct RowKernels {
 };
 
 // y = x . weight^T + bias for a range of output features; each element is a chain of fused multiply-adds over
-// in_features ascending from 0, plus the bias last.
+// in_features ascending from 0, plus the bias last, rounded to y's type.
 struct LinearTask {
-  const float* x = nullptr;  // [num_rows, in_features], rows `x_stride` apart.
+  const void* x = nullptr;  // [num_rows, in_features] in FLOAT32, rows `x_stride` numbers apart.
   std::int64_t x_stride = 0;
   std::int64_t num_rows = 0;
   const void* weight = nullptr;               // [out_features, in_features], dense, at any address.
   DataType weight_type = DataType::kFloat32;  // FLOAT32, FLOAT16 or BFLOAT16.
-  const float* panels = nullptr;              // What `pack` made of the weights, which are then not read; or null.
+  const void* panels = nullptr;               // What `pack` made of the weights, which are then not read; or null.
   const float* bias = nullptr;                // [out_features], or null.
   std::int64_t in_features = 0;
   std::int64_t out_features = 0;
-  float* y = nullptr;  // [num_rows, out_features], rows `y_stride` apart.
+  void* y = nullptr;                     // [num_rows, out_features], rows `y_stride` numbers apart.
+  DataType y_type = DataType::kFloat32;  // FLOAT32, FLOAT16 or BFLOAT16.
   std::int64_t y_stride = 0;
 };
 
 struct LinearKernels {
   std::int64_t panel_width;  // Output features that share a packed panel.
-  // Packed weights in floats, aligned to 64 bytes: one panel after the other, so that those of the output features from
-  // n * panel_width on start at n * panel_width * in_features.
-  std::int64_t (*packed_size)(std::int64_t in_features, std::int64_t out_features);
+  // The bytes of packed weights of `type`, which are aligned to 64 bytes: one panel after the other, so that those of
+  // the output features from n * panel_width on start at packed_bytes(type, in_features, n * panel_width).
+  std::int64_t (*packed_bytes)(DataType type, std::int64_t in_features, std::int64_t out_features);
   // Writes the panels of task.weight; of the task it reads the weight, its type and the numbers of features.
-  void (*pack)(const LinearTask& task, float* panels);
+  void (*pack)(const LinearTask& task, void* panels);
   std::int64_t (*scratch_size)(const LinearTask& task);
   // Computes all of `task`, one panel after the other: the same bits whether they were packed before or are now.
   void (*linear)(const LinearTask& task, float* scratch);

@@ -56,51 +56,102 @@ struct Block {
   Scratch scratch;
 };
 
-// Asks for the rows of keys to come, in the order of memory, as many lines at a time as the kernel uses: keys are read
-// side by side, which no hardware prefetcher follows. Into the second-level cache, because more lines may be pending
-// there than to the first. A processor drops requests when too many are pending. What comes from memory is therefore
-// requested twice: long before its use, and again shortly before, when a line that has arrived costs nothing. Rows that
-// lie apart share few places of the cache and are requested less early.
+// Some of a block's keys.
+struct Keys {
+  int64_t begin;
+  int64_t end;
+};
+
+// How many groups of kLanes keys are scored side by side. Each waits for its last sums, and few rows have few sums; but
+// what comes from memory comes fastest when few lines are used at once.
+template <int kRows>
+constexpr int kGroupsInCaches = kRows > 4 ? 1 : 2;
+template <typename T, int kRows>
+constexpr int kGroupsFromMemory = kRows == 1 && sizeof(T) == 2 ? 2 : 1;
+
+// How many bytes before their use keys are requested: about as many as are used at once, as all rows of kGroups groups
+// are.
+template <int kGroups>
+constexpr int64_t kKeyBytesAhead = (kGroups + 1) * 4096;
+
+// The same for values, where one pass over each key's does, and where it does not. Then a few keys at a time are
+// computed, so that all passes find their values in the first-level cache.
+constexpr int64_t kValueBytesAhead = 6144, kPassedBytesAhead = 12288;
+constexpr int64_t kPassedKeys = 32;
+
+constexpr int64_t kLine = 64;  // Bytes.
+
+// Requests the rows of keys to come, as many lines at a time as the kernel uses: keys are read side by side, which no
+// hardware prefetcher follows; what is requested in the order of memory it does follow. Into the first-level cache, and
+// only as far ahead as memory takes to answer: so the lines are still there when they are used, however small that
+// cache is. For rows that are dense.
 class LinesAhead {
  public:
-  LinesAhead(const Block& block, const KeyRows& rows, int64_t dim) : twice_(block.task.beyond_caches) {
+  static constexpr bool kDense = true;
+
+  // `bytes` before their use.
+  LinesAhead(const Block& block, const KeyRows& rows, int64_t dim, int64_t bytes) {
+    const int64_t row_bytes = dim * ElementSize(rows.type);
+    const int64_t left = HWY_MAX(0, block.task.key_length - block.first - kKeyBlock) * row_bytes;
+    next_ = static_cast<const char*>(rows.data) + (block.first - rows.first) * row_bytes + HWY_MIN(bytes, left);
+  }
+
+  template <int kCount>
+  HWY_INLINE void Request() {
+    HWY_UNROLL(8)
+    for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine, 0, 3);
+    next_ += kCount * kLine;
+  }
+
+ private:
+  const char* next_;
+};
+
+// The same for rows that lie apart: they share few places of the first-level cache and go to the second level, a block
+// ahead. A processor drops requests when too many are pending, so what comes from memory is requested a second time,
+// half a block later: for a line that has arrived that costs nothing.
+class ApartLinesAhead {
+ public:
+  static constexpr bool kDense = false;
+
+  // `ahead` is the task's for these rows.
+  ApartLinesAhead(const Block& block, const KeyRows& rows, int64_t dim, int64_t ahead)
+      : twice_(block.task.beyond_caches) {
     const int64_t size = ElementSize(rows.type);
-    const int64_t far = block.first + (twice_ && rows.stride == dim ? 2 * kKeyBlock : kKeyBlock);
-    const int64_t num_rows = HWY_MIN(kKeyBlock, block.task.key_length - far);
-    if (num_rows <= 0) return;
-    const bool dense = rows.stride == dim;
-    next_ = static_cast<const char*>(rows.data) + (far - rows.first) * rows.stride * size;
-    to_near_ = (block.first + kKeyBlock / 2 - far) * rows.stride * size;
-    row_lines_ = Lines(dense ? num_rows * dim * size : dim * size);
-    left_in_row_ = row_lines_;
-    rows_left_ = dense ? 1 : num_rows;
+    const int64_t keys = ahead != 0 ? 0 : kKeyBlock;
+    rows_left_ = HWY_MIN(kKeyBlock, block.task.key_length - block.first - keys);
+    if (rows_left_ <= 0) return;
+    const int64_t to_first = keys * rows.stride + ahead;
+    next_ = static_cast<const char*>(rows.data) + ((block.first - rows.first) * rows.stride + to_first) * size;
+    // Half a block further of these rows, and then half a block back of the requested ones.
+    to_second_ = (kKeyBlock / 2 * rows.stride - to_first) * size;
+    to_second_later_ = ahead != 0 ? -kKeyBlock / 2 * rows.stride * size : to_second_;
+    row_lines_ = left_in_row_ = (dim * size + kLine - 1) / kLine;
     skip_ = rows.stride * size - row_lines_ * kLine;
   }
 
   template <int kCount>
   HWY_INLINE void Request() {
-    if (rows_left_ == 0) return;
+    if (rows_left_ <= 0) return;
     HWY_UNROLL(8)
     for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine, 0, 2);
     if (twice_) {
       HWY_UNROLL(8)
-      for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine + to_near_, 0, 2);
+      for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine + to_second_, 0, 2);
     }
     next_ += kCount * kLine;
     left_in_row_ -= kCount;
     if (left_in_row_ > 0) return;
     next_ += left_in_row_ * kLine + skip_;
     left_in_row_ = row_lines_;
-    --rows_left_;
+    if (--rows_left_ == kKeyBlock / 2) to_second_ = to_second_later_;
   }
 
  private:
-  static constexpr int64_t kLine = 64;
-  static int64_t Lines(int64_t bytes) { return (bytes + kLine - 1) / kLine; }
-
   bool twice_;
   const char* next_ = nullptr;
-  int64_t to_near_ = 0;  // Bytes to the line requested again.
+  int64_t to_second_ = 0;  // Bytes to the line that is requested a second time.
+  int64_t to_second_later_ = 0;
   int64_t row_lines_ = 0;
   int64_t left_in_row_ = 0;
   int64_t rows_left_ = 0;

@@ -16,82 +16,136 @@ namespace HWY_NAMESPACE {
 // there.
 namespace {
 
-// As many groups of kLanes keys at a time as registers allow for so many rows: their sums stay in registers. One row is
-// bound by memory, which likes few places at a time.
-template <int kRows>
-constexpr int kGroupsFor = kRows == 1 ? 1 : HWY_MIN(4, (kManyRegisters ? 16 : 8) / kRows);
-
 // Keys as columns: kColumns vectors, each of one dimension of kLanes keys, or of two where those are of 16 bits and
-// widened by a shift or a mask.
+// widened by a shift or a mask, or by an instruction that takes halves of lanes.
 template <typename T>
 struct Columns {
-  static constexpr bool kPairs = std::is_same_v<T, BFloat16> && kLanes > 1;
+  static constexpr bool kPairs =
+      (std::is_same_v<T, BFloat16> && kLanes > 1) || (std::is_same_v<T, Float16> && HWY_TARGET == HWY_AVX3);
   static constexpr int kDims = static_cast<int>(kColumns) * (kPairs ? 2 : 1);
 
+  Columns() = default;
   HWY_INLINE Columns(const T* key, int64_t stride) {
-    if constexpr (kPairs) {
-      LoadColumns([=](int64_t i) { return reinterpret_cast<const float*>(key + i * stride); }, 0, vectors);
-    } else {
-      LoadColumns([=](int64_t i) { return key + i * stride; }, 0, vectors);
-    }
+    using Number = std::conditional_t<kPairs, float, T>;
+    // From every fourth row the next three are within what an instruction adds to an address. The compiler, if it could
+    // see where `key` comes from, would keep a pointer for every row instead, in memory.
+    asm("" : "+r"(key));
+    const T* fourth[HWY_MAX(1, kLanes / 4)];
+    HWY_UNROLL(4)
+    for (int64_t i = 0; i < kLanes; i += 4) fourth[i / 4] = key + i * stride;
+    const auto row = [&](int64_t i) { return reinterpret_cast<const Number*>(fourth[i / 4] + i % 4 * stride); };
+    LoadColumns(row, 0, vectors);
   }
 
   HWY_INLINE Vec Dim(int i) const {
     if constexpr (!kPairs) return vectors[i];
     const Bits pairs = hn::BitCast(Uint32Tag(), vectors[i / 2]);
+#if HWY_TARGET == HWY_AVX3
+    if constexpr (std::is_same_v<T, Float16>) {
+      return WidenFloat16(Halves{_mm512_cvtepi32_epi16((i % 2 == 0 ? pairs : hn::ShiftRight<16>(pairs)).raw)});
+    }
+#endif
     return hn::BitCast(FloatTag(), i % 2 == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, SetBits(0xffff0000u)));
   }
 
   Vec vectors[kColumns];
 };
 
-// Scores of kGroupsFor<kRows> groups of keys from `k` on, for kRows rows from `row` on; where there are fewer, the last
-// is computed again. What is transposed is used straight from registers.
-template <typename T, int kRows>
-HWY_NOINLINE void ScoreKeys(const Block& block, int64_t k, LinesAhead& ahead) {
-  constexpr int kGroups = kGroupsFor<kRows>;
-  constexpr int kLinesPerTile = HWY_MAX(1, static_cast<int>(kLanes * Columns<T>::kDims * sizeof(T) / 64));
-  const FloatTag d;
-  const AttentionTask& task = block.task;
-  const T* key = task.keys.Row<T>(block.first + k);
-  const int64_t stride = task.keys.stride;
-  const float* query[kRows];
-  for (int r = 0; r < kRows; ++r) query[r] = block.panel.packed + HWY_MIN(r, block.panel.num_rows - 1) * task.head_dim;
-  Vec sum[kGroups][kRows];
-  HWY_UNROLL(4)
-  for (int g = 0; g < kGroups; ++g) {
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) sum[g][r] = hn::Zero(d);
-  }
-  const auto add = [&](int64_t c, int64_t end) HWY_ATTR {
+// The scores of kGroups groups of kLanes keys for kRows rows, which stay in registers while dimensions are added to
+// them; where there are fewer rows, the last is computed again.
+template <typename T, int kRows, int kGroups>
+struct GroupScores {
+  HWY_INLINE explicit GroupScores(const Panel& panel) {
+    const int64_t dim = panel.task->head_dim;
+    for (int r = 0; r < kRows; ++r) query[r] = panel.packed + HWY_MIN(r, panel.num_rows - 1) * dim;
     HWY_UNROLL(4)
     for (int g = 0; g < kGroups; ++g) {
-      for (int64_t from = c; from < end; from += Columns<T>::kDims) {
-        const Columns<T> columns(key + g * kLanes * stride + from, stride);
-        ahead.Request<kLinesPerTile>();
-        HWY_UNROLL(16)
-        for (int i = 0; i < Columns<T>::kDims; ++i) {
-          const Vec keys = columns.Dim(i);
-          HWY_UNROLL(8)
-          for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][from + i]), keys, sum[g][r]);
-        }
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) sum[g][r] = hn::Zero(FloatTag());
+    }
+  }
+
+  // Adds the dimensions from `from` on, whose columns are of each group's keys.
+  HWY_INLINE void Add(const Columns<T> (&columns)[kGroups], int64_t from) {
+    HWY_UNROLL(16)
+    for (int i = 0; i < Columns<T>::kDims; ++i) {
+      HWY_UNROLL(2)
+      for (int g = 0; g < kGroups; ++g) {
+        const Vec keys = columns[g].Dim(i);
+        HWY_UNROLL(8)
+        for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][from + i]), keys, sum[g][r]);
       }
     }
-  };
-  // Whole lines of a group before the next, because keys far apart may share the few places of a cache's set.
-  constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t c = 0; c < task.head_dim; c += kLine) add(c, HWY_MIN(c + kLine, task.head_dim));
-  HWY_UNROLL(4)
-  for (int g = 0; g < kGroups; ++g) {
-    HWY_UNROLL(8)
-    for (int r = 0; r < kRows; ++r) hn::Store(sum[g][r], d, block.scratch.scores + r * kKeyBlock + k + g * kLanes);
   }
+
+  // To rows of kKeyBlock scores.
+  HWY_INLINE void Store(float* scores) const {
+    HWY_UNROLL(4)
+    for (int g = 0; g < kGroups; ++g) {
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) hn::Store(sum[g][r], FloatTag(), scores + r * kKeyBlock + g * kLanes);
+    }
+  }
+
+  const float* query[kRows];
+  Vec sum[kGroups][kRows];
+};
+
+// Scores of kGroups groups of keys from `k` on for all rows. What is transposed is used straight from registers.
+template <typename T, int kRows, int kGroups, class Ahead>
+HWY_INLINE void ScoreKeys(const Block& block, int64_t k, Ahead& ahead) {
+  constexpr int kDims = Columns<T>::kDims;
+  constexpr int kLinesPerTile = HWY_MAX(1, static_cast<int>(kLanes * kDims * sizeof(T) / kLine));
+  const int64_t head_dim = block.task.head_dim, stride = Ahead::kDense ? head_dim : block.task.keys.stride;
+  const T* key = block.task.keys.Row<T>(block.first + k);
+  GroupScores<T, kRows, kGroups> scores(block.panel);
+  int64_t c = 0;
+#if HWY_TARGET == HWY_AVX3
+  // Whole lines, because keys far apart may share the few places of a cache's set.
+  constexpr int64_t kStep = kLine / sizeof(T);
+  for (; !Ahead::kDense && c + kStep <= head_dim; c += kStep) {
+    Columns<T> low[kGroups], high[kGroups];
+    HWY_UNROLL(2)
+    for (int g = 0; g < kGroups; ++g) {
+      const T* group = key + g * kLanes * stride + c;
+      LoadLines([=](int64_t i) { return reinterpret_cast<const float*>(group + i * stride); }, 0, low[g].vectors,
+                high[g].vectors);
+      ahead.template Request<kLinesPerTile>();
+    }
+    scores.Add(low, c);
+    HWY_UNROLL(2)
+    for (int g = 0; g < kGroups; ++g) ahead.template Request<kLinesPerTile>();
+    scores.Add(high, c + kDims);
+  }
+#endif
+  for (; c < head_dim; c += kDims) {
+    Columns<T> columns[kGroups] = {};
+    HWY_UNROLL(2)
+    for (int g = 0; g < kGroups; ++g) {
+      columns[g] = Columns<T>(key + g * kLanes * stride + c, stride);
+      ahead.template Request<kLinesPerTile>();
+    }
+    scores.Add(columns, c);
+  }
+  scores.Store(block.scratch.scores + k);
+}
+
+template <typename T, int kRows, int kGroups, class Ahead>
+HWY_NOINLINE void ScoreGroups(const Block& block, Ahead ahead) {
+  for (int64_t k = 0; k < kKeyBlock; k += kGroups * kLanes) ScoreKeys<T, kRows, kGroups>(block, k, ahead);
 }
 
 template <typename T, int kRows>
 void ScoreWholeBlock(const Block& block) {
-  LinesAhead ahead(block, block.task.keys, block.task.head_dim);
-  for (int64_t k = 0; k < kKeyBlock; k += kGroupsFor<kRows> * kLanes) ScoreKeys<T, kRows>(block, k, ahead);
+  constexpr int kInCaches = kGroupsInCaches<kRows>, kFromMemory = kGroupsFromMemory<T, kRows>;
+  const AttentionTask& task = block.task;
+  if (task.keys.stride != task.head_dim) {
+    ScoreGroups<T, kRows, 1>(block, ApartLinesAhead(block, task.keys, task.head_dim, task.keys_ahead));
+  } else if (task.beyond_caches) {
+    ScoreGroups<T, kRows, kFromMemory>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+  } else {
+    ScoreGroups<T, kRows, kInCaches>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
+  }
 }
 
 // The same chains for any block: keys are transposed to the first-level cache a slab at a time.

@@ -16,12 +16,12 @@ namespace HWY_NAMESPACE {
 // there.
 namespace {
 
-// Adds kVectors vectors of value dimensions from `v` on of all keys of a block to kRows rows from `row` on.
-template <typename T, int kRows, int kVectors>
-HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahead, int64_t row, int64_t v) {
-  constexpr int kLinesPerKey = HWY_MAX(1, static_cast<int>(kVectors * kLanes * sizeof(T) / 64));
+// Adds kVectors vectors of value dimensions from `v` on of some keys of a block to kRows rows from `row` on.
+template <typename T, int kRows, int kVectors, class Ahead>
+HWY_INLINE void AddTile(const Block& block, const State& state, Keys keys, Ahead& ahead, int64_t row, int64_t v) {
+  constexpr int kLinesPerKey = HWY_MAX(1, static_cast<int>(kVectors * kLanes * sizeof(T) / kLine));
   const FloatTag d;
-  const int64_t stride = block.task.values.stride;
+  const int64_t stride = Ahead::kDense ? block.task.value_dim : block.task.values.stride;
   const T* value = block.task.values.Row<T>(block.first) + v;
   const float* p = block.scratch.scores + row * kKeyBlock;
   float* output = state.output + row * state.stride + v;
@@ -31,8 +31,9 @@ HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahea
     HWY_UNROLL(8)
     for (int i = 0; i < kVectors; ++i) sum[r][i] = hn::LoadU(d, output + r * state.stride + i * kLanes);
   }
-  for (int64_t k = 0; k < kKeyBlock; ++k) {
-    if (row == 0) ahead.Request<kLinesPerKey>();
+  Ahead lines = ahead;  // In registers.
+  for (int64_t k = keys.begin; k < keys.end; ++k) {
+    if (row == 0) lines.template Request<kLinesPerKey>();
     HWY_UNROLL(8)
     for (int i = 0; i < kVectors; ++i) {
       const Vec column = LoadWide(value + k * stride + i * kLanes);
@@ -40,6 +41,7 @@ HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahea
       for (int r = 0; r < kRows; ++r) sum[r][i] = hn::MulAdd(Broadcast(p[r * kKeyBlock + k]), column, sum[r][i]);
     }
   }
+  ahead = lines;
   HWY_UNROLL(8)
   for (int r = 0; r < kRows; ++r) {
     HWY_UNROLL(8)
@@ -47,32 +49,56 @@ HWY_INLINE void AddTile(const Block& block, const State& state, LinesAhead& ahea
   }
 }
 
+// The vectors of value dimensions that kRows rows take at a time, at most: as many as the registers allow.
+template <int kRows>
+constexpr int kMostVectors = HWY_MIN(8, (kManyRegisters ? 16 : 8) / kRows);
+
 // All value dimensions for kRows rows, in tiles as wide as the registers allow.
-template <typename T, int kRows>
-HWY_NOINLINE void AddRows(const Block& block, const State& state, LinesAhead& ahead, int64_t row) {
-  constexpr int kMost = HWY_MIN(8, (kManyRegisters ? 16 : 8) / kRows);
+template <typename T, int kRows, class Ahead>
+HWY_NOINLINE void AddRows(const Block& block, const State& state, Keys keys, Ahead& ahead, int64_t row) {
+  constexpr int kMost = kMostVectors<kRows>;
   int64_t v = 0;
   for (; v + kMost * kLanes <= block.task.value_dim; v += kMost * kLanes) {
-    AddTile<T, kRows, kMost>(block, state, ahead, row, v);
+    AddTile<T, kRows, kMost>(block, state, keys, ahead, row, v);
   }
   if constexpr (kMost > 4) {
-    for (; v + 4 * kLanes <= block.task.value_dim; v += 4 * kLanes) AddTile<T, kRows, 4>(block, state, ahead, row, v);
+    for (; v + 4 * kLanes <= block.task.value_dim; v += 4 * kLanes) {
+      AddTile<T, kRows, 4>(block, state, keys, ahead, row, v);
+    }
   }
-  for (; v < block.task.value_dim; v += kLanes) AddTile<T, kRows, 1>(block, state, ahead, row, v);
+  for (; v < block.task.value_dim; v += kLanes) AddTile<T, kRows, 1>(block, state, keys, ahead, row, v);
 }
 
-// The values of a whole block whose value dimensions fill vectors.
-template <typename T>
-void AddWholeValues(const Block& block, const State& state) {
-  LinesAhead ahead(block, block.task.values, block.task.value_dim);
+template <typename T, class Ahead>
+void AddAllRows(const Block& block, const State& state, Keys keys, Ahead& ahead) {
   const int64_t rows = block.panel.num_rows;
   int64_t row = 0;
   if constexpr (kManyRegisters) {
-    for (; row + 8 <= rows; row += 8) AddRows<T, 8>(block, state, ahead, row);
+    for (; row + 8 <= rows; row += 8) AddRows<T, 8>(block, state, keys, ahead, row);
   }
-  for (; row + 4 <= rows; row += 4) AddRows<T, 4>(block, state, ahead, row);
-  for (; row + 2 <= rows; row += 2) AddRows<T, 2>(block, state, ahead, row);
-  for (; row < rows; ++row) AddRows<T, 1>(block, state, ahead, row);
+  for (; row + 4 <= rows; row += 4) AddRows<T, 4>(block, state, keys, ahead, row);
+  for (; row + 2 <= rows; row += 2) AddRows<T, 2>(block, state, keys, ahead, row);
+  for (; row < rows; ++row) AddRows<T, 1>(block, state, keys, ahead, row);
+}
+
+// The values of a whole block whose value dimensions fill vectors. Where one pass over each key's does not do, a few
+// keys at a time.
+template <typename T>
+void AddWholeValues(const Block& block, const State& state) {
+  const AttentionTask& task = block.task;
+  const int64_t rows = block.panel.num_rows;
+  const int64_t most = rows == 1 ? kMostVectors<1> : rows == 2 ? kMostVectors<2> : 0;
+  const bool one_pass = task.value_dim <= most * kLanes;
+  const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
+  LinesAhead dense(block, task.values, task.value_dim, one_pass ? kValueBytesAhead : kPassedBytesAhead);
+  ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);
+  for (Keys keys{0, step}; keys.begin < kKeyBlock; keys = {keys.end, keys.end + step}) {
+    if (task.values.stride == task.value_dim) {
+      AddAllRows<T>(block, state, keys, dense);
+    } else {
+      AddAllRows<T>(block, state, keys, apart);
+    }
+  }
 }
 
 // The same chains for any block, from copies where a vector would reach beyond the end of a row or has to be widened.

@@ -14,34 +14,26 @@
 #include "core/kernels/targets.h"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "core/kernels/convert-inl.h"
-#include "core/kernels/multiply-inl.h"
+#include "core/kernels/linear-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace attend {
 namespace HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kWidth = kTileVectors * kLanes;
-// Rows whose sums wait in the first-level cache while the input features pass slab by slab.
-constexpr int64_t kRowBlock = 6 * kTileRows;
-// Input features of a packed slab, which with its rows of sums stays in the first-level cache.
-constexpr int64_t kSlab = 128;
+// From so many rows on a panel of 16-bit weights is widened to memory before it is multiplied, which costs as much as
+// multiplying three rows; for fewer in registers, each time it is read.
+constexpr int64_t kRowsToWiden = 3 * kTileRows;
 
-// The sums of a block of rows, and where weights come unpacked a panel of them packed.
-int64_t ScratchSize(const LinearTask& task) {
-  return (kRowBlock + (task.panels == nullptr ? task.in_features : 0)) * kWidth;
+bool WidensInRegisters(const LinearTask& task) {
+  return task.panels != nullptr && task.weight_type != DataType::kFloat32 && task.num_rows < kRowsToWiden;
 }
 
-// Output features [first, first + width) of one panel.
-struct LinearPanel {
-  const LinearTask& task;
-  int64_t first;
-  int64_t width;
-  int64_t vectors;
-  const float* packed;  // [in_features][vectors * kLanes]
-  float* sums;          // [kRowBlock][vectors * kLanes]
-};
+// The sums of a block of rows, and where weights do not come as panels of floats a panel of those.
+int64_t ScratchSize(const LinearTask& task) {
+  const bool in_place = task.panels != nullptr && task.weight_type == DataType::kFloat32;
+  return (kRowBlock + (in_place || WidensInRegisters(task) ? 0 : task.in_features)) * kWidth;
+}
 
 // Some columns of some rows of a weight matrix as floats.
 struct WeightBlock {
@@ -68,69 +60,140 @@ WeightBlock GetWeights(const LinearTask& task, int64_t row, int64_t rows, int64_
 }
 
 // A slab at a time, so that what is written next to each other is written soon after each other.
-void PackPanel(const LinearTask& task, int64_t first, int64_t width, int64_t vectors, float* packed) {
+void PackFloats(const LinearPanel& panel, float* to) {
   HWY_ALIGN float wide[kLanes * kSlab];
-  const int64_t to_stride = vectors * kLanes;
+  const LinearTask& task = panel.task;
   for (int64_t i = 0; i < task.in_features; i += kSlab) {
     const int64_t columns = HWY_MIN(kSlab, task.in_features - i);
-    for (int64_t o = 0; o < width; o += kLanes) {
-      const int64_t rows = HWY_MIN(kLanes, width - o);
-      const WeightBlock block = GetWeights(task, first + o, rows, i, columns, wide);
+    for (int64_t o = 0; o < panel.width; o += kLanes) {
+      const int64_t rows = HWY_MIN(kLanes, panel.width - o);
+      const WeightBlock block = GetWeights(task, panel.first + o, rows, i, columns, wide);
       PackTransposed([block](int64_t r) { return block.data + r * block.stride; }, rows, columns, 1.0f,
-                     packed + i * to_stride + o, to_stride);
+                     to + i * panel.stride() + o, panel.stride());
     }
   }
 }
 
-// Panel after panel. Calls panel(first, width, vectors).
-template <typename Panel>
-HWY_INLINE void ForEachPanel(int64_t out_features, const Panel& panel) {
-  for (int64_t first = 0; first < out_features; first += kWidth) {
-    const int64_t width = HWY_MIN(kWidth, out_features - first);
-    panel(first, width, CeilDiv(width, kLanes));
-  }
-}
-
-int64_t PackedSize(int64_t in_features, int64_t out_features) { return in_features * RoundUp(out_features, kLanes); }
-
-void Pack(const LinearTask& task, float* panels) {
-  ForEachPanel(task.out_features, [&](int64_t first, int64_t width, int64_t vectors) {
-    PackPanel(task, first, width, vectors, panels + first * task.in_features);
+void Pack(const LinearTask& task, void* panels) {
+  ForEachPanel(task, nullptr, [&](const LinearPanel& panel) {
+    void* to = static_cast<std::byte*>(panels) + PackedBytes(task.weight_type, task.in_features, panel.first);
+    switch (task.weight_type) {
+      case DataType::kFloat16: return PackPairs<Float16>(panel, static_cast<std::uint32_t*>(to));
+      case DataType::kBFloat16: return PackPairs<BFloat16>(panel, static_cast<std::uint32_t*>(to));
+      default: return PackFloats(panel, static_cast<float*>(to));
+    }
   });
 }
 
-void WriteRows(const LinearPanel& panel, int64_t row, int64_t num_rows) {
+template <typename Half>
+void WidenPanel(const LinearPanel& panel, float* to) {
   const FloatTag d;
-  for (int64_t o = 0; o < panel.width; o += kLanes) {
-    const int64_t count = HWY_MIN(kLanes, panel.width - o);
-    const Vec bias = panel.task.bias == nullptr ? hn::Zero(d) : LoadFirst(panel.task.bias + panel.first + o, count);
-    float* y = panel.task.y + row * panel.task.y_stride + panel.first + o;
-    for (int64_t r = 0; r < num_rows; ++r, y += panel.task.y_stride) {
-      const Vec sum = hn::Load(d, panel.sums + r * panel.vectors * kLanes + o);
-      StoreFirst(panel.task.bias == nullptr ? sum : hn::Add(sum, bias), y, count);
+  const auto* from = static_cast<const std::uint32_t*>(panel.Packed());
+  const int64_t stride = panel.stride();
+  for (int64_t i = 0; i < panel.task.in_features; i += 2, from += stride, to += 2 * stride) {
+    for (int64_t o = 0; o < stride; o += kLanes) {
+      const WidePair pair = LoadPair(from + o, static_cast<const Half*>(nullptr));
+      hn::Store(pair.first, d, to + o);
+      if (i + 1 < panel.task.in_features) hn::Store(pair.second, d, to + stride + o);
     }
   }
 }
 
-void ComputeRows(const LinearPanel& panel, int64_t row, int64_t num_rows) {
+// The panel as floats: where it is, or at `own`.
+const float* FloatPanel(const LinearPanel& panel, float* own) {
   const LinearTask& task = panel.task;
-  const int64_t stride = panel.vectors * kLanes;
+  if (task.panels == nullptr) {
+    PackFloats(panel, own);
+  } else if (task.weight_type == DataType::kFloat16) {
+    WidenPanel<Float16>(panel, own);
+  } else if (task.weight_type == DataType::kBFloat16) {
+    WidenPanel<BFloat16>(panel, own);
+  } else {
+    return static_cast<const float*>(panel.Packed());
+  }
+  return own;
+}
+
+void ComputeRows(const LinearPanel& panel, const float* packed, int64_t row, int64_t num_rows) {
+  const LinearTask& task = panel.task;
+  const int64_t stride = panel.stride();
+  const float* x = static_cast<const float*>(task.x) + row * task.x_stride;
   for (int64_t i = 0; i < task.in_features; i += kSlab) {
-    Multiply<Walk::kAlongRows>(num_rows, panel.vectors, {task.x + row * task.x_stride + i, task.x_stride},
-                               {panel.packed + i * stride, stride}, HWY_MIN(kSlab, task.in_features - i),
-                               {panel.sums, stride}, i > 0);
+    Multiply<Walk::kAlongRows>(num_rows, panel.vectors, {x + i, task.x_stride}, {packed + i * stride, stride},
+                               HWY_MIN(kSlab, task.in_features - i), {panel.sums, stride}, i > 0);
   }
   WriteRows(panel, row, num_rows);
 }
 
+// Sums of kRows rows from `row` on over all input features, as Multiply has them, and their outputs.
+template <typename Half, int kRows, int kVectors>
+HWY_NOINLINE void ComputeFromPairs(const LinearPanel& panel, int64_t row) {
+  const FloatTag d;
+  const LinearTask& task = panel.task;
+  const float* x[kRows];
+  Vec sum[kRows][kVectors];
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    x[r] = static_cast<const float*>(task.x) + (row + r) * task.x_stride;
+    HWY_UNROLL(8)
+    for (int j = 0; j < kVectors; ++j) sum[r][j] = hn::Zero(d);
+  }
+  const auto* from = static_cast<const std::uint32_t*>(panel.Packed());
+  int64_t i = 0;
+  for (; i + 2 <= task.in_features; i += 2, from += kVectors * kLanes) {
+    HWY_UNROLL(8)
+    for (int j = 0; j < kVectors; ++j) {
+      const WidePair pair = LoadPair(from + j * kLanes, static_cast<const Half*>(nullptr));
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) {
+        sum[r][j] = hn::MulAdd(Broadcast(x[r][i]), pair.first, sum[r][j]);
+        sum[r][j] = hn::MulAdd(Broadcast(x[r][i + 1]), pair.second, sum[r][j]);
+      }
+    }
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(8)
+    for (int j = 0; j < kVectors; ++j) {
+      if (i < task.in_features) {
+        const Vec last = LoadPair(from + j * kLanes, static_cast<const Half*>(nullptr)).first;
+        sum[r][j] = hn::MulAdd(Broadcast(x[r][i]), last, sum[r][j]);
+      }
+      hn::Store(sum[r][j], d, panel.sums + (r * kVectors + j) * kLanes);
+    }
+  }
+  WriteRows(panel, row, kRows);
+}
+
+template <typename Half, int kVectors>
+void ComputeAllFromPairs(const LinearPanel& panel) {
+  int64_t row = 0;
+  if constexpr (kManyRegisters) {
+    for (; row + 8 <= panel.task.num_rows; row += 8) ComputeFromPairs<Half, 8, kVectors>(panel, row);
+    for (; row + 4 <= panel.task.num_rows; row += 4) ComputeFromPairs<Half, 4, kVectors>(panel, row);
+  }
+  for (; row + 2 <= panel.task.num_rows; row += 2) ComputeFromPairs<Half, 2, kVectors>(panel, row);
+  for (; row < panel.task.num_rows; ++row) ComputeFromPairs<Half, 1, kVectors>(panel, row);
+}
+
+template <typename Half>
+void ComputeInRegisters(const LinearPanel& panel) {
+  switch (panel.vectors) {
+    case 3: return ComputeAllFromPairs<Half, 3>(panel);
+    case 2: return ComputeAllFromPairs<Half, 2>(panel);
+    default: return ComputeAllFromPairs<Half, 1>(panel);
+  }
+}
+
 void Linear(const LinearTask& task, float* scratch) {
-  float* own = scratch + kRowBlock * kWidth;
-  ForEachPanel(task.out_features, [&](int64_t first, int64_t width, int64_t vectors) {
-    if (task.panels == nullptr) PackPanel(task, first, width, vectors, own);
-    const float* packed = task.panels == nullptr ? own : task.panels + first * task.in_features;
-    const LinearPanel panel{task, first, width, vectors, packed, scratch};
+  ForEachPanel(task, scratch, [&](const LinearPanel& panel) {
+    if (WidensInRegisters(task)) {
+      return task.weight_type == DataType::kFloat16 ? ComputeInRegisters<Float16>(panel)
+                                                    : ComputeInRegisters<BFloat16>(panel);
+    }
+    const float* packed = FloatPanel(panel, scratch + kRowBlock * kWidth);
     for (int64_t row = 0; row < task.num_rows; row += kRowBlock) {
-      ComputeRows(panel, row, HWY_MIN(kRowBlock, task.num_rows - row));
+      ComputeRows(panel, packed, row, HWY_MIN(kRowBlock, task.num_rows - row));
     }
   });
 }
@@ -138,7 +201,7 @@ void Linear(const LinearTask& task, float* scratch) {
 }  // namespace
 
 const LinearKernels& LinearFunctions() {
-  static constexpr LinearKernels kKernels = {kWidth, PackedSize, Pack, ScratchSize, Linear};
+  static constexpr LinearKernels kKernels = {kWidth, PackedBytes, Pack, ScratchSize, Linear};
   return kKernels;
 }
 

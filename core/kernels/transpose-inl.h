@@ -74,11 +74,15 @@ constexpr int64_t kColumns = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 ? 
 // Transposes what LoadColumns has loaded.
 HWY_INLINE void TransposeColumns(Vec (&v)[kColumns]) {
 #if HWY_TARGET == HWY_AVX3
-  // Rows i and i + 8 are side by side, 8 columns of each; 8 x 8 within halves.
+  // Rows i and i + 4 are side by side, 8 columns of each; and behind them rows i + 8 and i + 12.
   TransposeBlocks(v[0], v[1], v[2], v[3]);
   TransposeBlocks(v[4], v[5], v[6], v[7]);
   HWY_UNROLL(4)
-  for (int i = 0; i < 4; ++i) SwapOddBlocks(v[i], v[i + 4]);
+  for (int i = 0; i < 4; ++i) {
+    const __m512 upper = _mm512_shuffle_f32x4(v[i].raw, v[i + 4].raw, _MM_SHUFFLE(3, 1, 3, 1));
+    v[i].raw = _mm512_shuffle_f32x4(v[i].raw, v[i + 4].raw, _MM_SHUFFLE(2, 0, 2, 0));
+    v[i + 4].raw = upper;
+  }
 #elif HWY_TARGET == HWY_AVX2
   TransposeBlocks(v[0], v[1], v[2], v[3]);
 #else
@@ -124,13 +128,35 @@ HWY_INLINE Vec LoadSideBySide(const BFloat16* row, const BFloat16* other) {
   return WidenSideBySide<WidenBFloat16>(row, other);
 }
 
+// The row in the lower half of a vector before TransposeColumns; the one kHalfRows further is in the upper half.
+constexpr int64_t kHalfRows = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 ? 4 : 0;
+constexpr int64_t LowerRow(int64_t i) { return HWY_TARGET == HWY_AVX3 && i >= 4 ? i + 4 : i; }
+
 // tile[i] = element c + i of rows 0 to kLanes - 1, widened.
 template <class Row>
 HWY_INLINE void LoadColumns(const Row& row, int64_t c, Vec (&tile)[kColumns]) {
   HWY_UNROLL(16)
-  for (int64_t i = 0; i < kColumns; ++i) tile[i] = LoadSideBySide(row(i) + c, row(i + kLanes - kColumns) + c);
+  for (int64_t i = 0; i < kColumns; ++i) {
+    tile[i] = LoadSideBySide(row(LowerRow(i)) + c, row(LowerRow(i) + kHalfRows) + c);
+  }
   TransposeColumns(tile);
 }
+
+#if HWY_TARGET == HWY_AVX3
+// LoadColumns of the columns from c on and of the next, which are one line of the cache: each line is read once, also
+// where the rows share too few places of the first-level cache to be there a second time.
+template <class Row>
+HWY_INLINE void LoadLines(const Row& row, int64_t c, Vec (&low)[kColumns], Vec (&high)[kColumns]) {
+  HWY_UNROLL(8)
+  for (int64_t i = 0; i < kColumns; ++i) {
+    const __m512 a = _mm512_loadu_ps(row(LowerRow(i)) + c), b = _mm512_loadu_ps(row(LowerRow(i) + kHalfRows) + c);
+    low[i].raw = _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(1, 0, 1, 0));
+    high[i].raw = _mm512_shuffle_f32x4(a, b, _MM_SHUFFLE(3, 2, 3, 2));
+  }
+  TransposeColumns(low);
+  TransposeColumns(high);
+}
+#endif
 
 // tile[i] = element c + i of rows 0 to kLanes - 1: the transpose of a square in memory.
 template <class Row>

@@ -7,7 +7,6 @@
 #include "core/base/error.h"
 #include "core/base/limits.h"
 #include "core/problem/key_visibility.h"
-#include "core/problem/option_table.h"
 #include "core/problem/options.h"
 #include "core/problem/sequences.h"
 

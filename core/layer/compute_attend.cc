@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/base/round.h"
 #include "core/compute/compute_sdpa.h"
 #include "core/layer/norm_and_rotary.h"
 #include "core/layer/projection.h"
@@ -48,6 +49,19 @@ class WidenedTokens {
   const T* data_;
 };
 
+// Numbers that a thread rounds at a time.
+constexpr std::int64_t kRoundedPerTile = 1 << 15;
+
+void Narrow(const ComputeContext& context, const float* from, std::int64_t size, DataType type, void* to) {
+  const ConvertKernels& convert = KernelsFor(context.instruction_set).convert;
+  ForEach(context, CeilDiv(size, kRoundedPerTile), [&](std::int64_t i) {
+    const std::int64_t first = i * kRoundedPerTile;
+    convert.narrow(type, from + first, std::min(kRoundedPerTile, size - first),
+                   static_cast<std::byte*>(to) + first * ElementSize(type));
+  });
+}
+
+// T is the type of heads.
 template <typename T>
 Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& context, WorkspacePool& pool) {
   const LayerView& layer = *problem.layer();
@@ -55,6 +69,7 @@ Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& contex
   const std::int64_t rows = Rows(problem.embeddings()), context_rows = Rows(problem.context());
   const std::int64_t query_size = rows * layer.query.out_features;
   const std::int64_t key_size = context_rows * layer.key.out_features;
+  const DataType type = kDataTypeOf<T>;
   Heads<T> heads;
   heads.memory = AlignedBuffer<T>(query_size + key_size + context_rows * layer.value.out_features);
   T* query = heads.memory.data();
@@ -63,13 +78,23 @@ Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& contex
   const WidenedTokens<T> tokens(problem.embeddings(), convert);
   const WidenedTokens<T> context_tokens(problem.self_attention() ? EmbeddingsView() : problem.context(), convert);
   const T* keys_from = problem.self_attention() ? tokens.data() : context_tokens.data();
+  // Where norms and rotary embedding find queries and keys.
+  using Wide = std::conditional_t<std::is_same_v<T, BFloat16>, float, T>;
+  const bool widens = !std::is_same_v<T, Wide> && HasNormOrRotary(layer);
+  const AlignedBuffer<Wide> wide(widens ? query_size + key_size : 0);
+  const DataType wide_type = widens ? kDataTypeOf<Wide> : type;
+  auto* wide_query = widens ? wide.data() : reinterpret_cast<Wide*>(query);
+  auto* wide_key = widens ? wide.data() + query_size : reinterpret_cast<Wide*>(key);
   const Projection<T> projections[] = {
-      {tokens.data(), rows, layer.query, query},
-      {keys_from, context_rows, layer.key, key},
-      {keys_from, context_rows, layer.value, value},
+      {tokens.data(), rows, layer.query, wide_query, wide_type},
+      {keys_from, context_rows, layer.key, wide_key, wide_type},
+      {keys_from, context_rows, layer.value, value, type},
   };
   Project(context, projections, 3, pool);
-  ApplyNormAndRotary(problem, context, query, key);
+  ApplyNormAndRotary(problem, context, wide_query, wide_key);
+  if constexpr (!std::is_same_v<T, Wide>) {
+    if (widens) Narrow(context, wide.data(), wide.size(), type, query);
+  }
   const std::int64_t batch = problem.batch();
   heads.query = MergedHeads<const T>(query, batch, layer.num_heads, problem.query_length(), problem.head_dim());
   heads.key = MergedHeads<const T>(key, batch, layer.num_kv_heads, problem.key_length(), problem.head_dim());
@@ -120,18 +145,12 @@ absl::Status Attend(const AttendProblem& problem, const Heads<T>& heads, const A
 template <typename T>
 void ProjectOutput(const AttendProblem& problem, const T* merged, void* output, const ComputeContext& context,
                    WorkspacePool& pool) {
-  const LinearView& linear = problem.layer()->output;
-  const std::int64_t rows = Rows(problem.embeddings());
-  const DataType type = problem.embeddings().type;
-  const AlignedBuffer<T> wide(type == kDataTypeOf<T> ? 0 : rows * linear.out_features);
-  const Projection<T> projection{merged, rows, linear, wide.size() > 0 ? wide.data() : static_cast<T*>(output)};
+  const Projection<T> projection{merged, Rows(problem.embeddings()), problem.layer()->output, output,
+                                 problem.embeddings().type};
   Project(context, &projection, 1, pool);
-  if constexpr (std::is_same_v<T, float>) {
-    if (wide.size() > 0) KernelsFor(context.instruction_set).convert.narrow(type, wide.data(), wide.size(), output);
-  }
 }
 
-// T is the type of the arithmetic.
+// T is the type of what lies between the steps: that of the arithmetic, or BFLOAT16 between those of fast kernels.
 template <typename T>
 absl::Status Compute(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
   const ConvertKernels& convert = KernelsFor(context.instruction_set).convert;
@@ -170,14 +189,20 @@ double RotaryScratchBytes(const AttendProblem& problem, int num_threads) {
 }  // namespace
 
 FastKernels FastKernelsOf(const AttendProblem& problem, FastKernels available) {
-  if (problem.layer()) return FastKernels::kNone;  // Heads are projected to FLOAT32.
+  if (const std::optional<LayerView>& layer = problem.layer()) {
+    for (const LinearView* linear : {&layer->query, &layer->key, &layer->value, &layer->output}) {
+      if (linear->present() && !HasFastProjection(*linear)) return FastKernels::kNone;
+    }
+  }
   const DataType tokens = problem.embeddings().type, context = problem.context().type;
   return FastKernelsFor(problem.options(), {tokens, context, context}, problem.head_dim(), available);
 }
 
 absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context) {
   const ComputeContext own = ContextFor(context, problem.Flops());
-  return problem.is_double() ? Compute<double>(problem, outputs, own) : Compute<float>(problem, outputs, own);
+  if (problem.is_double()) return Compute<double>(problem, outputs, own);
+  const bool is_fast = problem.layer() && FastKernelsOf(problem, own.fast_kernels) != FastKernels::kNone;
+  return is_fast ? Compute<BFloat16>(problem, outputs, own) : Compute<float>(problem, outputs, own);
 }
 
 double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights) {
@@ -198,9 +223,11 @@ double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes
   double numbers = Product(batch, queries, layer.query.out_features) + Product(batch, keys, layer.key.out_features) +
                    Product(batch, keys, layer.value.out_features);
   if (layer.output.present()) numbers += Product(batch, queries, layer.output.in_features);
-  if (is_narrow) {  // Copies of the tokens, of biases, and of the output before it is narrowed.
-    numbers += Product(batch, queries, tokens.dim) + Product(batch, keys, context.dim) +
-               Product(batch, queries, problem.output_dim());
+  if (is_narrow) {  // Copies of the tokens.
+    numbers += Product(batch, queries, tokens.dim) + Product(batch, keys, context.dim);
+    if (HasNormOrRotary(layer)) {  // Queries and keys of fast kernels, before they are rounded and after.
+      numbers += (Product(batch, queries, layer.query.out_features) + Product(batch, keys, layer.key.out_features)) / 2;
+    }
   }
   const std::int64_t widest_bias =
       std::max({layer.query.out_features, layer.key.out_features, layer.value.out_features, layer.output.out_features});

@@ -15,7 +15,8 @@ namespace attend {
 // for. Returns CANCELLED, with the outputs in an unspecified state, if the flag was raised before the end.
 absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& outputs, const ComputeContext& context);
 
-// As FastKernelsOf of a SdpaProblem. Layers project to FLOAT32, for which there are none.
+// As FastKernelsOf of a SdpaProblem; of a layer the projections' weights must be BFLOAT16 too and their in_features
+// even.
 FastKernels FastKernelsOf(const AttendProblem& problem, FastKernels available);
 
 // An upper bound of the bytes that computing it allocates beyond inputs and outputs, with `num_threads` threads;

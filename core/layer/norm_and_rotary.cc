@@ -124,8 +124,8 @@ std::vector<std::int64_t> KeyPositions(const AttendProblem& problem) {
 template <typename T>
 void ApplyNormAndRotary(const AttendProblem& problem, const ComputeContext& context, T* query, T* key) {
   const LayerView& layer = *problem.layer();
+  if (!HasNormOrRotary(layer)) return;
   const bool rotates = !layer.rotary.frequencies.empty();
-  if (!rotates && layer.query_norm.weight == nullptr && layer.key_norm.weight == nullptr) return;
   const std::int64_t num_queries = problem.batch() * problem.query_length();
   const std::int64_t num_keys = problem.batch() * problem.key_length();
   using Positions = std::vector<std::int64_t>;

@@ -24,6 +24,11 @@ void Normalize(const NormView& norm, std::int64_t rows, T* data);
 std::vector<std::int64_t> QueryPositions(const AttendProblem& problem);
 std::vector<std::int64_t> KeyPositions(const AttendProblem& problem);
 
+// Whether the layer has any of them.
+inline bool HasNormOrRotary(const LayerView& layer) {
+  return layer.query_norm.weight != nullptr || layer.key_norm.weight != nullptr || !layer.rotary.frequencies.empty();
+}
+
 // Applies the layer's norms and its rotary embedding, in the layer's order, in place to `query` [B * T, H * E] and
 // `key` [B * S, K * E]; T is the type of the arithmetic. Stops early, with both unspecified, when `context` is
 // cancelled. REQUIRES: the problem has a layer.

@@ -14,24 +14,25 @@ namespace {
 // What one thread packs at a time: few megabytes of most layers, and tens of iterations for the large ones.
 constexpr std::int64_t kPanelsAtATime = 4;
 
-AlignedBuffer<float> Panels(const LinearView& linear, const LinearKernels& kernels, Executor* executor) {
+AlignedBuffer<std::byte> Panels(const LinearView& linear, const LinearKernels& kernels, Executor* executor) {
   LinearTask task;
   task.weight = linear.weight;
   task.weight_type = linear.weight_type;
   task.in_features = linear.in_features;
   task.out_features = linear.out_features;
-  AlignedBuffer<float> panels(kernels.packed_size(task.in_features, task.out_features));
+  AlignedBuffer<std::byte> panels(kernels.packed_bytes(task.weight_type, task.in_features, task.out_features));
   if (executor == nullptr) {
     kernels.pack(task, panels.data());
     return panels;
   }
   const std::int64_t block = kPanelsAtATime * kernels.panel_width;
   executor->ParallelFor(CeilDiv(linear.out_features, block), [&](std::int64_t i) {
-    const std::int64_t first = i * block * linear.in_features;
+    const std::int64_t first = i * block;
     LinearTask part = task;
-    part.weight = static_cast<const std::byte*>(task.weight) + first * ElementSize(task.weight_type);
-    part.out_features = std::min(block, linear.out_features - i * block);
-    kernels.pack(part, panels.data() + first);
+    part.weight =
+        static_cast<const std::byte*>(task.weight) + first * linear.in_features * ElementSize(task.weight_type);
+    part.out_features = std::min(block, linear.out_features - first);
+    kernels.pack(part, panels.data() + kernels.packed_bytes(task.weight_type, task.in_features, first));
   });
   return panels;
 }
@@ -62,14 +63,16 @@ const PackedLinear* PackedFor(const LinearView& linear, InstructionSet set) {
 }
 
 // A projection cut into tiles of one panel of output features and some tokens.
+template <typename T>
 struct Tiles {
-  Tiles(const Projection<float>& p, const PackedLinear* packed_weights, std::int64_t width)
+  Tiles(const Projection<T>& p, const PackedLinear* packed_weights, const LinearKernels& k)
       : projection(p),
         packed(packed_weights),
-        panel_width(width),
-        rows_per_tile(RowsPerTile(p.linear.in_features, width)),
+        kernels(k),
+        panel_width(k.panel_width),
+        rows_per_tile(RowsPerTile(p.linear.in_features, panel_width)),
         row_tiles(CeilDiv(p.num_rows, rows_per_tile)),
-        count(row_tiles * CeilDiv(p.linear.out_features, width)) {}
+        count(row_tiles * CeilDiv(p.linear.out_features, panel_width)) {}
 
   LinearTask Tile(std::int64_t i) const {
     const LinearView& linear = projection.linear;
@@ -79,22 +82,25 @@ struct Tiles {
     task.x = projection.x + row * linear.in_features;
     task.x_stride = task.in_features = linear.in_features;
     task.num_rows = std::min(rows_per_tile, projection.num_rows - row);
+    task.weight_type = packed != nullptr ? packed->weight_type() : linear.weight_type;
     if (packed != nullptr) {
-      task.panels = packed->panels() + first * linear.in_features;
+      task.panels = static_cast<const std::byte*>(packed->panels()) +
+                    kernels.packed_bytes(task.weight_type, linear.in_features, first);
     } else {
-      task.weight_type = linear.weight_type;
       task.weight =
           static_cast<const std::byte*>(linear.weight) + first * linear.in_features * ElementSize(linear.weight_type);
     }
     task.bias = bias == nullptr ? nullptr : bias + first;
     task.out_features = std::min(panel_width, linear.out_features - first);
-    task.y = projection.y + row * linear.out_features + first;
+    task.y_type = projection.y_type;
+    task.y = static_cast<std::byte*>(projection.y) + (row * linear.out_features + first) * ElementSize(task.y_type);
     task.y_stride = linear.out_features;
     return task;
   }
 
-  Projection<float> projection;
+  Projection<T> projection;
   const PackedLinear* packed;
+  const LinearKernels& kernels;
   const float* bias = nullptr;
   std::int64_t panel_width;
   std::int64_t rows_per_tile;
@@ -119,13 +125,14 @@ void ProjectTile(const Projection<double>& projection, const DoubleKernels& kern
                  std::int64_t feature) {
   const LinearView& linear = projection.linear;
   const auto* bias = static_cast<const double*>(linear.bias);
+  auto* y = static_cast<double*>(projection.y);
   const std::int64_t end_row = std::min(row + kDoubleRows, projection.num_rows);
   const std::int64_t end_feature = std::min(feature + kDoubleFeatures, linear.out_features);
   for (std::int64_t o = feature; o < end_feature; ++o) {
     const double* weight = static_cast<const double*>(linear.weight) + o * linear.in_features;
     for (std::int64_t r = row; r < end_row; ++r) {
       const double sum = kernels.dot(projection.x + r * linear.in_features, weight, linear.in_features);
-      projection.y[r * linear.out_features + o] = bias == nullptr ? sum : sum + bias[o];
+      y[r * linear.out_features + o] = bias == nullptr ? sum : sum + bias[o];
     }
   }
 }
@@ -134,22 +141,25 @@ void ProjectTile(const Projection<double>& projection, const DoubleKernels& kern
 
 PackedLinear::PackedLinear(const LinearView& linear, InstructionSet instruction_set, Executor* executor)
     : instruction_set_(instruction_set),
+      weight_type_(linear.weight_type),
       panels_(Panels(linear, KernelsFor(instruction_set).linear, executor)),
       bias_(Bias(linear, KernelsFor(instruction_set).convert)) {}
 
 std::int64_t PackedLinear::BytesFor(const LinearView& linear, InstructionSet instruction_set) {
-  const std::int64_t panels = KernelsFor(instruction_set).linear.packed_size(linear.in_features, linear.out_features);
-  return 4 * (panels + (linear.bias != nullptr ? linear.out_features : 0));
+  return KernelsFor(instruction_set).linear.packed_bytes(linear.weight_type, linear.in_features, linear.out_features) +
+         (linear.bias != nullptr ? 4 * linear.out_features : 0);
 }
 
-void Project(const ComputeContext& context, const Projection<float>* projections, std::int64_t count,
-             WorkspacePool& pool) {
-  const KernelTable& table = KernelsFor(context.instruction_set);
+namespace {
+
+template <typename T>
+void ProjectTiles(const ComputeContext& context, const KernelTable& table, const Projection<T>* projections,
+                  std::int64_t count, WorkspacePool& pool) {
   const LinearKernels& kernels = table.linear;
   for (std::int64_t p = 0; p < count; ++p) {
     AlignedBuffer<float> wide;
     const LinearView& linear = projections[p].linear;
-    Tiles tiles(projections[p], PackedFor(linear, context.instruction_set), kernels.panel_width);
+    Tiles<T> tiles(projections[p], PackedFor(linear, context.instruction_set), kernels);
     tiles.bias = tiles.packed != nullptr ? tiles.packed->bias() : WideBias(linear, table.convert, wide);
     ForEach(context, tiles.count, [&](std::int64_t i) {
       if (IsCancelled(context)) return;
@@ -158,6 +168,18 @@ void Project(const ComputeContext& context, const Projection<float>* projections
       kernels.linear(task, (*workspace).Floats(kernels.scratch_size(task)));
     });
   }
+}
+
+}  // namespace
+
+void Project(const ComputeContext& context, const Projection<float>* projections, std::int64_t count,
+             WorkspacePool& pool) {
+  ProjectTiles(context, KernelsFor(context.instruction_set), projections, count, pool);
+}
+
+void Project(const ComputeContext& context, const Projection<BFloat16>* projections, std::int64_t count,
+             WorkspacePool& pool) {
+  ProjectTiles(context, KernelsFor(context.fast_kernels), projections, count, pool);
 }
 
 void Project(const ComputeContext& context, const Projection<double>* projections, std::int64_t count, WorkspacePool&) {

@@ -30,8 +30,8 @@ std::int64_t PositionOffset(const AttentionOptions& options, const AttentionShap
 // What a query at `position` may see among `valid_keys` keys.
 KeyRange VisibleKeyRange(const AttentionOptions& options, std::int64_t valid_keys, std::int64_t position);
 
-// The number of query-key pairs that are left, of all batch entries or sequences and one head. Masks are not
-// considered. O(1) for each entry or sequence.
+// The number of visible query-key pairs of one head, over all batch entries or sequences, before masks. O(1) for each
+// entry or sequence.
 double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape);
 
 }  // namespace attend

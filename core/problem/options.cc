@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
-#include "core/problem/option_table.h"
 #include "core/problem/sequences.h"
 
 namespace attend {
@@ -33,7 +32,7 @@ absl::Status ValidateLengths(absl::Span<const std::int64_t> lengths, const char*
   return absl::OkStatus();
 }
 
-// Repeats an axis of size 1 until it has the wanted size; false when it can have it neither way.
+// Repeats an axis of size 1 up to the wanted size. False if it has another size.
 bool BroadcastAxis(std::int64_t wanted, std::int64_t& size, std::int64_t& stride) {
   if (size == wanted) return true;
   if (size != 1) return false;
@@ -92,7 +91,7 @@ bool IsInRange(double number, ScalarRange range) {
   return std::isfinite(number) && number > 0;
 }
 
-// But for those that are no normal number then.
+// Leaves a scalar as it is if float32 has no normal number for it.
 void RoundScalarsToFloat(AttentionOptions& options) {
   for (const ScalarOption& option : kScalarOptions) {
     const auto* const member = std::get_if<std::optional<double> AttentionOptions::*>(&option.member);
@@ -157,8 +156,10 @@ absl::Status ValidateOptions(const AttentionShape& given, DataType query_type, A
   if (absl::Status s = BroadcastToScores(shape, "options.mask", options.mask); !s.ok()) return s;
   if (absl::Status s = BroadcastToScores(shape, "options.bias", options.bias); !s.ok()) return s;
   if (absl::Status s = ValidateBiasType(options.bias, query_type); !s.ok()) return s;
-  if (absl::Status s = ValidatePerHead(options.alibi_slopes, "options.alibi_slopes", shape.heads); !s.ok()) return s;
-  return ValidatePerHead(options.sinks, "options.sinks", shape.heads);
+  for (const PerHeadOption& option : kPerHeadOptions) {
+    if (absl::Status s = ValidatePerHead(options.*option.member, option.field, shape.heads); !s.ok()) return s;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace attend

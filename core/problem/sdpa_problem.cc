@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
-#include "core/problem/option_table.h"
 #include "core/problem/options.h"
 #include "core/problem/sequences.h"
 
@@ -18,7 +17,7 @@ AttentionShape ShapeOf(const SdpaProblem::Spec& spec) {
   return {spec.query.batch, spec.query.heads, spec.query.length, spec.key.length};
 }
 
-// `name` is `query`, `key` or `value`; what is said about one tensor alone.
+// Checks one tensor by itself. `name` is `query`, `key` or `value`.
 absl::Status ValidateTensor(const TypedHeadsView& view, const char* name) {
   if (!view) return InvalidField(name, absl::StrCat(name, " is missing; query, key and value are all required"));
   if (view.batch < 1 || view.heads < 1 || view.length < 1 || view.dim < 1) {
@@ -52,7 +51,7 @@ absl::Status ValidateType(const TypedHeadsView& view, const char* name, DataType
                                    std::string(DataTypeName(query_type)), "; FLOAT64 does not mix with other types"));
 }
 
-// One axis that two tensors share. `field` is blamed.
+// Compares an axis that two tensors share. The error is about `field`.
 absl::Status ValidateSame(const char* field, const char* axis, std::int64_t actual, const char* other,
                           std::int64_t expected) {
   if (actual == expected) return absl::OkStatus();

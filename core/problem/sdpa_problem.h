@@ -23,7 +23,7 @@
 
 namespace attend {
 
-// The k largest attention weights of each row, as SelectTopWeights has them (top_weights.h).
+// The k largest attention weights of each row, as SelectTopWeights finds them (top_weights.h).
 struct TopWeights {
   MutableTypedHeadsView weights;         // [B, H, T, k], or [B, 1, T, k] for those of the mean over H
   BasicHeadsView<std::int32_t> indices;  // The same shape: the keys they belong to, -1 for none.
@@ -31,11 +31,11 @@ struct TopWeights {
   explicit operator bool() const { return static_cast<bool>(weights); }
 };
 
-// Where the results go; an absent view is not computed. All rows are written, also fully masked ones.
+// Where the results go; results with an absent view are not computed. Every row is written, also a fully masked one.
 //
 // In a ragged batch S is score_columns(). The type of `output` is any that the arithmetic can be rounded to: FLOAT64
-// for FLOAT64, any other otherwise. The other views have the type of the arithmetic, FLOAT32 or FLOAT64: there is
-// nothing to gain from rounding them.
+// for FLOAT64, any other otherwise. The other views have the type of the arithmetic, FLOAT32 or FLOAT64: rounding them
+// would gain nothing.
 struct SdpaOutputs {
   MutableTypedHeadsView output;             // [B, H, T, V]
   MutableTypedHeadsView attention_weights;  // [B, H, T, S]
@@ -61,8 +61,8 @@ class SdpaProblem {
   // option is out of its range, or a view is absent.
   static absl::StatusOr<SdpaProblem> Create(const Spec& spec);
 
-  // Views the tensors of `spec` from now on. REQUIRES: it is what this was created from, but for the tensors'
-  // addresses.
+  // Views the tensors of `spec` from now on. REQUIRES: `spec` differs from that of Create in the tensors' addresses
+  // alone.
   void Rebind(const Spec& spec);
 
   std::int64_t batch() const { return spec_.query.batch; }
@@ -93,7 +93,7 @@ class SdpaProblem {
   KeyRange VisibleKeys(std::int64_t b, std::int64_t t) const;
 
   // An upper bound of the floating-point operations of computing it, for limits and scheduling: 2 (E + V) per
-  // query-key pair that causality and window leave alive, or would without lengths.
+  // query-key pair that causality and window leave visible, counted as if all keys were valid.
   double Flops() const;
 
   // Sequence n of a ragged batch (sequences.h) as a problem by itself. REQUIRES: the sequence has queries.

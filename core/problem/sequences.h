@@ -20,7 +20,7 @@ inline bool IsRagged(const AttentionOptions& options) {
 // (`options.cumulative_key_lengths[2]`, `options.valid_lengths`, ...). REQUIRES: IsRagged(options).
 absl::Status ValidateCumulativeLengths(const AttentionShape& shape, const AttentionOptions& options);
 
-// The functions below REQUIRE options that it accepted.
+// The functions below REQUIRE options that ValidateCumulativeLengths accepted.
 
 std::int64_t NumSequences(const AttentionOptions& options);
 
@@ -34,7 +34,7 @@ struct Sequence {
 };
 Sequence GetSequence(const AttentionOptions& options, std::int64_t n);
 
-// The options of one sequence by itself, but for mask and bias.
+// The options of one sequence by itself, without mask and bias.
 AttentionOptions WithoutSequences(const AttentionOptions& options);
 
 // The rows of a sequence's queries and the first `columns` columns of a view [1, .., T, S]; absent when the view is.

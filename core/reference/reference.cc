@@ -107,7 +107,7 @@ std::int64_t Columns(const Operands& x) {
   return columns;
 }
 
-// Results with nothing in them: no key visible.
+// The results of rows that see no key.
 ReferenceResult EmptyResult(const Operands& x, std::int64_t columns) {
   const std::int64_t rows = x.axes.batch * x.axes.queries;
   const auto filled = [](std::int64_t size, double with) {

@@ -104,7 +104,8 @@ void Finish(const AttendProblem& problem, bool is_key, std::int64_t b, Matrix& x
 
 enum class Role { kQuery, kKey, kValue };
 
-// The tokens of one role projected, finished, then split into heads; as they are, in one head, without a layer.
+// The tokens as queries, keys or values: projected, normalised, rotated and split into heads. Without a layer they stay
+// as they are, in one head.
 std::vector<Matrix> Heads(const AttendProblem& problem, Role role) {
   const EmbeddingsView& tokens = role == Role::kQuery ? problem.embeddings() : problem.context();
   const std::int64_t num_heads = role == Role::kQuery ? problem.num_heads() : problem.num_kv_heads();

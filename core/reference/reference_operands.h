@@ -1,5 +1,5 @@
-// What the two halves of the reference share: scaled dot-product attention (reference.cc) and layers
-// (reference_layer.cc). For those files only.
+// Shared by the two halves of the reference, scaled dot-product attention (reference.cc) and layers
+// (reference_layer.cc), and by no other file.
 //
 // Pure; may be called concurrently.
 #ifndef ATTEND_CORE_REFERENCE_REFERENCE_OPERANDS_H_

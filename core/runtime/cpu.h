@@ -1,4 +1,4 @@
-// What the operating system grants this process's threads: cores, and slices of their time.
+// What the operating system grants this process's threads: cores and time slices.
 //
 // All functions may be called concurrently.
 #ifndef ATTEND_CORE_RUNTIME_CPU_H_

@@ -111,7 +111,7 @@ void Executor::RunTask() {
   ++running_;
   mu_.Unlock();
   std::move(task)();
-  task = nullptr;  // What it owns is gone before it counts as finished.
+  task = nullptr;  // Destroyed, with what it owns, before it counts as finished.
   mu_.Lock();
   --running_;
 }

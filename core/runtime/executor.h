@@ -55,7 +55,7 @@ class Executor {
   struct Loop;  // One ParallelFor in progress.
 
   void RunWorker();
-  // Both give the mutex up while they run what they are for.
+  // Both release the mutex while they run the task or the iterations.
   void RunTask() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Help(Loop& loop) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The loop with iterations left that has the fewest helpers; null when there is none.

@@ -27,7 +27,7 @@ constexpr bool kSanitized = true;
 constexpr bool kSanitized = false;
 #endif
 
-// What std::aligned_alloc does, in a fifth of its time, which small requests notice: malloc's own address is kept right
+// As std::aligned_alloc, in a fifth of its time, which small requests notice: malloc's own address is stored right
 // before the aligned one.
 void* AllocateFromMalloc(std::size_t bytes) {
   if (kSanitized) return std::aligned_alloc(kAlignment, RoundUp(bytes, kAlignment));
@@ -119,7 +119,7 @@ void FreeSmall(void* memory, std::size_t bytes) {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-// Smaller blocks are malloc's, which does not ask the system each time.
+// Smaller blocks come from malloc, which does not ask the system each time.
 constexpr std::size_t kLarge = 4 * kHugePage;
 
 constexpr bool IsMapped(std::size_t bytes) { return bytes >= kLarge && !kSanitized; }
@@ -137,11 +137,11 @@ void* Map(std::size_t size) {
   return begin + before;
 }
 
-// Freed blocks that wait to be used again. Few: they are large.
+// Freed blocks, kept for reuse. They are few, because they are large.
 class Pool {
  public:
-  // A block of `size` bytes, or null. Blocks are used for no other size, so that what is resident is what was asked
-  // for; sizes are rounded to huge pages, which makes neighbouring ones equal.
+  // A block of exactly `size` bytes, or null. No block serves a smaller size, so resident memory is what was asked for;
+  // sizes are rounded to huge pages, which makes similar ones equal.
   void* Take(std::size_t size) {
     const MutexLock lock(mu_);
     for (std::size_t i = blocks_.size(); i-- > 0;) {
@@ -154,7 +154,7 @@ class Pool {
     return nullptr;
   }
 
-  // Keeps the block; the oldest ones that are now too much go back to the system.
+  // Keeps the block; the oldest blocks beyond the limit go back to the system.
   void Give(void* memory, std::size_t size) {
     if (size > kMaxPooledBytes) {
       munmap(memory, size);

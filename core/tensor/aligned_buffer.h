@@ -1,4 +1,4 @@
-// Owning, aligned, uninitialised memory for numbers, and where it comes from.
+// Owning, aligned, uninitialised memory for numbers, and its allocator.
 //
 // Small blocks come from malloc; each thread keeps a few freed blocks of 513 bytes to 16 KiB, because malloc would join
 // and split them in every small request. Large blocks are mapped, in huge pages where the system has them: the first

@@ -9,7 +9,7 @@ namespace attend {
 
 enum class DataType : std::uint8_t { kFloat32, kFloat64, kFloat16, kBFloat16, kBool };
 
-// Numbers of 16 bits as they are stored; arithmetic is done on float.
+// 16-bit numbers as they are stored; arithmetic uses float.
 struct Float16 {
   std::uint16_t bits;  // IEEE 754 binary16.
 };

@@ -42,7 +42,7 @@ using HeadsView = BasicHeadsView<const float>;
 using MutableHeadsView = BasicHeadsView<float>;
 using MaskView = BasicHeadsView<const std::uint8_t>;
 
-// The same with a type of number that is known at run time only.
+// The same for an element type that is known only at run time.
 template <typename Byte>
 struct BasicTypedHeadsView {
   Byte* data = nullptr;  // Null means "absent". Aligned as its numbers need.
