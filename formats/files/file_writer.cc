@@ -45,7 +45,7 @@ class Descriptor {
   int fd_;
 };
 
-// What failed is always the file that the caller named, whatever stands in for it meanwhile.
+// Errors name the file that the caller named, also when a temporary one failed.
 absl::Status WriteError(const std::string& path, int error, const char* doing = "write") {
   return absl::UnknownError(absl::StrCat("cannot ", doing, " ", path, ": ", std::strerror(error)));
 }
@@ -103,7 +103,7 @@ absl::Status WriteTo(Descriptor file, const std::string& path, std::string_view 
   return error == 0 ? absl::OkStatus() : WriteError(path, error);
 }
 
-// A descriptor of this process goes on where it stands: opened anew, a file behind it would be written from its start.
+// A descriptor of this process keeps its position: opened again, the file would be written from its start.
 Descriptor OpenAsItIs(const std::string& target) {
   int number = 0;
   struct stat named {
@@ -185,7 +185,7 @@ class NewFile {
 
 absl::Status Replace(const std::string& target, const struct stat* old, const std::string& path,
                      std::string_view contents) {
-  // Whoever may not write a file may often replace it; that is not what they were given.
+  // A caller who may not write the file could often replace it, which its permissions do not mean to allow.
   Descriptor in_place(old == nullptr ? -1 : open(target.c_str(), O_WRONLY | O_CLOEXEC));
   if (old != nullptr && !in_place.ok()) return WriteError(path, errno);
   if (old != nullptr && old->st_nlink > 1) return WriteInPlace(std::move(in_place), path, contents);

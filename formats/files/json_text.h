@@ -1,4 +1,4 @@
-// JSON files from elsewhere: a model's config.json, an index of shards, a layer.json.
+// Reads JSON of foreign origin: a model's config.json, an index of shards, a layer.json.
 #ifndef ATTEND_FORMATS_FILES_JSON_TEXT_H_
 #define ATTEND_FORMATS_FILES_JSON_TEXT_H_
 

@@ -12,8 +12,8 @@
 namespace attend::formats {
 
 // Owns a private, read-only mapping of a file. Replacing the file (a rename) leaves the mapping as it is, but
-// truncating it ends the process with SIGBUS at the next look at a byte that is gone, which nobody can catch: so a
-// mapping is kept no longer than it takes to load a layer, and files are replaced, not rewritten.
+// truncating it ends the process with SIGBUS when a byte that is gone is read. So a mapping is kept no longer than it
+// takes to load a layer, and files are replaced, not rewritten.
 //
 // Immutable; may be shared between threads.
 class MappedFile {

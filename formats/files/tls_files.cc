@@ -33,14 +33,14 @@ struct Free {
 using Certificate = std::unique_ptr<X509, Free>;
 using Key = std::unique_ptr<EVP_PKEY, Free>;
 
-// `--tls-cert: 'server.pem'`: how each sentence starts.
+// `--tls-cert: 'server.pem'`: the start of each error sentence.
 std::string Subject(const PemFile& file) { return absl::StrCat(file.flag, ": '", file.path, "'"); }
 
 absl::Status Refuse(const PemFile& file, const std::string& sentence) {
   return absl::InvalidArgumentError(absl::StrCat(Subject(file), " ", sentence));
 }
 
-// What OpenSSL said last, in words; its queue is empty then.
+// Takes OpenSSL's last error, in words, and empties its queue.
 std::string LastReason() {
   const char* reason = ERR_reason_error_string(ERR_peek_last_error());
   std::string text = reason == nullptr ? "unknown reason" : reason;

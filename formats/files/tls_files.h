@@ -1,6 +1,6 @@
-// Certificates and keys of TLS in PEM files, and whether a handshake with them can succeed.
+// Checks TLS certificates and keys in PEM files: whether a handshake with them can succeed.
 //
-// OpenSSL and gRPC take most of what is checked here without a word, and then every handshake fails.
+// OpenSSL and gRPC accept most of the mistakes that are found here, and then every handshake fails.
 #ifndef ATTEND_FORMATS_FILES_TLS_FILES_H_
 #define ATTEND_FORMATS_FILES_TLS_FILES_H_
 
@@ -23,7 +23,7 @@ struct PemFile {
 // larger, or holds no PEM block. May be called concurrently, as the functions below, which are pure but for the clock.
 absl::StatusOr<PemFile> ReadPemFile(const std::string& flag, const std::string& path);
 
-// Whether the two identify somebody: a chain whose first certificate is the owner's, in force today, and its private
+// Whether the two can identify a peer: a chain whose first certificate is the owner's, in force today, and its private
 // key, not encrypted, both strong enough for OpenSSL. Of the rest of the chain only the form is checked. Errors:
 // INVALID_ARGUMENT with a sentence that names flags and files.
 absl::Status CheckIdentity(const PemFile& chain, const PemFile& key);

@@ -6,55 +6,42 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "formats/hugging_face/by_layer.h"
 #include "formats/hugging_face/model_config.h"
 #include "formats/layers/layer_place.h"
 
 namespace attend::formats {
 namespace {
 
-std::string OfType(const ModelConfig& config) { return absl::StrCat("model type ", config.model_type()); }
-
-// Decides what a layer is by its index, for what differs between layers.
-template <typename Decide>
-bool DecideByIndex(ModelConfig& config, const LayerPlace& place, const char* key, const Decide& decide) {
-  if (place.index) return decide(*place.index);
-  config.Fail(key, "differs between layers, and the prefix has no number that says which one this is");
-  return false;
+// Refuses a part of a model whose code lets the tokens of a prefix see each other, whatever the part's own type does;
+// which tokens those are is known at each call alone. Returns whether it did.
+bool RefusesPrefixMask(ModelConfig& config) {
+  if (!config.outer().is_object() || config.rules()->mask != MaskRule::kCausal) return false;
+  const auto type = config.outer().find("model_type");
+  if (type == config.outer().end() || (*type != "paligemma" && *type != "colpali")) return false;
+  config.Fail(
+      "model_type",
+      "is that of a model whose text has a prefix that sees all of itself, as each call says; set causal in the "
+      "layer's configuration");
+  return true;
 }
 
-// The entry of a list with one for each layer, or the one that all entries are; null with a status when there is none.
-const nlohmann::json* EntryFor(ModelConfig& config, const LayerPlace& place, const char* key,
-                               const nlohmann::json& list) {
-  const bool all_alike =
-      !list.empty() && std::all_of(list.begin(), list.end(), [&](const auto& entry) { return entry == list[0]; });
-  if (!place.index && all_alike) return &list[0];
-  const nlohmann::json* entry = nullptr;
-  DecideByIndex(config, place, key, [&](std::int64_t index) {
-    if (index < static_cast<std::int64_t>(list.size())) {
-      entry = &list[static_cast<std::size_t>(index)];
-    } else {
-      config.Fail(key, "has fewer entries than the prefix's number");
-    }
-    return true;
-  });
-  return entry;
-}
-
-const nlohmann::json* ListAt(ModelConfig& config, const char* key) {
-  const nlohmann::json* const list = config.Reads(key) ? config.Find(key) : nullptr;
-  if (list == nullptr || list->is_array()) return list;
-  config.Fail(key, "is not a list");
-  return nullptr;
+// Whether the file says that there is no encoder: the whole model's key does, which a part has as any configuration
+// has.
+bool IsDecoderAlone(ModelConfig& config) {
+  if (!config.outer().is_object()) return !config.Boolean("is_encoder_decoder").value_or(true);
+  const auto says = config.outer().find("is_encoder_decoder");
+  return says != config.outer().end() && *says == false;
 }
 
 void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& layer) {
   const auto set = [&](bool is_causal, std::string origin) {
     layer.causal.Set(is_causal ? Causality::kBottomRight : Causality::kNone, std::move(origin));
   };
-  if (place.is_cross && config.rules()->mask == MaskRule::kSeq2Seq &&
-      !config.Boolean("is_encoder_decoder").value_or(true)) {
+  if (place.is_cross && config.rules()->mask == MaskRule::kSeq2Seq && IsDecoderAlone(config)) {
     return config.Fail("is_encoder_decoder", "is false, and the prefix is that of attention to an encoder");
   }
   if (place.is_cross) return set(false, "attention to another sequence, by the prefix");
@@ -65,17 +52,26 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
                                                     ", and the prefix does not say whether the layer is one of the "
                                                     "encoder or of the decoder; give the whole prefix, or set causal"));
     }
+    if (place.in_encoder && config.HasTrait(kDecoderAlone)) {
+      return config.Fail("model_type", absl::StrCat("is ", config.model_type(),
+                                                    ", and what the encoder of such a model does beyond plain "
+                                                    "attention is not supported; its decoder's layers are"));
+    }
     return set(place.in_decoder, OfType(config));
   }
+  if (RefusesPrefixMask(config)) return;
   bool is_causal = rule == MaskRule::kCausal;
   std::string origin = OfType(config);
   if (const auto decodes = config.Boolean("is_decoder"); decodes && rule == MaskRule::kDecoder) {
     is_causal = *decodes;
     origin = config.Origin("is_decoder");
   }
-  if (const auto says = config.Boolean("is_causal")) {
+  for (const char* const key : {"is_causal", "causal"}) {
+    if (key == std::string_view("causal") && !config.Reads(key)) continue;
+    const auto says = config.Boolean(key);
+    if (!says) continue;
     is_causal = *says;
-    origin = config.Origin("is_causal");
+    origin = config.Origin(key);
   }
   if (config.Boolean("use_bidirectional_attention").value_or(false)) {
     if (config.outer().is_object()) {
@@ -87,116 +83,6 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
     origin = config.Origin("use_bidirectional_attention");
   }
   set(is_causal, std::move(origin));
-}
-
-bool IsWordAt(ModelConfig& config, const LayerPlace& place, const char* key, const nlohmann::json& list,
-              const char* word) {
-  const nlohmann::json* const entry = EntryFor(config, place, key, list);
-  return entry != nullptr && *entry == word;
-}
-
-// GPT-Neo's [[["global", "local"], 12]], one after the other.
-nlohmann::json ExpandTypes(const nlohmann::json& types) {
-  constexpr std::int64_t kMost = 4096;
-  nlohmann::json list = nlohmann::json::array();
-  for (const auto& group : types) {
-    const bool is_group = group.is_array() && group.size() == 2 && group[0].is_array() && !group[0].empty();
-    if (!is_group || !group[1].is_number_integer()) continue;
-    for (std::int64_t i = 0; i < group[1] && static_cast<std::int64_t>(list.size()) < kMost; ++i) {
-      for (const auto& word : group[0]) list.push_back(word);
-    }
-  }
-  return list;
-}
-
-// What `layer_types` says of this layer; nothing when the file has none.
-std::optional<bool> IsSlidingByType(ModelConfig& config, const LayerPlace& place) {
-  const nlohmann::json* const types = ListAt(config, "layer_types");
-  if (types == nullptr) return std::nullopt;
-  const nlohmann::json* const entry = EntryFor(config, place, "layer_types", *types);
-  if (entry == nullptr || *entry == "full_attention") return false;
-  if (*entry == "sliding_attention") return true;
-  config.Fail("layer_types", "has an entry for this layer that is neither full_attention nor sliding_attention");
-  return false;
-}
-
-bool HasRotaryBySmolLm(ModelConfig& config, const LayerPlace& place);
-
-// Models whose code makes windows by `layer_types` whatever `use_sliding_window` says.
-void RefuseContradiction(ModelConfig& config, const LayerPlace& place) {
-  const WindowRule rule = config.rules()->window;
-  if ((rule != WindowRule::kSmolLm && rule != WindowRule::kByTypes) || !config.Has("layer_types")) return;
-  if (!IsSlidingByType(config, place).value_or(false)) return;
-  config.Fail("use_sliding_window",
-              "is false, but layer_types says that this layer has a window. Set the window in the "
-              "layer's configuration");
-}
-
-bool IsSliding(ModelConfig& config, const LayerPlace& place) {
-  const WindowRule rule = config.rules()->window;
-  if (rule == WindowRule::kNever) return false;
-  if (config.Reads("use_sliding_window") && !config.Boolean("use_sliding_window").value_or(false)) {
-    RefuseContradiction(config, place);
-    return false;
-  }
-  if (config.Reads("sliding_window") && config.Find("sliding_window") == nullptr) return false;
-  if (const auto by_type = IsSlidingByType(config, place)) return *by_type;
-  switch (rule) {
-    case WindowRule::kNever:
-    case WindowRule::kByTypes: return false;  // The file has no list, which is an error already.
-    case WindowRule::kAll: return true;
-    case WindowRule::kLastLayers: {
-      const std::int64_t first = config.Integer({"max_window_layers"}).value_or(0);
-      return DecideByIndex(config, place, "max_window_layers", [&](std::int64_t i) { return i >= first; });
-    }
-    case WindowRule::kEven:
-      return DecideByIndex(config, place, "sliding_window", [](std::int64_t i) { return i % 2 == 0; });
-    case WindowRule::kPattern: {
-      const std::int64_t period = config.Integer({"sliding_window_pattern"}).value_or(0);
-      if (period < 1) config.Fail("sliding_window_pattern", "must be at least 1");
-      return period >= 1 &&
-             DecideByIndex(config, place, "sliding_window", [&](std::int64_t i) { return (i + 1) % period != 0; });
-    }
-    case WindowRule::kSmolLm: return !HasRotaryBySmolLm(config, place);
-    case WindowRule::kGptNeo: {
-      if (const auto* const kinds = ListAt(config, "attention_layers"); kinds != nullptr) {
-        return IsWordAt(config, place, "attention_layers", *kinds, "local");
-      }
-      const nlohmann::json* const types = ListAt(config, "attention_types");
-      return types != nullptr && IsWordAt(config, place, "attention_types", ExpandTypes(*types), "local");
-    }
-    case WindowRule::kModernBert: {
-      const std::int64_t period = config.Integer({"global_attn_every_n_layers"}).value_or(0);
-      if (period < 1) config.Fail("global_attn_every_n_layers", "must be at least 1");
-      return period >= 1 && DecideByIndex(config, place, "global_attn_every_n_layers",
-                                          [&](std::int64_t i) { return i % period != 0; });
-    }
-  }
-  return false;
-}
-
-// A window of W tokens is the query's own and the W - 1 before it.
-void SetWindow(ModelConfig& config, LayerSettings& layer) {
-  const auto both_sides = [&](std::int64_t half, const char* key) {
-    layer.window_left.Set(half, config.Origin(key));
-    layer.window_right.Set(half, config.Origin(key));
-  };
-  if (config.rules()->window == WindowRule::kModernBert) {
-    return both_sides(config.Integer({"local_attention"}).value_or(0) / 2, "local_attention");
-  }
-  const char* const key = config.rules()->window == WindowRule::kGptNeo ? "window_size" : "sliding_window";
-  const std::int64_t window = config.Integer({key}).value_or(0);
-  const bool is_causal = layer.causal && *layer.causal != Causality::kNone;
-  if (window < 1) return config.Fail(key, "must be at least 1 for a layer that slides");
-  if (is_causal) {
-    layer.window_left.Set(window - 1, config.Origin(key));
-  } else if (config.HasTrait(kHalvesWindow)) {
-    both_sides(window / 2, key);
-  } else {
-    config.Fail(key,
-                "is set in a model that is not causal; which keys its window has is not known. Set "
-                "sliding_window_left and sliding_window_right in the layer's configuration");
-  }
 }
 
 void SetScale(ModelConfig& config, const LayerPlace& place, std::int64_t head_dim, LayerSettings& layer) {
@@ -230,80 +116,6 @@ void SetScale(ModelConfig& config, const LayerPlace& place, std::int64_t head_di
   layer.scale.Set(by_layer ? scale / static_cast<double>(*place.index + 1) : scale, config.Origin(key));
 }
 
-// ALiBi's slopes (Press et al. 2022): a geometric sequence for the largest power of two of heads, and for the rest
-// every other one of twice as many.
-std::vector<float> AlibiSlopes(std::int64_t heads, double max_bias) {
-  std::int64_t power = 1;
-  while (power * 2 <= heads) power *= 2;
-  std::vector<float> slopes;
-  for (std::int64_t i = 1; i <= power; ++i) {
-    slopes.push_back(static_cast<float>(std::exp2(-max_bias * static_cast<double>(i) / static_cast<double>(power))));
-  }
-  for (std::int64_t i = 1; i <= 2 * (heads - power); i += 2) {
-    slopes.push_back(
-        static_cast<float>(std::exp2(-max_bias * static_cast<double>(i) / static_cast<double>(2 * power))));
-  }
-  return slopes;
-}
-
-// MPT takes twice as many for a number of heads that is no power of two, and then first the second of each pair.
-std::vector<float> MptSlopes(std::int64_t heads, double max_bias) {
-  std::int64_t power = 1;
-  while (power < heads) power *= 2;
-  std::vector<float> all = AlibiSlopes(power, max_bias);
-  if (power == heads) return all;
-  std::vector<float> slopes;
-  for (const std::size_t start : {std::size_t{1}, std::size_t{0}}) {
-    for (std::size_t i = start; i < all.size(); i += 2) slopes.push_back(all[i]);
-  }
-  slopes.resize(static_cast<std::size_t>(heads));
-  return slopes;
-}
-
-bool CheckSlopesHeads(ModelConfig& config, std::int64_t heads) {
-  if (heads >= 1 && heads <= 1024) return true;
-  config.Fail("n_head", "must be between 1 and 1024 for ALiBi");
-  return false;
-}
-
-// MPT has its attention in a dictionary of its own.
-void ReadMptAttention(ModelConfig& config, std::int64_t heads, const CallerSettings& caller, LayerSettings& layer) {
-  ModelConfig attention = config.Object("attn_config");
-  for (const char* const key :
-       {"clip_qkv", "prefix_lm", "attn_uses_sequence_id", "qk_ln", "rope", "sliding_window_size"}) {
-    const nlohmann::json* const value = attention.Find(key);
-    if (value == nullptr || *value == false || *value == -1) continue;
-    config.Fail(absl::StrCat("attn_config.", key),
-                "is set, which changes what the layer computes and is not supported");
-  }
-  if (const std::string type = attention.Text("attn_type"); !type.empty() && type != "multihead_attention") {
-    config.Fail("attn_config.attn_type", "must be multihead_attention; others are not supported");
-  }
-  if (const auto scale = attention.Number({"softmax_scale"}); scale && !caller.scale) {
-    layer.scale.Set(*scale, "config.json: attn_config.softmax_scale");
-  }
-  const bool is_usual =
-      attention.Boolean("alibi").value_or(true) && attention.Number({"alibi_bias_max"}).value_or(8) == 8;
-  config.Update(attention.status());
-  if (caller.alibi_slopes) return;
-  if (!is_usual) {
-    return config.Fail("attn_config",
-                       "has alibi false or alibi_bias_max other than 8, which MPT's own code follows and "
-                       "transformers does not. Set alibi_slopes in the layer's configuration");
-  }
-  if (CheckSlopesHeads(config, heads)) layer.alibi_slopes.Set(MptSlopes(heads, 8), OfType(config));
-}
-
-void SetAlibi(ModelConfig& config, std::int64_t heads, const CallerSettings& caller, LayerSettings& layer) {
-  if (config.Reads("attn_config")) return ReadMptAttention(config, heads, caller, layer);
-  if (caller.alibi_slopes) return;
-  if (config.Reads("alibi") && config.Boolean("alibi").value_or(false)) {
-    return config.Fail("alibi", "of Falcon, which scales it with the scores, is not supported");
-  }
-  if (!config.HasTrait(kAlibi) || !CheckSlopesHeads(config, heads)) return;
-  layer.alibi_slopes.Set(AlibiSlopes(heads, 8), OfType(config));
-}
-
 void SetNorms(ModelConfig& config, LayerSettings& layer) {
   layer.norm_adds_one.Set(config.HasTrait(kAddsOne), OfType(config));
   layer.norm_kind.Set(config.HasTrait(kLayerNorm) ? NormKind::kLayer : NormKind::kRms, OfType(config));
@@ -321,8 +133,11 @@ void RefuseTurnedValues(ModelConfig& config) {
   }
 }
 
-// OLMo and others can clamp queries, keys and values, ChatGLM can put trained keys before all others.
+// OLMo and others can clamp queries, keys and values, ChatGLM and MVP can put trained keys before all others.
 void RefuseClippingAndPrefixes(ModelConfig& config) {
+  if (config.Reads("use_prompt") && config.Boolean("use_prompt").value_or(false)) {
+    config.Fail("use_prompt", "is true, and trained keys and values before all others are not supported");
+  }
   for (const char* const key : {"clip_qkv", "pre_seq_len"}) {
     if (!config.Reads(key) || config.Find(key) == nullptr) continue;
     config.Fail(key, "is set, which changes what the layer computes and is not supported");
@@ -337,25 +152,35 @@ void RefuseRelativePositions(ModelConfig& config) {
   }
   if (!config.Reads("position_embedding_type")) return;
   const std::string type = config.Text("position_embedding_type");
+  // Versions of transformers differ in whether such a model can be without its rotary embedding.
+  const bool is_always_turned = config.rules()->rotary != RotaryForm::kNone && !config.HasTrait(kRotaryByType);
   for (const char* const known : {"", "absolute", "rope", "rotary", "learned", "nope"}) {
-    if (type == known) return;
+    if (type == known && (!is_always_turned || type == "rope")) return;
   }
-  config.Fail("position_embedding_type", absl::StrCat("is ", type.substr(0, 32), ", which is not supported"));
+  config.Fail("position_embedding_type",
+              absl::StrCat("is ", type.empty() ? "null" : type.substr(0, 32), ", which is not supported"));
 }
 
-// SmolLM3's `no_rope_layers` has 1 for layers that have a rotary embedding.
-bool HasRotaryBySmolLm(ModelConfig& config, const LayerPlace& place) {
-  if (const auto* const list = ListAt(config, "no_rope_layers"); list != nullptr) {
-    const nlohmann::json* const entry = EntryFor(config, place, "no_rope_layers", *list);
-    return entry != nullptr && *entry == 1;
-  }
-  const std::int64_t interval = config.Integer({"no_rope_layer_interval"}).value_or(0);
-  if (interval < 1) config.Fail("no_rope_layer_interval", "must be at least 1");
-  return interval >= 1 && DecideByIndex(config, place, "no_rope_layer_interval",
-                                        [&](std::int64_t i) { return (i + 1) % interval != 0; });
+// The base of this layer's rotary embedding where the file has a list of them; 0: it has none.
+std::optional<double> BaseOfLayer(ModelConfig& config, const LayerPlace& place) {
+  constexpr const char* kKey = "layer_rope_theta";
+  const nlohmann::json* const list = ListAt(config, kKey);
+  const nlohmann::json* const entry = list == nullptr ? nullptr : EntryFor(config, place, kKey, *list);
+  if (entry == nullptr) return std::nullopt;
+  if (entry->is_number() && entry->get<double>() >= 0) return entry->get<double>();
+  config.Fail(kKey, "has an entry for this layer that is not a base of a rotary embedding, or 0");
+  return std::nullopt;
 }
 
-// Whether the layer has a rotary embedding, and who says so.
+// Cohere 2 with experts turns the queries and keys of its first layers, which have none, also where they see all.
+bool IsTurnedForItsMlp(ModelConfig& config, const LayerPlace& place) {
+  if (!config.Reads("mlp_layer_types")) return false;
+  const nlohmann::json* const kinds = ListAt(config, "mlp_layer_types");
+  return kinds != nullptr && config.Integer({"prefix_dense_sliding_window_pattern"}).value_or(0) == 1 &&
+         IsWordAt(config, place, "mlp_layer_types", *kinds, "dense");
+}
+
+// Whether the layer has a rotary embedding, and the origin of that.
 std::pair<bool, std::string> HasRotary(ModelConfig& config, const LayerPlace& place, bool is_sliding) {
   if (place.is_cross) return {false, "attention to another sequence, by the prefix"};
   if (config.rules()->rotary == RotaryForm::kNone) return {false, OfType(config)};
@@ -364,17 +189,24 @@ std::pair<bool, std::string> HasRotary(ModelConfig& config, const LayerPlace& pl
     return {type == "rope" || type == "rotary", config.Origin("position_embedding_type")};
   }
   if (config.Reads("alibi") && config.Boolean("alibi").value_or(false)) return {false, config.Origin("alibi")};
+  if (config.Reads("rope_parameters") && config.Find("rope_parameters") == nullptr) {
+    return {false, config.Origin("rope_parameters")};
+  }
   if (config.Reads("no_rope_layers")) return {HasRotaryBySmolLm(config, place), config.Origin("no_rope_layers")};
   if (!config.HasTrait(kRotaryWhereSliding)) return {true, OfType(config)};
   const bool everywhere = config.HasTrait(kRotaryWithoutWindow) && config.Find("sliding_window") == nullptr;
+  if (IsTurnedForItsMlp(config, place)) return {true, config.Origin("mlp_layer_types")};
   return {is_sliding || everywhere, absl::StrCat(OfType(config), ": only layers with a window have one")};
 }
 
 void SetRotary(ModelConfig& config, const LayerPlace& place, std::int64_t head_dim, bool is_sliding,
                LayerSettings& layer) {
   const auto [has, origin] = HasRotary(config, place, is_sliding);
-  if (has) {
-    layer.rotary = RotaryOf(config, head_dim, is_sliding);
+  const std::optional<double> base = BaseOfLayer(config, place);
+  if (has && base && *base == 0) {
+    layer.rotary.Set(Rotary{.form = RotaryForm::kNone}, config.Origin("layer_rope_theta"));
+  } else if (has) {
+    layer.rotary = RotaryOf(config, head_dim, is_sliding, base);
   } else {
     layer.rotary.Set(Rotary{.form = RotaryForm::kNone}, origin);
   }
@@ -395,6 +227,32 @@ absl::Status CheckSettled(const ModelConfig& config, const CallerSettings& calle
       absl::StrJoin(open, ", ")));
 }
 
+// The first of `keys` that there is, unless `heads` is set already.
+void SetFirst(ModelConfig& config, std::initializer_list<const char*> keys, Setting<std::int64_t>& heads) {
+  for (const char* const key : keys) {
+    if (heads) return;
+    if (const auto number = config.Integer({key})) heads.Set(*number, config.Origin(key));
+  }
+}
+
+// The numbers of heads that encoder, decoder or attention to another sequence have of their own.
+void SetHeadsOfPlace(ModelConfig& config, const LayerPlace& place, LayerSettings& layer) {
+  if (place.is_cross && config.Reads("cross_num_attention_heads")) {
+    SetFirst(config, {"cross_num_attention_heads"}, layer.num_heads);
+    SetFirst(config, {"cross_num_key_value_heads"}, layer.num_kv_heads);
+  }
+  if (config.Reads("decoder_num_attention_heads")) {
+    SetFirst(config, {place.in_decoder ? "decoder_num_attention_heads" : "encoder_num_attention_heads"},
+             layer.num_heads);
+    SetFirst(config, {place.in_decoder ? "decoder_num_key_value_heads" : "encoder_num_key_value_heads"},
+             layer.num_kv_heads);
+  }
+  if (place.in_decoder) SetFirst(config, {"decoder_attention_heads"}, layer.num_heads);
+  if (place.in_encoder && !place.in_decoder) SetFirst(config, {"encoder_attention_heads"}, layer.num_heads);
+  if (!config.HasTrait(kHeadsOf64)) return;
+  if (const auto size = config.Integer({"hidden_size"})) layer.num_heads.Set(*size / 64, config.Origin("hidden_size"));
+}
+
 }  // namespace
 
 absl::Status CheckModelType(const ModelConfig& config) {
@@ -407,14 +265,10 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
                             LayerSettings& layer) {
   if (config.rules() == nullptr) return CheckSettled(config, caller);
   const LayerPlace place = PlaceOf(prefix);
-  const auto set = [&](Setting<std::int64_t>& heads, std::initializer_list<const char*> keys) {
-    for (const char* const key : keys) {
-      if (heads) return;
-      if (const auto number = config.Integer({key})) heads.Set(*number, config.Origin(key));
-    }
+  const auto set = [&config](Setting<std::int64_t>& heads, std::initializer_list<const char*> keys) {
+    SetFirst(config, keys, heads);
   };
-  if (place.in_decoder) set(layer.num_heads, {"decoder_attention_heads"});
-  if (place.in_encoder && !place.in_decoder) set(layer.num_heads, {"encoder_attention_heads"});
+  SetHeadsOfPlace(config, place, layer);
   std::optional<std::int64_t> other;
   // Its code knows no other name.
   if (config.Reads("num_heads")) set(layer.num_heads, {"num_heads"});
@@ -435,7 +289,7 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
   const bool is_old_falcon =
       config.Reads("new_decoder_architecture") && !config.Boolean("new_decoder_architecture").value_or(false);
   if ((is_old_falcon || !config.Reads("new_decoder_architecture")) && config.Reads("multi_query")) {
-    // GPT-BigCode makes its num_key_value_heads of this.
+    // GPT-BigCode derives its num_key_value_heads from this.
     if (config.Boolean("multi_query").value_or(false)) layer.num_kv_heads.Set(1, config.Origin("multi_query"));
   } else if (config.Reads("new_decoder_architecture")) {
     set(layer.num_kv_heads, {"num_kv_heads"});
@@ -449,11 +303,13 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
                              std::int64_t num_heads, const CallerSettings& caller, LayerSettings& layer) {
   if (config.rules() == nullptr) return absl::OkStatus();  // ReadModelHeads has asked the caller.
   const LayerPlace place = PlaceOf(prefix);
-  if (config.outer().is_object() && place.is_between_parts) {
+  const bool is_joint = place.is_between_parts && !absl::EndsWith(config.model_type(), "qformer");
+  if (config.outer().is_object() && is_joint) {
     return absl::InvalidArgumentError(absl::StrCat("the layer at '", std::string(prefix.substr(0, 200)),
                                                    "' joins the parts of the model, and what it does is not known"));
   }
-  for (const char* const key : {"head_dim", "d_kv", "kv_channels"}) {
+  const bool crosses = place.is_cross && config.Reads("cross_head_dim");
+  for (const char* const key : {crosses ? "cross_head_dim" : "head_dim", "d_kv", "kv_channels"}) {
     const auto dim = config.Integer({key});
     if (dim && head_dim > 0 && *dim != head_dim) {
       config.Fail(key,
@@ -476,7 +332,7 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
     layer.notes.push_back(
         absl::StrCat(config.model_type(), " models add a bias by distance to the scores: send it as options.bias"));
   }
-  // What nothing was said about is as the model's code has it, too.
+  // The rest is as the model's code has it.
   for (std::string* const origin : {&layer.num_kv_heads.origin, &layer.window_left.origin, &layer.scale.origin,
                                     &layer.softcap.origin, &layer.alibi_slopes.origin}) {
     if (origin->empty()) *origin = OfType(config);

@@ -42,8 +42,8 @@ std::string TypeOf(ModelConfig& parameters) {
   return type == "mrope" ? "default" : type;
 }
 
-// The number of tokens that the model was made for, before its scaling; 0 with a status when nobody says it, or when
-// transformers 4 and 5 take different numbers of the same file.
+// The number of tokens that the model was made for, before its scaling. 0 with a status when the file does not say it,
+// or when transformers 4 and 5 read different numbers from it.
 std::int64_t OriginalLength(ModelConfig& config, Source& source, const std::string& type) {
   constexpr const char* kKey = "original_max_position_embeddings";
   const auto beside = config.Integer({kKey}), within = source.parameters.Integer({kKey});
@@ -213,16 +213,40 @@ std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_
     config.Fail("partial_rotary_factor", "is not a share of a known size of a head");
     return 0;
   }
-  return static_cast<std::int64_t>(static_cast<double>(head_dim) * *share);
+  const auto dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * *share);
+  // Transformers turns one element more then, by the frequencies of the odd number.
+  if (dim % 2 != 0 && !config.Reads("rope_ratio")) {
+    config.Fail("partial_rotary_factor",
+                absl::StrCat("turns ", dim, " elements of a head; odd numbers are not supported"));
+  }
+  return dim;
+}
+
+// Refuses what transformers 4, which turns all layers of such a model with one base, and 5 read differently.
+void RefuseTwoBases(ModelConfig& config, const Source& source, double base, bool is_sliding) {
+  if (!config.HasTrait(kOneBase) || !config.status().ok()) return;
+  if (config.Has("rope_parameters")) {
+    if (!source.is_nested) config.Fail("rope_parameters", "must have an object for each kind of layer");
+    return;
+  }
+  if (config.Has("rope_theta")) {
+    config.Fail("rope_theta", "is read by transformers 4 and not by 5. Write global_rope_theta and local_rope_theta");
+  }
+  if (is_sliding && base != config.Number({"global_rope_theta"}).value_or(0)) {
+    config.Fail(
+        "local_rope_theta",
+        "is not global_rope_theta, which transformers 4 takes for all layers; 5 does not. Write rope_parameters");
+  }
 }
 
 }  // namespace
 
-Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sliding) {
+Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sliding, std::optional<double> base) {
   Rotary rotary;
   rotary.form = config.rules()->rotary;
   Source source = FindSource(config, is_sliding);
-  rotary.base = Base(config, source.parameters, is_sliding);
+  rotary.base = base ? *base : Base(config, source.parameters, is_sliding);
+  RefuseTwoBases(config, source, rotary.base, is_sliding);
   rotary.dim = TurnedDim(config, source.parameters, head_dim);
   if (!config.status().ok()) return {};
   // Before transformers 5 the one `rope_scaling` of some models was that of the layers without a window.
@@ -236,8 +260,8 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   if (scales) SetScaling(config, source, head_dim, rotary);
   config.Update(source.parameters.status());
   Setting<Rotary> setting;
-  setting.Set(std::move(rotary), absl::StrCat("model type ", config.model_type(),
-                                              ", config.json: ", config.Has(source.key) ? source.key : "rope_theta"));
+  setting.Set(std::move(rotary),
+              absl::StrCat(OfType(config), ", config.json: ", config.Has(source.key) ? source.key : "rope_theta"));
   return setting;
 }
 

@@ -1,6 +1,7 @@
 #include "formats/hugging_face/model_config.h"
 
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 
 #include "absl/strings/match.h"
@@ -10,11 +11,37 @@
 namespace attend::formats {
 namespace {
 
+constexpr int kMaxDepth = 3;  // Of parts within parts.
 constexpr std::int64_t kMaxInteger = std::numeric_limits<std::int32_t>::max();
 
-// Where the parts of a model of several are.
+// BridgeTower's layers that see both parts are made as the text's are.
+constexpr const char* kBetween = "cross_modal";
+
+// The type of FSMT's "decoder", which has a vocabulary and nothing of the decoder's layers.
+constexpr const char* kVocabularyAlone = "fsmt_decoder";
+
+// Where the configuration of a part is, and the words of which one in a prefix means the part.
+struct PartPlace {
+  std::initializer_list<const char*> keys;
+  std::initializer_list<const char*> words;
+};
+const PartPlace kParts[] = {
+    {{"text_config"}, {kBetween}},
+    {{"vlm_config"}, {"vlm"}},
+    {{"thinker_config"}, {"thinker"}},
+    {{"multimodal_config"}, {"multimodal"}},
+    {{"protein_encoder_config"}, {"protein_encoder"}},
+    {{"vision_config", "image_config"}, {"vision", "visual", "image"}},
+    {{"qformer_config"}, {"qformer"}},
+    {{"audio_config", "audio_encoder"}, {"audio"}},
+    {{"detr_encoder_config"}, {"detr_encoder"}},
+    {{"detr_decoder_config"}, {"detr_decoder"}},
+    {{"geometry_encoder_config"}, {"geometry_encoder"}},
+    {{"mask_decoder_config"}, {"mask_decoder"}},
+    {{"decoder_config", "decoder"}, {"decoder"}},
+    {{"encoder_config", "encoder"}, {"encoder"}},
+};
 constexpr const char* kTextParts[] = {"text_config", "llm_config", "language_config"};
-constexpr const char* kVisionParts[] = {"vision_config"};
 constexpr const char* kVisionWords[] = {"vision", "visual", "image"};
 
 // Of the file alone; null for null.
@@ -30,21 +57,51 @@ std::string TypeOf(const nlohmann::json& json) {
 }
 
 bool IsVision(std::string_view prefix) {
+  if (absl::StrContains({prefix.data(), prefix.size()}, kBetween)) return false;
   for (const char* const word : kVisionWords) {
     if (absl::StrContains({prefix.data(), prefix.size()}, word)) return true;
   }
   return false;
 }
 
-// The part's own configuration; null when it is not in one of its own.
-const nlohmann::json* PartOf(const nlohmann::json& json, bool is_vision) {
-  for (const char* const key : kVisionParts) {
-    if (const auto* const part = FindIn(json, key); is_vision && part != nullptr && part->is_object()) return part;
+const nlohmann::json* ObjectAt(const nlohmann::json& json, const char* key) {
+  const auto* const part = FindIn(json, key);
+  return part != nullptr && part->is_object() ? part : nullptr;
+}
+
+// The part that a word of the prefix means; null when it means none that the file has. The first word decides: that of
+// the part, not of what is within it.
+const nlohmann::json* NamedPart(const nlohmann::json& json, std::string_view prefix) {
+  const nlohmann::json* named = nullptr;
+  std::size_t first = std::string_view::npos;
+  for (const PartPlace& place : kParts) {
+    for (const char* const word : place.words) {
+      const std::size_t at = prefix.find(word);
+      if (at >= first) continue;
+      for (const char* const key : place.keys) {
+        const nlohmann::json* const part = ObjectAt(json, key);
+        if (part == nullptr || TypeOf(*part) == kVocabularyAlone) continue;
+        named = part;
+        first = at;
+        break;
+      }
+    }
   }
+  return named;
+}
+
+const nlohmann::json* TextPart(const nlohmann::json& json) {
   for (const char* const key : kTextParts) {
-    if (const auto* const part = FindIn(json, key); !is_vision && part != nullptr && part->is_object()) return part;
+    if (const auto* const part = ObjectAt(json, key); part != nullptr) return part;
   }
   return nullptr;
+}
+
+// The part's own configuration; null when the prefix is not in one of its own.
+const nlohmann::json* PartOf(const nlohmann::json& json, std::string_view prefix) {
+  const nlohmann::json* const named = NamedPart(json, prefix);
+  const bool has_rules = FindCompositeRules(TypeOf(json)) == nullptr && FindModelRules(TypeOf(json)) != nullptr;
+  return named != nullptr || has_rules || IsVision(prefix) ? named : TextPart(json);
 }
 
 }  // namespace
@@ -55,17 +112,26 @@ absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view text, std::strin
   if (const auto* const type = FindIn(*json, "model_type"); type != nullptr && !type->is_string()) {
     return absl::InvalidArgumentError("'model_type' is not a string");
   }
-  const std::string type = TypeOf(*json);
-  const CompositeRules* const composite = FindCompositeRules(type);
-  const bool is_vision = IsVision(prefix);
-  const bool has_rules = composite == nullptr && FindModelRules(type) != nullptr;
-  const nlohmann::json* const part = has_rules ? nullptr : PartOf(*json, is_vision);
-  ModelConfig config(part == nullptr ? *json : *part);
-  if (part != nullptr) config.outer_ = *json;
+  ModelConfig config(*std::move(json));
+  std::string around;  // The model type of what the part is within.
+  for (int depth = 0; depth < kMaxDepth; ++depth) {
+    const nlohmann::json* const part = PartOf(config.json_, prefix);
+    if (part == nullptr) break;
+    around = TypeOf(config.json_);
+    for (const auto& [key, value] : config.json_.items()) {
+      if (!value.is_null()) config.outer_[key] = value;
+    }
+    config.json_ = nlohmann::json(*part);
+  }
   config.model_type_ = TypeOf(config.json_);
   // Older files of a model of several parts have the text's keys beside the part for images.
-  const bool says_nothing = config.model_type_.empty() || config.model_type_ == type;
-  if (composite != nullptr && says_nothing) config.model_type_ = is_vision ? composite->vision : composite->text;
+  if (around.empty()) around = config.model_type_;
+  const CompositeRules* const composite = FindCompositeRules(around);
+  const bool says_nothing = config.model_type_.empty() || config.model_type_ == around;
+  if (composite != nullptr && says_nothing) {
+    config.model_type_ = IsVision(prefix) ? composite->vision : composite->text;
+  }
+  if (composite != nullptr) config.joint_keys_ = composite->joint_keys;
   config.rules_ = FindModelRules(config.model_type_);
   if (config.rules_ != nullptr) config.defaults_ = nlohmann::json::parse(config.rules_->keys);
   return config;
@@ -134,5 +200,7 @@ ModelConfig ModelConfig::Object(const char* key) {
 void ModelConfig::Fail(const std::string& key, const std::string& why) {
   status_.Update(absl::InvalidArgumentError(absl::StrCat("'", key, "' ", why)));
 }
+
+std::string OfType(const ModelConfig& config) { return absl::StrCat("model type ", config.model_type()); }
 
 }  // namespace attend::formats

@@ -1,5 +1,5 @@
-// A model's config.json as a typed dictionary that knows what transformers takes for absent keys, with an error that
-// sticks: reading goes on after the first mistake, which is reported at the end.
+// A model's config.json as a typed dictionary that knows transformers' defaults for absent keys. It keeps the first
+// error: reading continues after it, and status() reports it at the end.
 #ifndef ATTEND_FORMATS_HUGGING_FACE_MODEL_CONFIG_H_
 #define ATTEND_FORMATS_HUGGING_FACE_MODEL_CONFIG_H_
 
@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/hugging_face/model_rules.h"
+#include "formats/layers/layer_place.h"
 #include "formats/layers/layer_settings.h"
 
 namespace attend::formats {
@@ -44,11 +45,12 @@ class ModelConfig {
   // Whether the rules say that this type of model reads it.
   bool Reads(const char* key) const { return defaults_.contains(key); }
   bool HasTrait(std::uint32_t trait) const { return rules_ != nullptr && (rules_->traits & trait) != 0; }
-  // Who says `key`, in a few words.
+  // Where the value of `key` comes from, in a few words: `config.json: rope_theta`.
   std::string Origin(const char* key) const;
 
   const nlohmann::json& json() const { return json_; }
-  const nlohmann::json& outer() const { return outer_; }  // What surrounds the part; null when it is the whole.
+  const nlohmann::json& outer() const { return outer_; }       // What surrounds the part; null when it is the whole.
+  std::string_view joint_keys() const { return joint_keys_; }  // CompositeRules::joint_keys of what surrounds the part.
   const std::string& model_type() const { return model_type_; }
   const ModelRules* rules() const { return rules_; }  // Null when the type is not known.
 
@@ -62,15 +64,32 @@ class ModelConfig {
   nlohmann::json json_;
   nlohmann::json defaults_ = nlohmann::json::object();
   nlohmann::json outer_;
+  std::string_view joint_keys_;
   std::string model_type_;
   const ModelRules* rules_ = nullptr;
   absl::Status status_;
 };
 
+// The origin of what only the code of the model says: `model type llama`.
+std::string OfType(const ModelConfig& config);
+
+// Whether the layer sees a window only, by the rules of its type. Mistakes and what is not known set the status of
+// `config`, here and below.
+bool IsSliding(ModelConfig& config, const LayerPlace& place);
+
+// Sets the window of a layer that slides. REQUIRES: `layer.causal` is set, or the caller sets it.
+void SetWindow(ModelConfig& config, LayerSettings& layer);
+
 // The rotary embedding of a layer of a model that has them, whose heads have `head_dim` elements (0: not known).
 // `is_sliding` says whether the layer sees a window only: Gemma 3 and ModernBERT turn such layers with another base.
+// `base`, if given, is that of this layer, whatever the file says of all.
 // Mistakes and what is not known set the status of `config`.
-Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sliding);
+Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sliding,
+                         std::optional<double> base = std::nullopt);
+
+// Sets the ALiBi slopes of a layer with `heads` query heads, unless `caller` does, and the scale of MPT's layers, which
+// the same dictionary holds. Mistakes and what is not supported set the status of `config`.
+void SetAlibi(ModelConfig& config, std::int64_t heads, const CallerSettings& caller, LayerSettings& layer);
 
 // Refuses a key that may be about attention by its name, has a value, and is neither applied nor known to change
 // nothing. Of a type whose rules are not known no key is applied; what `caller` sets is settled. Pure. Errors:

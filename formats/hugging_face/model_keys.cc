@@ -4,10 +4,12 @@
 #include <iterator>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/types/span.h"
 
 namespace attend::formats {
@@ -26,7 +28,7 @@ constexpr absl::string_view kOuterWords[] = {"alibi", "attention", "attn",     "
                                              "head",  "mask",      "position", "rope",        "rotary",
                                              "slid",  "softcap",   "window",   "is_decoder"};
 
-// What every model's file may say and is applied by hugging_face_config.cc.
+// Keys that any model's file may have and that hugging_face_config.cc applies.
 constexpr absl::string_view kApplied[] = {"attention_heads",
                                           "d_kv",
                                           "decoder_attention_heads",
@@ -60,6 +62,7 @@ constexpr absl::string_view kInert[] = {
     "adapter_reuse_layer_norm",
     "add_cross_attention",
     "add_qkv_bias",
+    "aggregation_temperature",
     "apply_layernorm",
     "apply_layernorm_after_vision_backbone",
     "apply_query_key_layer_scaling",
@@ -69,6 +72,7 @@ constexpr absl::string_view kInert[] = {
     "attention_out_bias",
     "attention_out_multiplier",
     "attention_softmax_in_fp32",
+    "attn_drop_rate",
     "attn_implementation",
     "attn_layer_indices",
     "attn_layer_offset",
@@ -78,6 +82,7 @@ constexpr absl::string_view kInert[] = {
     "chunk_size_feed_forward",
     "contrastive_logits_temperature",
     "conv_pos_batch_norm",
+    "cross_attention_frequency",
     "cross_attention_hidden_size",
     "cross_attention_layers",
     "decoder_num_attention_heads",
@@ -93,7 +98,14 @@ constexpr absl::string_view kInert[] = {
     "feat_proj_layer_norm",
     "ffn_norm",
     "final_logit_softcapping",
+    "full_attn_alpha_factor",
+    "full_attn_beta_factor",
     "full_attn_idxs",
+    "guided_attention_loss_num_heads",
+    "guided_attention_loss_scale",
+    "guided_attention_loss_sigma",
+    "head_in_index",
+    "init_layernorm_from_vision_encoder",
     "initializer_normal_std",
     "is_gated_act",
     "keys_to_ignore_at_inference",
@@ -101,9 +113,16 @@ constexpr absl::string_view kInert[] = {
     "layer_norm_eps",
     "layer_norm_epsilon",
     "layer_scale_init_value",
+    "layernorm_embedding",
     "layernorm_epsilon",
     "layerscale_value",
     "layers_block_type",
+    "linear_attn_alpha_factor",
+    "linear_attn_beta_factor",
+    "linear_key_head_dim",
+    "linear_num_key_heads",
+    "linear_num_value_heads",
+    "linear_value_head_dim",
     "lm_head_bias",
     "lm_head_multiplier",
     "logit_scale",
@@ -119,15 +138,18 @@ constexpr absl::string_view kInert[] = {
     "mask_feature_length",
     "mask_feature_min_masks",
     "mask_feature_prob",
+    "mask_index",
     "mask_ratio",
     "mask_time_length",
     "mask_time_min_masks",
     "mask_time_prob",
+    "mask_token",
     "max_2d_position_embeddings",
     "max_position_embeddings",
     "max_source_positions",
     "max_target_positions",
     "max_logit_scale",
+    "mit_num_attention_heads",
     "mlp_layer_types",
     "mlp_multipliers",
     "moe_norm_min",
@@ -146,10 +168,13 @@ constexpr absl::string_view kInert[] = {
     "num_sparse_decoder_layers",
     "num_sparse_encoder_layers",
     "original_rope",
+    "output_a3_attentions",
     "output_attentions",
     "pool_scales",
     "num_ln_in_parallel_attn",
     "parallel_attn",
+    "position_id_per_seconds",
+    "prediction_head_size",
     "post_layer_norm",
     "pre_norm",
     "qkv_bias",
@@ -159,28 +184,39 @@ constexpr absl::string_view kInert[] = {
     "reorder_and_upcast_attn",
     "rescale_prenorm_residual",
     "residual_multiplier",
+    "reset_position_index_per_cell",
     "rmsnorm",
     "rms_norm_eps",
     "routed_scaling_factor",
+    "router_scaling_factor",
     "scale_attention_softmax_in_fp32",
     "scale_decoder_outputs",
     "scale_embedding",
+    "scale_factor",
+    "scale_sqrt_depth",
+    "share_layernorm",
     "sparse_pred_ignore_index",
     "sparse_prediction",
     "ssm_in_multiplier",
     "ssm_multipliers",
     "ssm_out_multiplier",
+    "swin_norm",
     "temperature",
     "use_absolute_position_embeddings",
     "use_auxiliary_head",
+    "use_batch_norm_in_fusion_residual",
+    "use_bias_in_fusion_residual",
     "use_flash_attention",
     "use_gated_mlp",
+    "use_guided_attention_loss",
+    "use_learned_position_embeddings",
     "use_post_norm",
     "use_qkv_bias",
     "use_flash_attn",
     "use_head",
     "use_mask_token",
     "use_mid_position_embeddings",
+    "use_normalized_answer_loss",
     "vision_use_head",
 };
 
@@ -193,7 +229,7 @@ bool HasWord(absl::string_view key, absl::Span<const absl::string_view> words) {
                      [key](absl::string_view word) { return absl::StrContains(key, word); });
 }
 
-// Whether the caller has set what a key of this name may be about.
+// Whether the caller has set the setting that a key of this name may be about.
 bool IsSettled(absl::string_view key, const CallerSettings& caller) {
   return (caller.rotary && HasWord(key, {"rope", "rotary", "max_position"})) ||
          (caller.window && HasWord(key, {"slid", "window", "layer_types", "local", "global", "pattern"})) ||
@@ -214,6 +250,12 @@ bool IsApplied(absl::string_view key, const ModelConfig& config) {
   return false;
 }
 
+// Whether the key, beside the parts' configurations, is known to be about none of them.
+bool IsJoint(absl::string_view key, const ModelConfig& config) {
+  const std::vector<std::string> keys = absl::StrSplit(std::string(config.joint_keys()), ' ');
+  return std::find(keys.begin(), keys.end(), std::string(key)) != keys.end();
+}
+
 // Whether the key is about training alone, or about a token.
 bool HasInertEnding(absl::string_view key) {
   for (const absl::string_view ending :
@@ -223,7 +265,7 @@ bool HasInertEnding(absl::string_view key) {
   return false;
 }
 
-// Whether the value may do anything.
+// Whether the value may have an effect.
 bool IsLive(const nlohmann::json& value) {
   return !value.is_null() && !((value.is_array() || value.is_object()) && value.empty());
 }
@@ -239,6 +281,7 @@ absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& cal
       if (!IsLive(value) || !may_matter || absl::EndsWith(lower, "_config")) continue;
       if (Contains(kInert, key) || HasInertEnding(lower)) continue;
       if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
+      if (json == &config.outer() && IsJoint(key, config)) continue;
       if (key == "is_decoder" && value == false) continue;
       return absl::InvalidArgumentError(absl::StrCat(
           "'", key.substr(0, 64), "' is set, and what it does to the attention of a ", config.model_type(),

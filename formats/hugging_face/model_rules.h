@@ -1,4 +1,4 @@
-// What transformers' code does to attention beyond what weights and config.json say, as data: one row for each model
+// What transformers' code does to attention and neither weights nor config.json say, as data: one row for each model
 // type whose rules are known.
 #ifndef ATTEND_FORMATS_HUGGING_FACE_MODEL_RULES_H_
 #define ATTEND_FORMATS_HUGGING_FACE_MODEL_RULES_H_
@@ -22,14 +22,15 @@ enum class MaskRule : std::uint8_t {
 // Which layers see a window only. `layer_types`, if the row has it and the file says it, decides instead.
 enum class WindowRule : std::uint8_t {
   kNever,
-  kAll,         // All, by `sliding_window`.
-  kByTypes,     // Those that `layer_types` says, which must be there.
-  kLastLayers,  // Those from `max_window_layers` on.
-  kEven,        // Those with an even index.
-  kPattern,     // All but each `sliding_window_pattern`-th.
-  kSmolLm,      // Those without rotary embeddings.
-  kGptNeo,      // Those that `attention_layers` or `attention_types` call local, by `window_size`.
-  kModernBert,  // All but each `global_attn_every_n_layers`-th; `local_attention` / 2 tokens to both sides.
+  kAll,                // All; `sliding_window` gives the size.
+  kByTypes,            // Those that `layer_types` says, which must be there.
+  kLastLayers,         // Those from `max_window_layers` on.
+  kEven,               // Those with an even index.
+  kPattern,            // All but each `sliding_window_pattern`-th.
+  kSmolLm,             // Those without rotary embeddings.
+  kGptNeo,             // Those that `attention_layers` or `attention_types` call local, by `window_size`.
+  kModernBert,         // All but each `global_attn_every_n_layers`-th; `local_attention` / 2 tokens to both sides.
+  kModernBertDecoder,  // The same layers; `local_attention` / 2 tokens with the query's own.
 };
 
 // Bits of ModelRules::traits.
@@ -45,6 +46,11 @@ inline constexpr std::uint32_t kRelativeBias = 256;        // Adds a bias by dis
 inline constexpr std::uint32_t kRotaryTable = 1024;        // Its sines and cosines are a tensor of the checkpoint.
 inline constexpr std::uint32_t kScalesWhereFull = 2048;    // `rope_scaling` is about layers that see all.
 inline constexpr std::uint32_t kHalvesWindow = 512;        // If bidirectional, a window is halved and has two sides.
+inline constexpr std::uint32_t kDecoderAlone = 4096;       // What its encoder does is not supported.
+inline constexpr std::uint32_t kHeadsOf64 = 8192;          // As many heads as 64 goes into `hidden_size`.
+inline constexpr std::uint32_t kWholeWindow = 16384;   // If bidirectional, a window has as many tokens to each side.
+inline constexpr std::uint32_t kUnevenWindow = 32768;  // As kHalvesWindow, an even window one less to the left.
+inline constexpr std::uint32_t kOneBase = 65536;       // Layers with a window must turn as those without.
 
 struct ModelRules {
   std::string_view types;  // Values of `model_type`, separated by spaces.
@@ -53,8 +59,8 @@ struct ModelRules {
   WindowRule window;
   std::uint32_t traits;
   // A JSON object: the keys of config.json that this model's attention reads, beside those that all models have
-  // (hugging_face_config.h), and what transformers 4.57 and 5 take when one is absent. "?": they take different values,
-  // or none that can be used, so that a file without the key is refused.
+  // (hugging_face_config.h), and the default of transformers 4.57 and 5. "?": their defaults differ or cannot be used,
+  // so a file without the key is refused.
   std::string_view keys;
   std::string_view refused = {};  // Why no layer of the model can be computed; empty for one that can.
 };
@@ -64,6 +70,9 @@ struct CompositeRules {
   std::string_view type;
   std::string_view text;  // The model types of the parts when they do not say it themselves.
   std::string_view vision;
+  // Keys beside the parts' configurations that are about what joins the parts, or about training, and about no layer of
+  // a part; separated by spaces.
+  std::string_view joint_keys = {};
 };
 
 absl::Span<const ModelRules> AllModelRules();

@@ -96,12 +96,12 @@ void PutSettings(const LayerSettings& layer, LayerConfig* config) {
   PutOptions(layer, config->mutable_options());
 }
 
-// What `over` says, and where it says nothing, what `base` does: field by field, also within `options`. A rotary
-// embedding, a tensor and the scaling of positions are one thing each. Pure.
+// `base`, overridden field by field by `over`, also within `options`. A rotary embedding and a tensor are replaced as a
+// whole. Pure.
 template <typename LayerConfig>
 LayerConfig MergeLayerConfig(const LayerConfig& base, const LayerConfig& over) {
   LayerConfig merged = base;
-  // MergeFrom would mix two rotary embeddings or two tensors into a third that nobody meant.
+  // MergeFrom would mix two rotary embeddings or two tensors.
   if (over.has_rotary_embedding()) merged.clear_rotary_embedding();
   std::vector<decltype(over.options().GetDescriptor()->field(0))> options;
   over.options().GetReflection()->ListFields(over.options(), &options);

@@ -12,7 +12,8 @@ namespace attend::formats {
 namespace {
 
 constexpr absl::string_view kCrossModules[] = {"EncDecAttention", "encoder_attn", "encoder_attention",
-                                               "crossattention",  "cross_attn",   "cross_attention"};
+                                               "crossattention",  "cross_attn",   "cross_attention",
+                                               "second_sub_layer"};
 
 constexpr absl::string_view kJoints[] = {"adapter", "aligner", "connector", "merger",    "perceiver",
                                          "project", "qformer", "q_former",  "resampler", "x_attn"};

@@ -1,4 +1,4 @@
-// Where in its model a layer is, as far as the prefix of its tensors says it.
+// A layer's place in its model, as far as the prefix of its tensors tells it.
 #ifndef ATTEND_FORMATS_LAYERS_LAYER_PLACE_H_
 #define ATTEND_FORMATS_LAYERS_LAYER_PLACE_H_
 

@@ -19,7 +19,7 @@ namespace attend::formats {
 namespace {
 
 constexpr std::int64_t kMaxHeads = 1024;
-constexpr char kSinks[] = "sinks";
+constexpr const char* kSinks[] = {"sinks", "softmax_offset"};
 
 // How many heads fused weights are cut for.
 struct Heads {
@@ -138,8 +138,10 @@ absl::StatusOr<Projections> ReadQueryKeyValue(const Checkpoint& checkpoint, cons
   }
   if (!linears.ok() || !naming.has_separate_biases) return linears;
   constexpr const char* kBiases[] = {"q_bias", "k_bias", "v_bias"};
+  const std::size_t dot = naming.query.rfind('.');
+  const std::string beside(dot == std::string_view::npos ? "" : naming.query.substr(0, dot + 1));
   for (std::size_t i = 0; i < 3; ++i) {
-    absl::Status status = reader.AddBias(absl::StrCat(fit.module, kBiases[i]), (*linears)[i]);
+    absl::Status status = reader.AddBias(absl::StrCat(fit.module, beside, kBiases[i]), (*linears)[i]);
     if (!status.ok()) return status;
   }
   return linears;
@@ -160,7 +162,7 @@ absl::Status ReadProjections(const Checkpoint& checkpoint, const NamingFit& fit,
   return absl::OkStatus();
 }
 
-// GPT-2's matrices lie across, and those of other models with its names do not.
+// GPT-2's matrices are transposed; those of other models with its names are not.
 absl::Status CheckLiesAcross(const Checkpoint& checkpoint, const NamingFit& fit) {
   if (!fit.naming->transposed || fit.output.empty()) return absl::OkStatus();
   const CheckpointTensor& fused = *checkpoint.Find(fit.Weight(fit.naming->query));
@@ -189,14 +191,17 @@ absl::Status ReadNorms(const Checkpoint& checkpoint, const NamingFit& fit, Weigh
   return absl::OkStatus();
 }
 
-// gpt-oss keeps a logit for each head beside the projections.
+// gpt-oss and Flint keep a logit for each head beside the projections.
 absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, WeightReader& reader,
                        LayerSettings& settings) {
-  const std::string name = absl::StrCat(fit.module, kSinks);
-  if (checkpoint.Find(name) == nullptr) return absl::OkStatus();
-  absl::StatusOr<std::vector<float>> sinks = reader.Floats(name);
-  if (!sinks.ok()) return sinks.status();
-  settings.sinks.Set(*std::move(sinks), absl::StrCat("tensor ", name));
+  for (const char* const last : kSinks) {
+    const std::string name = absl::StrCat(fit.module, last);
+    if (checkpoint.Find(name) == nullptr) continue;
+    absl::StatusOr<std::vector<float>> sinks = reader.Floats(name);
+    if (!sinks.ok()) return sinks.status();
+    settings.sinks.Set(*std::move(sinks), absl::StrCat("tensor ", name));
+    return absl::OkStatus();
+  }
   return absl::OkStatus();
 }
 
@@ -227,7 +232,7 @@ bool IsBeside(std::string_view name, const Naming& naming) {
   });
 }
 
-// Refuses what would be left out in silence although it may change the result.
+// Refuses tensors that would be ignored although they may change the result.
 absl::Status CheckNothingIsLost(const Checkpoint& checkpoint, const NamingFit& fit, const CallerSettings& caller,
                                 const std::set<std::string>& read) {
   const auto& tensors = checkpoint.tensors();
@@ -253,7 +258,7 @@ absl::Status CheckNothingIsLost(const Checkpoint& checkpoint, const NamingFit& f
   return absl::OkStatus();
 }
 
-// Whether tensors are there that the model's code does not have, or the other way round.
+// Refuses a mismatch between the file's tensors and the model's code: norms that only one of them has.
 absl::Status CheckModelHas(ModelConfig& config, const AttentionLayer& layer, const CallerSettings& caller) {
   if (config.rules() == nullptr || caller.norms) return absl::OkStatus();
   const bool has_norms = layer.query_norm.weight != nullptr || layer.key_norm.weight != nullptr;
@@ -315,7 +320,7 @@ absl::Status SetNamingsScale(const NamingFit& fit, const CallerSettings& caller,
   return absl::OkStatus();
 }
 
-// What is taken because nobody says otherwise, and might be wrong.
+// Notes the assumptions that nothing confirms and that might be wrong.
 void NoteAssumptions(const AttentionLayer& layer, const CallerSettings& caller, bool has_config,
                      std::vector<std::string>& notes) {
   std::vector<std::string> assumed;

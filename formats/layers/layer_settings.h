@@ -40,7 +40,7 @@ struct Rotary {
   double attention_factor = 1;               // On each turned element.
 };
 
-// One value, and in a few words who says it: `config.json: rope_theta`, `model type llama`, `tensor self_attn.sinks`.
+// One value and, in a few words, its origin: `config.json: rope_theta`, `model type llama`, `tensor self_attn.sinks`.
 template <typename T>
 struct Setting {
   std::optional<T> value;

@@ -13,17 +13,21 @@ constexpr std::string_view kAnyModule[] = {"self_attn.",      "attn.",          
                                            "self_attention.", "attn.attention.", ""};
 constexpr std::string_view kT5[] = {"layer.0.SelfAttention.", "SelfAttention.", "EncDecAttention.", ""};
 
+constexpr std::string_view kCtrl[] = {"multi_head_attention.", ""};
+constexpr std::string_view kSubLayer[] = {"first_sub_layer.", ""};
+
 constexpr std::string_view kNotebookOutputs[] = {"output", "out_proj", "out"};
 constexpr std::string_view kOutputDense[] = {"output.dense"};
 constexpr std::string_view kDense[] = {"dense"};
 constexpr std::string_view kOutLin[] = {"out_lin"};
 constexpr std::string_view kOutProj[] = {"out_proj"};
-constexpr std::string_view kOProj[] = {"o_proj"};
+constexpr std::string_view kOProj[] = {"o_proj", "projection_layer", "Wo"};
 constexpr std::string_view kCProj[] = {"c_proj"};
-constexpr std::string_view kProj[] = {"proj"};
+constexpr std::string_view kProj[] = {"proj", "projection"};
 constexpr std::string_view kWo[] = {"Wo"};
 constexpr std::string_view kO[] = {"o"};
-constexpr std::string_view kToOut[] = {"to_out.0", "to_out"};
+constexpr std::string_view kOutProjection[] = {"out_projection"};
+constexpr std::string_view kToOut[] = {"to_out.0", "to_out", "out_proj"};
 
 constexpr NormNames kQNorm[] = {
     {"q_norm", "k_norm"}, {"q_layernorm", "k_layernorm"}, {"query_layernorm", "key_layernorm"}};
@@ -32,7 +36,8 @@ constexpr NormNames kMptNorm[] = {{"q_ln", "k_ln"}};
 constexpr NormNames kDiffusersNorm[] = {{"norm_q", "norm_k"}};
 
 // The norms around the attention of encoders, and the names that older versions wrote.
-constexpr std::string_view kBertBeside[] = {"output.LayerNorm.", "LayerNorm.", "ln.", "self_attn_layer_norm."};
+constexpr std::string_view kBertBeside[] = {"output.LayerNorm.", "LayerNorm.", "ln.", "self_attn_layer_norm.",
+                                            "layer_norm."};
 
 constexpr Naming kNamings[] = {
     {.name = "notebook",
@@ -142,19 +147,26 @@ constexpr Naming kNamings[] = {
     {.name = "mpt", .modules = kAttn, .fusion = Fusion::kRows, .query = "Wqkv", .outputs = kOutProj, .norms = kMptNorm},
     {.name = "modernbert", .modules = kAttn, .fusion = Fusion::kRows, .query = "Wqkv", .outputs = kWo},
     {.name = "timm",
-     .modules = kAttn,
+     .modules = kAnyModule,
      .fusion = Fusion::kRows,
      .query = "qkv",
      .outputs = kProj,
      .norms = kQNorm,
      .has_separate_biases = true},
     {.name = "diffusers",
-     .modules = kAttn,
+     .modules = kAnyModule,
      .query = "to_q",
      .key = "to_k",
      .value = "to_v",
      .outputs = kToOut,
      .norms = kDiffusersNorm},
+    {.name = "ctrl", .modules = kCtrl, .query = "Wq", .key = "Wk", .value = "Wv", .outputs = kDense},
+    {.name = "nemo",
+     .modules = kSubLayer,
+     .query = "query_net",
+     .key = "key_net",
+     .value = "value_net",
+     .outputs = kOutProjection},
     {.name = "t5", .modules = kT5, .query = "q", .key = "k", .value = "v", .outputs = kO, .unit_scale = true},
 };
 

@@ -37,7 +37,7 @@ struct Naming {
   absl::Span<const std::string_view> outputs;  // The first that there is.
   bool needs_output = true;
   absl::Span<const NormNames> norms = {};  // The first of which there is one.
-  bool has_separate_biases = false;        // `q_bias`, `k_bias` and `v_bias` beside the weights.
+  bool has_separate_biases = false;        // `q_bias`, `k_bias` and `v_bias` beside query's matrix.
   // The one model type, by its config.json, whose weights have these names in this form; empty for all others. Names
   // alone cannot tell it from another naming.
   std::string_view model_type = {};

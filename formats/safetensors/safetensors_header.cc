@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "formats/safetensors/foreign_format.h"
 
 namespace attend {
 namespace {
@@ -211,11 +212,13 @@ absl::StatusOr<std::int64_t> ParseSafetensorsLength(std::string_view first_bytes
     return absl::DataLossError(absl::StrCat("the .safetensors header length is incomplete: expected ",
                                             kSafetensorsLengthBytes, " bytes, found ", first_bytes.size()));
   }
+  if (absl::Status foreign = RefuseForeignFormat(first_bytes); !foreign.ok()) return foreign;
   std::uint64_t length = 0;
   for (int i = kSafetensorsLengthBytes; i-- > 0;) length = length << 8 | static_cast<unsigned char>(first_bytes[i]);
   if (length > static_cast<std::uint64_t>(limits.max_header_bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat("the .safetensors header claims ", length, " bytes; at most ",
-                                                   limits.max_header_bytes, " are read"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected a .safetensors file, and this is none, or a damaged one: its header would have ", length,
+                     " bytes, and at most ", limits.max_header_bytes, " are read"));
   }
   if (static_cast<std::int64_t>(length) > file_bytes - kSafetensorsLengthBytes) {
     return absl::DataLossError(absl::StrCat("the .safetensors header claims ", length, " bytes, but only ",

@@ -21,7 +21,7 @@
 
 namespace attend {
 
-// What is refused although the format allows it.
+// Limits below the format's own.
 struct SafetensorsLimits {
   // The format allows 100 MB; the header of a model with ten thousand tensors is about 1 MiB.
   std::int64_t max_header_bytes = std::int64_t{1} << 20;
@@ -45,7 +45,7 @@ struct SafetensorsHeader {
 };
 
 // The header's length, from the first bytes of a file of `file_bytes` bytes. Errors: DATA_LOSS when the file ends
-// before it or inside the header; INVALID_ARGUMENT when the length is above the limit.
+// before it or inside the header; INVALID_ARGUMENT for a file of another format and when the length is above the limit.
 absl::StatusOr<std::int64_t> ParseSafetensorsLength(std::string_view first_bytes, std::int64_t file_bytes,
                                                     const SafetensorsLimits& limits = {});
 
