@@ -32,20 +32,47 @@ constexpr int kComputeNice = 5;
 constexpr int kOtherDescriptors = 64;
 constexpr int kAdminConnections = 256;  // HttpServer::Options::max_connections.
 
+constexpr absl::Duration kLongestWait = absl::Hours(24 * 365);
+
 // At least as many connections as other descriptors, whatever the limit of open files.
 int ConnectionsThatFit(const ServerConfig& config) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT_MAX) return INT_MAX;
   const int others = kOtherDescriptors + (config.admin_listen.empty() ? 0 : kAdminConnections);
-  return std::max(static_cast<int>(limit.rlim_cur) - others, static_cast<int>(limit.rlim_cur) / 2);
+  const int fit = std::max(static_cast<int>(limit.rlim_cur) - others, static_cast<int>(limit.rlim_cur) / 2);
+  return config.http.listen.empty() ? fit : fit / 2;  // Half for each of the doors that strangers reach.
 }
 
-constexpr absl::Duration kLongestWait = absl::Hours(24 * 365);
+// Of a request to the HTTP door, for a small one to come whole: what an idle connection there costs.
+constexpr std::size_t kFirstReadBytes = 1536;
+
+HttpDoor::Options HttpDoorOptions(const ServerConfig& config, std::shared_ptr<HttpTls> tls) {
+  HttpDoor::Options options{.hosts = config.http.hosts, .origins = config.http.allowed_origins};
+  for (const std::string& name : config.http.services) {
+    options.services.emplace_back(name == "layers" ? "attend.v1.LayerService" : "attend.v1.AttentionService");
+  }
+  options.max_json_bytes = static_cast<std::size_t>(config.http.max_json_bytes);
+  HttpServer::Options& http = options.http;
+  http.flag = "--http-listen";
+  http.listen = config.http.listen;
+  // One call at a time on each, so that no more calls than --max-calls have begun.
+  http.max_connections =
+      static_cast<std::size_t>(std::min({config.max_connections, ConnectionsThatFit(config), config.calls.max_calls}));
+  http.max_header_bytes = static_cast<std::size_t>(config.transport.max_metadata_bytes);
+  http.bodies = true;
+  http.first_read_bytes = kFirstReadBytes;
+  http.body_timeout = absl::ToChronoNanoseconds(std::min(config.calls.first_message_timeout, kLongestWait));
+  http.write_timeout = absl::ToChronoNanoseconds(std::min(config.calls.stalled_answer_timeout, kLongestWait));
+  http.handshake_timeout = absl::ToChronoNanoseconds(std::min(config.transport.handshake_timeout, kLongestWait));
+  http.min_bytes_per_second = static_cast<std::size_t>(config.calls.min_bytes_per_second);
+  http.tls = std::move(tls);
+  return options;
+}
 
 double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
 
 // One line per call, for those who asked for debug.
-void LogCall(Log& log, const Call& call, const absl::Status& status) {
+void LogCall(Log& log, const InboundCall& call, const absl::Status& status) {
   const CallTiming& timing = call.timing();
   std::vector<LogField> fields = {{"method", call.method()},
                                   {"code", absl::StatusCodeToString(status.code())},
@@ -57,7 +84,7 @@ void LogCall(Log& log, const Call& call, const absl::Status& status) {
                                   {"send_ms", Milliseconds(timing.send)},
                                   {"request_bytes", call.request_bytes()},
                                   {"response_bytes", call.response_bytes()}};
-  TraceContext trace = TraceContextOf(call.context());
+  TraceContext trace = TraceContextOf(call);
   if (!trace.request_id.empty()) fields.push_back({"request_id", std::move(trace.request_id)});
   if (!trace.traceparent.empty()) fields.push_back({"traceparent", std::move(trace.traceparent)});
   log.WriteFields(spdlog::level::debug, "call finished", fields);
@@ -100,8 +127,10 @@ AttentionServer::AttentionServer(const ServerConfig& config, const KernelChoice&
       layers_(std::move(layers)),
       health_({"attend.v1.AttentionService", "attend.v1.LayerService"}),
       reflection_(ServiceNames(), *google::protobuf::DescriptorPool::generated_pool()),
-      executor_(
-          {.num_threads = config.threads, .max_queued_tasks = config.limits.max_queued_requests, .nice = kComputeNice}),
+      executor_({.num_threads = config.threads,
+                 // Admission counts them; and it may put one back for each thread.
+                 .max_queued_tasks = config.limits.max_queued_requests + config.threads,
+                 .nice = kComputeNice}),
       admission_(executor_, config.limits.max_queued_requests, MeasureRates(kernels.instruction_set)),
       services_{.admission = &admission_,
                 .memory = &memory_,
@@ -141,19 +170,38 @@ absl::Status AttentionServer::StartEngine(CallEngine::Options options) {
   return absl::OkStatus();
 }
 
+absl::Status AttentionServer::OpenHttpDoor() {
+  if (config_.http.listen.empty()) return absl::OkStatus();
+  if (tls_ != nullptr) {
+    const bool mutual = !config_.tls.client_ca_path.empty();
+    auto tls = HttpTls::Load(tls_->identity_path(), mutual ? tls_->authorities_path() : "");
+    if (!tls.ok()) return tls.status();
+    http_tls_ = *std::move(tls);
+  }
+  auto door = HttpDoor::Open(HttpDoorOptions(config_, http_tls_), engine_->methods(), services_, engine_->options());
+  if (!door.ok()) return door.status();
+  http_ = *std::move(door);
+  log_.Info("HTTP door open",
+            {{"address", config_.http.listen}, {"bound", http_->address()}, {"port", std::int64_t{http_->port()}}});
+  return absl::OkStatus();
+}
+
 MetricSources AttentionServer::Sources() const {
   std::function<std::int64_t()> certificate_expiry;
   if (tls_ != nullptr) certificate_expiry = [this] { return tls_->Expiry(); };
   return {.engine = engine_.get(),
+          .http = http_.get(),
           .admission = &admission_,
           .memory = &memory_,
           .layers = layers_.get(),
           .uploads = &upload_slots_,
+          .tenants = &authenticator_->tenants(),
           .limits = services_.limits,
           .instruction_set = services_.kernels.instruction_set,
           .certificate_expiry = certificate_expiry,
           .ready = [this] { return health_.IsReady(); },
           .admin_connections = [this] { return admin_->connections(); },
+          .failed_reloads = [this] { return failed_reloads_.load(std::memory_order_relaxed); },
           .dropped_log_lines = [this] { return log_.dropped_lines(); }};
 }
 
@@ -196,15 +244,17 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   options.memory = &server->memory_;
   server->authenticator_ = std::move(settings->authenticator);
   options.authenticator = server->authenticator_.get();
+  options.proxies = std::move(settings->proxies);
   options.mutual_tls = !config.tls.client_ca_path.empty();
-  options.on_denied = [&audit = server->audit_](const Call& call, const absl::Status& status) {
+  options.on_denied = [&audit = server->audit_](const InboundCall& call, const absl::Status& status) {
     audit.Denied(call.principal(), call.peer(), call.method(), GetErrorDetails(status).reason);
   };
   if (log.Enabled(spdlog::level::debug)) {
-    options.on_finished = [&log](const Call& call, const absl::Status& status) { LogCall(log, call, status); };
+    options.on_finished = [&log](const InboundCall& call, const absl::Status& status) { LogCall(log, call, status); };
   }
   if (absl::Status started = server->StartEngine(std::move(options)); !started.ok()) return started;
   server->tls_ = std::move(settings->tls);
+  if (absl::Status opened = server->OpenHttpDoor(); !opened.ok()) return opened;
   server->reloader_ =
       std::make_unique<Reloader>(absl::ToChronoMilliseconds(std::min(config.tls.refresh_interval, kLongestWait)),
                                  [server = server.get()] { server->ReloadFiles(); });
@@ -215,13 +265,20 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
 void AttentionServer::Reload() { reloader_->Now(); }
 
 void AttentionServer::ReloadFiles() {
-  if (tls_ != nullptr) AuditReload("TLS files", tls_->Reload(), tls_error_);
+  if (tls_ != nullptr) {
+    absl::StatusOr<bool> reloaded = tls_->Reload();
+    if (http_tls_ != nullptr && reloaded.ok() && *reloaded) {
+      if (absl::Status taken = http_tls_->Reload(); !taken.ok()) reloaded = taken;
+    }
+    AuditReload("TLS files", reloaded, tls_error_);
+  }
   AuditReload("principals", authenticator_->Reload(), principals_error_);
 }
 
 void AttentionServer::AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded,
                                   std::string& last_error) {
   const std::string error(reloaded.status().message());
+  if (!reloaded.ok()) failed_reloads_.fetch_add(1, std::memory_order_relaxed);
   if ((reloaded.ok() && *reloaded) || (!reloaded.ok() && error != last_error)) audit_.Reloaded(what, error);
   last_error = error;
 }
@@ -241,7 +298,12 @@ void AttentionServer::Drain() {
                          {"timeout", absl::FormatDuration(config_.drain_timeout)},
                          {"calls_in_flight", std::int64_t{engine_->calls_in_flight()}}});
   health_.Drain();
-  engine_->Drain(WaitForForceStop() ? absl::ZeroDuration() : config_.drain_timeout);
+  const absl::Duration timeout = WaitForForceStop() ? absl::ZeroDuration() : config_.drain_timeout;
+  const Clock::time_point start = Clock::now();
+  if (http_ != nullptr) http_->StartDrain();
+  engine_->Drain(timeout);
+  if (http_ != nullptr)
+    http_->FinishDrain(std::max(timeout - absl::FromChrono(Clock::now() - start), absl::ZeroDuration()));
   LogDrained(log_, *engine_, admission_.counts(), memory_.in_use_bytes());
 }
 
@@ -252,6 +314,7 @@ void AttentionServer::ForceStop() {
   }
   stop_.SignalAll();
   engine_->CancelAllCalls();
+  if (http_ != nullptr) http_->CancelAllCalls();
 }
 
 }  // namespace attend::server

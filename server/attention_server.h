@@ -15,6 +15,8 @@
 #include "server/base/logging.h"
 #include "server/config/server_config.h"
 #include "server/config/tls_pair.h"
+#include "server/connect/http_door.h"
+#include "server/http/http_tls.h"
 #include "server/identity/audit.h"
 #include "server/identity/authenticator.h"
 #include "server/layer_store/layer_store.h"
@@ -50,6 +52,9 @@ class AttentionServer {
   // What requests are computed with.
   const KernelChoice& kernels() const { return services_.kernels; }
 
+  // The port of HttpConfig::listen; 0 when there is no such door.
+  int http_port() const { return http_ == nullptr ? 0 : http_->port(); }
+
   // The port of ServerConfig::admin_listen; 0 when there is no such door.
   int admin_port() const { return admin_ == nullptr ? 0 : admin_->port(); }
 
@@ -69,6 +74,8 @@ class AttentionServer {
                   Log& log);
   MethodTable MakeMethods();
   absl::Status StartEngine(CallEngine::Options options);
+  // Opens the HTTP door, if there is to be one. REQUIRES: the engine has started.
+  absl::Status OpenHttpDoor();
   // Shows this server at `door`, from now on its own.
   void ShowAt(std::unique_ptr<AdminDoor> door);
   MetricSources Sources() const;
@@ -98,9 +105,12 @@ class AttentionServer {
   std::unique_ptr<ServerMetrics> metrics_;  // Null without the admin door.
   std::shared_ptr<TlsPair> tls_;            // Null for plaintext; what gRPC reads for as long as the engine lives.
   std::unique_ptr<CallEngine> engine_;
+  std::shared_ptr<HttpTls> http_tls_;  // The same for the HTTP door.
+  std::unique_ptr<HttpDoor> http_;     // Null when there is none.
   // The last ones, so that each is logged once; the reloader's thread's.
   std::string tls_error_;
   std::string principals_error_;
+  std::atomic<std::int64_t> failed_reloads_{0};
   std::unique_ptr<Reloader> reloader_;
   std::unique_ptr<AdminDoor> admin_;  // Shows all of the above.
 };

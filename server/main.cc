@@ -1,11 +1,16 @@
 // attend-server: serves attend.v1.AttentionService until SIGTERM or SIGINT.
 //
 // Exit codes: 0 after a drain and after --help and its like; 1 when it cannot serve; 2 when it was asked wrongly.
+#include <algorithm>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "core/kernels/instruction_set.h"
 #include "server/attention_server.h"
@@ -15,9 +20,36 @@
 #include "server/config/flags.h"
 #include "server/config/start_settings.h"
 #include "server/process.h"
+#include "server/rpc/listen_address.h"
 
 namespace attend::server {
 namespace {
+
+constexpr char kTooMuchMemory[] =
+    "the server may come to hold more than the container has, and would then be killed; set less with these flags";
+
+constexpr char kAnyPort[] = "127.0.0.1:0";
+
+bool HasName(const std::vector<std::string>& settings, const std::string& name) {
+  return std::any_of(settings.begin(), settings.end(),
+                     [&name](const std::string& setting) { return absl::StartsWith(setting, name + "="); });
+}
+
+// `--playground`: attention in a browser, on this machine alone. The HTTP door on a free port of loopback unless it has
+// one, all services at that door, a layer `demo` of seeded weights with four heads unless the configuration has one of
+// that name, and, where the usual address of gRPC is taken, gRPC on a free port.
+ServerConfig Playground(ServerConfig config) {
+  if (config.http.listen.empty()) config.http.listen = kAnyPort;
+  config.http.services = {"attention", "layers"};
+  if (!HasName(config.layer_sources.layers, "demo")) {
+    config.layer_sources.layers.emplace_back("demo=init:7:64");
+    if (!HasName(config.layer_sources.configs, "demo")) {
+      config.layer_sources.configs.emplace_back("demo={\"num_heads\": 4}");
+    }
+  }
+  if (config.listen == ServerConfig().listen && !ListenOn(config.listen.front()).ok()) config.listen = {kAnyPort};
+  return config;
+}
 
 void LogStart(const ServerConfig& config, const AttentionServer& server, Log& log) {
   for (std::size_t i = 0; i < server.ports().size(); ++i) {
@@ -28,10 +60,16 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
                                                : config.tls.client_ca_path.empty() ? "on"
                                                                                    : "mutual")}});
   }
-  for (const std::string& listen : config.listen) {
+  std::vector<std::string> addresses = config.listen;
+  if (server.http_port() != 0) addresses.push_back(config.http.listen);
+  for (const std::string& listen : addresses) {
     if (!config.tls.certificate_path.empty() || IsLoopback(listen)) continue;
     log.Warning("plaintext beyond this machine: whoever reads the network reads tensors and tokens",
                 {{"address", listen}});
+  }
+  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
+  if (const MemoryPlan plan = PlanMemory(config); limit.has_value() && plan.sum() > *limit) {
+    log.Warning(kTooMuchMemory, {{"plan", plan.Text(limit)}});
   }
   log.Info("serving", {{"version", std::string(kVersion)},
                        {"threads", std::int64_t{config.threads}},
@@ -41,11 +79,24 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
 
 std::vector<int> AllPorts(const AttentionServer& server) {
   std::vector<int> ports = server.ports();
+  if (server.http_port() != 0) ports.push_back(server.http_port());
   if (server.admin_port() != 0) ports.push_back(server.admin_port());
   return ports;
 }
 
-int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
+// For a person, or a script that opens a browser.
+void PrintPageAddress(const ServerConfig& config, int port) {
+  const std::string host = config.http.listen.substr(0, config.http.listen.rfind(':'));
+  std::cout << (config.tls.certificate_path.empty() ? "http://" : "https://") << host << ":" << port << "/"
+            << std::endl;
+}
+
+void Tell(const ServiceManager& manager, std::string_view state, Log& log) {
+  const absl::Status told = manager.Tell(state);
+  if (!told.ok()) log.Warning("the service manager cannot be told", {{"error", std::string(told.message())}});
+}
+
+int Serve(const ParsedFlags& flags, const ShutdownSignals& signals, const ServiceManager& manager) {
   const ServerConfig& config = flags.config;
   Log log({.format = config.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
            .level = ParseLogLevel(config.log_level)});
@@ -58,12 +109,15 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals) {
   if (started.ok()) LogStart(config, **server, log);
   log.Flush();  // Whoever finds the port finds the log's first lines.
   if (started.ok() && !config.port_file.empty()) started = WritePortFile(config.port_file, AllPorts(**server));
+  if (started.ok() && config.http.playground) PrintPageAddress(config, (*server)->http_port());
   if (!started.ok()) {
     log.Error(std::string_view(started.message().data(), started.message().size()));
     return absl::IsInvalidArgument(started) ? 2 : 1;
   }
 
+  Tell(manager, "READY=1", log);
   signals.Wait([&server] { (*server)->Reload(); });
+  Tell(manager, "STOPPING=1", log);
   signals.RunWhileListening([&server] { (*server)->Drain(); }, [&server] { (*server)->ForceStop(); });
   log.Info("stopped");
   return 0;
@@ -83,6 +137,10 @@ int Check(const ParsedFlags& flags) {
     std::cerr << "attend-server: " << layers.status().message() << "\n";
     return 2;
   }
+  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
+  const MemoryPlan plan = PlanMemory(flags.config);
+  std::cout << plan.Text(limit) << "\n";
+  if (limit.has_value() && plan.sum() > *limit) std::cerr << "attend-server: warning: " << kTooMuchMemory << "\n";
   std::cout << "the configuration is valid\n";
   return 0;
 }
@@ -90,9 +148,12 @@ int Check(const ParsedFlags& flags) {
 int Main(const std::vector<std::string>& arguments) {
   ChooseGrpcExperiments();
   const ShutdownSignals signals;
-  const absl::StatusOr<ParsedFlags> flags = ParseFlags(arguments, ReadEnvironment());
+  const ServiceManager manager;
+  absl::StatusOr<ParsedFlags> flags = ParseFlags(arguments, ReadEnvironment());
   if (!flags.ok()) {
-    std::cerr << "attend-server: " << flags.status().message() << "\nTry attend-server --help.\n";
+    const absl::string_view message = flags.status().message();
+    std::cerr << "attend-server: " << message << "\n";
+    if (!absl::StrContains(message, "--help")) std::cerr << "Try attend-server --help.\n";
     return 2;
   }
   const bool serves = !flags->output.has_value() && !flags->check_only;
@@ -103,8 +164,9 @@ int Main(const std::vector<std::string>& arguments) {
     std::cout << *flags->output;
     return 0;
   }
+  if (flags->config.http.playground) flags->config = Playground(flags->config);
   if (flags->check_only) return Check(*flags);
-  return Serve(*flags, signals);
+  return Serve(*flags, signals, manager);
 }
 
 }  // namespace

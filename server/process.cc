@@ -2,9 +2,15 @@
 
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -45,6 +51,28 @@ void ShutdownSignals::RunWhileListening(const std::function<void()>& work,
     if (signal != kWorkDone && signal != SIGHUP) force_stop();
   }
   worker.join();
+}
+
+ServiceManager::ServiceManager() {
+  const char* const socket = std::getenv("NOTIFY_SOCKET");  // NOLINT(concurrency-mt-unsafe): no other thread runs yet.
+  if (socket != nullptr) socket_ = socket;
+}
+
+absl::Status ServiceManager::Tell(std::string_view state) const {
+  if (socket_.empty()) return absl::OkStatus();
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (socket_.size() >= sizeof(address.sun_path)) return absl::UnavailableError("NOTIFY_SOCKET is too long");
+  socket_.copy(address.sun_path, socket_.size());
+  if (socket_.front() == '@') address.sun_path[0] = '\0';
+  const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + socket_.size());
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const bool told = fd >= 0 && sendto(fd, state.data(), state.size(), MSG_NOSIGNAL,
+                                      reinterpret_cast<const sockaddr*>(&address), size) >= 0;
+  const int error = errno;
+  if (fd >= 0) close(fd);
+  if (told) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("NOTIFY_SOCKET ", socket_, ": ", std::string(std::strerror(error))));
 }
 
 std::int64_t RaiseOpenFileLimit() {

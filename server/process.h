@@ -5,6 +5,7 @@
 #include <csignal>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,6 +27,21 @@ class ShutdownSignals {
 
  private:
   sigset_t signals_;
+};
+
+// Whoever started this process and waits for it, as systemd does for units of Type=notify: named by NOTIFY_SOCKET in
+// the environment. Without that, telling does nothing.
+class ServiceManager {
+ public:
+  // REQUIRES: made before any other thread.
+  ServiceManager();
+
+  // Sends `state`, for example `READY=1` or `STOPPING=1` (sd_notify(3)). Errors: UNAVAILABLE with the system's reason.
+  // May be called concurrently.
+  absl::Status Tell(std::string_view state) const;
+
+ private:
+  std::string socket_;  // A path, or a name in Linux's abstract space behind an `@`; empty for none.
 };
 
 // Raises the limit of open files to the most that is allowed, because every connection takes one. Returns the limit now

@@ -116,12 +116,28 @@ Log::Log(const Options& options, spdlog::sink_ptr sink)
 
 void Log::WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields) {
   if (!Enabled(level)) return;
+  WriteDropped();
+  WriteLine(level, message, fields);
+}
+
+void Log::WriteDropped() {
   const std::int64_t dropped = writer_ == nullptr ? 0 : writer_->TakeDropped();
   if (dropped > 0) {
     const LogField count{"count", dropped};
     WriteLine(spdlog::level::warn, "lines were dropped because nobody read the log", absl::MakeConstSpan(&count, 1));
   }
-  WriteLine(level, message, fields);
+}
+
+void Log::Record(std::string_view message, std::initializer_list<LogField> fields) {
+  WriteDropped();
+  const absl::Span<const LogField> all(fields.begin(), fields.size());
+  const std::string line = format_ == LogFormat::kJson ? RenderJson(message, all) : RenderText(message, all);
+  // The logger would leave it out; its sinks do not.
+  const spdlog::details::log_msg record(logger_.name(), spdlog::level::info, spdlog::string_view_t(line));
+  for (const spdlog::sink_ptr& sink : logger_.sinks()) {
+    sink->log(record);
+    sink->flush();
+  }
 }
 
 void Log::Flush() {

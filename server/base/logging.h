@@ -58,6 +58,9 @@ class Log {
   }
   // The same with fields that a caller has put together.
   void WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields);
+  // A line that is written whatever the least level is, and says that it is of level info: for what has to be on
+  // record.
+  void Record(std::string_view message, std::initializer_list<LogField> fields);
   // Waits a moment for what was written so far: for lines that may be the last.
   void Flush();
   // Lines that were dropped because nobody read them.
@@ -75,6 +78,8 @@ class Log {
 
  private:
   void WriteLine(LogLevel level, std::string_view message, absl::Span<const LogField> fields);
+
+  void WriteDropped();
 
   const LogFormat format_;
   const std::unique_ptr<LineWriter> writer_;  // Null with a sink of the caller's.

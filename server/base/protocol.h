@@ -36,6 +36,9 @@ inline constexpr char kTooManyCalls[] = "TOO_MANY_CALLS";
 inline constexpr char kTooManyUploads[] = "TOO_MANY_UPLOADS";
 inline constexpr char kUploadTooSlow[] = "UPLOAD_TOO_SLOW";
 
+// A tenant has used up what it may use; comes with a retry delay.
+inline constexpr char kTenantQuota[] = "TENANT_QUOTA";
+
 // Who calls, and what for.
 inline constexpr char kNoCredential[] = "NO_CREDENTIAL";
 inline constexpr char kBadCredential[] = "BAD_CREDENTIAL";

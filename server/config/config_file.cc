@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "formats/command_line/nearest.h"
 
 namespace attend::server {
 namespace {
@@ -23,7 +24,7 @@ std::vector<std::string> KnownKeys(const CLI::App& app) {
 
 absl::Status UnknownKey(const std::string& path, const CLI::ConfigItem& item, const std::vector<std::string>& known) {
   const auto nearest = std::min_element(known.begin(), known.end(), [&item](const auto& a, const auto& b) {
-    return EditDistance(item.name, a) < EditDistance(item.name, b);
+    return formats::EditDistance(item.name, a) < formats::EditDistance(item.name, b);
   });
   return absl::InvalidArgumentError(absl::StrCat("--config: ", path, " sets '", item.fullname(),
                                                  "', which is no key of this server; the nearest that it knows is '",
@@ -53,19 +54,6 @@ std::vector<CLI::ConfigItem> ConfigFileFormat::from_config(std::istream& input) 
   CLI::ConfigTOML format;
   format.comment('\0');  // No line has one any more.
   return format.from_config(text);
-}
-
-std::size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({row[j] + 1, row[j - 1] + 1, replace}));
-    }
-  }
-  return row[b.size()];
 }
 
 absl::Status CheckConfigFile(const CLI::App& app, const std::string& path) {

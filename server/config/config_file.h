@@ -5,10 +5,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include <cstddef>
 #include <istream>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,9 +24,6 @@ class ConfigFileFormat : public CLI::ConfigTOML {
 // Whether every key of the file at `path` is a configurable flag of `app`. Errors: NOT_FOUND when the file cannot be
 // read, INVALID_ARGUMENT naming the file, the key and the known key that is nearest to it.
 absl::Status CheckConfigFile(const CLI::App& app, const std::string& path);
-
-// How many letters have to be put in, left out or replaced to get from one word to the other (Levenshtein).
-std::size_t EditDistance(std::string_view a, std::string_view b);
 
 }  // namespace attend::server
 

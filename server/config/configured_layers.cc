@@ -7,6 +7,7 @@
 #include <optional>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
@@ -14,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "formats/command_line/nearest.h"
 #include "formats/files/mapped_file.h"
 #include "formats/files/sha256.h"
 #include "formats/hugging_face/hugging_face_config.h"
@@ -46,7 +48,11 @@ absl::Status Invalid(const std::string& flag, const std::string& why) {
 // `NAME=REST`, both there and the name one.
 absl::StatusOr<std::pair<std::string, std::string>> SplitName(const std::string& flag, const std::string& value) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(value, absl::MaxSplits('=', 1));
-  if (parts.second.empty()) return Invalid(flag, absl::StrCat("'", value, "' is not of the form NAME=..."));
+  if (parts.second.empty()) {
+    const std::string what = absl::StrCat("'", value, "' is not of the form NAME=...");
+    if (absl::StrContains(value, "=")) return Invalid(flag, absl::StrCat(what, ": nothing stands behind the name"));
+    return Invalid(flag, absl::StrCat(what, "; write NAME=", value, ", where NAME is what requests call the layer"));
+  }
   const absl::Status name = CheckLayerName(parts.first, absl::StrCat("the name in '", value, "'"));
   if (!name.ok()) return Invalid(flag, std::string(name.message()));
   return parts;
@@ -109,7 +115,10 @@ absl::Status AddConfig(const std::string& value, SourceMap& sources) {
   const auto& [name, text] = *parts;
   const auto found = sources.find(name);
   if (found == sources.end()) {
-    return Invalid(kFlag, absl::StrCat("there is no layer '", name, "' in --layer or --layer-dir"));
+    std::vector<std::string> known;
+    for (const auto& [other, source] : sources) known.push_back(other);
+    return Invalid(kFlag, absl::StrCat("there is no layer '", name, "' in --layer or --layer-dir",
+                                       formats::DidYouMean(name, known)));
   }
   const bool is_inline = text.front() == '{';
   absl::StatusOr<std::string> json = is_inline ? text : formats::ReadTextFile(text, kMaxConfigBytes);

@@ -13,6 +13,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "formats/command_line/nearest.h"
+#include "formats/command_line/outline.h"
+#include "formats/command_line/usage_error.h"
 #include "server/base/protocol.h"
 #include "server/config/config_file.h"
 
@@ -25,25 +28,37 @@ namespace {
 
 constexpr std::string_view kPrefix = "ATTEND_";
 constexpr std::size_t kTypoDistance = 2;
+constexpr char kProgram[] = "attend-server";
+constexpr int kManualSection = 8;  // Servers.
 constexpr char kConfigHelp[] = "File with `some-flag = value` lines";
+
+std::string VersionLine() { return absl::StrCat(kProgram, " ", kVersion); }
 
 // One command line with everything it fills. Two are made for each parse, see ParseFlags.
 struct CommandLine {
-  CommandLine() : app("Serves transformer attention over gRPC.", "attend-server") {
+  CommandLine() : app("Serves transformer attention over gRPC.", kProgram) {
     app.config_formatter(std::make_shared<ConfigFileFormat>());
     DeclareOptions(app, config);
     app.footer(
         "Every flag is also read from the environment (--some-flag as ATTEND_SOME_FLAG) and from the file that\n"
         "--config names (some-flag = value). A flag wins over the environment, that over the file.");
-    app.set_version_flag("--version", kVersion)->configurable(false);
+    app.set_version_flag("--version", VersionLine())->configurable(false);
     app.add_flag("--print-config", print_config, "Print the effective configuration as a file for --config, and exit")
         ->configurable(false);
     app.add_flag("--check-config", check_config, "Check the configuration and exit")->configurable(false);
+    // For those who install this program; no part of the help.
+    app.add_flag("--manual", manual)->configurable(false)->group("");
+    app.add_option("--completions", completions)
+        ->check(CLI::IsMember({"bash", "zsh", "fish"}))
+        ->configurable(false)
+        ->group("");
   }
 
   ServerConfig config;
   bool print_config = false;
   bool check_config = false;
+  bool manual = false;
+  std::string completions;  // The shell.
   CLI::App app;
 };
 
@@ -67,7 +82,7 @@ std::vector<std::string> FindTypos(const CLI::App& app, const Environment& envir
   for (const auto& [name, value] : environment) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     for (const std::string& candidate : known) {
-      if (EditDistance(name, candidate) > kTypoDistance) continue;
+      if (formats::EditDistance(name, candidate) > kTypoDistance) continue;
       warnings.push_back(absl::StrCat("the environment variable ", name, " is ignored; did you mean ", candidate, "?"));
       break;
     }
@@ -91,7 +106,8 @@ std::string PrintConfig(const CLI::App& app) {
                                           ? option->reduced_results()
                                           : std::vector<std::string>(absl::StrSplit(option->get_default_str(), ','));
     for (std::string& value : values) value = FileValue(value);
-    const bool empty = values.size() == 1 && values[0] == FileValue("");
+    // Given as nothing is not the same as not given.
+    const bool empty = option->count() == 0 && values.size() == 1 && values[0] == FileValue("");
     const std::string joined = absl::StrJoin(values, ", ");
     absl::StrAppend(&text, empty ? "# " : "", option->get_single_name(), " = ",
                     values.size() > 1 ? absl::StrCat("[", joined, "]") : joined, "\n");
@@ -126,9 +142,11 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, std::vector<std:
   } catch (const CLI::CallForHelp&) {
     return app.help();
   } catch (const CLI::CallForVersion&) {
-    return absl::StrCat(kVersion, "\n");
+    return absl::StrCat(VersionLine(), "\n");
   } catch (const CLI::FileError& error) {
     return absl::NotFoundError(absl::StrCat("--config: ", error.what()));
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(formats::UsageMessage(app, error));
   } catch (const CLI::Error& error) {
     return absl::InvalidArgumentError(error.what());
   }
@@ -174,6 +192,8 @@ absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments
                      .check_only = second.check_config,
                      .warnings = FindTypos(first.app, environment)};
   if (second.print_config) parsed.output = PrintConfig(second.app);
+  if (second.manual) parsed.output = formats::ManualPage(second.app, kManualSection, kVersion);
+  if (!second.completions.empty()) parsed.output = formats::CompletionScript(second.app, second.completions);
   return parsed;
 }
 

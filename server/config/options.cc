@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "server/config/flags.h"
 #include "server/identity/principal.h"
+#include "server/identity/trusted_proxies.h"
 
 namespace attend::server {
 namespace {
@@ -55,10 +56,14 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
                  "Address of the admin door, host:port: /metrics, /livez and /readyz over HTTP, in plaintext and for "
                  "everybody. Empty: none");
   app.add_option("--port-file", config.port_file,
-                 "File to write the bound ports to, one a line, once calls are taken; the admin door's comes last");
+                 "File to write the bound ports to, one a line, once calls are taken: those of --listen, the HTTP "
+                 "door's, the admin door's");
   app.add_option("--threads", config.threads, "Compute threads; default: the cores this process may use")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--polling-threads", config.polling_threads, "Threads that read and write connections")
+  app.add_option(
+         "--polling-threads", config.polling_threads,
+         "Threads that read and write connections; each has another that stands in for it when one connection keeps it "
+         "busy")
       ->check(CLI::Range(1, 256));
   app.add_option("--instruction-set", config.instruction_set, "Vector instructions of the kernels")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "neon", "sse4", "baseline"}, CLI::ignore_case));
@@ -78,6 +83,37 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
   app.add_option("--log-format", config.log_format, "text or json")->check(CLI::IsMember({"text", "json"}));
   app.add_option("--log-level", config.log_level, "Least level to log; debug has a line per call")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "warning", "error", "off"}));
+}
+
+void DeclareHttp(CLI::App& app, HttpConfig& http) {
+  app.add_option(
+      "--http-listen", http.listen,
+      "Address of the HTTP door, host:port: Connect's unary calls in JSON or protobuf over HTTP/1.1, and the "
+      "page. With TLS as --listen has it. Empty: none");
+  app.add_option("--http-host", http.hosts,
+                 "Name that requests to the HTTP door may give as their Host, besides localhost and loopback "
+                 "addresses. Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str("");
+  app.add_option("--http-allow-origin", http.allowed_origins,
+                 "Origin whose pages may call the HTTP door, as https://example.org or http://localhost:3000. "
+                 "Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str("");
+  app.add_option("--http-services", http.services,
+                 "What the HTTP door serves: attention for AttentionService without its stream, layers for GetLayer "
+                 "and ListLayers")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->check(CLI::IsMember({"attention", "layers"}))
+      ->default_str(absl::StrJoin(http.services, ","));
+  AddSize(app, "--max-json-bytes", http.max_json_bytes, "Largest request, and largest response, in JSON",
+          kMaxMessageBytes);
+  app.add_flag("--playground", http.playground,
+               "Try attention in a browser: opens the HTTP door on this machine alone, on a free port unless "
+               "--http-listen says which, serves layers too, makes a layer called demo, and prints the page's address");
 }
 
 void DeclareLimits(CLI::App& app, Limits& limits) {
@@ -180,7 +216,9 @@ void DeclareTransport(CLI::App& app, TransportConfig& transport) {
   app.add_option("--max-metadata-bytes", transport.max_metadata_bytes, "Metadata of one call, in bytes")
       ->check(CLI::Range(1024, 1 << 20));
   AddSize(app, "--transport-memory-bytes", transport.memory_bytes,
-          "Memory of the transport's buffers over all connections", kMaxInt64);
+          "Memory of the transport's buffers over all connections. Default: an eighth of the container's memory limit, "
+          "at most 1 GiB",
+          kMaxInt64);
   app.add_option("--grpc-channel-argument", transport.channel_arguments,
                  "Any gRPC channel argument as key=value. Repeatable")
       ->allow_extra_args(false)
@@ -193,6 +231,10 @@ void DeclareTls(CLI::App& app, TlsConfig& tls) {
   app.add_option("--tls-key", tls.key_path, "Its private key, a PEM file");
   app.add_option("--tls-client-ca", tls.client_ca_path,
                  "Authorities of client certificates, a PEM file; clients must then present one");
+  app.add_option(
+      "--tls-client-crl", tls.client_crl_path,
+      "Lists of revoked client certificates, a PEM file signed by authorities of --tls-client-ca; connections "
+      "with such a certificate are refused");
   AddDuration(app, "--tls-refresh-interval", tls.refresh_interval, "How often the files are looked at again",
               absl::Seconds(1));
 }
@@ -202,27 +244,44 @@ void DeclareIdentity(CLI::App& app, IdentityConfig& identity) {
       "--principals", identity.principals_path,
       "JSON file of principals: names, roles, identities of client certificates and hashes of bearer tokens; "
       "looked at again as the TLS files are");
-  app.add_option("--anonymous-roles", identity.anonymous_roles,
-                 "What callers without a credential may do: compute, layers, observe, separated by commas, or none. "
-                 "Default: all on this machine, compute,observe from elsewhere")
+  app.add_option_function<std::string>(
+         "--anonymous-roles", [&identity](const std::string& roles) { identity.anonymous_roles = roles; },
+         "What callers without a credential may do: compute, layers, observe, separated by commas, or none. "
+         "Default: all on this machine, compute,observe from elsewhere")
       ->allow_extra_args(false);
+  app.add_option("--trusted-proxies", identity.trusted_proxies,
+                 "Proxies that say who calls, by x-forwarded-client-cert: addresses, networks (10.0.0.0/8), unix, or "
+                 "identities of their certificates (uri:, dns:, cn:). Repeatable")
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->default_str("");
   app.add_flag("--insecure", identity.insecure,
                "Serve plaintext beyond this machine: whoever reads the network reads tensors and tokens");
 }
 
+absl::Status PlaintextBeyond(const char* flag, const std::string& listen) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, ": '", listen,
+                   "' can be reached from other machines, and without TLS whoever reads the network reads tensors and "
+                   "tokens: give --tls-cert and --tls-key, or --insecure where the network is trusted"));
+}
+
 absl::Status CheckIdentityConfig(const ServerConfig& config) {
-  if (const std::string& roles = config.identity.anonymous_roles; !roles.empty()) {
-    const absl::StatusOr<Roles> parsed = Roles::Parse(roles);
-    if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("--anonymous-roles: ", parsed.status().message()));
+  const absl::StatusOr<std::optional<Roles>> roles = AnonymousRoles(config.identity);
+  if (!roles.ok()) return roles.status();
+  if (!config.tls.client_ca_path.empty() && roles->has_value() && !(*roles)->empty()) {
+    return absl::InvalidArgumentError(
+        "--anonymous-roles: with --tls-client-ca every caller shows a certificate, so that nobody would have these "
+        "roles; say with --principals what certificates may do, or leave the flag out");
   }
+  const absl::StatusOr<TrustedProxies> proxies = TrustedProxies::Parse(config.identity.trusted_proxies);
+  if (!proxies.ok()) return absl::InvalidArgumentError(absl::StrCat("--trusted-proxies: ", proxies.status().message()));
   if (config.identity.insecure || !config.tls.certificate_path.empty()) return absl::OkStatus();
   for (const std::string& listen : config.listen) {
-    if (IsLoopback(listen)) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat("--listen: '", listen,
-                     "' can be reached from other machines, and without TLS whoever reads the network reads tensors "
-                     "and tokens: give "
-                     "--tls-cert and --tls-key, or --insecure where the network is trusted"));
+    if (!IsLoopback(listen)) return PlaintextBeyond("--listen", listen);
+  }
+  if (!config.http.listen.empty() && !IsLoopback(config.http.listen)) {
+    return PlaintextBeyond("--http-listen", config.http.listen);
   }
   return absl::OkStatus();
 }
@@ -277,14 +336,55 @@ absl::Status CheckAddresses(const std::vector<std::string>& addresses) {
   return CheckDistinct(addresses);
 }
 
-absl::Status CheckAdminAddress(const std::string& address, const std::vector<std::string>& listen) {
+// An HTTP door's address, which none of `others` may be.
+absl::Status CheckDoorAddress(const char* flag, const std::string& address, const std::vector<std::string>& others) {
   if (address.empty()) return absl::OkStatus();
-  if (!IsAddress(address) || absl::StartsWith(address, "unix:")) return NoAddress("--admin-listen", address);
-  if (absl::EndsWith(address, ":0") || std::find(listen.begin(), listen.end(), address) == listen.end()) {
+  if (!IsAddress(address) || absl::StartsWith(address, "unix:")) return NoAddress(flag, address);
+  if (absl::EndsWith(address, ":0") || std::find(others.begin(), others.end(), address) == others.end()) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
-      absl::StrCat("--admin-listen: '", address, "' is an address of --listen too; give the admin door another port"));
+      absl::StrCat(flag, ": '", address, "' is an address of another door too; give it another port"));
+}
+
+// A name without a port: what is compared with Host.
+bool IsHostName(const std::string& name) {
+  return !name.empty() && (name.front() == '[') == (name.back() == ']') &&
+         std::all_of(name.begin(), name.end(), [&name](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '_' ||
+                  (name.front() == '[' && (c == ':' || c == '[' || c == ']'));
+         });
+}
+
+// `https://example.org:8443`: no path, no wildcard.
+bool IsOrigin(const std::string& origin) {
+  const std::size_t scheme = origin.find("://");
+  if (scheme == std::string::npos || scheme == 0) return false;
+  const std::string rest = origin.substr(scheme + 3);
+  return !rest.empty() && rest.find_first_of("/?#*@ ") == std::string::npos;
+}
+
+absl::Status CheckHttp(const HttpConfig& http) {
+  if (http.playground && !http.listen.empty() && !IsLoopback(http.listen)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--playground: --http-listen '", http.listen, "' can be reached from other machines"));
+  }
+  if (http.services.empty()) return absl::InvalidArgumentError("--http-services: name at least one");
+  for (const std::string& host : http.hosts) {
+    if (!IsHostName(host)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--http-host: '", host, "' is no name of a host; give it without scheme and port"));
+    }
+  }
+  for (const std::string& origin : http.allowed_origins) {
+    if (!IsOrigin(origin)) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--http-allow-origin: '", origin, "' is no origin such as https://example.org or http://localhost:3000"));
+    }
+  }
+  const bool unused = http.listen.empty() && !http.playground && (!http.hosts.empty() || !http.allowed_origins.empty());
+  return unused ? absl::InvalidArgumentError("--http-host and --http-allow-origin need --http-listen")
+                : absl::OkStatus();
 }
 
 }  // namespace
@@ -292,6 +392,7 @@ absl::Status CheckAdminAddress(const std::string& address, const std::vector<std
 void DeclareOptions(CLI::App& app, ServerConfig& config) {
   app.option_defaults()->always_capture_default();
   DeclareServing(app, config);
+  DeclareHttp(app, config.http);
   DeclareLimits(app, config.limits);
   DeclareCalls(app, config);
   DeclareLayers(app, config);
@@ -306,7 +407,11 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   if (std::isnan(config.limits.max_request_flops)) return absl::InvalidArgumentError("--max-request-flops is NaN");
   if (std::isnan(config.inline_flops)) return absl::InvalidArgumentError("--inline-flops is NaN");
   if (absl::Status addresses = CheckAddresses(config.listen); !addresses.ok()) return addresses;
-  if (absl::Status admin = CheckAdminAddress(config.admin_listen, config.listen); !admin.ok()) return admin;
+  std::vector<std::string> taken = config.listen;
+  if (absl::Status http = CheckDoorAddress("--http-listen", config.http.listen, taken); !http.ok()) return http;
+  taken.push_back(config.http.listen);
+  if (absl::Status admin = CheckDoorAddress("--admin-listen", config.admin_listen, taken); !admin.ok()) return admin;
+  if (absl::Status http = CheckHttp(config.http); !http.ok()) return http;
   if (config.transport.memory_bytes < config.limits.max_request_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--transport-memory-bytes=", config.transport.memory_bytes,
@@ -317,6 +422,9 @@ absl::Status ValidateConfig(const ServerConfig& config) {
   }
   if (!config.tls.client_ca_path.empty() && config.tls.certificate_path.empty()) {
     return absl::InvalidArgumentError("--tls-client-ca needs --tls-cert and --tls-key");
+  }
+  if (!config.tls.client_crl_path.empty() && config.tls.client_ca_path.empty()) {
+    return absl::InvalidArgumentError("--tls-client-crl needs --tls-client-ca");
   }
   if (absl::Status identity = CheckIdentityConfig(config); !identity.ok()) return identity;
   for (const std::string& argument : config.transport.channel_arguments) {

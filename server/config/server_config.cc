@@ -46,9 +46,16 @@ void LowerAlongPath(const std::string& root, absl::string_view path, const char*
   }
 }
 
+constexpr std::int64_t kMostTransportBytes = std::int64_t{1} << 30;
+constexpr std::int64_t kMostRequestBytes = std::int64_t{256} << 20;
+
+// Kept blocks (core/tensor/aligned_buffer.h) take 64 MiB at most; the program, its threads' stacks and what malloc
+// keeps took 30 MiB with 16 threads, and as much again is for what was not met.
+constexpr std::int64_t kProcessBytes = std::int64_t{128} << 20;
+
 // One `part`-th of the limit.
 std::int64_t PartOfMemory(std::int64_t part) {
-  const std::optional<std::int64_t> limit = CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
+  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
   return limit.has_value() ? std::max<std::int64_t>(*limit / part, 1) : kWithoutLimit;
 }
 
@@ -70,12 +77,47 @@ std::optional<std::int64_t> CgroupMemoryLimit(const std::string& cgroup_root, st
   return tightest;
 }
 
+absl::StatusOr<std::optional<Roles>> AnonymousRoles(const IdentityConfig& identity) {
+  if (!identity.anonymous_roles.has_value()) return std::nullopt;
+  if (absl::StripAsciiWhitespace(*identity.anonymous_roles).empty()) return Roles();
+  const absl::StatusOr<Roles> roles = Roles::Parse(*identity.anonymous_roles);
+  if (!roles.ok()) return absl::InvalidArgumentError(absl::StrCat("--anonymous-roles: ", roles.status().message()));
+  return *roles;
+}
+
 bool IsLoopback(const std::string& listen) {
   if (absl::StartsWith(listen, "unix:")) return true;
   const std::string host = listen.substr(0, listen.rfind(':'));
   in_addr address{};
   const bool is_ipv4 = inet_pton(AF_INET, host.c_str(), &address) == 1;
   return host == "localhost" || host == "[::1]" || (is_ipv4 && ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET);
+}
+
+std::optional<std::int64_t> ContainerMemoryLimit() {
+  return CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
+}
+
+std::int64_t DefaultTransportBytes() {
+  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
+  return limit.has_value() ? std::clamp<std::int64_t>(*limit / 8, 1, kMostTransportBytes) : kMostTransportBytes;
+}
+
+std::int64_t DefaultRequestBytes() { return std::min(kMostRequestBytes, DefaultTransportBytes()); }
+
+MemoryPlan PlanMemory(const ServerConfig& config) {
+  return {.in_flight = config.limits.max_memory_in_flight_bytes,
+          .layers = config.layers.max_layers_bytes,
+          .transport = config.transport.memory_bytes,
+          .process = kProcessBytes};
+}
+
+std::string MemoryPlan::Text(std::optional<std::int64_t> limit) const {
+  const auto mebibytes = [](std::int64_t bytes) { return absl::StrCat((bytes + (1 << 20) - 1) >> 20, " MiB"); };
+  return absl::StrCat("memory: ", mebibytes(in_flight), " in flight (--max-memory-in-flight-bytes) + ",
+                      mebibytes(layers), " for layers (--max-layers-bytes) + ", mebibytes(transport),
+                      " for the transport (--transport-memory-bytes) + ", mebibytes(process),
+                      " for the process = ", mebibytes(sum()),
+                      limit.has_value() ? absl::StrCat(", of the container's ", mebibytes(*limit)) : "");
 }
 
 std::int64_t DefaultMemoryInFlightBytes() { return PartOfMemory(2); }

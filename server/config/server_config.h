@@ -10,11 +10,23 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "core/runtime/cpu.h"
 #include "server/base/limits.h"
+#include "server/identity/principal.h"
 
 namespace attend::server {
+
+// The container's memory limit in bytes: see CgroupMemoryLimit. Empty when nothing limits.
+std::optional<std::int64_t> ContainerMemoryLimit();
+
+// The default of --transport-memory-bytes: an eighth of the container's memory limit and at most 1 GiB, which it is
+// where nothing limits.
+std::int64_t DefaultTransportBytes();
+
+// The default of --max-request-bytes: 256 MiB, or less where the transport could not hold it.
+std::int64_t DefaultRequestBytes();
 
 // Settings of the HTTP/2 transport; each corrects a default of gRPC that does not suit a server that others depend on.
 struct TransportConfig {
@@ -40,7 +52,7 @@ struct TransportConfig {
   int max_metadata_bytes = 16 << 10;
   // Memory of the transport's own buffers, in bytes, over all connections; at least Limits::max_request_bytes. Beyond
   // it connections are refused and calls reset. The only bound that gRPC 1.51 puts on messages that are too large.
-  std::int64_t memory_bytes = std::int64_t{1} << 30;
+  std::int64_t memory_bytes = DefaultTransportBytes();
   // Any other channel argument, as `key=value`; an integer where the value is one.
   std::vector<std::string> channel_arguments;
 };
@@ -50,14 +62,27 @@ struct TlsConfig {
   std::string certificate_path;  // The server's certificate chain.
   std::string key_path;          // Its private key.
   std::string client_ca_path;    // When given, clients must present a certificate signed by one of these (mTLS).
+  std::string client_crl_path;   // Lists of those that are revoked.
   absl::Duration refresh_interval = absl::Seconds(10);  // How often the files are looked at; whole seconds.
 };
 
 // Who may call what.
 struct IdentityConfig {
   std::string principals_path;  // --principals; empty: none.
-  std::string anonymous_roles;  // --anonymous-roles; empty: all on this machine, compute and observe from elsewhere.
-  bool insecure = false;        // --insecure: plaintext beyond this machine.
+  // --anonymous-roles; nothing: all on this machine, compute and observe from elsewhere. An empty text: none.
+  std::optional<std::string> anonymous_roles;
+  std::vector<std::string> trusted_proxies;  // --trusted-proxies.
+  bool insecure = false;                     // --insecure: plaintext beyond this machine.
+};
+
+// The door for browsers and other callers by HTTP/1.1.
+struct HttpConfig {
+  std::string listen;                                 // --http-listen; empty: none.
+  std::vector<std::string> hosts;                     // --http-host: names besides those of this machine's loopback.
+  std::vector<std::string> allowed_origins;           // --http-allow-origin
+  std::vector<std::string> services = {"attention"};  // --http-services: `attention`, `layers`.
+  std::int64_t max_json_bytes = std::int64_t{16} << 20;
+  bool playground = false;  // --playground, see MakePlayground.
 };
 
 // Where the layers of the server's own configuration come from.
@@ -67,6 +92,9 @@ struct LayerSources {
   std::string directory;             // --layer-dir; empty for none.
   bool skip_broken = false;          // --skip-broken-layers.
 };
+
+// What --anonymous-roles says; nothing where it says nothing. Errors: INVALID_ARGUMENT naming the flag.
+absl::StatusOr<std::optional<Roles>> AnonymousRoles(const IdentityConfig& identity);
 
 // The default of --max-memory-in-flight-bytes: half the container's memory limit, because the other half is for
 // layers, the transport, scratch that is being taken and what an allocator keeps; 4 GiB where nothing limits.
@@ -87,17 +115,19 @@ bool IsLoopback(const std::string& listen);
 struct ServerConfig {
   std::vector<std::string> listen = {"127.0.0.1:50051"};
   std::string admin_listen;  // Where /metrics, /livez and /readyz are served; empty: nowhere.
-  std::string port_file;     // Where the bound ports are written, one a line; empty: nowhere.
+  HttpConfig http;
+  std::string port_file;  // Where the bound ports are written, one a line; empty: nowhere.
   int threads = AvailableCores();
-  // One serves about 40 k small calls a second.
-  // At least two, because one connection can keep one busy: HTTP/2's headers cost their reader more than their sender.
-  int polling_threads = std::clamp(AvailableCores() / 4, 2, 8);
+  // One serves about 50 k small calls a second, and has another that stands in for it (server/rpc/poller.h).
+  int polling_threads = std::clamp(AvailableCores() / 4, 1, 8);
   std::string instruction_set = "auto";
   std::string fast_kernels = "auto";  // Also `on` or `off`.
   // Measured: handing a job to another thread and back costs about 40 us of processor time, in which a core with
   // AVX-512 does 5e6 floating-point operations; up to 4e6 both throughput and latency are better without.
   double inline_flops = 4e6;
-  Limits limits = {.max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
+  Limits limits = {.max_request_bytes = DefaultRequestBytes(),
+                   .max_response_bytes = DefaultRequestBytes(),
+                   .max_memory_in_flight_bytes = DefaultMemoryInFlightBytes()};
   CallLimits calls;
   int max_connections = 16384;  // Lower where the system gives this process fewer descriptors.
   std::string data_dir;         // Where uploaded layers are kept; empty: in memory, until the server's end.
@@ -114,6 +144,19 @@ struct ServerConfig {
   std::string log_format = "text";
   std::string log_level = "info";
 };
+
+// What a server with this configuration may come to hold, whoever calls it, in bytes.
+struct MemoryPlan {
+  std::int64_t in_flight;  // --max-memory-in-flight-bytes
+  std::int64_t layers;     // --max-layers-bytes
+  std::int64_t transport;  // --transport-memory-bytes
+  std::int64_t process;    // Everything else: the program, its threads, buffers that are kept for the next request.
+
+  std::int64_t sum() const { return in_flight + layers + transport + process; }
+  // A sentence with the parts, the sum and, if there is one, the limit that they are of.
+  std::string Text(std::optional<std::int64_t> limit) const;
+};
+MemoryPlan PlanMemory(const ServerConfig& config);
 
 }  // namespace attend::server
 

@@ -14,6 +14,7 @@
 #include "server/config/server_config.h"
 #include "server/config/tls_pair.h"
 #include "server/identity/authenticator.h"
+#include "server/identity/trusted_proxies.h"
 
 namespace attend::server {
 
@@ -21,6 +22,7 @@ struct StartSettings {
   KernelChoice kernels;  // What `auto` stands for here, or what was asked for.
   std::shared_ptr<grpc::ServerCredentials> credentials;
   std::unique_ptr<Authenticator> authenticator;
+  TrustedProxies proxies;
   std::shared_ptr<TlsPair> tls;  // What they read; null for plaintext.
 };
 

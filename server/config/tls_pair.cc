@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "formats/files/tls_files.h"
@@ -17,7 +19,9 @@ namespace {
 
 struct Contents {
   std::string identity;
-  std::string authorities;  // Empty without mTLS.
+  std::string authorities;                // Empty without mTLS.
+  std::optional<RevocationList> revoked;  // Of the file whose text is `revoked_text`, if there is one.
+  std::string revoked_text;
   std::int64_t expiry = 0;  // Of the certificate, in seconds since 1970.
 };
 
@@ -29,13 +33,23 @@ absl::StatusOr<Contents> ReadAndCheck(const TlsConfig& config) {
   if (absl::Status usable = CheckIdentity(*chain, *key); !usable.ok()) return usable;
   const absl::StatusOr<std::int64_t> expiry = CertificateExpiry(*chain);
   if (!expiry.ok()) return expiry.status();
-  Contents contents{
-      .identity = absl::StrCat(chain->contents, "\n", key->contents), .authorities = "", .expiry = *expiry};
+  Contents contents{.identity = absl::StrCat(chain->contents, "\n", key->contents),
+                    .authorities = "",
+                    .revoked = std::nullopt,
+                    .revoked_text = "",
+                    .expiry = *expiry};
   if (config.client_ca_path.empty()) return contents;
   const absl::StatusOr<PemFile> authorities = ReadPemFile("--tls-client-ca", config.client_ca_path);
   if (!authorities.ok()) return authorities.status();
   if (absl::Status usable = CheckAuthorities(*authorities); !usable.ok()) return usable;
   contents.authorities = authorities->contents;
+  if (config.client_crl_path.empty()) return contents;
+  absl::StatusOr<PemFile> lists = ReadPemFile("--tls-client-crl", config.client_crl_path);
+  if (!lists.ok()) return lists.status();
+  absl::StatusOr<RevocationList> revoked = RevocationList::Read(*lists, *authorities);
+  if (!revoked.ok()) return revoked.status();
+  contents.revoked = *std::move(revoked);
+  contents.revoked_text = std::move(lists->contents);
   return contents;
 }
 
@@ -90,13 +104,14 @@ std::int64_t TlsPair::Expiry() const {
 absl::StatusOr<bool> TlsPair::Reload() {
   const absl::StatusOr<Contents> contents = ReadAndCheck(config_);
   if (!contents.ok()) return contents.status();
-  const std::string all = absl::StrCat(contents->identity, contents->authorities);
+  const std::string all = absl::StrCat(contents->identity, contents->authorities, contents->revoked_text);
   const MutexLock lock(mu_);
   if (all == in_force_) return false;
   if (absl::Status staged = identity_.Replace(contents->identity); !staged.ok()) return staged;
   if (!contents->authorities.empty()) {
     if (absl::Status staged = authorities_.Replace(contents->authorities); !staged.ok()) return staged;
   }
+  if (contents->revoked.has_value()) revocations_->Set(*contents->revoked);
   in_force_ = all;
   return true;
 }

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/base/mutex.h"
+#include "server/config/revocation.h"
 #include "server/config/server_config.h"
 
 namespace attend::server {
@@ -47,6 +48,8 @@ class TlsPair {
   // For gRPC: certificate chain and key in one file, and the authorities.
   std::string identity_path() const { return identity_.path(); }
   std::string authorities_path() const { return authorities_.path(); }
+  // The client certificates that are revoked; none without such a file.
+  std::shared_ptr<const Revocations> revocations() const { return revocations_; }
 
   // When the certificate in the files expires, in seconds since 1970; 0 when the files cannot be used as they are now.
   std::int64_t Expiry() const;
@@ -62,6 +65,7 @@ class TlsPair {
   std::string in_force_ ABSL_GUARDED_BY(mu_);  // Of all files.
   StagedFile identity_;
   StagedFile authorities_;
+  const std::shared_ptr<Revocations> revocations_ = std::make_shared<Revocations>();
 };
 
 }  // namespace attend::server

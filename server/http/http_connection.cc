@@ -1,131 +1,317 @@
 #include "server/http/http_connection.h"
 
+#include <algorithm>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/write.hpp>
+#include <limits>
 #include <string>
 #include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 
 namespace attend::server {
 namespace {
 
 namespace http = boost::beast::http;
+using boost::asio::ip::tcp;
 
-// The first read asks for no more, so that an idle connection is small.
-constexpr std::size_t kFirstReadBytes = 512;
 constexpr std::size_t kReadBytes = 4096;
+constexpr std::size_t kMostReadBytes = 64 << 10;  // Of a body that comes fast.
+constexpr std::size_t kWatchBytes = 512;
 
 // How long a refused request is read on before the connection is closed.
 constexpr std::chrono::seconds kLingerTime(1);
 
+constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
+std::string_view View(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
 std::string_view PathOf(boost::beast::string_view target) {
-  const std::string_view text(target.data(), target.size());
+  const std::string_view text = View(target);
   return text.substr(0, text.find('?'));
+}
+
+// As gRPC writes it; empty when the peer is gone.
+std::string PeerOf(const tcp::socket& socket) {
+  boost::beast::error_code error;
+  const tcp::endpoint peer = socket.remote_endpoint(error);
+  if (error) return "";
+  boost::asio::ip::address address = peer.address();
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    address = boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, address.to_v6());
+  }
+  const std::string text = address.to_string(error);
+  return address.is_v4() ? absl::StrCat("ipv4:", text, ":", peer.port())
+                         : absl::StrCat("ipv6:%5B", text, "%5D:", peer.port());
 }
 
 }  // namespace
 
-void HttpConnection::WaitForRequest() {
-  parser_.emplace();
-  parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
-  parser_->body_limit(options_.max_body_bytes);
-  header_bytes_ = 0;
-  if (buffer_.size() > 0) return StartRequest();  // Sent together with the last one.
-  buffer_.shrink_to_fit();
-  stream_.expires_after(options_.idle_timeout);
-  stream_.async_read_some(buffer_.prepare(kFirstReadBytes), [self = shared_from_this()](Error error, std::size_t size) {
-    if (error) return self->Close();
-    self->buffer_.commit(size);
-    self->StartRequest();
-  });
-}
-
-void HttpConnection::StartRequest() {
-  stream_.expires_after(options_.read_timeout);
-  Parse();
-}
-
-void HttpConnection::ReadMore() {
-  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, std::size_t size) {
-    if (error) return self->Close();
-    self->buffer_.commit(size);
-    self->Parse();
-  });
-}
-
-void HttpConnection::Parse() {
-  while (!parser_->is_done()) {
-    if (buffer_.size() == 0) return ReadMore();
-    const bool in_header = !parser_->is_header_done();
-    parser_->eager(!in_header);  // Stops where the header ends.
-    Error error;
-    const std::size_t used = parser_->put(buffer_.data(), error);
-    buffer_.consume(used);
-    const bool incomplete = error == http::error::need_more;
-    if (in_header) {
-      header_bytes_ += used;
-      // Beast bounds each line and not all of them together.
-      if (header_bytes_ + (incomplete ? buffer_.size() : 0) > options_.max_header_bytes)
-        error = http::error::header_limit;
-    }
-    if (error && error != http::error::need_more) return RefuseToRead(error);
-    if (parser_->is_header_done() && parser_->chunked()) return Refuse(411, "a body must come with its length");
-    if (incomplete) return ReadMore();
+void HttpReply::Send(HttpResponse answer) const {
+  if (const std::shared_ptr<HttpConnection> connection = connection_.lock()) {
+    connection->Send(request_, std::move(answer));
   }
-  Answer();
 }
 
-void HttpConnection::RefuseToRead(const Error& error) {
-  if (error == http::error::header_limit) return Refuse(431, "the request's header is too long");
-  if (error == http::error::body_limit) return Refuse(413, "the request's body is too long");
-  Refuse(400, "the request is not HTTP/1.1");
-}
+HttpConnection::HttpConnection(tcp::socket socket, const HttpServer::Options& options, HttpService& service,
+                               Owner& owner)
+    : options_(options),
+      service_(service),
+      owner_(owner),
+      stream_(std::move(socket), options.tls == nullptr ? nullptr : options.tls->current()) {}
 
-void HttpConnection::Answer() {
-  const auto& request = parser_->get();
-  if (request.version() == 11 && request.count(http::field::host) != 1) {
-    return Refuse(400, "the request must name its host once");
-  }
-  const bool head = request.method() == http::verb::head;
-  const boost::beast::string_view method = request.method_string();
-  const HttpRequest asked{.method = head ? std::string_view("GET") : std::string_view(method.data(), method.size()),
-                          .path = PathOf(request.target())};
-  Write(handler_(asked), request.keep_alive(), /*with_body=*/!head);
-}
-
-void HttpConnection::Refuse(int status, const char* why) {
-  Write({.status = status, .body = std::string(why) + "\n"}, /*keep_alive=*/false, /*with_body=*/true);
-}
-
-void HttpConnection::Write(HttpResponse answer, bool keep_alive, bool with_body) {
-  response_ = {};
-  response_.version(11);
-  response_.result(static_cast<unsigned>(answer.status));
-  response_.set(http::field::content_type, answer.content_type);
-  response_.set(http::field::cache_control, "no-store");
-  response_.set("X-Content-Type-Options", "nosniff");
-  if (!answer.allow.empty()) response_.set(http::field::allow, answer.allow);
-  response_.content_length(answer.body.size());
-  response_.keep_alive(keep_alive);
-  if (with_body) response_.body() = std::move(answer.body);
-  stream_.expires_after(options_.write_timeout);
-  http::async_write(stream_, response_, [self = shared_from_this(), keep_alive](Error error, std::size_t) {
-    self->response_ = {};
+void HttpConnection::Start() {
+  peer_ = PeerOf(stream_.tcp().socket());
+  if (!stream_.encrypted()) return WaitForRequest();
+  stream_.tcp().expires_after(options_.handshake_timeout);
+  stream_.Handshake([self = shared_from_this()](Error error) {
     if (error || self->closed_) return self->Close();
-    if (!keep_alive) return self->Linger();
-    self->owner_.OnAnswered(*self);
+    if (self->options_.tls->mutual()) self->certificate_ = PeerCertificateNames(self->stream_.native_tls());
     self->WaitForRequest();
   });
 }
 
+void HttpConnection::Read(std::size_t size, void (HttpConnection::*next)()) {
+  stream_.async_read_some(buffer_.prepare(size), [self = shared_from_this(), next](Error error, std::size_t read) {
+    if (error || self->closed_) return self->Close();
+    self->buffer_.commit(read);
+    (self.get()->*next)();
+  });
+}
+
+void HttpConnection::WaitForRequest() {
+  parser_.emplace();
+  parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
+  // The parser reads no body. Beast 1.74 takes "no limit" for one that every length exceeds.
+  parser_->body_limit(std::numeric_limits<std::uint64_t>::max());
+  header_bytes_ = 0;
+  if (buffer_.size() > 0) return StartRequest();  // Sent together with the last one.
+  buffer_.shrink_to_fit();
+  stream_.tcp().expires_after(options_.idle_timeout);
+  Read(options_.first_read_bytes, &HttpConnection::StartRequest);
+}
+
+void HttpConnection::StartRequest() {
+  stream_.tcp().expires_after(options_.read_timeout);
+  ParseHeader();
+}
+
+void HttpConnection::ParseHeader() {
+  parser_->eager(false);  // Stops where the header ends.
+  while (!parser_->is_header_done()) {
+    if (buffer_.size() == 0) return Read(kReadBytes, &HttpConnection::ParseHeader);
+    Error error;
+    const std::size_t used = parser_->put(buffer_.data(), error);
+    buffer_.consume(used);
+    header_bytes_ += used;
+    const bool incomplete = error == http::error::need_more;
+    // Beast bounds each line and not all of them together.
+    if (header_bytes_ + (incomplete ? buffer_.size() : 0) > options_.max_header_bytes) {
+      error = http::error::header_limit;
+    }
+    if (error && error != http::error::need_more) return RefuseToRead(error);
+    if (incomplete) return Read(kReadBytes, &HttpConnection::ParseHeader);
+  }
+  OnHeader();
+}
+
+void HttpConnection::RefuseToRead(const Error& error) {
+  if (error == http::error::header_limit) return Refuse(431, "the request's header is too long");
+  Refuse(400, "the request is not HTTP/1.1");
+}
+
+void HttpConnection::OnHeader() {
+  const auto& message = parser_->get();
+  if (message.version() == 11 && message.count(http::field::host) != 1) {
+    return Refuse(400, "the request must name its host once");
+  }
+  // Of another coding it would not be known where the body ends.
+  const auto coding = message.find(http::field::transfer_encoding);
+  if (coding != message.end() && !boost::beast::iequals(coding->value(), "chunked")) {
+    return Refuse(501, "the only transfer coding is chunked");
+  }
+  if (!options_.bodies && parser_->chunked()) return Refuse(411, "a body must come with its length");
+  if (!options_.bodies && parser_->content_length().value_or(0) > 0)
+    return Refuse(413, "the request's body is too long");
+  head_ = message.method() == http::verb::head;
+  keep_alive_ = message.keep_alive();
+  ++request_;
+  auto outcome = service_.OnHeader(MakeRequest(), HttpReply(weak_from_this(), request_));
+  if (auto* answer = std::get_if<HttpResponse>(&outcome)) return AnswerWithoutBody(std::move(*answer));
+  call_ = std::get<std::shared_ptr<HttpCall>>(std::move(outcome));
+  StartBody();
+}
+
+HttpRequest HttpConnection::MakeRequest() const {
+  const auto& message = parser_->get();
+  HttpRequest request{.method = head_ ? "GET" : std::string(View(message.method_string())),
+                      .path = std::string(PathOf(message.target())),
+                      .headers = {},
+                      .peer = peer_,
+                      .certificate = certificate_,
+                      .encrypted = stream_.encrypted()};
+  for (const auto& field : message) {
+    const std::string_view name = View(field.name_string());
+    request.headers.emplace_back(absl::AsciiStrToLower(absl::string_view(name.data(), name.size())),
+                                 std::string(View(field.value())));
+  }
+  return request;
+}
+
+void HttpConnection::AnswerWithoutBody(HttpResponse answer) {
+  const std::uint64_t length = parser_->content_length().value_or(0);
+  const bool is_here = !parser_->chunked() && length <= buffer_.size();
+  if (is_here) buffer_.consume(static_cast<std::size_t>(length));
+  Write(std::move(answer), keep_alive_ && is_here);
+}
+
+void HttpConnection::StartBody() {
+  std::optional<std::uint64_t> length;
+  if (!parser_->chunked()) length = parser_->content_length().value_or(0);
+  body_.emplace(length, call_->max_body_bytes(), options_.max_header_bytes);
+  read_bytes_ = kReadBytes;
+  stream_.tcp().expires_after(options_.body_timeout);
+  if (http::token_list(parser_->get()[http::field::expect]).exists("100-continue")) return Continue();
+  ReadBody();
+}
+
+void HttpConnection::Continue() {
+  boost::asio::async_write(stream_, boost::asio::buffer(kContinue.data(), kContinue.size()),
+                           [self = shared_from_this()](Error error, std::size_t) {
+                             if (error || self->closed_) return self->Close();
+                             self->ReadBody();
+                           });
+}
+
+void HttpConnection::ReadBody() {
+  for (;;) {
+    const auto read = buffer_.data();
+    std::string_view bytes(static_cast<const char*>(read.data()), read.size());
+    const HttpBodyReader::Result result = body_->Take(bytes);
+    buffer_.consume(read.size() - bytes.size());
+    switch (result) {
+      case HttpBodyReader::Result::kMore:
+        if (read.size() >= read_bytes_) read_bytes_ = std::min(2 * read_bytes_, kMostReadBytes);
+        return Read(read_bytes_, &HttpConnection::ReadBody);
+      case HttpBodyReader::Result::kDone: return OnBody();
+      case HttpBodyReader::Result::kTooLong:
+      case HttpBodyReader::Result::kMalformed:
+        return EndUnread(call_->OnUnreadableBody(result == HttpBodyReader::Result::kTooLong));
+      case HttpBodyReader::Result::kGrow:
+        if (auto refused = call_->OnBodyGrows(body_->bytes_after_growth())) return EndUnread(*std::move(refused));
+        body_->Grow();
+    }
+  }
+}
+
+void HttpConnection::EndUnread(HttpResponse answer) {
+  body_.reset();
+  answered_ = true;
+  Write(std::move(answer), /*keep_alive=*/false);
+}
+
+void HttpConnection::OnBody() {
+  grpc::ByteBuffer body = body_->TakeBody();
+  body_.reset();
+  const std::shared_ptr<HttpCall> call = call_;
+  const std::uint64_t request = request_;
+  call->OnBody(body);
+  if (closed_ || answered_ || request != request_) return;
+  owner_.OnBusy(*this);
+  WatchDeadline();
+  WatchPeer();
+}
+
+void HttpConnection::WatchDeadline() {
+  const auto at = call_->watched_deadline();
+  if (!at.has_value()) return;
+  deadline_.emplace(stream_.get_executor());
+  deadline_->expires_after(
+      std::chrono::duration_cast<std::chrono::steady_clock::duration>(*at - std::chrono::system_clock::now()));
+  deadline_->async_wait([self = shared_from_this(), request = request_](Error error) {
+    if (error || self->closed_ || self->answered_ || self->request_ != request) return;
+    const std::shared_ptr<HttpCall> call = self->call_;
+    call->OnDeadline();
+  });
+}
+
+void HttpConnection::WatchPeer() {
+  if (buffer_.size() > 0) return;  // The next request is here: the peer was there to send it.
+  watching_ = true;
+  stream_.tcp().expires_never();
+  stream_.async_read_some(buffer_.prepare(kWatchBytes), [self = shared_from_this()](Error error, std::size_t read) {
+    self->watching_ = false;
+    const bool waiting = std::exchange(self->waiting_, false);
+    if (self->closed_) return;
+    if (error && !(waiting && error == boost::asio::error::operation_aborted)) return self->Close();
+    self->buffer_.commit(read);
+    if (waiting) self->WaitForRequest();
+  });
+}
+
+void HttpConnection::Send(std::uint64_t request, HttpResponse answer) {
+  boost::asio::dispatch(stream_.get_executor(),
+                        [self = shared_from_this(), request, answer = std::move(answer)]() mutable {
+                          if (self->closed_ || self->answered_ || self->call_ == nullptr) return;
+                          if (self->request_ == request) self->OnAnswer(std::move(answer));
+                        });
+}
+
+void HttpConnection::OnAnswer(HttpResponse answer) {
+  answered_ = true;
+  deadline_.reset();
+  Write(std::move(answer), keep_alive_);
+}
+
+void HttpConnection::Refuse(int status, const char* why) {
+  Write({.status = status, .body = absl::StrCat(why, "\n")}, /*keep_alive=*/false);
+}
+
+void HttpConnection::Write(HttpResponse answer, bool keep_alive) {
+  keep_alive = keep_alive && !answer.close;
+  const std::size_t size = answer.body.size();
+  response_ = {};
+  response_.version(11);
+  response_.result(static_cast<unsigned>(answer.status));
+  if (!answer.content_type.empty()) response_.set(http::field::content_type, answer.content_type);
+  response_.set("X-Content-Type-Options", "nosniff");
+  if (!answer.allow.empty()) response_.set(http::field::allow, answer.allow);
+  for (const auto& [name, value] : answer.headers) response_.insert(name, value);
+  if (response_.count(http::field::cache_control) == 0) response_.set(http::field::cache_control, "no-store");
+  if (answer.status != 204 && answer.status != 304) response_.content_length(size);
+  response_.keep_alive(keep_alive);
+  if (!head_) response_.body() = std::move(answer.body);
+  stream_.tcp().expires_after(options_.write_timeout + std::chrono::seconds(size / options_.min_bytes_per_second));
+  http::async_write(stream_, response_, [self = shared_from_this(), keep_alive](Error error, std::size_t) {
+    self->response_ = {};
+    if (error || self->closed_) return self->Close();
+    self->OnWritten(keep_alive);
+  });
+}
+
+void HttpConnection::OnWritten(bool keep_alive) {
+  head_ = answered_ = false;
+  call_.reset();
+  if (!keep_alive) return watching_ ? Close() : Linger();
+  owner_.OnAnswered(*this);
+  if (!watching_) return WaitForRequest();
+  waiting_ = true;
+  stream_.tcp().cancel();
+}
+
 void HttpConnection::Linger() {
   Error ignored;
-  stream_.socket().shutdown(boost::asio::ip::tcp::socket::shutdown_send, ignored);
-  stream_.expires_after(kLingerTime);
+  stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
+  stream_.tcp().expires_after(kLingerTime);
   Discard();
 }
 
+// What still comes is read past TLS: nobody looks at it.
 void HttpConnection::Discard() {
   buffer_.clear();
-  stream_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, std::size_t) {
-    if (error) return self->Close();
+  stream_.tcp().async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, std::size_t) {
+    if (error || self->closed_) return self->Close();
     self->Discard();
   });
 }
@@ -133,7 +319,9 @@ void HttpConnection::Discard() {
 void HttpConnection::Close() {
   if (std::exchange(closed_, true)) return;
   const std::shared_ptr<HttpConnection> self = shared_from_this();
-  stream_.close();
+  deadline_.reset();
+  stream_.tcp().close();
+  if (const std::shared_ptr<HttpCall> call = std::exchange(call_, nullptr)) call->OnGone();
   owner_.OnClosed(*this);
 }
 

@@ -1,20 +1,26 @@
 // One connection of an HttpServer: reads a request, has it answered, writes the answer, and reads on.
 //
-// Everything runs on the server's one thread.
+// Everything runs on the server's one thread; HttpReply is the way onto it.
 #ifndef ATTEND_SERVER_HTTP_HTTP_CONNECTION_H_
 #define ATTEND_SERVER_HTTP_HTTP_CONNECTION_H_
 
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
 #include <cstddef>
-#include <functional>
+#include <cstdint>
 #include <list>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
+#include "server/http/http_body_reader.h"
 #include "server/http/http_server.h"
+#include "server/http/http_service.h"
+#include "server/http/http_stream.h"
+#include "server/http/slices_body.h"
 
 namespace attend::server {
 
@@ -24,6 +30,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   class Owner {
    public:
     virtual ~Owner() = default;
+    // A whole request has come that is answered later.
+    virtual void OnBusy(HttpConnection& /*connection*/) {}
     // It has been answered and waits again.
     virtual void OnAnswered(HttpConnection& connection) = 0;
     // It is closed; the owner lets go of it.
@@ -31,44 +39,74 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   };
 
   // All must outlive the connection.
-  HttpConnection(boost::asio::ip::tcp::socket socket, const HttpServer::Options& options,
-                 const HttpServer::Handler& handler, Owner& owner)
-      : options_(options), handler_(handler), owner_(owner), stream_(std::move(socket)) {}
+  HttpConnection(boost::asio::ip::tcp::socket socket, const HttpServer::Options& options, HttpService& service,
+                 Owner& owner);
 
   // Serves until the connection ends; the operations under way hold it.
-  void Start() { WaitForRequest(); }
+  void Start();
   // Closes it now, whatever it does.
   void Close();
+  // Sends the answer to the request with this number; see HttpReply. Any thread.
+  void Send(std::uint64_t request, HttpResponse answer);
 
   std::list<std::shared_ptr<HttpConnection>>::iterator position;  // Where the owner keeps it.
+  bool is_busy = false;                                           // In which of the owner's lists.
 
  private:
   using Error = boost::beast::error_code;
-  using Body = boost::beast::http::string_body;
+  using RequestBody = boost::beast::http::empty_body;
 
-  // Its first bytes may take the idle timeout; the rest of it has to follow within the read timeout.
+  // Its first bytes may take the idle timeout; the rest of its header has to follow within the read timeout.
   void WaitForRequest();
   void StartRequest();
-  void ReadMore();
-  // Takes what has been read, as far as it belongs to this request.
-  void Parse();
+  // Reads up to `size` bytes, then calls `next` of this object.
+  void Read(std::size_t size, void (HttpConnection::*next)());
+  // Takes what has been read, as far as it belongs to this request's header.
+  void ParseHeader();
   void RefuseToRead(const Error& error);
-  void Answer();
+  void OnHeader();
+  HttpRequest MakeRequest() const;
+  // Answers a request whose body, if it has one, was not asked for.
+  void AnswerWithoutBody(HttpResponse answer);
+  void StartBody();
+  void Continue();
+  // Takes what has been read of the body.
+  void ReadBody();
+  // Answers in place of a body that is not read to its end.
+  void EndUnread(HttpResponse answer);
+  void OnBody();
+  void WatchDeadline();
+  // Notices while an answer is made that the peer has gone.
+  void WatchPeer();
+  void OnAnswer(HttpResponse answer);
   // What is wrong with a request that cannot be read is said, and the connection ends.
   void Refuse(int status, const char* why);
-  void Write(HttpResponse answer, bool keep_alive, bool with_body);
+  void Write(HttpResponse answer, bool keep_alive);
+  void OnWritten(bool keep_alive);
   // Ends the connection so that the peer can read the last response: an end with unread bytes would reset it.
   void Linger();
   void Discard();
 
   const HttpServer::Options& options_;
-  const HttpServer::Handler& handler_;
+  HttpService& service_;
   Owner& owner_;
-  boost::beast::tcp_stream stream_;
-  boost::beast::flat_buffer buffer_;  // Read and not parsed: a line that is incomplete, or the next request.
-  std::optional<boost::beast::http::request_parser<Body>> parser_;
+  HttpStream stream_;
+  std::string peer_;
+  std::vector<std::string> certificate_;
+  boost::beast::flat_buffer buffer_;  // Read and not taken: a line that is incomplete, or the next request.
+  std::optional<boost::beast::http::request_parser<RequestBody>> parser_;
   std::size_t header_bytes_ = 0;  // Parsed of this request's header.
-  boost::beast::http::response<Body> response_;
+  std::uint64_t request_ = 0;     // Its number on this connection; one is answered at a time.
+  bool head_ = false;
+  bool keep_alive_ = false;
+  std::optional<HttpBodyReader> body_;
+  std::size_t read_bytes_ = 0;      // How much of it is asked for at a time.
+  std::shared_ptr<HttpCall> call_;  // Until its answer is written.
+  bool answered_ = false;           // That is under way.
+  std::optional<boost::asio::steady_timer> deadline_;
+  bool watching_ = false;  // A read is under way that only looks whether the peer is there.
+  bool waiting_ = false;   // The next request is waited for as soon as that read has ended.
+  boost::beast::http::response<SlicesBody> response_;
   bool closed_ = false;
 };
 

@@ -29,10 +29,10 @@ struct Listener {
   boost::asio::steady_timer pause;
 };
 
-class Server final : public HttpServer, public HttpConnection::Owner {
+class Server : public HttpServer, public HttpConnection::Owner {
  public:
-  Server(const Options& options, Handler handler) : options_(options), handler_(std::move(handler)) {}
-  ~Server() override;
+  Server(const Options& options, HttpService& service) : options_(options), service_(service) {}
+  ~Server() override { End(); }
 
   absl::Status Listen();
   void Run();
@@ -41,21 +41,31 @@ class Server final : public HttpServer, public HttpConnection::Owner {
   int port() const override { return port_; }
   std::int64_t connections() const override { return count_.load(std::memory_order_relaxed); }
 
+  void Stop() override;
+
+  void OnBusy(HttpConnection& connection) override;
   void OnAnswered(HttpConnection& connection) override;
   void OnClosed(HttpConnection& connection) override;
 
+ protected:
+  // Closes all and waits for the thread.
+  void End();
+
  private:
+  void CloseAll();
+  void Count() { count_.store(static_cast<std::int64_t>(waiting_.size() + busy_.size()), std::memory_order_relaxed); }
   void Accept(Listener& listener);
   void OnAccepted(Listener& listener, const Error& error, tcp::socket socket);
   void Tick();
 
   const Options options_;
-  const Handler handler_;
+  HttpService& service_;
   boost::asio::io_context context_{1};
   std::list<Listener> listeners_;
   boost::asio::steady_timer tick_{context_};
-  std::list<std::shared_ptr<HttpConnection>> connections_;  // Those that have waited longest come first.
-  std::atomic<std::int64_t> count_{0};                      // Of connections_, for other threads.
+  std::list<std::shared_ptr<HttpConnection>> waiting_;  // Those that have waited longest come first.
+  std::list<std::shared_ptr<HttpConnection>> busy_;     // Those whose requests are being answered.
+  std::atomic<std::int64_t> count_{0};                  // Of both, for other threads.
   std::string address_;
   int port_ = 0;
   bool stopped_ = false;
@@ -105,47 +115,89 @@ void Server::OnAccepted(Listener& listener, const Error& error, tcp::socket sock
     });
     return;
   }
-  if (connections_.size() >= options_.max_connections) connections_.front()->Close();
+  if (waiting_.size() + busy_.size() >= options_.max_connections) {
+    if (waiting_.empty()) return Accept(listener);  // The socket closes.
+    waiting_.front()->Close();
+  }
   Error ignored;
   socket.set_option(tcp::no_delay(true), ignored);
-  auto connection = std::make_shared<HttpConnection>(std::move(socket), options_, handler_, *this);
-  connection->position = connections_.insert(connections_.end(), connection);
-  count_.store(static_cast<std::int64_t>(connections_.size()), std::memory_order_relaxed);
+  auto connection = std::make_shared<HttpConnection>(std::move(socket), options_, service_, *this);
+  connection->position = waiting_.insert(waiting_.end(), connection);
+  Count();
   connection->Start();
   Accept(listener);
 }
 
+void Server::OnBusy(HttpConnection& connection) {
+  busy_.splice(busy_.end(), waiting_, connection.position);
+  connection.is_busy = true;
+}
+
 void Server::OnAnswered(HttpConnection& connection) {
-  connections_.splice(connections_.end(), connections_, connection.position);
+  waiting_.splice(waiting_.end(), connection.is_busy ? busy_ : waiting_, connection.position);
+  connection.is_busy = false;
 }
 
 void Server::OnClosed(HttpConnection& connection) {
-  connections_.erase(connection.position);
-  count_.store(static_cast<std::int64_t>(connections_.size()), std::memory_order_relaxed);
+  (connection.is_busy ? busy_ : waiting_).erase(connection.position);
+  Count();
 }
 
-Server::~Server() {
+void Server::CloseAll() {
+  stopped_ = true;
+  tick_.cancel();
+  for (Listener& listener : listeners_) {
+    Error ignored;
+    listener.acceptor.close(ignored);
+    listener.pause.cancel();
+  }
+  while (!waiting_.empty()) waiting_.front()->Close();
+  while (!busy_.empty()) busy_.front()->Close();
+}
+
+void Server::Stop() {
+  boost::asio::post(context_, [this] { CloseAll(); });
+}
+
+void Server::End() {
   if (!thread_.joinable()) return;
-  boost::asio::post(context_, [this] {
-    stopped_ = true;
-    tick_.cancel();
-    for (Listener& listener : listeners_) {
-      Error ignored;
-      listener.acceptor.close(ignored);
-      listener.pause.cancel();
-    }
-    while (!connections_.empty()) connections_.front()->Close();
-  });
+  Stop();
   thread_.join();  // Nothing is left to wait for then.
+}
+
+// Serves what a Handler answers.
+class HandlerServer final : public Server {
+ public:
+  HandlerServer(const Options& options, Handler handler) : Server(options, adapter_), adapter_(std::move(handler)) {}
+  ~HandlerServer() override { End(); }  // While the adapter is there.
+
+ private:
+  class Adapter final : public HttpService {
+   public:
+    explicit Adapter(Handler handler) : handler_(std::move(handler)) {}
+    Outcome OnHeader(HttpRequest request, const HttpReply& /*reply*/) override { return handler_(request); }
+
+   private:
+    const Handler handler_;
+  };
+
+  Adapter adapter_;
+};
+
+absl::StatusOr<std::unique_ptr<HttpServer>> StartServer(std::unique_ptr<Server> server) {
+  if (absl::Status listening = server->Listen(); !listening.ok()) return listening;
+  server->Run();
+  return server;
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const Options& options, Handler handler) {
-  auto server = std::make_unique<Server>(options, std::move(handler));
-  if (absl::Status listening = server->Listen(); !listening.ok()) return listening;
-  server->Run();
-  return server;
+  return StartServer(std::make_unique<HandlerServer>(options, std::move(handler)));
+}
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const Options& options, HttpService& service) {
+  return StartServer(std::make_unique<Server>(options, service));
 }
 
 }  // namespace attend::server

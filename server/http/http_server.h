@@ -1,9 +1,9 @@
-// An HTTP/1.1 server on one thread, in plaintext: the transport of the doors beside gRPC.
+// An HTTP/1.1 server on one thread, in plaintext or over TLS: the transport of the doors beside gRPC.
 //
 // Connections are waited for with epoll and cost about a kilobyte each while they are idle. What a stranger can make
 // the server hold is bounded: connections in number, and each of them in bytes and in time. With as many connections as
-// it may have, the server closes the one that has waited longest, so that a new one, such as a probe's, is always
-// served.
+// it may have, the server closes the one that has waited longest for its request to be whole, so that a new one, such
+// as a probe's, is served; where all have requests that are being answered, the new one is closed.
 //
 // Requests are read and written by Boost.Beast (docs/decisions/037-one-http-server.md).
 #ifndef ATTEND_SERVER_HTTP_HTTP_SERVER_H_
@@ -15,41 +15,36 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "absl/status/statusor.h"
+#include "server/http/http_message.h"
+#include "server/http/http_service.h"
 
 namespace attend::server {
 
-struct HttpRequest {
-  std::string_view method;  // `GET`, `POST` or any other word.
-  std::string_view path;    // Without the query, as it was sent: `/metrics`.
-};
-
-struct HttpResponse {
-  int status = 200;
-  std::string content_type = "text/plain; charset=utf-8";
-  std::string allow;  // The header of that name, for 405; empty: none.
-  std::string body;
-};
+class HttpTls;
 
 class HttpServer {
  public:
   using Duration = std::chrono::steady_clock::duration;
-  // Answers one request, on the server's thread: others wait meanwhile. HEAD comes as GET; its body is left out. Must
-  // not throw.
+  // Answers one request at once, on the server's thread: others wait meanwhile. Must not throw.
   using Handler = std::function<HttpResponse(const HttpRequest&)>;
 
   struct Options {
     std::string flag;    // The flag that gave `listen`, for errors: `--admin-listen`.
     std::string listen;  // `host:port`; port 0 lets the system choose.
     std::size_t max_connections = 256;
-    std::size_t max_header_bytes = 8 << 10;             // Of a request without its body; more: 431.
-    std::size_t max_body_bytes = 0;                     // More: 413; a body in chunks: 411.
+    std::size_t max_header_bytes = 8 << 10;  // Of a request without its body; more: 431.
+    bool bodies = false;  // Whether requests may have bodies, which an HttpCall bounds; else 413, or 411 for chunks.
+    std::size_t first_read_bytes = 512;  // The first read of a request asks for no more: an idle connection is small.
     Duration idle_timeout = std::chrono::seconds(90);   // From a connection's start or last answer to the next request.
     Duration read_timeout = std::chrono::seconds(5);    // From a request's first byte to its last.
     Duration write_timeout = std::chrono::seconds(10);  // For a response.
+    Duration body_timeout = std::chrono::seconds(5);    // From a request's header to the end of its body.
+    Duration handshake_timeout = std::chrono::seconds(5);  // Of TLS.
+    // Beside the write timeout, an answer may take the time that its bytes need at this rate.
+    std::size_t min_bytes_per_second = std::size_t{1} << 40;
+    std::shared_ptr<const HttpTls> tls = nullptr;  // Null: plaintext.
     // Called on the server's thread every `tick_interval`. Empty: nothing is. Must not throw.
     std::function<void()> on_tick;
     Duration tick_interval = std::chrono::milliseconds(100);
@@ -57,8 +52,11 @@ class HttpServer {
 
   // Binds and serves until the object's end. Errors: UNAVAILABLE naming the address that cannot be bound, and why.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const Options& options, Handler handler);
+  // The same for a service, which must outlive the server.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const Options& options, HttpService& service);
 
-  // Closes all connections. A handler that runs is waited for.
+  // Closes all connections. A handler that runs is waited for; an HttpCall that another thread still works for must
+  // be gone.
   virtual ~HttpServer() = default;
 
   // What `listen` stands for, as CallEngine::addresses, and the port.
@@ -66,6 +64,8 @@ class HttpServer {
   virtual int port() const = 0;
   // Open at the moment. Thread-safe.
   virtual std::int64_t connections() const = 0;
+  // Closes all connections, whose calls hear that they are gone, and listens no more. Thread-safe; returns at once.
+  virtual void Stop() = 0;
 };
 
 }  // namespace attend::server

@@ -1,4 +1,5 @@
-// The audit: one line of the log, with the message `audit`, for each event that a security review asks about.
+// The audit: one line of the log, with the message `audit`, for each event that a security review asks about. It is
+// written whatever --log-level is.
 #ifndef ATTEND_SERVER_IDENTITY_AUDIT_H_
 #define ATTEND_SERVER_IDENTITY_AUDIT_H_
 
@@ -21,28 +22,33 @@ class Audit {
               const std::string& reason) {
     const LogRateLimit::Verdict verdict = denials_.Ask(LogRateLimit::Clock::now());
     if (verdict.held_back > 0) {
-      log_.Info("audit", {{"event", std::string("denials left out")}, {"count", verdict.held_back}});
+      log_.Record("audit", {{"event", std::string("denials left out")}, {"count", verdict.held_back}});
     }
     if (!verdict.pass) return;
-    log_.Info("audit", {{"event", std::string("denied")},
-                        {"principal", principal},
-                        {"peer", peer},
-                        {"method", method},
-                        {"reason", reason}});
+    log_.Record("audit", {{"event", std::string("denied")},
+                          {"principal", principal},
+                          {"peer", peer},
+                          {"method", method},
+                          {"reason", reason}});
   }
 
   // A layer was created, replaced or deleted, which `event` says; `etag` is that of the new layer, or of the deleted
   // one.
-  void Layer(const std::string& event, const std::string& principal, const std::string& peer, const std::string& layer,
-             const std::string& etag) {
-    log_.Info("audit", {{"event", event}, {"principal", principal}, {"peer", peer}, {"layer", layer}, {"etag", etag}});
+  void Layer(const std::string& event, const std::string& principal, const std::string& tenant, const std::string& peer,
+             const std::string& layer, const std::string& etag) {
+    log_.Record("audit", {{"event", event},
+                          {"principal", principal},
+                          {"tenant", tenant},
+                          {"peer", peer},
+                          {"layer", layer},
+                          {"etag", etag}});
   }
 
   // Files were read again: what they are, and why they were refused; empty when they are in force.
   void Reloaded(const std::string& what, const std::string& refusal) {
-    log_.Write(refusal.empty() ? spdlog::level::info : spdlog::level::warn, "audit",
-               {{"event", refusal.empty() ? what + " reloaded" : what + " not reloaded; the last stay in force"},
-                {"reason", refusal}});
+    log_.Record("audit",
+                {{"event", refusal.empty() ? what + " reloaded" : what + " not reloaded; the last stay in force"},
+                 {"reason", refusal}});
   }
 
  private:

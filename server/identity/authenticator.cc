@@ -15,8 +15,9 @@ namespace {
 constexpr std::size_t kMaxFileBytes = std::size_t{4} << 20;
 constexpr absl::string_view kBearer = "bearer ";
 
-PrincipalRef MakePrincipal(const char* name, Roles roles) {
-  return std::make_shared<const Principal>(Principal{.name = name, .roles = roles});
+PrincipalRef MakePrincipal(const char* name, Roles roles, Tenants& tenants) {
+  return std::make_shared<const Principal>(
+      Principal{.name = name, .roles = roles, .tenant = tenants.Get(kSharedTenant), .account = nullptr});
 }
 
 absl::Status Unauthenticated(const char* reason, const std::string& sentence) {
@@ -27,10 +28,10 @@ absl::Status Unauthenticated(const char* reason, const std::string& sentence) {
 
 Authenticator::Authenticator(Options options)
     : options_(std::move(options)),
-      local_anonymous_(MakePrincipal("anonymous", options_.anonymous_roles.value_or(Roles::All()))),
+      local_anonymous_(MakePrincipal("anonymous", options_.anonymous_roles.value_or(Roles::All()), tenants_)),
       remote_anonymous_(
-          MakePrincipal("anonymous", options_.anonymous_roles.value_or(Roles::Compute() | Roles::Observe()))),
-      any_certificate_(MakePrincipal("certificate", Roles::All())) {}
+          MakePrincipal("anonymous", options_.anonymous_roles.value_or(Roles::Compute() | Roles::Observe()), tenants_)),
+      any_certificate_(MakePrincipal("certificate", Roles::All(), tenants_)) {}
 
 absl::StatusOr<std::unique_ptr<Authenticator>> Authenticator::Create(Options options) {
   std::unique_ptr<Authenticator> authenticator(new Authenticator(std::move(options)));
@@ -50,8 +51,9 @@ absl::StatusOr<bool> Authenticator::Reload() {
     const MutexLock lock(mu_);
     if (principals_ != nullptr && *text == text_) return false;
   }
-  absl::StatusOr<Principals> read = Principals::Parse(*text);
+  absl::StatusOr<Principals> read = Principals::Parse(*text, tenants_, accounts_);
   if (!read.ok()) return about(read.status());
+  read->ApplyLimits(tenants_);
   const MutexLock lock(mu_);
   text_ = *std::move(text);
   principals_ = std::make_shared<const Principals>(*std::move(read));
@@ -94,6 +96,12 @@ absl::StatusOr<PrincipalRef> Authenticator::Authenticate(const Credentials& cred
   const PrincipalRef& anonymous = credentials.is_local ? local_anonymous_ : remote_anonymous_;
   if (!anonymous->roles.empty()) return anonymous;
   return Unauthenticated(reason::kNoCredential, "this server wants a bearer token or a client certificate");
+}
+
+AccountRef Authenticator::AccountOf(const Principal& principal, std::string_view peer_address, bool from_proxy) {
+  if (principal.account != nullptr) return principal.account;
+  if (from_proxy) return accounts_.Get("callers of proxies", principal.tenant, /*exempt=*/true);
+  return accounts_.Get(std::string(peer_address), principal.tenant);
 }
 
 absl::Status Authenticator::Authorize(const Principal& principal, Roles needed) {

@@ -24,8 +24,12 @@ struct Credentials {
   std::optional<std::string_view> authorization;
   // Of a client certificate that was verified, as `uri:...`, `dns:...`, `cn:...`; empty without one.
   std::vector<std::string> certificate;
-  // Whether it comes from this machine: over a loopback address or a Unix socket.
+  // Whether it comes from this machine: over a loopback address or a Unix socket, and through no trusted proxy.
   bool is_local = false;
+  // Through a trusted proxy. `certificate` is then what the proxy says of its caller or, when it says nothing, its own.
+  bool from_proxy = false;
+  // The address of whoever connected, without a port; empty when nobody needs it.
+  std::string peer_address;
 };
 
 // A token counts before a certificate, and that before nothing at all:
@@ -33,6 +37,7 @@ struct Credentials {
 //   - a certificate must be one of the file's; without a file every verified one has all roles;
 //   - a caller without either is `anonymous`, with all roles on this machine and with compute and observe from
 //     elsewhere, unless --anonymous-roles says otherwise.
+// Callers whom no entry of the file names belong to the tenant `shared`.
 //
 // Thread-safe.
 class Authenticator {
@@ -49,6 +54,11 @@ class Authenticator {
   absl::StatusOr<PrincipalRef> Authenticate(const Credentials& credentials, absl::Time now) const
       ABSL_LOCKS_EXCLUDED(mu_);
 
+  // The account of a caller, which is its principal's or, where the principal stands for many, that of its peer's
+  // address. `from_proxy`: it came through a trusted proxy, so that the address says nothing.
+  AccountRef AccountOf(const Principal& principal, std::string_view peer_address, bool from_proxy);
+  const Tenants& tenants() const { return tenants_; }
+
   // Whether `principal` has one of the roles that `needed` has. Errors: PERMISSION_DENIED with reason MISSING_ROLE and
   // the roles as metadata.
   static absl::Status Authorize(const Principal& principal, Roles needed);
@@ -62,6 +72,8 @@ class Authenticator {
   std::shared_ptr<const Principals> principals() const ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;
+  Tenants tenants_;
+  Accounts accounts_;
   const PrincipalRef local_anonymous_;
   const PrincipalRef remote_anonymous_;
   const PrincipalRef any_certificate_;  // Without a file.

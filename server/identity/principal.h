@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "server/identity/tenant.h"
 
 namespace attend::server {
 
@@ -45,6 +46,8 @@ class Roles {
 struct Principal {
   std::string name;  // `anonymous` for a caller without a credential.
   Roles roles;
+  TenantRef tenant;    // Never null.
+  AccountRef account;  // Null for one that stands for many callers: each peer then has an account.
 };
 using PrincipalRef = std::shared_ptr<const Principal>;
 

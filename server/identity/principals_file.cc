@@ -1,6 +1,7 @@
 #include "server/identity/principals_file.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -52,6 +53,29 @@ absl::StatusOr<Roles> ReadRoles(const Json& entry, const std::string& where) {
   return roles;
 }
 
+// Leaves `value` as it is when there is none.
+absl::Status ReadNumber(const Json& entry, const char* key, const std::string& where, double least, double most,
+                        double& value) {
+  if (!entry.contains(key)) return absl::OkStatus();
+  const double number = entry[key].is_number() ? entry[key].get<double>() : std::nan("");
+  if (!(number >= least && number <= most)) {
+    return Bad(absl::StrCat(where, ": ", key, " is no number from ", least, " to ", most));
+  }
+  value = number;
+  return absl::OkStatus();
+}
+
+absl::Status ReadCount(const Json& entry, const char* key, const std::string& where, std::int64_t& value) {
+  if (!entry.contains(key)) return absl::OkStatus();
+  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  const Json& number = entry[key];
+  if (!number.is_number_unsigned() || number.get<std::uint64_t>() > kMost) {
+    return Bad(absl::StrCat(where, ": ", key, " is no whole number from 0 to 2^62"));
+  }
+  value = number.get<std::int64_t>();
+  return absl::OkStatus();
+}
+
 // Whether the two are equal, in a time that does not say where they differ.
 bool AreEqual(const formats::Sha256Digest& a, const formats::Sha256Digest& b) {
   unsigned difference = 0;
@@ -62,8 +86,56 @@ bool AreEqual(const formats::Sha256Digest& a, const formats::Sha256Digest& b) {
 }  // namespace
 
 struct Principals::Reader {
+  Tenants& tenants;
+  Accounts& accounts;
+  bool has_tenants = false;
   Principals principals;
   std::set<std::string> names;
+
+  Reader(Tenants& all_tenants, Accounts& all_accounts) : tenants(all_tenants), accounts(all_accounts) {}
+
+  absl::Status AddTenant(const Json& entry, std::string where) {
+    absl::Status keys = CheckKeys(entry, where,
+                                  {"name", "weight", "max_requests_in_flight", "max_compute_threads",
+                                   "max_memory_in_flight_bytes", "max_layers_bytes"});
+    if (!keys.ok()) return keys;
+    const std::string name = entry.contains("name") && entry["name"].is_string() ? entry["name"] : Json("");
+    if (const absl::Status valid = CheckTenantName(name); !valid.ok()) {
+      return Bad(absl::StrCat(where, ": ", valid.message()));
+    }
+    where = absl::StrCat("the tenant '", name, "'");
+    TenantLimits limits;
+    absl::Status read = ReadNumber(entry, "weight", where, 1e-3, 1e3, limits.weight);
+    read.Update(ReadNumber(entry, "max_compute_threads", where, 1e-3, 1e6, limits.max_compute_threads));
+    read.Update(ReadCount(entry, "max_requests_in_flight", where, limits.max_requests_in_flight));
+    read.Update(ReadCount(entry, "max_memory_in_flight_bytes", where, limits.max_memory_in_flight_bytes));
+    read.Update(ReadCount(entry, "max_layers_bytes", where, limits.max_layers_bytes));
+    if (!read.ok()) return read;
+    if (!principals.limits_.emplace(name, limits).second) return Bad(absl::StrCat(where, " is given twice"));
+    return absl::OkStatus();
+  }
+
+  absl::Status AddTenants(const Json& document) {
+    if (!document.contains("tenants")) return absl::OkStatus();
+    has_tenants = true;
+    if (!document["tenants"].is_array()) return Bad("'tenants' is no list");
+    int number = 0;
+    for (const Json& entry : document["tenants"]) {
+      if (absl::Status added = AddTenant(entry, absl::StrCat("tenant ", ++number)); !added.ok()) return added;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<TenantRef> ReadTenant(const Json& entry, const std::string& where) const {
+    if (!entry.contains("tenant")) return tenants.Get(kSharedTenant);
+    const std::string name = entry["tenant"].is_string() ? entry["tenant"] : Json("");
+    const absl::Status valid = CheckTenantName(name);
+    if (!valid.ok()) return Bad(absl::StrCat(where, ": tenant: ", valid.message()));
+    if (has_tenants && name != kSharedTenant && principals.limits_.count(name) == 0) {
+      return Bad(absl::StrCat(where, ": the tenant '", name, "' is not on the list 'tenants'"));
+    }
+    return tenants.Get(name);
+  }
 
   absl::Status AddCertificates(const Json& entry, const std::string& where, const PrincipalRef& principal) {
     const absl::StatusOr<std::vector<std::string>> identities = Texts(entry, "certificates", where);
@@ -107,7 +179,8 @@ struct Principals::Reader {
   }
 
   absl::Status Add(const Json& entry, std::string where) {
-    if (absl::Status keys = CheckKeys(entry, where, {"name", "roles", "certificates", "tokens"}); !keys.ok()) {
+    if (absl::Status keys = CheckKeys(entry, where, {"name", "tenant", "roles", "certificates", "tokens"});
+        !keys.ok()) {
       return keys;
     }
     const std::string name = entry.contains("name") && entry["name"].is_string() ? entry["name"] : Json("");
@@ -116,7 +189,12 @@ struct Principals::Reader {
     where = absl::StrCat("the principal '", name, "'");
     const absl::StatusOr<Roles> roles = ReadRoles(entry, where);
     if (!roles.ok()) return roles.status();
-    const auto principal = std::make_shared<const Principal>(Principal{.name = name, .roles = *roles});
+    absl::StatusOr<TenantRef> tenant = ReadTenant(entry, where);
+    if (!tenant.ok()) return tenant.status();
+    // No peer's address begins so.
+    const AccountRef account = accounts.Get(absl::StrCat("principal ", name), *tenant);
+    const auto principal = std::make_shared<const Principal>(
+        Principal{.name = name, .roles = *roles, .tenant = *std::move(tenant), .account = account});
     if (absl::Status added = AddCertificates(entry, where, principal); !added.ok()) return added;
     if (!entry.contains("tokens")) return absl::OkStatus();
     if (!entry["tokens"].is_array()) return Bad(absl::StrCat(where, ": tokens is no list"));
@@ -130,20 +208,28 @@ struct Principals::Reader {
   }
 };
 
-absl::StatusOr<Principals> Principals::Parse(std::string_view json) {
+absl::StatusOr<Principals> Principals::Parse(std::string_view json, Tenants& tenants, Accounts& accounts) {
   if (json.size() > kMaxBytes) return Bad("it is larger than 4 MiB");
   const Json document = Json::parse(json, nullptr, /*allow_exceptions=*/false);
   if (document.is_discarded()) return Bad("it is no JSON");
-  if (absl::Status keys = CheckKeys(document, "the file", {"principals"}); !keys.ok()) return keys;
+  if (absl::Status keys = CheckKeys(document, "the file", {"tenants", "principals"}); !keys.ok()) return keys;
   if (!document.contains("principals") || !document["principals"].is_array()) {
     return Bad("it has no list 'principals'");
   }
-  Reader reader;
+  Reader reader(tenants, accounts);
+  if (absl::Status added = reader.AddTenants(document); !added.ok()) return added;
   int number = 0;
   for (const Json& entry : document["principals"]) {
     if (absl::Status added = reader.Add(entry, absl::StrCat("principal ", ++number)); !added.ok()) return added;
   }
   return std::move(reader.principals);
+}
+
+void Principals::ApplyLimits(const Tenants& tenants) const {
+  for (const TenantRef& tenant : tenants.All()) {
+    const auto found = limits_.find(tenant->name());
+    tenant->SetLimits(found == limits_.end() ? TenantLimits() : found->second);
+  }
 }
 
 PrincipalRef Principals::FindCertificate(const std::vector<std::string>& identities) const {

@@ -99,7 +99,7 @@ absl::StatusOr<Parts> SplitFile(std::string_view file) {
 
 absl::Status CheckRecord(const LayerRecord& record, std::string_view payload, const std::string& file_name) {
   const v1::CreateLayerHeader& header = record.header;
-  if (!CheckLayerName(header.name(), "name").ok() || LayerFileName(header.name()) != file_name) {
+  if (!CheckLayerName(header.name(), "name").ok() || LayerFileName({record.tenant, header.name()}) != file_name) {
     return Damaged("it is the file of another layer");
   }
   const std::string sha256 = header.has_init() ? "" : ToHex(Sha256::Of(payload));

@@ -51,6 +51,7 @@ absl::StatusOr<std::string> SerializeRecord(const LayerRecord& record) {
                                                "); leave it out, or use a newer server"));
   }
   stored.set_create_time_ms(record.create_time_ms);
+  if (record.tenant != kSharedTenant) stored.set_tenant(record.tenant);
   return stored.SerializeAsString();
 }
 
@@ -67,6 +68,9 @@ absl::StatusOr<LayerRecord> ParseRecord(std::string_view bytes) {
                                             unknown, "); a newer version wrote it"));
   }
   record.create_time_ms = stored.create_time_ms();
+  if (stored.tenant().empty()) return record;
+  if (!CheckTenantName(stored.tenant()).ok()) return absl::DataLossError("its record names a tenant that is none");
+  record.tenant = stored.tenant();
   return record;
 }
 

@@ -11,12 +11,14 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
+#include "server/identity/tenant.h"
 
 namespace attend::server {
 
 struct LayerRecord {
   v1::CreateLayerHeader header;  // Without `replace`; `etag` and `sha256` are the layer's.
   std::int64_t create_time_ms = 0;
+  std::string tenant = kSharedTenant;
 };
 
 // The same bytes for the same record. Pure. Errors: INVALID_ARGUMENT (`header`) for a field that this version cannot

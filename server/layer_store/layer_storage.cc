@@ -7,7 +7,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 namespace {
@@ -101,9 +100,9 @@ absl::StatusOr<NewLayerFile> LayerStorage::Create() {
   return NewLayerFile::Create(layers_, name, quota_, options_.observer);
 }
 
-absl::Status LayerStorage::Remove(std::string_view name) {
+absl::Status LayerStorage::Remove(const LayerKey& key) {
   if (options_.data_dir.empty()) return absl::OkStatus();
-  const std::string file = LayerFileName(name);
+  const std::string file = LayerFileName(key);
   const std::int64_t bytes = layers_.SizeOf(file);
   if (absl::Status removed = layers_.Remove(file); !removed.ok()) return removed;
   quota_.Give(bytes);

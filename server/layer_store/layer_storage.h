@@ -1,6 +1,6 @@
 // Where uploaded layers are kept: the folder of `--data-dir`, or memory alone.
 //
-//   DATA_DIR/layers/minilm%0.layer    one file for each layer, see layer_file.h
+//   DATA_DIR/layers/minilm%0.layer    one file for each layer, see layer_file.h and LayerFileName
 //   DATA_DIR/layers/7.tmp             an upload under way
 //   DATA_DIR/quarantine/              files that were found damaged or foreign; nothing here is ever read
 //
@@ -22,6 +22,7 @@
 #include "server/base/logging.h"
 #include "server/layer_store/folder.h"
 #include "server/layer_store/layer_file.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
 
@@ -49,7 +50,7 @@ class LayerStorage {
 
   // Remove of a layer that is not there does nothing. Errors: those of StorageError.
   absl::StatusOr<NewLayerFile> Create();
-  absl::Status Remove(std::string_view name);
+  absl::Status Remove(const LayerKey& key);
 
  private:
   LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log), quota_(options_.max_bytes) {}

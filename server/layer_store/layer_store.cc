@@ -8,9 +8,13 @@
 #include "server/base/protocol.h"
 #include "server/layer_store/layer_upload.h"
 #include "server/layers/layer_registry.h"
+#include "server/rpc/tenant_quota.h"
 
 namespace attend::server {
 namespace {
+
+// Deleting a layer frees the quota; nobody knows when.
+constexpr std::int64_t kQuotaRetryDelayMs = 60'000;
 
 absl::Status Refused(absl::StatusCode code, const char* reason, const std::string& name, const std::string& sentence) {
   return WithDetails(absl::Status(code, sentence), {.reason = reason, .field = "", .metadata = {{"layer_name", name}}});
@@ -61,8 +65,9 @@ LayerStore::Leaving& LayerStore::LeavingOf(const std::shared_ptr<const Layer>& l
   return *std::get_deleter<Owner>(layer)->leaving;
 }
 
-LayerStore::Meanwhile LayerStore::BytesMeanwhile(const v1::CreateLayerHeader& header) const {
-  const std::shared_ptr<const Layer> old = registry_.Find(header.name());
+LayerStore::Meanwhile LayerStore::BytesMeanwhile(const LayerUpload& upload) const {
+  const v1::CreateLayerHeader& header = upload.header();
+  const std::shared_ptr<const Layer> old = registry_.Find(upload.key());
   return {.raw_bytes = header.has_init() ? SeededWeightBytes(header.init().embed_dim()) : 0,
           .replaced_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()}};
 }
@@ -71,6 +76,7 @@ LayerStore::MemoryClaim::~MemoryClaim() {
   if (bytes_ == 0) return;
   const MutexLock lock(store_->mu_);
   store_->reserved_bytes_ -= bytes_;
+  store_->tenant_bytes_[tenant_] -= bytes_;
 }
 
 absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
@@ -82,8 +88,9 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
   for (std::shared_ptr<const Layer>& layer : configured) {
     const MutexLock lock(store->mu_);
     store->registered_bytes_ += layer->description().memory_bytes();
-    const std::string& name = layer->description().name();
-    store->registry_.Put(name, std::move(layer));
+    store->tenant_bytes_[kSharedTenant] += layer->description().memory_bytes();
+    const LayerKey key{kSharedTenant, layer->description().name()};
+    store->registry_.Put(key, std::move(layer));
   }
   absl::Status loaded =
       store->storage_->LoadAll([&store](const StoredLayer& stored) { return store->LoadStored(stored); });
@@ -92,8 +99,8 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
 }
 
 absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
-  const v1::CreateLayerHeader& header = stored.record.header;
-  if (registry_.Find(header.name()) != nullptr) return absl::OkStatus();  // One of the configuration.
+  const LayerKey key{stored.record.tenant, stored.record.header.name()};
+  if (registry_.Find(key) != nullptr) return absl::OkStatus();  // One of the configuration.
   if (static_cast<int>(registry_.size()) >= options_.limits.max_layers) {
     return LimitExceeded("--max-layers",
                          absl::StrCat("--data-dir holds more layers than the ", options_.limits.max_layers,
@@ -101,20 +108,21 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
                                       "(--max-layers)"));
   }
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_, [this, &header](std::int64_t bytes) {
+      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_, [this, &key](std::int64_t bytes) {
         const MutexLock lock(mu_);
-        return CheckMemory(header.name(), bytes);
+        return CheckMemory(key, bytes, TenantLimits::kNone);
       });
   if (!layer.ok()) return layer.status();
   const MutexLock lock(mu_);
   registered_bytes_ += (*layer)->description().memory_bytes();
-  registry_.Put(header.name(), Tracked(*std::move(layer)));
+  tenant_bytes_[key.tenant] += (*layer)->description().memory_bytes();
+  registry_.Put(key, Tracked(*std::move(layer)));
   return absl::OkStatus();
 }
 
-absl::Status LayerStore::CheckMayCreate(const v1::CreateLayerHeader& header) const {
+absl::Status LayerStore::CheckMayCreate(const std::string& tenant, const v1::CreateLayerHeader& header) const {
   const std::string& name = header.name();
-  const std::shared_ptr<const Layer> layer = registry_.Find(name);
+  const std::shared_ptr<const Layer> layer = registry_.Find({tenant, name});
   if (layer != nullptr && layer->description().read_only()) return ReadOnly(name);
   if (layer != nullptr && !header.replace()) return AlreadyExists(name);
   if (!header.etag().empty() && !HasEtag(layer.get(), header.etag())) {
@@ -127,30 +135,36 @@ absl::Status LayerStore::CheckMayCreate(const v1::CreateLayerHeader& header) con
   return absl::OkStatus();
 }
 
-absl::Status LayerStore::CheckMemory(const std::string& name, std::int64_t bytes) const {
-  const std::shared_ptr<const Layer> old = registry_.Find(name);
-  const std::int64_t others = registered_bytes_ + reserved_bytes_ + deleted_bytes_->load() -
-                              (old == nullptr ? 0 : old->description().memory_bytes());
+absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes) const {
+  const std::shared_ptr<const Layer> old = registry_.Find(key);
+  const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
+  const auto own = tenant_bytes_.find(key.tenant);
+  if (bytes > max_tenant_bytes - ((own == tenant_bytes_.end() ? 0 : own->second) - old_bytes)) {
+    return QuotaError(key.tenant, "max_layers_bytes", kQuotaRetryDelayMs);
+  }
+  const std::int64_t others = registered_bytes_ + reserved_bytes_ + deleted_bytes_->load() - old_bytes;
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
   return LimitExceeded(
       "--max-layers-bytes",
-      absl::StrCat("the layer '", name, "' takes ", bytes, " bytes of memory and the others ", others,
+      absl::StrCat("the layer '", key.name, "' takes ", bytes, " bytes of memory and the others ", others,
                    ", but all layers may take ", options_.limits.max_layers_bytes, " (--max-layers-bytes)"));
 }
 
-absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const std::string& name, std::int64_t bytes) {
+absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const LayerUpload& upload, std::int64_t bytes) {
+  const LayerKey key = upload.key();
   const MutexLock lock(mu_);
-  if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
+  if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
   reserved_bytes_ += bytes;
-  return MemoryClaim(*this, bytes);
+  tenant_bytes_[key.tenant] += bytes;
+  return MemoryClaim(*this, key.tenant, bytes);
 }
 
-absl::StatusOr<LayerUpload> LayerStore::BeginUpload(v1::CreateLayerHeader header) {
+absl::StatusOr<LayerUpload> LayerStore::BeginUpload(LayerOwner owner, v1::CreateLayerHeader header) {
   if (absl::Status checked = CheckUploadHeader(header, options_.limits); !checked.ok()) return checked;
-  if (absl::Status may = CheckMayCreate(header); !may.ok()) return may;
+  if (absl::Status may = CheckMayCreate(owner.tenant, header); !may.ok()) return may;
   absl::StatusOr<NewLayerFile> file = storage_->Create();
   if (!file.ok()) return file.status();
-  return LayerUpload(std::move(header), *std::move(file), options_.limits.max_layer_bytes);
+  return LayerUpload(std::move(owner), std::move(header), *std::move(file), options_.limits.max_layer_bytes);
 }
 
 absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUpload& upload,
@@ -165,10 +179,10 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUploa
       *record, *payload, options_.instruction_set, log_,
       [&](std::int64_t bytes) {
         if (cancelled.load()) return Cancelled();
-        const Meanwhile meanwhile = BytesMeanwhile(upload.header());
+        const Meanwhile meanwhile = BytesMeanwhile(upload);
         auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes));
         if (!reserved.ok()) return reserved.status();
-        absl::StatusOr<MemoryClaim> claimed = Reserve(upload.header().name(), bytes);
+        absl::StatusOr<MemoryClaim> claimed = Reserve(upload, bytes);
         if (!claimed.ok()) return claimed.status();
         claim.emplace(*std::move(claimed));
         claim->meanwhile = *std::move(reserved);
@@ -185,47 +199,50 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUploa
 
 absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim) {
   const v1::CreateLayerHeader& header = upload.header();
-  const std::string& name = header.name();
+  const LayerKey key = upload.key();
   // Both perhaps freed here, when the lock has been given back.
   MemoryBudget::Reservation meanwhile = std::move(claim.meanwhile);
   std::shared_ptr<const Layer> old;
   const MutexLock lock(mu_);
+  tenant_bytes_[key.tenant] -= claim.bytes_;
   reserved_bytes_ -= std::exchange(claim.bytes_, 0);
-  if (absl::Status may = CheckMayCreate(header); !may.ok()) {
+  if (absl::Status may = CheckMayCreate(key.tenant, header); !may.ok()) {
     if (!absl::IsAlreadyExists(may)) return may;
-    return Refused(absl::StatusCode::kAborted, reason::kUploadOvertaken, name,
-                   absl::StrCat("another upload of the layer '", name, "' was faster"));
+    return Refused(absl::StatusCode::kAborted, reason::kUploadOvertaken, key.name,
+                   absl::StrCat("another upload of the layer '", key.name, "' was faster"));
   }
   const std::int64_t bytes = layer->description().memory_bytes();
-  if (absl::Status enough = CheckMemory(name, bytes); !enough.ok()) return enough;
-  old = registry_.Find(name);
+  if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
+  old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
   if (absl::Status counted = meanwhile.Resize(static_cast<double>(old_bytes)); !counted.ok()) return counted;
   bool renamed = true;
-  absl::Status published = upload.file().Publish(LayerFileName(name), renamed);
+  absl::Status published = upload.file().Publish(LayerFileName(key), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!published.ok() && !renamed) return published;
   registered_bytes_ += bytes - old_bytes;
+  tenant_bytes_[key.tenant] += bytes - old_bytes;
   if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
-  registry_.Put(name, std::move(layer));
+  registry_.Put(key, std::move(layer));
   return published;
 }
 
-absl::Status LayerStore::Delete(const std::string& name, std::string_view etag) {
+absl::Status LayerStore::Delete(const LayerKey& key, std::string_view etag) {
   std::shared_ptr<const Layer> layer;
   const MutexLock lock(mu_);
-  layer = registry_.Find(name);
-  if (layer == nullptr) return LayerNotFound(name, "name");
-  if (layer->description().read_only()) return ReadOnly(name);
-  if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(name, etag, layer.get());
-  if (absl::Status removed = storage_->Remove(name); !removed.ok()) return removed;
+  layer = registry_.Find(key);
+  if (layer == nullptr) return LayerNotFound(key.name, "name");
+  if (layer->description().read_only()) return ReadOnly(key.name);
+  if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(key.name, etag, layer.get());
+  if (absl::Status removed = storage_->Remove(key); !removed.ok()) return removed;
   const std::int64_t bytes = layer->description().memory_bytes();
   registered_bytes_ -= bytes;
+  tenant_bytes_[key.tenant] -= bytes;
   // Requests may use it for a while yet.
   deleted_bytes_->fetch_add(bytes);
   LeavingOf(layer).counts = deleted_bytes_;
   LeavingOf(layer).bytes = bytes;
-  registry_.Remove(name);
+  registry_.Remove(key);
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
@@ -40,24 +41,32 @@ class LayerStore {
     InstructionSet instruction_set = BestInstructionSet();
   };
 
-  // Loads every layer that is stored. `configured` are the layers of the server's own configuration; they win over
-  // stored ones of the same names, which stay on the disk. `log` must outlive the object. Errors: those of
-  // LayerStorage::Open; RESOURCE_EXHAUSTED naming the flag when there are more layers or bytes than `limits` allow.
+  // Loads every layer that is stored. `configured` are the layers of the server's own configuration, which belong to
+  // the tenant `shared`; they win over its stored ones of the same names, which stay on the disk. `log` must outlive
+  // the object. Errors: those of LayerStorage::Open; RESOURCE_EXHAUSTED naming the flag when there are more layers or
+  // bytes than `limits` allow.
   static absl::StatusOr<std::unique_ptr<LayerStore>> Open(Options options,
                                                           std::vector<std::shared_ptr<const Layer>> configured,
                                                           Log& log);
 
   const LayerRegistry& registry() const { return registry_; }
   const LayerLimits& limits() const { return options_.limits; }
+  // Memory of a tenant's layers, those being made included.
+  std::int64_t tenant_bytes(const std::string& tenant) const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    const auto found = tenant_bytes_.find(tenant);
+    return found == tenant_bytes_.end() ? 0 : found->second;
+  }
   // Memory of the layers that can be called, in bytes.
   std::int64_t layers_bytes() const ABSL_LOCKS_EXCLUDED(mu_) {
     const MutexLock lock(mu_);
     return registered_bytes_;
   }
 
-  // Begins an upload. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another etag, FAILED_PRECONDITION
-  // for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of StorageError.
-  absl::StatusOr<LayerUpload> BeginUpload(v1::CreateLayerHeader header) ABSL_LOCKS_EXCLUDED(mu_);
+  // Begins an upload of a layer for `owner`. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another
+  // etag, FAILED_PRECONDITION for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of
+  // StorageError.
+  absl::StatusOr<LayerUpload> BeginUpload(LayerOwner owner, v1::CreateLayerHeader header) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
   // these: CANCELLED. Errors: those of LayerUpload::MakeRecord, INVALID_ARGUMENT for bytes that are no layer, those of
@@ -67,17 +76,21 @@ class LayerStore {
                                                             Executor& executor, MemoryBudget& memory)
       ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Errors: NOT_FOUND, ABORTED when `etag` is not empty and not the layer's, FAILED_PRECONDITION for a layer of the
-  // configuration, those of StorageError.
-  absl::Status Delete(const std::string& name, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
+  // Errors: NOT_FOUND, also for a layer that another tenant has; ABORTED when `etag` is not empty and not the layer's,
+  // FAILED_PRECONDITION for a layer of the configuration, those of StorageError.
+  absl::Status Delete(const LayerKey& key, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   // A reservation of memory for a layer, released unless Commit takes it over; `meanwhile` is for the upload's own use.
   class MemoryClaim {
    public:
-    MemoryClaim(LayerStore& store, std::int64_t bytes) : store_(&store), bytes_(bytes) {}
+    MemoryClaim(LayerStore& store, std::string tenant, std::int64_t bytes)
+        : store_(&store), tenant_(std::move(tenant)), bytes_(bytes) {}
     MemoryClaim(MemoryClaim&& other) noexcept
-        : meanwhile(std::move(other.meanwhile)), store_(other.store_), bytes_(std::exchange(other.bytes_, 0)) {}
+        : meanwhile(std::move(other.meanwhile)),
+          store_(other.store_),
+          tenant_(std::move(other.tenant_)),
+          bytes_(std::exchange(other.bytes_, 0)) {}
     MemoryClaim& operator=(MemoryClaim&&) = delete;
     ~MemoryClaim();
 
@@ -86,6 +99,7 @@ class LayerStore {
    private:
     friend class LayerStore;
     LayerStore* store_;
+    std::string tenant_;
     std::int64_t bytes_;
   };
 
@@ -96,7 +110,7 @@ class LayerStore {
 
   // Whether `header` may create its layer as things stand; looked at when an upload starts, and again when it ends.
   // Errors: ALREADY_EXISTS, ABORTED, FAILED_PRECONDITION, RESOURCE_EXHAUSTED.
-  absl::Status CheckMayCreate(const v1::CreateLayerHeader& header) const;
+  absl::Status CheckMayCreate(const std::string& tenant, const v1::CreateLayerHeader& header) const;
   // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
   struct Leaving {
     MemoryBudget::Reservation memory;                   // A replaced one's,
@@ -116,11 +130,13 @@ class LayerStore {
     std::int64_t raw_bytes;
     std::int64_t replaced_bytes;
   };
-  Meanwhile BytesMeanwhile(const v1::CreateLayerHeader& header) const;
+  Meanwhile BytesMeanwhile(const LayerUpload& upload) const;
 
-  // Errors: RESOURCE_EXHAUSTED naming the flag.
-  absl::StatusOr<MemoryClaim> Reserve(const std::string& name, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status CheckMemory(const std::string& name, std::int64_t bytes) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Errors: RESOURCE_EXHAUSTED naming the flag, or with reason TENANT_QUOTA.
+  absl::StatusOr<MemoryClaim> Reserve(const LayerUpload& upload, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  // `max_tenant_bytes`: what all layers of the tenant may take.
+  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
   // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
@@ -137,6 +153,7 @@ class LayerStore {
   mutable Mutex mu_;
   std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::flat_hash_map<std::string, std::int64_t> tenant_bytes_ ABSL_GUARDED_BY(mu_);  // Of both.
   // Shared with deleted layers, which may outlive the store.
   const std::shared_ptr<std::atomic<std::int64_t>> deleted_bytes_ = std::make_shared<std::atomic<std::int64_t>>(0);
 };

@@ -71,6 +71,7 @@ absl::StatusOr<LayerRecord> LayerUpload::MakeRecord() {
   }
   LayerRecord record;
   record.create_time_ms = absl::ToUnixMillis(absl::Now());
+  record.tenant = owner_.tenant;
   v1::CreateLayerHeader& header = record.header;
   header = header_;
   header.clear_replace();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -18,8 +19,15 @@
 #include "server/base/logging.h"
 #include "server/layer_store/layer_file.h"
 #include "server/layers/layer.h"
+#include "server/layers/layer_registry.h"
 
 namespace attend::server {
+
+// Whose layer an upload makes, and how much memory all of that tenant's layers may take.
+struct LayerOwner {
+  std::string tenant;
+  std::int64_t max_layers_bytes = TenantLimits::kNone;
+};
 
 // Whether an upload may begin with `header`, as far as the header alone says. Errors: INVALID_ARGUMENT with its field,
 // RESOURCE_EXHAUSTED naming the flag.
@@ -30,14 +38,17 @@ absl::Status CheckUploadHeader(const v1::CreateLayerHeader& header, const LayerL
 class LayerUpload {
  public:
   // REQUIRES: CheckUploadHeader(header) is OK. `max_bytes` is the value of --max-layer-bytes.
-  LayerUpload(v1::CreateLayerHeader header, NewLayerFile file, std::int64_t max_bytes)
-      : header_(std::move(header)), file_(std::move(file)), max_bytes_(max_bytes) {}
+  LayerUpload(LayerOwner owner, v1::CreateLayerHeader header, NewLayerFile file, std::int64_t max_bytes)
+      : owner_(std::move(owner)), header_(std::move(header)), file_(std::move(file)), max_bytes_(max_bytes) {}
 
   // The next bytes of the file. Errors: INVALID_ARGUMENT for bytes behind a header with `init`, RESOURCE_EXHAUSTED
   // naming the flag, those of StorageError.
   absl::Status Append(absl::Span<const std::string_view> pieces);
 
   const v1::CreateLayerHeader& header() const { return header_; }
+  // The layer that it makes.
+  LayerKey key() const { return {owner_.tenant, header_.name()}; }
+  const LayerOwner& owner() const { return owner_; }
   NewLayerFile& file() { return file_; }
   std::int64_t payload_bytes() const { return file_.payload_bytes(); }
   bool on_disk() const { return file_.on_disk(); }
@@ -48,6 +59,7 @@ class LayerUpload {
   absl::StatusOr<LayerRecord> MakeRecord();
 
  private:
+  LayerOwner owner_;
   v1::CreateLayerHeader header_;
   NewLayerFile file_;
   std::int64_t max_bytes_;

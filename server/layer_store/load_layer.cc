@@ -84,6 +84,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
       Layer::Create(*weights, header.config(), std::move(identity), instruction_set, executor);
   if (!layer.ok()) return AboutBytes(layer.status());
   log.Info("layer loaded", {{"layer", header.name()},
+                            {"tenant", record.tenant},
                             {"origin", Origin(header)},
                             {"memory_bytes", std::int64_t{(*layer)->description().memory_bytes()}},
                             {"finding_ms", absl::ToDoubleMilliseconds(found - start)},

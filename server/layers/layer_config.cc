@@ -213,8 +213,7 @@ absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options) {
   std::vector<const FieldDescriptor*> set;
   options.GetReflection()->ListFields(options, &set);
   for (const auto* const field : set) {
-    const OptionField::Kind kind = FindOptionField(static_cast<std::uint32_t>(field->number())).kind;
-    if (kind != OptionField::Kind::kOther && kind != OptionField::Kind::kLengths) continue;
+    if (IsLayerOption(static_cast<std::uint32_t>(field->number()))) continue;
     return Invalid(absl::StrCat("config.options.", field->name()), "is a request's, not a layer's; leave it out");
   }
   return absl::OkStatus();

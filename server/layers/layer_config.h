@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
-#include "core/problem/option_table.h"
+#include "core/problem/options.h"
 #include "formats/layers/layer_message.h"
 
 namespace attend::server {

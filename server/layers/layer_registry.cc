@@ -1,11 +1,14 @@
 #include "server/layers/layer_registry.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "server/base/protocol.h"
+#include "server/identity/tenant.h"
+#include "server/layers/layer.h"
 
 namespace attend::server {
 namespace {
@@ -40,10 +43,10 @@ absl::Status CheckLayerName(std::string_view name, std::string_view field) {
   return InvalidField(field, absl::StrCat(std::string(field), wrong, "; ", kRule));
 }
 
-std::string LayerFileName(std::string_view name) {
-  std::string file(name);
+std::string LayerFileName(const LayerKey& key) {
+  std::string file = key.name;
   std::replace(file.begin(), file.end(), '/', '%');
-  return file + ".layer";
+  return absl::StrCat(key.tenant == kSharedTenant ? "" : key.tenant + "@", file, ".layer");
 }
 
 absl::Status LayerNotFound(std::string_view name, std::string_view field) {
@@ -52,6 +55,34 @@ absl::Status LayerNotFound(std::string_view name, std::string_view field) {
       absl::NotFoundError(
           absl::StrCat("this server has no layer '", text, "'; LayerService.ListLayers says which it has")),
       {.reason = reason::kLayerNotFound, .field = std::string(field), .metadata = {{"layer_name", text}}});
+}
+
+std::string LayerRegistry::TableName(std::string_view tenant, std::string_view name) {
+  std::string key;
+  key.reserve(tenant.size() + 1 + name.size());
+  return key.append(tenant).append(1, '/').append(name);
+}
+
+LayerRegistry::Value LayerRegistry::Resolve(std::string_view tenant, std::string_view name) const {
+  Value own = layers_.Find(TableName(tenant, name));
+  if (own != nullptr || tenant == kSharedTenant) return own;
+  return layers_.Find(TableName(kSharedTenant, name));
+}
+
+std::vector<LayerRegistry::Value> LayerRegistry::Page(std::string_view tenant, std::string_view prefix,
+                                                      std::string_view after, std::size_t most) const {
+  const auto page_of = [&](std::string_view owner) {
+    return layers_.Page(TableName(owner, prefix), after.empty() ? "" : TableName(owner, after), most);
+  };
+  std::vector<Value> own = page_of(tenant);
+  if (tenant == kSharedTenant) return own;
+  std::vector<Value> page;
+  const std::vector<Value> shared = page_of(kSharedTenant);
+  // Where both have a name, the first range's counts.
+  std::set_union(own.begin(), own.end(), shared.begin(), shared.end(), std::back_inserter(page),
+                 [](const Value& a, const Value& b) { return a->description().name() < b->description().name(); });
+  if (page.size() > most) page.resize(most);
+  return page;
 }
 
 }  // namespace attend::server

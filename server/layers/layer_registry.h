@@ -24,12 +24,20 @@ class Layer;
 // INVALID_ARGUMENT with `field`, which says what is wrong and shows no byte of `name` that is not plain ASCII.
 absl::Status CheckLayerName(std::string_view name, std::string_view field);
 
-// The one file name that stands for a layer: its name with `%`, which no name contains, in place of `/`, and `.layer`
-// behind it. It has no `/` and does not start with a dot, so that it is a file of its folder and no other.
-// REQUIRES: CheckLayerName is OK.
-std::string LayerFileName(std::string_view name);
+// Which layer of a server: names are the tenant's own.
+struct LayerKey {
+  std::string tenant;
+  std::string name;
+};
 
-// NOT_FOUND with reason LAYER_NOT_FOUND, `field`, and the name as metadata `layer_name`. REQUIRES: as LayerFileName.
+// The one file name that stands for a layer: its name with `%`, which no name contains, in place of `/`, and `.layer`
+// behind it; before it the tenant and `@`, which no name contains, unless the tenant is `shared`: so the files that
+// servers without tenants wrote are those of `shared`. It has no `/` and does not start with a dot, so that it is a
+// file of its folder and no other. REQUIRES: CheckLayerName and CheckTenantName are OK.
+std::string LayerFileName(const LayerKey& key);
+
+// NOT_FOUND with reason LAYER_NOT_FOUND, `field`, and the name as metadata `layer_name`. REQUIRES: CheckLayerName is
+// OK.
 absl::Status LayerNotFound(std::string_view name, std::string_view field);
 
 // Immutable values by name, which readers hold on to while writers replace them. Knows no rule about who may change
@@ -88,7 +96,31 @@ class NameTable {
   std::map<std::string, Value, std::less<>> values_ ABSL_GUARDED_BY(mu_);
 };
 
-using LayerRegistry = NameTable<Layer>;
+// The layers of all tenants. A caller sees those of its own tenant and those of the tenant `shared`; of two with one
+// name its own. Thread-safe, as NameTable.
+class LayerRegistry {
+ public:
+  using Value = NameTable<Layer>::Value;
+
+  // The layer that `name` stands for to callers of `tenant`; null when there is none.
+  Value Resolve(std::string_view tenant, std::string_view name) const;
+  // At most `most` of the layers that Resolve finds for `tenant`, as NameTable::Page.
+  std::vector<Value> Page(std::string_view tenant, std::string_view prefix, std::string_view after,
+                          std::size_t most) const;
+
+  // Of exactly this tenant; as NameTable.
+  Value Find(const LayerKey& key) const { return layers_.Find(TableName(key.tenant, key.name)); }
+  Value Put(const LayerKey& key, Value layer) { return layers_.Put(TableName(key.tenant, key.name), std::move(layer)); }
+  Value Remove(const LayerKey& key) { return layers_.Remove(TableName(key.tenant, key.name)); }
+  // Of all tenants.
+  std::size_t size() const { return layers_.size(); }
+
+ private:
+  // `tenant/name`: no tenant's name has a `/`.
+  static std::string TableName(std::string_view tenant, std::string_view name);
+
+  NameTable<Layer> layers_;
+};
 
 }  // namespace attend::server
 

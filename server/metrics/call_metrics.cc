@@ -45,9 +45,9 @@ std::size_t CallMetrics::At(int method_id) const {
   return (method_id < 0 ? methods_.size() - 1 : static_cast<std::size_t>(method_id)) * kPerMethod;
 }
 
-void CallMetrics::OnStarted(const Call& call) { counters_.Here().Add(At(call.method_id()) + kStarted); }
+void CallMetrics::OnStarted(const InboundCall& call) { counters_.Here().Add(At(call.method_id()) + kStarted); }
 
-void CallMetrics::OnFinished(const Call& call, const absl::Status& status) {
+void CallMetrics::OnFinished(const InboundCall& call, const absl::Status& status) {
   const std::size_t at = At(call.method_id());
   const ShardedCounters::Shard here = counters_.Here();
   const auto code = static_cast<std::size_t>(status.code());
@@ -64,7 +64,7 @@ void CallMetrics::OnFinished(const Call& call, const absl::Status& status) {
   }
 }
 
-void CallMetrics::OnStreamMessage(const Call& call, bool received, std::size_t bytes) {
+void CallMetrics::OnStreamMessage(const InboundCall& call, bool received, std::size_t bytes) {
   const std::size_t at = At(call.method_id());
   const ShardedCounters::Shard here = counters_.Here();
   here.Add(at + (received ? kReceived : kSent));

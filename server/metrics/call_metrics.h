@@ -15,7 +15,7 @@
 #include "absl/status/status.h"
 #include "server/metrics/exposition.h"
 #include "server/metrics/sharded_counters.h"
-#include "server/rpc/call.h"
+#include "server/rpc/inbound_call.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
@@ -34,9 +34,9 @@ class CallMetrics {
   explicit CallMetrics(const std::vector<std::string>& paths);
 
   // What CallEngine::Options says.
-  void OnStarted(const Call& call);
-  void OnFinished(const Call& call, const absl::Status& status);
-  void OnStreamMessage(const Call& call, bool received, std::size_t bytes);
+  void OnStarted(const InboundCall& call);
+  void OnFinished(const InboundCall& call, const absl::Status& status);
+  void OnStreamMessage(const InboundCall& call, bool received, std::size_t bytes);
 
   void Write(Exposition& page) const;
 

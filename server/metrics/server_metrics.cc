@@ -7,12 +7,13 @@
 namespace attend::server {
 
 void ServerMetrics::Watch(CallEngine::Options& options, RequestServices& services) {
-  options.on_started = [this](const Call& call) { calls_.OnStarted(call); };
-  options.on_stream_message = [this](const Call& call, bool received, std::size_t bytes) {
+  options.on_started = [this](const InboundCall& call) { calls_.OnStarted(call); };
+  options.on_stream_message = [this](const InboundCall& call, bool received, std::size_t bytes) {
     calls_.OnStreamMessage(call, received, bytes);
   };
   options.on_loop_delay = [this](Clock::duration delay) { work_.OnLoopDelay(delay); };
-  options.on_finished = [this, next = std::move(options.on_finished)](const Call& call, const absl::Status& status) {
+  options.on_finished = [this, next = std::move(options.on_finished)](const InboundCall& call,
+                                                                      const absl::Status& status) {
     calls_.OnFinished(call, status);
     if (!status.ok()) work_.OnError(status);
     if (next) next(call, status);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/kernels/instruction_set.h"
+#include "server/connect/http_door.h"
 #include "server/layer_store/layer_store.h"
 #include "server/metrics/call_metrics.h"
 #include "server/metrics/exposition.h"
@@ -24,15 +25,18 @@ namespace attend::server {
 // The parts that are asked. All must outlive whoever asks.
 struct MetricSources {
   const CallEngine* engine = nullptr;
+  const HttpDoor* http = nullptr;  // Null where there is none.
   const Admission* admission = nullptr;
   const MemoryBudget* memory = nullptr;
   const LayerStore* layers = nullptr;
   const UploadSlots* uploads = nullptr;
+  const Tenants* tenants = nullptr;
   Limits limits;
   InstructionSet instruction_set = InstructionSet::kBaseline;
   std::function<std::int64_t()> certificate_expiry;  // TlsPair::Expiry; empty without TLS.
   std::function<bool()> ready;                       // Whether new calls are wanted.
   std::function<std::int64_t()> admin_connections;
+  std::function<std::int64_t()> failed_reloads;
   std::function<std::int64_t()> dropped_log_lines;
 };
 
@@ -56,6 +60,9 @@ class ServerMetrics {
 
 // Gauges of the server's parts. Thread-safe.
 void WriteServerState(const MetricSources& sources, Exposition& page);
+
+// What tenants use, with a bounded number of labels. Thread-safe.
+void WriteTenants(const MetricSources& sources, Exposition& page);
 
 }  // namespace attend::server
 

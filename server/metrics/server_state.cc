@@ -23,7 +23,8 @@ void WriteQueue(const MetricSources& sources, Exposition& page) {
              static_cast<double>(tasks.started - tasks.finished - tasks.stopped));
   page.Counter("attend_dropped_requests_total", "Requests that waited and were not computed: gone, late or in error.");
   page.Add({}, static_cast<double>(tasks.dropped));
-  page.Gauge("attend_calls_in_flight", "Calls that have arrived and not ended.", sources.engine->calls_in_flight());
+  page.Gauge("attend_calls_in_flight", "Calls that have arrived and not ended.",
+             sources.engine->calls_in_flight() + (sources.http == nullptr ? 0 : sources.http->calls()));
 }
 
 void WriteMemory(const MetricSources& sources, Exposition& page) {
@@ -51,9 +52,11 @@ void WriteConnections(const MetricSources& sources, Exposition& page) {
   page.Gauge("attend_connections", "Open connections, by door.");
   page.Add({{"door", "admin"}}, static_cast<double>(sources.admin_connections()));
   page.Add({{"door", "grpc"}}, sources.engine->open_connections());
+  if (sources.http != nullptr) page.Add({{"door", "http"}}, static_cast<double>(sources.http->connections()));
   page.Counter(
       "attend_refused_connections_total",
-      "Connections to the gRPC door that were closed at once because there were too many (--max-connections).");
+      "Connections to the gRPC door that were closed because there were too many (--max-connections), or because they "
+      "never stopped sending and so kept others from being accepted.");
   page.Add({}, static_cast<double>(sources.engine->refused_connections()));
 }
 
@@ -75,6 +78,11 @@ void WriteServerState(const MetricSources& sources, Exposition& page) {
   WriteLayers(sources, page);
   WriteConnections(sources, page);
   WriteCertificate(sources, page);
+  WriteTenants(sources, page);
+  page.Counter("attend_reload_failures_total",
+               "Times that files of TLS or principals were looked at and could not be used, so that the last stay in "
+               "force.");
+  page.Add({}, static_cast<double>(sources.failed_reloads()));
   page.Counter("attend_log_dropped_lines_total", "Lines of the log that were dropped because nobody read them.");
   page.Add({}, static_cast<double>(sources.dropped_log_lines()));
 }

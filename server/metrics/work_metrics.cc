@@ -18,7 +18,7 @@ constexpr const char* kReasons[] = {reason::kQueueFull,    reason::kDeadlineUnre
                                     reason::kDraining,     reason::kLimitExceeded,       reason::kDataDirReadOnly,
                                     reason::kDiskFull,     reason::kStorageFailed,       reason::kTooManyCalls,
                                     reason::kNoMessage,    reason::kNoCredential,        reason::kBadCredential,
-                                    reason::kMissingRole};
+                                    reason::kMissingRole,  reason::kTenantQuota};
 
 constexpr const char* kKinds[] = {"attend", "scaled_dot_product_attention"};  // By WorkKind, without kControl.
 

@@ -111,7 +111,7 @@ absl::Status CheckLayerEtag(const std::string& wanted, const Layer& layer) {
 }
 
 absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes, const LayerRegistry* layers,
-                            AttendInputs& inputs) {
+                            std::string_view tenant, AttendInputs& inputs) {
   constexpr char kField[] = "layer_name";
   if (raw.layer_name.empty()) {
     if (raw.layer_etag.empty()) return absl::OkStatus();
@@ -124,7 +124,7 @@ absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes,
   }
   const std::string name = TextOf(raw.layer_name, bytes);
   if (absl::Status status = CheckLayerName(name, kField); !status.ok()) return status;
-  if (layers != nullptr) inputs.named_layer = layers->Find(name);
+  if (layers != nullptr) inputs.named_layer = layers->Resolve(tenant, name);
   if (inputs.named_layer == nullptr) return LayerNotFound(name, kField);
   return CheckLayerEtag(TextOf(raw.layer_etag, bytes), *inputs.named_layer);
 }
@@ -244,13 +244,13 @@ absl::Status SetFrequencies(AttendInputs& inputs) {
 }
 
 absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes,
-                                         const LayerRegistry* layers) {
+                                         const LayerRegistry* layers, std::string_view tenant) {
   AttendInputs inputs;
   if (absl::Status status = CheckTokens(raw, inputs); !status.ok()) return status;
   absl::StatusOr<LayerInputs> layer = CheckLayer(raw.layer);
   if (!layer.ok()) return layer.status();
   inputs.layer = *layer;
-  if (absl::Status status = FindNamedLayer(raw, bytes, layers, inputs); !status.ok()) return status;
+  if (absl::Status status = FindNamedLayer(raw, bytes, layers, tenant, inputs); !status.ok()) return status;
   if (absl::Status status = CheckNamedLayer(inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffsets(raw, bytes, inputs); !status.ok()) return status;
@@ -289,7 +289,9 @@ struct AttendMethod {
     return FastKernelsOf(problem, available);
   }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
-  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes, layers); }
+  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, std::string_view tenant) const {
+    return CheckInputs(raw, bytes, layers, tenant);
+  }
   static Extras MakeExtras(Inputs& inputs) {
     return {inputs.options.weights, inputs.named_layer, inputs.frequencies, std::move(inputs.position_offsets)};
   }

@@ -34,10 +34,10 @@ template <typename M>
 concept AttentionMethod = requires(const M& method, const WireBytes& bytes, typename M::Raw& raw,
                                    typename M::Inputs& inputs, typename M::Problem& problem,
                                    const typename M::Extras& extras, const OutputSet& outputs, ResponseBuffer& response,
-                                   const ComputeContext& context) {
+                                   const ComputeContext& context, std::string_view tenant) {
   { M::Read(bytes, raw) } -> std::same_as<absl::Status>;
   { method.receipts } -> std::same_as<const Receipts&>;
-  { method.Check(raw, bytes) } -> std::same_as<absl::StatusOr<typename M::Inputs>>;
+  { method.Check(raw, bytes, tenant) } -> std::same_as<absl::StatusOr<typename M::Inputs>>;
   // All tensors of the request, also absent ones.
   { inputs.Tensors() } -> std::same_as<InputTensors>;
   { inputs.First() } -> std::same_as<const InputTensor&>;
@@ -63,31 +63,33 @@ template <AttentionMethod Method>
 class AttentionJob final : public Job {
  public:
   static Decoder MakeDecoder(const Method& method) {
-    return [method](const grpc::ByteBuffer& request, const Limits& limits) { return Decode(request, limits, method); };
+    return [method](const grpc::ByteBuffer& request, const DecodeContext& context) {
+      return Decode(request, context, method);
+    };
   }
   static Estimator MakeEstimator(const Method& method) {
-    return [method](const grpc::ByteBuffer& request, int num_threads) -> absl::StatusOr<RequestCost> {
+    return [method](const grpc::ByteBuffer& request, const DecodeContext& context) -> absl::StatusOr<RequestCost> {
       const WireBytes bytes(request);
       typename Method::Raw raw;
-      absl::StatusOr<Inputs> inputs = Read(bytes, raw, method);
+      absl::StatusOr<Inputs> inputs = Read(bytes, raw, context.tenant, method);
       if (!inputs.ok()) return inputs.status();
-      const auto job = Plan(raw, *inputs, num_threads, method);
+      const auto job = Plan(raw, *inputs, context.limits.num_threads, method);
       if (!job.ok()) return job.status();
       return (*job)->cost_;
     };
   }
 
   // The order of the checks is that of decoders.h.
-  static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const Limits& limits,
+  static absl::StatusOr<std::unique_ptr<Job>> Decode(const grpc::ByteBuffer& request, const DecodeContext& context,
                                                      const Method& method) {
     const WireBytes bytes(request);
     typename Method::Raw raw;
-    absl::StatusOr<Inputs> inputs = Read(bytes, raw, method);
+    absl::StatusOr<Inputs> inputs = Read(bytes, raw, context.tenant, method);
     if (!inputs.ok()) return inputs.status();
     if (absl::Status status = CheckHaveContents(inputs->Tensors()); !status.ok()) return status;
-    absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, *inputs, limits.num_threads, method);
+    absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, *inputs, context.limits.num_threads, method);
     if (!job.ok()) return job.status();
-    if (absl::Status status = CheckCost((*job)->cost_, limits); !status.ok()) return status;
+    if (absl::Status status = CheckCost((*job)->cost_, context.limits); !status.ok()) return status;
     (*job)->Gather(bytes, *inputs);
     return *std::move(job);
   }
@@ -115,9 +117,10 @@ class AttentionJob final : public Job {
   using Inputs = typename Method::Inputs;
   using Problem = typename Method::Problem;
 
-  static absl::StatusOr<Inputs> Read(const WireBytes& bytes, typename Method::Raw& raw, const Method& method) {
+  static absl::StatusOr<Inputs> Read(const WireBytes& bytes, typename Method::Raw& raw, std::string_view tenant,
+                                     const Method& method) {
     if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
-    return method.Check(raw, bytes);
+    return method.Check(raw, bytes, tenant);
   }
 
   // A job that knows its cost and lacks its tensors.

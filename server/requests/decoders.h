@@ -25,11 +25,12 @@ namespace attend::server {
 
 // What a request costs on a server with so many compute threads. Checks as a decoder does, but for the limits, and
 // takes tensors without contents. Errors: as a decoder's. Thread-safe.
-using Estimator = std::function<absl::StatusOr<RequestCost>(const grpc::ByteBuffer& request, int num_threads)>;
+using Estimator =
+    std::function<absl::StatusOr<RequestCost>(const grpc::ByteBuffer& request, const DecodeContext& context)>;
 
-// attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by name in `layers`, which must outlive the
-// decoder; null when there are none. A job holds on to the layer that it found. `kernels`: what jobs will be computed
-// with, for the receipt.
+// attend.v1.AttendRequest -> attend.v1.AttendResponse. Layers are looked up by the caller's tenant and name in
+// `layers`, which must outlive the decoder; null when there are none. A job holds on to the layer that it found.
+// `kernels`: what jobs will be computed with, for the receipt.
 Decoder AttendDecoder(const LayerRegistry* layers, const KernelChoice& kernels = {});
 Estimator AttendEstimator(const LayerRegistry* layers, const KernelChoice& kernels = {});
 

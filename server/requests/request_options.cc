@@ -132,6 +132,7 @@ absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& byt
   for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
     const LengthsOption& option = kLengthsOptions[i];
     const std::int64_t count = raw.lengths[i].count;
+    if (count == 0) continue;
     if (option.cumulative && count > most) {
       return InvalidField(option.field, absl::StrCat(option.field, " has ", count, " entries; at most ", most,
                                                      " are accepted with this many queries"));

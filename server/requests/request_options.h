@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
-#include "core/problem/option_table.h"
+#include "core/problem/options.h"
 #include "server/requests/tensor_codec.h"
 #include "server/rpc/job.h"
 #include "server/wire/request_reader.h"

@@ -184,7 +184,9 @@ struct SdpaMethod {
     return FastKernelsOf(problem, available);
   }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
-  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes) const { return CheckInputs(raw, bytes); }
+  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, std::string_view /*tenant*/) const {
+    return CheckInputs(raw, bytes);
+  }
   static Extras MakeExtras(const Inputs& inputs) {
     return {inputs.options.weights, inputs.tokens_first, inputs.partials.Parts()};
   }

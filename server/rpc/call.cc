@@ -3,7 +3,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "core/base/error.h"
 #include "server/base/protocol.h"
 #include "server/rpc/admission.h"
@@ -114,23 +113,23 @@ void Call::Wake() {
   Ref();
   // An alarm that rings at once is gRPC's way to put an event of one's own on a completion queue.
   wake_alarm_ = std::make_unique<grpc::Alarm>();
-  wake_alarm_->Set(poller_.queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), &wake_tag_);
+  wake_alarm_->Set(&poller_.queue(), gpr_now(GPR_CLOCK_MONOTONIC), &wake_tag_);
 }
 
-void Call::WakeWhenIdle() { poller_.wait_for_idle.push_back(CallRef(*this)); }
-
-absl::Status Call::CancelledStatus() const {
-  return DeadlinePassed() ? absl::DeadlineExceededError("the call's deadline passed before it was done")
-                          : absl::CancelledError("the caller cancelled the call or went away");
-}
+void Call::WakeWhenIdle() { poller_.WakeWhenIdle(*this); }
 
 absl::Status Call::MissingRequestStatus() const {
   return cancelled() ? CancelledStatus()
                      : absl::UnimplementedError("the call ended without the one request message it must have");
 }
 
-void Call::Unref() {
-  if (refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+std::string_view Call::Metadata(const char* name) const {
+  const auto& metadata = context_.client_metadata();
+  const auto found = metadata.find(name);
+  return found == metadata.end() ? std::string_view() : std::string_view(found->second.data(), found->second.size());
+}
+
+void Call::Delete() {
   CallEngine& engine = engine_;
   delete this;
   engine.CallDeleted();
@@ -139,15 +138,30 @@ void Call::Unref() {
 void Call::Handle(Operation operation, bool ok) {
   switch (operation) {
     case Operation::kRequest:
-      if (ok) HandleRequest();
+      if (ok) HandleArrival();
       if (ok) engine_.Arm(poller_);  // After this call's own first step, which its caller waits for.
       break;
-    case Operation::kDone: HandleDone(); break;
+    case Operation::kDone:
+      if (!arrived_) {
+        done_ = true;  // HandleArrival sees to it.
+        return;
+      }
+      HandleDone();
+      break;
     case Operation::kRead: HandleRead(ok); break;
     case Operation::kWrite: HandleWritten(ok); break;
     case Operation::kFinish: EndSend(); break;
     case Operation::kWake: HandleWake(); break;
   }
+  Unref();
+}
+
+void Call::HandleArrival() {
+  Ref();  // The done notification, which comes for every call that arrived.
+  HandleRequest();
+  arrived_ = true;
+  if (!done_) return;
+  HandleDone();
   Unref();
 }
 
@@ -157,10 +171,9 @@ void Call::HandleRequest() {
   if (method != nullptr) {
     method_id_ = method->id;
     is_stream_ = method->is_stream;
-    gives_way_ = is_stream_ && method->roles.empty();
+    gives_way_ = method->gives_way;
   }
   if (engine_.options_.on_started) engine_.options_.on_started(*this);
-  Ref();  // The done notification, which comes for every call that arrived.
   // Counted before the question, so that Drain either sees the call or is seen by it.
   engine_.in_flight_.fetch_add(1);
   accepted_ = !engine_.draining();
@@ -168,40 +181,29 @@ void Call::HandleRequest() {
     engine_.in_flight_.fetch_sub(1);
     return Finish(DrainingStatus());
   }
-  if (absl::Status room = poller_.watch.Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
+  if (absl::Status room = poller_.watch().Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
   if (method == nullptr) {
     return Finish(WithDetails(absl::UnimplementedError(absl::StrCat("this server has no method ", context_.method(),
                                                                     "; ask its reflection service for those it has")),
                               {.reason = reason::kUnknownMethod, .field = "", .metadata = {}}));
   }
-  if (absl::Status allowed = CheckCaller(*method); !allowed.ok()) return Finish(allowed);
+  if (absl::Status allowed = CheckMethodCaller(*method); !allowed.ok()) return Finish(allowed);
   handler_ = method->make_handler();
   if (is_stream_) engine_.RegisterStream(*this);
   handler_->OnStart(*this);
 }
 
-const std::string& Call::principal() const {
-  static const std::string* const anonymous = new std::string("anonymous");
-  return principal_ == nullptr ? *anonymous : principal_->name;
-}
-
-absl::Status Call::CheckCaller(const MethodEntry& method) {
+absl::Status Call::CheckMethodCaller(const MethodEntry& method) {
   const CallEngine::Options& options = engine_.options_;
   if (options.authenticator == nullptr || method.roles.empty()) return absl::OkStatus();
-  const absl::StatusOr<Credentials> credentials = CredentialsOf(context_, options.mutual_tls);
-  absl::Status status = credentials.status();
-  if (credentials.ok()) {
-    absl::StatusOr<PrincipalRef> principal = options.authenticator->Authenticate(*credentials, absl::Now());
-    status = principal.status();
-    if (principal.ok()) principal_ = *std::move(principal);
-    if (principal_ != nullptr) status = Authenticator::Authorize(*principal_, method.roles);
-  }
+  absl::Status status =
+      CheckCaller(*options.authenticator, CredentialsOf(context_, options.mutual_tls, options.proxies), method.roles);
   if (!status.ok() && options.on_denied) options.on_denied(*this, status);
   return status;
 }
 
 void Call::HandleRead(bool ok) {
-  if (!got_message_ && list_ != nullptr) poller_.watch.GotMessage(*this);
+  if (!got_message_ && list_ != nullptr) poller_.watch().GotMessage(*this);
   got_message_ = true;
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {
@@ -227,7 +229,7 @@ void Call::HandleWritten(bool ok) {
 
 void Call::HandleDone() {
   if (accepted_) engine_.in_flight_.fetch_sub(1);
-  if (list_ != nullptr) poller_.watch.Remove(*this);
+  if (list_ != nullptr) poller_.watch().Remove(*this);
   if (is_stream_) engine_.UnregisterStream(*this);
   if (!context_.IsCancelled()) return;
   cancelled_.store(true, std::memory_order_release);

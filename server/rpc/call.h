@@ -3,9 +3,9 @@
 // A Call is armed before it exists: CallEngine::Arm asks gRPC for the next call that arrives. Its metadata comes first;
 // the payload is read only when the handler asks for it, so that a call can be refused before anything is buffered.
 //
-// Threads. All callbacks of one call's handler run on the one polling thread that owns the call, one after the other,
-// so that a handler needs no lock; they must not block. Finish, Wake and the accessors may be called from any thread
-// that holds a CallRef.
+// Threads. All callbacks of one call's handler run on the threads of the poller that owns the call, one after the
+// other, so that a handler needs no lock; they must not block. "REQUIRES: polling thread" below means: within such a
+// callback. Finish, Wake and the accessors may be called from any thread that holds a CallRef.
 //
 // Lifetime. Every operation under way and every CallRef counts; the last one to go deletes the call and its handler.
 #ifndef ATTEND_SERVER_RPC_CALL_H_
@@ -31,14 +31,16 @@
 #include "absl/status/status.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/identity/principal.h"
+#include "server/rpc/inbound_call.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
 
 class Call;
 class CallEngine;
+class Poller;
 struct MethodEntry;
-struct Poller;
+struct RequestMethod;
 
 // How a server that stops refuses what it has not begun: UNAVAILABLE, reason DRAINING, with a retry delay.
 absl::Status DrainingStatus();
@@ -81,11 +83,10 @@ class CallList {
   Call* last_ = nullptr;
 };
 
-class Call {
+class Call final : public InboundCall {
  public:
   Call(CallEngine& engine, Poller& poller) : engine_(engine), poller_(poller) {}
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
+  ~Call() override = default;
   // One comes and goes with each call: 3 KiB, which malloc does not keep for the next.
   static void* operator new(std::size_t size) { return AllocateAligned(size); }
   static void operator delete(void* memory, std::size_t size) { FreeAligned(memory, size); }
@@ -104,40 +105,23 @@ class Call {
   // Has the handler's OnWake called on the polling thread. Any thread.
   void Wake();
 
-  // Raised when the caller cancelled, is gone, or its deadline passed: gRPC watches the deadline. Never lowered.
-  const std::atomic<bool>& cancelled() const { return cancelled_; }
-  bool DeadlinePassed() const { return std::chrono::system_clock::now() >= context_.deadline(); }
   bool finished() const { return finished_.load(std::memory_order_acquire); }
-  // CANCELLED or, when that is why the call was cancelled, DEADLINE_EXCEEDED.
-  absl::Status CancelledStatus() const;
-
   // Why a call that must have one request message cannot go on without it.
   absl::Status MissingRequestStatus() const;
 
-  // The full path, for example `/attend.v1.AttentionService/Attend`.
-  const std::string& method() const { return context_.method(); }
-  // MethodEntry::id of the method; -1 when the server has no such method.
-  int method_id() const { return method_id_; }
-  bool is_stream() const { return is_stream_; }
-  // Who calls. REQUIRES: OnStart was called. `anonymous` also where nobody is asked.
-  const std::string& principal() const;
-  // `ipv4:127.0.0.1:40000` or the like; costs an allocation.
-  std::string peer() const { return context_.peer(); }
-  const grpc::ServerContext& context() const { return context_; }
-  std::int64_t request_bytes() const { return request_bytes_; }
-  std::int64_t response_bytes() const { return response_bytes_; }
-
-  // When the metadata arrived. REQUIRES: OnStart was called.
-  Clock::time_point arrival() const { return arrival_; }
-  // Filled in by the handler; written by one station at a time.
-  CallTiming& timing() { return timing_; }
-  const CallTiming& timing() const { return timing_; }
+  // gRPC watches the deadline, and cancels the call when it passes.
+  std::chrono::system_clock::time_point deadline() const override { return context_.deadline(); }
+  const std::string& method() const override { return context_.method(); }
+  std::string peer() const override { return context_.peer(); }
+  std::string_view Metadata(const char* name) const override;
 
  private:
   friend class CallEngine;
   friend class CallList;
-  friend class CallRef;
   friend class CallWatch;
+  friend class Poller;
+  template <typename T>
+  friend class RefTo;
 
   enum class Operation : std::uint8_t { kRequest, kDone, kRead, kWrite, kFinish, kWake };
 
@@ -147,11 +131,10 @@ class Call {
     Operation operation;
   };
 
-  ~Call() = default;
-  void Ref() { refs_.fetch_add(1, std::memory_order_relaxed); }
-  void Unref();
+  void Delete() override;
   // Takes one event off the completion queue; may delete the call.
   void Handle(Operation operation, bool ok);
+  void HandleArrival();
   void HandleRequest();
   void HandleRead(bool ok);
   void HandleWritten(bool ok);
@@ -162,7 +145,7 @@ class Call {
   void BeginSend(std::size_t bytes);
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
   // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
-  absl::Status CheckCaller(const MethodEntry& method);
+  absl::Status CheckMethodCaller(const MethodEntry& method);
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);
@@ -172,9 +155,8 @@ class Call {
   grpc::GenericServerContext context_;
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;
-  int method_id_ = -1;
-  PrincipalRef principal_;  // Null where nobody is asked.
-  bool is_stream_ = false;
+  bool arrived_ = false;   // Its metadata were looked at,
+  bool done_ = false;      // before which its end may have been, on the poller's other thread.
   bool accepted_ = false;  // Arrived before the drain.
 
   Tag request_tag_{this, Operation::kRequest};
@@ -188,7 +170,7 @@ class Call {
   Call* listed_before_ = nullptr;
   Call* listed_after_ = nullptr;
   CallList* list_ = nullptr;  // The one of its lists that the call is in.
-  bool gives_way_ = false;    // A stream that needs no role: others go before it when there are too many calls.
+  bool gives_way_ = false;    // MethodEntry::gives_way.
   bool got_message_ = false;  // Or will get none.
   bool given_up_ = false;
   // When the operation that sends was begun, as a count of Clock's; 0 when there is none.
@@ -198,41 +180,15 @@ class Call {
   bool writing_ = false;
   std::optional<absl::Status> status_after_write_;  // A Finish that waits for a write.
 
-  std::atomic<int> refs_{1};  // The request operation.
-  std::atomic<bool> cancelled_{false};
   std::atomic<bool> finished_{false};
   std::atomic<bool> wake_pending_{false};
   std::unique_ptr<grpc::Alarm> wake_alarm_;  // Touched only by whoever set wake_pending_.
 
   grpc::ByteBuffer read_buffer_;
-  std::int64_t request_bytes_ = 0;
-  std::int64_t response_bytes_ = 0;
-  Clock::time_point arrival_;
-  CallTiming timing_;
 };
 
-// Shared ownership of a call, for whoever keeps it beyond a callback.
-class CallRef {
- public:
-  explicit CallRef(Call& call) : call_(&call) { call_->Ref(); }
-  CallRef(const CallRef& other) : call_(other.call_) {
-    if (call_ != nullptr) call_->Ref();
-  }
-  CallRef(CallRef&& other) noexcept : call_(std::exchange(other.call_, nullptr)) {}
-  CallRef& operator=(CallRef other) noexcept {
-    std::swap(call_, other.call_);
-    return *this;
-  }
-  ~CallRef() {
-    if (call_ != nullptr) call_->Unref();
-  }
-
-  Call& operator*() const { return *call_; }
-  Call* operator->() const { return call_; }
-
- private:
-  Call* call_;
-};
+// For whoever keeps a call beyond a callback.
+using CallRef = RefTo<Call>;
 
 // The method table: the one list of everything that the server answers. It is filled before the server starts and never
 // changed after, so that it may be read concurrently.
@@ -246,6 +202,11 @@ struct MethodEntry {
   int id = -1;
   // The caller needs one of these roles; none: anybody may call, with whatever credential.
   Roles roles = Roles::Compute();
+  // A stream that serves nobody's work (health's Watch, reflection): when there are too many calls, the oldest of these
+  // ends for a new one.
+  bool gives_way = false;
+  // What answers a unary method's requests, for transports beside gRPC; null for methods that are more than that.
+  std::shared_ptr<const RequestMethod> request_method = nullptr;
 };
 
 class MethodTable {

@@ -3,14 +3,12 @@
 #include <grpc/grpc.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
-#include "core/runtime/cpu.h"
 #include "server/rpc/listen_address.h"
 
 namespace attend::server {
@@ -19,14 +17,6 @@ namespace {
 // Calls armed per completion queue. With one, each new call would wait for the poller to come round and arm the next;
 // measured, the rate stops rising at about 16.
 constexpr int kArmedCalls = 64;
-
-// Events that may keep a call waiting for a moment without any: while a busy thread has none, answers must not wait.
-constexpr int kMaxEventsBeforeIdle = 64;
-
-// A polling thread has a few microseconds' work for each small call, which would otherwise wait one or two milliseconds
-// for the end of a compute thread's time slice. Measured beside 32 MiB calls on one core: it gets the core at once,
-// except from within a compute thread's system call that sends a large response, which takes up to 1 ms.
-constexpr std::chrono::microseconds kPollingSlice(100);
 
 // How often Drain looks whether the last call has ended.
 constexpr absl::Duration kDrainCheckInterval = absl::Milliseconds(1);
@@ -40,11 +30,6 @@ constexpr absl::Duration kFlushTime = absl::Milliseconds(50);
 
 constexpr char kUnixPrefix[] = "unix:";
 
-// A polling thread without events looks at its calls as often as a busy one.
-gpr_timespec SoonFromNow() {
-  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(CallWatch::kInterval.count(), GPR_TIMESPAN));
-}
-
 }  // namespace
 
 CallEngine::CallEngine(Options options, MethodTable methods)
@@ -56,7 +41,8 @@ absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, M
   engine->StartPolling();
   engine->acceptor_ = std::make_unique<ConnectionAcceptor>(
       std::move(engine->listeners_), *engine->receiver_,
-      ConnectionAcceptor::Options{.max_connections = engine->options_.max_connections});
+      ConnectionAcceptor::Options{.max_connections = engine->options_.max_connections,
+                                  .proxies = engine->options_.proxies});
   for (const auto& socket : engine->unix_sockets_) {
     if (absl::Status published = socket->Publish(); !published.ok()) return published;
   }
@@ -100,8 +86,9 @@ absl::Status CallEngine::BuildServer() {
   receiver_ = builder.experimental().AddExternalConnectionAcceptor(Source::FROM_FD, options_.credentials);
   builder.RegisterAsyncGenericService(&service_);
   for (int i = 0; i < options_.num_polling_threads; ++i) {
-    pollers_.push_back(std::make_unique<Poller>(options_.calls, options_.memory));
-    pollers_.back()->queue = builder.AddCompletionQueue();
+    pollers_.push_back(std::make_unique<Poller>(
+        builder.AddCompletionQueue(),
+        Poller::Options{.calls = options_.calls, .memory = options_.memory, .on_delay = options_.on_loop_delay}));
   }
   server_ = builder.BuildAndStart();
   return server_ != nullptr ? absl::OkStatus() : absl::InternalError("gRPC could not start the server; see its log");
@@ -111,60 +98,14 @@ void CallEngine::StartPolling() {
   polling_ = true;
   for (auto& poller : pollers_) {
     for (int i = 0; i < kArmedCalls; ++i) Arm(*poller);
-    poller->thread = std::thread([this, &poller] { Poll(*poller); });
-  }
-}
-
-void CallEngine::Poll(Poller& poller) {
-  using Queue = grpc::CompletionQueue;
-  RequestShortSlice(kPollingSlice);
-  for (;;) {
-    void* tag = nullptr;
-    bool ok = false;
-    const bool somebody_waits = !poller.wait_for_idle.empty();
-    const gpr_timespec until = somebody_waits ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : SoonFromNow();
-    const Queue::NextStatus next = poller.queue->AsyncNext(&tag, &ok, until);
-    if (next == Queue::SHUTDOWN) return;
-    if (const Clock::time_point now = Clock::now(); now >= poller.next_look) {
-      poller.next_look = now + CallWatch::kInterval;
-      poller.watch.Look(now);
-    }
-    if (next == Queue::GOT_EVENT) {
-      const auto& event = *static_cast<Call::Tag*>(tag);
-      if (event.call != nullptr) {
-        event.call->Handle(event.operation, ok);
-      } else {
-        OnProbe(poller);
-      }
-    }
-    if (somebody_waits && (next == Queue::TIMEOUT || ++poller.events_waited >= kMaxEventsBeforeIdle)) WakeIdle(poller);
+    poller->Start();
   }
 }
 
 void CallEngine::MeasureLoops() {
-  // An event of no call.
-  static constexpr Call::Tag kProbe{nullptr, Call::Operation::kWake};
   const MutexLock lock(mu_);
   if (loops_end_) return;
-  for (auto& poller : pollers_) {
-    if (poller->probe_pending.load(std::memory_order_acquire)) continue;
-    poller->probe_pending.store(true, std::memory_order_relaxed);
-    poller->probe_set = Clock::now();
-    poller->probe = std::make_unique<grpc::Alarm>();
-    poller->probe->Set(poller->queue.get(), gpr_now(GPR_CLOCK_MONOTONIC), const_cast<Call::Tag*>(&kProbe));
-  }
-}
-
-void CallEngine::OnProbe(Poller& poller) {
-  if (options_.on_loop_delay) options_.on_loop_delay(Clock::now() - poller.probe_set);
-  poller.probe_pending.store(false, std::memory_order_release);
-}
-
-void CallEngine::WakeIdle(Poller& poller) {
-  poller.events_waited = 0;
-  // Those who ask again meanwhile wait for the next time.
-  const std::vector<CallRef> waited = std::exchange(poller.wait_for_idle, {});
-  for (const CallRef& call : waited) call->HandleIdle();
+  for (auto& poller : pollers_) poller->MeasureDelay();
 }
 
 void CallEngine::Arm(Poller& poller) {
@@ -172,7 +113,7 @@ void CallEngine::Arm(Poller& poller) {
   live_.fetch_add(1, std::memory_order_relaxed);
   auto* call = new Call(*this, poller);  // Owned by its operations, see Call.
   call->context_.AsyncNotifyWhenDone(&call->done_tag_);
-  grpc::ServerCompletionQueue* queue = poller.queue.get();
+  grpc::ServerCompletionQueue* queue = &poller.queue();
   service_.RequestCall(&call->context_, &call->stream_, queue, queue, &call->request_tag_);
 }
 
@@ -225,17 +166,12 @@ void CallEngine::Drain(absl::Duration timeout) {
     const MutexLock lock(mu_);
     loops_end_ = true;
   }
-  for (auto& poller : pollers_) poller->queue->Shutdown();
-  for (auto& poller : pollers_) poller->thread.join();
+  for (auto& poller : pollers_) poller->Shutdown();
   polling_ = false;
 }
 
 CallEngine::~CallEngine() {
-  if (server_ == nullptr) {
-    for (auto& poller : pollers_) poller->queue->Shutdown();
-  } else if (polling_) {
-    Drain(absl::ZeroDuration());
-  }
+  if (polling_) Drain(absl::ZeroDuration());
 }
 
 }  // namespace attend::server

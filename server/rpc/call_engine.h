@@ -1,13 +1,12 @@
 // Runs a gRPC server whose every call, known method or not, comes through one asynchronous path.
 //
-// The engine owns the grpc::Server, its completion queues and one polling thread for each. It keeps several calls armed
-// per queue, hands each that arrives to its method's handler, and knows how to stop without losing one.
+// The engine owns the grpc::Server and its pollers. It keeps several calls armed with each, hands each that arrives to
+// its method's handler, and knows how to stop without losing one.
 //
 // Thread-safe, except for what is said below.
 #ifndef ATTEND_SERVER_RPC_CALL_ENGINE_H_
 #define ATTEND_SERVER_RPC_CALL_ENGINE_H_
 
-#include <grpcpp/alarm.h>
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/server.h>
@@ -18,7 +17,6 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -28,31 +26,14 @@
 #include "absl/time/time.h"
 #include "core/base/mutex.h"
 #include "server/identity/authenticator.h"
+#include "server/identity/trusted_proxies.h"
 #include "server/rpc/call.h"
-#include "server/rpc/call_watch.h"
 #include "server/rpc/connection_acceptor.h"
 #include "server/rpc/listen_address.h"
 #include "server/rpc/memory_budget.h"
+#include "server/rpc/poller.h"
 
 namespace attend::server {
-
-// A completion queue and the thread that takes events off it. Touched by that thread alone once it runs.
-struct Poller {
-  Poller(const CallLimits& limits, const MemoryBudget* memory) : watch(limits, memory) {}
-
-  std::unique_ptr<grpc::ServerCompletionQueue> queue;
-  std::thread thread;
-  std::vector<CallRef> wait_for_idle;  // Who asked for a moment without events,
-  int events_waited = 0;               // and the events since the first of them did.
-
-  // An event that measures how long one waits here.
-  std::unique_ptr<grpc::Alarm> probe;  // Touched by CallEngine::MeasureLoops alone.
-  std::atomic<bool> probe_pending{false};
-  Clock::time_point probe_set;  // Of whoever set probe_pending, then of the polling thread until it clears it.
-
-  CallWatch watch;
-  Clock::time_point next_look = Clock::now() + CallWatch::kInterval;
-};
 
 class CallEngine {
  public:
@@ -62,13 +43,13 @@ class CallEngine {
     std::shared_ptr<grpc::ServerCredentials> credentials;
     // Applies transport settings before the server is built. Empty: gRPC's own.
     std::function<void(grpc::ServerBuilder&)> configure;
-    // Completion queues, each with a thread; at least 1.
+    // Completion queues, each with a thread and another that stands in for it; at least 1.
     int num_polling_threads = 1;
     // Told of each call that arrives, on its polling thread. Empty: nobody. Must not block.
-    std::function<void(const Call&)> on_started;
+    std::function<void(const InboundCall&)> on_started;
     // Told of each message of a stream that was received, or is sent, on its polling thread. Empty: nobody. Must not
     // block.
-    std::function<void(const Call&, bool received, std::size_t bytes)> on_stream_message;
+    std::function<void(const InboundCall&, bool received, std::size_t bytes)> on_stream_message;
     // Told how long an event waited for its polling thread, on that thread, after each MeasureLoops. Empty: nobody.
     std::function<void(Clock::duration)> on_loop_delay;
     // The most connections at a time; further ones are closed at once.
@@ -78,12 +59,14 @@ class CallEngine {
     const MemoryBudget* memory = nullptr;
     // Says who may call what, and must outlive the engine; null: everybody everything. `mutual_tls`: whether
     // connections show verified certificates.
-    const Authenticator* authenticator = nullptr;
+    Authenticator* authenticator = nullptr;
     bool mutual_tls = false;
+    // Whose word on their callers counts; their connections have no share.
+    TrustedProxies proxies;
     // Told of each call that the authenticator refused, on a polling thread. Empty: nobody.
-    std::function<void(const Call&, const absl::Status&)> on_denied;
+    std::function<void(const InboundCall&, const absl::Status&)> on_denied;
     // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
-    std::function<void(const Call&, const absl::Status&)> on_finished;
+    std::function<void(const InboundCall&, const absl::Status&)> on_finished;
   };
 
   // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound, and why.
@@ -110,13 +93,16 @@ class CallEngine {
   // Cancels every call now; what a second SIGTERM does during Drain.
   void CancelAllCalls();
 
-  // Puts an event on each polling thread's queue that has none of these waiting. Nothing happens once Drain is about to
-  // end.
+  // Has each poller measure how long an event waits. Nothing happens once Drain is about to end.
   void MeasureLoops() ABSL_LOCKS_EXCLUDED(mu_);
   // Connections that are open now; looks at each descriptor.
   int open_connections() const { return acceptor_->open_connections(); }
   // Connections that were closed at once because there were too many.
   std::int64_t refused_connections() const { return acceptor_->refused_connections(); }
+
+  // What it was started with.
+  const Options& options() const { return options_; }
+  const MethodTable& methods() const { return methods_; }
 
   // Calls that have been accepted and not ended.
   int calls_in_flight() const { return in_flight_.load(); }
@@ -133,9 +119,6 @@ class CallEngine {
   absl::StatusOr<std::vector<ListenSocket>> ListenersOf(const std::string& listen);
   absl::Status BuildServer();
   void StartPolling();
-  void Poll(Poller& poller);
-  void WakeIdle(Poller& poller);
-  void OnProbe(Poller& poller);
 
   // Asks gRPC for one more call.
   void Arm(Poller& poller);

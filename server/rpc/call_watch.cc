@@ -81,6 +81,8 @@ void CallWatch::Remove(Call& call) {
 void CallWatch::GiveUp(Call& call, const absl::Status& status) {
   Move(call, others_);
   call.given_up_ = true;
+  // Its status would wait for a response that perhaps nobody takes, and its place with it.
+  if (call.writing_) return call.context_.TryCancel();
   call.GiveUp(status);
 }
 

@@ -1,17 +1,17 @@
-// Ends the calls of one polling thread that hold a place without making progress, so that no caller can fill a server
+// Ends the calls of one poller that hold a place without making progress, so that no caller can fill a server
 // by doing nothing.
 //
 //   a call whose first message has not come whole within `first_message_timeout` ends with DEADLINE_EXCEEDED
 //   beyond `max_calls` the call that has waited longest for its first message ends with UNAVAILABLE, or, where none
-//     waits, the oldest stream that needs no role (health's Watch), or else the new one; a quarter beyond it new calls
-//     are cancelled, because a status waits for a peer that does not read
+//     waits, the oldest stream that gives way (MethodEntry::gives_way), or else the new one; a quarter beyond it new
+//     calls are cancelled, because a status waits for a peer that does not read
 //   a response that is not taken is cancelled, and its memory is free: after `stalled_answer_timeout` and the time that
 //     its bytes need at `min_bytes_per_second`; after a sixth of the timeout while others are refused for want of
 //     memory
 //
 // gRPC 1.51 does not say how much of a message has come or gone, so that whole messages are what counts.
 //
-// Thread-compatible: the polling thread's own, no lock and no timer of its own.
+// Thread-compatible: under its poller's lock, no timer of its own.
 #ifndef ATTEND_SERVER_RPC_CALL_WATCH_H_
 #define ATTEND_SERVER_RPC_CALL_WATCH_H_
 
@@ -57,7 +57,7 @@ class CallWatch {
   const MemoryBudget* const memory_;
   std::int64_t refusals_ = 0;  // Of the budget's, when it was last asked.
   CallList silent_;            // Their first messages have not come.
-  CallList held_;              // Streams that need no role and have spoken.
+  CallList held_;              // Streams that give way and have spoken.
   CallList others_;
 };
 

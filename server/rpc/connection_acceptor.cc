@@ -1,5 +1,6 @@
 #include "server/rpc/connection_acceptor.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -9,11 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <thread>
 #include <utility>
+
+#include "server/rpc/shares.h"
 
 namespace attend::server {
 namespace {
@@ -32,29 +36,103 @@ std::uint64_t SocketInode(int fd) {
   return found && S_ISSOCK(info.stx_mode) ? info.stx_ino : 0;
 }
 
+// Ends a connection that gRPC owns, which then closes it. `fd` may be closed meanwhile and given out again, so a copy,
+// which nobody closes, is looked at.
+bool ShutDownSocket(int fd, std::uint64_t inode) {
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return false;
+  const bool is_same = SocketInode(copy) == inode;
+  if (is_same) shutdown(copy, SHUT_RDWR);
+  close(copy);
+  return is_same;
+}
+
+// The address without a port; `unix` for a Unix socket.
+std::string HostOf(const sockaddr_storage& address) {
+  char text[INET6_ADDRSTRLEN] = "";
+  const auto* ipv4 = reinterpret_cast<const sockaddr_in*>(&address);
+  const auto* ipv6 = reinterpret_cast<const sockaddr_in6*>(&address);
+  if (address.ss_family == AF_INET) {
+    inet_ntop(AF_INET, &ipv4->sin_addr, text, sizeof text);
+  } else if (address.ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) {
+    inet_ntop(AF_INET, &ipv6->sin6_addr.s6_addr[12], text, sizeof text);
+  } else if (address.ss_family == AF_INET6) {
+    inet_ntop(AF_INET6, &ipv6->sin6_addr, text, sizeof text);
+  } else {
+    return "unix";
+  }
+  return text;
+}
+
+// Whose connections share a part: an address or, of IPv6, the first 64 bits, which are one site's.
+std::string SiteOf(const sockaddr_storage& address, const std::string& host) {
+  const auto* ipv6 = reinterpret_cast<const sockaddr_in6*>(&address);
+  if (address.ss_family != AF_INET6 || IN6_IS_ADDR_V4MAPPED(&ipv6->sin6_addr)) return host;
+  return std::string(reinterpret_cast<const char*>(ipv6->sin6_addr.s6_addr), 8);
+}
+
 }  // namespace
 
-void OpenConnections::Add(int fd) {
+std::int64_t OpenConnections::Add(int fd, const std::string& peer) {
   const std::uint64_t inode = SocketInode(fd);
   const MutexLock lock(mu_);
-  inodes_.insert_or_assign(fd, inode);
+  connections_.insert_or_assign(fd, Connection{inode, peer, next_number_});
+  return next_number_++;
+}
+
+bool OpenConnections::ShutDown(std::int64_t number) {
+  const MutexLock lock(mu_);
+  const auto at = std::find_if(connections_.begin(), connections_.end(),
+                               [number](const auto& entry) { return entry.second.number == number; });
+  return at != connections_.end() && ShutDownSocket(at->first, at->second.inode);
+}
+
+void OpenConnections::ForgetClosed() {
+  absl::erase_if(connections_, [](const auto& entry) { return SocketInode(entry.first) != entry.second.inode; });
 }
 
 int OpenConnections::Count() {
   const MutexLock lock(mu_);
-  absl::erase_if(inodes_, [](const auto& entry) { return SocketInode(entry.first) != entry.second; });
-  return static_cast<int>(inodes_.size());
+  ForgetClosed();
+  return static_cast<int>(connections_.size());
 }
 
-int OpenConnections::CountAtMost() const {
+bool OpenConnections::HasRoomFor(const std::string& peer, int most) {
   const MutexLock lock(mu_);
-  return static_cast<int>(inodes_.size());
+  if (static_cast<int>(connections_.size()) < most) return true;
+  ForgetClosed();
+  if (static_cast<int>(connections_.size()) < most) return true;
+  const int share = std::max(most / kShares, 1);
+  absl::flat_hash_map<std::string, int> counts;
+  for (const auto& [fd, connection] : connections_) ++counts[connection.peer];
+  if (!peer.empty() && counts[peer] >= share) return false;
+  const auto newest = NewestOfLargest(counts, share);
+  if (newest == connections_.end() || !ShutDownSocket(newest->first, newest->second.inode)) return false;
+  connections_.erase(newest);
+  return true;
+}
+
+OpenConnections::Connections::iterator OpenConnections::NewestOfLargest(
+    const absl::flat_hash_map<std::string, int>& counts, int share) {
+  const auto rank = [&counts](const Connections::iterator& at) {
+    return std::pair(counts.at(at->second.peer), at->second.number);
+  };
+  auto newest = connections_.end();
+  for (auto at = connections_.begin(); at != connections_.end(); ++at) {
+    if (at->second.peer.empty() || rank(at).first <= share) continue;
+    if (newest == connections_.end() || rank(newest) < rank(at)) newest = at;
+  }
+  return newest;
 }
 
 ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Receiver& receiver, const Options& options)
     : listeners_(std::move(listeners)),
       receiver_(receiver),
       options_(options),
+      guard_(options.hand_over_patience,
+             [this](std::int64_t connection) {
+               if (open_.ShutDown(connection)) refused_.fetch_add(1, std::memory_order_relaxed);
+             }),
       stop_(eventfd(0, EFD_CLOEXEC)),
       thread_([this] { Run(); }) {}
 
@@ -92,9 +170,12 @@ void ConnectionAcceptor::Run() {
 
 bool ConnectionAcceptor::AcceptSome(int listener) {
   for (int i = 0; i < kAtATime; ++i) {
-    const int fd = accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sockaddr_storage address{};
+    socklen_t size = sizeof address;
+    const int fd = accept4(listener, reinterpret_cast<sockaddr*>(&address), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      HandOver(listener, fd);
+      const std::string host = HostOf(address);
+      HandOver(listener, fd, options_.proxies.HasAddress(host) ? "" : SiteOf(address, host));
       continue;
     }
     switch (errno) {
@@ -111,19 +192,21 @@ bool ConnectionAcceptor::AcceptSome(int listener) {
   return true;
 }
 
-void ConnectionAcceptor::HandOver(int listener, int fd) {
-  if (open_.CountAtMost() >= options_.max_connections && open_.Count() >= options_.max_connections) {
+void ConnectionAcceptor::HandOver(int listener, int fd, const std::string& peer) {
+  if (!open_.HasRoomFor(peer, options_.max_connections)) {
     refused_.fetch_add(1, std::memory_order_relaxed);
     close(fd);
     return;
   }
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);  // No error that matters for a Unix socket.
-  open_.Add(fd);
+  const std::int64_t number = open_.Add(fd, peer);
   Receiver::NewConnectionParameters connection;
   connection.listener_fd = listener;
   connection.fd = fd;
+  guard_.Begin(number);
   receiver_.HandleNewConnection(&connection);
+  guard_.End();
 }
 
 }  // namespace attend::server

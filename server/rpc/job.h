@@ -12,11 +12,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/compute/context.h"
 #include "server/base/limits.h"
+#include "server/identity/tenant.h"
 
 namespace attend::server {
 
@@ -38,11 +40,22 @@ class Job {
   virtual grpc::ByteBuffer TakeResponse() = 0;
 };
 
+// For whom a request is read: by which limits, and for which tenant's caller, which decides what a layer's name stands
+// for. Views; a decoder keeps none of it.
+struct DecodeContext {
+  // NOLINTNEXTLINE(google-explicit-constructor): limits alone are those of a caller of whom nothing is known.
+  DecodeContext(const Limits& server_limits, std::string_view caller_tenant = kSharedTenant)
+      : limits(server_limits), tenant(caller_tenant) {}
+
+  const Limits& limits;
+  std::string_view tenant;
+};
+
 // Reads one serialized request message. Errors: INVALID_ARGUMENT with the field, RESOURCE_EXHAUSTED with the
-// flag. Allocates nothing in proportion to what the request claims before every claim is checked against `limits` and
+// flag. Allocates nothing in proportion to what the request claims before every claim is checked against the limits and
 // against the bytes that are really there. Thread-safe.
 using Decoder =
-    std::function<absl::StatusOr<std::unique_ptr<Job>>(const grpc::ByteBuffer& request, const Limits& limits)>;
+    std::function<absl::StatusOr<std::unique_ptr<Job>>(const grpc::ByteBuffer& request, const DecodeContext& context)>;
 
 }  // namespace attend::server
 

@@ -11,7 +11,8 @@
 //   ... decode ...
 //   if (absl::Status status = memory->Resize(job.memory_bytes()); !status.ok()) return call.Finish(status);
 //
-// Thread-safe and lock-free; one Reservation is thread-compatible.
+// Thread-safe; takes no lock unless it refuses or a caller holds more than a quarter. One Reservation is
+// thread-compatible.
 #ifndef ATTEND_SERVER_RPC_MEMORY_BUDGET_H_
 #define ATTEND_SERVER_RPC_MEMORY_BUDGET_H_
 
@@ -22,6 +23,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/identity/tenant.h"
+#include "server/rpc/shares.h"
 
 namespace attend::server {
 
@@ -36,9 +39,13 @@ class MemoryBudget {
    public:
     Reservation() = default;
     Reservation(Reservation&& other) noexcept
-        : budget_(std::exchange(other.budget_, nullptr)), user_(other.user_), bytes_(std::exchange(other.bytes_, 0)) {}
+        : budget_(std::exchange(other.budget_, nullptr)),
+          account_(std::move(other.account_)),
+          user_(other.user_),
+          bytes_(std::exchange(other.bytes_, 0)) {}
     Reservation& operator=(Reservation&& other) noexcept {
       std::swap(budget_, other.budget_);
+      std::swap(account_, other.account_);
       std::swap(user_, other.user_);
       std::swap(bytes_, other.bytes_);
       return *this;
@@ -56,9 +63,14 @@ class MemoryBudget {
 
    private:
     friend class MemoryBudget;
-    Reservation(MemoryBudget& budget, User user) : budget_(&budget), user_(user) {}
+    Reservation(MemoryBudget& budget, AccountRef account, User user)
+        : budget_(&budget), account_(std::move(account)), user_(user) {}
+    // What the reservation may not grow beyond, whatever is left: errors of the tenant's quota and the caller's share.
+    absl::Status TakeOwn(std::int64_t wanted);
+    void Give(std::int64_t bytes);
 
     MemoryBudget* budget_ = nullptr;
+    AccountRef account_;  // Null: of a caller of whom nothing is known.
     User user_ = User::kRequests;
     std::int64_t bytes_ = 0;
   };
@@ -68,8 +80,10 @@ class MemoryBudget {
 
   // Takes `bytes` of what is left; zero bytes are always granted. Errors: RESOURCE_EXHAUSTED naming the flag when they
   // are more than the whole budget; UNAVAILABLE with reason MEMORY_BUDGET and a retry delay when others hold too much
-  // of it. In floating point because costs are (see Job::memory_bytes). REQUIRES: bytes >= 0.
-  absl::StatusOr<Reservation> Reserve(double bytes, User user = User::kRequests);
+  // of it, or when `account` would hold more than a quarter of it and others, with less, were refused a moment ago;
+  // RESOURCE_EXHAUSTED with reason TENANT_QUOTA and a retry delay when the account's tenant would hold too much. In
+  // floating point because costs are (see Job::memory_bytes). REQUIRES: bytes >= 0.
+  absl::StatusOr<Reservation> Reserve(double bytes, AccountRef account = nullptr, User user = User::kRequests);
 
   // Whether `bytes` are granted when nobody else holds any. Errors: RESOURCE_EXHAUSTED, as Reserve.
   absl::Status CheckFits(double bytes) const;
@@ -88,6 +102,7 @@ class MemoryBudget {
   std::atomic<std::int64_t> in_use_bytes_{0};   // In [0, limit_bytes_].
   std::atomic<std::int64_t> uploads_bytes_{0};  // Those of them that uploads hold; calls spare themselves a count.
   std::atomic<std::int64_t> refusals_{0};
+  RefusedLately refused_;
 };
 
 }  // namespace attend::server

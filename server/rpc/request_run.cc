@@ -11,11 +11,6 @@
 namespace attend::server {
 namespace {
 
-// Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
-// thread, and the polling thread has other calls to serve. Methods that are never refused cannot wait for a thread, and
-// accept no large messages.
-constexpr std::size_t kInlineDecodeBytes = 64 << 10;
-
 // grpc::ByteBuffer has no move constructor: "moving" one leaves a reference to its bytes behind, and they would stay in
 // memory for as long as the call.
 grpc::ByteBuffer Take(grpc::ByteBuffer& buffer) {
@@ -24,16 +19,9 @@ grpc::ByteBuffer Take(grpc::ByteBuffer& buffer) {
   return taken;
 }
 
-std::optional<double> CostHint(const grpc::ServerContext& context) {
-  const auto& metadata = context.client_metadata();
-  const auto hint = metadata.find(kCostHintKey);
-  if (hint == metadata.end()) return std::nullopt;
-  return ParseCostHint({hint->second.data(), hint->second.size()});
-}
-
 class UnaryCall final : public CallHandler, public RequestRun::Owner {
  public:
-  UnaryCall(const RequestServices& services, const RequestMethod& method) : services_(services), method_(method) {}
+  UnaryCall(const RequestServices& services, const RequestMethod& method) : request_(services, method) {}
 
   void OnStart(Call& call) override;
   void OnRead(Call& call, grpc::ByteBuffer* message) override;
@@ -41,50 +29,52 @@ class UnaryCall final : public CallHandler, public RequestRun::Owner {
   void OnError(const absl::Status& status) override { call_->Finish(status); }
 
  private:
-  absl::Status Admit(const Call& call) const;
-
-  const RequestServices& services_;
-  const RequestMethod& method_;
   Call* call_ = nullptr;  // Owns this.
-  std::optional<double> hinted_flops_;
-  // Destroyed when the call, and with it this handler, is deleted: then nothing of it is left to send.
-  std::optional<RequestRun> run_;
+  UnaryRequest request_;
 };
 
 void UnaryCall::OnStart(Call& call) {
   call_ = &call;
-  if (method_.refusable) {
-    hinted_flops_ = CostHint(call.context());
-    // The decoder refuses that too, and can say why.
-    if (hinted_flops_ > services_.limits.max_request_flops) hinted_flops_.reset();
-    if (absl::Status admitted = Admit(call); !admitted.ok()) return call.Finish(admitted);
-  }
+  if (absl::Status admitted = request_.Admit(call); !admitted.ok()) return call.Finish(admitted);
   call.Read();
 }
 
-absl::Status UnaryCall::Admit(const Call& call) const {
+void UnaryCall::OnRead(Call& call, grpc::ByteBuffer* message) {
+  if (message == nullptr) {
+    call.timing().receive = Clock::now() - call.arrival();
+    return call.Finish(call.MissingRequestStatus());
+  }
+  request_.Start(call, *this, *message);
+}
+
+}  // namespace
+
+absl::Status UnaryRequest::Admit(const InboundCall& call) {
+  if (!method_.refusable) return absl::OkStatus();
+  hinted_flops_ = ParseCostHint(call.Metadata(kCostHintKey));
+  // The decoder refuses that too, and can say why.
+  if (hinted_flops_ > services_.limits.max_request_flops) hinted_flops_.reset();
   // What runs on the polling thread waits for nobody. If it was no small job after all, Submit says so.
   if (hinted_flops_ && *hinted_flops_ <= services_.inline_flops) return absl::OkStatus();
-  Admission::Request asked{.deadline = call.context().deadline()};
+  if (absl::Status rate = TenantRequest::CheckRate(call.account()); !rate.ok()) return rate;
+  Admission::Request asked{.deadline = call.deadline(), .account = call.account()};
   if (hinted_flops_) asked.cost = {.flops = *hinted_flops_};
   return services_.admission->Check(asked);
 }
 
-void UnaryCall::OnRead(Call& call, grpc::ByteBuffer* message) {
+void UnaryRequest::Start(InboundCall& call, RequestRun::Owner& owner, grpc::ByteBuffer& request) {
   call.timing().receive = Clock::now() - call.arrival();
-  if (message == nullptr) return call.Finish(call.MissingRequestStatus());
-  run_.emplace(services_, method_, call, *this, call.timing());
-  run_->Start(*message, call.context().deadline(), hinted_flops_);
+  run_.emplace(services_, method_, call, owner, call.timing());
+  run_->Start(request, call.deadline(), hinted_flops_);
 }
-
-}  // namespace
 
 void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::time_point deadline,
                        std::optional<double> hinted_flops) {
   deadline_ = deadline;
   const std::size_t bytes = request.Length();
+  if (method_.refusable && !BeginForTenant()) return;
   if (!Reserve(bytes)) return;
-  if (bytes > kInlineDecodeBytes && method_.refusable) return SubmitRequest(request, hinted_flops);
+  if (bytes > method_.inline_decode_bytes) return SubmitRequest(request, hinted_flops);
   if (!Decode(request)) return;
   if (job_->flops() <= services_.inline_flops) return Compute(/*task=*/nullptr);
   SubmitJob();
@@ -97,14 +87,23 @@ absl::Status CheckRequestBytes(std::int64_t bytes, const Limits& limits) {
                                     limits.max_request_bytes, " (--max-request-bytes)"));
 }
 
+bool RequestRun::BeginForTenant() {
+  absl::StatusOr<TenantRequest> begun = TenantRequest::Begin(call_.account());
+  if (!begun.ok()) {
+    owner_.OnError(begun.status());
+    return false;
+  }
+  tenant_request_ = *std::move(begun);
+  return true;
+}
+
 bool RequestRun::Reserve(std::size_t bytes) {
   if (absl::Status s = CheckRequestBytes(static_cast<std::int64_t>(bytes), services_.limits); !s.ok()) {
     owner_.OnError(s);
     return false;
   }
-  // What is decoded takes no more than its bytes did. Methods that are never refused decode next to nothing.
   absl::StatusOr<MemoryBudget::Reservation> memory =
-      services_.memory->Reserve(method_.refusable ? static_cast<double>(bytes) : 0);
+      services_.memory->Reserve(method_.decode_memory * static_cast<double>(bytes), call_.account());
   if (!memory.ok()) {
     owner_.OnError(memory.status());
     return false;
@@ -115,16 +114,23 @@ bool RequestRun::Reserve(std::size_t bytes) {
 
 bool RequestRun::Decode(grpc::ByteBuffer& request) {
   const Clock::time_point start = Clock::now();
-  absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, services_.limits);
-  request.Clear();
-  timing_.receive += Clock::now() - start;
-  absl::Status status = job.ok() ? memory_.Resize((*job)->memory_bytes()) : job.status();
-  if (!status.ok()) {
-    owner_.OnError(status);
-    return false;
+  absl::Status status = Transcode(request);
+  if (status.ok()) {
+    absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant()});
+    request.Clear();
+    status = job.ok() ? memory_.Resize((*job)->memory_bytes()) : job.status();
+    if (status.ok()) job_ = *std::move(job);
   }
-  job_ = *std::move(job);
-  return true;
+  timing_.receive += Clock::now() - start;
+  if (!status.ok()) owner_.OnError(status);
+  return status.ok();
+}
+
+absl::Status RequestRun::Transcode(grpc::ByteBuffer& request) const {
+  if (!method_.transcode) return absl::OkStatus();
+  absl::StatusOr<grpc::ByteBuffer> serialized = method_.transcode(request);
+  if (serialized.ok()) request.Swap(&*serialized);
+  return serialized.status();
 }
 
 void RequestRun::Compute(Admission::RunningTask* task) {
@@ -136,47 +142,74 @@ void RequestRun::Compute(Admission::RunningTask* task) {
   const ComputeContext context{.executor = helpers,
                                .cancelled = &call_.cancelled(),
                                .instruction_set = services_.kernels.instruction_set,
-                               .fast_kernels = services_.kernels.fast};
+                               .fast_kernels = services_.kernels.fast,
+                               .tile_break = task};
   const absl::Status computed = job_->Compute(context);
   const Clock::time_point end = Clock::now();
   timing_.compute = end - start;
+  if (task != nullptr) {
+    timing_.compute -= task->interrupted();
+    timing_.queue += task->interrupted();
+  } else if (call_.account() != nullptr && method_.kind != WorkKind::kControl) {
+    call_.account()->tenant->Computed(timing_.compute, /*waited=*/false, end);
+  }
   if (services_.on_computed && method_.kind != WorkKind::kControl) {
     services_.on_computed(
         {.kind = method_.kind, .flops = job_->flops(), .took = timing_.compute, .completed = computed.ok()});
   }
   if (!computed.ok() && task != nullptr) task->Stopped();
   if (!computed.ok()) return owner_.OnError(absl::IsCancelled(computed) ? call_.CancelledStatus() : computed);
-  const grpc::ByteBuffer response = job_->TakeResponse();
+  Respond(job_->TakeResponse(), end);
+}
+
+void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point computed) {
   memory_.ShrinkTo(static_cast<std::int64_t>(response.Length()));
-  timing_.send = Clock::now() - end;
+  timing_.send = Clock::now() - computed;
   owner_.OnResponse(response);
 }
 
 void RequestRun::SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops) {
   const Clock::time_point submitted = Clock::now();
-  Admission::Request asked{.deadline = deadline_};
+  Admission::Request asked{
+      .deadline = deadline_, .account = call_.account(), .undecoded_bytes = static_cast<double>(request.Length())};
   // Its bytes are read, written and, roughly, answered.
   if (hinted_flops) asked.cost = {.flops = *hinted_flops, .bytes = 2 * static_cast<double>(request.Length())};
   absl::Status admitted = services_.admission->Submit(
-      asked, [this, ref = CallRef(call_), request = Take(request), submitted](Admission::RunningTask& task) mutable {
+      asked, [this, ref = InboundRef(call_), request = Take(request), submitted](Admission::RunningTask& task) mutable {
         timing_.queue = Clock::now() - submitted;
-        if (StillWanted() && Decode(request)) Compute(&task);
+        if (!StillWanted(task) || !Decode(request)) return;
+        if (task.MustWait(Cost()) && PutBack(task)) return;
+        Compute(&task);
       });
   if (!admitted.ok()) owner_.OnError(admitted);
 }
 
 void RequestRun::SubmitJob() {
   const Clock::time_point submitted = Clock::now();
-  absl::Status admitted = services_.admission->Submit(
-      {.deadline = deadline_, .cost = Cost()}, [this, ref = CallRef(call_), submitted](Admission::RunningTask& task) {
-        timing_.queue = Clock::now() - submitted;
-        if (StillWanted()) Compute(&task);
-      });
+  absl::Status admitted =
+      services_.admission->Submit({.deadline = deadline_, .cost = Cost(), .account = call_.account()},
+                                  [this, ref = InboundRef(call_), submitted](Admission::RunningTask& task) {
+                                    timing_.queue = Clock::now() - submitted;
+                                    if (StillWanted(task)) Compute(&task);
+                                  });
   if (!admitted.ok()) owner_.OnError(admitted);
 }
 
+// A decoded job that is too long to interrupt another waits for a thread of its own.
+bool RequestRun::PutBack(Admission::RunningTask& task) {
+  const Clock::time_point since = Clock::now();
+  return task.PutBack(Cost(), [this, ref = InboundRef(call_), since](Admission::RunningTask& next) {
+    timing_.queue += Clock::now() - since;
+    if (StillWanted(next)) Compute(&next);
+  });
+}
+
 // Looked at when a job leaves the queue: whether the caller has gone or its time is up.
-bool RequestRun::StillWanted() {
+bool RequestRun::StillWanted(const Admission::RunningTask& task) {
+  if (!task.admitted().ok()) {
+    owner_.OnError(task.admitted());
+    return false;
+  }
   if (!call_.cancelled() && std::chrono::system_clock::now() < deadline_) return true;
   owner_.OnError(call_.cancelled() || call_.DeadlinePassed()
                      ? call_.CancelledStatus()
@@ -187,7 +220,8 @@ bool RequestRun::StillWanted() {
 MethodEntry MakeUnaryMethod(const RequestServices& services, RequestMethod method) {
   // One copy of the method, shared by its calls, rather than one of its decoder for each call.
   auto shared = std::make_shared<const RequestMethod>(std::move(method));
-  return {.make_handler = [&services, shared] { return std::make_unique<UnaryCall>(services, *shared); }};
+  return {.make_handler = [&services, shared] { return std::make_unique<UnaryCall>(services, *shared); },
+          .request_method = shared};
 }
 
 }  // namespace attend::server

@@ -10,6 +10,7 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,9 +20,11 @@
 #include "core/kernels/fast_kernels.h"
 #include "server/rpc/admission.h"
 #include "server/rpc/call.h"
+#include "server/rpc/inbound_call.h"
 #include "server/rpc/job.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/server_timing.h"
+#include "server/rpc/tenant_quota.h"
 
 namespace attend::server {
 
@@ -50,11 +53,21 @@ struct RequestServices {
   std::function<void(const absl::Status&)> on_stream_answer;
 };
 
+// From what was sent to a serialized request; `sent` is empty afterwards. Errors: any.
+using Transcoder = std::function<absl::StatusOr<grpc::ByteBuffer>(grpc::ByteBuffer& sent)>;
+
 struct RequestMethod {
   Decoder decode;
   WorkKind kind = WorkKind::kControl;
   // Whether Admission may refuse it. Health and information are answered also by a busy server.
   bool refusable = true;
+  // Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
+  // thread, and the polling thread has other calls to serve.
+  std::size_t inline_decode_bytes = 64 << 10;
+  // Bytes that decoding takes at most, for each byte of the request.
+  double decode_memory = 1;
+  // Of requests that are sent in another form, before `decode`. Empty: they are not.
+  Transcoder transcode = nullptr;
 };
 
 // Thread-compatible: one thread at a time has it, first the polling thread and then perhaps a compute thread.
@@ -69,8 +82,9 @@ class RequestRun {
     virtual void OnError(const absl::Status& status) = 0;
   };
 
-  // All must outlive the run. While a compute thread has the run, it holds a CallRef of `call`.
-  RequestRun(const RequestServices& services, const RequestMethod& method, Call& call, Owner& owner, CallTiming& timing)
+  // All must outlive the run. While a compute thread has the run, it holds an InboundRef of `call`.
+  RequestRun(const RequestServices& services, const RequestMethod& method, InboundCall& call, Owner& owner,
+             CallTiming& timing)
       : services_(services), method_(method), call_(call), owner_(owner), timing_(timing) {}
   RequestRun(const RequestRun&) = delete;
   RequestRun& operator=(const RequestRun&) = delete;
@@ -89,26 +103,51 @@ class RequestRun {
   // then.
   bool Reserve(std::size_t bytes);
   bool Decode(grpc::ByteBuffer& request);
-  bool StillWanted();
+  absl::Status Transcode(grpc::ByteBuffer& request) const;
+  bool StillWanted(const Admission::RunningTask& task);
+  bool BeginForTenant();
 
   // On a compute thread with its task, or on the polling thread without one.
   void Compute(Admission::RunningTask* task);
   void SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops);
   void SubmitJob();
+  void Respond(const grpc::ByteBuffer& response, Clock::time_point computed);
+  bool PutBack(Admission::RunningTask& task);
   WorkCost Cost() const { return {.flops = job_->flops(), .bytes = job_->memory_bytes()}; }
 
   const RequestServices& services_;
   const RequestMethod& method_;
-  Call& call_;
+  InboundCall& call_;
   Owner& owner_;
   CallTiming& timing_;
   std::chrono::system_clock::time_point deadline_;
+  TenantRequest tenant_request_;
   MemoryBudget::Reservation memory_;
   std::unique_ptr<Job> job_;
 };
 
 // What every call is checked for before its request is decoded. Errors: RESOURCE_EXHAUSTED naming the flag.
 absl::Status CheckRequestBytes(std::int64_t bytes, const Limits& limits);
+
+// The one request of a unary call, whatever its transport: asked for before its payload is read, then run.
+// Thread-compatible, as its RequestRun.
+class UnaryRequest {
+ public:
+  // Both must outlive the object.
+  UnaryRequest(const RequestServices& services, const RequestMethod& method) : services_(services), method_(method) {}
+
+  // Whether `call` may send its payload. Errors: those of Admission. REQUIRES: called before Start, at most once.
+  absl::Status Admit(const InboundCall& call);
+  // Runs the payload, as RequestRun::Start. `call` owns this object.
+  void Start(InboundCall& call, RequestRun::Owner& owner, grpc::ByteBuffer& request);
+
+ private:
+  const RequestServices& services_;
+  const RequestMethod& method_;
+  std::optional<double> hinted_flops_;
+  // Destroyed when the call is deleted: then nothing of it is left to send.
+  std::optional<RequestRun> run_;
+};
 
 // The table entry of a unary method: one request in, one response out. A call that may be refused is refused before its
 // payload is read. `services` must outlive every call.

@@ -1,6 +1,7 @@
 #include "server/rpc/request_run.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -88,8 +89,9 @@ class StreamCall final : public CallHandler {
   const RequestServices& services_;
   const StreamMethods& methods_;
 
-  // All touched by the polling thread alone, but for `finished_`.
-  std::thread::id polling_thread_;
+  // All touched in callbacks alone, but for `finished_` and this: the thread that starts an item, after which the
+  // stream is looked at; else none.
+  std::atomic<std::thread::id> starting_;
   std::list<StreamItem> running_;
   std::list<StreamItem> outbox_;  // Finished; the first is being written while `writing_`.
   bool reading_ = false;
@@ -99,7 +101,7 @@ class StreamCall final : public CallHandler {
   std::optional<absl::Status> end_;
 
   Mutex mu_;
-  std::vector<StreamItem*> finished_ ABSL_GUARDED_BY(mu_);  // By compute threads, of running_.
+  std::vector<StreamItem*> finished_ ABSL_GUARDED_BY(mu_);  // Of running_.
 };
 
 void StreamItem::Start(StreamRequest& request, Clock::time_point arrival) {
@@ -107,7 +109,7 @@ void StreamItem::Start(StreamRequest& request, Clock::time_point arrival) {
   if (!timeout.ok()) return OnError(timeout.status());
   if (!request.request) return OnError(MissingRequest());
   kind_ = request.request->kind;
-  std::chrono::system_clock::time_point deadline = call_.context().deadline();
+  std::chrono::system_clock::time_point deadline = call_.deadline();
   if (*timeout != absl::InfiniteDuration()) {
     deadline = std::min(deadline, absl::ToChronoTime(absl::Now() + *timeout));
   }
@@ -128,10 +130,7 @@ void StreamItem::OnError(const absl::Status& status) {
   stream_.OnFinished(call_, *this);
 }
 
-void StreamCall::OnStart(Call& call) {
-  polling_thread_ = std::this_thread::get_id();
-  Advance(call);
-}
+void StreamCall::OnStart(Call& call) { Advance(call); }
 
 void StreamCall::OnRead(Call& call, grpc::ByteBuffer* message) {
   reading_ = false;
@@ -153,11 +152,14 @@ void StreamCall::StartItem(Call& call, grpc::ByteBuffer& message) {
   if (!read.ok()) return EndAfterResponses(read);
   StreamItem& item = running_.emplace_back(*this, call, request.id);
   item.position = std::prev(running_.end());
+  starting_.store(std::this_thread::get_id(), std::memory_order_relaxed);
   item.Start(request, arrival);
+  starting_.store({}, std::memory_order_relaxed);
 }
 
 void StreamCall::OnFinished(Call& call, StreamItem& item) {
-  if (std::this_thread::get_id() == polling_thread_) return MoveToOutbox(item);
+  if (starting_.load(std::memory_order_relaxed) == std::this_thread::get_id()) return MoveToOutbox(item);
+  // On a compute thread, or on a polling thread where another call has taken the item's place in the queue.
   {
     const MutexLock lock(mu_);
     finished_.push_back(&item);

@@ -13,12 +13,6 @@ bool IsHex(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); }
 
 bool IsZero(std::string_view digits) { return digits.find_first_not_of('0') == std::string_view::npos; }
 
-std::string_view Value(const grpc::ServerContext& context, const char* key) {
-  const auto& metadata = context.client_metadata();
-  const auto found = metadata.find(key);
-  return found == metadata.end() ? std::string_view() : std::string_view(found->second.data(), found->second.size());
-}
-
 }  // namespace
 
 bool IsRequestId(std::string_view text) {
@@ -34,8 +28,8 @@ bool IsTraceparent(std::string_view text) {
   return text.substr(0, 2) != "ff" && !IsZero(text.substr(3, 32)) && !IsZero(text.substr(36, 16));
 }
 
-TraceContext TraceContextOf(const grpc::ServerContext& context) {
-  const std::string_view request_id = Value(context, "x-request-id"), traceparent = Value(context, "traceparent");
+TraceContext TraceContextOf(const InboundCall& call) {
+  const std::string_view request_id = call.Metadata("x-request-id"), traceparent = call.Metadata("traceparent");
   TraceContext trace;
   if (IsRequestId(request_id)) trace.request_id = request_id;
   if (IsTraceparent(traceparent)) trace.traceparent = traceparent;

@@ -5,10 +5,10 @@
 #ifndef ATTEND_SERVER_RPC_TRACE_CONTEXT_H_
 #define ATTEND_SERVER_RPC_TRACE_CONTEXT_H_
 
-#include <grpcpp/server_context.h>
-
 #include <string>
 #include <string_view>
+
+#include "server/rpc/inbound_call.h"
 
 namespace attend::server {
 
@@ -18,7 +18,7 @@ struct TraceContext {
   std::string traceparent;
 };
 
-TraceContext TraceContextOf(const grpc::ServerContext& context);
+TraceContext TraceContextOf(const InboundCall& call);
 
 // 1 to 128 visible ASCII characters.
 bool IsRequestId(std::string_view text);

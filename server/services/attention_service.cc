@@ -51,8 +51,9 @@ void AddAttentionService(const RequestServices& requests, const LayerStore& laye
                               .scaled_dot_product_attention = SdpaEstimator(kernels)};
   methods.Add(service + "EstimateCost",
               MakeUnaryMethod(requests, ControlMethod<v1::EstimateCostRequest>(
-                                            [estimators, &requests](const v1::EstimateCostRequest& request) {
-                                              return EstimateCost(request, estimators, requests);
+                                            [estimators, &requests](const v1::EstimateCostRequest& request,
+                                                                    const std::string& tenant) {
+                                              return EstimateCost(request, tenant, estimators, requests);
                                             },
                                             kMaxEstimateBytes)));
   methods.Add(

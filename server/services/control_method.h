@@ -8,8 +8,12 @@
 #include <google/protobuf/message_lite.h>
 #include <grpcpp/support/byte_buffer.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -46,19 +50,28 @@ class ReadyJob final : public Job {
   grpc::ByteBuffer response_;
 };
 
-// A unary method: `answer(request)` returns an absl::StatusOr<Response>. It is called concurrently, on polling threads,
+// A unary method: `answer(request)`, or `answer(request, tenant)` where the caller's tenant matters, returns an
+// absl::StatusOr<Response>. It is called concurrently, on polling threads,
 // also by a busy server, and must not block. `max_bytes` bounds the request.
 template <typename Request, typename Answer>
 RequestMethod ControlMethod(Answer answer, std::int64_t max_bytes = kMaxControlMessageBytes) {
-  return {.decode = [answer = std::move(answer), max_bytes](const grpc::ByteBuffer& bytes,
-                                                            const Limits&) -> absl::StatusOr<std::unique_ptr<Job>> {
+  return {.decode = [answer = std::move(answer), max_bytes](const grpc::ByteBuffer& bytes, const DecodeContext& context)
+              -> absl::StatusOr<std::unique_ptr<Job>> {
             Request request;
             if (absl::Status parsed = ParseControlMessage(bytes, request, max_bytes); !parsed.ok()) return parsed;
-            const auto response = answer(request);
+            const auto response = [&] {
+              if constexpr (std::is_invocable_v<Answer, const Request&, const std::string&>) {
+                return answer(request, std::string(context.tenant));
+              } else {
+                return answer(request);
+              }
+            }();
             if (!response.ok()) return response.status();
             return std::make_unique<ReadyJob>(SerializeControlMessage(*response));
           },
-          .refusable = false};
+          .refusable = false,
+          .inline_decode_bytes = std::numeric_limits<std::size_t>::max(),  // It waits for no thread,
+          .decode_memory = 0};                                             // and takes next to nothing.
 }
 
 }  // namespace attend::server

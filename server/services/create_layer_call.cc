@@ -33,9 +33,7 @@ std::int64_t BytesOf(const grpc::ByteBuffer& message) {
 
 class CreateLayerCall final : public CallHandler {
  public:
-  // Reserving nothing never fails.
-  explicit CreateLayerCall(const UploadServices& services)
-      : services_(services), memory_(*services.memory->Reserve(0, MemoryBudget::User::kUploads)) {}
+  explicit CreateLayerCall(const UploadServices& services) : services_(services) {}
 
   void OnStart(Call& call) override;
   void OnRead(Call& call, grpc::ByteBuffer* message) override;
@@ -57,7 +55,7 @@ class CreateLayerCall final : public CallHandler {
   // Upload threads, one at a time.
   void Work(Call& call);
   bool Pop(grpc::ByteBuffer& message, bool& complete) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status Consume(const grpc::ByteBuffer& message);
+  absl::Status Consume(const Call& call, const grpc::ByteBuffer& message);
   void Written(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   void Complete(Call& call);
   void ReleaseSlot(Call& call);
@@ -75,12 +73,15 @@ class CreateLayerCall final : public CallHandler {
   bool complete_ ABSL_GUARDED_BY(mu_) = false;  // The caller has sent everything.
   bool paused_ ABSL_GUARDED_BY(mu_) = false;    // No read is under way.
 
-  std::atomic<bool> is_ending_{false};  // The slot is given back, not taken away.
-  std::optional<LayerUpload> upload_;   // The working thread's.
+  std::optional<LayerUpload> upload_;  // The working thread's.
 };
 
 void CreateLayerCall::OnStart(Call& call) {
   if (absl::Status admitted = services_.slots->Acquire(call); !admitted.ok()) return call.Finish(admitted);
+  {
+    const MutexLock lock(mu_);
+    memory_ = *services_.memory->Reserve(0, call.account(), MemoryBudget::User::kUploads);  // Nothing never fails.
+  }
   call.Read();
 }
 
@@ -126,12 +127,7 @@ void CreateLayerCall::ReadOn(Call& call) {
 }
 
 void CreateLayerCall::OnWake(Call& call) {
-  if (!services_.slots->Has(call) && !is_ending_.load()) {
-    return EndEarly(call,
-                    BusyError(reason::kUploadTooSlow,
-                              "the upload sent less than --min-transfer-rate and others were waiting for its place",
-                              /*delay_ms=*/1000));
-  }
+  if (absl::Status lost = services_.slots->WhyLost(call); !lost.ok()) return EndEarly(call, lost);
   bool resume = false;
   {
     const MutexLock lock(mu_);
@@ -179,7 +175,7 @@ void CreateLayerCall::Work(Call& call) {
     if (!Pop(message, complete)) return;
     if (complete) return Complete(call);
     const std::int64_t bytes = BytesOf(message);
-    const absl::Status consumed = Consume(message);
+    const absl::Status consumed = Consume(call, message);
     message.Clear();
     Written(call, bytes);
     if (consumed.ok()) continue;
@@ -209,7 +205,7 @@ bool CreateLayerCall::Pop(grpc::ByteBuffer& message, bool& complete) {
   return complete_;
 }
 
-absl::Status CreateLayerCall::Consume(const grpc::ByteBuffer& message) {
+absl::Status CreateLayerCall::Consume(const Call& call, const grpc::ByteBuffer& message) {
   const WireBytes bytes(message);
   absl::StatusOr<UploadPart> part = ReadUploadPart(bytes);
   if (!part.ok()) return part.status();
@@ -217,7 +213,9 @@ absl::Status CreateLayerCall::Consume(const grpc::ByteBuffer& message) {
     return InvalidField("header", "a second header came; an upload has one, in its first message");
   }
   if (part->header.has_value()) {
-    absl::StatusOr<LayerUpload> upload = services_.store->BeginUpload(*std::move(part->header));
+    LayerOwner owner{.tenant = call.tenant()};
+    if (call.account() != nullptr) owner.max_layers_bytes = call.account()->tenant->limits().max_layers_bytes;
+    absl::StatusOr<LayerUpload> upload = services_.store->BeginUpload(std::move(owner), *std::move(part->header));
     if (!upload.ok()) return upload.status();
     upload_.emplace(*std::move(upload));
     return absl::OkStatus();
@@ -243,14 +241,14 @@ void CreateLayerCall::Complete(Call& call) {
   if (!upload_.has_value()) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
-  const bool replaces = services_.store->registry().Find(upload_->header().name()) != nullptr;
+  const bool replaces = services_.store->registry().Find(upload_->key()) != nullptr;
   const absl::StatusOr<std::shared_ptr<const Layer>> layer =
       services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor, *services_.memory);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
   if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());
   if (services_.audit != nullptr) {
-    services_.audit->Layer(replaces ? "layer replaced" : "layer created", call.principal(), call.peer(),
+    services_.audit->Layer(replaces ? "layer replaced" : "layer created", call.principal(), call.tenant(), call.peer(),
                            (*layer)->description().name(), (*layer)->description().etag());
   }
   v1::CreateLayerResponse response;
@@ -259,10 +257,7 @@ void CreateLayerCall::Complete(Call& call) {
   call.FinishWithResponse(SerializeControlMessage(response));
 }
 
-void CreateLayerCall::ReleaseSlot(Call& call) {
-  is_ending_.store(true);
-  services_.slots->Release(call);
-}
+void CreateLayerCall::ReleaseSlot(Call& call) { services_.slots->Release(call); }
 
 void CreateLayerCall::End(Call& call, const absl::Status& status) {
   ReleaseSlot(call);

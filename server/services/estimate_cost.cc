@@ -80,14 +80,14 @@ std::string LimitName(const absl::Status& status) {
 
 }  // namespace
 
-absl::StatusOr<v1::EstimateCostResponse> EstimateCost(const v1::EstimateCostRequest& request,
+absl::StatusOr<v1::EstimateCostResponse> EstimateCost(const v1::EstimateCostRequest& request, const std::string& tenant,
                                                       const Estimators& estimators, const RequestServices& services) {
   if (request.request_case() == v1::EstimateCostRequest::REQUEST_NOT_SET) return MissingRequest();
   const bool is_attend = request.has_attend();
   const Message& carried =
       is_attend ? static_cast<const Message&>(request.attend()) : request.scaled_dot_product_attention();
   const Estimator& estimate = is_attend ? estimators.attend : estimators.scaled_dot_product_attention;
-  const absl::StatusOr<RequestCost> cost = estimate(SerializeControlMessage(carried), services.limits.num_threads);
+  const absl::StatusOr<RequestCost> cost = estimate(SerializeControlMessage(carried), {services.limits, tenant});
   if (!cost.ok()) return cost.status();
 
   const double request_bytes = RequestBytes(carried);

@@ -2,6 +2,8 @@
 #ifndef ATTEND_SERVER_SERVICES_ESTIMATE_COST_H_
 #define ATTEND_SERVER_SERVICES_ESTIMATE_COST_H_
 
+#include <string>
+
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
 #include "server/requests/decoders.h"
@@ -15,8 +17,9 @@ struct Estimators {
   Estimator scaled_dot_product_attention;
 };
 
-// Errors: those of the decoder, but for limits, and INVALID_ARGUMENT for a message without a request. Thread-safe.
-absl::StatusOr<v1::EstimateCostResponse> EstimateCost(const v1::EstimateCostRequest& request,
+// For a caller of `tenant`. Errors: those of the decoder, but for limits, and INVALID_ARGUMENT for a message without a
+// request. Thread-safe.
+absl::StatusOr<v1::EstimateCostResponse> EstimateCost(const v1::EstimateCostRequest& request, const std::string& tenant,
                                                       const Estimators& estimators, const RequestServices& services);
 
 }  // namespace attend::server

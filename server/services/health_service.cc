@@ -129,8 +129,10 @@ void AddHealthService(ServingState& health, const RequestServices& services, Met
                                 return Check(health, request);
                               })),
               anybody);
-  methods.Add("/grpc.health.v1.Health/Watch",
-              {.make_handler = [&health] { return std::make_unique<WatchCall>(health); }, .is_stream = true}, anybody);
+  methods.Add(
+      "/grpc.health.v1.Health/Watch",
+      {.make_handler = [&health] { return std::make_unique<WatchCall>(health); }, .is_stream = true, .gives_way = true},
+      anybody);
 }
 
 }  // namespace attend::server

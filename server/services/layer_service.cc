@@ -19,9 +19,10 @@ namespace {
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
 
-absl::StatusOr<v1::GetLayerResponse> Get(const LayerRegistry& layers, const v1::GetLayerRequest& request) {
+absl::StatusOr<v1::GetLayerResponse> Get(const LayerRegistry& layers, const std::string& tenant,
+                                         const v1::GetLayerRequest& request) {
   if (absl::Status name = CheckLayerName(request.name(), "name"); !name.ok()) return name;
-  const std::shared_ptr<const Layer> layer = layers.Find(request.name());
+  const std::shared_ptr<const Layer> layer = layers.Resolve(tenant, request.name());
   if (layer == nullptr) return LayerNotFound(request.name(), "name");
   v1::GetLayerResponse response;
   *response.mutable_layer() = layer->description();
@@ -41,10 +42,12 @@ absl::Status CheckListRequest(const v1::ListLayersRequest& request) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::ListLayersResponse> List(const LayerRegistry& layers, const v1::ListLayersRequest& request) {
+absl::StatusOr<v1::ListLayersResponse> List(const LayerRegistry& layers, const std::string& tenant,
+                                            const v1::ListLayersRequest& request) {
   if (absl::Status checked = CheckListRequest(request); !checked.ok()) return checked;
   const auto size = static_cast<std::size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
-  std::vector<std::shared_ptr<const Layer>> page = layers.Page(request.name_prefix(), request.page_token(), size + 1);
+  std::vector<std::shared_ptr<const Layer>> page =
+      layers.Page(tenant, request.name_prefix(), request.page_token(), size + 1);
   v1::ListLayersResponse response;
   if (page.size() > size) {
     page.pop_back();
@@ -77,19 +80,19 @@ class DeleteLayerCall final : public CallHandler {
 
  private:
   // Empty when there is none. Holds on to no layer: a deleted one counts until nobody does.
-  std::string EtagOf(const std::string& name) const {
-    const std::shared_ptr<const Layer> layer = services_.store->registry().Find(name);
+  std::string EtagOf(const LayerKey& key) const {
+    const std::shared_ptr<const Layer> layer = services_.store->registry().Find(key);
     return layer == nullptr ? "" : layer->description().etag();
   }
 
   void Delete(Call& call) {
-    const std::string etag = EtagOf(request_.name());
-    absl::Status status =
-        call.cancelled() ? call.CancelledStatus() : services_.store->Delete(request_.name(), request_.etag());
+    const LayerKey key{call.tenant(), request_.name()};
+    const std::string etag = EtagOf(key);
+    absl::Status status = call.cancelled() ? call.CancelledStatus() : services_.store->Delete(key, request_.etag());
     deletions_.fetch_sub(1);
     if (!status.ok()) return call.Finish(status);
     if (services_.audit != nullptr) {
-      services_.audit->Layer("layer deleted", call.principal(), call.peer(), request_.name(), etag);
+      services_.audit->Layer("layer deleted", call.principal(), call.tenant(), call.peer(), key.name, etag);
     }
     call.FinishWithResponse(SerializeControlMessage(v1::DeleteLayerResponse()));
   }
@@ -105,16 +108,18 @@ void AddLayerService(const UploadServices& uploads, const RequestServices& reque
   const std::string service = "/attend.v1.LayerService/";
   const LayerRegistry& layers = uploads.store->registry();
   methods.Add(service + "CreateLayer", MakeCreateLayerMethod(uploads), Roles::Layers());
-  methods.Add(
-      service + "GetLayer",
-      MakeUnaryMethod(requests, ControlMethod<v1::GetLayerRequest>(
-                                    [&layers](const v1::GetLayerRequest& request) { return Get(layers, request); })),
-      Roles::All());
-  methods.Add(
-      service + "ListLayers",
-      MakeUnaryMethod(requests, ControlMethod<v1::ListLayersRequest>(
-                                    [&layers](const v1::ListLayersRequest& request) { return List(layers, request); })),
-      Roles::Observe() | Roles::Layers());
+  methods.Add(service + "GetLayer",
+              MakeUnaryMethod(requests, ControlMethod<v1::GetLayerRequest>(
+                                            [&layers](const v1::GetLayerRequest& request, const std::string& tenant) {
+                                              return Get(layers, tenant, request);
+                                            })),
+              Roles::All());
+  methods.Add(service + "ListLayers",
+              MakeUnaryMethod(requests, ControlMethod<v1::ListLayersRequest>(
+                                            [&layers](const v1::ListLayersRequest& request, const std::string& tenant) {
+                                              return List(layers, tenant, request);
+                                            })),
+              Roles::Observe() | Roles::Layers());
   methods.Add(service + "DeleteLayer",
               {.make_handler = [&uploads, deletions = std::make_shared<std::atomic<int>>(
                                               0)] { return std::make_unique<DeleteLayerCall>(uploads, *deletions); }},

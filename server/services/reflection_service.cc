@@ -21,6 +21,7 @@ using google::protobuf::Descriptor;
 using google::protobuf::DescriptorPool;
 using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
+using grpc::reflection::v1::FileDescriptorResponse;
 using grpc::reflection::v1::ServerReflectionRequest;
 using grpc::reflection::v1::ServerReflectionResponse;
 
@@ -29,28 +30,21 @@ void SetError(grpc::StatusCode code, std::string message, ServerReflectionRespon
   response.mutable_error_response()->set_error_message(std::move(message));
 }
 
-void AppendFile(const FileDescriptor& file, std::set<const FileDescriptor*>& seen, ServerReflectionResponse& response) {
+void AppendFile(const FileDescriptor& file, std::set<const FileDescriptor*>& seen, FileDescriptorResponse& files) {
   if (!seen.insert(&file).second) return;
   google::protobuf::FileDescriptorProto proto;
   file.CopyTo(&proto);
   file.CopyJsonNameTo(&proto);  // Otherwise grpcurl prints proto names where JSON has its own.
-  response.mutable_file_descriptor_response()->add_file_descriptor_proto(proto.SerializeAsString());
-  for (int i = 0; i < file.dependency_count(); ++i) AppendFile(*file.dependency(i), seen, response);
+  files.add_file_descriptor_proto(proto.SerializeAsString());
+  for (int i = 0; i < file.dependency_count(); ++i) AppendFile(*file.dependency(i), seen, files);
 }
 
-void SetFile(const FileDescriptor* file, const std::string& asked, ServerReflectionResponse& response) {
-  if (file == nullptr) return SetError(grpc::StatusCode::NOT_FOUND, "this server does not know " + asked, response);
+// The file and all that it imports.
+FileDescriptorResponse FilesFrom(const FileDescriptor& file) {
+  FileDescriptorResponse files;
   std::set<const FileDescriptor*> seen;
-  AppendFile(*file, seen, response);
-}
-
-void SetExtensionFile(const DescriptorPool& pool, const ServerReflectionRequest& request,
-                      ServerReflectionResponse& response) {
-  const auto& asked = request.file_containing_extension();
-  const Descriptor* type = pool.FindMessageTypeByName(asked.containing_type());
-  const FieldDescriptor* field = type == nullptr ? nullptr : pool.FindExtensionByNumber(type, asked.extension_number());
-  SetFile(field == nullptr ? nullptr : field->file(),
-          "extension " + std::to_string(asked.extension_number()) + " of " + asked.containing_type(), response);
+  AppendFile(file, seen, files);
+  return files;
 }
 
 void SetExtensionNumbers(const DescriptorPool& pool, const std::string& type_name, ServerReflectionResponse& response) {
@@ -80,8 +74,12 @@ class ReflectionCall final : public CallHandler {
     ServerReflectionRequest request;
     if (absl::Status parsed = ParseControlMessage(*message, request); !parsed.ok()) return call.Finish(parsed);
     message->Clear();
+    if (absl::Status room = CheckRoom(); !room.ok()) return call.Finish(room);
     const ServerReflectionResponse answer = reflection_.Answer(request);
-    if (absl::Status enough = Reserve(answer.ByteSizeLong()); !enough.ok()) return call.Finish(enough);
+    // Twice the bytes: once as a message, once in the transport.
+    if (absl::Status enough = memory_.Resize(2 * static_cast<double>(answer.ByteSizeLong())); !enough.ok()) {
+      return call.Finish(enough);
+    }
     call.Write(SerializeControlMessage(answer));
   }
 
@@ -103,16 +101,13 @@ class ReflectionCall final : public CallHandler {
                         .metadata = {{"limit_bytes", absl::StrCat(kMaxQuestionBytes)}}});
   }
 
-  // Twice the bytes: once as a message, once in the transport. Most of the budget is for those who compute.
-  absl::Status Reserve(std::size_t bytes) {
-    if (budget_.in_use_bytes() > budget_.limit_bytes() / 4) {
-      return BusyError(
-          reason::kMemoryBudget,
-          "requests and responses in flight take a quarter of --max-memory-in-flight-bytes, and no more is "
-          "for reflection",
-          /*delay_ms=*/250);
-    }
-    return memory_.Resize(2 * static_cast<double>(bytes));
+  // Most of the budget is for those who compute.
+  absl::Status CheckRoom() const {
+    if (budget_.in_use_bytes() <= budget_.limit_bytes() / 4) return absl::OkStatus();
+    return BusyError(reason::kMemoryBudget,
+                     "requests and responses in flight take a quarter of --max-memory-in-flight-bytes, and no more is "
+                     "for reflection",
+                     /*delay_ms=*/250);
   }
 
   const Reflection& reflection_;
@@ -126,6 +121,25 @@ Reflection::Reflection(std::vector<std::string> services, const google::protobuf
     : services_(std::move(services)), pool_(pool) {
   // Only a mention makes the linker keep the file's descriptors.
   grpc::reflection::v1alpha::ServerReflectionRequest::descriptor();
+  for (const std::string& service : services_) {
+    const FileDescriptor* file = pool_.FindFileContainingSymbol(service);
+    if (file != nullptr && !files_.contains(file)) files_.emplace(file, FilesFrom(*file));
+  }
+}
+
+void Reflection::SetFile(const FileDescriptor* file, const std::string& asked, Response& response) const {
+  if (file == nullptr) return SetError(grpc::StatusCode::NOT_FOUND, "this server does not know " + asked, response);
+  const auto made = files_.find(file);
+  *response.mutable_file_descriptor_response() = made != files_.end() ? made->second : FilesFrom(*file);
+}
+
+void Reflection::SetExtensionFile(const ServerReflectionRequest& request, Response& response) const {
+  const auto& asked = request.file_containing_extension();
+  const Descriptor* type = pool_.FindMessageTypeByName(asked.containing_type());
+  const FieldDescriptor* field =
+      type == nullptr ? nullptr : pool_.FindExtensionByNumber(type, asked.extension_number());
+  SetFile(field == nullptr ? nullptr : field->file(),
+          "extension " + std::to_string(asked.extension_number()) + " of " + asked.containing_type(), response);
 }
 
 ServerReflectionResponse Reflection::Answer(const ServerReflectionRequest& request) const {
@@ -140,7 +154,7 @@ ServerReflectionResponse Reflection::Answer(const ServerReflectionRequest& reque
       SetFile(pool_.FindFileContainingSymbol(request.file_containing_symbol()), request.file_containing_symbol(),
               response);
       break;
-    case ServerReflectionRequest::kFileContainingExtension: SetExtensionFile(pool_, request, response); break;
+    case ServerReflectionRequest::kFileContainingExtension: SetExtensionFile(request, response); break;
     case ServerReflectionRequest::kAllExtensionNumbersOfType:
       SetExtensionNumbers(pool_, request.all_extension_numbers_of_type(), response);
       break;
@@ -160,7 +174,8 @@ void AddReflectionService(const Reflection& reflection, MemoryBudget& memory, Me
     methods.Add(
         std::string("/grpc.reflection.") + version + ".ServerReflection/ServerReflectionInfo",
         {.make_handler = [&reflection, &memory] { return std::make_unique<ReflectionCall>(reflection, memory); },
-         .is_stream = true},
+         .is_stream = true,
+         .gives_way = true},
         Roles::Observe());
   }
 }

@@ -4,9 +4,11 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/protocol.h"
+#include "server/rpc/shares.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -21,26 +23,57 @@ constexpr double kMostSeconds = 1e6;
 
 absl::Status UploadSlots::Acquire(Call& call) {
   const MutexLock lock(mu_);
-  if (static_cast<int>(slots_.size()) >= max_uploads_ && !Evict()) {
+  if (static_cast<int>(slots_.size()) >= max_uploads_ && !EvictSlowest() && !EvictFor(call.account().get())) {
     return BusyError(reason::kTooManyUploads,
                      absl::StrCat(max_uploads_,
                                   " uploads of layers are under way, which is as many as this server takes "
                                   "at a time (--max-uploads)"),
                      kRetryDelayMs);
   }
-  slots_.insert_or_assign(&call, Slot{CallRef(call), Clock::now() + patience_});
+  slots_.insert_or_assign(&call, Slot{CallRef(call), Clock::now() + patience_, next_number_++});
   return absl::OkStatus();
 }
 
-bool UploadSlots::Evict() {
+bool UploadSlots::EvictSlowest() {
   const auto slowest = std::min_element(slots_.begin(), slots_.end(), [](const auto& a, const auto& b) {
     return a.second.safe_until < b.second.safe_until;
   });
   if (slowest == slots_.end() || slowest->second.safe_until > Clock::now()) return false;
-  const CallRef call = slowest->second.call;
-  slots_.erase(slowest);
-  call->Wake();
+  Evict(slowest, BusyError(reason::kUploadTooSlow,
+                           "the upload sent less than --min-transfer-rate and others were waiting for its place",
+                           kRetryDelayMs));
   return true;
+}
+
+bool UploadSlots::EvictFor(const Account* account) {
+  if (account == nullptr) return false;
+  const int share = std::max(max_uploads_ / kShares, 1);
+  absl::flat_hash_map<const Account*, int> counts;
+  for (const auto& [call, slot] : slots_) ++counts[call->account().get()];
+  if (counts[account] >= share) return false;
+  auto newest = slots_.end();
+  for (auto slot = slots_.begin(); slot != slots_.end(); ++slot) {
+    const Account* const holder = slot->first->account().get();
+    const bool is_pinned = slot->second.safe_until == Clock::time_point::max();
+    if (holder == nullptr || holder->exempt || is_pinned || counts[holder] <= share) continue;
+    const auto rank = [&](const Slots::iterator& at) {
+      return std::pair(counts[at->first->account().get()], at->second.number);
+    };
+    if (newest == slots_.end() || rank(newest) < rank(slot)) newest = slot;
+  }
+  if (newest == slots_.end()) return false;
+  Evict(newest, BusyError(reason::kTooManyUploads,
+                          "this caller had more uploads under way than its part (a quarter of --max-uploads), which "
+                          "others need",
+                          kRetryDelayMs));
+  return true;
+}
+
+void UploadSlots::Evict(Slots::iterator slot, const absl::Status& why) {
+  const CallRef call = slot->second.call;
+  slots_.erase(slot);
+  lost_.insert_or_assign(&*call, why);
+  call->Wake();
 }
 
 void UploadSlots::Touch(Call& call, std::int64_t bytes) {
@@ -59,9 +92,10 @@ void UploadSlots::Pin(Call& call) {
   if (slot != slots_.end()) slot->second.safe_until = Clock::time_point::max();
 }
 
-bool UploadSlots::Has(Call& call) const {
+absl::Status UploadSlots::WhyLost(Call& call) const {
   const MutexLock lock(mu_);
-  return slots_.contains(&call);
+  const auto lost = lost_.find(&call);
+  return lost == lost_.end() ? absl::OkStatus() : lost->second;
 }
 
 int UploadSlots::in_use() const {
@@ -72,6 +106,7 @@ int UploadSlots::in_use() const {
 void UploadSlots::Release(Call& call) {
   std::optional<CallRef> last;  // Perhaps the call's end, which is not for under the lock.
   const MutexLock lock(mu_);
+  lost_.erase(&call);
   const auto slot = slots_.find(&call);
   if (slot == slots_.end()) return;
   last = slot->second.call;

@@ -15,7 +15,9 @@ namespace attend::server {
 
 // An upload has to send at a least rate, at which it may fall behind by kPatience. One that has fallen behind further
 // keeps its slot until another needs it: then it is woken without a slot, and has to end. So slow or vanished callers
-// cannot keep others out, whatever messages they send, and nobody needs a timer.
+// cannot keep others out, whatever messages they send, and nobody needs a timer. One caller may have all slots; when a
+// caller with less than a quarter of them wants another, the one with the most gives up its newest upload, if it has
+// more than a quarter.
 //
 // Thread-safe.
 class UploadSlots {
@@ -35,7 +37,8 @@ class UploadSlots {
   void Touch(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   // Marks the upload as one that does not depend on its caller any more and keeps its slot.
   void Pin(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
-  bool Has(Call& call) const ABSL_LOCKS_EXCLUDED(mu_);
+  // OK while the upload has its slot. Errors: UNAVAILABLE with reason UPLOAD_TOO_SLOW or TOO_MANY_UPLOADS.
+  absl::Status WhyLost(Call& call) const ABSL_LOCKS_EXCLUDED(mu_);
   void Release(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
 
   int max_uploads() const { return max_uploads_; }
@@ -46,16 +49,23 @@ class UploadSlots {
   struct Slot {
     CallRef call;
     Clock::time_point safe_until;  // max(): for ever.
+    std::int64_t number;           // In the order in which they were acquired.
   };
+  using Slots = absl::flat_hash_map<Call*, Slot>;
 
   // Frees the slot of the one that has fallen behind the furthest, if any has fallen behind.
-  bool Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool EvictSlowest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Frees one for a caller with less than its share, from the caller with the most.
+  bool EvictFor(const Account* account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Evict(Slots::iterator slot, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int max_uploads_;
   const double min_bytes_per_second_;
   const Clock::duration patience_;
   mutable Mutex mu_;
-  absl::flat_hash_map<Call*, Slot> slots_ ABSL_GUARDED_BY(mu_);
+  Slots slots_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<Call*, absl::Status> lost_ ABSL_GUARDED_BY(mu_);  // Until Release.
+  std::int64_t next_number_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace attend::server

@@ -98,6 +98,19 @@ OptionField FindOptionField(std::uint32_t number) {
   return number < table.size() ? table[number] : OptionField();
 }
 
+bool IsLayerOption(std::uint32_t number) {
+  const OptionField option = FindOptionField(number);
+  switch (option.kind) {
+    case Kind::kScalar: return !kScalarOptions[option.index].request_only;
+    case Kind::kFloatScalar:
+    case Kind::kEnum:
+    case Kind::kPerHead: return true;
+    case Kind::kLengths:
+    case Kind::kOther: break;
+  }
+  return false;
+}
+
 std::uint32_t OptionFieldNumber(const char* field) { return static_cast<std::uint32_t>(FindField(field)->number()); }
 
 void SetScalarOption(std::size_t index, const WireField& field, AttentionOptions& options) {

@@ -1,4 +1,4 @@
-// The fields of attend.v1.AttentionOptions as the core's tables know them (core/problem/option_table.h). Numbers and
+// The fields of attend.v1.AttentionOptions as the core's tables know them (core/problem/options.h). Numbers and
 // types come from the message's descriptor, by name: a new line in a table needs nothing here. A scalar option `x` that
 // was a float in version 0.1 has its old field under the name `float_x`.
 //
@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "attend/v1/attention_service.pb.h"
-#include "core/problem/option_table.h"
+#include "core/problem/options.h"
 #include "server/wire/wire_format.h"
 
 namespace attend::server {
@@ -30,6 +30,9 @@ struct OptionField {
 
 // kOther for numbers that nobody knows, too.
 OptionField FindOptionField(std::uint32_t number);
+
+// Whether a layer may have the option, as a request may.
+bool IsLayerOption(std::uint32_t number);
 
 // The number of the field that an entry of a table names.
 std::uint32_t OptionFieldNumber(const char* field);

@@ -19,7 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "core/problem/option_table.h"
+#include "core/problem/options.h"
 #include "server/base/limits.h"
 #include "server/wire/option_fields.h"
 #include "server/wire/wire_format.h"

@@ -1,0 +1,196 @@
+// Admission's tasks while a thread has them.
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "core/base/error.h"
+#include "server/base/protocol.h"
+#include "server/rpc/admission.h"
+#include "server/rpc/status.h"
+
+namespace attend::server {
+namespace {
+
+// The weight of the newest task in the moving average: about the last ten tasks count.
+constexpr double kAverageWeight = 0.1;
+
+// How often a computing task asks for the lock to see whether it is to be interrupted.
+constexpr Clock::duration kLookInterval = std::chrono::milliseconds(1);
+
+// What a caller that lost its place waits before it tries again.
+constexpr std::int64_t kDisplacedRetryMs = 100;
+
+double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+
+}  // namespace
+
+absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
+  if (!admitted_.ok()) return admitted_;
+  MutexLock lock(admission_.mu_);
+  const double left_ms = LeftMs(deadline_);
+  const double expected_ms = admission_.model_.Milliseconds(cost);
+  absl::Status verdict;
+  if (admission_.LeastMs(cost) > left_ms * kHopeless) {
+    verdict = admission_.TooShort(admission_.LeastMs(cost), left_ms);
+  } else if (admission_.queue_.size() > 0 && expected_ms > left_ms) {
+    verdict = admission_.Unreachable(account_, expected_ms);
+  }
+  if (!verdict.ok()) return verdict;
+  begun_ = true;
+  cost_ = cost;
+  ++admission_.counts_.started;
+  admission_.queue_.Recharge(charge_, expected_ms);
+  if (interrupts_ != nullptr) return verdict;
+  admission_.computing_.push_back(this);
+  alone_on_its_core_ = admission_.running_ >= admission_.executor_.num_threads();
+  const double end_ms = NowMs() + expected_ms;
+  admission_.running_end_ms_ += end_ms - expected_end_ms_;
+  expected_end_ms_ = end_ms;
+  return verdict;
+}
+
+bool Admission::RunningTask::MustWait(const WorkCost& cost) {
+  if (interrupts_ == nullptr) return false;
+  MutexLock lock(admission_.mu_);
+  return admission_.model_.Milliseconds(cost) > kMostInterruptionMs;
+}
+
+bool Admission::RunningTask::PutBack(const WorkCost& cost, Task task) {
+  MutexLock lock(admission_.mu_);
+  // The one that it was queued with is spare, unless another task or an idle thread has had it.
+  if (!admission_.SendTicket()) return false;
+  const double expected_ms = admission_.model_.Milliseconds(cost);
+  admission_.queue_.PutBack(charge_, account_, expected_ms, {std::move(task), deadline_, account_, 0});
+  admission_.waiting_.store(static_cast<int>(admission_.queue_.size()), std::memory_order_relaxed);
+  put_back_ = true;
+  return true;
+}
+
+Admission::RunningTask::~RunningTask() {
+  if (!taken_) return;
+  const double took_ms = Milliseconds(Clock::now() - start_ - interrupted());
+  const bool completed = begun_ && !stopped_;
+  if (begun_ && account_ != nullptr) {
+    account_->tenant->Computed(
+        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(took_ms)),
+        /*waited=*/true, Clock::now());
+  }
+  MutexLock lock(admission_.mu_);
+  const bool alone = alone_on_its_core_ && admission_.running_ >= admission_.executor_.num_threads();
+  admission_.queue_.Finish(charge_, took_ms, begun_);
+  if (interrupts_ == nullptr) {
+    admission_.running_end_ms_ = --admission_.running_ == 0 ? 0 : admission_.running_end_ms_ - expected_end_ms_;
+    auto& computing = admission_.computing_;
+    computing.erase(std::remove(computing.begin(), computing.end(), this), computing.end());
+  }
+  if (put_back_) return;
+  if (!begun_) {
+    ++admission_.counts_.dropped;
+  } else if (stopped_) {
+    ++admission_.counts_.stopped;
+  } else {
+    ++admission_.counts_.finished;
+  }
+  if (!completed) return;
+  admission_.mean_task_ms_ += kAverageWeight * (took_ms - admission_.mean_task_ms_);
+  if (alone) admission_.model_.Observe(cost_, took_ms);
+}
+
+void Admission::RunningTask::Look() {
+  if (interrupts_ != nullptr || admission_.waiting_.load(std::memory_order_relaxed) == 0) return;
+  const Clock::rep now = Clock::now().time_since_epoch().count();
+  Clock::rep next = next_look_.load(std::memory_order_relaxed);
+  if (now < next || !next_look_.compare_exchange_strong(next, now + kLookInterval.count(), std::memory_order_relaxed)) {
+    return;
+  }
+  while (admission_.Interrupt(*this)) {
+  }
+}
+
+bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next) {
+  if (running.charge_.is_of(next.tenant)) return false;
+  if (next.item.undecoded_bytes > kMostInterruptionBytes) return false;
+  if (next.item.undecoded_bytes == 0 && next.expected_ms > kMostInterruptionMs) return false;
+  const double ran_ms = Milliseconds(Clock::now() - running.start_ - running.interrupted());
+  return next.virtual_ms <= FairQueue<Waiting>::VirtualMs(running.charge_, ran_ms);
+}
+
+bool Admission::Interrupt(RunningTask& running) {
+  const Clock::time_point start = Clock::now();
+  {
+    std::optional<Waiting> next;  // What it owns, maybe the last reference to its call, outlives `nested`.
+    RunningTask nested(*this, &running);
+    {
+      MutexLock lock(mu_);
+      if (!running.begun_) return false;
+      next = Take(nested, queue_.Pop([&running](const auto& waiting) { return MayInterrupt(running, waiting); }));
+      if (!next.has_value()) return false;
+      ++spare_tickets_;
+    }
+    std::move(next->task)(nested);
+  }
+  if (std::this_thread::get_id() == running.thread_) {
+    running.interrupted_.fetch_add((Clock::now() - start).count(), std::memory_order_relaxed);
+  }
+  return true;
+}
+
+bool Admission::WouldInterrupt(const Request& request) const {
+  if (request.undecoded_bytes > kMostInterruptionBytes) return false;
+  if (request.cost && model_.Milliseconds(*request.cost) > kMostInterruptionMs) return false;
+  const Tenant* const tenant = request.account == nullptr ? nullptr : request.account->tenant.get();
+  return std::any_of(computing_.begin(), computing_.end(),
+                     [tenant](const RunningTask* task) { return !task->charge_.is_of(tenant); });
+}
+
+std::optional<Admission::Waiting> Admission::Take(RunningTask& running,
+                                                  std::optional<FairQueue<Waiting>::Taken> taken) {
+  if (!taken.has_value()) return std::nullopt;
+  waiting_.store(static_cast<int>(queue_.size()), std::memory_order_relaxed);
+  running.taken_ = true;
+  running.deadline_ = taken->item.deadline;
+  running.account_ = taken->item.account;
+  running.charge_ = taken->charge;
+  if (running.interrupts_ == nullptr) {
+    ++running_;
+    running.expected_end_ms_ = NowMs() + taken->expected_ms;
+    running_end_ms_ += running.expected_end_ms_;
+  }
+  return std::move(taken->item);
+}
+
+void Admission::RunNext() {
+  std::optional<Waiting> next;  // What it owns, maybe the last reference to its call, outlives `running`.
+  RunningTask running(*this, nullptr);
+  {
+    MutexLock lock(mu_);
+    next = Take(running, queue_.Pop());
+    if (!next.has_value()) {
+      --spare_tickets_;
+      return;
+    }
+  }
+  std::move(next->task)(running);
+}
+
+Admission::~Admission() {
+  for (;;) {
+    {
+      const MutexLock lock(mu_);
+      if (spare_tickets_ == 0) return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+}
+
+void Admission::Tell(Waiting displaced) {
+  RunningTask nothing(*this, nullptr);
+  nothing.admitted_ = BusyError(reason::kQueueFull,
+                                "the queue is full, and of those that wait this caller has more than its part "
+                                "(a quarter of --max-queued-requests), which others need",
+                                kDisplacedRetryMs);
+  std::move(displaced.task)(nothing);
+}
+
+}  // namespace attend::server
