@@ -18,6 +18,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/substitute.h"
+#include "client/lib/bearer_token.h"
 
 namespace attend::client {
 namespace {
@@ -33,15 +35,19 @@ struct Address {
   std::string port;
 };
 
+constexpr char kDefaultPort[] = "50051";
+
 absl::Status Malformed(const std::string& endpoint) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the endpoint '", endpoint, "' is not host:port with a port from 1 to 65535, as in localhost:50051"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("the endpoint '", endpoint,
+                   "' is not host or host:port with a port from 1 to 65535, as in localhost:50051 or [::1]:50051"));
 }
 
 absl::StatusOr<HostPort> Split(const std::string& endpoint) {
-  const std::size_t colon = endpoint.rfind(':');
+  const std::string full = WithPort(endpoint);
+  const std::size_t colon = full.rfind(':');
   if (colon == std::string::npos || colon == 0) return Malformed(endpoint);
-  HostPort parts{endpoint.substr(0, colon), endpoint.substr(colon + 1)};
+  HostPort parts{full.substr(0, colon), full.substr(colon + 1)};
   std::uint32_t port = 0;
   if (!absl::SimpleAtoi(parts.port, &port) || port < 1 || port > 65535) return Malformed(endpoint);
   const bool bracketed = parts.host.front() == '[' && parts.host.back() == ']';
@@ -99,7 +105,7 @@ bool IsUri(const std::string& endpoint) {
 // Only UNAVAILABLE is repeated: the server says it when it has done nothing. The token bucket stops a client from
 // multiplying the load of a server in trouble (gRPC proposal A6). Deleting a layer is not repeated: the second attempt
 // would find nothing.
-constexpr char kServiceConfig[] = R"({
+constexpr char kServiceConfig[] = R"({$0
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
     "name": [{"service": "attend.v1.AttentionService"},
@@ -116,6 +122,9 @@ constexpr char kServiceConfig[] = R"({
   "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1}
 })";
 
+// gRPC counts a server without this service as healthy.
+constexpr char kHealthConfig[] = R"("healthCheckConfig": {"serviceName": ""},)";
+
 absl::Status CheckOptions(const ClientOptions& options) {
   if (options.max_message_bytes < 1 || options.max_message_bytes > std::numeric_limits<std::int32_t>::max()) {
     return absl::InvalidArgumentError(
@@ -127,12 +136,12 @@ absl::Status CheckOptions(const ClientOptions& options) {
   return absl::OkStatus();
 }
 
-grpc::ChannelArguments Arguments(const ClientOptions& options, const Target& target) {
+grpc::ChannelArguments Arguments(const ClientOptions& options, const Target& target, bool watch_health) {
   const int max_bytes = static_cast<int>(options.max_message_bytes);
   grpc::ChannelArguments arguments;
   arguments.SetMaxSendMessageSize(max_bytes);
   arguments.SetMaxReceiveMessageSize(max_bytes);
-  arguments.SetServiceConfigJSON(kServiceConfig);
+  arguments.SetServiceConfigJSON(absl::Substitute(kServiceConfig, watch_health ? kHealthConfig : ""));
   // A server's operator may publish another service config in DNS; this client's promise is its own.
   arguments.SetInt("grpc.service_config_disable_resolution", 1);
   // A request that does not fit in this buffer (256 KiB by default) would never be repeated, whatever the policy says.
@@ -159,6 +168,12 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::optional<TlsOpt
 
 }  // namespace
 
+std::string WithPort(const std::string& endpoint) {
+  const bool is_bracketed = !endpoint.empty() && endpoint.front() == '[' && endpoint.back() == ']';
+  const bool has_colon = !is_bracketed && absl::StrContains(endpoint, ':');
+  return endpoint.empty() || has_colon ? endpoint : absl::StrCat(endpoint, ":", kDefaultPort);
+}
+
 absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints) {
   if (endpoints.empty()) return absl::InvalidArgumentError("no endpoint is given; expected at least one host:port");
   if (endpoints.size() == 1 && IsUri(endpoints.front())) return Target{endpoints.front(), ""};
@@ -172,7 +187,7 @@ absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints) {
     if (Numeric(*parts, &address)) {
       addresses.push_back(std::move(address));
     } else if (endpoints.size() == 1) {
-      target.uri = absl::StrCat("dns:///", endpoint);
+      target.uri = absl::StrCat("dns:///", WithPort(endpoint));
       return target;
     } else if (absl::Status status = Resolve(*parts, &addresses); !status.ok()) {
       return status;
@@ -186,11 +201,20 @@ absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   const absl::StatusOr<Target> target = ResolveTarget(options.endpoints);
   if (!target.ok()) return target.status();
+  if (absl::Status status = internal::CheckTokenMayGo(options, *target); !status.ok()) return status;
   const std::shared_ptr<grpc::ChannelCredentials> credentials = Credentials(options.tls);
-  grpc::ChannelArguments arguments = Arguments(options, *target);
-  std::shared_ptr<grpc::Channel> calls = grpc::CreateCustomChannel(target->uri, credentials, arguments);
+  const auto make = [&](const grpc::ChannelArguments& arguments) {
+    return grpc::experimental::CreateCustomChannelWithInterceptors(target->uri, credentials, arguments,
+                                                                   internal::SendToken(options.token));
+  };
+  const bool watch_health = options.watch_health.value_or(options.endpoints.size() > 1);
+  grpc::ChannelArguments arguments = Arguments(options, *target, watch_health);
+  Channels channels;
+  channels.calls = make(arguments);
+  channels.health = watch_health ? make(Arguments(options, *target, /*watch_health=*/false)) : channels.calls;
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
-  return Channels{std::move(calls), grpc::CreateCustomChannel(target->uri, credentials, arguments)};
+  channels.uploads = make(arguments);
+  return channels;
 }
 
 }  // namespace attend::client

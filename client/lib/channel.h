@@ -19,21 +19,26 @@ struct Target {
   std::string host;  // Of the first endpoint; empty for a Unix socket.
 };
 
-// Each endpoint is `host:port`, `1.2.3.4:port`, `[::1]:port`, or a target URI (`dns:///host:port`, `unix:/path`) that
-// is passed on as it is and must stand alone. A single host name stays a name, so that gRPC balances over all of its
-// addresses and resolves it again when connections break. In a list of several endpoints, names are resolved here,
-// once.
+// `endpoint` with port 50051 where it has none: `attend.example`, `10.0.0.1`, `[::1]`. Target URIs stay as they are.
+std::string WithPort(const std::string& endpoint);
+
+// Each endpoint is `host:port`, `1.2.3.4:port`, `[::1]:port`, the same without the port, or a target URI
+// (`dns:///host:port`, `unix:/path`) that is passed on as it is and must stand alone. A single host name stays a name,
+// so that gRPC balances over all of its addresses and resolves it again when connections break. In a list of several
+// endpoints, names are resolved here, once.
 //
 // Errors: INVALID_ARGUMENT for an empty list or a malformed endpoint; UNAVAILABLE when a name has no address. May block
 // on name resolution; may be called concurrently.
 absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints);
 
-// To the same endpoints. Neither connects before its first call.
+// To the same endpoints. None connects before its first call.
 struct Channels {
   std::shared_ptr<grpc::Channel> calls;
   // For messages that follow one another without end: a call that might be repeated keeps all that it has sent, and
   // this channel repeats none. It has a connection of its own, so that calls do not queue behind an upload.
   std::shared_ptr<grpc::Channel> uploads;
+  // For questions about health: reaches servers that say NOT_SERVING, which the others may not.
+  std::shared_ptr<grpc::Channel> health;
 };
 
 // Errors: as Client::Connect. May be called concurrently.

@@ -65,7 +65,7 @@ void DescribeOnly(google::protobuf::Message* message) {
 }
 
 struct Client::Stubs {
-  explicit Stubs(const Channels& c) : channels(c), attention(c.calls), health(c.calls) {}
+  explicit Stubs(const Channels& c) : channels(c), attention(c.calls), health(c.health) {}
 
   Channels channels;
   v1::AttentionService::Stub attention;

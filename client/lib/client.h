@@ -54,11 +54,24 @@ struct TlsOptions {
 };
 
 struct ClientOptions {
-  // Where servers are: `host:port`, `[::1]:port`, `dns:///host:port` or `unix:/path`. Calls go round all addresses.
+  // Where servers are: `host:port`, `[::1]:port` (without a port: 50051), `dns:///host:port` or `unix:/path`. Calls go
+  // round all addresses.
   std::vector<std::string> endpoints = {"127.0.0.1:50051"};
 
   // Default: plaintext, for trusted networks only.
   std::optional<TlsOptions> tls = std::nullopt;
+
+  // A bearer token, which goes with every call. Default: none.
+  std::string token = {};
+
+  // Whether the token may be sent to other machines in plaintext. Default: no, so that Connect refuses it.
+  bool insecure = false;
+
+  // Whether a server that says NOT_SERVING, as one does that is about to end, gets no new calls (health `""` of
+  // grpc.health.v1). Each connection then holds a call of Watch. Default: where there are several endpoints. Set it for
+  // a name with an address for each server, such as a headless Service of Kubernetes; not for a load balancer's name,
+  // whose one connection would have no other server to go to.
+  std::optional<bool> watch_health = std::nullopt;
 
   // The largest message sent or received, in bytes; in [1, 2^31 - 1]. Default: what protobuf can hold.
   std::int64_t max_message_bytes = std::numeric_limits<std::int32_t>::max();
@@ -94,7 +107,8 @@ enum class HealthState : std::uint8_t { kUnknown, kServing, kNotServing, kServic
 class Client {
  public:
   // Prepares a channel; the connection itself is made by the first call. Errors: INVALID_ARGUMENT for an endpoint, a
-  // certificate without its key, or a size out of its range; UNAVAILABLE when a name in a list cannot be resolved.
+  // certificate without its key, a token that cannot or may not be sent, or a size out of its range; UNAVAILABLE when a
+  // name in a list cannot be resolved.
   static absl::StatusOr<Client> Connect(const ClientOptions& options);
 
   Client(Client&&) noexcept;

@@ -25,6 +25,10 @@ struct Command {
 // compute and sdpa: files in, attention, results to `sink`; a batch stops at its first error.
 std::vector<Command> AddComputeCommands(CLI::App* app, const ConnectionFlags& connection,
                                         const std::shared_ptr<ResultSink>& sink);
+// batch: requests as lines of JSON.
+Command AddBatchCommand(CLI::App* app, const ConnectionFlags& connection);
+// demo: a server of its own, and five tokens.
+Command AddDemoCommand(CLI::App* app);
 // info and health: what a server is, and whether it serves.
 std::vector<Command> AddServerCommands(CLI::App* app, const ConnectionFlags& connection);
 // layers list | get | upload | check | delete: the layers that a server keeps by name.

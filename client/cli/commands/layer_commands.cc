@@ -7,18 +7,23 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/commands/commands.h"
 #include "client/cli/commands/progress.h"
-#include "client/cli/layers/layer_file.h"
-#include "client/cli/layers/layer_tables.h"
-#include "client/cli/results/message_json.h"
+#include "client/cli/requests/attention_flags.h"
+#include "client/cli/results/output_format.h"
+#include "client/io/layer_file.h"
 #include "client/io/stream.h"
 #include "client/lib/layer_client.h"
 #include "client/lib/server_error.h"
+#include "client/text/layer_tables.h"
+#include "client/text/message_json.h"
 #include "formats/files/sha256.h"
+#include "formats/safetensors/foreign_format.h"
+#include "formats/safetensors/safetensors_header.h"
 
 namespace attend::client {
 namespace {
@@ -110,6 +115,10 @@ absl::Status ReadInit(const std::string& text, v1::SeededWeights* init) {
 }
 
 absl::Status CheckSource(const LayersFlags& flags) {
+  if (flags.file.empty() && flags.init.empty() && absl::EndsWith(flags.name, ".safetensors")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the layer needs a NAME before its file: attend layers upload NAME ", flags.name));
+  }
   if (flags.file.empty() == flags.init.empty()) {
     return absl::InvalidArgumentError("upload takes a FILE.safetensors or --init SEED:DIM, one of them");
   }
@@ -219,12 +228,26 @@ LayerClient::Created Send(const Call& call, const v1::CreateLayerHeader& header,
   return call.client.Create(header, *file, options);
 }
 
+// The file that is to be uploaded. Errors: those of opening it; INVALID_ARGUMENT for one of another format, so that it
+// is not sent whole before the server says so. Of a pipe nothing is read ahead.
+absl::StatusOr<std::ifstream> OpenUpload(const std::string& path) {
+  absl::StatusOr<std::ifstream> file = OpenFile(path);
+  if (!file.ok() || file->tellg() != std::ifstream::pos_type(0)) return file;
+  std::string first(kSafetensorsLengthBytes, '\0');
+  file->read(first.data(), kSafetensorsLengthBytes);
+  first.resize(static_cast<std::size_t>(file->gcount()));
+  file->clear();
+  file->seekg(0);
+  if (absl::Status foreign = RefuseForeignFormat(first); !foreign.ok()) return Annotate(path, foreign);
+  return file;
+}
+
 ExitCode RunUpload(const Call& call) {
   const LayersFlags& flags = call.flags;
   const absl::StatusOr<v1::CreateLayerHeader> header = BuildHeader(flags);
   if (!header.ok()) return ReportUsage(header.status());
   absl::StatusOr<std::ifstream> file = std::ifstream();
-  if (!flags.file.empty()) file = OpenFile(flags.file);
+  if (!flags.file.empty()) file = OpenUpload(flags.file);
   if (!file.ok()) return ReportUsage(file.status());
   const LayerClient::Created created =
       flags.file.empty() ? call.client.CreateSeeded(*header, CallOf(call.connection)) : Send(call, *header, &*file);

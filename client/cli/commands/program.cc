@@ -3,18 +3,26 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <CLI/Validators.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string>
+#include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
 #include "client/cli/commands/commands.h"
+#include "formats/command_line/nearest.h"
+#include "formats/command_line/outline.h"
+#include "formats/command_line/usage_error.h"
 
 namespace attend::client {
 namespace {
+
+constexpr int kManualSection = 1;  // Commands.
 
 // CLI11's help, in which each subcommand also shows the flags of the program as a whole.
 class HelpFormatter final : public CLI::Formatter {
@@ -29,46 +37,81 @@ class HelpFormatter final : public CLI::Formatter {
   }
 };
 
-// The word that stands where a command should, behind the commands that it follows, as in `layers frobnicate`; empty
-// when no command is missing, or there is no such word.
-std::string UnknownCommand(const CLI::App& app) {
-  std::string path;
-  const CLI::App* last = &app;
-  while (!last->get_subcommands().empty()) {
-    last = last->get_subcommands().front();
-    path += last->get_name() + " ";
+CLI::App* AddVersion(CLI::App* app) { return app->add_subcommand("version", "The version of this program"); }
+
+CLI::App* AddHelp(CLI::App* app, std::vector<std::string>* words) {
+  CLI::App* command = app->add_subcommand("help", "What a command does, as in help layers upload");
+  command->add_option("COMMAND", *words, "The command; default: all of them");
+  return command;
+}
+
+// For shells, and for those who install this program; the second is no part of the help.
+CLI::App* AddCompletions(CLI::App* app, std::string* shell) {
+  CLI::App* command =
+      app->add_subcommand("completions", "A script that completes commands and flags, for a shell to source");
+  command->add_option("SHELL", *shell)->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  return command;
+}
+
+CLI::App* AddManual(CLI::App* app) { return app->add_subcommand("manual")->group(""); }
+
+// Prints the help of the command that `words` name.
+ExitCode ShowHelp(const CLI::App& app, const std::vector<std::string>& words) {
+  const CLI::App* shown = &app;
+  for (const std::string& word : words) {
+    const std::vector<const CLI::App*> there = shown->get_subcommands(nullptr);
+    const auto found =
+        std::find_if(there.begin(), there.end(), [&](const auto* each) { return each->get_name() == word; });
+    if (found == there.end()) {
+      std::vector<std::string> known;
+      known.reserve(there.size());
+      for (const CLI::App* each : there) known.push_back(each->get_name());
+      std::cerr << app.get_name() << ": there is no command '" << word << "'" << formats::DidYouMean(word, known)
+                << "\n";
+      return kExitUsage;
+    }
+    shown = *found;
   }
-  const std::vector<std::string> left = app.remaining(/*recurse=*/true);
-  const bool missing = last->get_require_subcommand_min() > 0;
-  return missing && !left.empty() && !absl::StartsWith(left.front(), "-") ? path + left.front() : "";
+  std::cout << shown->help();
+  return kExitOk;
 }
 
 int Run(const Program& program, int argc, char** argv) {
   CLI::App app(program.description, program.name);
-  app.set_version_flag("--version", program.name + " " + program.version);
+  const std::string version = program.name + " " + program.version;
+  app.set_version_flag("--version", version);
   app.require_subcommand(1);
   app.fallthrough();  // The connection's flags may stand on either side of the subcommand.
   app.footer(program.footer);
   app.formatter(std::make_shared<HelpFormatter>());
-  app.failure_message([&program](const CLI::App* where, const CLI::Error& error) {
-    return program.name + ": " + CLI::FailureMessage::simple(where, error);
-  });
   ConnectionFlags connection;
   AddConnectionFlags(&app, &connection);
   const std::vector<Command> commands = program.add_commands(&app, connection);
+  std::vector<std::string> help_words;
+  const CLI::App* const version_command = AddVersion(&app);
+  const CLI::App* const help_command = AddHelp(&app, &help_words);
+  std::string shell;
+  const CLI::App* const completions_command = AddCompletions(&app, &shell);
+  const CLI::App* const manual_command = AddManual(&app);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {
+    const std::string wrong = formats::WordInPlaceOfCommand(app);
+    if (wrong.empty()) return app.exit(asked);
+    std::cerr << program.name << ": " << wrong << "\n";
+    return kExitUsage;
   } catch (const CLI::ParseError& error) {
-    if (const std::string unknown = UnknownCommand(app); !unknown.empty()) {
-      std::cerr << program.name << ": there is no command '" << unknown << "'; see " << program.name << " --help\n";
-      return kExitUsage;
-    }
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    std::cerr << program.name << ": " << formats::UsageMessage(app, error) << "\n";
+    return kExitUsage;
   }
+  if (help_command->parsed()) return ShowHelp(app, help_words);
+  if (version_command->parsed()) std::cout << version << "\n";
+  if (completions_command->parsed()) std::cout << formats::CompletionScript(app, shell);
+  if (manual_command->parsed()) std::cout << formats::ManualPage(app, kManualSection, program.version);
   for (const Command& command : commands) {
     if (command.app->parsed()) return command.run();
   }
-  return kExitUsage;  // Unreachable: CLI11 requires a subcommand.
+  return kExitOk;
 }
 
 }  // namespace

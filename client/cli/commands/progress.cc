@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "client/text/message_json.h"
 
 namespace attend::client {
 namespace {
@@ -76,16 +77,14 @@ void Progress::Run() {
 }
 
 std::string UploadText(const std::string& name, const UploadProgress& progress) {
-  const auto mebibytes = [](std::int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
-  const double sent = mebibytes(progress.sent_bytes);
-  if (!progress.total_bytes.has_value() || *progress.total_bytes <= 0)
-    return absl::StrFormat("%s  %.4g MiB", name, sent);
-  const double total = mebibytes(*progress.total_bytes);
-  const double share = std::min(sent / total, 1.0);
+  const std::string sent = FormatBytes(progress.sent_bytes);
+  if (!progress.total_bytes.has_value() || *progress.total_bytes <= 0) return absl::StrFormat("%s  %s", name, sent);
+  const auto total = static_cast<double>(*progress.total_bytes);
+  const double share = std::min(static_cast<double>(progress.sent_bytes) / total, 1.0);
   const std::string bar(static_cast<std::size_t>(share * kBarWidth), '#');
   if (share >= 1) return absl::StrFormat("%s [%s] 100 %%  waiting for the server", name, bar);
-  return absl::StrFormat("%s [%-*s] %3.0f %%  %.4g of %.4g MiB", name, kBarWidth, bar, std::floor(100 * share), sent,
-                         total);
+  return absl::StrFormat("%s [%-*s] %3.0f %%  %s of %s", name, kBarWidth, bar, std::floor(100 * share), sent,
+                         FormatBytes(*progress.total_bytes));
 }
 
 }  // namespace attend::client

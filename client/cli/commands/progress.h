@@ -63,7 +63,7 @@ class Progress {
   std::thread thread_;  // Not started when stderr is no terminal.
 };
 
-// `minilm/0 [######              ]  30 %  26 of 86.66 MiB`: how far the upload of the layer `name` is.
+// `minilm/0 [######              ]  30 %  26 MiB of 86.66 MiB`: how far the upload of the layer `name` is.
 std::string UploadText(const std::string& name, const UploadProgress& progress);
 
 }  // namespace attend::client

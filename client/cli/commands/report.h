@@ -30,7 +30,7 @@ ExitCode ReportResult(const absl::Status& status);
 
 // The error of a call made with `flags`: kExitNetwork when no server answered or the deadline passed, else kExitServer.
 // Prints the server's reason, the offending fields and when to try again; without a response, what is in the way
-// (client/cli/connection/endpoint_probe.h).
+// (client/cli/connection/connection_diagnosis.h).
 ExitCode ReportCall(const absl::Status& status, const ConnectionFlags& flags);
 
 }  // namespace attend::client

@@ -3,7 +3,8 @@
 #include <iostream>
 
 #include "client/cli/commands/commands.h"
-#include "client/cli/results/message_json.h"
+#include "client/cli/results/output_format.h"
+#include "client/text/message_json.h"
 
 namespace attend::client {
 namespace {

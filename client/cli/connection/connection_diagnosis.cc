@@ -1,6 +1,4 @@
-// DiagnoseConnection of endpoint_probe.h.
-
-#include "client/cli/connection/endpoint_probe.h"
+#include "client/cli/connection/connection_diagnosis.h"
 
 #include <netdb.h>
 #include <sys/stat.h>
@@ -20,6 +18,7 @@
 #include "absl/strings/substitute.h"
 #include "absl/time/clock.h"
 #include "client/lib/channel.h"
+#include "client/probe/endpoint_probe.h"
 
 namespace attend::client {
 namespace {
@@ -30,6 +29,7 @@ constexpr char kChoose[] = "name the right address with --endpoints";
 
 struct Context {
   const ConnectionFlags& flags;
+  const ProbeTls tls;
   const std::string server_name;  // That certificates must carry; empty: the endpoint's host.
   const absl::Time deadline;
 };
@@ -90,7 +90,7 @@ std::string DiagnoseSocket(const std::string& path, const Context& context) {
   SocketAddress address{.size = sizeof unix_address};
   std::memcpy(&address.storage, &unix_address, sizeof unix_address);
   const std::string name = context.flags.tls_server_name.empty() ? "localhost" : context.flags.tls_server_name;
-  const ProbeResult result = Probe(address, context.flags, name, context.deadline);
+  const ProbeResult result = Probe(address, context.tls, name, context.deadline);
   if (result.finding == Finding::kRefused) return SocketSentence(path, result);
   return Sentence(absl::StrCat("unix:", path), name, result, context.flags);
 }
@@ -114,7 +114,7 @@ std::string DiagnoseHost(const std::string& endpoint, const Context& context) {
   for (const addrinfo* entry = list; entry != nullptr && tried < kMaxAddresses; entry = entry->ai_next, ++tried) {
     SocketAddress address{.size = entry->ai_addrlen};
     std::memcpy(&address.storage, entry->ai_addr, entry->ai_addrlen);
-    ProbeResult result = Probe(address, context.flags, expected, context.deadline);
+    ProbeResult result = Probe(address, context.tls, expected, context.deadline);
     if (tried == 0 || result.finding > best.finding) best = std::move(result);
   }
   return Sentence(endpoint, expected, best, context.flags);
@@ -129,10 +129,12 @@ std::string DiagnoseConnection(const ConnectionFlags& flags) {
   if (const absl::StatusOr<Target> target = ResolveTarget(flags.endpoints); name.empty() && target.ok()) {
     name = target->host;
   }
-  const Context context{flags, name, absl::Now() + kPatience};
+  const ProbeTls tls{flags.uses_tls(), flags.tls_ca, flags.tls_cert, flags.tls_key};
+  const Context context{flags, tls, name, absl::Now() + kPatience};
   std::set<std::string> seen;
   std::vector<std::string> sentences;
-  for (const std::string& endpoint : flags.endpoints) {
+  for (const std::string& written : flags.endpoints) {
+    const std::string endpoint = WithPort(written);
     absl::string_view address = endpoint;
     std::string sentence;
     if (absl::ConsumePrefix(&address, "unix:")) {

@@ -1,13 +1,22 @@
 #include "client/cli/connection/connection_flags.h"
 
+#include <cstdlib>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/io/stream.h"
+#include "client/lib/bearer_token.h"
+#include "client/lib/channel.h"
 #include "formats/files/tls_files.h"
 
 namespace attend::client {
 namespace {
+
+constexpr char kTokenVariable[] = "ATTEND_TOKEN";
+constexpr std::int64_t kMaxTokenBytes = 8192;  // A server takes 16 KiB of metadata by default.
 
 // What the files hold, or why no handshake with them could succeed.
 absl::StatusOr<TlsOptions> ReadTlsFiles(const ConnectionFlags& flags) {
@@ -29,6 +38,29 @@ absl::StatusOr<TlsOptions> ReadTlsFiles(const ConnectionFlags& flags) {
   return tls;
 }
 
+// Empty for none. Blanks around the token are not part of it: editors and `echo` end a file with a line break.
+absl::StatusOr<std::string> ReadToken(const ConnectionFlags& flags) {
+  const bool from_file = !flags.token_file.empty();
+  absl::StatusOr<std::string> token = from_file ? ReadSmallFile(flags.token_file, kMaxTokenBytes) : flags.token;
+  if (!token.ok()) return Annotate("--token-file", token.status());
+  absl::StripAsciiWhitespace(&*token);
+  const std::string source = from_file ? absl::StrCat("--token-file: ", flags.token_file) : kTokenVariable;
+  if (from_file && token->empty()) return absl::InvalidArgumentError(absl::StrCat(source, " holds no token"));
+  if (absl::Status usable = CheckToken(*token); !usable.ok()) return Annotate(source, usable);
+  return token;
+}
+
+// What Client::Connect would say, in terms of flags.
+absl::Status CheckTokenStaysSecret(const ConnectionFlags& flags, const std::string& token) {
+  if (token.empty() || flags.uses_tls() || flags.insecure) return absl::OkStatus();
+  const absl::StatusOr<Target> target = ResolveTarget(flags.endpoints);
+  if (!target.ok()) return target.status();
+  if (IsLocal(*target)) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the token is not sent in plaintext to ", absl::StrJoin(flags.endpoints, ","),
+      ", which may be another machine; give --tls or --tls-ca FILE, or --insecure in a network that you trust"));
+}
+
 }  // namespace
 
 void AddConnectionFlags(CLI::App* app, ConnectionFlags* flags) {
@@ -36,7 +68,7 @@ void AddConnectionFlags(CLI::App* app, ConnectionFlags* flags) {
     return app->add_option(flag, value, help)->envname(variable)->group(kConnectionGroup);
   };
   add("--endpoints", flags->endpoints, "ATTEND_ENDPOINTS",
-      "Servers, as host:port[,host:port...]; calls go round all of them")
+      "Servers, as host[:port][,host[:port]...], port 50051 where none is given; calls go round all of them")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->capture_default_str();
@@ -55,6 +87,13 @@ void AddConnectionFlags(CLI::App* app, ConnectionFlags* flags) {
   key->needs(cert);
   add("--tls-server-name", flags->tls_server_name, "ATTEND_TLS_SERVER_NAME",
       "Name in the server's certificate, when it is not the first endpoint's host");
+  add("--token-file", flags->token_file, "ATTEND_TOKEN_FILE",
+      "A file with the bearer token that says who calls; ATTEND_TOKEN may hold the token itself");
+  app->add_flag("--insecure", flags->insecure,
+                "Send the token to other machines in plaintext too, in a network that you trust")
+      ->envname("ATTEND_CLIENT_INSECURE")
+      ->group(kConnectionGroup);
+  if (const char* const token = std::getenv(kTokenVariable); token != nullptr) flags->token = token;
 }
 
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
@@ -80,7 +119,11 @@ absl::StatusOr<std::optional<TlsOptions>> TlsOf(const ConnectionFlags& flags) {
 absl::StatusOr<Client> ConnectWith(const ConnectionFlags& flags) {
   absl::StatusOr<std::optional<TlsOptions>> tls = TlsOf(flags);
   if (!tls.ok()) return tls.status();
-  return Client::Connect({.endpoints = flags.endpoints, .tls = *std::move(tls)});
+  absl::StatusOr<std::string> token = ReadToken(flags);
+  if (!token.ok()) return token.status();
+  if (absl::Status may = CheckTokenStaysSecret(flags, *token); !may.ok()) return may;
+  return Client::Connect(
+      {.endpoints = flags.endpoints, .tls = *std::move(tls), .token = *std::move(token), .insecure = flags.insecure});
 }
 
 }  // namespace attend::client

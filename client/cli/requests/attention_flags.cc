@@ -3,6 +3,11 @@
 #include <CLI/Validators.hpp>
 #include <algorithm>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
+
 namespace attend::client {
 namespace {
 
@@ -55,11 +60,50 @@ void AddAttentionFlags(CLI::App* command, AttentionFlags* flags) {
   command->add_flag("--weights", flags->weights, "Return attention_weights as well");
 }
 
+void AddHeadFlags(CLI::App* command, v1::LayerConfig* config) {
+  command
+      ->add_option_function<int>(
+          "--num-heads,--heads", [config](int heads) { config->set_num_heads(heads); },
+          "Query heads (default: what the file says; else 1 for the notebook's naming, and an error for others)")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option_function<int>(
+          "--num-kv-heads,--kv-heads", [config](int heads) { config->set_num_kv_heads(heads); },
+          "Key and value heads (default: what the file says, or --num-heads)")
+      ->check(CLI::PositiveNumber);
+}
+
 std::optional<ElementType> GivenType(const AttentionFlags& flags) {
   for (const ElementType type : kTypes) {
     if (ElementTypeName(type) == flags.dtype) return type;
   }
   return std::nullopt;
+}
+
+std::string FlagOfField(const std::string& field) {
+  // Fields of other messages, and those whose flags are not called as they are. Longer names stand before their
+  // prefixes.
+  static constexpr FlagInfo kOthers[] = {
+      {"embeddings", "--input"},
+      {"layer_name", "--layer"},
+      {"layer_etag", "--layer-etag"},
+      {"layer", "--layer"},
+      {"outputs", "--return"},
+      {"partials", "--partial"},
+      {"config.num_heads", "--num-heads"},
+      {"config.num_kv_heads", "--num-kv-heads"},
+      {"config", "--config"},
+      {"name", "NAME"},
+      {"chunk", "FILE"},
+  };
+  const bool is_option = absl::StartsWith(field, "options.");
+  const std::string own(absl::StripPrefix(absl::StripPrefix(field, "options."), "header."));
+  const std::string first = own.substr(0, own.find_first_of(".["));
+  const absl::Span<const FlagInfo> table = is_option ? absl::MakeConstSpan(kOptions) : absl::MakeConstSpan(kOthers);
+  for (const FlagInfo& info : table) {
+    if ((info.field == first || own == info.field) && *info.flag != '\0') return info.flag;
+  }
+  return absl::StrCat("--", absl::StrReplaceAll(first, {{"_", "-"}}));
 }
 
 std::vector<std::string> OutputNames(v1::OutputKind kind) {

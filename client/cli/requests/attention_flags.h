@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
+#include "attend/v1/layer_service.pb.h"
 #include "client/cli/requests/message_flags.h"
 #include "client/lib/element_type.h"
 
@@ -24,8 +25,15 @@ struct AttentionFlags {
 // Declares the flags on `command`; they are read into `flags`, which must outlive parsing.
 void AddAttentionFlags(CLI::App* command, AttentionFlags* flags);
 
+// Declares --num-heads and --num-kv-heads on `command`, to be read into `config`, which must outlive parsing.
+void AddHeadFlags(CLI::App* command, v1::LayerConfig* config);
+
 // The type that --dtype names, if any.
 std::optional<ElementType> GivenType(const AttentionFlags& flags);
+
+// The flag that sets a field of a request, as a server's error names it: --input for `embeddings.shape`, --window-left
+// for `options.sliding_window_left`. Pure.
+std::string FlagOfField(const std::string& field);
 
 // The names of the tensors that a kind returns: `attention_weights`; two for the top weights.
 std::vector<std::string> OutputNames(v1::OutputKind kind);

@@ -170,7 +170,9 @@ absl::Status MessageFlags::Set(const Entry& entry, bool is_double, Message* mess
   Quiet quiet;
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&quiet);
-  return parser.ParseFieldValueFromString(value, &field, message) ? absl::OkStatus() : expected(TypeName(field));
+  return parser.ParseFieldValueFromString(value, &field, message)
+             ? absl::OkStatus()
+             : expected(integer == 0 ? "a number" : "a smaller integer");
 }
 
 absl::Status MessageFlags::Fill(bool is_double, Message* message) const {

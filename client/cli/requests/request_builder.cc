@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/layers/layer_file.h"
 #include "client/cli/requests/tensor_source.h"
+#include "client/io/layer_file.h"
 #include "client/lib/tensor.h"
 
 namespace attend::client {
@@ -166,7 +166,12 @@ absl::Status AttendRequestBuilder::PlaceLayer(bool is_double) {
     if (!has_heads) return absl::OkStatus();
     return absl::InvalidArgumentError("--num-heads and --num-kv-heads belong to a --layer");
   }
-  absl::StatusOr<InlineLayer> layer = LoadInlineLayer(flags_.layer, flags_.heads);
+  const TensorSource source = TensorSource::Parse(flags_.layer);
+  if (!source.is_safetensors()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--layer ", flags_.layer, ": expected FILE.safetensors, FILE.safetensors:PREFIX or a layer's name"));
+  }
+  absl::StatusOr<InlineLayer> layer = LoadInlineLayer(source.path, source.name, flags_.heads);
   if (!layer.ok()) return layer.status();
   if (absl::Status status = ConvertLayer(flags_, is_double, &layer->layer); !status.ok()) return status;
   *request_->mutable_layer() = std::move(layer->layer);

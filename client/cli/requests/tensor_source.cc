@@ -8,17 +8,21 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "client/io/csv.h"
 #include "client/io/npy.h"
+#include "client/io/npz.h"
 #include "client/io/safetensors.h"
 #include "client/io/stream.h"
 
 namespace attend::client {
 namespace {
 
-constexpr char kExtension[] = ".safetensors";
+constexpr absl::string_view kContainers[] = {".safetensors", ".npz"};
 
-absl::StatusOr<Tensor> LoadSafetensors(const TensorSource& source) {
-  absl::StatusOr<SafetensorsReader> file = SafetensorsReader::Open(source.path);
+// The tensor that `source` names in a file of several.
+template <typename Reader>
+absl::StatusOr<Tensor> LoadFrom(const TensorSource& source) {
+  absl::StatusOr<Reader> file = Reader::Open(source.path);
   if (!file.ok()) return file.status();
   if (!source.name.empty()) return file->Read(source.name);
   const std::vector<std::string> names = file->Names();
@@ -27,19 +31,24 @@ absl::StatusOr<Tensor> LoadSafetensors(const TensorSource& source) {
                                                  source.path, ":NAME. There are: ", absl::StrJoin(names, ", ")));
 }
 
+bool IsCsv(absl::string_view path) { return absl::EndsWith(path, ".csv"); }
+
 // Whether float32 cannot hold all of its numbers.
 bool LosesPrecision(ElementType type) { return ElementSize(type) >= 4 && type != ElementType::kFloat32; }
 
 }  // namespace
 
 TensorSource TensorSource::Parse(const std::string& text) {
-  const std::size_t end = text.rfind(absl::StrCat(kExtension, ":"));
-  if (end == std::string::npos) return {text, ""};
-  const std::size_t colon = end + sizeof(kExtension) - 1;
-  return {text.substr(0, colon), text.substr(colon + 1)};
+  for (const absl::string_view extension : kContainers) {
+    const std::size_t end = text.rfind(absl::StrCat(extension, ":"));
+    if (end == std::string::npos) continue;
+    const std::size_t colon = end + extension.size();
+    return {text.substr(0, colon), text.substr(colon + 1)};
+  }
+  return {text, ""};
 }
 
-bool TensorSource::is_safetensors() const { return absl::EndsWith(path, kExtension); }
+bool TensorSource::is_safetensors() const { return absl::EndsWith(path, ".safetensors"); }
 
 absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
   if (source == "-") {
@@ -47,15 +56,20 @@ absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
     return tensor.ok() ? std::move(tensor) : Annotate("standard input", tensor.status());
   }
   const TensorSource parsed = TensorSource::Parse(source);
-  if (parsed.is_safetensors()) return LoadSafetensors(parsed);
+  if (parsed.is_safetensors()) return LoadFrom<SafetensorsReader>(parsed);
+  if (absl::EndsWith(parsed.path, ".npz")) return LoadFrom<NpzReader>(parsed);
   if (absl::EndsWith(parsed.path, ".npy")) return ReadNpyFile(parsed.path);
-  return absl::InvalidArgumentError(
-      absl::StrCat("'", source, "' is neither FILE.npy nor FILE.safetensors:NAME (nor - for standard input)"));
+  if (IsCsv(parsed.path)) return ReadCsvFile(parsed.path);
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", source,
+      "' is no file that attend reads: FILE.npy, FILE.npz:NAME, FILE.safetensors:NAME, FILE.csv, or - for a "
+      ".npy array on standard input"));
 }
 
 absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
   absl::StatusOr<Tensor> tensor = LoadTensor(source);
   if (!tensor.ok()) return tensor.status();
+  if (IsCsv(source)) return (*std::move(tensor)).ToFloat32();
   const bool is_double = tensor->type() == ElementType::kFloat64;
   if (IsFloatingPoint(tensor->type()) && (allow_float64 || !is_double)) return tensor;
   if (LosesPrecision(tensor->type())) {

@@ -11,22 +11,22 @@
 
 namespace attend::client {
 
-// A tensor as named by the user: `x.npy`, `-` for a .npy array on standard input, `file.safetensors:name`, or
-// `file.safetensors` when it holds exactly one tensor.
+// A tensor as named by the user: `x.npy`, `x.csv`, `-` for a .npy array on standard input, `file.safetensors:name`,
+// `file.npz:name`, or one of these files alone when it holds exactly one tensor.
 struct TensorSource {
   std::string path;
-  std::string name;  // Within a .safetensors file; may be empty.
+  std::string name;  // Within a .safetensors or .npz file; may be empty.
 
   static TensorSource Parse(const std::string& text);
 
   bool is_safetensors() const;
 };
 
-// Errors: those of ReadNpyFile and SafetensorsReader; INVALID_ARGUMENT for a file that is neither.
+// Errors: those of the readers in client/io; INVALID_ARGUMENT for any other file.
 absl::StatusOr<Tensor> LoadTensor(const std::string& source);
 
 // The same as a type that the service computes with: integers and booleans become float32, as does float64 where it is
-// not allowed. A note on stderr says when that loses precision.
+// not allowed, and the numbers of a .csv file, which have no type. A note on stderr says when that loses precision.
 absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64);
 
 // A mask is BOOL on the wire; files often hold it as bytes. Errors: INVALID_ARGUMENT for other types.

@@ -1,9 +1,12 @@
 #include "client/cli/results/output_format.h"
 
+#include <CLI/Validators.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -13,13 +16,17 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
-#include "client/cli/results/message_json.h"
 #include "client/io/npy.h"
+#include "client/io/npz.h"
 #include "client/io/safetensors.h"
+#include "client/text/message_json.h"
 #include "formats/files/file_writer.h"
 
 namespace attend::client {
 namespace {
+
+constexpr const char* kAllForms[] = {"json", "table", "npy"};
+constexpr char kFormatVariable[] = "ATTEND_FORMAT";
 
 constexpr std::size_t kMaxShownKeys = 8;  // Of each query's top weights.
 constexpr std::int64_t kEdge = 3;         // Rows and columns shown at each end of a large matrix.
@@ -105,6 +112,22 @@ Json JsonTensor(const Tensor& tensor) {
 
 }  // namespace
 
+void AddFormatFlag(CLI::App* command, const std::vector<std::string>& forms, std::string* format) {
+  CLI::Option* option = command
+                            ->add_option("-o,--format", *format,
+                                         "Form on stdout: a table (default), json or, where a command has it, npy: "
+                                         "bytes, which a terminal does not get")
+                            ->check(CLI::IsMember(forms))
+                            ->group("Results");
+  // A form that some command has and this one does not was meant for the others, and must not keep this one from
+  // working.
+  const char* const variable = std::getenv(kFormatVariable);
+  const auto has = [variable](const auto& all) {
+    return std::find(std::begin(all), std::end(all), std::string(variable)) != std::end(all);
+  };
+  if (variable == nullptr || has(forms) || !has(kAllForms)) option->envname(kFormatVariable);
+}
+
 std::string FormatTable(const std::vector<NamedTensor>& tensors) {
   std::string out;
   const Tensor* const indices = Find(tensors, "top_attention_indices");
@@ -117,8 +140,8 @@ std::string FormatTable(const std::vector<NamedTensor>& tensors) {
   return out;
 }
 
-std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome) {
-  Json json = {{"input", input}, {"tensors", Json::object()}};
+Json OutcomeJson(const std::vector<NamedTensor>& tensors, const Outcome& outcome) {
+  Json json = {{"tensors", Json::object()}};
   for (const NamedTensor& entry : tensors) json["tensors"][entry.name] = JsonTensor(entry.tensor);
   json["round_trip_ms"] = JsonNumber(static_cast<float>(absl::ToDoubleMilliseconds(outcome.round_trip)));
   json["server_timing_ms"] = Json::object();
@@ -126,26 +149,32 @@ std::string FormatJson(const std::string& input, const std::vector<NamedTensor>&
     json["server_timing_ms"][stage.name] = JsonNumber(static_cast<float>(stage.milliseconds));
   }
   for (const auto& [name, value] : outcome.receipt) json["receipt"][name] = value;
+  return json;
+}
+
+std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome) {
+  Json json = {{"input", input}};
+  json.update(OutcomeJson(tensors, outcome));
   return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-absl::StatusOr<std::string> FormatNpyStream(const std::vector<NamedTensor>& tensors) {
-  std::string stream;
-  for (const NamedTensor& entry : tensors) {
-    const bool widen = entry.tensor.type() == ElementType::kBFloat16;
-    const absl::StatusOr<std::string> file = FormatNpy(widen ? Tensor(entry.tensor).ToFloat32() : entry.tensor);
-    if (!file.ok()) return file.status();
-    stream.append(*file);
-  }
-  return stream;
-}
-
-bool HoldsNpy(const std::string& path) {
-  if (absl::EndsWith(path, ".npy") || absl::StartsWith(path, "/dev/")) return true;
+std::optional<FileKind> KindOf(const std::string& path) {
+  if (absl::EndsWith(path, ".safetensors")) return FileKind::kSafetensors;
+  if (absl::EndsWith(path, ".npz")) return FileKind::kNpz;
+  if (absl::EndsWith(path, ".npy") || absl::StartsWith(path, "/dev/")) return FileKind::kNpy;
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
-  return std::filesystem::exists(status) && !std::filesystem::is_regular_file(status) &&
-         !absl::EndsWith(path, ".safetensors");
+  const bool is_pipe = std::filesystem::exists(status) && !std::filesystem::is_regular_file(status);
+  return is_pipe ? std::make_optional(FileKind::kNpy) : std::nullopt;
+}
+
+absl::StatusOr<std::string> FormatFile(FileKind kind, const std::vector<NamedTensor>& tensors) {
+  if (kind == FileKind::kSafetensors) return FormatSafetensors(tensors);
+  std::vector<NamedTensor> arrays = tensors;
+  for (NamedTensor& entry : arrays) {
+    if (entry.tensor.type() == ElementType::kBFloat16) entry.tensor = std::move(entry.tensor).ToFloat32();
+  }
+  return kind == FileKind::kNpz ? FormatNpz(arrays) : FormatNpy(arrays.front().tensor);
 }
 
 absl::Status CheckNoFolder(const std::string& flag, const std::string& path) {
@@ -156,18 +185,18 @@ absl::Status CheckNoFolder(const std::string& flag, const std::string& path) {
 
 absl::Status CheckOutputPath(const std::string& path, std::size_t count) {
   if (absl::Status status = CheckNoFolder("--output", path); !status.ok()) return status;
-  if (absl::EndsWith(path, ".safetensors")) return absl::OkStatus();
-  if (!HoldsNpy(path)) {
-    return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": expected a .npy or .safetensors file"));
+  const std::optional<FileKind> kind = KindOf(path);
+  if (!kind.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": expected a .npy, .npz or .safetensors file"));
   }
-  if (count == 1) return absl::OkStatus();
+  if (count == 1 || kind != FileKind::kNpy) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("--output ", path, ": a .npy file holds one tensor, but ", count,
-                                                 " are returned; use .safetensors"));
+                                                 " are returned; use .npz or .safetensors"));
 }
 
 absl::Status WriteTensors(const std::string& path, const std::vector<NamedTensor>& tensors) {
   if (absl::Status status = CheckOutputPath(path, tensors.size()); !status.ok()) return status;
-  const absl::StatusOr<std::string> contents = HoldsNpy(path) ? FormatNpyStream(tensors) : FormatSafetensors(tensors);
+  const absl::StatusOr<std::string> contents = FormatFile(*KindOf(path), tensors);
   return contents.ok() ? WriteFile(path, *contents) : contents.status();
 }
 

@@ -13,12 +13,12 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/requests/attention_flags.h"
 #include "client/cli/requests/tensor_source.h"
-#include "client/cli/results/message_json.h"
 #include "client/cli/results/output_format.h"
 #include "client/draw/heatmap.h"
 #include "client/draw/picture.h"
 #include "client/draw/plot.h"
 #include "client/draw/weight_map.h"
+#include "client/text/message_json.h"
 #include "formats/files/file_writer.h"
 
 namespace attend::client {
@@ -43,10 +43,10 @@ void Presenter::AddFlags(CLI::App* command) {
   const auto add = [command](const std::string& flag, std::string& text, const std::string& help) {
     return command->add_option(flag, text, help)->group("Results");
   };
-  CLI::Option* output =
-      add("--output", output_,
-          "Write the tensors to FILE.npy or FILE.safetensors. A symbolic link and the file's mode stay; "
-          "a device or pipe takes .npy");
+  CLI::Option* output = add(
+      "--output", output_,
+      "Write the tensors to FILE.npy (one), FILE.npz or FILE.safetensors. A symbolic link and the file's mode stay; "
+      "a device or pipe takes .npy");
   add("--output-dir", output_dir_, "Write one file per input into this directory")->excludes(output);
   command->add_flag("--show", show_, "Draw the attention weights in the terminal")->group("Results");
   add("--plot", plot_, "Draw the attention weights into FILE.png or FILE.svg");
@@ -89,17 +89,17 @@ absl::StatusOr<std::vector<v1::OutputKind>> Presenter::Begin(const std::vector<v
 absl::Status Presenter::ChooseForm() {
   const bool is_terminal = isatty(STDOUT_FILENO) == 1;
   const bool stored = !output_.empty() || !output_dir_.empty();
-  if (format_ == "json") {
-    form_ = Form::kJson;
-  } else if (format_ == "table" || (format_.empty() && is_terminal)) {
-    form_ = Form::kTable;
-  } else if (format_ == "npy" || !stored) {
-    form_ = Form::kNpy;
-  }
-  if (form_ == Form::kNpy && is_terminal) {
+  if (format_ == "json") form_ = Form::kJson;
+  if (format_ == "table" || (format_.empty() && (is_terminal || !stored))) form_ = Form::kTable;
+  if (format_ != "npy") return absl::OkStatus();
+  form_ = Form::kNpy;
+  if (is_terminal) {
     return absl::InvalidArgumentError("-o npy would write bytes to the terminal; pipe it or use --output FILE.npy");
   }
-  return absl::OkStatus();
+  if (names_.size() == 1 && inputs_.size() == 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("-o npy writes one array, but there are ", names_.size() * inputs_.size(),
+                   inputs_.size() == 1 ? "; use --output FILE.npz" : "; use --output-dir DIR"));
 }
 
 absl::Status Presenter::ChooseFiles() {
@@ -114,7 +114,7 @@ absl::Status Presenter::ChooseFiles() {
   if (output_dir_.empty()) return absl::OkStatus();
   std::error_code error;
   if (!std::filesystem::is_directory(output_dir_, error)) {
-    return absl::InvalidArgumentError(absl::StrCat("--output-dir ", output_dir_, " is not a directory"));
+    return absl::InvalidArgumentError(absl::StrCat("--output-dir ", output_dir_, " is not a directory; make it first"));
   }
   std::set<std::string> seen;
   for (const std::string& input : inputs_) {
@@ -159,7 +159,7 @@ absl::Status Presenter::Print(const std::string& input, const std::vector<NamedT
   } else if (form_ == Form::kJson) {
     std::cout << FormatJson(input, tensors, outcome);
   } else if (form_ == Form::kNpy) {
-    const absl::StatusOr<std::string> stream = FormatNpyStream(tensors);
+    const absl::StatusOr<std::string> stream = FormatFile(FileKind::kNpy, tensors);
     if (!stream.ok()) return stream.status();
     std::cout.write(stream->data(), static_cast<std::streamsize>(stream->size()));
   }
@@ -181,11 +181,11 @@ absl::Status Presenter::Draw(const Tensor& weights, const DrawStyle& style) cons
 }
 
 void Presenter::NoteWidened(const std::string& path, const std::vector<NamedTensor>& tensors) {
-  if (noted_widened_ || (form_ != Form::kNpy && (path.empty() || !HoldsNpy(path)))) return;
+  if (noted_widened_ || (form_ != Form::kNpy && (path.empty() || KindOf(path) == FileKind::kSafetensors))) return;
   noted_widened_ = std::any_of(tensors.begin(), tensors.end(),
                                [](const NamedTensor& entry) { return entry.tensor.type() == ElementType::kBFloat16; });
   if (!noted_widened_) return;
-  std::cerr << "attend: note: NumPy has no bfloat16; the .npy file holds the same numbers as float32 "
+  std::cerr << "attend: note: NumPy has no bfloat16; the file holds the same numbers as float32 "
                "(--output FILE.safetensors keeps the type)\n";
 }
 

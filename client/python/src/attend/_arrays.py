@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attend._large import copy_of_buffer
 from attend._protocol import DATA_TYPES
 
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
@@ -92,15 +93,28 @@ class Kind(NamedTuple):
         torch = is_torch(tensor.array)
         return Kind(torch, tensor.array.dtype if tensor.type == "bfloat16" and not torch else None)
 
-    def make(self, type_number: int, shape: tuple[int, ...], data: memoryview) -> Any:
+    def make(self, type_number: int, shape: tuple[int, ...], data: Any) -> Any:
         """An array of its own memory, aligned and writable, from little-endian bytes."""
-        type_name = _TYPE_NAMES.get(type_number, "")
-        if type_name not in _STORED_TYPES:
-            raise ValueError(f"the server answered with tensors of type {type_number}, which this version of attend-client does not know")
-        array = np.frombuffer(data, _STORED_TYPES[type_name]).reshape(shape).copy()
+        type_name = name_of_type(type_number)
+        return self.dress(type_name, copy_of_buffer(data).view(_STORED_TYPES[type_name]).reshape(shape))
+
+    def dress(self, type_name: str, array: Any) -> Any:
+        """An array of stored_type(type_name) as the caller's kind has it."""
         if self.torch:
             torch = sys.modules["torch"]
             if type_name == "bfloat16":
                 return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
             return torch.from_numpy(array)
         return array.view(self.bfloat16) if type_name == "bfloat16" and self.bfloat16 is not None else array
+
+
+def name_of_type(type_number: int) -> str:
+    type_name = _TYPE_NAMES.get(type_number, "")
+    if type_name not in _STORED_TYPES:
+        raise ValueError(f"the server answered with tensors of type {type_number}, which this version of attend-client does not know")
+    return type_name
+
+
+def stored_type(type_name: str) -> np.dtype[Any]:
+    """How NumPy sees the bytes of a type."""
+    return _STORED_TYPES[type_name]

@@ -156,7 +156,7 @@ class LayerCalls(Generic[LayerT, LayersT, NoneT]):
         """Uploads a layer, and returns its description.
 
         name: `[a-z0-9][a-z0-9._/-]*`, at most 128 characters.
-        source: the weights, in any naming that attend knows (the main README lists them): the path of a .safetensors file,
+        source: the weights, in any naming that attend knows (docs/layers.md lists them): the path of a .safetensors file,
             its bytes, or a mapping of names to arrays, as a torch module's state_dict().
         init: in place of `source`, (seed, embed_dim): the teaching notebook's layer as torch.manual_seed(seed) draws it.
         num_heads, num_kv_heads: what the weights do not say; most namings need `num_heads`.

@@ -38,8 +38,10 @@ _SERVICE_CONFIG = {
     "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
 }  # fmt: skip
 
+# gRPC counts a server without this service as healthy.
+_HEALTH_CONFIG = {"healthCheckConfig": {"serviceName": ""}}
+
 _OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
     # A server's operator may publish another one in DNS; this client's promise is its own.
     ("grpc.service_config_disable_resolution", 1),
     # gRPC takes 4 MiB by default, and does not repeat a request that is larger than 256 KiB.
@@ -148,10 +150,14 @@ def make_channel(
     token: str | Callable[[], str] | None,
     insecure: bool,
     credentials: grpc.ChannelCredentials | None,
+    watch_health: bool | None,
 ) -> Channel:
     """See attend.Client. Raises ValueError for a target that is none, and for plaintext that nobody asked for."""
     uri = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
-    options = _OPTIONS
+    if watch_health is None:
+        watch_health = "," in uri
+    service_config = {**_SERVICE_CONFIG, **_HEALTH_CONFIG} if watch_health else _SERVICE_CONFIG
+    options = (("grpc.service_config", json.dumps(service_config)), *_OPTIONS)
     if tls and credentials is not None:
         raise ValueError("tls and credentials exclude each other")
     if tls:

@@ -36,6 +36,10 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
     token: a bearer token, or a function that returns the present one; called for each call.
     insecure: whether plaintext, token included, may be sent to other machines.
     credentials: gRPC's own channel credentials, in place of `tls`.
+    watch_health: whether a server that says NOT_SERVING, as one does that is about to end, gets no new calls; each connection then
+        holds a call of Watch. Default: where the target has several addresses. Set it for a name with an address for each server,
+        such as a headless Service of Kubernetes; not for a load balancer's name, whose one connection would have no other server
+        to go to.
     timeout: seconds that a call may take in all, unless it says otherwise.
 
     Raises ValueError for a target that is none and for plaintext that nobody asked for.
@@ -49,9 +53,10 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         token: str | Callable[[], str] | None = None,
         insecure: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
+        watch_health: bool | None = None,
         timeout: float = 60.0,
     ):
-        self._setup = make_channel(target, tls, token, insecure, credentials)
+        self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
         self._timeout = timeout
         if self._setup.credentials is None:
             self._channel = grpc.insecure_channel(self._setup.target, self._setup.options)

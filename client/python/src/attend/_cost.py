@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -34,8 +35,16 @@ def sdpa_cost(query: Tensor, value: Tensor, extent: Extent, options: Options) ->
     return _format(2 * dims * rows / max(extent.queries, 1) * _visible_pairs(extent, options), options)
 
 
+@functools.lru_cache(maxsize=256)  # Programs send the same few shapes again and again.
+def _plain_cost(embeddings: tuple[int, ...], queries: int, keys: int) -> str:
+    dims = 2 * (embeddings[-1] if embeddings else 1)
+    return _format(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys, {})
+
+
 def attend_cost(embeddings: Tensor, context: Tensor, layer: Any, extent: Extent, options: Options) -> str:
     """`layer` is a mapping of weights or None; a named layer's projections are not counted."""
+    if not options and layer is None:
+        return _plain_cost(embeddings.shape, extent.queries, extent.keys)
     batch = math.prod(embeddings.shape[:-2])
     dims = 2 * (embeddings.shape[-1] if embeddings.shape else 1)  # H (E + V).
     flops = 0.0

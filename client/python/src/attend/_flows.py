@@ -52,8 +52,8 @@ def compute(request: Request) -> Flow[Result]:
     pieces, _ = request.message.pieces()
     metadata = (("attend-cost-flops", request.cost),) if request.cost else ()
     reply = yield Call(ATTENTION + request.method, pieces, request.timeout, metadata=metadata)
-    result = read_result(response_name(request.method), memoryview(reply.content), request.kind, reply.server_timing)
-    if result.receipt is None and request.newer_fields:
+    result = read_result(response_name(request.method), reply.content, request.kind, reply.server_timing)
+    if request.newer_fields and result.receipt is None:
         yield from refuse_old_server(request.newer_fields)
     return result
 

@@ -1,14 +1,21 @@
-"""Joins large messages in memory of huge pages.
+"""Large messages and large results in memory of huge pages.
 
 gRPC takes a message as one `bytes`. Python lets the kernel give it memory in pages of 4 KiB, which for 64 MiB takes three times
-as long as copying what goes into it; NumPy asks for pages of 2 MiB for its arrays, and this does the same for messages.
+as long as copying what goes into it; here the kernel is asked for pages of 2 MiB.
+
+Results have memory of the kernel's own, not of malloc's: when malloc gets 20 MiB back, it gives the kernel those and its other free
+memory, which the next call then waits for again, page by page.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
+import threading
 from typing import Any
+
+import numpy as np
 
 LARGE_BYTES = 4 << 20
 
@@ -42,6 +49,28 @@ if _MADVISE is not None:
     _address_of.restype, _address_of.argtypes = ctypes.c_void_p, (ctypes.py_object,)
 
 
+def copy_of_buffer(data: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The bytes of a buffer in writable memory of their own, aligned for every type."""
+    source = np.frombuffer(data, np.uint8)
+    if source.nbytes < LARGE_BYTES or _MADVISE is None:
+        return source.copy()
+    out = _pages(source.nbytes)
+    out[:] = source
+    return out
+
+
+def _pages(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """New memory of whole pages of 2 MiB, that lives as long as the array or a view of it; the first `size` bytes."""
+    whole = -(-size // _PAGE) * _PAGE
+    try:
+        region = np.frombuffer(mmap.mmap(-1, whole + _PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+    except OSError:  # NumPy says how much memory there is too little of.
+        return np.empty(size, np.uint8)
+    begin = -region.ctypes.data % _PAGE
+    _MADVISE(region.ctypes.data + begin, whole, _MADV_HUGEPAGE)  # Advice: that it fails changes nothing.
+    return region[begin : begin + size]
+
+
 def join_large(pieces: list[Any], size: int) -> bytes:
     """b"".join(pieces), which are `size` bytes."""
     if _MADVISE is None:
@@ -50,11 +79,35 @@ def join_large(pieces: list[Any], size: int) -> bytes:
     address = _address_of(out)
     first, last = -(-address // _PAGE) * _PAGE, (address + size) // _PAGE * _PAGE
     _MADVISE(first, last - first, _MADV_HUGEPAGE)  # Advice: that it fails changes nothing.
-    target = memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
-    at = 0
+    moves, at = [], address
     for piece in filter(memory_size, pieces):
-        piece_size = memory_size(piece)
-        source = piece if isinstance(piece, bytes) else memoryview(piece).cast("B")
-        target[at : at + piece_size] = source
-        at += piece_size
+        moves.append((at, np.frombuffer(piece, np.uint8).ctypes.data, memory_size(piece)))
+        at += memory_size(piece)
+    _move_all(moves, size, (out, pieces))
     return out
+
+
+def _move_all(moves: list[tuple[int, int, int]], size: int, owners: Any) -> None:
+    """Copies (to, from, bytes), which are `size` bytes in all: one half here, the other at the same time in another thread. Half of the
+    time is the kernel's, which clears the new pages. `owners` of the memory stay for as long as the other thread copies, also when
+    this one is interrupted."""
+    halves: tuple[list[tuple[int, int, int]], ...] = ([], [])
+    before = 0
+    for to, source, count in moves:
+        first = min(max(size // 2 - before, 0), count)
+        halves[0].append((to, source, first))
+        halves[1].append((to + first, source + first, count - first))
+        before += count
+
+    def move(half: list[tuple[int, int, int]], _: Any = None) -> None:
+        for to, source, count in half:
+            ctypes.memmove(to, source, count)
+
+    other = threading.Thread(target=move, args=(halves[1], owners))
+    try:
+        other.start()
+    except RuntimeError:  # No more threads, or Python is about to end.
+        move(halves[0] + halves[1])
+    else:
+        move(halves[0])
+        other.join()

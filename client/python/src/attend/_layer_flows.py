@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from attend._arrays import Tensor, to_tensor
 from attend._errors import AttendError
 from attend._flows import Call, Flow, refuse_old_server
+from attend._options import NEWER_OPTIONS
 from attend._protocol import ATTENTION, LAYERS, message_class
 from attend._results import LayerInfo, fill, type_names
 
@@ -87,10 +88,8 @@ def make_config(config: Mapping[str, Any] | None, num_heads: int | None, num_kv_
 
 def _newer_fields(config: Any) -> list[str]:
     """What version 0.1 of the server would not read."""
-    fields = [("config.norm_epsilon", config.HasField("norm_epsilon"))]
-    fields += [(f"config.options.{name}", config.options.HasField(name)) for name in ("scale", "softcap")]
-    fields.append(("config.options.precision", config.options.precision != 0))
-    return [name for name, is_used in fields if is_used]
+    fields = ["config.norm_epsilon"] if config.HasField("norm_epsilon") else []
+    return fields + [f"config.options.{field.name}" for field, _ in config.options.ListFields() if field.name in NEWER_OPTIONS]
 
 
 def _refuse_if_old(fields: list[str]) -> Flow[None]:

@@ -7,8 +7,10 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
+from google.protobuf.descriptor import FieldDescriptor
+
 from attend._arrays import to_mask, to_tensor
-from attend._protocol import CAUSAL_MODES, PRECISIONS, WEIGHTS_FORMS
+from attend._protocol import CAUSAL_MODES, WEIGHTS_FORMS, descriptor, enum_names
 from attend._wire import Message
 
 
@@ -79,10 +81,6 @@ class Options(TypedDict, total=False):
     inputs. Default: the named layer's, else exact."""
 
 
-# What version 0.1 of the server ignores without a word.
-NEWER_FIELDS = {"scale", "softcap", "key_mask", "precision"}
-
-
 class Extent:
     """What decides whether `causal=True` means one thing: the numbers of queries and keys, and whether they are the same
     tokens."""
@@ -148,21 +146,25 @@ def _mask(options: Message, name: str, value: Any, _: str) -> None:
     options.tensor(name, to_mask(value, name))
 
 
-_WRITERS: dict[str, Callable[[Message, str, Any, str], None]] = {
-    "scale": _number,
-    "softcap": _number,
-    "sliding_window_left": _integer,
-    "sliding_window_right": _integer,
-    "top_k": _integer,
-    "valid_lengths": _lengths,
-    "cumulative_query_lengths": _lengths,
-    "cumulative_key_lengths": _lengths,
-    "key_mask": _mask,
-    "mask": _mask,
-    "bias": _vector,
-    "alibi_slopes": _vector,
-    "sinks": _vector,
-}
+def _mode(options: Message, name: str, value: Any, _: str) -> None:
+    options.number(name, _choice(name, value, _MODES[name]))
+
+
+def _writer(field: FieldDescriptor) -> Callable[[Message, str, Any, str], None]:
+    if field.message_type is not None:
+        return _mask if field.name.endswith("mask") else _vector
+    if field.enum_type is not None:
+        return _mode
+    if field.name.endswith("lengths"):
+        return _lengths
+    return _number if field.type == FieldDescriptor.TYPE_DOUBLE else _integer
+
+
+_FIELDS = {field.name: field for field in descriptor("attend.v1.AttentionOptions").fields}
+_MODES = {name: enum_names(field.enum_type.full_name) for name, field in _FIELDS.items() if field.enum_type is not None}
+_WRITERS = {name: _writer(field) for name, field in _FIELDS.items()}
+# Version 0.1 of the server ignores options with a larger field number than `top_k` has.
+NEWER_OPTIONS = {name for name, field in _FIELDS.items() if field.number > _FIELDS["top_k"].number}
 
 
 def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Message, list[str]]:
@@ -181,10 +183,8 @@ def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Mes
             message.number(name, _causal(value, options, extent))
         elif name == "per_head":
             message.number("attention_weights_form", WEIGHTS_FORMS["per_head" if value else "averaged"])
-        elif name == "precision":
-            message.number(name, _choice(name, value, PRECISIONS))
         else:
             _WRITERS[name](message, name, value, type_name)
-        if name in NEWER_FIELDS or (name in ("alibi_slopes", "sinks") and type_name == "float64"):
+        if name in NEWER_OPTIONS or (name in ("alibi_slopes", "sinks") and type_name == "float64"):
             newer.append(name)
     return message, newer

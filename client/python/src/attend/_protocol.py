@@ -32,15 +32,15 @@ def message_class(name: str) -> Any:
     return message_factory.MessageFactory(_POOL).GetPrototype(descriptor(name))  # protobuf before 4.22.
 
 
-def enum_names(name: str, prefix: str) -> dict[str, int]:
-    """{"float32": 1, ...}: the values of the enum `name`, without their common `prefix` and in lower case."""
-    values = _POOL.FindEnumTypeByName(name).values_by_number.items()
-    return {value.name[len(prefix) :].lower(): number for number, value in values if number != 0}
+def enum_names(name: str) -> dict[str, int]:
+    """{"float32": 1, ...}: the values of the enum `name`, without their common prefix and in lower case."""
+    values = _POOL.FindEnumTypeByName(name).values_by_number
+    prefix = values[0].name.removesuffix("UNSPECIFIED")
+    return {value.name[len(prefix) :].lower(): number for number, value in values.items() if number != 0}
 
 
-DATA_TYPES = enum_names("attend.v1.DataType", "DATA_TYPE_")
-CAUSAL_MODES = enum_names("attend.v1.CausalMode", "CAUSAL_MODE_")
-PRECISIONS = enum_names("attend.v1.Precision", "PRECISION_")
-LAYOUTS = enum_names("attend.v1.TensorLayout", "TENSOR_LAYOUT_")
-OUTPUTS = enum_names("attend.v1.OutputKind", "OUTPUT_KIND_")
-WEIGHTS_FORMS = enum_names("attend.v1.AttentionWeightsForm", "ATTENTION_WEIGHTS_FORM_")
+DATA_TYPES = enum_names("attend.v1.DataType")
+CAUSAL_MODES = enum_names("attend.v1.CausalMode")
+LAYOUTS = enum_names("attend.v1.TensorLayout")
+OUTPUTS = enum_names("attend.v1.OutputKind")
+WEIGHTS_FORMS = enum_names("attend.v1.AttentionWeightsForm")

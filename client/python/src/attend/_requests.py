@@ -47,17 +47,17 @@ def _write_common(message: Message, options: Options, type_name: str, extent: Ex
     if options:
         option_message, newer = write_options(options, type_name, extent)
         message.message("options", option_message)
-    numbers = _output_numbers((outputs,) if isinstance(outputs, str) else tuple(outputs))
-    message.numbers("outputs", numbers if options.get("top_k") is None else (*numbers, OUTPUTS["top_attention_weights"]))
+    wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    message.raw("outputs", _output_numbers(wanted if options.get("top_k") is None else (*wanted, "top_attention_weights")))
     return newer
 
 
 @functools.lru_cache(maxsize=64)
-def _output_numbers(outputs: tuple[str, ...]) -> tuple[int, ...]:
+def _output_numbers(outputs: tuple[str, ...]) -> bytes:
     unknown = [output for output in outputs if output not in OUTPUTS]
     if unknown:
         raise ValueError(f"there is no output {unknown[0]!r}; there are {', '.join(OUTPUTS)}")
-    return tuple(OUTPUTS[output] for output in outputs)
+    return bytes(OUTPUTS[output] for output in outputs)  # Numbers below 128 are bytes on the wire.
 
 
 def make_sdpa(

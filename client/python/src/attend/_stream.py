@@ -74,6 +74,6 @@ class Conversation:
             return Answer(index, error_of_status(bytes(found["status"])))
         timing = str(found.get("server_timing", b""), "utf-8")
         result = read_result(response_name(request.method), found[request.stream_field], request.kind, timing)
-        if result.receipt is None and request.newer_fields:
+        if request.newer_fields and result.receipt is None:
             raise OldServer(request.newer_fields)
         return Answer(index, None, result)

@@ -5,6 +5,7 @@ Field numbers and types come from the descriptors of _protocol.py.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -124,14 +125,22 @@ _TYPE, _SHAPE, _DATA = (fields_of("Tensor")[name] for name in ("data_type", "sha
 _TYPE_FIELDS = {name: _TYPE.tag + _varint(number) for name, number in DATA_TYPES.items()}
 
 
+@functools.lru_cache(maxsize=256)  # Programs send the same few shapes again and again.
+def _tensor_head(type_name: str, shape: tuple[int, ...], data_bytes: int | None) -> bytes:
+    """What stands before a tensor's data, whose tag and size are the last of it; None for a tensor without data."""
+    axes = b"".join(map(_varint, shape))
+    head = _TYPE_FIELDS[type_name] + _SHAPE.bytes_tag + _varint(len(axes)) + axes
+    return head if data_bytes is None else head + _DATA.bytes_tag + _varint(data_bytes)
+
+
 def _tensor_pieces(tensor: Tensor, name: str, with_data: bool) -> tuple[list[Any], int]:
-    shape = b"".join(map(_varint, tensor.shape))
-    head = _TYPE_FIELDS[tensor.type] + _SHAPE.bytes_tag + _varint(len(shape)) + shape
     if not with_data:
+        head = _tensor_head(tensor.type, tensor.shape, None)
         return [head], len(head)
     buffer = tensor.buffer(name)
-    head += _DATA.bytes_tag + _varint(buffer.nbytes)
-    return [head, buffer], len(head) + buffer.nbytes
+    size = buffer.nbytes
+    head = _tensor_head(tensor.type, tensor.shape, size)
+    return [head, buffer], len(head) + size
 
 
 def join(pieces: list[Any]) -> bytes:

@@ -36,9 +36,10 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         token: str | Callable[[], str] | None = None,
         insecure: bool = False,
         credentials: grpc.ChannelCredentials | None = None,
+        watch_health: bool | None = None,
         timeout: float = 60.0,
     ):
-        self._setup = make_channel(target, tls, token, insecure, credentials)
+        self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
         self._timeout = timeout
         if self._setup.credentials is None:
             self._channel = grpc.aio.insecure_channel(self._setup.target, self._setup.options)

@@ -11,7 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/time/time.h"
-#include "client/cli/layers/layer_tables.h"
+#include "client/text/layer_tables.h"
 
 namespace attend::client {
 namespace {
@@ -58,8 +58,8 @@ std::string LayerTable(const v1::Layer& layer) {
       {"shape", absl::StrCat(Shape(layer), context)},
       {"heads", absl::StrCat(Heads(layer.config()), " of ", layer.head_dim(), ", values of ", layer.value_dim())},
       {"has", Extras(layer, json)},
-      {"weights", absl::StrCat(JoinStrings(json["weight_types"]), ", ", Mebibytes(layer.weight_bytes()))},
-      {"memory", Mebibytes(layer.memory_bytes())},
+      {"weights", absl::StrCat(JoinStrings(json["weight_types"]), ", ", FormatBytes(layer.weight_bytes()))},
+      {"memory", FormatBytes(layer.memory_bytes())},
       {"naming", layer.naming()},
       {"origin", absl::StrCat(layer.origin(), layer.read_only() ? " (read-only)" : "")},
       {"sha256", layer.sha256().empty() ? "-" : layer.sha256()},
@@ -74,7 +74,7 @@ std::string LayersTable(const std::vector<v1::Layer>& layers) {
   std::vector<Row> rows = {{"NAME", "SHAPE", "HEADS", "TYPES", "MEMORY", "NAMING", "ORIGIN"}};
   for (const v1::Layer& layer : layers) {
     rows.push_back({layer.name(), Shape(layer), Heads(layer.config()), JoinStrings(ToJson(layer, 1)["weight_types"]),
-                    Mebibytes(layer.memory_bytes()), layer.naming(), layer.origin()});
+                    FormatBytes(layer.memory_bytes()), layer.naming(), layer.origin()});
   }
   std::array<int, std::tuple_size_v<Row>> widths{};
   for (const Row& row : rows) {

@@ -1,10 +1,9 @@
 // Messages of the protocol as JSON for tools and as tables for people.
-#ifndef ATTEND_CLIENT_CLI_RESULTS_MESSAGE_JSON_H_
-#define ATTEND_CLIENT_CLI_RESULTS_MESSAGE_JSON_H_
+#ifndef ATTEND_CLIENT_TEXT_MESSAGE_JSON_H_
+#define ATTEND_CLIENT_TEXT_MESSAGE_JSON_H_
 
 #include <google/protobuf/message.h>
 
-#include <CLI/App.hpp>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -20,31 +19,27 @@ using Json = nlohmann::ordered_json;
 Json JsonNumber(double value);
 Json JsonNumber(float value);
 
-// All fields under their names in the protocol, defaults included: numbers as numbers, types as FLOAT32, an absent
+// All fields under their names in the protocol, defaults included: numbers as numbers, types as float32, an absent
 // message as null. Messages more than `levels` deep are in protobuf's own JSON form, without defaults.
 Json ToJson(const google::protobuf::Message& message, int levels);
 
 using Rows = std::vector<std::pair<std::string, std::string>>;
 
-// A row for each field of `json`, those of nested objects among them: `max request bytes`, `4096 MiB`.
+// A row for each field of `json`, those of nested objects among them: `max request bytes`, `256 MiB`.
 Rows ToRows(const Json& json);
 
 // `name  value` lines, aligned.
 std::string FormatRows(const Rows& rows);
 
-// `86.66 MiB`; few are `612 bytes`.
-std::string Mebibytes(std::int64_t bytes);
+// `612 bytes`, `48.8 KiB`, `86.66 MiB`, `4 GiB`.
+std::string FormatBytes(std::int64_t bytes);
 
 // The elements of an array of strings, joined by commas.
 std::string JoinStrings(const Json& array);
-
-// Declares -o with the given forms on `command`. ATTEND_FORMAT is read unless it names a form that only other commands
-// have.
-void AddFormatFlag(CLI::App* command, const std::vector<std::string>& forms, std::string* format);
 
 // Prints `json` when `format` is "json", else `table`.
 void Print(const std::string& format, const Json& json, const std::string& table);
 
 }  // namespace attend::client
 
-#endif  // ATTEND_CLIENT_CLI_RESULTS_MESSAGE_JSON_H_
+#endif  // ATTEND_CLIENT_TEXT_MESSAGE_JSON_H_

@@ -1,15 +1,14 @@
-#include "client/cli/results/message_json.h"
+#include "client/text/message_json.h"
 
 #include <google/protobuf/util/json_util.h>
 
-#include <CLI/Validators.hpp>
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <iostream>
 #include <iterator>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -22,9 +21,6 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
-
-constexpr const char* kAllForms[] = {"json", "table", "npy"};
-constexpr char kFormatVariable[] = "ATTEND_FORMAT";
 
 Json ProtobufJson(const Message& message, bool with_defaults) {
   google::protobuf::util::JsonPrintOptions options;
@@ -46,7 +42,7 @@ std::string CellText(const std::string& name, const Json& value) {
   if (value.is_array()) return JoinStrings(value);
   if (value.is_boolean()) return value.get<bool>() ? "yes" : "no";
   if (value.is_string()) return value.get<std::string>();
-  if (absl::EndsWith(name, "_bytes") && value.is_number()) return Mebibytes(value.get<std::int64_t>());
+  if (absl::EndsWith(name, "_bytes") && value.is_number()) return FormatBytes(value.get<std::int64_t>());
   if (absl::EndsWith(name, "_flops") && value.is_number())
     return absl::StrFormat("%.4g GFLOP", value.get<double>() / 1e9);
   if (absl::EndsWith(name, "_milliseconds") && value.is_number()) return absl::StrFormat("%.4g", value.get<double>());
@@ -85,7 +81,9 @@ Json ToJson(const Message& message, int levels) {
       });
     } else if (field.cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
       ForEach(&value, [](Json* word) {
-        if (word->is_string()) *word = std::string(absl::StripPrefix(word->get<std::string>(), "DATA_TYPE_"));
+        if (!word->is_string()) return;
+        absl::string_view type = word->get_ref<const std::string&>();
+        if (absl::ConsumePrefix(&type, "DATA_TYPE_")) *word = absl::AsciiStrToLower(type);
       });
     }
   }
@@ -113,30 +111,19 @@ std::string FormatRows(const Rows& rows) {
   return out;
 }
 
-std::string Mebibytes(std::int64_t bytes) {
-  constexpr std::int64_t kFew = 64 << 10;
-  if (bytes > 0 && bytes < kFew) return absl::StrCat(bytes, " bytes");
-  return absl::StrFormat("%.4g MiB", static_cast<double>(bytes) / (1 << 20));
+std::string FormatBytes(std::int64_t bytes) {
+  if (bytes < 1024) return absl::StrCat(bytes, " bytes");
+  double size = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  constexpr const char* kUnits[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  for (; size >= 1024 && unit + 1 < std::size(kUnits); ++unit) size /= 1024;
+  return absl::StrFormat("%.4g %s", size, kUnits[unit]);
 }
 
 std::string JoinStrings(const Json& array) {
   return absl::StrJoin(array, ", ", [](std::string* out, const Json& value) {
     out->append(value.is_string() ? value.get<std::string>() : value.dump());
   });
-}
-
-void AddFormatFlag(CLI::App* command, const std::vector<std::string>& forms, std::string* format) {
-  CLI::Option* option =
-      command->add_option("-o,--format", *format, "Form on stdout (default: a table on a terminal, else the raw form)")
-          ->check(CLI::IsMember(forms))
-          ->group("Results");
-  // A form that some command has and this one does not was meant for the others, and must not keep this one from
-  // working.
-  const char* const variable = std::getenv(kFormatVariable);
-  const auto has = [variable](const auto& all) {
-    return std::find(std::begin(all), std::end(all), std::string(variable)) != std::end(all);
-  };
-  if (variable == nullptr || has(forms) || !has(kAllForms)) option->envname(kFormatVariable);
 }
 
 void Print(const std::string& format, const Json& json, const std::string& table) {

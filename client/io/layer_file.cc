@@ -1,8 +1,7 @@
-#include "client/cli/layers/layer_file.h"
+#include "client/io/layer_file.h"
 
 #include <google/protobuf/util/json_util.h>
 
-#include <CLI/Validators.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -11,7 +10,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/requests/tensor_source.h"
 #include "formats/files/mapped_file.h"
 #include "formats/hugging_face/hugging_face_config.h"
 #include "formats/layers/layer_message.h"
@@ -64,19 +62,6 @@ std::string NeedsName(const LayerFile& file) {
 
 }  // namespace
 
-void AddHeadFlags(CLI::App* command, v1::LayerConfig* config) {
-  command
-      ->add_option_function<int>(
-          "--num-heads,--heads", [config](int heads) { config->set_num_heads(heads); },
-          "Query heads (default: what the file says; else 1 for the notebook's naming, and an error for others)")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option_function<int>(
-          "--num-kv-heads,--kv-heads", [config](int heads) { config->set_num_kv_heads(heads); },
-          "Key and value heads (default: what the file says, or --num-heads)")
-      ->check(CLI::PositiveNumber);
-}
-
 absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json) {
   v1::LayerConfig config;
   const auto parsed = google::protobuf::util::JsonStringToMessage(json, &config);
@@ -108,16 +93,12 @@ absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::stri
   return file;
 }
 
-absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1::LayerConfig& caller) {
-  const TensorSource parsed = TensorSource::Parse(source);
-  if (!parsed.is_safetensors()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("'", source, "' is not FILE.safetensors or FILE.safetensors:PREFIX"));
-  }
-  const absl::StatusOr<LayerFile> file = ReadLayerFile(parsed.path, parsed.name, caller);
+absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& path, const std::string& prefix,
+                                            const v1::LayerConfig& caller) {
+  const absl::StatusOr<LayerFile> file = ReadLayerFile(path, prefix, caller);
   if (!file.ok()) return file.status();
   if (const std::string needs = NeedsName(*file); !needs.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(parsed.path, ": the layer has ", needs,
+    return absl::InvalidArgumentError(absl::StrCat(path, ": the layer has ", needs,
                                                    ", which weights sent with a request cannot have; upload it (attend "
                                                    "layers upload NAME FILE) and call it by name"));
   }

@@ -1,4 +1,4 @@
-#include "client/cli/connection/endpoint_probe.h"
+#include "client/probe/endpoint_probe.h"
 
 #include <arpa/inet.h>
 #include <openssl/err.h>
@@ -121,23 +121,23 @@ std::string NamesOf(X509* certificate) {
   return names.empty() ? "no name" : absl::StrJoin(names, ", ");
 }
 
-// The trust and the identity that `flags` name. What the files hold was checked when the client was made.
+// The trust and the identity that `tls` names. What the files hold was checked when the client was made.
 // `*asked` becomes true when the server demands a certificate.
-Owned<SSL_CTX> NewContext(const ConnectionFlags& flags, bool* asked) {
+Owned<SSL_CTX> NewContext(const ProbeTls& tls, bool* asked) {
   Owned<SSL_CTX> context(SSL_CTX_new(TLS_client_method()));
   const auto note = [](SSL* /*ssl*/, void* flag) {
     *static_cast<bool*>(flag) = true;
     return 1;
   };
   SSL_CTX_set_cert_cb(context.get(), note, asked);
-  if (flags.tls_ca.empty()) {
+  if (tls.ca.empty()) {
     SSL_CTX_set_default_verify_paths(context.get());
   } else {
-    SSL_CTX_load_verify_file(context.get(), flags.tls_ca.c_str());
+    SSL_CTX_load_verify_file(context.get(), tls.ca.c_str());
   }
-  if (!flags.tls_cert.empty()) {
-    SSL_CTX_use_certificate_chain_file(context.get(), flags.tls_cert.c_str());
-    SSL_CTX_use_PrivateKey_file(context.get(), flags.tls_key.c_str(), SSL_FILETYPE_PEM);
+  if (!tls.cert.empty()) {
+    SSL_CTX_use_certificate_chain_file(context.get(), tls.cert.c_str());
+    SSL_CTX_use_PrivateKey_file(context.get(), tls.key.c_str(), SSL_FILETYPE_PEM);
   }
   return context;
 }
@@ -145,10 +145,10 @@ Owned<SSL_CTX> NewContext(const ConnectionFlags& flags, bool* asked) {
 // One handshake, which goes on whatever the certificate is: what is wrong is told at its end.
 class TlsProbe {
  public:
-  TlsProbe(const SocketAddress& address, const ConnectionFlags& flags, const std::string& name, absl::Time deadline)
+  TlsProbe(const SocketAddress& address, const ProbeTls& tls, const std::string& name, absl::Time deadline)
       : connection_(address, deadline),
-        has_certificate_(!flags.tls_cert.empty()),
-        context_(NewContext(flags, &asked_for_certificate_)),
+        has_certificate_(!tls.cert.empty()),
+        context_(NewContext(tls, &asked_for_certificate_)),
         ssl_(SSL_new(context_.get())) {
     constexpr unsigned char kHttp2[] = {2, 'h', '2'};
     SSL_set_alpn_protos(ssl_.get(), kHttp2, sizeof kHttp2);
@@ -224,20 +224,20 @@ class TlsProbe {
 
 }  // namespace
 
-ProbeResult Probe(const SocketAddress& address, const ConnectionFlags& flags, const std::string& server_name,
+ProbeResult Probe(const SocketAddress& address, const ProbeTls& tls, const std::string& server_name,
                   absl::Time deadline) {
   const auto says_nothing = [](const ProbeResult& result) {
     return result.finding == Finding::kClosed || result.finding == Finding::kSilent;
   };
-  if (!flags.uses_tls()) {
+  if (!tls.encrypted) {
     ProbeResult plain = ProbePlaintext(address, deadline);
     if (!says_nothing(plain)) return plain;
     // A TLS server may close, or wait for more, without a word.
-    TlsProbe probe(address, flags, server_name, deadline);
+    TlsProbe probe(address, tls, server_name, deadline);
     probe.Run();
     return probe.SpeaksTls() ? ProbeResult{Finding::kTlsServer} : plain;
   }
-  ProbeResult encrypted = TlsProbe(address, flags, server_name, deadline).Run();
+  ProbeResult encrypted = TlsProbe(address, tls, server_name, deadline).Run();
   if (!says_nothing(encrypted) && encrypted.finding != Finding::kForeign) return encrypted;
   ProbeResult plain = ProbePlaintext(address, deadline);
   if (plain.finding == Finding::kWorks) return {Finding::kPlaintextServer};

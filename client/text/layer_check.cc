@@ -1,12 +1,19 @@
 // CheckJson and CheckTable of layer_tables.h: layers in files.
 
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "client/cli/layers/layer_tables.h"
+#include "client/text/layer_tables.h"
 
 namespace attend::client {
 namespace {
@@ -82,11 +89,22 @@ void AddScores(const LayerFile& file, std::int64_t head_dim, Json* facts) {
       known.softcap.origin, facts);
   Add("ALiBi", options.has_alibi_slopes() ? "slopes" : "none", said.has_alibi_slopes(), known.alibi_slopes.origin,
       facts);
-  if (options.precision() != v1::PRECISION_UNSPECIFIED) {
-    Add("precision", options.precision() == v1::PRECISION_FAST ? "fast" : "exact", true, "", facts);
-  }
   Add("sinks", options.has_sinks() ? "a logit for each head" : "none", said.has_sinks(),
       known.sinks ? known.sinks.origin : "tensors", facts);
+}
+
+// Options that only the caller or the metadata can set, as in the protocol.
+void AddOthers(const v1::AttentionOptions& options, Json* facts) {
+  constexpr std::string_view kShown[] = {
+      "causal", "sliding_window_left", "sliding_window_right", "scale", "softcap", "alibi_slopes", "sinks"};
+  std::vector<const google::protobuf::FieldDescriptor*> given;
+  options.GetReflection()->ListFields(options, &given);
+  for (const auto* const field : given) {
+    if (std::count(std::begin(kShown), std::end(kShown), field->name()) > 0) continue;
+    std::string value;
+    google::protobuf::TextFormat::PrintFieldValueToString(options, field, field->is_repeated() ? 0 : -1, &value);
+    Add(field->name(), value, true, "", facts);
+  }
 }
 
 // Everything that decides what the layer computes.
@@ -115,6 +133,7 @@ Json FactsOf(const LayerFile& file) {
   add("norms", Norms(file), said.norm_kind() != 0 || said.has_norm_epsilon(),
       known.norm_epsilon.origin.empty() ? tensors : known.norm_epsilon.origin);
   AddScores(file, head_dim, &facts);
+  AddOthers(config.options(), &facts);
   add("output", projects ? "projection" : "heads side by side", false, tensors);
   return facts;
 }

@@ -2,8 +2,8 @@
 //
 // gRPC 1.51 reports the last address it tried and little of why. A probe makes connections of its own, each with a time
 // bound, and speaks the first bytes of HTTP/2, plaintext or in TLS; no call is made.
-#ifndef ATTEND_CLIENT_CLI_CONNECTION_ENDPOINT_PROBE_H_
-#define ATTEND_CLIENT_CLI_CONNECTION_ENDPOINT_PROBE_H_
+#ifndef ATTEND_CLIENT_PROBE_ENDPOINT_PROBE_H_
+#define ATTEND_CLIENT_PROBE_ENDPOINT_PROBE_H_
 
 #include <sys/socket.h>
 
@@ -11,7 +11,6 @@
 #include <string>
 
 #include "absl/time/time.h"
-#include "client/cli/connection/connection_flags.h"
 
 namespace attend::client {
 
@@ -44,17 +43,20 @@ struct SocketAddress {
   socklen_t size = 0;
 };
 
+// How the client would speak TLS. Paths of PEM files whose contents are known to be usable; empty: this system's
+// authorities, no certificate.
+struct ProbeTls {
+  bool encrypted = false;
+  std::string ca = {};
+  std::string cert = {};
+  std::string key = {};
+};
+
 // Takes at most about until `deadline`. `server_name` is what the server's certificate must carry. May be called
 // concurrently.
-ProbeResult Probe(const SocketAddress& address, const ConnectionFlags& flags, const std::string& server_name,
+ProbeResult Probe(const SocketAddress& address, const ProbeTls& tls, const std::string& server_name,
                   absl::Time deadline);
-
-// Why a call reached no server, in a sentence for each endpoint that says what to do. Looks at each and tells what is
-// in the way there; of several addresses behind one name, what tells most. Empty when a server answers as it should, or
-// when nothing is known. Takes a few seconds at most, besides what the system takes to resolve names. For after a
-// failed call alone: it makes connections.
-std::string DiagnoseConnection(const ConnectionFlags& flags);
 
 }  // namespace attend::client
 
-#endif  // ATTEND_CLIENT_CLI_CONNECTION_ENDPOINT_PROBE_H_
+#endif  // ATTEND_CLIENT_PROBE_ENDPOINT_PROBE_H_

@@ -1,8 +1,7 @@
 // An attention layer in a file: found as a server finds it (formats/layers/layer_reader.h), and made into a message.
-#ifndef ATTEND_CLIENT_CLI_LAYERS_LAYER_FILE_H_
-#define ATTEND_CLIENT_CLI_LAYERS_LAYER_FILE_H_
+#ifndef ATTEND_CLIENT_IO_LAYER_FILE_H_
+#define ATTEND_CLIENT_IO_LAYER_FILE_H_
 
-#include <CLI/App.hpp>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -11,9 +10,6 @@
 #include "formats/layers/layer_reader.h"
 
 namespace attend::client {
-
-// Declares --num-heads and --num-kv-heads on `command`, to be read into `config`, which must outlive parsing.
-void AddHeadFlags(CLI::App* command, v1::LayerConfig* config);
 
 struct LayerFile {
   formats::AttentionLayer layer;
@@ -36,13 +32,14 @@ struct InlineLayer {
   v1::AttentionOptions options;
 };
 
-// `source` is `FILE.safetensors` or `FILE.safetensors:PREFIX`. Weights have the types of the file. Errors: those of
+// Reads as ReadLayerFile does. Weights have the types of the file. Errors: those of
 // ReadLayerFile; INVALID_ARGUMENT for a layer with norms or a rotary embedding, which has to be called by name.
-absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& source, const v1::LayerConfig& caller);
+absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& path, const std::string& prefix,
+                                            const v1::LayerConfig& caller);
 
 // Sets what `options` leaves open to what `layer` says. A tensor is one thing. Pure.
 void FillOptions(const v1::AttentionOptions& layer, v1::AttentionOptions* options);
 
 }  // namespace attend::client
 
-#endif  // ATTEND_CLIENT_CLI_LAYERS_LAYER_FILE_H_
+#endif  // ATTEND_CLIENT_IO_LAYER_FILE_H_

@@ -1,13 +1,13 @@
 // What there is to say about a layer, for people and for tools.
-#ifndef ATTEND_CLIENT_CLI_LAYERS_LAYER_TABLES_H_
-#define ATTEND_CLIENT_CLI_LAYERS_LAYER_TABLES_H_
+#ifndef ATTEND_CLIENT_TEXT_LAYER_TABLES_H_
+#define ATTEND_CLIENT_TEXT_LAYER_TABLES_H_
 
 #include <string>
 #include <vector>
 
 #include "attend/v1/layer_service.pb.h"
-#include "client/cli/layers/layer_file.h"
-#include "client/cli/results/message_json.h"
+#include "client/io/layer_file.h"
+#include "client/text/message_json.h"
 
 namespace attend::client {
 
@@ -27,4 +27,4 @@ std::string CheckTable(const Json& check);
 
 }  // namespace attend::client
 
-#endif  // ATTEND_CLIENT_CLI_LAYERS_LAYER_TABLES_H_
+#endif  // ATTEND_CLIENT_TEXT_LAYER_TABLES_H_

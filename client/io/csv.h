@@ -1,0 +1,23 @@
+// Reads a matrix out of a text file of numbers with commas between them, a row a line.
+#ifndef ATTEND_CLIENT_IO_CSV_H_
+#define ATTEND_CLIENT_IO_CSV_H_
+
+#include <istream>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "client/lib/tensor.h"
+
+namespace attend::client {
+
+// A float64 tensor [rows, columns]. Numbers are decimal, `nan` or `inf`, with spaces around them or not; lines end as
+// on Unix or Windows; empty lines may end the file. Errors: INVALID_ARGUMENT naming line and column for what is no
+// number (a line of headings among them), for rows of different lengths, and for a file without numbers.
+absl::StatusOr<Tensor> ReadCsv(std::istream& in);
+
+// Errors: as ReadCsv, with the path; NOT_FOUND.
+absl::StatusOr<Tensor> ReadCsvFile(const std::string& path);
+
+}  // namespace attend::client
+
+#endif  // ATTEND_CLIENT_IO_CSV_H_
