@@ -7,7 +7,7 @@ import numpy as np
 
 import cli_harness
 from attend_testing import oracle, safetensors, tolerance
-from cli_harness import GOLDEN, npy_arrays
+from cli_harness import GOLDEN, npy_array
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
 
@@ -19,8 +19,7 @@ class ComputeTest(cli_harness.CliTestCase):
 
     def test_the_notebook_through_a_pipe(self):
         golden, _ = safetensors.load(NOTEBOOK)
-        run = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK)
-        (output,) = npy_arrays(run.out)
+        output = npy_array(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "-o", "npy").out)
         value = oracle.project(golden["x"], golden["value.weight"], golden["value.bias"])
         self.assertEqual(output.dtype, np.float32)
         self.assert_near(output, golden["output_f64"], tolerance.attention(value))
@@ -49,11 +48,11 @@ class ComputeTest(cli_harness.CliTestCase):
         table = self.attend_ok("compute", "--input", path, "-o", "table", "--timing").out.decode()
         self.assertIn(f"kernel {receipt['kernel']}", table)
 
-    def test_several_tensors_follow_each_other_in_the_order_asked_for(self):
+    def test_several_tensors_go_into_one_npz_in_the_order_asked_for(self):
         golden, _ = safetensors.load(NOTEBOOK)
-        run = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--return", "log_sum_exp,value,output",
+        run = self.attend_npz("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--return", "log_sum_exp,value,output",
                              "--weights")
-        log_sum_exp, value, output, weights = npy_arrays(run.out)
+        log_sum_exp, value, output, weights = run.arrays
         self.assertEqual([log_sum_exp.shape, value.shape, output.shape], [(1, 5), (1, 5, 64), (5, 64)])
         self.assert_near(weights, golden["attention_weights_f64"], tolerance.WEIGHTS)
 
@@ -67,9 +66,9 @@ class ComputeTest(cli_harness.CliTestCase):
                 path = GOLDEN / f"{name}.safetensors"
                 golden, _ = safetensors.load(path)
                 context = ["--context", f"{path}:key_value"] if "cross" in name else []
-                run = self.attend_ok("compute", "--input", f"{path}:query", *context, "--layer", path, "--num-heads", heads, *flags,
+                run = self.attend_npz("compute", "--input", f"{path}:query", *context, "--layer", path, "--num-heads", heads, *flags,
                                      "--weights", "--per-head")
-                output, weights = npy_arrays(run.out)
+                output, weights = run.arrays
                 source, width = golden["key_value" if context else "query"], golden["in_proj_weight"].shape[1]
                 value = oracle.project(source, golden["in_proj_weight"][-width:], golden["in_proj_bias"][-width:])
                 self.assert_near(output, golden["output_f64"], tolerance.attention(value))
@@ -82,14 +81,14 @@ class ComputeTest(cli_harness.CliTestCase):
         path = self.directory / "apart.safetensors"
         cli_harness.write_safetensors(path, tensors)
         x, context = self.random(3, d), self.random(5, kv)
-        run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--context", self.save("c.npy", context), "--layer", path,
+        run = self.attend_npz("compute", "--input", self.save("x.npy", x), "--context", self.save("c.npy", context), "--layer", path,
                              "--num-heads", 1)
         bias = tensors["in_proj_bias"]
         q, k, v = (
             oracle.project(source, tensors[f"{name}_proj_weight"], bias[i * d : (i + 1) * d])[None, None]
             for i, (name, source) in enumerate((("q", x), ("k", context), ("v", context)))
         )
-        self.assert_near(npy_arrays(run.out)[0], oracle.attend(q, k, v).output[0, 0], tolerance.attention(v))
+        self.assert_near(run.arrays[0], oracle.attend(q, k, v).output[0, 0], tolerance.attention(v))
 
     def test_a_prefix_finds_one_layer_of_many(self):
         names = ("query", "key", "value")
@@ -99,8 +98,8 @@ class ComputeTest(cli_harness.CliTestCase):
         x = self.random(3, 4)
         outputs = []
         for prefix in ("layers.1", "layers.1."):
-            run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--layer", f"{path}:{prefix}")
-            outputs.append(npy_arrays(run.out)[0])
+            run = self.attend_npz("compute", "--input", self.save("x.npy", x), "--layer", f"{path}:{prefix}")
+            outputs.append(run.arrays[0])
         q, k, v = (oracle.project(x, tensors[f"layers.1.{name}.weight"])[None, None] for name in names)
         self.assert_near(outputs[0], oracle.attend(q, k, v).output[0, 0], tolerance.attention(v))
         np.testing.assert_array_equal(*outputs)
@@ -115,8 +114,8 @@ class ComputeTest(cli_harness.CliTestCase):
             with self.subTest(name):
                 path = self.directory / f"{name}.safetensors"
                 cli_harness.write_safetensors(path, tensors | {f"{name}.weight": projection, f"{name}.bias": bias})
-                run = self.attend_ok("compute", "--input", self.save("x.npy", x), "--layer", path)
-                self.assert_near(npy_arrays(run.out)[0], expected, tolerance.attention(v))
+                run = self.attend_npz("compute", "--input", self.save("x.npy", x), "--layer", path)
+                self.assert_near(run.arrays[0], expected, tolerance.attention(v))
 
     def test_every_option_reaches_the_server(self):
         heads, queries, keys, dim = 2, 4, 6, 8
@@ -145,8 +144,8 @@ class ComputeTest(cli_harness.CliTestCase):
         outputs = {}
         for name, (flags, options) in cases.items():
             with self.subTest(name):
-                run = self.attend_ok("sdpa", "--query", files["q"], "--key", files["k"], "--value", files["v"], *flags)
-                (outputs[name],) = npy_arrays(run.out)
+                run = self.attend_npz("sdpa", "--query", files["q"], "--key", files["k"], "--value", files["v"], *flags)
+                (outputs[name],) = run.arrays
                 self.assert_near(outputs[name], oracle.attend(q, k, v, oracle.Options(**options)).output, tolerance.attention(v))
         for name, output in outputs.items():
             if name != "nothing":
@@ -160,7 +159,7 @@ class ComputeTest(cli_harness.CliTestCase):
                 swapped = [np.ascontiguousarray(x.transpose(axes)) for x in (q, k, v)]
                 files = [self.save(f"{name}.npy", x) for name, x in zip("qkv", swapped, strict=True)]
                 flags = ["--query", files[0], "--key", files[1], "--value", files[2], "--layout", layout]
-                (output,) = npy_arrays(self.attend_ok("sdpa", *flags).out)
+                (output,) = self.attend_npz("sdpa", *flags).arrays
                 self.assert_near(output, expected.transpose(axes), tolerance.attention(v))
                 keys = self.save("keys.npy", self.rng.random((2, 6)) < 0.7)
                 self.comparisons("sdpa", *flags, "--key-mask", keys, "--causal", "--return", "output,scores,attention_weights,log_sum_exp")
@@ -168,7 +167,7 @@ class ComputeTest(cli_harness.CliTestCase):
     def test_precision_is_sent(self):
         files = [self.save(f"{name}.npy", self.random(4, 8)) for name in "qkv"]
         flags = ["sdpa", "--query", files[0], "--key", files[1], "--value", files[2]]
-        exact, fast = (npy_arrays(self.attend_ok(*flags, "--precision", word).out)[0] for word in ("exact", "fast"))
+        exact, fast = (self.attend_npz(*flags, "--precision", word).arrays[0] for word in ("exact", "fast"))
         np.testing.assert_array_equal(exact, fast)
         self.assertIn("--precision", self.attend(*flags, "--precision", "some").err)
 
@@ -185,16 +184,16 @@ class ComputeTest(cli_harness.CliTestCase):
         }
         for name, (more, options) in cases.items():
             with self.subTest(name):
-                (output,) = npy_arrays(self.attend_ok("sdpa", *flags, *more).out)
+                (output,) = self.attend_npz("sdpa", *flags, *more).arrays
                 self.assert_near(output, oracle.attend(q, k, v, oracle.Options(**options)).output, tolerance.DOUBLE * np.abs(v).max())
 
     def test_integers_are_sent_as_float32(self):
         x = self.rng.integers(-3, 4, (3, 4))
-        (expected,) = npy_arrays(self.attend_ok("compute", "--input", self.save("x.npy", x.astype("<f4"))).out)
+        (expected,) = self.attend_npz("compute", "--input", self.save("x.npy", x.astype("<f4"))).arrays
         for kind, noted in (("<f4", False), ("<i8", True), ("<i4", True), ("|i1", False)):
             with self.subTest(kind):
-                run = self.attend_ok("compute", "--input", self.save("y.npy", np.asfortranarray(x.astype(kind))))
-                np.testing.assert_array_equal(npy_arrays(run.out)[0], expected)
+                run = self.attend_npz("compute", "--input", self.save("y.npy", np.asfortranarray(x.astype(kind))))
+                np.testing.assert_array_equal(run.arrays[0], expected)
                 self.assertEqual("sent as float32" in run.err, noted, run.err)
 
     def test_standard_input(self):
@@ -228,7 +227,7 @@ class ComputeTest(cli_harness.CliTestCase):
         x = self.save("x.npy", self.random(3, 4))
         run = self.attend_ok("compute", "--input", x, "--output", self.directory / "out.npy")
         self.assertEqual(run.out, b"", "stored, so not printed")
-        (expected,) = npy_arrays(self.attend_ok("compute", "--input", x).out)
+        (expected,) = self.attend_npz("compute", "--input", x).arrays
         np.testing.assert_array_equal(np.load(self.directory / "out.npy"), expected)
         self.attend_ok("compute", "--input", x, "--weights", "--output", self.directory / "out.safetensors")
         stored, _ = safetensors.load(self.directory / "out.safetensors")
@@ -242,11 +241,9 @@ class ComputeTest(cli_harness.CliTestCase):
         inputs = [flag for name, array in arrays.items() for flag in ("--input", self.save(f"{name}.npy", array))]
         (self.directory / "out").mkdir()
         self.attend_ok("compute", *inputs, "--output-dir", self.directory / "out")
-        piped = npy_arrays(self.attend_ok("compute", *inputs).out)
-        for (name, array), output in zip(arrays.items(), piped, strict=True):
+        for name, array in arrays.items():
             stored = np.load(self.directory / "out" / f"{name}.npy")
             self.assert_near(stored, oracle.attend(*[array[None, None]] * 3).output[0, 0], tolerance.attention(array))
-            np.testing.assert_array_equal(stored, output)
         self.attend_ok("compute", *inputs, "--weights", "--output-dir", self.directory / "out")
         self.assertEqual(len(list((self.directory / "out").glob("*.safetensors"))), 3)
 

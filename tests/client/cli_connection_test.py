@@ -81,11 +81,11 @@ class ConnectionTest(unittest.TestCase):
     def identity(self, name):
         return ("--tls-cert", self.certificates.pem(name), "--tls-key", self.certificates.key(name))
 
-    def check(self, endpoint, flags, *needles, code="UNAVAILABLE", timeout="10s"):
+    def check(self, endpoint, flags, *needles, timeout="10s"):
         """One sentence for each endpoint, and nothing of gRPC's."""
         run = attend("health", "--endpoints", endpoint, "--timeout", timeout, *flags)
         self.assertEqual((run.code, run.out), (4, b""), run.err)
-        self.assertTrue(run.err.startswith(f"attend: {code}: "), run.err)
+        self.assertTrue(run.err.startswith("attend: "), run.err)
         self.assertEqual(run.err.count("\n"), 1, run.err)
         for needle in needles:
             self.assertIn(needle, run.err)
@@ -162,8 +162,8 @@ class ConnectionTest(unittest.TestCase):
             self.check(address, (), f"{address} speaks a protocol that is not gRPC")
         kept = []
         with peer(kept.append) as address:
-            self.check(address, (), f"{address} takes connections and says nothing", code="DEADLINE_EXCEEDED", timeout="1s")
-            self.check(address, self.ca(), f"{address} takes connections and says nothing", code="DEADLINE_EXCEEDED", timeout="1s")
+            self.check(address, (), f"{address} takes connections and says nothing", timeout="1s")
+            self.check(address, self.ca(), f"{address} takes connections and says nothing", timeout="1s")
 
     def test_a_name_that_does_not_resolve(self):
         self.check("no.such.name.invalid:50051", (), "the name 'no.such.name.invalid' does not resolve")

@@ -14,14 +14,14 @@ import numpy as np
 
 import cli_harness
 from attend_testing.server import BINARY, PATIENCE
-from cli_harness import ATTEND, environment, npy_arrays
+from cli_harness import ATTEND, environment
 
 
 class FilesTest(cli_harness.CliTestCase):
     def setUp(self):
         super().setUp()
         self.x = self.save("x.npy", self.random(5, 8))
-        self.expected = self.attend_ok("compute", "--input", self.x).out
+        self.expected = self.attend_ok("compute", "--input", self.x, "-o", "npy").out
         self.folder = self.directory / "folder"
         self.folder.mkdir()
 
@@ -219,8 +219,8 @@ class NanTest(cli_harness.CliTestCase):
     def test_rows_with_nan_are_counted_on_stderr(self):
         x = self.random(5, 8)
         path, clean = self.save("nan.npy", np.full((5, 8), np.nan, np.float32)), self.save("x.npy", x)
-        run = self.attend_ok("compute", "--input", path)
-        self.assertTrue(np.isnan(npy_arrays(run.out)[0]).all())
+        run = self.attend_npz("compute", "--input", path)
+        self.assertTrue(np.isnan(run.arrays[0]).all())
         self.assertIn("attend: warning: output is nothing but NaN (5 of 5 rows)", run.err)
         self.assertEqual(self.attend_ok("compute", "--input", clean, "--weights").err, "")
         # Causal: the third token and those behind it see the NaN.

@@ -1,6 +1,7 @@
 """Runs the built `attend` command: with pipes, and on a terminal of its own."""
 
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -25,6 +26,7 @@ class Run:
     code: int
     out: bytes
     err: str
+    arrays: list = dataclasses.field(default_factory=list)  # Of attend_npz.
 
     @property
     def text(self):
@@ -71,15 +73,12 @@ def attend_on_terminal(*arguments, env=None, once=None):
     return Run(process.wait(PATIENCE), out.replace(b"\r\n", b"\n"), "")
 
 
-def npy_arrays(data):
-    """All arrays of concatenated .npy files."""
-    arrays = []
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.seek(0)
-        while file.tell() < len(data):
-            arrays.append(np.load(file))
-    return arrays
+def npy_array(data):
+    """The array of a .npy file, which ends with it."""
+    file = io.BytesIO(data)
+    array = np.load(file)
+    assert file.tell() == len(data), "something follows the array"
+    return array
 
 
 def bfloat16(array):
@@ -135,6 +134,16 @@ class CliTestCase(unittest.TestCase):
     def attend_ok(self, *arguments, **keywords):
         run = self.attend(*arguments, **keywords)
         self.assertEqual(run.code, 0, run.err)
+        return run
+
+    def attend_npz(self, *arguments, **keywords):
+        """Has the tensors written to a .npz file, which NumPy reads: `arrays`, in the order of the file."""
+        path = self.directory / "arrays.npz"
+        run = self.attend_ok(*arguments, "--output", path, **keywords)
+        self.assertEqual(run.out, b"", "stored, so not printed")
+        with np.load(path) as file:
+            run.arrays = [file[name] for name in file.files]
+        path.unlink()
         return run
 
     def verify(self, *arguments):

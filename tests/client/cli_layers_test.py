@@ -15,7 +15,7 @@ import numpy as np
 
 from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
-from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_arrays, write_safetensors
+from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_array, write_safetensors
 
 SOURCE_DIR = pathlib.Path(os.environ["ATTEND_SOURCE_DIR"])
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
@@ -112,7 +112,7 @@ class ListGetDeleteTest(LayersCase):
         self.fake.layers = [layer(name) for name in ("a", "minilm/0", "minilm/1", "minilm/10", "z")]
         run = self.attend("layers", "list")
         self.assertEqual([line.split()[0] for line in run.text.splitlines()], ["NAME", "a", "minilm/0", "minilm/1", "minilm/10", "z"])
-        self.assertRegex(run.text, r"minilm/10  64 -> 64  8/2    BFLOAT16  3 MiB   llama   upload\n")
+        self.assertRegex(run.text, r"minilm/10  64 -> 64  8/2    bfloat16  3 MiB   llama   upload\n")
         run = self.attend("layers", "list", "--prefix", "minilm/", "-o", "json")
         self.assertEqual([one["name"] for one in json.loads(run.text)["layers"]], ["minilm/0", "minilm/1", "minilm/10"])
 
@@ -124,7 +124,7 @@ class ListGetDeleteTest(LayersCase):
         answer = json.loads(self.attend("layers", "get", "minilm/0", "-o", "json").text)
         fields = {field.name for field in layers_pb.Layer.DESCRIPTOR.fields}
         self.assertEqual(set(answer), fields)
-        self.assertEqual((answer["weight_bytes"], answer["weight_types"], answer["read_only"]), (1 << 20, ["BFLOAT16"], False))
+        self.assertEqual((answer["weight_bytes"], answer["weight_types"], answer["read_only"]), (1 << 20, ["bfloat16"], False))
         self.assertEqual(answer["config"]["rotary_embedding"], {"form": "ROTARY_FORM_INTERLEAVED", "base": 500000})
         table = self.attend("layers", "get", "minilm/0").text
         for line in ("name +minilm/0", "etag +e1", "shape +64 -> 64", "heads +8/2 of 8, values of 8",
@@ -140,14 +140,15 @@ class ListGetDeleteTest(LayersCase):
     def test_refusals_end_with_3_and_the_servers_words(self):
         self.fake.refusal = (grpc.StatusCode.NOT_FOUND, "there is no layer 'x'")
         for command in (["list"], ["get", "x"], ["delete", "x"], ["upload", "x", self.file(8)], ["upload", "x", "--init", "1:8"]):
-            self.assertIn("NOT_FOUND: there is no layer 'x'", self.fails("layers", *command, code=3))
+            self.assertIn("the server does not find it: there is no layer 'x'", self.fails("layers", *command, code=3))
 
     def test_help_and_unknown_commands(self):
         for command in ([], ["list"], ["get"], ["upload"], ["delete"]):
             self.assertIn("ATTEND_ENDPOINTS", self.attend("layers", *command, "--help").text)
-        self.assertIn("attend: there is no command 'layers frobnicate'", self.fails("layers", "frobnicate"))
-        self.assertIn("subcommand is required", self.fails("layers"))
-        self.assertIn("NAME is required", self.fails("layers", "get"))
+        said = "attend: there is no command 'frobnicate' of attend layers; there are list, get, upload, check, delete"
+        self.assertIn(said, self.fails("layers", "frobnicate"))
+        self.assertIn("a command of attend layers is missing: list, get, upload, check, delete", self.fails("layers"))
+        self.assertIn("attend layers get needs a NAME", self.fails("layers", "get"))
 
 
 class UploadTest(LayersCase):
@@ -185,6 +186,26 @@ class UploadTest(LayersCase):
         self.attend("layers", "upload", "a", path, "--sha256", "ab" * 32)
         self.assertEqual(self.fake.headers[-1].sha256, "ab" * 32)
 
+    def test_a_file_of_another_format_is_not_sent(self):
+        array = self.directory / "x.npy"
+        np.save(array, np.zeros((5, 64), np.float32))
+        said = self.fails("layers", "upload", "a", array)
+        self.assertIn(f"attend: {array}: expected a .safetensors file, and this is a NumPy array (.npy)", said)
+        index = self.directory / "model.safetensors.index.json"
+        index.write_text('{"weight_map": {}}')
+        self.assertIn("take the shard that has the layer", self.fails("layers", "upload", "a", index))
+        self.assertEqual(self.fake.headers, [])
+
+    def test_a_pipe_is_sent_from_its_first_byte(self):
+        pipe, sent = self.directory / "pipe", os.urandom(100_000)
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=lambda: pipe.write_bytes(sent))
+        writer.start()
+        self.addCleanup(writer.join)
+        self.attend("layers", "upload", "a", pipe)
+        self.attend("layers", "upload", "a", self.file(5))
+        self.assertEqual(self.fake.uploads, [sent, self.file(5).read_bytes()])
+
     def test_wrong_flags_and_files_send_nothing(self):
         path, config = self.file(8), self.directory / "c.json"
         config.write_text('{"num_headz": 3}')
@@ -208,7 +229,8 @@ class UploadTest(LayersCase):
 
     def test_an_early_refusal_is_what_the_user_reads(self):
         self.fake.refusal = (grpc.StatusCode.ALREADY_EXISTS, "there is a layer 'a'; set replace")
-        self.assertIn("ALREADY_EXISTS: there is a layer 'a'; set replace", self.fails("layers", "upload", "a", self.file(64 << 20), code=3))
+        said = self.fails("layers", "upload", "a", self.file(64 << 20), code=3)
+        self.assertIn("the server has it already: there is a layer 'a'; set replace", said)
 
     def test_a_terminal_shows_how_far_it_is(self):
         self.fake.hold = threading.Event()
@@ -228,8 +250,8 @@ class ComputeTest(LayersCase):
 
     def test_a_name_in_place_of_a_file(self):
         for flag, name in (("--layer", "minilm/0"), ("--layer-name", "minilm/0"), ("--layer-name", "odd.safetensors")):
-            run = self.attend("compute", *self.input, flag, name, "--causal")
-            np.testing.assert_array_equal(npy_arrays(run.out)[0], self.x)
+            run = self.attend("compute", *self.input, flag, name, "--causal", "-o", "npy")
+            np.testing.assert_array_equal(npy_array(run.out), self.x)
             options = pb.AttentionOptions(causal=pb.CAUSAL_MODE_BOTTOM_RIGHT)
             self.assertEqual(
                 self.fake.requests.pop(),
@@ -243,12 +265,12 @@ class ComputeTest(LayersCase):
     def test_a_file_is_still_a_file(self):
         self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK)
         self.assertEqual((self.fake.requests[0].layer_name, self.fake.requests[0].HasField("layer")), ("", True))
-        self.assertIn("is not FILE.safetensors", self.fails("compute", *self.input, "--layer", self.directory / "x.npy"))
+        self.assertIn("expected FILE.safetensors", self.fails("compute", *self.input, "--layer", self.directory / "x.npy"))
 
     def test_what_a_named_layer_cannot_have(self):
         cases = (
             (["--layer", "minilm/0", "--num-heads", 2], "'minilm/0' has its heads in the server"),
-            (["--layer", "minilm/0", "--layer-name", "minilm/0"], "excludes"),
+            (["--layer", "minilm/0", "--layer-name", "minilm/0"], "exclude each other"),
             (["--position-offset", 3], "--layer-name"),
             (["--layer", NOTEBOOK, "--position-offset", 3], "--layer-name"),
             (["--position-offsets", "3"], "--layer-name"),
@@ -264,12 +286,12 @@ class RealServerTest(CliTestCase):
     """The whole way, with a server that keeps what it is given."""
 
     def named(self, name, *flags):
-        return npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, *flags).out)[0]
+        return self.attend_npz("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, *flags).arrays[0]
 
     def test_a_layer_is_uploaded_called_replaced_and_deleted(self):
         name = "cli/notebook"
         self.attend_ok("layers", "upload", name, NOTEBOOK, "--sha256", "auto")
-        from_file = npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK).out)[0]
+        from_file = self.attend_npz("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK).arrays[0]
         np.testing.assert_array_equal(self.named(name), from_file)
         self.comparisons("compute", "--input", f"{NOTEBOOK}:x", "--layer", name, "--expect", f"{NOTEBOOK}:output_f64")
         one = json.loads(self.attend_ok("layers", "get", name, "-o", "json").text)
@@ -279,32 +301,34 @@ class RealServerTest(CliTestCase):
         self.assertIn(name, self.attend_ok("layers", "list", "--prefix", "cli/").text)
 
         upload = ("layers", "upload", name, NOTEBOOK)
-        self.assert_fails(self.attend(*upload), 3, "ALREADY_EXISTS")
-        self.assert_fails(self.attend(*upload, "--replace", "--etag", "nonsense"), 3, "ABORTED")
-        self.assert_fails(self.attend(*upload, "--replace", "--sha256", "0" * 64), 3, "DATA_LOSS")
+        other_version = ("the server has another version", "attend layers get NAME shows the present one")
+        self.assert_fails(self.attend(*upload), 3, "the server has a layer .* already; give --replace to put this one in its place")
+        self.assert_fails(self.attend(*upload, "--replace", "--etag", "nonsense"), 3, *other_version)
+        self.assert_fails(self.attend(*upload, "--replace", "--sha256", "0" * 64), 3, "the bytes did not arrive as they were sent")
         self.attend_ok(*upload, "--replace", "--etag", one["etag"], "--num-heads", 4)
         self.assertFalse(np.array_equal(self.named(name), from_file), "four heads are another layer")
-        unnamed = self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--num-heads", 4)
-        np.testing.assert_array_equal(self.named(name), npy_arrays(unnamed.out)[0])
+        unnamed = self.attend_npz("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK, "--num-heads", 4)
+        np.testing.assert_array_equal(self.named(name), unnamed.arrays[0])
 
-        self.assert_fails(self.attend("layers", "delete", name, "--etag", one["etag"]), 3, "ABORTED")
+        self.assert_fails(self.attend("layers", "delete", name, "--etag", one["etag"]), 3, *other_version)
         self.attend_ok("layers", "delete", name)
-        self.assert_fails(self.attend("layers", "get", name), 3, "NOT_FOUND")
-        self.assert_fails(self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", name), 3, "NOT_FOUND")
+        self.assert_fails(self.attend("layers", "get", name), 3, "the server has no layer")
+        self.assert_fails(self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", name), 3, "the server has no layer")
 
     def test_seeded_weights_are_those_of_pytorch(self):
         file = GOLDEN / "init_seed42_64.safetensors"
         self.attend_ok("layers", "upload", "cli/seeded", "--init", "42:64")
-        from_file = npy_arrays(self.attend_ok("compute", "--input", f"{NOTEBOOK}:x", "--layer", file).out)[0]
+        from_file = self.attend_npz("compute", "--input", f"{NOTEBOOK}:x", "--layer", file).arrays[0]
         np.testing.assert_array_equal(self.named("cli/seeded"), from_file)
 
     def test_a_configuration_that_is_refused_names_its_field(self):
         for config, field in (({"num_heads": 3}, "config.num_heads"), ({"rotary_embedding": {"dim": 3}}, "config.rotary_embedding.dim")):
             path = self.directory / "c.json"
             path.write_text(json.dumps(config))
-            self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--config", path), 3, "INVALID_ARGUMENT", field)
+            run = self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--config", path)
+            self.assert_fails(run, 3, "the server refuses ", field)
         self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--prefix", "encoder."), 3, "looked for")
-        self.assert_fails(self.attend("layers", "upload", "../bad", NOTEBOOK), 3, "INVALID_ARGUMENT")
+        self.assert_fails(self.attend("layers", "upload", "../bad", NOTEBOOK), 3, "the server refuses ")
 
     def test_positions(self):
         path = self.directory / "c.json"
@@ -319,10 +343,10 @@ class RealServerTest(CliTestCase):
         self.attend_ok("layers", "upload", "cli/rotary/each", NOTEBOOK, "--config", path)
         x = self.random(2, 5, 64)
         flags = ["--layer-name", "cli/rotary/each", "--return", "key"]
-        both = npy_arrays(self.attend_ok("compute", "--input", self.save("both.npy", x), *flags, "--position-offsets", "0,7").out)[0]
+        both = self.attend_npz("compute", "--input", self.save("both.npy", x), *flags, "--position-offsets", "0,7").arrays[0]
         for b, offset in enumerate((0, 7)):
             one = ["compute", "--input", self.save("one.npy", x[b : b + 1]), *flags, "--position-offset", offset]
-            np.testing.assert_array_equal(both[b : b + 1], npy_arrays(self.attend_ok(*one).out)[0])
+            np.testing.assert_array_equal(both[b : b + 1], self.attend_npz(*one).arrays[0])
 
     def test_what_nothing_says_is_noted(self):
         self.attend_ok("layers", "upload", "cli/noted", NOTEBOOK)
@@ -356,6 +380,13 @@ class CheckTest(CliTestCase):
         self.assertEqual(facts["rotary"], ("halves, base 500", "model type mistral, config.json: rope_theta"))
         self.assertEqual(facts["scale"], ("1/sqrt(4)", "model type mistral"))
         self.assertEqual(facts["softcap"], ("none", "model type mistral"))
+
+    def test_tells_options_that_no_checkpoint_has(self):
+        config = self.directory / "fast.json"
+        config.write_text(json.dumps({"options": {"precision": "PRECISION_FAST"}}))
+        file = self.folder({"model_type": "llama", "num_attention_heads": 2})
+        facts = {fact["name"]: (fact["value"], fact["origin"]) for fact in self.check(file, "--config", config)["facts"]}
+        self.assertEqual(facts["precision"], ("PRECISION_FAST", "the caller, or the file's metadata"))
 
     def test_tells_scaled_rotary_embeddings(self):
         scaling = {"factor": 2.0, "original_max_position_embeddings": 16}
@@ -394,6 +425,8 @@ class CheckTest(CliTestCase):
             "modernbert": fused("attn.Wqkv", "attn.Wo"),
             "timm": fused("attn.qkv", "attn.proj"),
             "diffusers": separate(*(f"attn.to_{name}" for name in ("q", "k", "v", "out.0"))),
+            "ctrl": separate(*(f"multi_head_attention.{name}" for name in ("Wq", "Wk", "Wv", "dense"))),
+            "nemo": separate(*(f"first_sub_layer.{name}" for name in ("query_net", "key_net", "value_net", "out_projection"))),
             "t5": separate(*(f"layer.0.SelfAttention.{name}" for name in "qkvo")),
         }
         more = {

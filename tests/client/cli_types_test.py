@@ -7,7 +7,7 @@ import numpy as np
 
 import cli_harness
 from attend_testing import oracle, safetensors, tolerance
-from cli_harness import GOLDEN, bfloat16, from_bfloat16, npy_arrays
+from cli_harness import GOLDEN, bfloat16, from_bfloat16
 
 TYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -51,8 +51,8 @@ class TypesTest(cli_harness.CliTestCase):
             with self.subTest(dtype):
                 source, _ = self.save_tensor("x", x, dtype)
                 stored, _ = self.outputs("compute", "--input", source)
-                run = self.attend_ok("compute", "--input", source)
-                (array,) = npy_arrays(run.out)
+                run = self.attend_npz("compute", "--input", source)
+                (array,) = run.arrays
                 is_brain = dtype == "bfloat16"
                 np.testing.assert_array_equal(array, from_bfloat16(stored["output"]) if is_brain else stored["output"])
                 self.assertEqual(array.dtype.name, "float32" if is_brain else dtype)
@@ -107,13 +107,14 @@ class TypesTest(cli_harness.CliTestCase):
         narrow, wide = self.save("n.npy", x), self.save("w.npy", x.astype(np.float64))
         bias = self.save("b.npy", self.rng.standard_normal((3, 5)))
         shared = ("--context", context, "--layer", layer, "--bias", bias)
-        run = self.attend_ok("compute", "--input", narrow, "--input", wide, "--input", narrow, *shared)
+        run = self.attend_ok("compute", "--input", narrow, "--input", wide, "--input", narrow, *shared, "-o", "json")
         self.assertIn("has float64 weights, sent as float32", run.err)
         self.assertIn(f"{bias} is float64, sent as float32", run.err)
-        first, second, third = npy_arrays(run.out)
+        outputs = [json.loads(line)["tensors"]["output"] for line in run.text.splitlines()]
+        first, second, third = (np.array(output["values"], output["data_type"]).reshape(output["shape"]) for output in outputs)
         np.testing.assert_array_equal(first, third)
         self.assertEqual([first.dtype, second.dtype], [np.float32, np.float64])
-        (alone,) = npy_arrays(self.attend_ok("compute", "--input", wide, *shared).out)
+        (alone,) = self.attend_npz("compute", "--input", wide, *shared).arrays
         np.testing.assert_array_equal(second, alone)
         sources = (("query", x), ("key", np.load(context)), ("value", np.load(context)))
         q, k, v = (oracle.project(source, weights[f"{name}.weight"])[None, None] for name, source in sources)
@@ -145,7 +146,7 @@ class TypesTest(cli_harness.CliTestCase):
         x = np.array([[0.1, 1 / 3], [1e-300, -2.5]])
         for dtype in ("float64", "float32", "float16"):
             file = self.save("x.npy", x.astype(dtype))
-            (array,) = npy_arrays(self.attend_ok("compute", "--input", file).out)
+            (array,) = self.attend_npz("compute", "--input", file).arrays
             values = json.loads(self.attend_ok("compute", "--input", file, "-o", "json").out)["tensors"]["output"]["values"]
             np.testing.assert_array_equal(np.array(values, dtype), array.ravel())
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "client/lib/bearer_token.h"
 #include "client/lib/channel.h"
 #include "client/lib/server_timing.h"
 #include "client/lib/tensor.h"
@@ -159,6 +160,8 @@ TEST(Endpoints, BecomeOneTarget) {
       {{"[::1]:50051"}, "ipv6:[::1]:50051", "::1"},
       {{"10.0.0.1:5", "[::1]:6"}, "ipv6:[::ffff:10.0.0.1]:5,[::1]:6", "10.0.0.1"},
       {{"attend.example:50051"}, "dns:///attend.example:50051", "attend.example"},
+      {{"attend.example"}, "dns:///attend.example:50051", "attend.example"},
+      {{"10.0.0.1", "[::1]"}, "ipv6:[::ffff:10.0.0.1]:50051,[::1]:50051", "10.0.0.1"},
       {{"dns:///attend.example:50051"}, "dns:///attend.example:50051", ""},
       {{"unix:/run/attend.sock"}, "unix:/run/attend.sock", ""},
   };
@@ -171,7 +174,7 @@ TEST(Endpoints, BecomeOneTarget) {
 }
 
 TEST(Endpoints, MalformedOnesAreNamed) {
-  for (const char* endpoint : {"", "host", ":50051", "host:", "host:0", "host:65536", "host:x", "host:-1", "::1:50051",
+  for (const char* endpoint : {"", ":50051", "host:", "host:0", "host:65536", "host:x", "host:-1", "::1:50051",
                                "[::1:50051", "[]:1", "http://host:1", "a,b:1", "host :1", "ho[st:1"}) {
     const absl::StatusOr<Target> target = ResolveTarget({endpoint});
     ASSERT_EQ(target.status().code(), absl::StatusCode::kInvalidArgument) << endpoint;
@@ -187,6 +190,47 @@ TEST(Endpoints, NamesInAListAreResolved) {
   EXPECT_THAT(target->uri, ::testing::AnyOf(HasSubstr("127.0.0.1:2"), HasSubstr("[::1]:2")));
   // An empty label: no resolver asks a DNS server for it.
   EXPECT_EQ(ResolveTarget({"10.0.0.1:1", "no..name:2"}).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(Endpoints, AreLocalWhereNothingLeavesThisMachine) {
+  const struct {
+    std::vector<std::string> endpoints;
+    bool is_local;
+  } cases[] = {
+      {{"127.0.0.1"}, true},
+      {{"127.8.9.10:1"}, true},
+      {{"[::1]"}, true},
+      {{"localhost"}, true},
+      {{"dns:///localhost:1"}, true},
+      {{"ipv4:127.0.0.1:1,127.0.0.2:2"}, true},
+      {{"ipv6:[::1]:1"}, true},
+      {{"unix:/run/attend.sock"}, true},
+      {{"127.0.0.1:1", "[::1]:2"}, true},
+      {{"127.0.0.1:1", "10.0.0.1:2"}, false},
+      {{"10.0.0.1"}, false},
+      {{"0.0.0.0"}, false},
+      {{"[::]"}, false},
+      {{"[fe80::1]"}, false},
+      {{"10.0.0.1:1", "[::1]:2"}, false},
+      {{"attend.example"}, false},
+      {{"localhost.example"}, false},
+      {{"dns:///127.0.0.1.example:1"}, false},
+      {{"dns://127.0.0.1/attend.example:1"}, false},
+      {{"dns:attend.example"}, false},
+      {{"ipv4:127.0.0.1:1,10.0.0.1:1"}, false},
+  };
+  for (const auto& test : cases) {
+    const absl::StatusOr<Target> target = ResolveTarget(test.endpoints);
+    ASSERT_TRUE(target.ok()) << target.status();
+    EXPECT_EQ(IsLocal(*target), test.is_local) << target->uri;
+  }
+}
+
+TEST(Token, IsOneWordOfPrintableAscii) {
+  for (const char* token : {"", "a", "AZaz09-._~+/=", "!#$%&'*^`|"}) EXPECT_TRUE(CheckToken(token).ok()) << token;
+  for (const char* token : {" ", "a b", "a\n", "a\tb", "\x7f", "\xc3\xbc"}) {
+    EXPECT_EQ(CheckToken(token).code(), absl::StatusCode::kInvalidArgument) << token;
+  }
 }
 
 }  // namespace

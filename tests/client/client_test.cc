@@ -222,13 +222,75 @@ TEST(Client, ChecksAndWatchesHealth) {
   EXPECT_THAT(seen, ElementsAre(HealthState::kServiceUnknown, HealthState::kServing, HealthState::kNotServing));
 }
 
+TEST(Client, CallsNoneOfSeveralServersThatIsNotServing) {
+  FakeServer leaving(Ok), staying(Ok);
+  const Client client = Connect({leaving.endpoint(), staying.endpoint()});
+  while (leaving.calls() == 0 || staying.calls() == 0) ASSERT_TRUE(client.Attend(v1::AttendRequest(), kCall).ok());
+  leaving.health()->SetServingStatus(false);
+  // The client hears of it within a moment: after a round without a call there.
+  int before = -1;
+  for (int round = 0; round < 100 && before != leaving.calls(); ++round) {
+    before = leaving.calls();
+    for (int i = 0; i < 20; ++i) ASSERT_TRUE(client.Attend(v1::AttendRequest(), kCall).ok());
+  }
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(client.Attend(v1::AttendRequest(), kCall).ok());
+  EXPECT_EQ(leaving.calls(), before);
+  // Health itself can be asked for even when nobody is healthy, and calls fail at once.
+  staying.health()->SetServingStatus(false);
+  EXPECT_EQ(*client.CheckHealth("", kCall), HealthState::kNotServing);
+  absl::Status status;
+  for (int i = 0; i < 10'000 && status.ok(); ++i)
+    status = client.Attend(v1::AttendRequest(), CallOptions(absl::Seconds(1))).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  EXPECT_FALSE(AnsweredByServer(status));
+}
+
+TEST(Client, WatchesHealthAsItIsTold) {
+  FakeServer server(Ok);
+  server.health()->SetServingStatus(false);
+  EXPECT_TRUE(Connect({server.endpoint()}).Attend(v1::AttendRequest(), kCall).ok());
+  const auto watching = Client::Connect({.endpoints = {server.endpoint()}, .watch_health = true});
+  EXPECT_EQ(watching->Attend(v1::AttendRequest(), kCall).status().code(), absl::StatusCode::kUnavailable);
+  FakeServer other(Ok);
+  const auto blind = Client::Connect({.endpoints = {server.endpoint(), other.endpoint()}, .watch_health = false});
+  const int before = server.calls();
+  for (int i = 0; i < 10'000 && server.calls() == before; ++i) {
+    ASSERT_TRUE(blind->Attend(v1::AttendRequest(), kCall).ok());
+  }
+  EXPECT_GT(server.calls(), before);
+}
+
 TEST(Client, RefusesOptionsThatCannotWork) {
   EXPECT_FALSE(Client::Connect({.endpoints = {}}).ok());
-  EXPECT_FALSE(Client::Connect({.endpoints = {"nowhere"}}).ok());
+  EXPECT_FALSE(Client::Connect({.endpoints = {"no/where"}}).ok());
   EXPECT_FALSE(Client::Connect({.tls = TlsOptions{.client_certificate = "x"}}).ok());
   EXPECT_FALSE(Client::Connect({.tls = TlsOptions{.client_key = "x"}}).ok());
   EXPECT_FALSE(Client::Connect({.max_message_bytes = 0}).ok());
   EXPECT_FALSE(Client::Connect({.max_message_bytes = std::int64_t{1} << 31}).ok());
+}
+
+TEST(Client, SendsItsTokenWithEachAttempt) {
+  std::vector<std::string> seen;
+  FakeServer server([&](int call, grpc::ServerContext* context, const v1::AttendRequest&, v1::AttendResponse*) {
+    const auto [first, end] = context->client_metadata().equal_range("authorization");
+    for (auto entry = first; entry != end; ++entry) seen.emplace_back(entry->second.data(), entry->second.size());
+    return call == 0 ? grpc::Status(grpc::UNAVAILABLE, "not now") : grpc::Status::OK;
+  });
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.endpoint()}, .token = "secret"});
+  ASSERT_TRUE(client.ok()) << client.status();
+  ASSERT_TRUE(client->Attend(v1::AttendRequest(), kCall).ok());
+  EXPECT_THAT(seen, ElementsAre("Bearer secret", "Bearer secret"));
+}
+
+TEST(Client, SendsATokenToOtherMachinesInTlsAlone) {
+  const absl::Status refused = Client::Connect({.endpoints = {"10.0.0.1:1"}, .token = "secret"}).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.message()), ::testing::HasSubstr("ipv4:10.0.0.1:1"));
+  EXPECT_THAT(std::string(refused.message()), ::testing::Not(::testing::HasSubstr("secret")));
+  EXPECT_TRUE(Client::Connect({.endpoints = {"10.0.0.1:1"}}).ok());
+  EXPECT_TRUE(Client::Connect({.endpoints = {"10.0.0.1:1"}, .tls = TlsOptions(), .token = "secret"}).ok());
+  EXPECT_TRUE(Client::Connect({.endpoints = {"10.0.0.1:1"}, .token = "secret", .insecure = true}).ok());
+  EXPECT_FALSE(Client::Connect({.token = "not one\nword"}).ok()) << "gRPC would end the process";
 }
 
 // Certificates made for this run: one authority, a server `attend.test`, a client.

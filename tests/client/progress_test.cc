@@ -62,9 +62,10 @@ TEST_F(ProgressLineTest, WordsOfTheCallersOwnStandInPlaceOfTheCount) {
 
 TEST(UploadText, ShowsTheShareAsABarAndInBytes) {
   constexpr std::int64_t kMebibyte = 1 << 20;
-  EXPECT_EQ(UploadText("a", {0, 100 * kMebibyte}), "a [                    ]   0 %  0 of 100 MiB");
-  EXPECT_EQ(UploadText("a", {52 * kMebibyte, 100 * kMebibyte}), "a [##########          ]  52 %  52 of 100 MiB");
-  EXPECT_EQ(UploadText("a", {100 * kMebibyte - 1, 100 * kMebibyte}), "a [################### ]  99 %  100 of 100 MiB");
+  EXPECT_EQ(UploadText("a", {0, 100 * kMebibyte}), "a [                    ]   0 %  0 bytes of 100 MiB");
+  EXPECT_EQ(UploadText("a", {52 * kMebibyte, 100 * kMebibyte}), "a [##########          ]  52 %  52 MiB of 100 MiB");
+  EXPECT_EQ(UploadText("a", {100 * kMebibyte - 1, 100 * kMebibyte}),
+            "a [################### ]  99 %  100 MiB of 100 MiB");
 }
 
 TEST(UploadText, WhenAllIsSentTheServerIsWaitedFor) {
@@ -74,7 +75,7 @@ TEST(UploadText, WhenAllIsSentTheServerIsWaitedFor) {
 
 TEST(UploadText, WithoutAKnownSizeThereIsNoShare) {
   EXPECT_EQ(UploadText("a", {3 << 19, std::nullopt}), "a  1.5 MiB");
-  EXPECT_EQ(UploadText("a", {0, 0}), "a  0 MiB");
+  EXPECT_EQ(UploadText("a", {0, 0}), "a  0 bytes");
 }
 
 }  // namespace

@@ -59,10 +59,10 @@ TEST(Safetensors, RefusesDamagedFilesAndSaysWhy) {
     const char* message;
   } cases[] = {
       {"empty", "", "incomplete"},
-      {"length cut", "\x02\x00\x00", "incomplete"},
+      {"length cut", std::string("\x02\0\0", 3), "incomplete"},
       {"header cut", File("{}", "").substr(0, 9), "only 1 follow"},
       {"length beyond the file", Length(100) + "{}", "only 2 follow"},
-      {"length beyond 63 bits", Length(~std::uint64_t{0}) + "{}", "claims 18446744073709551615 bytes"},
+      {"length beyond 63 bits", Length(~std::uint64_t{0}) + "{}", "its header would have 18446744073709551615 bytes"},
       {"no header", Length(0), "does not begin with '{'"},
       {"leading space", File(" {}", ""), "does not begin with '{'"},
       {"byte order mark", File("\xEF\xBB\xBF{}", ""), "does not begin with '{'"},

@@ -5,9 +5,12 @@
 //                                    is given (`NEON`), fails unless just these instruction sets took part
 //   core_bits --write FILE           writes that file: `make bits`, only when bits are meant to change
 //   core_bits --show NAME            every element of that problem, to find the one that differs
+//   core_bits --fast ...             the same of the fast kernels, with a file of their own; some of the problems are
+//                                    also emulated, and these alone where the machine has no fast kernels
 //
 // Every instruction set of this machine that promises its bits computes every problem, and each fails when two of them
 // disagree. Which they were goes to standard error. Exits with 77 when there is none.
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -19,6 +22,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "core/kernels/fast_kernels.h"
 #include "core/kernels/instruction_set.h"
 #include "tests/core/core_bits_cases.h"
 
@@ -40,9 +44,9 @@ std::uint64_t Fingerprint(const std::vector<double>& elements) {
   return hash;
 }
 
-std::string Line(const BitsCase& bits_case, InstructionSet set) {
-  std::string line = bits_case.name;
-  for (const Part& part : bits_case.compute(set)) {
+std::string Line(const std::string& name, const std::vector<Part>& parts) {
+  std::string line = name;
+  for (const Part& part : parts) {
     absl::StrAppend(&line, " ", absl::string_view(part.name.data(), part.name.size()), "=",
                     absl::Hex(Fingerprint(part.elements), absl::kZeroPad16));
   }
@@ -57,6 +61,14 @@ std::vector<InstructionSet> ReproducibleSets() {
   return sets;
 }
 
+std::vector<InstructionSet> SetsWithFastKernels() {
+  std::vector<InstructionSet> sets;
+  for (InstructionSet set : SupportedInstructionSets()) {
+    if (ChooseFastKernels(FastKernelsMode::kOn, set) != FastKernels::kNone) sets.push_back(set);
+  }
+  return sets;
+}
+
 std::string Names(const std::vector<InstructionSet>& sets) {
   std::string names;
   for (InstructionSet set : sets) {
@@ -67,17 +79,20 @@ std::string Names(const std::vector<InstructionSet>& sets) {
 }
 
 // Every problem's line; none if two instruction sets disagree, which is said.
-std::optional<std::vector<std::string>> AllLines(const std::vector<InstructionSet>& sets) {
+std::optional<std::vector<std::string>> AllLines(const std::vector<BitsCase>& cases,
+                                                 const std::vector<InstructionSet>& sets) {
   std::vector<std::string> lines;
   bool differs = false;
-  for (const BitsCase& bits_case : BitsCases()) {
-    const std::string& first = lines.emplace_back(Line(bits_case, sets[0]));
-    for (InstructionSet set : sets) {
-      const std::string line = Line(bits_case, set);
-      if (line == first) continue;
+  for (const BitsCase& bits_case : cases) {
+    std::vector<std::string> ways;
+    for (InstructionSet set : sets) ways.push_back(Line(bits_case.name, bits_case.compute(set)));
+    if (bits_case.emulate) ways.push_back(Line(bits_case.name, bits_case.emulate()));
+    for (const std::string& line : ways) {
+      if (line == ways[0]) continue;
       differs = true;
-      std::fprintf(stderr, "%s differs from\n%s\n", line.c_str(), first.c_str());
+      std::fprintf(stderr, "%s differs from\n%s\n", line.c_str(), ways[0].c_str());
     }
+    lines.push_back(ways[0]);
   }
   std::fprintf(stderr, "%s\n", Names(sets).c_str());
   if (differs) return std::nullopt;
@@ -86,8 +101,8 @@ std::optional<std::vector<std::string>> AllLines(const std::vector<InstructionSe
 
 std::string NameOf(const std::string& line) { return line.substr(0, line.find(' ')); }
 
-// Says which problems of `lines` are not as in the file, or in one of both alone. Returns how many.
-int CountDifferences(const std::vector<std::string>& lines, std::istream& file) {
+// Says which problems of `lines` are not as in the file, or with `all` in one of both alone. Returns how many.
+int CountDifferences(const std::vector<std::string>& lines, bool all, std::istream& file) {
   std::map<std::string, std::string> recorded;
   for (std::string line; std::getline(file, line);) recorded[NameOf(line)] = line;
   int differing = 0;
@@ -101,19 +116,20 @@ int CountDifferences(const std::vector<std::string>& lines, std::istream& file) 
                  line.c_str(), was.c_str());
   }
   for (const auto& [name, line] : recorded) {
+    if (!all) break;
     ++differing;
     std::fprintf(stderr, "%s: recorded, but no longer computed\n", name.c_str());
   }
   return differing;
 }
 
-int Check(const std::vector<std::string>& lines, const char* path) {
+int Check(const std::vector<std::string>& lines, bool all, const char* path) {
   std::ifstream file(path);
   if (!file) {
     std::fprintf(stderr, "%s cannot be read\n", path);
     return 2;
   }
-  const int differing = CountDifferences(lines, file);
+  const int differing = CountDifferences(lines, all, file);
   if (differing == 0) return 0;
   std::fprintf(stderr,
                "%d of %zu problems differ from %s; core_bits --show NAME prints one's elements. `make bits` records "
@@ -131,8 +147,8 @@ int Write(const std::vector<std::string>& lines, const char* path) {
   return 2;
 }
 
-int Show(std::string_view name, InstructionSet set) {
-  for (const BitsCase& bits_case : BitsCases()) {
+int Show(const std::vector<BitsCase>& cases, std::string_view name, InstructionSet set) {
+  for (const BitsCase& bits_case : cases) {
     if (bits_case.name != name) continue;
     for (const Part& part : bits_case.compute(set)) {
       for (std::size_t i = 0; i < part.elements.size(); ++i) {
@@ -146,25 +162,32 @@ int Show(std::string_view name, InstructionSet set) {
 }
 
 int Main(int argc, char** argv) {
-  const std::vector<InstructionSet> sets = ReproducibleSets();
-  if (sets.empty()) {
-    std::fprintf(stderr, "no instruction set of this machine has fused multiply-add; there are no bits to compare\n");
+  const bool fast = argc > 1 && std::string_view(argv[1]) == "--fast";
+  if (fast) --argc, ++argv;
+  const std::vector<InstructionSet> sets = fast ? SetsWithFastKernels() : ReproducibleSets();
+  const std::string_view mode = argc > 2 ? argv[1] : "";
+  if (sets.empty() && (!fast || mode != "--check")) {
+    std::fprintf(stderr, "this machine has no %s; there are no bits to compare\n",
+                 fast ? "fast kernels" : "instruction set with fused multiply-add");
     return kNothingToCompare;
   }
-  const std::string_view mode = argc > 2 ? argv[1] : "";
-  if (mode == "--show" && argc == 3) return Show(argv[2], sets[0]);
+  std::vector<BitsCase> cases = fast ? FastBitsCases() : BitsCases();
+  if (sets.empty()) {
+    cases.erase(std::remove_if(cases.begin(), cases.end(), [](const BitsCase& c) { return !c.emulate; }), cases.end());
+  }
+  if (mode == "--show" && argc == 3) return Show(cases, argv[2], sets[0]);
   const bool checks = mode == "--check" && argc <= 4, writes = mode == "--write" && argc == 3;
   if (argc > 1 && !checks && !writes) {
-    std::fprintf(stderr, "usage: core_bits [--check FILE [SETS] | --write FILE | --show NAME]\n");
+    std::fprintf(stderr, "usage: core_bits [--fast] [--check FILE [SETS] | --write FILE | --show NAME]\n");
     return 2;
   }
   if (argc == 4 && Names(sets) != argv[3]) {
     std::fprintf(stderr, "computed with %s, but %s was to be compared\n", Names(sets).c_str(), argv[3]);
     return 2;
   }
-  const std::optional<std::vector<std::string>> lines = AllLines(sets);
+  const std::optional<std::vector<std::string>> lines = AllLines(cases, sets);
   if (!lines) return 1;
-  if (checks) return Check(*lines, argv[2]);
+  if (checks) return Check(*lines, !sets.empty(), argv[2]);
   if (writes) return Write(*lines, argv[2]);
   for (const std::string& line : *lines) std::printf("%s\n", line.c_str());
   return 0;

@@ -25,15 +25,20 @@ std::vector<double> Widened(const std::vector<T>& numbers) {
 struct BitsCase {
   std::string name;  // No spaces, for example `sdpa/decode_2500/softcap`.
   std::function<std::vector<Part>(InstructionSet)> compute;
+  std::function<std::vector<Part>()>
+      emulate;  // The same without special instructions; empty where that is not written.
 };
 
 // The same on every machine: inputs come from integers and from operations that round the same everywhere.
 std::vector<BitsCase> BitsCases();
 
-// Those of them with other types than FLOAT32, ragged batches and top weights.
+// Those of PRECISION_FAST, whose bits belong to the fast kernels beside an instruction set.
+std::vector<BitsCase> FastBitsCases();
+
+// Those of BitsCases with other types than FLOAT32, ragged batches and top weights.
 void AddTypedCases(std::vector<BitsCase>& cases);
 
-// Those of layers with norms and rotary embedding, and of packed weights.
+// And those of layers with norms and rotary embedding, and of packed weights.
 void AddLayerCases(std::vector<BitsCase>& cases);
 
 }  // namespace attend::testing

@@ -1,9 +1,9 @@
 # Fails when an #include points against the direction of dependencies: proto -> nothing; formats -> Abseil,
-# nlohmann-json, OpenSSL (for PEM files); core -> Abseil, Eigen, Highway; server -> proto, formats, core; client -> proto, formats (not its
+# nlohmann-json, OpenSSL (for PEM files), CLI11 (for command_line); core -> Abseil, Eigen, Highway; server -> proto, formats, core; client -> proto, formats (not its
 # installed library, lib/); tests -> everything. Within the core:
 # base < tensor < kernels, runtime, problem < compute < layer; the reference sees problems and layers, not how they are
 # computed (reference_independence_test.cmake says more). Of external libraries, Eigen belongs to the reference and
-# Highway to the kernels. Within the server: base < wire < identity < rpc < http < layers < requests < layer_store < services <
+# Highway to the kernels. Within the server: base < wire < identity < rpc < http < connect < layers < requests < layer_store < services <
 # metrics < config, and on top the files of server/ itself.
 #
 #   cmake -DROOT=<source directory> -DSCRATCH=<empty directory> -P layering_test.cmake
@@ -23,9 +23,9 @@ set(allowed_in_core/problem "^(${standard}|absl/|core/(base|tensor|problem)/)")
 set(allowed_in_core/compute "^(${standard}|absl/|core/(base|tensor|kernels|runtime|problem|compute)/)")
 set(allowed_in_core/layer "^(${standard}|absl/|core/(base|tensor|kernels|runtime|problem|compute|layer)/)")
 set(allowed_in_core/reference "^(Eigen/|core/(problem|layer|reference)/)")
-set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|formats/)")
+set(allowed_in_formats "^(${standard}|absl/|nlohmann/|openssl/|CLI/|formats/)")
 set(forbidden_in_server "^(client|tests)/")
-set(server_modules base wire identity rpc http layers requests layer_store services metrics config)
+set(server_modules base wire identity rpc http connect layers requests layer_store services metrics config)
 set(above "[^/]*$")
 set(modules ${server_modules})
 list(REVERSE modules)
@@ -36,6 +36,9 @@ endforeach()
 set(forbidden_in_client/lib "^(server|tests|core|formats)/")
 set(forbidden_in_client/io "^(server|tests|core)/")
 set(forbidden_in_client/draw "^(server|tests|core|client/cli)/")
+set(forbidden_in_client/text "^(server|tests|core|client/cli)/")
+set(forbidden_in_client/probe "^(server|tests|core|client/cli|client/lib)/")
+set(forbidden_in_client/demo "^(server|tests|core|client/cli|client/lib)/")
 set(forbidden_in_client/cli "^(server|tests|core)/")
 
 # Sets `out` to the lines "FILE includes NAME" that break a rule below `root`.
@@ -49,7 +52,7 @@ function(find_violations root out)
   endforeach()
   list(TRANSFORM core_modules PREPEND core/ OUTPUT_VARIABLE layers)
   list(TRANSFORM server_modules PREPEND server/ OUTPUT_VARIABLE server_layers)
-  foreach(layer ${layers} formats server ${server_layers} client/lib client/io client/draw client/cli)
+  foreach(layer ${layers} formats server ${server_layers} client/lib client/io client/draw client/text client/probe client/demo client/cli)
     file(GLOB_RECURSE files RELATIVE ${root} ${root}/${layer}/*.h ${root}/${layer}/*.cc)
     if(NOT files)
       message(FATAL_ERROR "There are no sources in ${root}/${layer}: has the layer moved? This test looks there.")
@@ -97,6 +100,7 @@ set(planted
     "server/identity/c.h includes server/rpc/job.h"
     "server/rpc/c.h includes server/requests/decoders.h"
     "server/http/c.h includes server/layers/layer.h"
+    "server/connect/c.h includes server/layers/layer.h"
     "server/layers/c.h includes server/requests/decoders.h"
     "server/requests/c.h includes server/layer_store/folder.h"
     "server/layer_store/c.h includes server/services/upload_slots.h"
@@ -107,6 +111,9 @@ set(planted
     "client/lib/d.cc includes formats/safetensors/safetensors_header.h"
     "client/io/e.cc includes core/tensor/data_type.h"
     "client/draw/g.cc includes client/cli/results/presenter.h"
+    "client/text/i.cc includes client/cli/connection/connection_flags.h"
+    "client/probe/h.cc includes client/cli/connection/connection_flags.h"
+    "client/demo/j.cc includes client/cli/commands/report.h"
     "client/cli/f.cc includes server/rpc/job.h"
     "client/cli/f.cc includes core/reference/reference.h"
     "client/cli/f.cc includes core/runtime/executor.h")

@@ -135,6 +135,25 @@ TEST(Layouts, OfARaggedBatchDoNotChangeBits) {
   }
 }
 
+// More keys and values than caches hold, for few rows: heads that lie side by side take turns with every block of keys.
+TEST(Layouts, OfHeadsThatTakeTurnsDoNotChangeBits) {
+  Executor executor({.num_threads = 2});
+  for (std::int64_t kv_heads : {8, 9}) {
+    SdpaCaseSpec spec;
+    spec.heads = 2 * kv_heads, spec.kv_heads = kv_heads, spec.queries = 3, spec.keys = 4200;
+    spec.head_dim = 128, spec.value_dim = 144, spec.causal = CausalMode::kBottomRight, spec.window_left = 4150;
+    const SdpaCase sdpa_case(spec);
+    for (DataType type : {DataType::kFloat32, DataType::kBFloat16}) {
+      const LayoutCase split(sdpa_case, type, 0), merged(sdpa_case, type, 7), keys_merged(sdpa_case, type, 2);
+      ASSERT_GT((split.key.bytes.size() + split.value.bytes.size()), std::size_t{16} << 20);
+      const auto expected = ResultBytes(split.Problem(), {}, Ask::kOutput);
+      EXPECT_EQ(ResultBytes(merged.Problem(), {}, Ask::kOutput, true), expected) << kv_heads << DataTypeName(type);
+      EXPECT_EQ(ResultBytes(keys_merged.Problem(), {}, Ask::kOutput, true), expected);
+      EXPECT_EQ(ResultBytes(merged.Problem(), {.executor = &executor}, Ask::kOutput, true), expected);
+    }
+  }
+}
+
 TEST(Layouts, CostTheSame) {
   const SdpaCase sdpa_case(Specs()[3]);
   for (DataType type : kTypes) {

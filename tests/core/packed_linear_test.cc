@@ -51,7 +51,8 @@ std::vector<float> Projected(const LinearView& linear, const std::vector<float>&
   return y;
 }
 
-// Around a vector, a panel (12 to 48 features) and a slab (128).
+// Around a vector, a panel (12 to 48 features), a slab (128), and the rows from which on 16-bit panels are widened to
+// memory (12 or 24).
 TEST(PackedLinear, GivesTheBitsOfTheUnpackedWeights) {
   for (InstructionSet set : SupportedInstructionSets()) {
     for (DataType type : kTypes) {
@@ -60,7 +61,7 @@ TEST(PackedLinear, GivesTheBitsOfTheUnpackedWeights) {
           const Map map(out, in, type, out % 2 == 1);
           const PackedLinear packed(map.linear, set);
           LinearView linear = map.linear;
-          for (std::int64_t rows : {1, 5, 50}) {
+          for (std::int64_t rows : {1, 11, 23, 50}) {
             const std::vector<float> x = Random(rows * in, 11);
             linear.packed = nullptr;
             const std::vector<float> expected = Projected(linear, x, set);
@@ -143,13 +144,16 @@ TEST(PackedLinear, OfAnotherInstructionSetIsNotUsed) {
 
 TEST(PackedLinear, SaysHowLargeItIs) {
   const std::int64_t lanes = 16;
-  const Map map(33, 40, DataType::kFloat16, true);
-  for (InstructionSet set : SupportedInstructionSets()) {
-    const PackedLinear packed(map.linear, set);
-    EXPECT_EQ(packed.instruction_set(), set);
-    EXPECT_EQ(packed.bytes(), PackedLinear::BytesFor(map.linear, set));
-    EXPECT_GE(packed.bytes(), 4 * (33 * 40 + 33));
-    EXPECT_LE(packed.bytes(), 4 * ((33 + lanes - 1) * 40 + 33));
+  for (DataType type : kTypes) {
+    const Map map(33, 40, type, true);
+    const std::int64_t size = ElementSize(type);
+    for (InstructionSet set : SupportedInstructionSets()) {
+      const PackedLinear packed(map.linear, set);
+      EXPECT_EQ(packed.instruction_set(), set);
+      EXPECT_EQ(packed.bytes(), PackedLinear::BytesFor(map.linear, set));
+      EXPECT_GE(packed.bytes(), size * 33 * 40 + 4 * 33);
+      EXPECT_LE(packed.bytes(), size * (33 + lanes - 1) * 40 + 4 * 33);
+    }
   }
 }
 

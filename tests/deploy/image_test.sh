@@ -73,6 +73,18 @@ check_settings() {
     fail 'no version label'
 }
 
+# The list of packages is valid SPDX, and is what dpkg says of the image.
+check_sbom() {
+  scripts/check-sbom.sh "$work/image.spdx.json" || fail 'the list of packages is not valid SPDX'
+  dpkg-query --admindir="$root/var/lib/dpkg" -W -f '${db:Status-Status} ${Package} ${Version}\n' |
+    sed -n 's/^installed //p' | sort >"$work/installed"
+  /usr/bin/python3 -c 'import json, sys
+for entry in json.load(open(sys.argv[1]))["packages"]:
+    if entry.get("supplier"):
+        print(entry["name"], entry["versionInfo"])' "$work/image.spdx.json" | sort >"$work/listed"
+  diff "$work/installed" "$work/listed" || fail 'the list of packages is not the image'"'"'s'
+}
+
 start_server() {
   local port
   port=$(free_port)
@@ -129,13 +141,14 @@ check_drain() {
 in_buildah rm --all >/dev/null 2>&1 || true
 in_buildah rmi --all --force >/dev/null 2>&1 || true
 # A docker or podman on this machine is not asked: the rest of this test reads buildah's store.
-ATTEND_IMAGE_TOOL=buildah scripts/build-image.sh "$IMAGE" >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail build; }
+ATTEND_IMAGE_TOOL=buildah scripts/build-image.sh "$IMAGE" "$work/image.tar" >"$work/build.log" 2>&1 || { tail -n 40 "$work/build.log" >&2; fail build; }
 root=$(in_buildah mount "$(in_buildah from --pull-never "$IMAGE")")
 check_settings
 check_layers
+check_sbom
 start_server
 check_isolation
 check_answers
 check_picture
 check_drain
-printf 'image: built, healthy, unprivileged, read-only, correct, drained\n'
+printf 'image: built, listed, healthy, unprivileged, read-only, correct, drained\n'

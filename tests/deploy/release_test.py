@@ -58,6 +58,8 @@ class ReleaseTest(unittest.TestCase):
         self.assertEqual(run.returncode, 0, run.stderr)
         self.assertIn("7.8.9", run.stdout)
         self.assertIn("v7.8.9", run.stdout)
+        for artefact in ("source", "binaries", "Debian packages", "arm64", "Python package", "image", "checksums"):
+            self.assertIn(artefact, run.stdout)
         self.assertEqual(self.git("tag"), "")
         self.assertEqual(self.git("status", "--porcelain"), "")
         self.assertFalse((self.root / "build").exists())

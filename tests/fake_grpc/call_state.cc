@@ -72,6 +72,7 @@ void CallState::Arrive(const std::shared_ptr<CallState>& self, Requested request
               stream->call_ = self;
               context->call_ = self;
               self->Accept(queue, *context);
+              if (self->start_.before_arrival) self->start_.before_arrival();
             });
 }
 

@@ -35,6 +35,9 @@ struct CallStart {
   std::string method;
   std::chrono::system_clock::time_point deadline = std::chrono::system_clock::time_point::max();
   std::map<std::string, std::string> metadata;
+  // What the server's thread does inside AsyncNext before it gives the call's arrival, and after the call's end may
+  // come.
+  std::function<void()> before_arrival;
 };
 
 // Thread-safe, within gRPC's rules: one read and one sending operation of the server at a time. Between the two ends

@@ -17,6 +17,7 @@ namespace {
 using ::attend::testing::CheckpointBuilder;
 using ::attend::testing::Message;
 using ::attend::testing::TemporaryFolder;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string FileOf(const std::string& name, const std::string& bytes) {
@@ -98,6 +99,42 @@ TEST(Checkpoint, RefusesAnIndexThatIsNone) {
   for (const auto& test : cases) {
     const auto opened = Checkpoint::Open(folder.Write("x.index.json", test.text));
     EXPECT_THAT(Message(opened.status()), HasSubstr(test.message)) << test.text;
+  }
+}
+
+TEST(Checkpoint, FilesOfOtherFormatsAreNamed) {
+  const TemporaryFolder folder;
+  const struct {
+    std::string begin;
+    const char* what;
+  } cases[] = {
+      {std::string("\x93NUMPY\x01\0v\0", 10), "a NumPy array (.npy); safetensors.numpy.save_file"},
+      {std::string("PK\x03\x04\x14\0\0\0\0\0", 10), "a zip archive"},
+      {std::string("\x80\x02}q\0X\x06\0\0\0", 10), "a Python pickle"},
+      {std::string("\x89HDF\r\n\x1a\n\0\0", 10), "an HDF5 file"},
+      {std::string("GGUF\x03\0\0\0\x23\x01", 10), "a GGUF file"},
+      {"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS; git lfs pull"},
+      {R"({"metadata": {"total_size": 1}})", "JSON text; of a sharded model"},
+      {"<!DOCTYPE html>", "this is none, or a damaged one: its header would have"},
+  };
+  for (const auto& test : cases) {
+    const std::string file = test.begin + std::string(100, 'x');
+    EXPECT_THAT(Message(Checkpoint::Open(folder.Write("x.safetensors", file)).status()),
+                AllOf(HasSubstr("x.safetensors: expected a .safetensors file, and this is"), HasSubstr(test.what)));
+    EXPECT_THAT(Message(Checkpoint::FromBytes(file, nullptr).status()), HasSubstr(test.what));
+  }
+}
+
+TEST(Checkpoint, AHeaderWhoseLengthLooksLikeAnotherFormatIsRead) {
+  // 0x7b is '{'; 0x280 is how a pickle begins.
+  for (const std::size_t length : {0x7b, 0x280}) {
+    std::string header = R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]}})";
+    header.resize(length, ' ');
+    std::string file(8, '\0');
+    file[0] = static_cast<char>(length & 0xff);
+    file[1] = static_cast<char>(length >> 8);
+    const absl::StatusOr<Checkpoint> read = Checkpoint::FromBytes(file + header + "xyz", nullptr);
+    EXPECT_TRUE(read.ok()) << read.status();
   }
 }
 

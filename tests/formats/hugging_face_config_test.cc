@@ -4,36 +4,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <string>
 #include <vector>
 
 #include "formats/hugging_face/model_rules.h"
+#include "tests/formats/parsed_config.h"
 
 namespace attend::formats {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-// Ends the test when it is refused.
-LayerSettings Parse(const std::string& json, const std::string& prefix = "model.layers.0.", std::int64_t head_dim = 0) {
-  const absl::StatusOr<LayerSettings> config = ParseHuggingFaceConfig(json, prefix, {}, head_dim);
-  EXPECT_TRUE(config.ok()) << json << ": " << config.status();
-  return config.ok() ? *config : LayerSettings();
-}
-
-std::string Refusal(const std::string& json, const std::string& prefix = "", const CallerSettings& caller = {},
-                    std::int64_t head_dim = 0) {
-  return std::string(ParseHuggingFaceConfig(json, prefix, caller, head_dim).status().message());
-}
-
-// -1: no window.
-std::int64_t Left(const LayerSettings& layer) { return layer.window_left.value.value_or(-1); }
-
-bool Turns(const LayerSettings& layer) { return layer.rotary && (*layer.rotary).form != RotaryForm::kNone; }
 
 TEST(HuggingFaceConfig, BertHasHeadsAndNothingElse) {
   const LayerSettings config = Parse(
@@ -67,12 +48,6 @@ TEST(HuggingFaceConfig, Llama3HasGroupsCausalityAndScaledPositions) {
   EXPECT_EQ(rotary.llama3->original_context_length, 8192);
 }
 
-TEST(HuggingFaceConfig, ALlamaThatDoesNotMentionRotaryEmbeddingsHasThem) {
-  EXPECT_EQ(Parse(R"({"model_type": "llama"})").rotary->base, 10000);
-  EXPECT_EQ(Parse(R"({"model_type": "mixtral"})").rotary->base, 1000000);
-  EXPECT_FALSE(Turns(Parse(R"({"model_type": "opt"})")));
-}
-
 TEST(HuggingFaceConfig, AMissingKeyIsWhatTransformersTakesOrIsRefused) {
   EXPECT_EQ(*Parse(R"({"model_type": "mistral", "num_attention_heads": 32})").num_kv_heads, 8);
   EXPECT_EQ(Left(Parse(R"({"model_type": "mistral"})")), 4095);
@@ -82,94 +57,6 @@ TEST(HuggingFaceConfig, AMissingKeyIsWhatTransformersTakesOrIsRefused) {
   EXPECT_THAT(Refusal(R"({"model_type": "cohere"})"), HasSubstr("'rope_theta' is missing"));
   EXPECT_THAT(Refusal(R"({"model_type": "gpt_oss", "rope_theta": 150000})", "layers.1."),
               HasSubstr("'rope_scaling' is missing"));
-}
-
-TEST(HuggingFaceConfig, ParametersMayStandTogether) {  // As transformers 5 writes them.
-  const LayerSettings config = Parse(R"({"model_type": "llama", "num_attention_heads": 4, "head_dim": 10,
-                "rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 7e4, "partial_rotary_factor": 0.4}})",
-                                     "layers.0.", 10);
-  EXPECT_EQ(config.rotary->base, 70000);
-  EXPECT_EQ(config.rotary->linear_factor, 4);
-  EXPECT_EQ(config.rotary->dim, 4);
-}
-
-TEST(HuggingFaceConfig, SharesOfAHeadAreTurned) {
-  EXPECT_EQ(Parse(R"({"model_type": "gpt_neox", "num_attention_heads": 8, "rotary_pct": 0.25})", "", 64).rotary->dim,
-            16);
-  EXPECT_EQ(Parse(R"({"model_type": "phi", "num_attention_heads": 4, "head_dim": 32})", "", 32).rotary->dim, 16);
-  const Rotary gptj = *Parse(R"({"model_type": "gptj", "n_head": 16, "n_embd": 4096, "rotary_dim": 64})").rotary;
-  EXPECT_EQ(gptj.dim, 64);
-  EXPECT_EQ(gptj.form, RotaryForm::kInterleaved);
-  EXPECT_THAT(Refusal(R"({"model_type": "phi", "partial_rotary_factor": 0.5})"), HasSubstr("partial_rotary_factor"));
-}
-
-TEST(HuggingFaceConfig, UnknownScalingIsRefusedUnlessTheCallerKnowsBetter) {
-  const std::string json = R"({"model_type": "llama", "rope_scaling": {"type": "helix", "factor": 4}})";
-  EXPECT_THAT(Refusal(json), HasSubstr("'rope_scaling' has the type 'helix'"));
-  CallerSettings caller;
-  caller.rotary = true;
-  EXPECT_EQ(Refusal(json, "", caller), "");
-}
-
-// Numbers of transformers 4.57's `_compute_yarn_parameters`, in float64.
-TEST(HuggingFaceConfig, YarnIsGivenAsFrequencies) {
-  const std::string scaling =
-      R"("rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64)";
-  const Rotary rotary =
-      *Parse(R"({"model_type": "qwen2", "rope_theta": 10000.0, "max_position_embeddings": 256, )" + scaling + "}}",
-             "layers.0.", 16)
-           .rotary;
-  // low = floor(16 ln(64 / (32 2 pi)) / (2 ln 10000)) = floor(-0.99) -> 0, high = ceil(16 ln(64 / 2 pi) / (2 ln 10000))
-  // = 3.
-  ASSERT_EQ(rotary.frequencies.size(), 8U);
-  for (int i = 0; i < 8; ++i) {
-    const double plain = std::pow(10000, -i / 8.0), ramp = std::min(i / 3.0, 1.0);
-    EXPECT_NEAR(rotary.frequencies[i], plain / 4 * ramp + plain * (1 - ramp), 1e-15) << i;
-  }
-  EXPECT_NEAR(rotary.attention_factor, 0.1 * std::log(4) + 1, 1e-15);
-  EXPECT_EQ(rotary.original_context_length, 0);
-  const auto factor = [&](const std::string& more) {
-    return Parse(R"({"model_type": "qwen2", )" + scaling + more + "}}", "layers.0.", 16).rotary->attention_factor;
-  };
-  EXPECT_EQ(factor(R"(, "attention_factor": 1.5)"), 1.5);
-  EXPECT_EQ(factor(R"(, "mscale": 1.0, "mscale_all_dim": 1.0)"), 1);
-  EXPECT_NEAR(factor(R"(, "mscale": 0.7, "mscale_all_dim": 1.0)"), (0.07 * std::log(4) + 1) / (0.1 * std::log(4) + 1),
-              1e-15);
-  // Without `truncate` the ramp begins and ends between pairs.
-  const Rotary exact =
-      *Parse(R"({"model_type": "qwen2", )" + scaling + R"(, "truncate": false}})", "layers.0.", 16).rotary;
-  const double high = 16 * std::log(64 / (2 * M_PI)) / (2 * std::log(10000));
-  const double ramp = 1 / high;
-  EXPECT_NEAR(exact.frequencies[1], std::pow(10000, -1 / 8.0) * (1 - ramp + ramp / 4), 1e-15);
-  EXPECT_THAT(Refusal(R"({"model_type": "qwen2", )" + scaling + "}}"), HasSubstr("needs the size of a head"));
-  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "yarn", "factor": 2}})", "", {}, 16),
-              HasSubstr("'original_max_position_embeddings' is needed"));
-}
-
-TEST(HuggingFaceConfig, LongRopeHasFactorsForShortAndLongTexts) {
-  const std::string json = R"({"model_type": "phi3", "rope_theta": 10000.0, "max_position_embeddings": 128,
-      "original_max_position_embeddings": 32,
-      "rope_scaling": {"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [4.0, 8.0])";
-  const Rotary rotary = *Parse(json + "}}", "layers.0.", 4).rotary;
-  EXPECT_THAT(rotary.frequencies, ElementsAre(1, 0.01 / 2));
-  EXPECT_THAT(rotary.long_frequencies, ElementsAre(0.25, 0.01 / 8));
-  EXPECT_EQ(rotary.original_context_length, 32);
-  EXPECT_NEAR(rotary.attention_factor, std::sqrt(1 + std::log(4) / std::log(32)), 1e-15);
-  EXPECT_THAT(Refusal(json + R"(, "factor": 3.0}})", "layers.0.", {}, 4), HasSubstr("'factor' is not"));
-  EXPECT_EQ(Refusal(json + R"(, "factor": 3.0, "attention_factor": 1.0}})", "layers.0.", {}, 4), "");
-  EXPECT_THAT(Refusal(json + "}}", "layers.0.", {}, 8), HasSubstr("must be a list of 4 numbers"));
-}
-
-TEST(HuggingFaceConfig, DynamicScalingDependsOnTheLength) {
-  const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 16,
-                                   "rope_scaling": {"type": "dynamic", "factor": 2.0}})",
-                               "layers.0.", 8)
-                             .rotary;
-  EXPECT_EQ(rotary.dynamic_factor, 2);
-  EXPECT_EQ(rotary.original_context_length, 16);
-  EXPECT_EQ(rotary.base, 10000);
-  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}})", "", {}, 8),
-              HasSubstr("max_position_embeddings"));
 }
 
 TEST(HuggingFaceConfig, WindowsCountTheQueryItself) {
@@ -277,30 +164,6 @@ TEST(HuggingFaceConfig, EncodersMayBeDecoders) {
   EXPECT_EQ(Refusal(R"({"model_type": "vit", "is_decoder": false})"), "");
 }
 
-TEST(HuggingFaceConfig, SomeLayersHaveNoRotaryEmbedding) {
-  const std::string smollm = R"({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0]})";
-  EXPECT_TRUE(Turns(Parse(smollm, "layers.2.")));
-  EXPECT_FALSE(Turns(Parse(smollm, "layers.3.")));
-  EXPECT_FALSE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.3.")));
-  EXPECT_TRUE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.4.")));
-  for (const char* const type : {"cohere2", "exaone4"}) {
-    const std::string json = std::string(R"({"model_type": ")") + type + R"(", "sliding_window": 4})";
-    EXPECT_TRUE(Turns(Parse(json, "layers.0.")));
-    EXPECT_FALSE(Turns(Parse(json, "layers.3.")));
-  }
-  EXPECT_TRUE(Turns(Parse(R"({"model_type": "exaone4", "sliding_window": null})", "layers.3.")));
-  EXPECT_FALSE(Turns(Parse(R"({"model_type": "cohere2", "sliding_window": null})", "layers.3.")));
-  EXPECT_FALSE(Turns(Parse(R"({"model_type": "granitemoehybrid"})")));
-  EXPECT_TRUE(Turns(Parse(R"({"model_type": "granitemoehybrid", "position_embedding_type": "rope"})")));
-}
-
-TEST(HuggingFaceConfig, FormsOfRotaryEmbeddings) {
-  for (const char* const type : {"ernie4_5", "ernie4_5_moe", "helium", "glm", "cohere2", "gptj"}) {
-    const LayerSettings layer = Parse(std::string(R"({"model_type": ")") + type + R"("})", "layers.0.", 64);
-    EXPECT_EQ(layer.rotary->form, RotaryForm::kInterleaved) << type;
-  }
-}
-
 // transformers' own converter makes a `glm` model of these keys (convert_glm_weights_to_hf.py).
 TEST(HuggingFaceConfig, ChatGlmIsGlmByOtherKeys) {
   const std::string keys =
@@ -335,51 +198,6 @@ TEST(HuggingFaceConfig, NumbersOfHeadsUnderSeveralNamesMustAgree) {
   const LayerSettings code = Parse(R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": false,
                                        "num_key_value_heads": 2})");
   EXPECT_FALSE(code.num_kv_heads);  // As many as heads: transformers makes it of multi_query.
-}
-
-TEST(HuggingFaceConfig, WhatIsTurnedFitsIntoAHead) {
-  const auto refusal = [](const std::string& dim) {
-    return Refusal(R"({"model_type": "gptj", "n_head": 1, "max_position_embeddings": 64, "rope_scaling":
-                       {"rope_type": "yarn", "factor": 2.0}, "rotary_dim": )" +
-                       dim + "}",
-                   "h.0.", {}, 16);
-  };
-  EXPECT_EQ(refusal("16"), "");
-  // Frequencies of so many elements would take all memory.
-  for (const char* const dim : {"0", "17", "2147483647", "null"})
-    EXPECT_THAT(refusal(dim), HasSubstr("'rotary_dim' is"));
-}
-
-TEST(HuggingFaceConfig, LengthsThatVersionsReadDifferentlyAreRefused) {
-  const auto refusal = [](const std::string& form, const std::string& type, const std::string& beside, int within) {
-    return Refusal(R"({"model_type": "llama", "num_attention_heads": 1, "max_position_embeddings": 64, )" + beside +
-                       "\"" + form +
-                       R"(": {"rope_theta": 1e4, "factor": 8.0, "short_factor": [1, 1], "low_freq_factor": 1,
-                       "long_factor": [2, 2], "attention_factor": 1, "high_freq_factor": 4, "rope_type": ")" +
-                       type + R"(", "original_max_position_embeddings": )" + std::to_string(within) + "}}",
-                   "layers.0.", {}, 4);
-  };
-  const std::string beside = R"("original_max_position_embeddings": 8, )";
-  for (const char* const type : {"yarn", "longrope", "llama3"}) {
-    const bool is_long = std::string(type) == "longrope";
-    // transformers 4 does not look for longrope's in rope_scaling, and for that of others nowhere else.
-    EXPECT_EQ(refusal("rope_scaling", type, "", 8).empty(), !is_long) << type;
-    EXPECT_EQ(refusal("rope_scaling", type, beside, 16).empty(), is_long) << type;
-    EXPECT_EQ(refusal("rope_scaling", type, beside, 8), "") << type;
-    EXPECT_EQ(refusal("rope_scaling", type, "", 64), "") << type;
-    EXPECT_EQ(refusal("rope_parameters", type, beside, 16), "") << type;  // Of transformers 5 alone.
-  }
-  EXPECT_THAT(refusal("rope_scaling", "yarn", beside, 16),
-              HasSubstr("'original_max_position_embeddings' is not the same"));
-}
-
-TEST(HuggingFaceConfig, ALengthBesideRopeParametersGoesBefore) {
-  const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 64,
-      "original_max_position_embeddings": 8, "rope_parameters": {"rope_theta": 1e4, "rope_type": "llama3", "factor": 2.0,
-      "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 16}})",
-                               "layers.0.", 4)
-                             .rotary;
-  EXPECT_EQ(rotary.llama3->original_context_length, 8);
 }
 
 TEST(HuggingFaceConfig, ListsOfNothingEnd) {
@@ -446,21 +264,6 @@ TEST(HuggingFaceConfig, FalconsKeyHeadsDependOnItsAge) {
   EXPECT_EQ(*Parse(old).num_kv_heads, 1);
   const std::string later = R"({"model_type": "falcon", "new_decoder_architecture": true, "num_kv_heads": 8})";
   EXPECT_EQ(*Parse(later).num_kv_heads, 8);
-}
-
-TEST(HuggingFaceConfig, ThePrefixSaysWhichPartOfAModelIsMeant) {
-  const std::string clip = R"({"model_type": "clip", "text_config": {"num_attention_heads": 8},
-                               "vision_config": {"num_attention_heads": 12}})";
-  EXPECT_EQ(*Parse(clip, "text_model.encoder.layers.0.").num_heads, 8);
-  EXPECT_EQ(*Parse(clip, "text_model.encoder.layers.0.").causal, Causality::kBottomRight);
-  EXPECT_EQ(*Parse(clip, "vision_model.encoder.layers.0.").num_heads, 12);
-  EXPECT_EQ(*Parse(clip, "vision_model.encoder.layers.0.").causal, Causality::kNone);
-  const std::string qwen = R"({"model_type": "qwen2_5_vl", "num_attention_heads": 16,
-                               "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]},
-                               "vision_config": {"num_heads": 16}})";
-  EXPECT_EQ(Parse(qwen).rotary->base, 1000000);
-  EXPECT_THAT(Refusal(qwen, "visual.blocks.0."),
-              HasSubstr("'qwen2_5_vl_vision' cannot be computed: its queries and keys are turned by row and column"));
 }
 
 TEST(HuggingFaceConfig, AnUnknownTypeIsRefusedUnlessTheCallerKnowsBetter) {
@@ -554,6 +357,41 @@ TEST(HuggingFaceConfig, APrefixesNumberThatIsNoLayersIsNotCounted) {
               HasSubstr("no number that says which one"));
 }
 
+TEST(HuggingFaceConfig, CrossAttentionMayHaveHeadsOfItsOwn) {
+  const std::string json = R"({"model_type": "dia_decoder", "num_attention_heads": 4, "num_key_value_heads": 2,
+      "cross_num_attention_heads": 8, "cross_num_key_value_heads": 8, "head_dim": 16, "cross_head_dim": 32})";
+  const auto own = ParseHuggingFaceConfig(json, "layers.0.self_attention.", {}, 16);
+  const auto cross = ParseHuggingFaceConfig(json, "layers.0.cross_attention.", {}, 32);
+  ASSERT_TRUE(own.ok() && cross.ok()) << own.status() << cross.status();
+  EXPECT_EQ(*own->num_kv_heads, 2);
+  EXPECT_EQ(*cross->num_heads, 8);
+  EXPECT_EQ(*cross->num_kv_heads, 8);
+  EXPECT_THAT(Refusal(json, "layers.0.cross_attention.", {}, 16), HasSubstr("'cross_head_dim' is 32"));
+  const std::string moonshine = R"({"model_type": "moonshine", "encoder_num_attention_heads": 4,
+      "decoder_num_attention_heads": 8, "decoder_num_key_value_heads": 2})";
+  const auto decoder = ParseHuggingFaceConfig(moonshine, "model.decoder.layers.0.self_attn.", {}, 20);
+  const auto encoder = ParseHuggingFaceConfig(moonshine, "model.encoder.layers.0.self_attn.", {}, 20);
+  ASSERT_TRUE(decoder.ok() && encoder.ok()) << decoder.status() << encoder.status();
+  EXPECT_EQ(*decoder->num_heads, 8);
+  EXPECT_EQ(*decoder->num_kv_heads, 2);
+  EXPECT_EQ(*encoder->num_heads, 4);
+  EXPECT_EQ(decoder->rotary->dim, 18);
+  EXPECT_THAT(Refusal(moonshine, "model.decoder.layers.0.self_attn.", {}, 8), HasSubstr("turns 7 elements"));
+}
+
+TEST(HuggingFaceConfig, KeysThatAFewTypesReadAreApplied) {
+  const auto causal = ParseHuggingFaceConfig(R"({"model_type": "xlm", "n_heads": 4, "causal": true})", "attentions.0.");
+  ASSERT_TRUE(causal.ok()) << causal.status();
+  EXPECT_EQ(*causal->causal, Causality::kBottomRight);
+  EXPECT_THAT(
+      Refusal(R"({"model_type": "mvp", "use_prompt": true, "encoder_attention_heads": 4})", "encoder.layers.0."),
+      HasSubstr("'use_prompt' is true"));
+  const auto plain = ParseHuggingFaceConfig(
+      R"({"model_type": "olmo_hybrid", "num_attention_heads": 4, "rope_parameters": null})", "layers.3.self_attn.");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  EXPECT_EQ(plain->rotary->form, RotaryForm::kNone);
+}
+
 TEST(ModelRules, EveryRowCanBeUsed) {
   for (const ModelRules& rules : AllModelRules()) {
     const std::string types(rules.types);
@@ -561,13 +399,21 @@ TEST(ModelRules, EveryRowCanBeUsed) {
     EXPECT_EQ(FindModelRules(first), &rules) << "a type stands in two rows: " << first;
     if (!rules.refused.empty()) continue;
     // With values for what versions do not agree on.
-    const std::string json = R"({"model_type": ")" + first + R"(", "num_attention_heads": 4, "rope_theta": 1e4,
+    const std::string json =
+        R"({"model_type": ")" + first + R"(", "num_attention_heads": 4, "rope_theta": 1e4,
                                  "rope_scaling": {"rope_type": "default"}, "key_multiplier": 1.0,
                                  "attention_types": [[["global", "local"], 12]], "attention_multiplier": 1.0,
                                  "layer_types": ["full_attention"])" +
-                             (first == "chatglm" ? R"(, "multi_query_attention": true, "kv_channels": 64)" : "") +
-                             (first == "pop2piano" ? R"(, "num_heads": 4)" : "") + "}";
-    const std::string refusal = Refusal(json, "encoder.layers.0.", {}, 64);
+        (first == "chatglm" ? R"(, "multi_query_attention": true, "kv_channels": 64)" : "") +
+        (first == "pop2piano" ? R"(, "num_heads": 4)" : "") +
+        (first == "mellum" || first == "voxtral_realtime_text" ? R"(, "sliding_window": 8)" : "") +
+        (first == "canary_decoder" || first == "voxtral_realtime_text" ? R"(, "num_key_value_heads": 4)" : "") +
+        (first == "cohere2_moe" ? R"(, "mlp_layer_types": ["dense"])" : "") +
+        (first == "modernbert-decoder" ? R"(, "rope_parameters": {"full_attention": {}})" : "") +
+        (first == "moonshine" || first == "nemotron3_diarization_audio" ? R"(, "partial_rotary_factor": 0.5)" : "") +
+        (first == "olmo_hybrid" ? R"(, "rope_parameters": null)" : "") + "}";
+    const bool is_decoder_alone = (rules.traits & kDecoderAlone) != 0;
+    const std::string refusal = Refusal(json, is_decoder_alone ? "decoder.layers.0." : "encoder.layers.0.", {}, 64);
     // Keys of other models are named, and nothing else is wrong.
     if (!refusal.empty()) {
       EXPECT_THAT(refusal, HasSubstr("is set, and what it does")) << first;

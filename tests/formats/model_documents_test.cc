@@ -1,4 +1,5 @@
-// Guards that README and docs/models.md say what the reader knows: each naming, and each model type with its rules.
+// Guards that docs/layers.md and docs/models.md say what the reader knows: each naming, and each model type with its
+// rules.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,11 +25,11 @@ std::string Contents(const std::string& path) {
   return text.str();
 }
 
-// What stands in quotes in the first column of README's table of namings.
-std::multiset<std::string> NamingsInReadme() {
+// What stands in quotes in the first column of the table of namings.
+std::multiset<std::string> NamingsInTheTable() {
   std::multiset<std::string> names;
   bool in_table = false;
-  for (const absl::string_view line : absl::StrSplit(Contents("README.md"), '\n')) {
+  for (const absl::string_view line : absl::StrSplit(Contents("docs/layers.md"), '\n')) {
     in_table = in_table ? line.substr(0, 1) == "|" : line.substr(0, 10) == "| naming |";
     if (!in_table) continue;
     const std::vector<std::string> columns = absl::StrSplit(line, '|');
@@ -38,10 +39,10 @@ std::multiset<std::string> NamingsInReadme() {
   return names;
 }
 
-TEST(Readme, TheTableHasEachNamingOnce) {
+TEST(Layers, TheTableHasEachNamingOnce) {
   std::set<std::string> known;
   for (const Naming& naming : Namings()) known.insert(std::string(naming.name));
-  EXPECT_THAT(NamingsInReadme(), ::testing::ElementsAreArray(known));
+  EXPECT_THAT(NamingsInTheTable(), ::testing::ElementsAreArray(known));
 }
 
 std::string Quoted(std::string_view words) {
@@ -79,7 +80,8 @@ std::string WindowOf(const ModelRules& rules) {
     case WindowRule::kPattern: return "`layer_types`, or by `sliding_window_pattern`";
     case WindowRule::kSmolLm: return "`layer_types`, or layers without rotary embedding";
     case WindowRule::kGptNeo: return "`attention_layers`, `attention_types`";
-    case WindowRule::kModernBert: return "`layer_types`, or by `global_attn_every_n_layers`";
+    case WindowRule::kModernBert:
+    case WindowRule::kModernBertDecoder: return "`layer_types`, or by `global_attn_every_n_layers`";
   }
   return "";
 }
@@ -133,15 +135,15 @@ TEST(ModelTypes, TheDocumentIsThatOfTheCode) {
          "be is in models.md in the build's folder";
 }
 
-TEST(ModelTypes, ReadmeNamesWhatIsRefusedAndWhereTheListIs) {
-  const std::string readme = Contents("README.md");
-  EXPECT_THAT(readme, ::testing::HasSubstr("(docs/models.md)"));
+TEST(ModelTypes, TheDocumentOfLayersNamesWhatIsRefusedAndWhereTheListIs) {
+  const std::string document = Contents("docs/layers.md");
+  EXPECT_THAT(document, ::testing::HasSubstr("(models.md)"));
   for (const ModelRules& rules : AllModelRules()) {
     if (rules.refused.empty()) continue;
     const std::string types(rules.types);
     for (const absl::string_view type : absl::StrSplit(types, ' ')) {
-      EXPECT_THAT(readme, ::testing::HasSubstr(absl::StrCat("`", type, "`")))
-          << "README does not say that it is refused";
+      EXPECT_THAT(document, ::testing::HasSubstr(absl::StrCat("`", type, "`")))
+          << "docs/layers.md does not say that it is refused";
     }
   }
 }

@@ -74,7 +74,8 @@ void AddBiases(Case& test, BiasForm form, std::mt19937& random) {
     test.tensors[test.module + name] = RandomMatrix(rows, 1, random);
   };
   if (form == BiasForm::kSeparate) {
-    for (const char* const name : {"q_bias", "k_bias", "v_bias"}) add(name, kWidth);
+    const std::string query(naming.query), beside = query.substr(0, query.rfind('.') + 1);
+    for (const char* const name : {"q_bias", "k_bias", "v_bias"}) add(beside + name, kWidth);
   } else if (form == BiasForm::kFused) {
     add(std::string(naming.fused_bias), 3 * kWidth);
   } else if (naming.fusion != Fusion::kNone) {

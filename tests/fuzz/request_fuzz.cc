@@ -90,7 +90,7 @@ void CheckEstimate(const absl::StatusOr<RequestCost>& cost, const absl::StatusOr
 template <typename Response>
 void Decode(const Decoder& decoder, const Estimator& estimator, const grpc::ByteBuffer& request) {
   const absl::StatusOr<std::unique_ptr<Job>> job = decoder(request, SmallLimits());
-  CheckEstimate(estimator(request, SmallLimits().num_threads), job);
+  CheckEstimate(estimator(request, SmallLimits()), job);
   if (!job.ok()) return CheckError(job.status());
   Require((*job)->Compute({}).ok(), "a valid problem that fails");
   CheckResponse<Response>((*job)->TakeResponse());

@@ -8,8 +8,10 @@
 
 namespace attend::testing {
 
-// Throws Failure with the first element that is off. REQUIRES: the problem is one sequence, and FLOAT32 or FLOAT64.
-void CheckAgainstReference(const SdpaProblem& problem, const Results& actual, const ReferenceResult& expected);
+// Throws Failure with the first element that is off. Outputs may be off by `allowance` of the largest value beyond what
+// the arithmetic explains. REQUIRES: the problem is one sequence, and FLOAT32 or FLOAT64.
+void CheckAgainstReference(const SdpaProblem& problem, const Results& actual, const ReferenceResult& expected,
+                           double allowance = 0);
 
 }  // namespace attend::testing
 

@@ -1,7 +1,8 @@
 // Fuzzes scaled dot-product attention: whatever the bytes describe is either refused with the field to blame, or
 // computed by every instruction set of this machine without touching foreign memory, to the accuracy that is promised,
 // and with the same bits wherever there is fused multiply-add. The judge is the float64 reference; tensors of 16 bits
-// are widened first, which must give the same bits, and sequences of a ragged batch are computed alone, which must too.
+// are widened first, which must give the same bits (but for PRECISION_FAST, which has a bound), and sequences of a
+// ragged batch are computed alone, which must too.
 //
 // One command fuzzes for ten minutes with clang's libFuzzer (`make fuzz` does the same for every target):
 //
@@ -9,6 +10,7 @@
 //
 // Every input worth keeping goes to tests/fuzz/corpus/sdpa, which `ctest -R sdpa_fuzz_replay` runs under every preset.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -141,6 +143,35 @@ Results CheckOne(const SdpaProblem& problem, const Judge& judge, InstructionSet 
   return actual;
 }
 
+// Fast kernels take subnormal numbers as 0, in sums too, and scale whole scores: what only shows where a score has
+// factors near both ends of float32's range.
+bool IsOfModerateSize(const SdpaProblem& wide) {
+  const auto moderate = [](double x) {
+    return x == 0 || !std::isfinite(x) || (std::abs(x) > 1e-18 && std::abs(x) < 1e18);
+  };
+  for (const TypedHeadsView* view : {&wide.query(), &wide.key(), &wide.value()}) {
+    const auto* numbers = view->As<const float>().data;
+    if (!std::all_of(numbers, numbers + view->batch * view->heads * view->length * view->dim, moderate)) return false;
+  }
+  return moderate(wide.scale()) && moderate(wide.options().softcap.value_or(1));
+}
+
+// PRECISION_FAST, where there are kernels for it: the output rounded to BFLOAT16 is within 2^-7 of the largest value,
+// all else as exact as ever.
+void CheckFast(const SdpaCase& input, const Judge& judge, InstructionSet set, const TopChoice& top) {
+  const FastKernels available = ChooseFastKernels(FastKernelsMode::kOn, set);
+  SdpaProblem::Spec spec = input.spec();
+  spec.options.precision = Precision::kFast;
+  const absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create(spec);
+  FUZZ_CHECK(problem.ok(), "%s", problem.status().ToString());
+  if (FastKernelsOf(*problem, available) == FastKernels::kNone) return;
+  const Results actual = Compute(*problem, set, top, available);
+  CheckOutputAlone(*problem, set, actual.output, available);
+  CheckTop(*problem, actual, top);
+  if (IsRagged(problem->options()) || !IsOfModerateSize(judge.problem)) return;
+  CheckAgainstReference(judge.problem, actual, judge.expected, 0x1p-7);
+}
+
 void CheckProblem(const SdpaCase& input, const SdpaProblem& problem) {
   InstructionSet set = BestInstructionSet();
   try {
@@ -149,6 +180,7 @@ void CheckProblem(const SdpaCase& input, const SdpaProblem& problem) {
     for (const InstructionSet supported : SupportedInstructionSets()) {
       set = supported;
       Results actual = CheckOne(problem, judge, set, {input.top_k(), input.top_per_head()});
+      CheckFast(input, judge, set, {input.top_k(), input.top_per_head()});
       if (!IsBitReproducible(set)) continue;
       if (reproducible) CheckSameBits("of two instruction sets", *reproducible, actual);
       if (!reproducible) reproducible = std::move(actual);

@@ -21,7 +21,7 @@ bool SameBits(double a, double b) {
 
 }  // namespace
 
-Results Compute(const SdpaProblem& problem, InstructionSet set, const TopChoice& top) {
+Results Compute(const SdpaProblem& problem, InstructionSet set, const TopChoice& top, FastKernels fast) {
   const std::int64_t batch = problem.batch(), heads = problem.num_heads();
   const std::int64_t queries = problem.query_length(), columns = problem.score_columns(), dim = problem.value_dim();
   const DataType arithmetic = problem.is_double() ? DataType::kFloat64 : DataType::kFloat32;
@@ -45,7 +45,7 @@ Results Compute(const SdpaProblem& problem, InstructionSet set, const TopChoice&
     outputs.top_weights = {top_weights.MutableView(batch, top_heads, queries, top.k),
                            SplitHeads(indices.data(), batch, top_heads, queries, top.k)};
   }
-  const absl::Status status = ComputeSdpa(problem, outputs, {.instruction_set = set});
+  const absl::Status status = ComputeSdpa(problem, outputs, {.instruction_set = set, .fast_kernels = fast});
   FUZZ_CHECK(status.ok(), "%s", status.ToString());
   return {output.Doubles(),
           weights.Doubles(),
@@ -62,11 +62,12 @@ void CheckSameBits(const char* what, const double* a, const double* b, std::size
   }
 }
 
-void CheckOutputAlone(const SdpaProblem& problem, InstructionSet set, const std::vector<double>& expected) {
+void CheckOutputAlone(const SdpaProblem& problem, InstructionSet set, const std::vector<double>& expected,
+                      FastKernels fast) {
   TypedTensor output(problem.query().type, expected.size());
   const SdpaOutputs outputs{
       .output = output.MutableView(problem.batch(), problem.num_heads(), problem.query_length(), problem.value_dim())};
-  FUZZ_CHECK(ComputeSdpa(problem, outputs, {.instruction_set = set}).ok(), "output alone");
+  FUZZ_CHECK(ComputeSdpa(problem, outputs, {.instruction_set = set, .fast_kernels = fast}).ok(), "output alone");
   CheckSameBits("output alone and with other outputs", output.Doubles().data(), expected.data(), expected.size());
 }
 

@@ -36,10 +36,12 @@ struct Results {
 };
 
 // Every output, computed into heap blocks of exactly their sizes.
-Results Compute(const SdpaProblem& problem, InstructionSet set, const TopChoice& top);
+Results Compute(const SdpaProblem& problem, InstructionSet set, const TopChoice& top,
+                FastKernels fast = FastKernels::kNone);
 
 // The output alone takes other paths than all outputs together; its bits must not show it.
-void CheckOutputAlone(const SdpaProblem& problem, InstructionSet set, const std::vector<double>& expected);
+void CheckOutputAlone(const SdpaProblem& problem, InstructionSet set, const std::vector<double>& expected,
+                      FastKernels fast = FastKernels::kNone);
 
 // Top weights are the first of whole rows sorted.
 void CheckTop(const SdpaProblem& problem, const Results& results, const TopChoice& top);

@@ -56,6 +56,13 @@ ALWAYS = {
     "attend_layers_limit": set(),
     "attend_uploads": set(),
     "attend_uploads_limit": set(),
+    "attend_reload_failures": set(),
+    "attend_tenant_compute_seconds": {"tenant"},
+    "attend_tenant_layers_bytes": {"tenant"},
+    "attend_tenant_memory_bytes": {"tenant"},
+    "attend_tenant_refusals": {"tenant"},
+    "attend_tenant_requests_in_flight": {"tenant"},
+    "attend_tenant_requests": {"tenant"},
     "attend_connections": {"door"},
     "attend_refused_connections": set(),
     "attend_log_dropped_lines": set(),
@@ -318,7 +325,7 @@ class ProbesTest(unittest.TestCase):
         for address, words in (
             ("unix:/tmp/admin", "--admin-listen: 'unix:/tmp/admin' is not host:port"),
             ("9090", "--admin-listen: '9090' is not host:port"),
-            ("127.0.0.1:50051", "is an address of --listen too"),
+            ("127.0.0.1:50051", "is an address of another door too"),
         ):
             command = [BINARY, "--listen", "127.0.0.1:50051", "--admin-listen", address, "--check-config"]
             result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import json
 import pathlib
-import subprocess
 import tempfile
 import threading
 import time
@@ -13,6 +12,7 @@ import unittest
 
 import grpc
 
+from attend_testing.certificates import Certificates
 from attend_testing.errors import failure_of
 from attend_testing.load import wait_until
 from attend_testing.server import CHANNEL_OPTIONS, Server
@@ -39,7 +39,7 @@ NEEDS = {
 }
 
 ROLES = ("compute", "layers", "observe")
-SECRETS = {name: f"{name}-{'s' * 20}" for name in (*ROLES, "nothing", "expired")}
+SECRETS = {name: f"{name}-{'s' * 20}" for name in (*ROLES, "nothing", "expired", "elsewhere")}
 
 
 def all_methods():
@@ -62,6 +62,7 @@ def principals(**certificates):
          "certificates": certificates.get(name, [])}
         for name in (*ROLES, "nothing")
     ]  # fmt: skip
+    entries.append({"name": "elsewhere", "tenant": "elsewhere", "roles": list(ROLES), "tokens": [token(SECRETS["elsewhere"])]})
     old = token(SECRETS["expired"], expires="2020-01-01T00:00:00Z")
     entries.append({"name": "expired", "roles": list(ROLES), "tokens": [old]})
     return json.dumps({"principals": entries})
@@ -80,31 +81,6 @@ def outcome(channel, method, metadata=()):
     finally:
         call.cancel()
     return Code.OK, ""
-
-
-class Certificates:
-    def __init__(self, folder):
-        self._folder = pathlib.Path(folder)
-
-    def path(self, name):
-        return str(self._folder / name)
-
-    def text(self, name):
-        return (self._folder / name).read_bytes()
-
-    def _openssl(self, *arguments):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=self._folder)
-
-    def authority(self, name):
-        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                      "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt")  # fmt: skip
-
-    def leaf(self, name, authority, names="DNS:localhost", days="2"):
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
-                      "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
-        (self._folder / "ext").write_text(f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n")
-        self._openssl("x509", "-req", "-days", days, "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey",
-                      f"{authority}.key", "-CAcreateserial", "-extfile", "ext", "-out", f"{name}.crt")  # fmt: skip
 
 
 class AuthTestCase(unittest.TestCase):
@@ -153,6 +129,9 @@ class TokenTest(AuthTestCase):
 
                 self.check(server.channel, bearer(SECRETS[role]), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), role)
 
+            # Another tenant is no lack of a role: what it cannot see is not found (tenants_test.py).
+            self.check(server.channel, bearer(SECRETS["elsewhere"]), lambda needs: True, None, "elsewhere")
+
     def test_without_a_file_callers_on_this_machine_may_do_everything_and_tokens_are_refused(self):
         with Server() as server:
             self.check(server.channel, (), lambda needs: True, None, "anonymous")
@@ -166,6 +145,12 @@ class TokenTest(AuthTestCase):
                     return not needs or needs & set(roles.replace(" ", "").split(","))
 
                 self.check(server.channel, (), allowed, (Code.PERMISSION_DENIED, "MISSING_ROLE"), roles)
+
+    def test_no_anonymous_roles_are_none_however_it_is_said(self):
+        for roles in ("", " ", "none"):
+            with self.subTest(roles), Server("--anonymous-roles", roles) as server:
+                refused = (Code.UNAUTHENTICATED, "NO_CREDENTIAL")
+                self.check(server.channel, (), lambda needs: not needs, refused, roles)
 
     def test_plaintext_beyond_this_machine_has_to_be_wanted(self):
         for listen in ("0.0.0.0:0", "[::]:0", "10.1.2.3:0", "example.org:0"):
@@ -224,7 +209,7 @@ class TokenTest(AuthTestCase):
 
     def test_denials_and_changes_of_layers_are_written_down(self):
         flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none", "--log-format", "json")
-        with Server(*flags, log_level="info") as server:
+        with Server(*flags, log_level="error") as server:
             outcome(server.channel, LAYERS + "DeleteLayer", bearer(SECRETS["compute"]))
             header = layers_pb.CreateLayerHeader(name="a", init=layers_pb.SeededWeights(embed_dim=4), replace=True)
             for _ in range(2):
@@ -292,6 +277,38 @@ class CertificateTest(AuthTestCase):
             for name in ("", "foe", "old"):  # No handshake, no call, whatever the method.
                 with self.channel(server, name) as channel:
                     self.check(channel, (), lambda needs: False, (Code.UNAVAILABLE, ""), name or "none")
+
+    def test_a_revoked_certificate_makes_no_connection_from_the_next_reload_on(self):
+        self.certificates.revoke("authority")
+        flags = self.flags("--tls-client-crl", self.certificates.path("authority.crl"), "--tls-refresh-interval", "1s")
+        with Server(*flags, log_level="info") as server:
+            def code(name):
+                with self.channel(server, name) as channel:
+                    return outcome(channel, ATTENTION + "GetServerInfo")[0]
+
+            self.assertEqual([code("compute"), code("layers")], [Code.OK, Code.OK])
+            self.certificates.revoke("authority", "compute")
+            server.hang_up()
+            wait_until(lambda: code("compute") == Code.UNAVAILABLE, "the certificate is revoked")
+            self.assertEqual(code("layers"), Code.OK)
+            self.write("authority.crl", "nothing")
+            wait_until(lambda: "TLS files not reloaded" in server.log(), "a file that is no list is noticed")
+            self.assertEqual([code("compute"), code("layers")], [Code.UNAVAILABLE, Code.OK], "the last list stays")
+
+    def test_a_list_of_revoked_certificates_that_is_none_is_refused(self):
+        self.certificates.revoke("authority")
+        self.certificates.revoke("stranger")
+        path = self.certificates.path
+        for crl, needle in {"stranger.crl": "no authority of --tls-client-ca signed", "authority.crt": "no list"}.items():
+            with self.subTest(crl), self.assertRaisesRegex(RuntimeError, f"--tls-client-crl: '.*{crl}' .*{needle}"):
+                Server(*self.flags("--tls-client-crl", path(crl)))
+        with self.assertRaisesRegex(RuntimeError, "--tls-client-crl needs --tls-client-ca"):
+            Server("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-crl", path("authority.crl"))
+
+    def test_anonymous_roles_that_nobody_could_have_are_refused(self):
+        for roles in ("compute", "layers,observe"):
+            with self.subTest(roles), self.assertRaisesRegex(RuntimeError, "--anonymous-roles: with --tls-client-ca"):
+                Server(*self.flags("--anonymous-roles", roles))
 
     def test_without_a_file_every_verified_certificate_may_do_everything(self):
         with Server(*self.flags("--anonymous-roles", "none")) as server, self.channel(server, "unknown") as channel:

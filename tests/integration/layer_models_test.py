@@ -14,10 +14,10 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing import layer_files, layer_oracle, oracle, safetensors, tolerance
+from attend_testing import layer_files, layer_oracle, safetensors, tolerance
 from attend_testing.element_types import BF16, F16, F32, rounded, rounding
 from attend_testing.errors import call_failure
-from attend_testing.layer_oracle import Llama3, NamedLayer, Norm, Rotary
+from attend_testing.layer_oracle import LLAMA31, NamedLayer, Norm, Rotary
 from attend_testing.layers import upload
 from attend_testing.oracle import Options
 from attend_testing.requests import to_options
@@ -92,7 +92,6 @@ def model(naming, seed, prefix="", **fields):
 
 
 CAUSAL = Options(causal="bottom_right")
-LLAMA31 = Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context_length=64)  # Pairs on both sides and between.
 SLOPES, SINKS = np.array([0.5, 0.25, 0.125, 0.0625], np.float32), np.array([0.5, -1.0, 2.0, 0.0], np.float32)
 
 MODELS = {
@@ -474,46 +473,6 @@ class ConfigJsonTest(ModelsCase):
                 answer = self.attend(name.replace("/", "-"), tokens, offset=offset)
                 for field, (array, bound) in expected(one, tokens, offset=offset).items():
                     assert_near(from_tensor(getattr(answer, field)), array, bound, f"{name}: {field}")
-
-
-class OracleTest(unittest.TestCase):
-    """The oracle against what the papers say of it: a judge that errs with the accused is none."""
-
-    def test_a_turn_keeps_lengths_and_depends_on_distances_alone(self):
-        rng = np.random.default_rng(0)
-        for rotary in (Rotary(), Rotary("interleaved"), Rotary(dim=4), Rotary(llama3=LLAMA31)):
-            query, key = rng.standard_normal((2, 6, 8))
-            positions = np.arange(6)
-            turned = layer_oracle.turn(query, positions, rotary), layer_oracle.turn(key, positions, rotary)
-            np.testing.assert_allclose((turned[0] ** 2).sum(axis=-1), (query**2).sum(axis=-1), rtol=1e-12)
-            moved = layer_oracle.turn(query, positions + 5, rotary) @ layer_oracle.turn(key, positions + 5, rotary).T
-            np.testing.assert_allclose(moved, turned[0] @ turned[1].T, atol=1e-12)
-
-    def test_forms_are_the_same_turn_of_other_elements(self):
-        x = np.random.default_rng(1).standard_normal((6, 8))
-        interleaved = layer_oracle.turn(x, np.arange(6), Rotary("interleaved"))
-        half = layer_oracle.turn(np.concatenate([x[:, 0::2], x[:, 1::2]], axis=1), np.arange(6), Rotary())
-        np.testing.assert_allclose(np.concatenate([interleaved[:, 0::2], interleaved[:, 1::2]], axis=1), half, atol=1e-12)
-        # By complex numbers: pair (x, y) is x + iy, turned by multiplication.
-        turned = (x[:, 0::2] + 1j * x[:, 1::2]) * np.exp(1j * np.arange(6)[:, None] * 10000.0 ** (-np.arange(4) / 4))
-        np.testing.assert_allclose(interleaved[:, 0::2] + 1j * interleaved[:, 1::2], turned, atol=1e-12)
-
-    def test_llama3_scaling_has_all_three_ranges_and_no_steps(self):
-        plain, scaled = (layer_oracle.frequencies(Rotary(base=500000.0, llama3=scaling), 32) for scaling in (None, LLAMA31))
-        ratio = plain / scaled
-        self.assertEqual((ratio[0], ratio[-1]), (1, 8))
-        self.assertTrue(((ratio > 1) & (ratio < 8)).any(), "LLAMA31 must reach the mixed range, else it is not tested")
-        self.assertTrue((np.diff(ratio) >= -1e-12).all())
-
-    def test_norms(self):
-        x = np.random.default_rng(2).standard_normal((1, 2, 3, 8)) + 1
-        ones = np.ones(8, np.float32)
-        rms, layer = (layer_oracle.normalise(x, Norm(ones, kind=kind, epsilon=0.0)) for kind in ("rms", "layer"))
-        np.testing.assert_allclose((rms**2).mean(axis=-1), 1)
-        np.testing.assert_allclose((layer.mean(axis=-1), layer.var(axis=-1)), (np.zeros((1, 2, 3)), np.ones((1, 2, 3))), atol=1e-12)
-        np.testing.assert_allclose(layer_oracle.normalise(x, Norm(0 * ones, adds_one=True, epsilon=0.0)), rms)
-        all_heads = layer_oracle.normalise(x, Norm(np.ones(16, np.float32), epsilon=0.0))
-        np.testing.assert_allclose((oracle.merge_heads(all_heads) ** 2).mean(axis=-1), 1)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import concurrent.futures
 import os
 import re
+import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -58,6 +60,23 @@ class StartTest(unittest.TestCase):
             self.assertIn(answer.instruction_set, ("AVX512", "AVX2", "NEON", "SSE4", "BASELINE"))
             self.assertEqual(answer.bit_reproducible, answer.instruction_set in ("AVX512", "AVX2", "NEON"))
             self.assertIn(1, answer.supported_data_types)
+
+    def test_the_service_manager_hears_when_calls_are_taken_and_when_the_server_stops(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (f"{folder}/notify", f"@attend-test-{os.getpid()}"):
+                with self.subTest(name), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+                    manager.bind(name.replace("@", "\0"))
+                    manager.settimeout(60)
+                    with Server(environment={"NOTIFY_SOCKET": name}) as server:
+                        self.assertEqual(manager.recv(100), b"READY=1")
+                        server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=10)
+                        server.terminate()
+                        self.assertEqual(manager.recv(100), b"STOPPING=1")
+
+    def test_a_service_manager_that_is_gone_is_a_warning(self):
+        server = Server(environment={"NOTIFY_SOCKET": "/nowhere/notify"})
+        server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=10)
+        self.assertIn("/nowhere/notify", server.stop())
 
     def test_flags_are_what_the_server_reports(self):
         with Server("--threads", "3", "--max-queued-requests", "7", "--max-request-flops", "12345678") as server:

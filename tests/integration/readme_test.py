@@ -1,8 +1,11 @@
-"""Runs README's examples as they stand, against a real server: each block that is not marked otherwise, see readme_blocks.
+"""Runs the examples of README, of docs/ and of the Python package as a reader would: each document in one clean shell, in order.
 
-The blocks share one directory, which holds the files that they name, and are run in README's order. `localhost:50051`
-stands for the server, `127.0.0.1:9090` for an admin door, `build/release/bin` for this build. What is not Debian's, grpcurl, is built by
-scripts/find-grpcurl.sh; where that is impossible, attend_testing.grpcurl stands in for it.
+A session knows what README's Start says (its blocks up to the server's start) and then its document's blocks, and nothing
+else: an environment without variables of ours, a folder with what git keeps, and no file that an earlier block did not
+make. Three things are not as they stand, so that tests do not disturb each other: ports (`localhost:50051` and the others
+become free ones, and variables tell them to commands that name none), Python's packages (in PYTHONPATH instead of a virtual
+environment) and grpcurl, which is no package of Debian's: scripts/find-grpcurl.sh builds it; where that is impossible,
+attend_testing.grpcurl stands in for it.
 """
 
 import os
@@ -15,18 +18,16 @@ import sys
 import tempfile
 import unittest
 
-import numpy as np
-
-from attend_testing import safetensors
-from attend_testing.server import BINARY, BUILD_DIR, SOURCE_DIR, ServerTestCase
-from readme_blocks import Block, all_blocks
+from attend_testing.server import BINARY, BUILD_DIR, SOURCE_DIR
+from readme_blocks import MARK, Block, all_blocks, shell_script, waiting_for_servers
 
 README = (SOURCE_DIR / "README.md").read_text()
-PACKAGE_README = (SOURCE_DIR / "client" / "python" / "README.md").read_text()
-NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors"
-
-# A block's background processes end with it.
-SHELL_SETUP = "trap 'kill $(jobs -p) 2>/dev/null && wait || true' EXIT\n"
+# Those with examples; a document of docs/ that has blocks to run and is not here fails DocumentsTest.
+DOCUMENTS = ["README.md", "client/python/README.md", "docs/cli.md", "docs/configuration.md", "docs/deployment.md", "docs/layers.md",
+             "docs/page.md", "docs/protocol.md"]  # fmt: skip
+# Whoever writes these has tests of their own for them.
+TESTED_ELSEWHERE = ["docs/clients", "docs/decisions", "docs/packages.md"]
+LEAKS = SOURCE_DIR / "tests" / "client" / "leaks.supp"  # Of libraries that the commands use.
 
 
 def free_port():
@@ -48,66 +49,110 @@ def grpcurl_directory(directory):
     return directory
 
 
-class ExamplesTestCase(ServerTestCase):
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = pathlib.Path(directory.name)
-        (self.directory / "proto").symlink_to(SOURCE_DIR / "proto")
-        (self.directory / "bin").mkdir()
-        self.path = f"{BINARY.parent}:{grpcurl_directory(self.directory / 'bin')}:{os.environ['PATH']}"
+def start_of_readme():
+    """README's blocks that a reader has run before any other page: up to the one that starts the server."""
+    blocks = [block for block in all_blocks(README) if block.run]
+    last = next(i for i, block in enumerate(blocks) if "attend-server" in block.code)
+    return blocks[: last + 1]
 
-        np.save(self.directory / "x.npy", safetensors.load(NOTEBOOK)[0]["x"])
-        shutil.copy(NOTEBOOK, self.directory / "weights.safetensors")
-        x = np.load(self.directory / "x.npy")
-        np.save(self.directory / "three-and-four.npy", np.concatenate([x, x])[:7])
-        for name in ("q", "k", "v", "k1", "v1", "k2", "v2"):
-            np.save(self.directory / f"{name}.npy", np.random.default_rng(0).standard_normal((4, 7, 8), np.float32))
 
-    def command(self, block, address):
-        code = re.sub(r"(localhost|127\.0\.0\.1):50051", address, block.code)
-        code = code.replace("127.0.0.1:9090", f"127.0.0.1:{free_port()}").replace("build/release/bin", str(BINARY.parent))
+class Session:
+    """A reader's shell, as a script, and the folder in which it runs."""
+
+    def __init__(self, directory):
+        self.clone = directory / "attend"
+        self.clone.mkdir()
+        for entry in SOURCE_DIR.iterdir():
+            if entry.name not in ("build", "examples", ".git", ".venv"):
+                (self.clone / entry.name).symlink_to(entry)
+        shutil.copytree(SOURCE_DIR / "examples", self.clone / "examples")  # Blocks write there.
+        (self.clone / "build").mkdir()
+        (self.clone / "build" / "release").symlink_to(BUILD_DIR)
+        (directory / "bin").mkdir()
+        self.grpcurl = grpcurl_directory(directory / "bin")
+        self.ports = {}
+        self.address = f"127.0.0.1:{self.port('50051')}"
+
+    def port(self, written):
+        """The free port that stands for one of a document's."""
+        return self.ports.setdefault(written, free_port())
+
+    def environment(self):
+        sanitizers = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+        return sanitizers | {
+            "LSAN_OPTIONS": f"suppressions={LEAKS}:print_suppressions=0",
+            "HOME": str(self.clone),
+            "LANG": "C.UTF-8",
+            "PATH": f"{self.grpcurl}:/usr/local/bin:/usr/bin:/bin",
+            "PYTHONPATH": str(BUILD_DIR / "python-site"),
+            "ATTEND_ENDPOINTS": self.address,
+            "ATTEND_LISTEN": self.address,
+        }
+
+    def lines(self, block):
+        code = re.sub(r"(localhost|127\.0\.0\.1):(\d+)", lambda found: f"{found[1]}:{self.port(found[2])}", block.code)
         if block.language == "cpp":  # Compiled by the build.
-            return [BINARY.parent / "readme_snippet", address]
+            return f"readme_snippet {self.address}\n"
         if block.language == "python":
-            return [sys.executable, "-c", code]
-        self.assertEqual(block.language, "sh")
-        # Whoever types the lines is slower than the start of a server.
-        listening = f"until (exec 3<>/dev/tcp/{address.replace(':', '/')}) 2>/dev/null; do sleep 0.05; done"
-        return ["bash", "-euo", "pipefail", "-c", SHELL_SETUP + re.sub(r" &$", f" &\n{listening}", code, flags=re.MULTILINE)]
+            return f"'{sys.executable}' - <<'PYTHON'\n{code}PYTHON\n"
+        assert block.language == "sh", f"line {block.line}: nobody knows how to run {block.language}"
+        return waiting_for_servers(code, self.address)
 
-    def run_block(self, block):
-        own_server = "attend-server" in block.code
-        address = f"127.0.0.1:{free_port()}" if own_server else self.server.address
-        # Python finds the package that README installs, what README's protoc line generated, and nothing else.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("ATTEND_")}
-        inherited["PYTHONPATH"] = str(BUILD_DIR / "python-site")
-        return subprocess.run(
-            self.command(block, address), cwd=self.directory, env=inherited | {"PATH": self.path, "ATTEND_ENDPOINTS": address},
-            stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", timeout=120, check=False,
+    def run(self, blocks):
+        """What each block wrote to stdout, and the shell's end; blocks behind one that failed are missing."""
+        script = shell_script(map(self.lines, blocks))
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-c", script], cwd=self.clone, env=self.environment(), stdin=subprocess.DEVNULL,
+            capture_output=True, encoding="utf-8", errors="replace", timeout=300, check=False,
         )  # fmt: skip
-
-    def check(self, blocks, name):
-        for block in blocks:
-            with self.subTest(f"{name}:{block.line}"):
-                result = self.run_block(block)
-                self.assertEqual(result.returncode, 0, f"{block.code}\n{result.stdout}\n{result.stderr}")
-                for text in block.expected:
-                    self.assertIn(text, result.stdout)
+        return done.stdout.split(MARK)[1:], done
 
 
-class ExamplesTest(ExamplesTestCase):
-    def test_the_examples_work(self):
-        blocks = [block for block in all_blocks(README) if block.run]
-        self.assertEqual({block.language for block in blocks}, {"sh", "cpp", "python"}, "README has lost its examples")
-        self.check(blocks, "README.md")
+class ExamplesTest(unittest.TestCase):
+    def check(self, name):
+        blocks = [block for block in all_blocks((SOURCE_DIR / name).read_text()) if block.run]
+        known = [] if name == "README.md" else start_of_readme()
+        with tempfile.TemporaryDirectory() as directory:
+            outputs, done = Session(pathlib.Path(directory)).run(known + blocks)
+        self.assertEqual(done.returncode, 0, f"{name}, in the block that begins\n{(known + blocks)[len(outputs) - 1].code}\n{done.stderr}")
+        for block, output in zip(blocks, outputs[len(known) :], strict=True):
+            for text in block.expected:
+                self.assertIn(text, output, f"{name}:{block.line}\n{block.code}")
+
+    def test_the_examples_of_each_document_work_in_a_clean_shell(self):
+        for name in DOCUMENTS:
+            with self.subTest(name):
+                self.check(name)
 
 
-class PackageExamplesTest(ExamplesTestCase):
-    def test_the_examples_of_the_python_package_work(self):
-        blocks = [block for block in all_blocks(PACKAGE_README) if block.run]
-        self.assertGreaterEqual(len(blocks), 4, "the package's README has lost its examples")
-        self.check(blocks, "client/python/README.md")
+class DocumentsTest(unittest.TestCase):
+    def test_readme_shows_each_language(self):
+        self.assertEqual({block.language for block in all_blocks(README) if block.run}, {"sh", "cpp", "python"})
+
+    def test_every_document_with_examples_is_run(self):
+        found = ["README.md", "client/python/README.md"]
+        for path in sorted((SOURCE_DIR / "docs").rglob("*.md")):
+            name, text = str(path.relative_to(SOURCE_DIR)), path.read_text()
+            if name.startswith(tuple(TESTED_ELSEWHERE)) or not re.search(r"^```(sh|python)$", text, re.MULTILINE):
+                continue
+            if any(block.run for block in all_blocks(text)):
+                found.append(name)
+        self.assertLessEqual(set(found), set(DOCUMENTS))
+
+    def test_every_link_of_readme_and_docs_leads_somewhere(self):
+        for path in [SOURCE_DIR / "README.md", *sorted((SOURCE_DIR / "docs").glob("*.md"))]:
+            for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)", path.read_text()):
+                with self.subTest(f"{path.name}: {target}{anchor}"):
+                    file = (path.parent / target).resolve() if target else path
+                    self.assertTrue(file.exists())
+                    if anchor:
+                        self.assertIn(anchor[1:], anchors(file.read_text()))
+
+
+def anchors(text):
+    """What GitHub makes of the headings: lower case, spaces as dashes, other punctuation left out."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 class TextTest(unittest.TestCase):
@@ -117,15 +162,16 @@ class TextTest(unittest.TestCase):
 
     def test_every_flag_of_the_table_exists_and_every_flag_is_in_the_table(self):
         text = subprocess.run([BINARY, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
-        # In README `--max-connection-idle`, `-age` abbreviates what follows a common beginning.
-        table = "\n".join(line for line in README.splitlines() if line.startswith("| `--"))
-        self.assertTrue(table, "README has lost its table of flags")
+        # There `--max-connection-idle`, `-age` abbreviates what follows a common beginning.
+        document = (SOURCE_DIR / "docs" / "configuration.md").read_text()
+        table = "\n".join(line for line in document.splitlines() if line.startswith("| `--"))
+        self.assertTrue(table, "docs/configuration.md has lost its table of flags")
         existing = set(re.findall(r"^\s+(?:-\w,)?(--[a-z-]+)", text, re.MULTILINE))
         about_flags = {"--help", "--version", "--config", "--print-config", "--check-config"}
         written = set(re.findall(r"`(--[a-z-]+)`", table))
-        self.assertEqual(written - existing, set(), "in README, but not in --help")
+        self.assertEqual(written - existing, set(), "in the table, but not in --help")
         abbreviated = {flag for flag in existing - written if any(f"`-{tail}`" in table for tail in tails(flag))}
-        self.assertEqual(existing - written - abbreviated - about_flags, set(), "in --help, but not in README")
+        self.assertEqual(existing - written - abbreviated - about_flags, set(), "in --help, but not in the table")
 
 
 def tails(flag):
@@ -139,7 +185,7 @@ class ExtractionTest(unittest.TestCase):
     NOT_RUN = "\n<!-- not run: fails -->\n```sh\nfalse\n```\n"
 
     def test_blocks_are_found_with_their_marks(self):
-        expected = [Block(4, "python", "print(42)\n", True, ["42"]), Block(9, "sh", "false\n", False, [])]
+        expected = [Block(4, "python", "print(42)\n", True, ["42"]), Block(9, "sh", "false\n", False, [], reason="fails")]
         self.assertEqual(all_blocks(self.RUN + self.NOT_RUN), expected)
 
     def test_a_block_without_a_mark_is_an_error(self):

@@ -7,8 +7,8 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing import oracle
-from attend_testing.element_types import BF16, rounded
+from attend_testing import oracle, safetensors
+from attend_testing.element_types import BF16, encode, rounded
 from attend_testing.errors import call_failure
 from attend_testing.layers import Weights, embeddings, upload
 from attend_testing.oracle import Options
@@ -32,6 +32,12 @@ def bf16_request(precision, queries=20, seed=0):
     request = sdpa_request(*arrays, types=(BF16,) * 3)
     request.options.precision = precision
     return request, arrays
+
+
+def bf16_file(weights):
+    arrays = {f"{name}.weight": weight for name, (weight, _) in weights.projections.items()}
+    bits = {name: np.frombuffer(encode(array, BF16), "<u2").reshape(array.shape) for name, array in arrays.items()}
+    return safetensors.dump(bits, types=dict.fromkeys(bits, "BF16"))
 
 
 class FastKernelsTest(unittest.TestCase):
@@ -63,6 +69,26 @@ class FastKernelsTest(unittest.TestCase):
                 exact = server.stub.ScaledDotProductAttention(request, timeout=60)
                 self.assertEqual(exact.receipt.kernel, "avx512")
                 self.assertNotEqual(exact.output.data, answer.output.data)
+
+    def test_a_layer_may_ask_for_it_and_a_request_for_exact(self):
+        has_instructions = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
+        weights = Weights(1, heads=2)
+        config = layers_pb.LayerConfig(num_heads=2, options=pb.AttentionOptions(precision=pb.PRECISION_FAST))
+        tokens = to_tensor(embeddings(16), data_type=BF16)
+        exact_options = pb.AttentionOptions(precision=pb.PRECISION_EXACT)
+        with Server("--fast-kernels", "on" if has_instructions else "auto") as server:
+            exact = expected_receipt(server.stub).kernel
+            fast = exact + "-bf16-fast" if has_instructions else exact
+            upload(server.layers, "narrow", bf16_file(weights), config=config)
+            upload(server.layers, "wide", weights.file(), config=config)
+            for name, options, kernel in (
+                ("narrow", None, fast),
+                ("narrow", exact_options, exact),
+                ("wide", None, exact),  # FLOAT32 weights are not rounded.
+            ):
+                request = pb.AttendRequest(embeddings=tokens, layer_name=name, options=options)
+                answer = server.stub.Attend(request, timeout=60)
+                self.assertEqual(answer.receipt.kernel, kernel, (name, options))
 
 
 class ReceiptTest(ServerTestCase):

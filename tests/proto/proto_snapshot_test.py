@@ -71,6 +71,10 @@ class SnapshotTest(unittest.TestCase):
         broken = list(proto_snapshot.breaking_changes(frozen, proto_snapshot.repository_facts()))
         self.assertFalse(broken, "breaks clients:\n" + "\n".join(broken))
 
+    def test_every_addition_is_frozen_too(self):
+        added = sorted(proto_snapshot.repository_facts().keys() - proto_snapshot.from_text(SNAPSHOT.read_text()).keys())
+        self.assertFalse(added, "tests/proto/proto_snapshot.py says how to freeze:\n" + "\n".join(added))
+
     def test_the_snapshot_survives_being_written_and_read(self):
         facts = facts_of(BEFORE)
         self.assertEqual(proto_snapshot.from_text(proto_snapshot.to_text(facts)), facts)

@@ -8,8 +8,9 @@ import attend.aio
 import numpy as np
 
 from attend_testing import safetensors
+from attend_testing.admin import Scrape
 from attend_testing.server import SOURCE_DIR, Server, ServerTestCase
-from attend_testing.stubs import pb
+from attend_testing.stubs import health_pb2, health_pb2_grpc, pb
 from attend_testing.tensors import assert_near, assert_same_bits, from_tensor, to_tensor
 
 NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors"
@@ -212,6 +213,74 @@ class ServiceTest(ClientTestCase):
             for i in range(1001):
                 client.layers.create(f"l{i:04}", init=(i, 1))
             self.assertEqual([layer.name for layer in client.layers.list()], [f"l{i:04}" for i in range(1001)])
+
+
+class HealthTest(unittest.TestCase):
+    """A server that drains says NOT_SERVING for --drain-wait, and takes calls meanwhile: whoever calls it then did not watch."""
+
+    def setUp(self):
+        self.leaving, self.staying = (self.start() for _ in range(2))
+        self.targets = f"{self.leaving.address},{self.staying.address}"
+
+    def start(self):
+        server = Server("--drain-wait", "600s", "--admin-listen", "127.0.0.1:0")
+        self.addCleanup(server.kill)
+        return server
+
+    def drain(self):
+        """Returns when the server has said so."""
+        health = health_pb2_grpc.HealthStub(self.leaving.channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        next(health)
+        self.leaving.terminate()
+        self.assertEqual(next(health).status, health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    def calls(self, server):
+        return Scrape(server.admin_port).sum("grpc_server_started_total", grpc_method="ScaledDotProductAttention")
+
+    def call(self, client, count=20):
+        array = np.eye(2, dtype=np.float32)
+        for _ in range(count):
+            client.sdpa(array, array, array)
+
+    def test_a_draining_server_among_several_gets_no_new_calls(self):
+        with attend.Client(self.targets) as client:
+            # Connections are made one after the other.
+            while not (self.calls(self.leaving) and self.calls(self.staying)):
+                self.call(client, 2)
+            self.drain()
+            # The client hears of it as the test does, but not at the same moment.
+            before = -1
+            for _ in range(50):
+                if before == self.calls(self.leaving):
+                    break
+                before = self.calls(self.leaving)
+                self.call(client)
+            self.call(client, 100)
+            self.assertEqual(self.calls(self.leaving), before)
+            self.assertGreaterEqual(self.calls(self.staying), 120)
+        with attend.Client(self.targets, watch_health=False) as client:
+            self.call(client, 200)
+            self.assertGreater(self.calls(self.leaving), before)
+
+    def test_asynchronously(self):
+        async def main():
+            array = np.eye(2, dtype=np.float32)
+            async with attend.aio.Client(self.targets) as client:
+                for _ in range(40):
+                    await client.sdpa(array, array, array)
+
+        self.drain()
+        asyncio.run(main())
+        self.assertEqual((self.calls(self.leaving), self.calls(self.staying)), (0, 40))
+
+    def test_one_address_is_called_whatever_it_says(self):
+        """Behind a load balancer's address there may be another server, and a draining one still takes calls."""
+        self.drain()
+        with attend.Client(self.leaving.address) as client:
+            self.call(client, 1)
+        with attend.Client(self.leaving.address, watch_health=True) as client, self.assertRaises(attend.UnavailableError) as raised:
+            client.sdpa(*[np.eye(2, dtype=np.float32)] * 3, timeout=5)
+        self.assertIn("backend unhealthy", str(raised.exception))
 
 
 class PackageTest(unittest.TestCase):

@@ -1,6 +1,9 @@
 """What the Python package sends, read by protobuf's own parser; what it makes of bad arguments. Needs no server."""
 
+import pathlib
+import resource
 import unittest
+import unittest.mock
 
 import attend
 import numpy as np
@@ -113,9 +116,11 @@ class MessageTest(unittest.TestCase):
     def test_large_messages_are_joined_as_small_ones_are(self):
         arrays = [normal(512, 4099), normal(3), np.zeros((0, 3), np.float16), normal(1 << 20) > 0]
         pieces = [b"", b"head", np.ascontiguousarray(arrays[0]), b"x", *arrays[2:]]
-        joined = _wire.join(pieces)
-        self.assertGreater(len(joined), _large.LARGE_BYTES)
-        self.assertEqual(joined, b"".join(piece if isinstance(piece, bytes) else piece.tobytes() for piece in pieces))
+        expected = b"".join(piece if isinstance(piece, bytes) else piece.tobytes() for piece in pieces)
+        self.assertGreater(len(expected), _large.LARGE_BYTES)
+        self.assertEqual(_wire.join(pieces), expected)
+        with unittest.mock.patch("threading.Thread.start", side_effect=RuntimeError("can't start new thread")):
+            self.assertEqual(_wire.join(pieces), expected)
 
     def test_an_estimate_describes_arrays_without_their_elements(self):
         huge = np.broadcast_to(np.float32(0), (8, 1 << 20, 64))
@@ -204,6 +209,61 @@ class AnswerTest(unittest.TestCase):
         self.assertEqual(result.receipt, ("0.2.0", "avx2", "e"))
         self.assertEqual(result.timing, (1.5, 0.0, 2.25, 0.5))
 
+    def test_small_and_large_answers_are_read_alike(self):
+        for rows in (1, 255, 256, 20000, 1 << 15):  # 256 bytes a row: on both sides of 64 KiB and of 4 MiB.
+            output = normal(rows, 64)
+            answer = pb.AttendResponse(output=tensor(output), receipt=pb.Receipt(kernel="avx2")).SerializeToString()
+            with self.subTest(rows):
+                result = _results.read_result("AttendResponse", answer, Kind(False), "")
+                np.testing.assert_array_equal(result.output, output)
+                self.assertTrue(result.output.flags.writeable and result.output.flags.aligned)
+                self.assertFalse(np.shares_memory(result.output, np.frombuffer(answer, np.uint8)))
+                self.assertEqual(result.receipt.kernel, "avx2")
+
+    def test_answers_of_one_size_are_told_apart(self):
+        """The reader remembers what an answer looks like, but for its elements."""
+        first, second = normal(4, 6), normal(4, 6) + 1
+        receipts = [pb.Receipt(kernel="avx2"), pb.Receipt(kernel="neon")]
+        answers = [
+            pb.AttendResponse(output=tensor(first), receipt=receipts[0]),
+            pb.AttendResponse(output=tensor(second), receipt=receipts[0]),
+            pb.AttendResponse(output=tensor(second.reshape(6, 4)), receipt=receipts[0]),
+            pb.AttendResponse(output=tensor(second), receipt=receipts[1]),
+            pb.AttendResponse(attention_weights=tensor(first), receipt=receipts[0]),
+            pb.AttendResponse(output=tensor(first.view(np.int32), tensor_pb2.DATA_TYPE_INT32), receipt=receipts[0]),
+            pb.AttendResponse(output=tensor(first.view("<f2"), tensor_pb2.DATA_TYPE_BFLOAT16), receipt=receipts[0]),
+        ]
+        self.assertEqual(len({len(answer.SerializeToString()) for answer in answers[:5]}), 1)
+        for answer in answers * 3:
+            result = _results.read_result("AttendResponse", answer.SerializeToString(), Kind(False), "")
+            name, sent = next((name, getattr(answer, name)) for name in ("output", "attention_weights") if answer.HasField(name))
+            array = getattr(result, name)
+            self.assertEqual((array.tobytes(), list(array.shape)), (sent.data, list(sent.shape)))
+            self.assertEqual(array.dtype.kind, {F32: "f", tensor_pb2.DATA_TYPE_INT32: "i"}.get(sent.data_type, "u"))
+            self.assertEqual(result.receipt.kernel, answer.receipt.kernel)
+            self.assertTrue(array.flags.writeable and array.flags.aligned)
+            self.assertEqual(len(vars(result)), 3, "no other tensor")
+
+    def test_many_sizes_of_answers_are_not_all_remembered(self):
+        for rows in range(1, 600):
+            answer = pb.AttendResponse(output=tensor(normal(rows, 1))).SerializeToString()
+            result = _results.read_result("AttendResponse", answer, Kind(False), "")
+            self.assertEqual(result.output.shape, (rows, 1))
+        self.assertLess(len(_results._LAYOUTS), 300)
+
+    def test_memory_of_large_results_is_given_back(self):
+        content = pb.AttendResponse(output=tensor(normal(1 << 15, 64))).SerializeToString()
+
+        def resident():
+            return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+        row = _results.read_result("AttendResponse", memoryview(content), Kind(False), "").output[7]
+        np.testing.assert_array_equal(row, np.frombuffer(content, np.uint8)[-8388608:].view("<f4").reshape(-1, 64)[7])
+        before = resident()
+        for _ in range(40):
+            _results.read_result("AttendResponse", memoryview(content), Kind(False), "")
+        self.assertLess(resident() - before, 20 << 20)
+
     def test_a_cut_answer_is_an_error(self):
         content = pb.AttendResponse(output=tensor(normal(3, 4))).SerializeToString()
         for size in range(1, len(content)):
@@ -213,7 +273,7 @@ class AnswerTest(unittest.TestCase):
 
 class TargetTest(unittest.TestCase):
     def channel(self, target, tls=None, token=None, insecure=False, credentials=None):
-        return _channel.make_channel(target, tls, token, insecure, credentials)
+        return _channel.make_channel(target, tls, token, insecure, credentials, watch_health=None)
 
     def test_plaintext_stays_on_this_machine(self):
         for target in ("localhost", "127.0.0.1:1", "[::1]:50051", "127.0.0.1:1,127.0.0.2:1", "unix:/run/attend", "dns:///localhost:1"):

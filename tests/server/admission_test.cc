@@ -41,8 +41,10 @@ int RetryMs(const absl::Status& status) {
 
 // An executor of one thread, which a task can be made to hold.
 class AdmissionTest : public ::testing::TestWithParam<int> {
- protected:
+ public:
   ~AdmissionTest() override { Open(); }
+
+ protected:
   void Open() {
     if (!gate_.HasBeenNotified()) gate_.Notify();
   }

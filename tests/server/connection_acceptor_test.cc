@@ -2,14 +2,20 @@
 #include "server/rpc/connection_acceptor.h"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
+#include <chrono>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,6 +28,8 @@ namespace {
 using server::ConnectionAcceptor;
 using server::ListenSocket;
 using server::OpenConnections;
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
 
 // Keeps what it is handed, as gRPC does.
 class Keeper final : public ConnectionAcceptor::Receiver {
@@ -127,16 +135,96 @@ TEST_F(AcceptorTest, AfterStopNobodyIsAccepted) {
   close(client);
 }
 
+class Pairs {
+ public:
+  // One end, for the server.
+  int Open() {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()), 0);
+    ends_.push_back(ends);
+    return ends[0];
+  }
+  // Which connections their peers have heard the end of.
+  std::vector<std::size_t> Ended() const {
+    std::vector<std::size_t> ended;
+    for (std::size_t i = 0; i < ends_.size(); ++i) {
+      char byte = 0;
+      if (recv(ends_[i][1], &byte, 1, MSG_DONTWAIT) == 0) ended.push_back(i);
+    }
+    return ended;
+  }
+  ~Pairs() {
+    for (const auto& ends : ends_) {
+      for (const int end : ends) close(end);
+    }
+  }
+
+ private:
+  std::vector<std::array<int, 2>> ends_;
+};
+
+// Reads the first connection to its end before it returns, as gRPC reads one that never stops sending.
+class Reader final : public ConnectionAcceptor::Receiver {
+ public:
+  void HandleNewConnection(NewConnectionParameters* connection) override {
+    if (handed_over.fetch_add(1) == 0) {
+      pollfd readable{.fd = connection->fd, .events = POLLIN, .revents = 0};
+      std::array<char, 4096> bytes{};
+      while (poll(&readable, 1, -1) == 1 && read(connection->fd, bytes.data(), bytes.size()) > 0) {
+      }
+    }
+    close(connection->fd);
+  }
+  std::atomic<int> handed_over{0};
+};
+
+TEST_F(AcceptorTest, AConnectionThatKeepsTheThreadIsShutDown) {
+  Reader reader;
+  std::vector<ListenSocket> listeners = *server::ListenOn("127.0.0.1:0");
+  port_ = listeners.front().port();
+  ConnectionAcceptor acceptor(std::move(listeners), reader,
+                              {.max_connections = 10, .hand_over_patience = std::chrono::milliseconds(200)});
+  const int keeping = Connect(Socket());
+  ASSERT_TRUE(WaitFor([&] { return reader.handed_over.load() == 1; }));
+  const int other = Connect(Socket());
+  EXPECT_TRUE(WaitFor([&] { return reader.handed_over.load() == 2; }));
+  EXPECT_EQ(acceptor.refused_connections(), 1);
+  close(keeping);
+  close(other);
+}
+
+TEST(OpenConnectionsTest, OnePeerHasAllUntilAnotherWantsUpToAQuarter) {
+  OpenConnections open;
+  Pairs pairs;
+  const auto add = [&](const std::string& peer) {
+    const bool room = open.HasRoomFor(peer, 8);
+    if (room) open.Add(pairs.Open(), peer);
+    return room;
+  };
+  for (int i = 0; i < 8; ++i) EXPECT_TRUE(add("a")) << i;
+  EXPECT_FALSE(add("a"));
+  EXPECT_THAT(pairs.Ended(), IsEmpty());
+  EXPECT_TRUE(add("b"));
+  EXPECT_TRUE(add("b"));
+  EXPECT_THAT(pairs.Ended(), ElementsAre(6, 7)) << "the newest of a's";
+  EXPECT_FALSE(add("b")) << "b has its quarter";
+  EXPECT_TRUE(add("c"));
+  EXPECT_THAT(pairs.Ended(), ElementsAre(5, 6, 7));
+  for (int i = 0; i < 3; ++i) EXPECT_TRUE(add("")) << "a proxy's have no share: " << i;
+  EXPECT_FALSE(add("d")) << "nobody has more than a quarter but the proxy";
+  EXPECT_EQ(open.Count(), 8);
+}
+
 TEST(OpenConnectionsTest, ANumberThatIsUsedAgainIsAnotherConnection) {
   OpenConnections open;
   const int first = socket(AF_INET, SOCK_STREAM, 0);
-  open.Add(first);
+  open.Add(first, "a");
   EXPECT_EQ(open.Count(), 1);
   close(first);
   const int other = socket(AF_INET, SOCK_STREAM, 0);
   ASSERT_EQ(other, first) << "the system gave the number again";
   EXPECT_EQ(open.Count(), 0) << "a socket that nobody added counts";
-  open.Add(other);
+  open.Add(other, "a");
   EXPECT_EQ(open.Count(), 1);
   close(other);
   const int file = open64("/dev/null", O_RDONLY);

@@ -47,6 +47,20 @@ TEST(ContainerMemoryTest, TheTightestLimitAlongThePathCounts) {
   }
 }
 
+TEST(ContainerMemoryTest, ThePlanIsTheSumOfAllThatMayBeHeld) {
+  ServerConfig config;
+  config.limits.max_memory_in_flight_bytes = std::int64_t{512} << 20;
+  config.layers.max_layers_bytes = std::int64_t{256} << 20;
+  config.transport.memory_bytes = std::int64_t{128} << 20;
+  const MemoryPlan plan = PlanMemory(config);
+  EXPECT_EQ(plan.sum(), std::int64_t{1} << 30) << "the defaults in a container of 1 GiB";
+  EXPECT_EQ(
+      plan.Text(std::int64_t{1} << 30),
+      "memory: 512 MiB in flight (--max-memory-in-flight-bytes) + 256 MiB for layers (--max-layers-bytes) + 128 MiB "
+      "for the transport (--transport-memory-bytes) + 128 MiB for the process = 1024 MiB, of the container's 1024 MiB");
+  EXPECT_LE(DefaultRequestBytes(), DefaultTransportBytes());
+}
+
 TEST(ContainerMemoryTest, TheDefaultBudgetIsAnAmountOfMemory) {
   EXPECT_GE(DefaultMemoryInFlightBytes(), 1);
   EXPECT_LE(DefaultMemoryInFlightBytes(), std::int64_t{1} << 59);

@@ -92,16 +92,20 @@ class EngineFixture : public ::testing::Test {
     services_.admission = admission_.get();
     services_.memory = memory_.get();
     services_.limits = settings.limits;
-    const server::Decoder decode = [this](const grpc::ByteBuffer& request, const server::Limits&) {
+    const server::Decoder decode = [this](const grpc::ByteBuffer& request, const server::DecodeContext&) {
       log_.decoded.fetch_add(1);
       return std::make_unique<EchoJob>(log_, request);
     };
     server::MethodTable methods;
     methods.Add(kEcho, server::MakeUnaryMethod(services_, {.decode = decode}));
-    methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
-    const server::Decoder decode_sdpa = [this, decode](const grpc::ByteBuffer& request, const server::Limits& limits) {
+    methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode,
+                                                             .refusable = false,
+                                                             .inline_decode_bytes = ~std::size_t{0},
+                                                             .decode_memory = 0}));
+    const server::Decoder decode_sdpa = [this, decode](const grpc::ByteBuffer& request,
+                                                       const server::DecodeContext& context) {
       log_.decoded_sdpa.fetch_add(1);
-      return decode(request, limits);
+      return decode(request, context);
     };
     methods.Add(kStream,
                 server::MakeStreamMethod(services_, {.attend = {.decode = decode},

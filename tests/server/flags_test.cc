@@ -270,7 +270,7 @@ TEST(FlagsTest, VariablesOfOthersAreLeftAloneAndTyposAreReported) {
 }
 
 TEST(FlagsTest, QuestionsAreAnsweredInsteadOfServing) {
-  EXPECT_EQ(ParseFlags({"--version"}, {})->output, std::string(kVersion) + "\n");
+  EXPECT_EQ(ParseFlags({"--version"}, {})->output, "attend-server " + std::string(kVersion) + "\n");
   EXPECT_THAT(*ParseFlags({"--help"}, {})->output, HasSubstr("--max-queued-requests"));
   EXPECT_TRUE(ParseFlags({"--check-config", "--threads=3"}, {})->check_only);
   EXPECT_FALSE(ParseFlags({"--threads=3"}, {})->check_only);

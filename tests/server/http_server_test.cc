@@ -20,6 +20,7 @@ namespace {
 
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 constexpr int kPatienceMs = 20'000;  // Only a hang reaches it.
@@ -86,6 +87,7 @@ HttpServer::Options SmallOptions() {
 // Answers with what was asked.
 HttpResponse Echo(const HttpRequest& request) {
   if (request.path == "/big") return {.body = std::string(1 << 20, 'x')};
+  if (request.path == "/headers") return {.headers = {{"x-one", "1"}, {"x-one", "2"}, {"cache-control", "no-cache"}}};
   return {.body = std::string(request.method) + " " + std::string(request.path) + ";"};
 }
 
@@ -108,6 +110,18 @@ TEST(HttpServer, AnswersOneRequestAfterTheOtherOnOneConnection) {
     EXPECT_THAT(answer, EndsWith("\r\n\r\nGET /metrics;"));
   }
   EXPECT_EQ(server->connections(), 1);
+}
+
+TEST(HttpServer, SendsEveryHeaderOfANameAndOneCacheControl) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  socket.Send(Get("/headers"));
+  const std::string answer = socket.ReadUntil("\r\n\r\n");
+  EXPECT_THAT(answer, HasSubstr("x-one: 1\r\nx-one: 2\r\n"));
+  EXPECT_THAT(answer, HasSubstr("cache-control: no-cache\r\n"));
+  EXPECT_THAT(answer, Not(HasSubstr("no-store")));
+  socket.Send(Get("/"));
+  EXPECT_THAT(socket.ReadUntil("GET /;"), HasSubstr("Cache-Control: no-store\r\n"));
 }
 
 TEST(HttpServer, AnswersRequestsThatComeTogetherInTheirOrder) {
@@ -172,12 +186,15 @@ std::string Repeat(const std::string& text, int times) {
   return all;
 }
 
+const std::string kZero(1, '\0');
 const std::string kPost = "POST / HTTP/1.1\r\nHost: test\r\n";
 
 INSTANTIATE_TEST_SUITE_P(
     All, HttpRefusals,
     ::testing::Values(
-        Refusal{"NoHttp", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS client says hello\r\n\r\n", "400"},
+        Refusal{"NoHttp",
+                "\x16\x03\x01\x02" + kZero + "\x01" + kZero + "\x01\xfc\x03\x03 a TLS client says hello\r\n\r\n",
+                "400"},
         Refusal{"Http2Preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"},
         Refusal{"NoHost", "GET / HTTP/1.1\r\n\r\n", "400"},
         Refusal{"TwoHosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
@@ -188,6 +205,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Body", "GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx", "413"},
         Refusal{"HugeBody", "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 99999999999999\r\n\r\n", "413"},
         Refusal{"ChunkedBody", kPost + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "411"},
+        Refusal{"OtherCoding", kPost + "Transfer-Encoding: gzip\r\n\r\nx", "501"},
+        Refusal{"TwoCodings", kPost + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501"},
         // Beast 1.74 ends the process at the first piece of this one's chunks.
         Refusal{"ChunksInPieces", kPost + "Transfer-Encoding: chunked\r\n\r\n0", "411"},
         Refusal{"LengthAndChunks", kPost + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "4"}),

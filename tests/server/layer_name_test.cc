@@ -55,10 +55,12 @@ INSTANTIATE_TEST_SUITE_P(LookAlikes, RefusedName,
                                            "b"));
 
 TEST(LayerFileNameTest, IsOneComponentAndTellsNamesApart) {
-  EXPECT_EQ(LayerFileName("minilm/0"), "minilm%0.layer");
-  EXPECT_THAT(LayerFileName("a/b/c"), Not(HasSubstr("/")));
-  EXPECT_NE(LayerFileName("a/b"), LayerFileName("a_b"));
-  EXPECT_NE(LayerFileName("a/b"), LayerFileName("a.b"));
+  EXPECT_EQ(LayerFileName({"shared", "minilm/0"}), "minilm%0.layer") << "as versions without tenants wrote it";
+  EXPECT_EQ(LayerFileName({"acme", "minilm/0"}), "acme@minilm%0.layer");
+  EXPECT_THAT(LayerFileName({"acme", "a/b/c"}), Not(HasSubstr("/")));
+  EXPECT_NE(LayerFileName({"shared", "a/b"}), LayerFileName({"shared", "a_b"}));
+  EXPECT_NE(LayerFileName({"shared", "a/b"}), LayerFileName({"shared", "a.b"}));
+  EXPECT_NE(LayerFileName({"a", "b-c"}), LayerFileName({"a-b", "c"}));
 }
 
 TEST(LayerNotFoundTest, NamesTheLayer) {

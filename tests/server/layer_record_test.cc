@@ -148,6 +148,19 @@ TEST(LayerRecordTest, EveryFieldIsFoundAgain) {
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->header.SerializeAsString(), record.header.SerializeAsString());
   EXPECT_EQ(read->create_time_ms, record.create_time_ms);
+  EXPECT_EQ(read->tenant, "shared");
+}
+
+TEST(LayerRecordTest, TheTenantIsFoundAgainAndTheSharedOneLeavesTheBytesAsTheyWere) {
+  const absl::StatusOr<std::string> own = SerializeRecord({.header = FullHeader(), .tenant = "acme"});
+  const absl::StatusOr<std::string> shared = SerializeRecord({.header = FullHeader(), .tenant = "shared"});
+  ASSERT_TRUE(own.ok() && shared.ok());
+  EXPECT_EQ(ParseRecord(*own)->tenant, "acme");
+  EXPECT_EQ(*shared, *SerializeRecord({.header = FullHeader()}));
+  storage::v1::LayerRecord bad;
+  bad.ParseFromString(*own);
+  bad.set_tenant("../acme");
+  EXPECT_TRUE(absl::IsDataLoss(ParseRecord(bad.SerializeAsString()).status()));
 }
 
 TEST(LayerRecordTest, AFieldThatCannotBeStoredIsRefused) {

@@ -62,7 +62,7 @@ class LayerStorageTest : public ::testing::Test {
     ASSERT_TRUE(file->Append({bytes.substr(0, 1), std::string_view(), bytes.substr(1)}).ok());
     ASSERT_TRUE(file->Seal(Record(name, *file)).ok());
     bool renamed = false;
-    ASSERT_TRUE(file->Publish(LayerFileName(name), renamed).ok());
+    ASSERT_TRUE(file->Publish(LayerFileName({kSharedTenant, name}), renamed).ok());
     EXPECT_TRUE(renamed);
   }
   void Store(const std::string& name, const std::string& payload) {
@@ -78,7 +78,7 @@ class LayerStorageTest : public ::testing::Test {
     std::sort(names.begin(), names.end());
     return names;
   }
-  fs::path PathOf(const std::string& name) const { return data_ / "layers" / LayerFileName(name); }
+  fs::path PathOf(const std::string& name) const { return data_ / "layers" / LayerFileName({kSharedTenant, name}); }
   static std::string Read(const fs::path& path) {
     std::ifstream file(path, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(file), {});
@@ -118,18 +118,18 @@ TEST_F(LayerStorageTest, AMappedPayloadOutlivesItsReplacement) {
                   })
                   .ok());
   Store(**storage, "a", "newer");
-  ASSERT_TRUE((*storage)->Remove("a").ok());
+  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
   EXPECT_EQ(old.bytes, "old");
 }
 
 TEST_F(LayerStorageTest, ARemovedLayerIsGone) {
   Store("a", "1");
   const auto storage = Open();
-  EXPECT_TRUE((*storage)->Remove("a").ok());
+  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
   EXPECT_THAT(Files("layers"), IsEmpty());
-  EXPECT_TRUE((*storage)->Remove("a").ok()) << "what is gone stays gone";
+  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok()) << "what is gone stays gone";
   fs::create_directory(PathOf("b"));
-  EXPECT_FALSE((*storage)->Remove("b").ok());
+  EXPECT_FALSE((*storage)->Remove({kSharedTenant, "b"}).ok());
 }
 
 // Every byte is covered by a checksum or a rule, so that every torn or changed file is found out.
@@ -247,7 +247,7 @@ TEST_F(LayerStorageTest, StepsComeInTheirOrder) {
   std::vector<StorageStep> steps;
   const auto storage = Open([&steps](StorageStep step) { steps.push_back(step); });
   Store(**storage, "a", "payload");
-  ASSERT_TRUE((*storage)->Remove("a").ok());
+  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
   EXPECT_THAT(steps, ElementsAre(StorageStep::kCreated, StorageStep::kChunkWritten, StorageStep::kSealed,
                                  StorageStep::kSynced, StorageStep::kRenamed, StorageStep::kFolderSynced,
                                  StorageStep::kRemoved, StorageStep::kRemovalSynced));

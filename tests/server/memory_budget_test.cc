@@ -96,7 +96,7 @@ TEST(MemoryBudgetTest, SaysWhoHoldsWhat) {
   MemoryBudget budget(100);
   auto request = *budget.Reserve(10);
   {
-    auto upload = *budget.Reserve(20, User::kUploads);
+    auto upload = *budget.Reserve(20, nullptr, User::kUploads);
     ASSERT_TRUE(upload.Resize(50).ok());
     EXPECT_FALSE(upload.Resize(91).ok());
     EXPECT_EQ(budget.in_use_bytes(User::kUploads), 50);
@@ -141,6 +141,57 @@ TEST(MemoryBudgetTest, ThreadsTogetherNeverHoldMoreThanThereIs) {
   EXPECT_FALSE(exceeded);
   EXPECT_GT(granted, 0) << "nothing was held that could have exceeded it";
   EXPECT_EQ(budget.in_use_bytes(), 0);
+}
+
+AccountRef MakeAccount(const std::string& name, bool exempt = false) {
+  return std::make_shared<Account>(name, std::make_shared<Tenant>(name), exempt);
+}
+
+TEST(MemoryBudgetTest, OneCallerHasAllUntilAnotherIsRefusedThenNoMoreThanAQuarter) {
+  MemoryBudget budget(100);
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  const AccountRef proxy = MakeAccount("p", /*exempt=*/true);
+  auto much = budget.Reserve(60, a);
+  auto more = budget.Reserve(30, a);
+  ASSERT_TRUE(much.ok() && more.ok()) << "alone";
+  EXPECT_EQ(GetErrorDetails(budget.Reserve(20, b).status()).reason, "MEMORY_BUDGET");
+  more->ShrinkTo(0);
+  const absl::Status refused = budget.Reserve(1, a).status();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("a quarter"));
+  EXPECT_FALSE(much->Resize(61).ok());
+  EXPECT_EQ(much->bytes(), 60);
+  EXPECT_TRUE(much->Resize(59).ok()) << "less is always granted";
+  const auto of_proxy = budget.Reserve(20, proxy);
+  EXPECT_TRUE(of_proxy.ok());
+  const auto of_b = budget.Reserve(20, b);
+  EXPECT_TRUE(of_b.ok()) << "what a gave back is there for b";
+  much->ShrinkTo(10);
+  EXPECT_TRUE(budget.Reserve(15, a).ok()) << "up to a quarter";
+  EXPECT_FALSE(budget.Reserve(16, a).ok());
+  EXPECT_EQ(a->tenant->TakeUnqueued(), 3 * Tenant::kRefusalTime) << "each refusal is its tenant's time";
+  EXPECT_EQ(b->tenant->TakeUnqueued(), Tenant::kRefusalTime);
+  EXPECT_EQ(a->memory_bytes, 10);
+  EXPECT_EQ(b->memory_bytes, 20);
+}
+
+TEST(MemoryBudgetTest, ATenantsQuotaBoundsAllItsCallers) {
+  MemoryBudget budget(1000);
+  const AccountRef a = MakeAccount("a");
+  const auto other = std::make_shared<Account>("other", a->tenant, false);
+  a->tenant->SetLimits({.max_memory_in_flight_bytes = 100});
+  const auto held = budget.Reserve(60, a);
+  const absl::Status refused = budget.Reserve(41, other).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  const ErrorDetails details = GetErrorDetails(refused);
+  EXPECT_EQ(details.reason, "TENANT_QUOTA");
+  EXPECT_THAT(details.metadata, Contains(Pair("quota", "max_memory_in_flight_bytes")));
+  EXPECT_THAT(details.metadata, Contains(Key(kRetryDelayKey)));
+  EXPECT_EQ(budget.in_use_bytes(), 60);
+  EXPECT_EQ(a->tenant->memory_bytes(), 60);
+  EXPECT_TRUE(budget.Reserve(40, other).ok());
+  EXPECT_EQ(a->tenant->memory_bytes(), 60);
 }
 
 }  // namespace

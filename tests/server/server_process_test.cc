@@ -25,6 +25,7 @@
 namespace attend::testing {
 namespace {
 
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 
 // A file that is gone at the end of the test.
@@ -259,7 +260,7 @@ TEST(ServerProcessTest, CheckConfigMakesTheChecksOfAStart) {
 TEST(ServerProcessTest, CheckConfigWarnsOfTypos) {
   ServerProcess server({.flags = {"--check-config"}, .environment = {"ATTEND_THREAD=1"}, .wait_until_ready = false});
   EXPECT_EQ(server.Wait(), 0);
-  EXPECT_EQ(server.standard_output(), "the configuration is valid\n");
+  EXPECT_THAT(server.standard_output(), EndsWith("\nthe configuration is valid\n"));
   EXPECT_THAT(server.standard_error(), HasSubstr("did you mean ATTEND_THREADS?"));
 }
 

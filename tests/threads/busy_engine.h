@@ -111,12 +111,15 @@ class BusyEngine {
         admission_(executor_, settings.limits.max_queued_requests),
         memory_(settings.limits.max_memory_in_flight_bytes) {
     services_ = {.admission = &admission_, .memory = &memory_, .limits = settings.limits};
-    const server::Decoder decode = [](const grpc::ByteBuffer& request, const server::Limits&) {
+    const server::Decoder decode = [](const grpc::ByteBuffer& request, const server::DecodeContext&) {
       return std::make_unique<BusyJob>(request);
     };
     server::MethodTable methods;
     methods.Add(kUnary, server::MakeUnaryMethod(services_, {.decode = decode}));
-    methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode, .refusable = false}));
+    methods.Add(kAlways, server::MakeUnaryMethod(services_, {.decode = decode,
+                                                             .refusable = false,
+                                                             .inline_decode_bytes = ~std::size_t{0},
+                                                             .decode_memory = 0}));
     methods.Add(kStream, server::MakeStreamMethod(services_, {.attend = {.decode = decode},
                                                               .scaled_dot_product_attention = {.decode = decode}}));
     if (settings.add_methods) settings.add_methods(services_, methods);
@@ -126,7 +129,7 @@ class BusyEngine {
                                         .num_polling_threads = settings.polling_threads};
     options.calls = settings.calls;
     options.memory = &memory_;
-    options.on_finished = [this](const server::Call& call, const absl::Status&) {
+    options.on_finished = [this](const server::InboundCall& call, const absl::Status&) {
       finished_bytes_.fetch_add(call.response_bytes(), std::memory_order_relaxed);
     };
     engine_ = *server::CallEngine::Start(std::move(options), std::move(methods));

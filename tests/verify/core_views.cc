@@ -5,6 +5,7 @@
 
 #include "absl/types/span.h"
 #include "core/problem/sequences.h"
+#include "server/wire/option_fields.h"
 
 namespace attend::client {
 namespace {
@@ -96,10 +97,7 @@ AttentionOptions ToCore(const v1::AttentionOptions& proto, Axes scores) {
   options.cumulative_query_lengths = IntegerSpan(proto.cumulative_query_lengths());
   options.cumulative_key_lengths = IntegerSpan(proto.cumulative_key_lengths());
   scores.dim = Columns(options, scores.dim);
-  if (proto.has_scale()) options.scale = proto.scale();
-  if (proto.has_softcap()) options.softcap = proto.softcap();
-  if (proto.has_sliding_window_left()) options.sliding_window_left = proto.sliding_window_left();
-  if (proto.has_sliding_window_right()) options.sliding_window_right = proto.sliding_window_right();
+  server::SetScalarOptions(proto, options);  // Not what reads requests: that reads bytes.
   options.causal = ToCore(proto.causal());
   options.valid_lengths = IntegerSpan(proto.valid_lengths());
   options.alibi_slopes = PerHead(proto.alibi_slopes());

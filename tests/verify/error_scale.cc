@@ -122,6 +122,10 @@ ErrorScale ScaleOf(const v1::AttendRequest& request) {
       ScoreRounding(request.options(), HalfUnit(embeddings), head_dim, max_query, max_key,
                     Axis(embeddings, 2) + Axis(context, 2)) +
       2 * scale.projection_rounding * ScoreSize(request.options(), head_dim, std::max(max_query, max_key), 1);
+  scale.is_fast = request.options().precision() == v1::PRECISION_FAST && IsBFloat16(embeddings) && IsBFloat16(context);
+  if (scale.is_fast && (request.has_layer() || !request.layer_name().empty())) {
+    scale.rounded_scores = 2 * 0x1p-8 * ScoreSize(request.options(), head_dim, max_query, max_key);
+  }
   return scale;
 }
 
@@ -139,13 +143,17 @@ double ErrorBound(const std::string& name, const ErrorScale& scale) {
   if (name == "output") {
     const double merging = scale.is_merged ? kLogSumExp / 2 * scale.max_value : 0;
     const double weights = scale.is_fast ? 0x1p-8 : 0;
-    return ((relative + weights) * scale.max_value + absolute + merging) * scale.output_gain +
+    const double layer = scale.rounded_scores > 0 ? std::expm1(2 * scale.rounded_scores) + 2 * 0x1p-8 : 0;
+    return ((relative + weights + layer) * scale.max_value + absolute + merging) * scale.output_gain +
            roundings * scale.output_rounding;
   }
-  if (name == "attention_weights" || name == "top_attention_weights") return relative + absolute;
-  if (name == "log_sum_exp") return kLogSumExp;
+  if (name == "attention_weights" || name == "top_attention_weights") {
+    return relative + absolute + std::expm1(2 * scale.rounded_scores);
+  }
+  if (name == "log_sum_exp") return kLogSumExp + scale.rounded_scores;
   if (name == "top_attention_indices") return 0;
-  return roundings * (name == "scores" ? scale.score_rounding : scale.projection_rounding) + absolute;
+  if (name == "scores") return roundings * scale.score_rounding + scale.rounded_scores + absolute;
+  return roundings * scale.projection_rounding + absolute;
 }
 
 }  // namespace attend::client

@@ -19,6 +19,8 @@ struct ErrorScale {
   double output_rounding = 0;      // n u (sum |w| |a| + |bias|): the output projection's own rounding.
   double projection_rounding = 0;  // The same of the query, key and value projections, the largest of them.
   double score_rounding = 0;       // (E + 8) u times the sizes that meet in a score, and what the projections add.
+  // By how much scores move where PRECISION_FAST rounds a layer's queries and keys to BFLOAT16, beyond score_rounding.
+  double rounded_scores = 0;
 };
 
 // The weights of a layer that is called by name are not here: its values are taken to be as large as the context.
@@ -29,7 +31,8 @@ ErrorScale ComputeErrorScale(const ComputationRequest& request);
 // The bound of the tensor called `name` before any rounding to 16 bits. attend promises float32 results within
 // 2e-6 * max|value| + 1e-6 of a float64 computation, and float64 results within 1e-12 * max|value|. Attention weights
 // are the output for a value of zeros and ones. PRECISION_FAST may be off by 2^-8 * max|value| for BFLOAT16 tensors,
-// before the output's own rounding; its weights and scores are float32's. An output projection passes the error on and
+// before the output's own rounding; its weights and scores are float32's. Of a layer it also rounds queries, keys,
+// values and what the output projection reads to BFLOAT16: 2^-8 of each. An output projection passes the error on and
 // adds its rounding; projections and scores by themselves are sums, bounded by their rounding (twice for float64, as
 // what they are compared with rounds as well). Merging weighs results by exp(log_sum_exp), whose error of 1e-5 moves an
 // output by at most half of that.

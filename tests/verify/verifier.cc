@@ -7,14 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/requests/attention_flags.h"
 #include "client/cli/requests/tensor_source.h"
-#include "client/cli/results/message_json.h"
+#include "client/cli/results/output_format.h"
+#include "client/text/message_json.h"
 #include "tests/verify/reference_check.h"
 
 namespace attend::client {
 namespace {
 
 // The kind that returns the tensor called `name`, or OUTPUT_KIND_UNSPECIFIED.
-v1::OutputKind KindOf(const std::string& name) {
+v1::OutputKind OutputKindOf(const std::string& name) {
   for (int number = 1; number < v1::OutputKind_ARRAYSIZE; ++number) {
     const auto kind = static_cast<v1::OutputKind>(number);
     if (!v1::OutputKind_IsValid(number)) continue;
@@ -67,7 +68,7 @@ absl::StatusOr<std::vector<v1::OutputKind>> Verifier::Begin(const std::vector<v1
   for (const std::string& text : expect_) {
     const std::size_t equals = text.find('=');
     const std::string name = equals == std::string::npos ? "output" : text.substr(0, equals);
-    const v1::OutputKind kind = KindOf(name);
+    const v1::OutputKind kind = OutputKindOf(name);
     if (kind == v1::OUTPUT_KIND_UNSPECIFIED) {
       return absl::InvalidArgumentError(absl::StrCat("--expect ", text, ": no returned tensor is called '", name, "'"));
     }

@@ -26,7 +26,7 @@ namespace {
 using attend::bench::LoadOptions;
 using attend::bench::LoadResult;
 
-std::string ReadRequest(const std::string& path) {
+std::string ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   return std::string((std::istreambuf_iterator<char>(file)), {});
 }
@@ -59,12 +59,25 @@ nlohmann::json ToJson(const LoadResult& result) {
   return json;
 }
 
-std::shared_ptr<grpc::Channel> Connect(const std::string& target) {
+// Files in PEM form; all empty for plaintext.
+struct Tls {
+  std::string authority, certificate, key;
+};
+
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const Tls& tls) {
+  if (tls.authority.empty()) return grpc::InsecureChannelCredentials();
+  grpc::SslCredentialsOptions options{ReadFile(tls.authority), "", ""};
+  if (!tls.certificate.empty()) options.pem_cert_chain = ReadFile(tls.certificate);
+  if (!tls.key.empty()) options.pem_private_key = ReadFile(tls.key);
+  return grpc::SslCredentials(options);
+}
+
+std::shared_ptr<grpc::Channel> Connect(const std::string& target, const Tls& tls) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(target, Credentials(tls), arguments);
 }
 
 }  // namespace
@@ -84,11 +97,16 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds, "Seconds counted")->check(CLI::PositiveNumber);
   app.add_option("--deadline", options.deadline_seconds, "Seconds each call may take")->check(CLI::PositiveNumber);
   app.add_option("--cost-hint", options.cost_hint, "Floating-point operations to announce; none by default");
+  app.add_option("--token", options.token, "Bearer token of each call; none by default");
+  Tls tls;
+  app.add_option("--tls-ca", tls.authority, "Authorities of the server's certificate; turns TLS on");
+  app.add_option("--tls-cert", tls.certificate, "Client certificate");
+  app.add_option("--tls-key", tls.key, "Its key");
   bool stream = false;
   app.add_option("--stream", stream, "true: send all requests over one StreamAttend, --concurrency of them in flight");
   CLI11_PARSE(app, argc, argv);
 
-  grpc::GenericStub stub(Connect(target));
-  std::cout << ToJson(Run(stub, ReadRequest(request_file), stream, options)) << std::endl;
+  grpc::GenericStub stub(Connect(target, tls));
+  std::cout << ToJson(Run(stub, ReadFile(request_file), stream, options)) << std::endl;
   return 0;
 }

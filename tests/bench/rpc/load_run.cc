@@ -93,6 +93,7 @@ class Run {
     slot.context.emplace();
     slot.context->set_deadline(std::chrono::system_clock::now() + ToDuration(options_.deadline_seconds));
     if (!options_.cost_hint.empty()) slot.context->AddMetadata("attend-cost-flops", options_.cost_hint);
+    if (!options_.token.empty()) slot.context->AddMetadata("authorization", "Bearer " + options_.token);
     slot.response.Clear();
     slot.reader = stub_.PrepareUnaryCall(&*slot.context, options_.method, request_, &queue_);
     slot.reader->StartCall();

@@ -26,6 +26,7 @@ struct LoadOptions {
   double seconds = 2;            // Counted.
   double deadline_seconds = 10;  // Of every call.
   std::string cost_hint;         // `attend-cost-flops` of every call; empty: none.
+  std::string token;             // Bearer token of every call; empty: none.
 };
 
 // What came back in the counted time, whenever it was sent: so that a queue of any length does not change the rate.

@@ -70,7 +70,8 @@ class Server:
             if self.process.poll() is not None or time.time() > deadline:
                 raise RuntimeError(f"{command[0]} did not start")
             time.sleep(0.01)
-        self.target = "127.0.0.1:" + pathlib.Path(self.port_file).read_text().strip()
+        ports = pathlib.Path(self.port_file).read_text().split()
+        self.target, self.http_target = (f"127.0.0.1:{port}" for port in (ports[0], ports[-1]))
 
     def cpu_seconds(self):
         """Of all its threads, user and system, so far: what it used, however much else the machine was doing."""
@@ -252,7 +253,8 @@ class Bench:
         """Markdown, for RESULTS.md."""
         rows = [f"| {f['name']} | {f['value']:.4g} | {f['unit']} | {f['goal']} |" for f in self.figures]
         lines = ["| figure | value | unit | goal |", "|---|---|---|---|", *rows]
-        return f"{results.machine()}. Written by `make bench-rpc`; rpc_bench.py says what each is.\n\n" + "\n".join(lines)
+        head = f"{results.machine()}, load average {os.getloadavg()[0]:.0f} at the end"
+        return f"{head}. Written by `make bench-rpc`; rpc_bench.py says what each is.\n\n" + "\n".join(lines)
 
 
 def write_figures(path, figures):
@@ -271,13 +273,22 @@ def main():
     parser.add_argument("--results", type=pathlib.Path, help="also rewrite the table in this RESULTS.md")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="counted seconds of each run")
+    parser.add_argument("--http", action="store_true", help="measure the HTTP door alone")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("needs two cores: one for the server, one for the load generator")
-    import stream_bench  # Which imports this file.
+    import http_bench  # Which import this file.
+    import stream_bench
 
     bench = Bench(options)
+    if options.http:
+        http_bench.http_calls(bench)
+        write_figures(options.out, bench.figures)
+        if options.results:
+            results.write_section(options.results, "Calls at the HTTP door", bench.table())
+        return
     bench.small_calls()
+    http_bench.http_calls(bench)
     stream_bench.small_requests(bench)
     bench.versus_python()
     bench.large_calls()

@@ -65,16 +65,25 @@ func TestMisspeltFieldIsRefused(t *testing.T) {
 func TestServerAcceptsArgumentsAndConfiguration(t *testing.T) {
 	forEachOverlay(t, func(t *testing.T, r rendered) {
 		_, container := r.server(t)
-		if len(container.VolumeMounts) != 1 {
-			t.Fatalf("want one volume mount, got %v", container.VolumeMounts)
-		}
+		// What the cluster mounts, in a folder of this machine; paths of the configuration are those below it.
 		directory := t.TempDir()
-		if err := os.WriteFile(filepath.Join(directory, "attend.conf"), []byte(config(t, r)), 0o600); err != nil {
-			t.Fatal(err)
+		text := config(t, r)
+		arguments := append([]string{"--check-config"}, container.Args...)
+		for _, mount := range container.VolumeMounts {
+			here := filepath.Join(directory, mount.Name)
+			if err := os.Mkdir(here, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			text = strings.ReplaceAll(text, mount.MountPath+"/", here+"/")
+			for i := range arguments {
+				arguments[i] = strings.ReplaceAll(arguments[i], mount.MountPath+"/", here+"/")
+			}
 		}
-		arguments := []string{"--check-config"}
-		for _, argument := range container.Args {
-			arguments = append(arguments, strings.ReplaceAll(argument, container.VolumeMounts[0].MountPath, directory))
+		if len(container.VolumeMounts) > 1 {
+			writeSecrets(t, directory)
+		}
+		if err := os.WriteFile(filepath.Join(directory, "config", "attend.conf"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
 		if output, err := exec.Command(serverBinary(t), arguments...).CombinedOutput(); err != nil {
 			t.Errorf("attend-server %v: %v\n%s", arguments, err, output)
@@ -84,8 +93,8 @@ func TestServerAcceptsArgumentsAndConfiguration(t *testing.T) {
 
 func TestGracePeriodOutlastsTheDrain(t *testing.T) {
 	forEachOverlay(t, func(t *testing.T, r rendered) {
-		deployment, _ := r.server(t)
-		grace := time.Duration(*deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
+		server, _ := r.server(t)
+		grace := time.Duration(*server.template.Spec.TerminationGracePeriodSeconds) * time.Second
 		drain := duration(t, config(t, r), "drain-wait") + duration(t, config(t, r), "drain-timeout")
 		if grace < drain+2*time.Second {
 			t.Errorf("terminationGracePeriodSeconds %v is too short for a drain of %v", grace, drain)
@@ -98,8 +107,8 @@ func TestGracePeriodOutlastsTheDrain(t *testing.T) {
 
 func TestPodMeetsTheRestrictedSecurityStandard(t *testing.T) {
 	forEachOverlay(t, func(t *testing.T, r rendered) {
-		deployment, container := r.server(t)
-		pod, security := deployment.Spec.Template.Spec, container.SecurityContext
+		server, container := r.server(t)
+		pod, security := server.template.Spec, container.SecurityContext
 		if !*pod.SecurityContext.RunAsNonRoot || *pod.SecurityContext.RunAsUser == 0 {
 			t.Error("runs as root")
 		}
@@ -192,7 +201,7 @@ func TestScrapesReachTheAdminDoorAndNobodyElseDoes(t *testing.T) {
 }
 
 func TestProductionIsScraped(t *testing.T) {
-	r := render(t, "production")
+	r := render(t, "production-monitored")
 	if len(r.monitors) != 1 || len(r.monitors[0].Spec.Endpoints) != 1 {
 		t.Fatal("want one ServiceMonitor with one endpoint")
 	}
@@ -216,15 +225,15 @@ func TestProductionIsScraped(t *testing.T) {
 
 func TestEverySelectorFindsThePods(t *testing.T) {
 	forEachOverlay(t, func(t *testing.T, r rendered) {
-		deployment, _ := r.server(t)
-		pod := labels.Set(deployment.Spec.Template.Labels)
+		server, _ := r.server(t)
+		pod := labels.Set(server.template.Labels)
 		found := func(what string, selector *metav1.LabelSelector) {
 			t.Helper()
 			if s, err := metav1.LabelSelectorAsSelector(selector); err != nil || s.Empty() || !s.Matches(pod) {
 				t.Errorf("%s does not select %v: %v", what, pod, err)
 			}
 		}
-		found("Deployment", deployment.Spec.Selector)
+		found(server.kind, server.selector)
 		for _, service := range r.services {
 			found("Service "+service.Name, &metav1.LabelSelector{MatchLabels: service.Spec.Selector})
 		}
@@ -234,12 +243,12 @@ func TestEverySelectorFindsThePods(t *testing.T) {
 		for _, budget := range r.budgets {
 			found("PodDisruptionBudget "+budget.Name, budget.Spec.Selector)
 		}
-		for _, spread := range deployment.Spec.Template.Spec.TopologySpreadConstraints {
+		for _, spread := range server.template.Spec.TopologySpreadConstraints {
 			found("topology spread over "+spread.TopologyKey, spread.LabelSelector)
 		}
 		for _, key := range []string{"name", "component", "part-of", "version"} {
-			if deployment.Labels["app.kubernetes.io/"+key] == "" {
-				t.Errorf("Deployment has no label app.kubernetes.io/%s", key)
+			if server.labels["app.kubernetes.io/"+key] == "" {
+				t.Errorf("the workload has no label app.kubernetes.io/%s", key)
 			}
 		}
 	})
@@ -265,22 +274,25 @@ func TestServicesReachTheServersPort(t *testing.T) {
 
 func TestProductionScalesSpreadsAndSurvivesDisruption(t *testing.T) {
 	r := render(t, "production")
-	deployment, container := r.server(t)
+	server, container := r.server(t)
 	if len(r.autoscalers) != 1 || len(r.budgets) != 1 || len(r.policies) != 1 {
 		t.Fatal("want one HorizontalPodAutoscaler, one PodDisruptionBudget and one NetworkPolicy")
 	}
 	scaler := r.autoscalers[0].Spec
-	if scaler.ScaleTargetRef.Name != deployment.Name || scaler.Metrics[0].ContainerResource.Container != container.Name {
+	if scaler.ScaleTargetRef.Name != server.name || scaler.Metrics[0].ContainerResource.Container != container.Name {
 		t.Error("the HorizontalPodAutoscaler scales something else")
 	}
-	if deployment.Spec.Replicas != nil {
-		t.Error("the Deployment and the HorizontalPodAutoscaler both set the number of replicas")
+	if server.replicas != nil {
+		t.Error("the workload and the HorizontalPodAutoscaler both set the number of replicas")
+	}
+	if scaler.ScaleTargetRef.Kind != server.kind {
+		t.Errorf("the HorizontalPodAutoscaler scales a %s, the servers are a %s", scaler.ScaleTargetRef.Kind, server.kind)
 	}
 	if *scaler.MinReplicas < 3 {
 		t.Error("fewer replicas than zones")
 	}
 	keys := map[string]bool{}
-	for _, spread := range deployment.Spec.Template.Spec.TopologySpreadConstraints {
+	for _, spread := range server.template.Spec.TopologySpreadConstraints {
 		keys[spread.TopologyKey] = true
 	}
 	if !keys["topology.kubernetes.io/zone"] || !keys["kubernetes.io/hostname"] {
@@ -295,7 +307,7 @@ func TestKubeScoreHasNothingCritical(t *testing.T) {
 		// A tag names one image here, so that pulling it again brings nothing new.
 		"--ignore-test", "container-image-pull-policy",
 		// Topology spread constraints keep replicas apart.
-		"--ignore-test", "deployment-has-host-podantiaffinity", "-")
+		"--ignore-test", "statefulset-has-host-podantiaffinity", "-")
 	command.Stdin = bytes.NewReader(r.yaml)
 	output, err := command.CombinedOutput()
 	if err != nil || bytes.Contains(output, []byte("[WARNING]")) {

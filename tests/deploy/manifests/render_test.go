@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -24,7 +25,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-var overlays = []string{"single-node", "production"}
+var overlays = []string{"single-node", "production", "production-monitored"}
 
 // What one overlay asks the cluster for.
 type rendered struct {
@@ -33,11 +34,22 @@ type rendered struct {
 	serviceAccounts []*corev1.ServiceAccount
 	configMaps      []*corev1.ConfigMap
 	services        []*corev1.Service
-	deployments     []*appsv1.Deployment
+	workloads       []*workload
 	autoscalers     []*autoscalingv2.HorizontalPodAutoscaler
 	budgets         []*policyv1.PodDisruptionBudget
 	policies        []*networkingv1.NetworkPolicy
 	monitors        []*monitoringv1.ServiceMonitor
+}
+
+// What runs the pods, a Deployment or a StatefulSet.
+type workload struct {
+	kind, name  string
+	labels      map[string]string
+	replicas    *int32
+	selector    *metav1.LabelSelector
+	serviceName string
+	template    corev1.PodTemplateSpec
+	claims      []corev1.PersistentVolumeClaim
 }
 
 func repository(t *testing.T) string {
@@ -114,7 +126,14 @@ func (r *rendered) add(object runtime.Object) error {
 	case *corev1.Service:
 		r.services = append(r.services, object)
 	case *appsv1.Deployment:
-		r.deployments = append(r.deployments, object)
+		spec := object.Spec
+		r.workloads = append(r.workloads, &workload{kind: "Deployment", name: object.Name, labels: object.Labels,
+			replicas: spec.Replicas, selector: spec.Selector, template: spec.Template})
+	case *appsv1.StatefulSet:
+		spec := object.Spec
+		r.workloads = append(r.workloads, &workload{kind: "StatefulSet", name: object.Name, labels: object.Labels,
+			replicas: spec.Replicas, selector: spec.Selector, serviceName: spec.ServiceName, template: spec.Template,
+			claims: spec.VolumeClaimTemplates})
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		r.autoscalers = append(r.autoscalers, object)
 	case *policyv1.PodDisruptionBudget:
@@ -129,11 +148,11 @@ func (r *rendered) add(object runtime.Object) error {
 	return nil
 }
 
-// The one Deployment and its one container.
-func (r *rendered) server(t *testing.T) (*appsv1.Deployment, *corev1.Container) {
+// What runs the servers, and its one container.
+func (r *rendered) server(t *testing.T) (*workload, *corev1.Container) {
 	t.Helper()
-	if len(r.deployments) != 1 || len(r.deployments[0].Spec.Template.Spec.Containers) != 1 {
-		t.Fatalf("want one Deployment with one container, got %d Deployments", len(r.deployments))
+	if len(r.workloads) != 1 || len(r.workloads[0].template.Spec.Containers) != 1 {
+		t.Fatalf("want one workload with one container, got %d workloads", len(r.workloads))
 	}
-	return r.deployments[0], &r.deployments[0].Spec.Template.Spec.Containers[0]
+	return r.workloads[0], &r.workloads[0].template.Spec.Containers[0]
 }

@@ -6,7 +6,7 @@ import grpc
 
 from attend_testing.stubs import error_details_pb2, status_pb2
 
-_DETAILS = {
+DETAILS = {
     message.DESCRIPTOR.full_name: message
     for message in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
 }
@@ -40,7 +40,13 @@ def failure_of(error):
         name = packed.type_url.rsplit("/", 1)[1]
         if name in details:
             raise AssertionError(f"{name} is given twice in {status}")
-        details[name] = _DETAILS[name].FromString(packed.value)
+        details[name] = packed.value
+    return failure_of_details(failure, details)
+
+
+def failure_of_details(failure, serialized):
+    """`failure` with what its details say: {full name: bytes}."""
+    details = {name: DETAILS[name].FromString(value) for name, value in serialized.items()}
     if info := details.get("google.rpc.ErrorInfo"):
         failure.reason, failure.domain, failure.metadata = info.reason, info.domain, dict(info.metadata)
     if bad := details.get("google.rpc.BadRequest"):

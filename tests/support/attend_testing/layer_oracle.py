@@ -16,6 +16,10 @@ class Llama3:
     original_context_length: int
 
 
+# As in Llama 3.1, for short texts: slow pairs, fast ones and some between.
+LLAMA31 = Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context_length=64)
+
+
 @dataclasses.dataclass
 class Rotary:
     """RotaryEmbedding; `form` is "half" or "interleaved"."""

@@ -82,6 +82,11 @@ class Server:
         return self.ports[-1]
 
     @property
+    def http_port(self):
+        """REQUIRES: --http-listen was among the flags, and one address of gRPC's."""
+        return self.ports[1]
+
+    @property
     def pid(self):
         return self._process.pid
 

@@ -45,10 +45,20 @@ def others(key, value):
     if isinstance(value, float) and shrink.EPSILON.match(key):
         return [value * 20]
     if isinstance(value, float):
-        return [value * 2, value / 2] if value else [0.5]
+        factor = 8 if "theta" in key else 2  # Pairs of elements turn by roots of a base.
+        return [value * factor, value / factor] if value else [0.5]
     if isinstance(value, list) and len({str(one) for one in value}) > 1:
         return [value[1:] + value[:1]]
     return []
+
+
+def _shorter(config, other):
+    """What else has to change so that `other` can be seen: a dynamic scaling begins behind the positions that a model has.
+
+    A tower of sound may make one token of eight frames, and has as many tokens as ORIGINAL_POSITIONS.
+    """
+    is_dynamic = isinstance(other, dict) and other.get("rope_type") == "dynamic" and "max_position_embeddings" in config
+    return {"max_position_embeddings": shrink.ORIGINAL_POSITIONS // 2} if is_dynamic else {}
 
 
 def alterations(config, path=()):
@@ -63,5 +73,5 @@ def alterations(config, path=()):
             found += [(inner, config | {key: altered}) for inner, altered in alterations(value, (*path, key))]
         else:
             for other in others(key, value):
-                found.append((".".join((*path, key)) + f"={other!s}", config | {key: copy.deepcopy(other)}))
+                found.append((".".join((*path, key)) + f"={other!s}", config | {key: copy.deepcopy(other)} | _shorter(config, other)))
     return found[:MOST]

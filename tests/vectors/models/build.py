@@ -1,6 +1,8 @@
 """A small random model of a class that transformers ships."""
 
 import copy
+import inspect
+import json
 
 import torch
 import transformers
@@ -56,16 +58,22 @@ class Transformers:
     """Makes, calls and saves the models of one class that transformers ships."""
 
     def __init__(self, model_type, class_name, sizes):
-        self.model_type, self.class_name, self._sizes = model_type, class_name, sizes
+        self.model_type, self.class_name, self._sizes, self._with_tables = model_type, class_name, sizes, set()
 
     def supplied(self, path):
-        """The LayerConfig, in JSON, that a caller has to give for a layer: none but what is in the files."""
+        """The LayerConfig, in JSON, that a caller has to give for a layer.
+
+        None but what is in the files; T5's table of relative positions becomes options.bias, as docs/layers.md says.
+        """
+        return json.dumps({"ignored_tensors": ["relative_attention_bias.weight"]}) if path in self._with_tables else None
 
     def attempts(self):
         """Functions that make a model each, for as long as none can be called."""
-        default = transformers.CONFIG_MAPPING[self.model_type]().to_dict()
+        config = transformers.CONFIG_MAPPING[self.model_type]
+        default, named = config().to_dict(), inspect.signature(config.__init__).parameters
+        taken = {key: size for key, size in (self._sizes or {}).items() if key in named and key not in default}  # And not kept.
         for kv_heads in (shrink.KV_HEADS, shrink.HEADS):
-            yield lambda kv_heads=kv_heads: self.make(shrink.shrink(default, kv_heads, self._sizes))
+            yield lambda kv_heads=kv_heads: self.make(shrink.shrink(default, kv_heads, self._sizes) | taken)
 
     def make(self, config):
         made = transformers.CONFIG_MAPPING[self.model_type].from_dict(config)
@@ -87,6 +95,7 @@ class Transformers:
             return 0
 
     def calls(self, model, seed):
+        self._with_tables = {path for path, one in model.named_modules() if hasattr(one, "relative_attention_bias")}
         return inputs.calls(model, seed)
 
     def save(self, model, directory):

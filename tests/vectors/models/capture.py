@@ -69,6 +69,9 @@ class Attention:
         if bias is None and hasattr(self.module, "relative_attention_bias") and isinstance(self.outputs, tuple):
             fits = (one for one in self.outputs if torch.is_tensor(one) and one.dim() == 4 and one.shape[-2:] == self.scores.shape[-2:])
             bias = next((one for one in fits if float((one.sum(-1) - 1).abs().max()) > 1e-6), None)
+        if bias is None and hasattr(self.module, "relative_attention_bias") and hasattr(self.module, "compute_bias"):
+            with torch.no_grad(), InDouble():  # UMT5's blocks have a table each, and give no bias to the next.
+                bias = self.module.compute_bias(*self.scores.shape[-2:])
         return None if bias is None else bias.masked_fill(bias < MASKED, 0)
 
     def unadded(self):

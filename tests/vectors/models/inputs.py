@@ -63,6 +63,15 @@ def _boxes(config, generator):
     return torch.randint(0, 60, (BATCH, TOKENS, 4), generator=generator).sort(-1).values
 
 
+def _path(units):
+    """Where each token stands in its page, [B, T, depth]: a number of `units` for each step."""
+
+    def make(config, generator):
+        return torch.randint(0, getattr(config, units), (BATCH, TOKENS, config.max_depth), generator=generator)
+
+    return make
+
+
 def _grid(config, generator):
     del config, generator
     return torch.tensor([GRID])
@@ -71,9 +80,11 @@ def _grid(config, generator):
 _MAKERS = {
     "input_ids": _tokens, "decoder_input_ids": lambda config, generator: _tokens(config, generator, TARGETS), "pixel_values": _pixels,
     "images": _pixels, "input_features": _features, "input_values": _sound, "bbox": _boxes, "grid_thw": _grid, "image_grid_thw": _grid,
+    "xpath_tags_seq": _path("tag_pad_id"), "xpath_subs_seq": _path("subs_pad_id"),
     "query_embeds": lambda config, generator: _normal(generator, BATCH, TOKENS, config.hidden_size),
     "inputs_embeds": lambda config, generator: _normal(generator, BATCH, TOKENS, config.hidden_size),
 }  # fmt: skip
+_PATHS = ("xpath_tags_seq", "xpath_subs_seq")  # Left out, all tokens stand in one place and are alike but for their words.
 _SOURCES = ("input_ids", "pixel_values", "images", "input_features", "input_values", "decoder_input_ids")
 
 
@@ -96,9 +107,10 @@ def calls(model, seed):
     named = [name for name in _SOURCES if name in parameters]
     decoder = [name for name in named if name == "decoder_input_ids"]
     boxes = [name for name in parameters if name == "bbox"]
+    paths = [name for name in parameters if name in _PATHS]
     tries = []
     for names in (
-        named,
+        named + paths,
         required,
         [model.main_input_name, *decoder],
         ["input_ids", *boxes],

@@ -36,20 +36,20 @@ def _alterations(config):
 
 def _one_of_each(right):
     kinds = {}
-    for attention, prefix in right:
-        kinds.setdefault(judge.group(attention), (attention.path, prefix))
+    for attention, prefix, supplied in right:
+        kinds.setdefault(judge.group(attention), (attention.path, prefix, supplied))
     return list(kinds.values())
 
 
 def check(source, model, saved, right, seed=0):
-    """{key: verdict} for `right`, [(Attention, prefix)] of layers that are right as they are.
+    """{key: verdict} for `right`, [(Attention, prefix, supplied)] of layers that are right as they are.
 
     A key is `wrong` when attend serves the altered file and differs from the altered model, `insensitive` when attend
     applies it (the layer is another) and the result is the same within SENSITIVE tolerances.
     """
     kinds, state = _one_of_each(right), model.state_dict()
     config = ask.read_config(saved.file.parent)
-    models, layers = {}, {f"base-{i}": (saved.file, prefix, None) for i, (_, prefix) in enumerate(kinds)}
+    models, layers = {}, {f"base-{i}": (saved.file, prefix, supplied) for i, (_, prefix, supplied) in enumerate(kinds)}
     with tempfile.TemporaryDirectory(prefix="attend-keys-") as directory:
         fitting = 0
         for number, (key, altered) in enumerate(_alterations(config)):
@@ -63,7 +63,8 @@ def check(source, model, saved, right, seed=0):
             (folder / "config.json").write_text(json.dumps(altered))
             os.symlink(saved.file, folder / saved.file.name)
             models[number] = (key, found)
-            layers |= {f"{number}-{i}": (folder / saved.file.name, prefix, None) for i, (_, prefix) in enumerate(kinds)}
+            file = folder / saved.file.name
+            layers |= {f"{number}-{i}": (file, prefix, supplied) for i, (_, prefix, supplied) in enumerate(kinds)}
         with ask.Asked(layers) as asked:
             verdicts = {key: _verdict(asked, number, found, kinds) for number, (key, found) in models.items()}
     # Whether a key matters is asked of one key at a time: several together may go beyond what so few tokens show.
@@ -72,7 +73,7 @@ def check(source, model, saved, right, seed=0):
 
 def _verdict(asked, number, found, kinds):
     told = []
-    for i, (path, _) in enumerate(kinds):
+    for i, (path, _, _) in enumerate(kinds):
         name, base = f"{number}-{i}", f"base-{i}"
         if name in asked.refused:
             told.append(f"refused: {asked.refused[name]}")

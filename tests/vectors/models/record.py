@@ -71,8 +71,9 @@ def _of_type(model_type, class_name, older):
                 case["layers"][f"{same} {VERSION}"] = case["layers"].pop(same)
     base, cases = _base(model_type), []
     for others, without in [({}, []), *subsets.drawn(base, 3 * COUNT, 0)]:
-        layers = _layers(source, subsets.applied(base, others, without))
-        if layers and len(cases) < COUNT:
+        if len(cases) == COUNT:
+            break
+        if layers := _layers(source, subsets.applied(base, others, without)):
             cases.append({"with": others, "without": without, "layers": {VERSION: layers}})  # The versions that agree: "4 5".
     return older + ([{"written_by": VERSION, "base": base, "cases": cases}] if cases else [])
 

@@ -38,6 +38,7 @@ def rescale(modules, deviations):
         factor = min(max((3.0 / deviation) ** 0.5, 0.05), 20.0)
         with torch.no_grad():
             for name, parameter in module.named_parameters():
-                if parameter.dim() >= 2 or _is_norm(name, parameter):
+                # Biases move with the weights that they are added to: they would not be seen beside larger ones.
+                if parameter.dim() >= 2 or _is_norm(name, parameter) or name.endswith("bias"):
                     parameter.copy_((parameter * factor).float().double())
     return moved

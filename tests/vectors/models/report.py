@@ -12,6 +12,8 @@ import re
 import sys
 
 OUTPUT = pathlib.Path(os.environ["ATTEND_MODELS_DIR"])
+# [why an attention module is not softmax(scale Q K^T + mask) V of its input's projections, its class's name], from its source.
+OTHER = [(why, re.compile(name)) for why, name in json.loads((pathlib.Path(__file__).parent / "other_attention.json").read_text())]
 VERDICTS = ("wrong", "insensitive", "excluded", "refused", "right")  # A type is what its worst layer is.
 
 
@@ -91,6 +93,11 @@ def counts(layers):
     return collections.Counter(layer["verdict"] for layer in layers)
 
 
+def other_attention(layer):
+    """Why a layer that is refused is not plain softmax attention; empty for one that is."""
+    return next((why for why, name in OTHER if layer["verdict"] == "refused" and name.fullmatch(layer["module"])), "")
+
+
 def _numbers(counted):
     return ", ".join(f"{counted[verdict]} {verdict}" for verdict in reversed(VERDICTS))
 
@@ -100,13 +107,24 @@ def chapter(line):
     types = by_type(found)
     layers = [layer for result in found for layer in layers_of(result)]
     total = counts(layers)
-    plain = sum(total.values()) - total["excluded"]
+    judged = sum(total.values()) - total["excluded"]
+    others = collections.defaultdict(list)
+    for layer in layers:
+        if why := other_attention(layer):
+            others[why].append(layer["module"])
+    plain = judged - sum(map(len, others.values()))
     yield f"## {line}\n"
     if left := not_swept(line):
         yield f"Not swept yet: {left} further classes.\n"
     yield f"Model types: {len(types)}; by their worst layer: {_numbers(collections.Counter(entry[0] for entry in types.values()))}.  "
     yield f"Kinds of attention layers in {len(found)} classes: {sum(total.values())}; {_numbers(total)}"
-    yield f"(right: {100 * total['right'] / max(plain, 1):.0f} % of those that could be judged).\n"
+    of_judged, of_plain = (100 * total["right"] / max(count, 1) for count in (judged, plain))
+    yield f"(right: {of_judged:.0f} % of those that could be judged, {of_plain:.0f} %"
+    yield f"of the {plain} with a plain softmax).\n"
+    yield "Refused, and no plain softmax attention (tests/vectors/models/other_attention.json):\n"
+    for why, modules in others.items():
+        yield f"- {why}: {len(modules)} ({', '.join(sorted(set(modules)))})"
+    yield ""
     yield "| model type | verdict | kinds of layers | reason |\n|---|---|---|---|"
     for name, (verdict, of_type, excluded, keys) in sorted(types.items()):
         if verdict != "excluded":

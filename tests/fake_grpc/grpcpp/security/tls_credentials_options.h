@@ -5,6 +5,7 @@
 #include <grpc/grpc_security_constants.h>
 #include <grpcpp/security/server_credentials.h>
 #include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_certificate_verifier.h>
 
 #include <memory>
 
@@ -15,6 +16,7 @@ class TlsServerCredentialsOptions {
   explicit TlsServerCredentialsOptions(const std::shared_ptr<FileWatcherCertificateProvider>& /*provider*/) {}
   void watch_identity_key_cert_pairs() {}
   void watch_root_certs() {}
+  void set_certificate_verifier(const std::shared_ptr<CertificateVerifier>& /*verifier*/) {}
   void set_cert_request_type(grpc_ssl_client_certificate_request_type /*type*/) {}
 };
 

@@ -1,0 +1,183 @@
+// Guards which rotary embedding a config.json is taken to mean.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "tests/formats/parsed_config.h"
+
+namespace attend::formats {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(HuggingFaceRotary, ALlamaThatDoesNotMentionRotaryEmbeddingsHasThem) {
+  EXPECT_EQ(Parse(R"({"model_type": "llama"})").rotary->base, 10000);
+  EXPECT_EQ(Parse(R"({"model_type": "mixtral"})").rotary->base, 1000000);
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "opt"})")));
+}
+
+TEST(HuggingFaceRotary, ParametersMayStandTogether) {  // As transformers 5 writes them.
+  const LayerSettings config = Parse(R"({"model_type": "llama", "num_attention_heads": 4, "head_dim": 10,
+                "rope_parameters": {"rope_type": "linear", "factor": 4, "rope_theta": 7e4, "partial_rotary_factor": 0.4}})",
+                                     "layers.0.", 10);
+  EXPECT_EQ(config.rotary->base, 70000);
+  EXPECT_EQ(config.rotary->linear_factor, 4);
+  EXPECT_EQ(config.rotary->dim, 4);
+}
+
+TEST(HuggingFaceRotary, SharesOfAHeadAreTurned) {
+  EXPECT_EQ(Parse(R"({"model_type": "gpt_neox", "num_attention_heads": 8, "rotary_pct": 0.25})", "", 64).rotary->dim,
+            16);
+  EXPECT_EQ(Parse(R"({"model_type": "phi", "num_attention_heads": 4, "head_dim": 32})", "", 32).rotary->dim, 16);
+  const Rotary gptj = *Parse(R"({"model_type": "gptj", "n_head": 16, "n_embd": 4096, "rotary_dim": 64})").rotary;
+  EXPECT_EQ(gptj.dim, 64);
+  EXPECT_EQ(gptj.form, RotaryForm::kInterleaved);
+  EXPECT_THAT(Refusal(R"({"model_type": "phi", "partial_rotary_factor": 0.5})"), HasSubstr("partial_rotary_factor"));
+}
+
+TEST(HuggingFaceRotary, UnknownScalingIsRefusedUnlessTheCallerKnowsBetter) {
+  const std::string json = R"({"model_type": "llama", "rope_scaling": {"type": "helix", "factor": 4}})";
+  EXPECT_THAT(Refusal(json), HasSubstr("'rope_scaling' has the type 'helix'"));
+  CallerSettings caller;
+  caller.rotary = true;
+  EXPECT_EQ(Refusal(json, "", caller), "");
+}
+
+// Numbers of transformers 4.57's `_compute_yarn_parameters`, in float64.
+TEST(HuggingFaceRotary, YarnIsGivenAsFrequencies) {
+  const std::string scaling =
+      R"("rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64)";
+  const Rotary rotary =
+      *Parse(R"({"model_type": "qwen2", "rope_theta": 10000.0, "max_position_embeddings": 256, )" + scaling + "}}",
+             "layers.0.", 16)
+           .rotary;
+  // low = floor(16 ln(64 / (32 2 pi)) / (2 ln 10000)) = floor(-0.99) -> 0, high = ceil(16 ln(64 / 2 pi) / (2 ln 10000))
+  // = 3.
+  ASSERT_EQ(rotary.frequencies.size(), 8U);
+  for (int i = 0; i < 8; ++i) {
+    const double plain = std::pow(10000, -i / 8.0), ramp = std::min(i / 3.0, 1.0);
+    EXPECT_NEAR(rotary.frequencies[i], plain / 4 * ramp + plain * (1 - ramp), 1e-15) << i;
+  }
+  EXPECT_NEAR(rotary.attention_factor, 0.1 * std::log(4) + 1, 1e-15);
+  EXPECT_EQ(rotary.original_context_length, 0);
+  const auto factor = [&](const std::string& more) {
+    return Parse(R"({"model_type": "qwen2", )" + scaling + more + "}}", "layers.0.", 16).rotary->attention_factor;
+  };
+  EXPECT_EQ(factor(R"(, "attention_factor": 1.5)"), 1.5);
+  EXPECT_EQ(factor(R"(, "mscale": 1.0, "mscale_all_dim": 1.0)"), 1);
+  EXPECT_NEAR(factor(R"(, "mscale": 0.7, "mscale_all_dim": 1.0)"), (0.07 * std::log(4) + 1) / (0.1 * std::log(4) + 1),
+              1e-15);
+  // Without `truncate` the ramp begins and ends between pairs.
+  const Rotary exact =
+      *Parse(R"({"model_type": "qwen2", )" + scaling + R"(, "truncate": false}})", "layers.0.", 16).rotary;
+  const double high = 16 * std::log(64 / (2 * M_PI)) / (2 * std::log(10000));
+  const double ramp = 1 / high;
+  EXPECT_NEAR(exact.frequencies[1], std::pow(10000, -1 / 8.0) * (1 - ramp + ramp / 4), 1e-15);
+  EXPECT_THAT(Refusal(R"({"model_type": "qwen2", )" + scaling + "}}"), HasSubstr("needs the size of a head"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "yarn", "factor": 2}})", "", {}, 16),
+              HasSubstr("'original_max_position_embeddings' is needed"));
+}
+
+TEST(HuggingFaceRotary, LongRopeHasFactorsForShortAndLongTexts) {
+  const std::string json = R"({"model_type": "phi3", "rope_theta": 10000.0, "max_position_embeddings": 128,
+      "original_max_position_embeddings": 32,
+      "rope_scaling": {"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [4.0, 8.0])";
+  const Rotary rotary = *Parse(json + "}}", "layers.0.", 4).rotary;
+  EXPECT_THAT(rotary.frequencies, ElementsAre(1, 0.01 / 2));
+  EXPECT_THAT(rotary.long_frequencies, ElementsAre(0.25, 0.01 / 8));
+  EXPECT_EQ(rotary.original_context_length, 32);
+  EXPECT_NEAR(rotary.attention_factor, std::sqrt(1 + std::log(4) / std::log(32)), 1e-15);
+  EXPECT_THAT(Refusal(json + R"(, "factor": 3.0}})", "layers.0.", {}, 4), HasSubstr("'factor' is not"));
+  EXPECT_EQ(Refusal(json + R"(, "factor": 3.0, "attention_factor": 1.0}})", "layers.0.", {}, 4), "");
+  EXPECT_THAT(Refusal(json + "}}", "layers.0.", {}, 8), HasSubstr("must be a list of 4 numbers"));
+}
+
+TEST(HuggingFaceRotary, DynamicScalingDependsOnTheLength) {
+  const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 16,
+                                   "rope_scaling": {"type": "dynamic", "factor": 2.0}})",
+                               "layers.0.", 8)
+                             .rotary;
+  EXPECT_EQ(rotary.dynamic_factor, 2);
+  EXPECT_EQ(rotary.original_context_length, 16);
+  EXPECT_EQ(rotary.base, 10000);
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}})", "", {}, 8),
+              HasSubstr("max_position_embeddings"));
+}
+
+TEST(HuggingFaceRotary, SomeLayersHaveNoRotaryEmbedding) {
+  const std::string smollm = R"({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0]})";
+  EXPECT_TRUE(Turns(Parse(smollm, "layers.2.")));
+  EXPECT_FALSE(Turns(Parse(smollm, "layers.3.")));
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.3.")));
+  EXPECT_TRUE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.4.")));
+  for (const char* const type : {"cohere2", "exaone4"}) {
+    const std::string json = std::string(R"({"model_type": ")") + type + R"(", "sliding_window": 4})";
+    EXPECT_TRUE(Turns(Parse(json, "layers.0.")));
+    EXPECT_FALSE(Turns(Parse(json, "layers.3.")));
+  }
+  EXPECT_TRUE(Turns(Parse(R"({"model_type": "exaone4", "sliding_window": null})", "layers.3.")));
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "cohere2", "sliding_window": null})", "layers.3.")));
+  EXPECT_FALSE(Turns(Parse(R"({"model_type": "granitemoehybrid"})")));
+  EXPECT_TRUE(Turns(Parse(R"({"model_type": "granitemoehybrid", "position_embedding_type": "rope"})")));
+}
+
+TEST(HuggingFaceRotary, FormsOfRotaryEmbeddings) {
+  for (const char* const type : {"ernie4_5", "ernie4_5_moe", "helium", "glm", "cohere2", "gptj"}) {
+    const LayerSettings layer = Parse(std::string(R"({"model_type": ")") + type + R"("})", "layers.0.", 64);
+    EXPECT_EQ(layer.rotary->form, RotaryForm::kInterleaved) << type;
+  }
+}
+
+TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
+  const auto refusal = [](const std::string& dim) {
+    return Refusal(R"({"model_type": "gptj", "n_head": 1, "max_position_embeddings": 64, "rope_scaling":
+                       {"rope_type": "yarn", "factor": 2.0}, "rotary_dim": )" +
+                       dim + "}",
+                   "h.0.", {}, 16);
+  };
+  EXPECT_EQ(refusal("16"), "");
+  // Frequencies of so many elements would take all memory.
+  for (const char* const dim : {"0", "17", "2147483647", "null"})
+    EXPECT_THAT(refusal(dim), HasSubstr("'rotary_dim' is"));
+}
+
+TEST(HuggingFaceRotary, LengthsThatVersionsReadDifferentlyAreRefused) {
+  const auto refusal = [](const std::string& form, const std::string& type, const std::string& beside, int within) {
+    return Refusal(R"({"model_type": "llama", "num_attention_heads": 1, "max_position_embeddings": 64, )" + beside +
+                       "\"" + form +
+                       R"(": {"rope_theta": 1e4, "factor": 8.0, "short_factor": [1, 1], "low_freq_factor": 1,
+                       "long_factor": [2, 2], "attention_factor": 1, "high_freq_factor": 4, "rope_type": ")" +
+                       type + R"(", "original_max_position_embeddings": )" + std::to_string(within) + "}}",
+                   "layers.0.", {}, 4);
+  };
+  const std::string beside = R"("original_max_position_embeddings": 8, )";
+  for (const char* const type : {"yarn", "longrope", "llama3"}) {
+    const bool is_long = std::string(type) == "longrope";
+    // transformers 4 does not look for longrope's in rope_scaling, and for that of others nowhere else.
+    EXPECT_EQ(refusal("rope_scaling", type, "", 8).empty(), !is_long) << type;
+    EXPECT_EQ(refusal("rope_scaling", type, beside, 16).empty(), is_long) << type;
+    EXPECT_EQ(refusal("rope_scaling", type, beside, 8), "") << type;
+    EXPECT_EQ(refusal("rope_scaling", type, "", 64), "") << type;
+    EXPECT_EQ(refusal("rope_parameters", type, beside, 16), "") << type;  // Of transformers 5 alone.
+  }
+  EXPECT_THAT(refusal("rope_scaling", "yarn", beside, 16),
+              HasSubstr("'original_max_position_embeddings' is not the same"));
+}
+
+TEST(HuggingFaceRotary, ALengthBesideRopeParametersGoesBefore) {
+  const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 64,
+      "original_max_position_embeddings": 8, "rope_parameters": {"rope_theta": 1e4, "rope_type": "llama3", "factor": 2.0,
+      "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 16}})",
+                               "layers.0.", 4)
+                             .rotary;
+  EXPECT_EQ(rotary.llama3->original_context_length, 8);
+}
+
+}  // namespace
+}  // namespace attend::formats

@@ -1,0 +1,200 @@
+// Guards which checkpoints are refused, and that the refusal names the tensor, the field or the key.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <string>
+
+#include "formats/layers/naming_table.h"
+#include "tests/formats/random_layer.h"
+#include "tests/support/status_message.h"
+
+namespace attend::formats {
+namespace {
+
+using ::attend::testing::Message;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+TEST(LayerRefusals, WhatCannotBeComputedIsSaidBeforeNamesAreLookedFor) {
+  for (const char* const type : {"deberta-v2", "qwen3_next", "qwen2_5_vl_vision"}) {
+    const std::string config = R"({"model_type": ")" + std::string(type) + R"("})";
+    EXPECT_THAT(Message(FindLayer(CheckpointBuilder().Checkpoint(), "a.", HeadsOf(1), config).status()),
+                AllOf(HasSubstr(type), HasSubstr("cannot be computed"), HasSubstr("not supported")));
+  }
+}
+
+TEST(LayerRefusals, NumbersOfHeadsInAConfigAreCheckedToo) {
+  const Layer layer(2, 2);
+  const auto status = [&](const std::string& names, const std::string& keys) {
+    const std::string config = R"({"model_type": "llama")" + keys + "}";
+    const Checkpoint checkpoint =
+        (names == "llama" ? Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone)
+                          : Separate(layer, "query", "key", "value", "output", Biases::kNone))
+            .Checkpoint();
+    return FindLayer(checkpoint, "", {}, config).status();
+  };
+  EXPECT_TRUE(status("llama", R"(, "num_attention_heads": 2)").ok());
+  EXPECT_EQ(FieldOf(status("llama", R"(, "num_attention_heads": 2, "num_key_value_heads": 0)")), "config.num_kv_heads");
+  EXPECT_EQ(FieldOf(status("llama", R"(, "num_attention_heads": 0)")), "config.num_heads");
+  // A model's default is not one head, whatever its weights are called.
+  EXPECT_EQ(FieldOf(status("notebook", "")), "config.num_heads");
+  EXPECT_TRUE(status("notebook", R"(, "num_attention_heads": 2)").ok());
+}
+
+TEST(LayerRefusals, ANormThatIsNotUsedIsAnError) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.AddVector("q_layernorm.norms.0.weight", layer.query_norm);
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status()),
+              HasSubstr("the tensor 'q_layernorm.norms.0.weight', which may change what it computes"));
+}
+
+TEST(LayerRefusals, WhenNoneFitsTheErrorSaysWhatThereIsAndWhatWasLookedFor) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "m.0.self_attn.q_proj", "m.0.self_attn.k_proj", "m.0.self_attn.v_proj",
+                                       "m.0.self_attn.o_proj", Biases::kAll);
+  for (int i = 0; i < 20; ++i) builder.Add("x." + std::to_string(i), layer.query);
+  builder.Add("m.1.self_attn.q_proj.weight", layer.query).Add("m.1.self_attn.k_proj.weight", layer.key);
+  const Checkpoint checkpoint = builder.Checkpoint();
+  EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()),
+              AllOf(HasSubstr("no attention layer was found with the prefix 'm.2.'"),
+                    HasSubstr("the file has layers with the prefixes 'm.0.'"), HasSubstr("no tensor has this prefix")));
+  for (const Naming& naming : Namings()) {
+    EXPECT_THAT(Message(FindLayer(checkpoint, "m.2").status()), HasSubstr(std::string(naming.name)));
+  }
+  EXPECT_THAT(Message(FindLayer(checkpoint, "m.1").status()),
+              AllOf(HasSubstr("for the naming llama it lacks m.1.self_attn.v_proj.weight"),
+                    HasSubstr("there is m.1.self_attn.k_proj.weight, m.1.self_attn.q_proj.weight")));
+  EXPECT_THAT(Message(FindLayer(checkpoint, "x").status()), HasSubstr("x.0, x.1, x.10, x.11, x.12, x.13 and 14 more"));
+  EXPECT_THAT(Message(FindLayer(checkpoint, "").status()), HasSubstr("no attention layer was found;"));
+  const Checkpoint none = CheckpointBuilder().Checkpoint();
+  EXPECT_THAT(Message(FindLayer(none, "").status()), HasSubstr("no tensor"));
+}
+
+TEST(LayerRefusals, LongNamesAreCut) {
+  const Layer layer(1, 1);
+  CheckpointBuilder builder;
+  builder.Add(std::string(5000, 'n'), layer.query);
+  EXPECT_LT(FindLayer(builder.Checkpoint(), "").status().message().size(), 2000U);
+}
+
+TEST(LayerRefusals, TwoLayersAtOnePrefixAreAnError) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.Add("query.weight", layer.query).Add("key.weight", layer.key).Add("value.weight", layer.value);
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
+              AllOf(HasSubstr("query.weight (notebook)"), HasSubstr("q_proj.weight (llama)")));
+}
+
+TEST(LayerRefusals, TensorsThatCannotBeUsedAreNamed) {
+  const Layer layer(2, 2);
+  const auto with = [&](const std::function<void(CheckpointBuilder&)>& add_query) {
+    CheckpointBuilder builder;
+    add_query(builder);
+    builder.Add("key.weight", layer.key).Add("value.weight", layer.value);
+    return Message(FindLayer(builder.Checkpoint(), "").status());
+  };
+  EXPECT_THAT(with([](auto& b) {
+                b.Add("query.weight", {2, 2}, "abcd", "F8_E4M3");
+              }),
+              HasSubstr("'query.weight' has the type F8_E4M3; weights must be F32, F16, BF16 or F64"));
+  EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {2, 2}, std::string(32, 'a'), "I64"); }), HasSubstr("type I64"));
+  EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {4}, std::string(16, 'a'), "F32"); }),
+              HasSubstr("'query.weight' has the shape [4]; [out_features, in_features] is expected"));
+  EXPECT_THAT(with([](auto& b) { b.Add("query.weight", {0, 4}, "", "F32"); }), HasSubstr("shape [0, 4]"));
+  EXPECT_THAT(with([&](auto& b) { b.Add("query.weight", layer.query).Add("query.bias", {2}, "abcdefgh", "F32"); }),
+              HasSubstr("'query.bias' has the shape [2]; [6], as the projection has outputs, is expected"));
+  EXPECT_THAT(with([&](auto& b) { b.Add("query.weight", layer.query).Add("query.bias", {6}, "abcdef", "U8"); }),
+              HasSubstr("'query.bias' has the type U8"));
+}
+
+TEST(LayerRefusals, HeadsAreCheckedBeforeAnythingIsCut) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder;
+  builder.Add("qkv_proj.weight", FuseRows(layer, layer.query, layer.key, layer.value))
+      .Add("o_proj.weight", layer.output);
+  const struct {
+    int heads;
+    int kv_heads;
+    const char* field;
+  } cases[] = {{-1, 0, "config.num_heads is -1"},
+               {1025, 0, "config.num_heads is 1025"},
+               {2, 3, "config.num_kv_heads is 3"},
+               {4, 3, "config.num_kv_heads is 3"},
+               {2, -1, "config.num_kv_heads is -1"}};
+  for (const auto& test : cases) {
+    EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", HeadsOf(test.heads, test.kv_heads)).status()),
+                HasSubstr(test.field));
+  }
+}
+
+TEST(LayerRefusals, WhatIsIgnoredMustBeThere) {
+  const Layer layer(2, 2);
+  CallerSettings caller = layer.Config();
+  caller.ignored_tensors = {"sinc"};
+  const absl::Status status =
+      FindLayer(Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone).Checkpoint(), "", caller)
+          .status();
+  EXPECT_EQ(FieldOf(status), "config.ignored_tensors");
+  EXPECT_THAT(Message(status), HasSubstr("there is no tensor 'sinc'"));
+}
+
+TEST(LayerRefusals, RoFormersTableMustBeThatOfARotaryEmbedding) {
+  const Layer layer(2, 2);
+  const std::string config = R"({"model_type": "roformer", "num_attention_heads": 1})";
+  const auto status = [&](double change) {
+    CheckpointBuilder builder =
+        Separate(layer, "encoder.layer.0.attention.self.query", "encoder.layer.0.attention.self.key",
+                 "encoder.layer.0.attention.self.value", "encoder.layer.0.attention.output.dense", Biases::kNone);
+    Matrix table{40, 6, {}};  // One head of 6.
+    for (int i = 0; i < 240; ++i) {
+      const int position = i / 6;
+      const double angle = position * std::pow(10000, -2.0 * (i % 3) / 6);
+      table.numbers.push_back(
+          static_cast<float>((i % 6 < 3 ? std::sin(angle) : std::cos(angle)) + (i == 239 ? change : 0)));
+    }
+    builder.Add("encoder.embed_positions.weight", table);
+    return FindLayer(builder.Checkpoint(), "encoder.layer.0.", {}, config).status();
+  };
+  EXPECT_TRUE(status(0).ok()) << status(0);
+  CheckpointBuilder odd = Separate(Layer(1, 1), "attention.self.query", "attention.self.key", "attention.self.value",
+                                   "attention.output.dense", Biases::kNone);
+  odd.Add("embed_positions.weight", Matrix{2, 1, {0, 0}});
+  EXPECT_FALSE(FindLayer(odd.Checkpoint(), "", {}, R"({"model_type": "roformer", "num_attention_heads": 3})").ok());
+  EXPECT_THAT(Message(status(0.1)), HasSubstr("'encoder.embed_positions.weight' has other numbers"));
+}
+
+TEST(LayerRefusals, NormsThatTheModelDoesNotHaveAreRefused) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.AddVector("q_norm.weight", layer.query_norm).AddVector("k_norm.weight", layer.key_norm);
+  const auto refusal = [&](const std::string& config) {
+    return Message(FindLayer(builder.Checkpoint(), "", {}, config).status());
+  };
+  EXPECT_THAT(refusal(R"({"model_type": "llama", "num_attention_heads": 2})"),
+              HasSubstr("norms of query and key, which llama models do not have"));
+  EXPECT_EQ(refusal(R"({"model_type": "qwen3", "num_attention_heads": 2, "num_key_value_heads": 2})"), "");
+  EXPECT_THAT(refusal(R"({"model_type": "glm4_moe", "partial_rotary_factor": 1, "num_attention_heads": 2,
+                          "num_key_value_heads": 2})"),
+              HasSubstr("'use_qk_norm' is false, but the file has norms of query and key"));
+}
+
+TEST(LayerRefusals, ShortNamesThatMayNotBeT5sNeedAScale) {
+  const Layer layer(2, 2);
+  const auto status = [&](const std::string& module, const CallerSettings& caller) {
+    return FindLayer(
+               Separate(layer, module + "q", module + "k", module + "v", module + "o", Biases::kNone).Checkpoint(),
+               module, caller)
+        .status();
+  };
+  CallerSettings caller = layer.Config();
+  EXPECT_TRUE(status("block.0.layer.0.SelfAttention.", caller).ok());
+  EXPECT_EQ(FieldOf(status("blocks.0.self_attn.", caller)), "config.options.scale");
+  caller.scale = true;
+  EXPECT_TRUE(status("blocks.0.self_attn.", caller).ok());
+}
+
+}  // namespace
+}  // namespace attend::formats

@@ -1,0 +1,238 @@
+// Admission between tenants: whose turn it is, who gives way, and who interrupts whom. Under ThreadSanitizer too.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "core/base/error.h"
+#include "server/rpc/admission.h"
+
+namespace attend::server {
+namespace {
+
+using RunningTask = Admission::RunningTask;
+using std::chrono::milliseconds;
+using std::chrono::system_clock;
+
+// A thousand operations a millisecond.
+constexpr ComputeRates kRates{.flops_per_ms = 1000, .bytes_per_ms = 1e300};
+
+std::string Reason(const absl::Status& status) { return GetErrorDetails(status).reason; }
+
+class AdmissionTenantsTest : public ::testing::Test {
+ public:
+  ~AdmissionTenantsTest() override { Open(); }
+
+ protected:
+  static AccountRef MakeAccount(const std::string& tenant) {
+    return std::make_shared<Account>("caller of " + tenant, std::make_shared<Tenant>(tenant), false);
+  }
+  void Open() {
+    if (!gate_.HasBeenNotified()) gate_.Notify();
+  }
+  void WaitUntilIdle() {
+    while (admission_->outstanding() > 0) absl::SleepFor(absl::Milliseconds(1));
+  }
+  void Make(int max_queued) {
+    executor_ = std::make_unique<Executor>(Executor::Options{.num_threads = 1, .max_queued_tasks = max_queued + 1});
+    admission_ = std::make_unique<Admission>(*executor_, max_queued, kRates);
+  }
+  // A task of `a_` that computes for ten seconds, by the model, until the gate opens; between tiles others may run.
+  void HoldThread(bool with_tiles) {
+    absl::Notification started;
+    const Admission::Request request{.cost = WorkCost{.flops = 1e7}, .account = a_};
+    ASSERT_TRUE(admission_
+                    ->Submit(request,
+                             [this, &started, with_tiles](RunningTask& task) {
+                               EXPECT_TRUE(task.Begin({.flops = 1e7}).ok());
+                               const Clock::time_point start = Clock::now();
+                               thread_ = std::this_thread::get_id();
+                               absl::SleepFor(absl::Milliseconds(5));  // It is a's turn for a while.
+                               started.Notify();
+                               while (!gate_.HasBeenNotified()) {
+                                 if (with_tiles) task.Look();
+                                 absl::SleepFor(absl::Microseconds(200));
+                               }
+                               interrupted_ = task.interrupted();
+                               held_ = Clock::now() - start;
+                               task.Stopped();
+                             })
+                    .ok());
+    started.WaitForNotification();
+  }
+  static Admission::Request Asking(const AccountRef& account, double flops) {
+    return {.cost = WorkCost{.flops = flops}, .account = account};
+  }
+  Admission::Task Note(const std::string& what) {
+    return [this, what](RunningTask& task) {
+      const absl::Status begun = task.Begin({});
+      const MutexLock lock(mu_);
+      events_ += begun.ok() ? what : "(" + what + " " + Reason(begun) + ")";
+    };
+  }
+  std::string events() {
+    const MutexLock lock(mu_);
+    return events_;
+  }
+  bool WaitForEvents(const std::string& wanted) {
+    for (int i = 0; i < 30'000 && events() != wanted; ++i) absl::SleepFor(absl::Milliseconds(1));
+    return events() == wanted;
+  }
+
+  const AccountRef a_ = MakeAccount("a");
+  const AccountRef b_ = MakeAccount("b");
+  const AccountRef c_ = MakeAccount("c");
+  absl::Notification gate_;
+  std::thread::id thread_;
+  Clock::duration interrupted_{};
+  Clock::duration held_{};
+  Mutex mu_;
+  std::string events_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<Executor> executor_;  // Destroyed first: its tasks report to the admission.
+};
+
+TEST_F(AdmissionTenantsTest, ASecondTenantIsServedBeforeTheFirstOnesQueue) {
+  Make(100);
+  HoldThread(/*with_tiles=*/false);
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(admission_->Submit(Asking(a_, 1e6), Note("a")).ok());
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1e6), Note("b")).ok());
+  Open();
+  WaitUntilIdle();
+  EXPECT_EQ(events(), "bbaaaa") << "a has had the thread all the time";
+}
+
+// Whoever knocks at a full queue uses the polling threads, and has that much less of the others.
+TEST_F(AdmissionTenantsTest, RefusedRequestsAreTheirTenantsTime) {
+  Make(4);
+  HoldThread(/*with_tiles=*/false);
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(admission_->Submit(Asking(c_, 1e6), Note("c")).ok());
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1e6), Note("b")).ok());
+  for (int i = 0; i < 100'000; ++i) EXPECT_EQ(Reason(admission_->Submit(Asking(c_, 1e6), Note("x"))), "QUEUE_FULL");
+  const std::chrono::duration<double> charged = c_->tenant->TakeUnqueued();
+  EXPECT_GT(charged.count(), 1) << "seconds";
+  EXPECT_EQ(c_->tenant->compute_time().count(), 0) << "no quota of computing is used up";
+  EXPECT_EQ(b_->tenant->TakeUnqueued().count(), 0);
+}
+
+TEST_F(AdmissionTenantsTest, OneCallerMayFillTheQueueAndGivesWayToOthersUpToTheirQuarter) {
+  Make(8);
+  HoldThread(/*with_tiles=*/false);
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(admission_->Submit(Asking(a_, 1), Note(std::to_string(i))).ok()) << i;
+  EXPECT_EQ(Reason(admission_->Check(Asking(a_, 1))), "QUEUE_FULL");
+  EXPECT_EQ(Reason(admission_->Check(Admission::Request())), "QUEUE_FULL")
+      << "a caller of whom nothing is known has no share";
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(admission_->Check(Asking(b_, 1)).ok()) << i;
+    EXPECT_TRUE(admission_->Submit(Asking(b_, 1), Note("b")).ok()) << i;
+  }
+  EXPECT_EQ(events(), "(7 QUEUE_FULL)(6 QUEUE_FULL)") << "the newest hear of it at once";
+  EXPECT_EQ(Reason(admission_->Submit(Asking(b_, 1), Note("b"))), "QUEUE_FULL") << "b has its quarter";
+  EXPECT_EQ(Reason(admission_->Submit(Asking(a_, 1), Note("x"))), "QUEUE_FULL");
+  EXPECT_TRUE(admission_->Submit(Asking(c_, 1), Note("c")).ok());
+  EXPECT_EQ(admission_->outstanding(), 9);
+  Open();
+  WaitUntilIdle();
+  EXPECT_EQ(events(), "(7 QUEUE_FULL)(6 QUEUE_FULL)(5 QUEUE_FULL)bcb01234");
+  const Admission::Counts counts = admission_->counts();
+  EXPECT_EQ(counts.queued, counts.finished + counts.stopped + counts.dropped);
+  EXPECT_EQ(counts.dropped, 3);
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(admission_->Submit(Asking(a_, 1), Note("")).ok() || i > 8);
+}
+
+TEST_F(AdmissionTenantsTest, AShortTaskOfAnotherTenantInterruptsALongOneAndNothingElseDoes) {
+  Make(100);
+  HoldThread(/*with_tiles=*/true);
+  ASSERT_TRUE(admission_->Submit(Asking(a_, 1), Note("(own)")).ok());
+  ASSERT_TRUE(admission_->Submit(Asking(c_, 1e6), Note("(long)")).ok());
+  Admission::Request large = Asking(MakeAccount("d"), 1);  // It claims to be short.
+  large.undecoded_bytes = 1e9;
+  ASSERT_TRUE(admission_->Submit(large, Note("(large)")).ok());
+  absl::SleepFor(absl::Milliseconds(20));
+  EXPECT_EQ(events(), "");
+  std::thread::id ran_on;
+  const auto nested = [&](RunningTask& task) {
+    EXPECT_TRUE(task.Begin({.flops = 1}).ok());
+    ran_on = std::this_thread::get_id();
+    for (int i = 0; i < 5; ++i) {
+      task.Look();  // Depth one: nothing interrupts what interrupts.
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    const MutexLock lock(mu_);
+    events_ += "b";
+  };
+  ASSERT_TRUE(admission_->Submit(Asking(b_, 1), nested).ok());
+  ASSERT_TRUE(admission_->Submit(Asking(MakeAccount("e"), 1), Note("e")).ok());
+  EXPECT_TRUE(WaitForEvents("be")) << "although long ones came first: " << events();
+  EXPECT_EQ(ran_on, thread_);
+  Open();
+  WaitUntilIdle();
+  EXPECT_GE(interrupted_, milliseconds(5));
+}
+
+TEST_F(AdmissionTenantsTest, WhatTurnsOutTooLongToInterruptWaitsForItsTurn) {
+  Make(100);
+  HoldThread(/*with_tiles=*/true);
+  Admission::Request request = Asking(b_, 1);  // It claims to be short, and has to be decoded to know.
+  request.undecoded_bytes = 1000;
+  std::atomic<bool> put_back{false};
+  ASSERT_TRUE(admission_
+                  ->Submit(request,
+                           [&](RunningTask& task) {
+                             EXPECT_TRUE(task.MustWait({.flops = 1e6}));
+                             EXPECT_TRUE(task.PutBack({.flops = 1e6}, Note("b")));
+                             put_back = true;
+                           })
+                  .ok());
+  while (!put_back) absl::SleepFor(absl::Milliseconds(1));
+  absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ(events(), "");
+  EXPECT_EQ(admission_->outstanding(), 2);
+  Open();
+  WaitUntilIdle();
+  EXPECT_EQ(events(), "b");
+  EXPECT_EQ(admission_->counts().queued, 2);
+  EXPECT_EQ(admission_->counts().dropped, 0);
+}
+
+TEST_F(AdmissionTenantsTest, WhoInterruptsHasNoMoreThanItsPartOfTheThread) {
+  Make(10'000);
+  HoldThread(/*with_tiles=*/true);
+  std::atomic<int> done{0};
+  const auto busy = [&](RunningTask& task) {
+    EXPECT_TRUE(task.Begin({.flops = 1000}).ok());
+    absl::SleepFor(absl::Milliseconds(1));
+    ++done;
+  };
+  for (int i = 0; i < 400; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1000), busy).ok());
+  absl::SleepFor(absl::Milliseconds(200));
+  const int while_held = done;
+  Open();
+  WaitUntilIdle();
+  EXPECT_GE(while_held, 10);
+  EXPECT_LE(interrupted_, held_ * 7 / 10) << "half, and what a task runs over";
+  EXPECT_EQ(done, 400);
+}
+
+TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
+  Make(100);
+  HoldThread(/*with_tiles=*/false);
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(admission_->Submit(Asking(a_, 1e6), Note("a")).ok());  // A second each.
+  Admission::Request soon = Asking(a_, 1000);
+  soon.deadline = system_clock::now() + milliseconds(9000);
+  EXPECT_EQ(Reason(admission_->Check(soon)), "DEADLINE_UNREACHABLE") << "18 s of a's own";
+  soon.account = b_;
+  soon.deadline = system_clock::now() + milliseconds(4000);
+  EXPECT_TRUE(admission_->Check(soon).ok()) << "b interrupts, or is next";
+  soon.cost = WorkCost{.flops = 1e5};
+  EXPECT_EQ(Reason(admission_->Check(soon)), "DEADLINE_UNREACHABLE")
+      << "too long to interrupt, and a task runs for 10 s";
+}
+
+}  // namespace
+}  // namespace attend::server

@@ -1,0 +1,225 @@
+// Which task is next. Nothing here depends on a clock: times are given.
+#include "server/rpc/fair_queue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace attend::server {
+namespace {
+
+using ::testing::ElementsAre;
+
+using Queue = FairQueue<std::string>;
+
+AccountRef MakeAccount(const std::string& name, double weight = 1, bool exempt = false) {
+  const auto tenant = std::make_shared<Tenant>(name);
+  tenant->SetLimits({.weight = weight});
+  return std::make_shared<Account>(name, tenant, exempt);
+}
+
+// Takes and ends `count` tasks, each of which takes what `ms` says of its name's first letter.
+std::string Serve(Queue& queue, int count, const std::map<char, double>& ms) {
+  std::string order;
+  for (int i = 0; i < count; ++i) {
+    auto taken = queue.Pop();
+    if (!taken.has_value()) break;
+    order += taken->item;
+    queue.Finish(taken->charge, ms.at(taken->item[0]), /*counts=*/true);
+  }
+  return order;
+}
+
+void Push(Queue& queue, const AccountRef& account, int count, double expected_ms = 1) {
+  for (int i = 0; i < count; ++i) queue.Push(account, expected_ms, account->name);
+}
+
+TEST(FairQueueTest, OneTenantIsFirstInFirstOut) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  for (const char* item : {"1", "2", "3", "4"}) queue.Push(a, 5, item);
+  EXPECT_EQ(queue.waiting_ms(), 20);
+  EXPECT_EQ(Serve(queue, 9, {{'1', 9}, {'2', 1}, {'3', 7}, {'4', 1}}), "1234");
+  EXPECT_EQ(queue.waiting_ms(), 0);
+  EXPECT_FALSE(queue.Pop().has_value());
+}
+
+TEST(FairQueueTest, TenantsHaveTheSameTimeWhateverTheirTasksTake) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 1000);
+  Push(queue, b, 1000);
+  std::map<char, double> used;
+  const std::map<char, double> takes = {{'a', 100}, {'b', 1}};
+  for (int i = 0; i < 900; ++i) {
+    const std::string item = Serve(queue, 1, takes);
+    used[item[0]] += takes.at(item[0]);
+  }
+  // Never apart by more than the longest task.
+  EXPECT_NEAR(used['a'], used['b'], 101);
+}
+
+TEST(FairQueueTest, WeightsAreRatiosOfTime) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a", 3);
+  const AccountRef b = MakeAccount("b", 0.5);
+  Push(queue, a, 1000);
+  Push(queue, b, 1000);
+  const std::string order = Serve(queue, 700, {{'a', 2}, {'b', 2}});
+  EXPECT_NEAR(std::count(order.begin(), order.end(), 'a'), 600, 3) << order;
+}
+
+TEST(FairQueueTest, WhatATaskIsExpectedToTakeBuysNothing) {
+  Queue queue;
+  const AccountRef liar = MakeAccount("a");
+  const AccountRef honest = MakeAccount("b");
+  Push(queue, liar, 100, 1e-6);
+  Push(queue, honest, 100, 10);
+  const std::string order = Serve(queue, 100, {{'a', 10}, {'b', 10}});
+  EXPECT_NEAR(std::count(order.begin(), order.end(), 'a'), 50, 1) << order;
+}
+
+TEST(FairQueueTest, WhoPausedSavesNothingUpAndWhoOwesStillOwes) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, b, 1);
+  EXPECT_EQ(Serve(queue, 1, {{'b', 1}}), "b");
+  Push(queue, a, 100);
+  EXPECT_EQ(Serve(queue, 50, {{'a', 10}}), std::string(50, 'a'));  // b is away for 500 ms,
+  Push(queue, b, 100);
+  const std::string order = Serve(queue, 20, {{'a', 10}, {'b', 10}});
+  EXPECT_NEAR(std::count(order.begin(), order.end(), 'b'), 10, 1) << order << ": and has no 500 ms of its own now";
+  Queue other;
+  Push(other, a, 1);
+  Push(other, b, 50);
+  EXPECT_EQ(Serve(other, 1, {{'a', 95}}), "a");
+  Push(other, a, 1);
+  EXPECT_EQ(Serve(other, 11, {{'a', 100}, {'b', 10}}), "bbbbbbbbbba") << "a goes on when b has had as much";
+}
+
+TEST(FairQueueTest, RunningTasksCountBeforeTheyEnd) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 10);
+  Push(queue, b, 10);
+  std::vector<Queue::Taken> running;
+  std::string order;
+  for (int i = 0; i < 6; ++i) {
+    running.push_back(*queue.Pop());
+    order += running.back().item;
+  }
+  EXPECT_EQ(order, "ababab");
+  queue.Recharge(running[0].charge, 50);  // Decoded: it is a long one.
+  order.clear();
+  for (int i = 0; i < 4; ++i) order += queue.Pop()->item;
+  EXPECT_EQ(order, "bbbb");
+}
+
+TEST(FairQueueTest, TimeWithoutTheQueueCounts) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  a->tenant->Computed(std::chrono::milliseconds(100), /*waited=*/false, {});
+  Push(queue, a, 3);
+  Push(queue, b, 3);
+  EXPECT_EQ(Serve(queue, 4, {{'a', 10}, {'b', 10}}), "bbba");
+}
+
+TEST(FairQueueTest, APutBackTaskIsItsTenantsNextAndNotChargedTwice) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  queue.Push(a, 1, "first");
+  queue.Push(a, 1, "second");
+  auto taken = queue.Pop();
+  queue.PutBack(taken->charge, a, 40, std::move(taken->item));
+  queue.Finish(taken->charge, 0, /*counts=*/false);
+  EXPECT_EQ(queue.waiting_ms(), 41);
+  EXPECT_EQ(queue.Pop()->item, "first");
+  EXPECT_EQ(queue.Pop()->item, "second");
+}
+
+TEST(FairQueueTest, WhatMayNotBeTakenKeepsItsTurn) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 2, 100);
+  Push(queue, b, 1, 1);
+  const auto is_short = [](const Queue::Next& next) { return next.expected_ms < 10; };
+  EXPECT_EQ(queue.Pop(is_short)->item, "b");
+  EXPECT_FALSE(queue.Pop(is_short).has_value());
+  EXPECT_EQ(Serve(queue, 2, {{'a', 1}}), "aa");
+}
+
+TEST(FairQueueTest, WhatIsAheadIsOnesOwnAndTheOthersPartMeanwhile) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  EXPECT_EQ(queue.AheadMs(a), 0);
+  Push(queue, a, 100, 10);
+  EXPECT_EQ(queue.AheadMs(a), 1000);
+  EXPECT_EQ(queue.AheadMs(b), 10) << "one task of the other";
+  Push(queue, b, 3, 10);
+  EXPECT_EQ(queue.AheadMs(b), 30 + 40);
+  EXPECT_EQ(queue.AheadMs(a), 1000 + 30);
+  EXPECT_EQ(queue.AheadMs(nullptr), 20);
+}
+
+TEST(FairQueueTest, TheCallerWithTheMostLosesItsNewestTask) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  const auto c = std::make_shared<Account>("c", a->tenant, false);  // Another caller of a's tenant.
+  for (const char* item : {"a1", "a2", "a3"}) queue.Push(a, 1, item);
+  queue.Push(c, 1, "c1");
+  for (const char* item : {"b1", "b2"}) queue.Push(b, 1, item);
+  EXPECT_EQ(queue.CountOf(a.get()), 3);
+  EXPECT_EQ(queue.TakeFromLargest(2), "a3");
+  EXPECT_FALSE(queue.HasLargerThan(2));
+  EXPECT_EQ(queue.TakeFromLargest(2), std::nullopt);
+  EXPECT_EQ(queue.size(), 5);
+  const AccountRef proxy = MakeAccount("p", 1, /*exempt=*/true);
+  Push(queue, proxy, 9);
+  EXPECT_EQ(queue.TakeFromLargest(2), std::nullopt) << "many callers' tasks are nobody's";
+}
+
+// Against the definition, by brute force: at each step, of the tenants that have had tasks all the time, no two are
+// apart by more than one task of each, in time by weight.
+TEST(FairQueueTest, NoTenantFallsBehindByMoreThanATask) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 50; ++round) {
+    Queue queue;
+    std::vector<AccountRef> accounts;
+    std::map<char, double> used;
+    double longest = 0;
+    for (int i = 0; i < 5; ++i) {
+      accounts.push_back(
+          MakeAccount(std::string(1, static_cast<char>('a' + i)), 0.25 * static_cast<double>(1 + random() % 8)));
+      Push(queue, accounts.back(), 400);
+    }
+    for (int step = 0; step < 300; ++step) {
+      auto taken = queue.Pop();
+      const char who = taken->item[0];
+      const double ms = 1 + static_cast<double>(random() % 50);
+      const double weight = accounts[static_cast<std::size_t>(who - 'a')]->tenant->weight();
+      longest = std::max(longest, ms / weight);
+      used[who] += ms / weight;
+      queue.Finish(taken->charge, ms, true);
+      for (const AccountRef& one : accounts) {
+        for (const AccountRef& other : accounts) {
+          ASSERT_LE(used[one->name[0]] - used[other->name[0]], longest + 1e-9) << round << " " << step;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace attend::server
