@@ -20,9 +20,13 @@ COPY formats formats
 COPY core core
 COPY server server
 COPY client client
+COPY examples/data/x.npy examples/data/
 RUN cmake --preset release -DATTEND_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local \
     && cmake --build --preset release --target attend-server attend \
-    && DESTDIR=/out cmake --install build/release --component runtime --strip
+    && for component in server client; do \
+        DESTDIR=/out cmake --install build/release --component $component --strip || exit 1; \
+    done \
+    && rm -rf /out/usr/local/share
 
 FROM ${BASE}
 # Of the fonts pictures use one family, nothing calls Cairo's X11 back end, and of gRPC's variants nothing calls the one
@@ -39,6 +43,8 @@ RUN apt-get update -qq \
         /usr/lib/*/libgrpc_unsecure.so.* /usr/lib/*/libgrpc++_unsecure.so.* /usr/lib/*/libgrpcpp_channelz.so.* \
         /usr/lib/*/libgrpc_plugin_support.so.* /usr/lib/*/libgrpc++_reflection.so.*
 COPY --from=build /out/ /
+# A volume mounted here takes this owner over, so that --data-dir /var/lib/attend/layers can be made in it.
+RUN install -d -o 65532 -g 65532 /var/lib/attend
 # A library that the binaries need and the line above does not bring is an error now, not when a container starts.
 RUN ["/usr/local/bin/attend-server", "--check-config"]
 RUN ["/usr/local/bin/attend", "--version"]

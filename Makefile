@@ -56,6 +56,7 @@ bits:  ## Record new fingerprints of the kernels (tests/core/core_bits.txt): onl
 	@cmake --preset release >/dev/null
 	cmake --build --preset release --parallel $(JOBS) --target core_bits
 	build/release/bin/core_bits --write tests/core/core_bits.txt
+	build/release/bin/core_bits --fast --write tests/core/core_bits_fast.txt || test $$? -eq 77
 
 .PHONY: test-image
 test-image:  ## Build the container image and call the server in it (needs root)
@@ -66,6 +67,10 @@ test-image:  ## Build the container image and call the server in it (needs root)
 test-observability: build-release  ## Dashboard and alerts against the real Prometheus: queries have data, faults fire (minutes)
 	ctest --test-dir build/release --build-config observability --label-regex '^observability$$' --output-on-failure --no-tests=error
 
+.PHONY: test-envoy
+test-envoy: build-release  ## deploy/envoy with the real Envoy before real servers (fetches 40 MB)
+	ctest --test-dir build/release --build-config envoy --label-regex '^envoy$$' --output-on-failure --no-tests=error
+
 .PHONY: slowest-tests
 slowest-tests:  ## The ten slowest tests of the last runs
 	@/usr/bin/python3 scripts/slowest_tests.py
@@ -75,8 +80,17 @@ nightly:  ## Everything that takes too long for CI, one after the other, with a 
 	scripts/nightly.sh
 
 .PHONY: hostile
-hostile: build-release  ## Clients that mean harm, in the long form (minutes; on loopback alone)
-	ATTEND_HOSTILE=long ctest --test-dir build/release -L '^hostile$$' --output-on-failure --no-tests=error
+hostile: build-release  ## Clients that mean harm: every attack, bare, with mTLS, through Envoy, in a small container (minutes)
+	ATTEND_HOSTILE=long ctest --test-dir build/release --build-config hostile -L '^hostile$$' --output-on-failure --no-tests=error
+
+.PHONY: soak
+soak: build-release  ## Half an hour at 70 % load among clients that crash, cancel and mean harm: nothing grows
+	ctest --test-dir build/release --build-config soak --label-regex '^soak$$' --output-on-failure --no-tests=error --verbose
+
+.PHONY: test-kubernetes
+test-kubernetes: build-release  ## The overlays on a real cluster of one node (needs root; builds Kubernetes and the image first)
+	scripts/install-dependencies.sh kubernetes
+	ctest --test-dir build/release --build-config kubernetes --label-regex '^kubernetes$$' --output-on-failure --no-tests=error
 
 .PHONY: test-vectors
 test-vectors: build-release  ## ONNX's own test vectors, and random problems judged by PyTorch (fetches 600 MB of packages)
@@ -85,10 +99,10 @@ test-vectors: build-release  ## ONNX's own test vectors, and random problems jud
 	ctest --test-dir build/release --build-config vectors --label-regex '^vectors$$' --output-on-failure --no-tests=error
 
 .PHONY: test-python
-test-python: build-release  ## The Python package against PyTorch and models of transformers; the notebook (fetches 1.5 GB of packages)
+test-python: build-release  ## The Python package against PyTorch and models of transformers; the notebook (fetches 3 GB of packages)
 	scripts/install-dependencies.sh peers
 	mkdir -p build/models
-	scripts/vectors-venv.sh tests/vectors/models/transformers-5.txt build/models/venv-transformers-5
+	for line in 4 5; do scripts/vectors-venv.sh tests/vectors/models/transformers-$$line.txt build/models/venv-transformers-$$line || exit; done
 	ctest --test-dir build/release --build-config python --label-regex '^python-nightly$$' --output-on-failure --no-tests=error
 
 .PHONY: test-minilm
@@ -96,10 +110,25 @@ test-minilm: build-release  ## A sentence encoder whose attention runs in the se
 	ATTEND_MINILM=$$(scripts/minilm.sh) \
 	ctest --test-dir build/release --build-config minilm --label-regex '^minilm$$' --output-on-failure --no-tests=error
 
-.PHONY: test-languages
-test-languages: build-release  ## Programs in Go, Java and Python with their languages' own google.rpc (fetches 200 MB of packages)
+.PHONY: test-clients
+test-clients: build-release  ## Follow the pages of docs/clients: Python, Go, Java, Node, Rust, C++; Connect's clients and conformance suite (fetches 500 MB of packages)
 	scripts/install-dependencies.sh languages tools
-	ctest --test-dir build/release --build-config languages --label-regex '^languages$$' --output-on-failure --no-tests=error
+	command -v cargo >/dev/null || scripts/install-dependencies.sh rust
+	cmake --build --preset release --parallel $(JOBS) --target connect_conformance_server
+	ctest --test-dir build/release --build-config clients --label-regex '^clients$$' --output-on-failure --no-tests=error
+
+.PHONY: test-packages
+test-packages: packages packages-arm64  ## Install the Debian packages and the wheel in a bare Debian 12, use and purge them; arm64 under qemu (needs root)
+	scripts/install-dependencies.sh test python
+	tests/deploy/packages_test.sh
+
+.PHONY: test-page
+test-page: build-release  ## The page in a real Chromium: numbers, switches, keyboard, axe, other origins; pictures in build/page (fetches 100 MB)
+	scripts/install-dependencies.sh page
+	mkdir -p build/page/npm
+	cp tests/page/package.json tests/page/package-lock.json build/page/npm
+	cd build/page/npm && npm ci --no-audit --no-fund --loglevel=error
+	ctest --test-dir build/release --build-config page --label-regex '^page$$' --output-on-failure --no-tests=error
 
 .PHONY: test-models
 test-models: build-release  ## Every model class of transformers 4 and 5, timm, diffusers, ... against attend's layers (fetches 1.5 GB; hours)
@@ -144,6 +173,7 @@ bench-core:  ## Measure the kernels against this machine's peak and oneDNN; resu
 .PHONY: bench-rpc
 bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes, and overload
 	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
+	/usr/bin/python3 tests/bench/rpc/tenants_bench.py --bin build/release/bin
 	/usr/bin/python3 tests/load/overload.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
 
 .PHONY: bench-layers
@@ -176,6 +206,16 @@ python-package:  ## Build the Python package (client/python) as wheel and source
 	scripts/install-dependencies.sh python
 	@scripts/python-package.sh
 
+.PHONY: packages
+packages:  ## Build the Debian packages (docs/packages.md) in build/packages
+	scripts/install-dependencies.sh build packages
+	@scripts/packages.sh
+
+.PHONY: packages-arm64
+packages-arm64:  ## Cross-compile the Debian packages of HEAD for arm64, in a bare Debian 12 (needs root)
+	scripts/install-dependencies.sh bare
+	@scripts/packages-arm64.sh
+
 .PHONY: release
 release:  ## Check HEAD as a release, make its artefacts in build/release-artefacts and tag it here (DRY_RUN=1: only check)
 	scripts/release.sh $(if $(DRY_RUN),--dry-run)
@@ -193,6 +233,15 @@ mutants:  ## Plant N=100 small faults, one at a time: would a test notice? (45 m
 verify-bare:  ## Run README's first commands in a fresh, bare Debian 12 (needs root; about 35 minutes)
 	scripts/install-dependencies.sh bare
 	scripts/verify-bare.sh
+
+.PHONY: newcomer
+newcomer:  ## After `make demo`: README's blocks as they stand, in one shell (port 50051 must be free; builds what they name)
+	tests/integration/newcomer.py
+
+.PHONY: test-newcomer
+test-newcomer:  ## `make demo` and README's blocks as they stand, in a fresh, bare Debian 12 (needs root; minutes)
+	scripts/install-dependencies.sh bare
+	scripts/verify-bare.sh demo newcomer
 
 .PHONY: deps deps-demo deps-neon
 deps:

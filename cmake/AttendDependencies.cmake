@@ -18,6 +18,7 @@ if(NOT ATTEND_CORE_ONLY)
 endif()
 if(NOT ATTEND_CORE_ONLY AND NOT ATTEND_FAKE_GRPC)
   find_package(gRPC CONFIG REQUIRED)
+  find_package(ZLIB REQUIRED)
   pkg_check_modules(cairo REQUIRED IMPORTED_TARGET cairo-png cairo-svg)
 endif()
 

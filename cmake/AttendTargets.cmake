@@ -48,6 +48,34 @@ function(attend_binary)
   target_link_libraries(${ARG_NAME} PRIVATE attend_flags ${ARG_DEPS})
 endfunction()
 
+# Installs a program's manual page and completions (component NAME-shell), which it prints itself when it is called with the words behind MANUAL and
+# COMPLETIONS (followed by the shell).
+function(attend_shell_files)
+  cmake_parse_arguments(ARG "" "NAME;SECTION" "MANUAL;COMPLETIONS" ${ARGN})
+  include(GNUInstallDirs)
+  set(out ${PROJECT_BINARY_DIR}/share)
+  set(run ${ARG_NAME})  # As a target's name, so that an emulator runs it where one is needed.
+  if(ATTEND_SANITIZE)
+    set(run ${CMAKE_COMMAND} -E env ASAN_OPTIONS=detect_leaks=0 $<TARGET_FILE:${ARG_NAME}>)
+  endif()
+  set(files ${out}/${ARG_NAME}.${ARG_SECTION} ${out}/${ARG_NAME}.bash ${out}/${ARG_NAME}.zsh ${out}/${ARG_NAME}.fish)
+  add_custom_command(
+    OUTPUT ${files}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${out}
+    COMMAND ${run} ${ARG_MANUAL} > ${out}/${ARG_NAME}.${ARG_SECTION}
+    COMMAND ${run} ${ARG_COMPLETIONS} bash > ${out}/${ARG_NAME}.bash
+    COMMAND ${run} ${ARG_COMPLETIONS} zsh > ${out}/${ARG_NAME}.zsh
+    COMMAND ${run} ${ARG_COMPLETIONS} fish > ${out}/${ARG_NAME}.fish
+    DEPENDS ${ARG_NAME}
+    VERBATIM)
+  add_custom_target(${ARG_NAME}-shell-files ALL DEPENDS ${files})
+  install(FILES ${out}/${ARG_NAME}.${ARG_SECTION} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${ARG_SECTION} COMPONENT ${ARG_NAME}-shell)
+  set(data ${CMAKE_INSTALL_DATADIR})
+  install(FILES ${out}/${ARG_NAME}.bash DESTINATION ${data}/bash-completion/completions RENAME ${ARG_NAME} COMPONENT ${ARG_NAME}-shell)
+  install(FILES ${out}/${ARG_NAME}.zsh DESTINATION ${data}/zsh/vendor-completions RENAME _${ARG_NAME} COMPONENT ${ARG_NAME}-shell)
+  install(FILES ${out}/${ARG_NAME}.fish DESTINATION ${data}/fish/vendor_completions.d COMPONENT ${ARG_NAME}-shell)
+endfunction()
+
 # Every test has a target of its own name that builds what the test runs: `make check T=NAME` builds that. Tests with the
 # label `slow` are no part of `make check`: those that start servers, and those that say so.
 function(attend_test)
@@ -113,6 +141,10 @@ function(attend_python_stubs)
   add_custom_target(${ARG_NAME} ALL DEPENDS ${generated})
 endfunction()
 
+if(ATTEND_FUZZ)
+  add_custom_target(attend_fuzz_targets)  # All of them, for the preset `fuzz`.
+endif()
+
 # SRCS define LLVMFuzzerTestOneInput. NAME_replay is an ordinary test that runs tests/fuzz/corpus/CORPUS under every
 # preset; with ATTEND_FUZZ (the preset `fuzz`), NAME is the fuzzer itself.
 function(attend_fuzz_target)
@@ -125,6 +157,7 @@ function(attend_fuzz_target)
     add_executable(${ARG_NAME} ${ARG_SRCS})
     target_link_libraries(${ARG_NAME} PRIVATE attend_flags ${ARG_DEPS})
     target_link_options(${ARG_NAME} PRIVATE -fsanitize=fuzzer)
+    add_dependencies(attend_fuzz_targets ${ARG_NAME})
   endif()
 endfunction()
 

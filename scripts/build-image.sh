@@ -3,7 +3,8 @@
 # the one that ATTEND_IMAGE_TOOL names.
 #
 #   scripts/build-image.sh [TAG [ARCHIVE]]      TAG: default attend:VERSION, VERSION as in CMakeLists.txt
-#                                               ARCHIVE: a file to write the image to, for `docker load`
+#                                               ARCHIVE: a .tar to write the image to, for `docker load`; what the image
+#                                               holds (SPDX) is written beside it, to .spdx.json in place of .tar
 #
 # Without docker and podman, and so usually without a registry, the base image is this machine's own Debian 12, made by
 # scripts/debian-root.sh (needs root). BUILDAH_OPTIONS are given to every buildah command, for example a --root.
@@ -45,6 +46,23 @@ with_buildah() {
   [[ -z $archive ]] || in_buildah push "$tag" "docker-archive:$archive:$tag"
 }
 
+# The dpkg database of the image.
+packages_of_image() {
+  local container
+  if [[ $tool != buildah ]]; then
+    "$tool" run --rm --network none --read-only --entrypoint cat "$tag" /var/lib/dpkg/status
+    return
+  fi
+  container=$(in_buildah from --pull-never "$tag")
+  cat "$(in_buildah mount "$container")/var/lib/dpkg/status"
+  in_buildah rm "$container" >/dev/null
+}
+
+write_sbom() {
+  packages_of_image | /usr/bin/python3 scripts/sbom.py --version "$version" --revision "$revision" \
+    --created "$(git log -1 --format=%ct 2>/dev/null || date +%s)" >"${archive%.tar}.spdx.json"
+}
+
 tool=${ATTEND_IMAGE_TOOL:-}
 if [[ -z $tool ]]; then
   for tool in docker podman buildah none; do
@@ -66,3 +84,4 @@ case $tool in
     exit 1
     ;;
 esac
+[[ -z $archive ]] || write_sbom

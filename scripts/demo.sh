@@ -53,6 +53,7 @@ many=$golden/notebook_512x64.safetensors
   --expect "$many:output_f64" --expect "attention_weights=$many:attention_weights_f64"
 
 headline "every error is within 2e-6 * max|V| + 1e-6"
+printf 'To see query, key, value and weights in a browser: %s/attend-server --playground\n' "$bin"
 kill -TERM "$server"
 wait "$server" || { printf 'but attend-server ended with %d:\n' $? >&2; cat "$work/server.log" >&2; exit 1; }
 server=

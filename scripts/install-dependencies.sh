@@ -11,10 +11,10 @@ declare -rA PACKAGES=(
   [build]="g++ cmake ninja-build ccache pkg-config make
            libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc grpc-proto
            libabsl-dev libeigen3-dev libhwy-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libcairo2-dev libssl-dev
-           libboost-dev prometheus-cpp-dev fonts-dejavu-core"
+           libboost-dev prometheus-cpp-dev zlib1g-dev fonts-dejavu-core"
   # What the tests, the benchmarks and the demo need on top. Python is the oracle and the foreign client.
   [test]="libgtest-dev libgmock-dev libbenchmark-dev python3 python3-grpcio python3-protobuf python3-numpy
-          python3-prometheus-client openssl curl git procps python3-venv ca-certificates"
+          python3-prometheus-client openssl curl git procps groff-base python3-venv ca-certificates"
   # scripts/python-package.sh
   [python]="protobuf-compiler python3-venv git ca-certificates"
   # clang's thread-safety analysis, the fuzzers' runtime and everything `make lint` runs; scripts/lint-venv.sh fetches the rest.
@@ -29,17 +29,34 @@ declare -rA PACKAGES=(
   [peers]="python3-venv gcc binutils"
   # scripts/find-go.sh
   [tools]="python3-venv ca-certificates"
-  # `make test-languages`
-  [languages]="maven default-jdk-headless protobuf-compiler protobuf-compiler-grpc-java-plugin python3-venv ca-certificates"
-  # scripts/verify-bare.sh
+  # `make test-clients`. The Rust that Debian 12 keeps current for its browsers; Go comes from scripts/find-go.sh.
+  [languages]="maven default-jdk-headless protobuf-compiler protobuf-compiler-grpc-java-plugin nodejs npm python3-venv
+               ca-certificates"
+  [rust]="rustc-web cargo-web"
+  # tests/kubernetes/cluster.sh
+  [kubernetes]="containerd runc containernetworking-plugins iptables ipset conntrack iproute2 openssl procps util-linux
+                debootstrap buildah ca-certificates git python3"
+  # `make test-page`
+  [page]="chromium nodejs npm ca-certificates"
+  # scripts/bare-root.sh
   [bare]="debootstrap git ca-certificates"
+  # scripts/packages.sh
+  [packages]="dpkg-dev file git"
+  # scripts/packages.sh arm64, in a Debian with that architecture: tools of this machine, libraries of arm64.
+  [cross]="cmake ninja-build ccache pkg-config dpkg-dev file git
+           protobuf-compiler protobuf-compiler-grpc grpc-proto g++-aarch64-linux-gnu qemu-user
+           libgrpc++-dev:arm64 libprotobuf-dev:arm64 libabsl-dev:arm64 libeigen3-dev libhwy-dev:arm64 libspdlog-dev:arm64
+           libcli11-dev nlohmann-json3-dev libcairo2-dev:arm64 libssl-dev:arm64 libboost-dev:arm64 prometheus-cpp-dev:arm64
+           zlib1g-dev:arm64 fonts-dejavu-core"
 )
 
-# Prints those of the given packages that are not installed.
+# Prints those of the given packages that are neither installed nor provided by one that is.
 missing() {
-  local package
+  local package provided
+  provided=$(dpkg-query -W -f '${db:Status-Status} ${Provides}\n' | sed -n 's/^installed //p' | tr ',' '\n' | awk 'NF {print $1}')
   for package in "$@"; do
-    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed || printf '%s\n' "$package"
+    dpkg-query -W -f '${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+      grep -qxF "$package" <<<"$provided" || printf '%s\n' "$package"
   done
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes a release of HEAD on this machine: the tag vVERSION, and in build/release-artefacts the source, the binaries, the
-# Python package, the container image and their checksums. Publishes nothing: that is `git push origin vVERSION` and an upload, by hand.
+# Debian packages of this architecture and of arm64, the Python package, the container image and their checksums. Needs root for
+# arm64. Publishes nothing: that is `git push origin vVERSION` and an upload, by hand.
 #
 #   scripts/release.sh [--dry-run]        --dry-run only checks, and says what would be made
 #
@@ -34,8 +35,11 @@ make_binaries() {
   name=attend-$version-linux-$(uname -m)
   stage=$(mktemp -d)
   cmake --preset release >/dev/null
-  cmake --build --preset release --parallel "${JOBS:-$(nproc)}" --target attend-server attend
-  cmake --install build/release --component runtime --strip --prefix "$stage/$name" >/dev/null
+  cmake --build --preset release --parallel "${JOBS:-$(nproc)}" --target attend-server attend attend-server-shell-files attend-shell-files
+  local component
+  for component in server client attend-server-shell attend-shell; do
+    cmake --install build/release --component "$component" --strip --prefix "$stage/$name" >/dev/null
+  done
   cp -r LICENSE README.md ARCHITECTURE.md CHANGELOG.md docs "$stage/$name/"
   # The same bytes for the same files.
   tar --create --gzip --directory "$stage" --sort=name --owner=0 --group=0 --numeric-owner \
@@ -43,22 +47,29 @@ make_binaries() {
   rm -r "$stage"
 }
 
+make_packages() {
+  scripts/packages.sh >/dev/null
+  [[ $(dpkg --print-architecture) == arm64 ]] || scripts/packages-arm64.sh >/dev/null
+  cp build/packages/*_"$version"_*.deb "$out/"
+}
+
 make_image() {
   scripts/build-image.sh "attend:$version" "$out/attend-$version-image.tar"
   gzip --no-name --force "$out/attend-$version-image.tar"
 }
 
-version=$(sed -n 's/^project(attend VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
-tag=v$version
-readonly version tag
 make_python_package() {
   scripts/python-package.sh >/dev/null
   cp build/python-package/dist/* "$out/"
 }
 
+version=$(sed -n 's/^project(attend VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+tag=v$version
+readonly version tag
+
 check
 if [[ ${1:-} == --dry-run ]]; then
-  printf 'release: %s of %s may be made: source, binaries, Python package and image, checksums, and the tag %s\n' \
+  printf 'release: %s of %s may be made: source, binaries, Debian packages (also for arm64), Python package and image, checksums, and the tag %s\n' \
     "$version" "$(git rev-parse --short HEAD)" "$tag"
   exit
 fi
@@ -66,9 +77,10 @@ rm -rf "$out"
 mkdir -p "$out"
 make_source
 make_binaries
+make_packages
 make_python_package
 make_image
-(cd "$out" && sha256sum -- *.gz *.whl >SHA256SUMS)
+(cd "$out" && sha256sum -- *.deb *.gz *.whl *.json >SHA256SUMS)
 git tag --annotate --message "attend $version" "$tag"
 printf 'release: the tag %s is made here, and these files are in %s:\n' "$tag" "$out"
 cat "$out/SHA256SUMS"

@@ -29,7 +29,6 @@ REMEMBERED = 8  # Versions of a file.
 # Files that no build of the project compiles, each with the reason.
 NOT_COMPILED = {
     "tests/bench/core/onednn_projection.cc": "needs oneDNN, which `make deps` does not install",
-    "tests/client/consumer/main.cc": "client_install_test builds it against the installed package",
 }
 
 
