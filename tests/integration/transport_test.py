@@ -39,9 +39,9 @@ class Connection:
         self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.send(SETTINGS, b"")
 
-    def send(self, kind, payload):
-        """One frame for the connection as a whole, without flags."""
-        self._socket.sendall(struct.pack(">I", len(payload))[1:] + bytes((kind, 0)) + bytes(4) + payload)
+    def send(self, kind, payload, times=1):
+        """Frames for the connection as a whole, without flags, in one write: the server may close after any of them."""
+        self._socket.sendall((struct.pack(">I", len(payload))[1:] + bytes((kind, 0)) + bytes(4) + payload) * times)
 
     def frames(self):
         """What the server sends, until it closes the connection."""
@@ -110,8 +110,7 @@ class TransportTest(unittest.TestCase):
     def test_too_many_pings_end_the_connection(self):
         with Server("--min-ping-interval", "1h") as server, Connection(server) as connection:
             connection.greet()
-            for _ in range(10):
-                connection.send(PING, bytes(8))
+            connection.send(PING, bytes(8), times=10)
             self.assertEqual(goaway_code(connection), ENHANCE_YOUR_CALM)
 
     def test_as_many_pings_as_are_allowed_are_answered(self):
