@@ -5,6 +5,10 @@ function(attend_instrument)
   foreach(directory formats core server client)
     get_property(targets DIRECTORY ${PROJECT_SOURCE_DIR}/${directory} PROPERTY BUILDSYSTEM_TARGETS)
     foreach(target ${targets})
+      get_target_property(type ${target} TYPE)
+      if(NOT type MATCHES "LIBRARY$|^EXECUTABLE$" OR type STREQUAL "INTERFACE_LIBRARY")
+        continue()  # Such as a custom target that writes a file.
+      endif()
       # The specs leave out the lines of other people's headers, of which every object has hundreds. In a file, because
       # ccache does not know the options in it.
       target_compile_options(${target} PRIVATE -O1 --coverage -specs=${ATTEND_MUTANTS_SPECS})
