@@ -107,7 +107,8 @@ class FramesTest(unittest.TestCase):
                         connection.sendall(headers_frame(1, METHOD, end_stream=True, metadata=((name, value),)))
                         connection.settimeout(0.2)
                         connection.recv(1 << 16)
-                    self.assertTrue(is_served(server), server.log())
+                    self.assertTrue(server.alive(), server.log())
+                    wait_until(lambda: is_served(server), "others are served")
 
     def test_settings_that_nobody_acknowledges(self):
         flood = frame(SETTINGS) * 10000

@@ -12,8 +12,8 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing.errors import call_failure, failure_of
 from attend_testing.admin import Scrape
+from attend_testing.errors import call_failure, failure_of
 from attend_testing.load import endless_request, heavy_request, seconds_until_idle, wait_until, wait_until_computing
 from attend_testing.reflection import call_dynamically, reflected_pool
 from attend_testing.requests import sdpa_request
