@@ -19,10 +19,13 @@ NOTEBOOK_FLAGS = ("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK)
 COLORS = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
 
 
+_BOUND = socket.socket()
+_BOUND.bind(("127.0.0.1", 0))
+
+
 def closed_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """Where nothing listens, and nothing can: a port that was only free a moment ago may be another test's server by now."""
+    return _BOUND.getsockname()[1]
 
 
 class UsageTest(unittest.TestCase):
