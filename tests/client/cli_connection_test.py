@@ -12,7 +12,6 @@ import unittest
 import cli_harness
 from attend_testing.server import Server
 
-
 SILENT = "takes connections and says nothing"
 
 
