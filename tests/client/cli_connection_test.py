@@ -91,7 +91,8 @@ class ConnectionTest(unittest.TestCase):
 
     def check(self, endpoint, flags, *needles, timeout="10s"):
         """One sentence for each endpoint, and nothing of gRPC's."""
-        run = attend("health", "--endpoints", endpoint, "--timeout", timeout, *flags, may_be_silent=any(SILENT in needle for needle in needles))
+        is_silent = any(SILENT in needle for needle in needles)
+        run = attend("health", "--endpoints", endpoint, "--timeout", timeout, *flags, may_be_silent=is_silent)
         self.assertEqual((run.code, run.out), (4, b""), run.err)
         self.assertTrue(run.err.startswith("attend: "), run.err)
         self.assertEqual(run.err.count("\n"), 1, run.err)
