@@ -157,7 +157,7 @@ class TokenTest(AuthTestCase):
             with self.assertRaisesRegex(RuntimeError, "--insecure"):
                 Server("--listen", listen)
         with Server("--listen", "0.0.0.0:0", "--insecure") as server:
-            self.assertIn("plaintext beyond this machine", server.log())
+            wait_until(lambda: "plaintext beyond this machine" in server.log(), "the log warns of it")
 
     def test_a_file_that_says_nonsense_stops_the_start(self):
         good = json.loads(principals())["principals"][0]
