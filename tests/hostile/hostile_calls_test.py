@@ -46,6 +46,14 @@ class Wellbehaved:
         self._stop.set()
         self._thread.join()
 
+    def wait_until_served(self):
+        """Until more than nine in ten of many calls were answered. How many fail before the server has come to end what is too much
+        depends on the machine."""
+        try:
+            wait_until(lambda: self.served > max(50, 9 * len(self.failures)), "others are served")
+        except AssertionError as error:
+            raise AssertionError(f"{self.served} calls were answered, {len(self.failures)} not: {self.failures[:3]}") from error
+
     def _run(self):
         with self._server.new_channel() as channel:
             stub = type(self._server.stub)(channel)
@@ -72,8 +80,7 @@ class SilentCallsTest(unittest.TestCase):
             with Wellbehaved(server) as good:
                 for _ in range(connections):
                     self.open_calls(stack.enter_context(connect(server)))
-                wait_until(lambda: good.served > 50, "others are served")
-            self.assertGreaterEqual(good.served, 9 * len(good.failures), good.failures[:3])
+                good.wait_until_served()
             self.assertLess(server.peak_rss_bytes() - before, (64 << 20) * (4 if is_sanitized() else 1))
             self.assertTrue(server.alive(), server.log())
 
@@ -136,8 +143,7 @@ class ReflectionTest(unittest.TestCase):
                 attacker = stack.enter_context(connect(server))
                 attacker.sendall(b"".join(headers_frame(i, REFLECTION) + data_frames(i, data) for i in range(1, 60, 2)))
             with Wellbehaved(server) as good:
-                wait_until(lambda: good.served > 50, "others are served")
-            self.assertGreaterEqual(good.served, 9 * len(good.failures), good.failures[:3])
+                good.wait_until_served()
 
 
 class UnreadAnswersTest(unittest.TestCase):
