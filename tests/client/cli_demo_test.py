@@ -22,10 +22,9 @@ DATA = SOURCE_DIR / "examples" / "data"
 
 def alive(pid):
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return "\nState:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "\nState:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
 
 
 def children(pid):

@@ -1,6 +1,7 @@
 """What the shell sees of `attend`: exit codes, streams, environment, terminals."""
 
 import json
+import re
 import resource
 import signal
 import socket
@@ -19,10 +20,13 @@ NOTEBOOK_FLAGS = ("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK)
 COLORS = {"TERM": "xterm-256color", "LANG": "en_US.UTF-8"}
 
 
+_BOUND = socket.socket()
+_BOUND.bind(("127.0.0.1", 0))
+
+
 def closed_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """Where nothing listens, and nothing can: a port that was only free a moment ago may be another test's server by now."""
+    return _BOUND.getsockname()[1]
 
 
 class UsageTest(unittest.TestCase):
@@ -266,9 +270,10 @@ class ServerTest(cli_harness.CliTestCase):
 
 class TerminalTest(cli_harness.CliTestCase):
     def on_terminal(self, *arguments, **env):
+        """What stays there: a call that takes more than a second shows its progress, and wipes it."""
         run = attend_on_terminal(*arguments, env={**self.env, **env})
         self.assertEqual(run.code, 0, run.out)
-        return run.text
+        return re.sub(r"(?:\r\x1b\[K1/1 [^\r\n]*)+\r\x1b\[K", "", run.text)
 
     def test_a_terminal_gets_a_table(self):
         self.assertRegex(self.on_terminal(*NOTEBOOK_FLAGS), r"^output  float32 \[5, 64\]\n")

@@ -25,7 +25,7 @@ import numpy as np
 
 from attend_testing.admin import Scrape
 from attend_testing.layers import Weights, upload
-from attend_testing.load import heavy_request
+from attend_testing.load import endless_request, heavy_request
 from attend_testing.observability import alert_names, dashboard_queries, hurried_rules
 from attend_testing.server import SOURCE_DIR, Server
 from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc
@@ -186,7 +186,7 @@ class AlertsTest(unittest.TestCase):
             list(stub.StreamAttend(iter([pb.StreamAttendRequest(id=1, attend=small())]), timeout=5))
             stub.ScaledDotProductAttention(heavy_request(length=512), timeout=5)
             with contextlib.suppress(grpc.RpcError):
-                stub.ScaledDotProductAttention(heavy_request(), timeout=0.02)  # Refused or stopped.
+                stub.ScaledDotProductAttention(endless_request(), timeout=0.02)  # Refused or stopped.
             with contextlib.suppress(grpc.RpcError):
                 stub.Attend(pb.AttendRequest(), timeout=5)
 
@@ -247,7 +247,7 @@ class AlertsTest(unittest.TestCase):
     def test_more_arrives_than_can_be_done(self):
         with self.server("--threads", "1", "--max-queued-requests", "1") as server:
             port = server.admin_port
-            waiting = [server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600) for _ in range(2)]
+            waiting = [server.stub.ScaledDotProductAttention.future(endless_request()) for _ in range(2)]
             with Load(lambda: server.stub.ScaledDotProductAttention(heavy_request(length=2048), timeout=60)):
                 self.wait_for_alert("AttendRefusesForLoad", port)
                 self.wait_for_alert("AttendQueueSlow", port)
@@ -263,18 +263,18 @@ class AlertsTest(unittest.TestCase):
             self.wait_for_quiet("AttendStopsWork", server.admin_port)
 
     def start_and_cancel(self, server):
-        call = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=60)
+        call = server.stub.ScaledDotProductAttention.future(endless_request())
         time.sleep(0.5)
         call.cancel()
 
     def test_memory_of_requests(self):
         with Server("--admin-listen", "127.0.0.1:0") as server:
-            call = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600)
+            call = server.stub.ScaledDotProductAttention.future(endless_request())
             wait_until(lambda: Scrape(server.admin_port).value("attend_computing_requests") == 1, "it computes")
             needed = int(Scrape(server.admin_port).value("attend_memory_bytes", user="requests"))
             call.cancel()
         with self.server("--max-memory-in-flight-bytes", str(needed + needed // 50)) as server:
-            call = server.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600)
+            call = server.stub.ScaledDotProductAttention.future(endless_request())
             self.wait_for_alert("AttendMemoryNearlyTaken", server.admin_port)
             call.cancel()
             self.wait_for_quiet("AttendMemoryNearlyTaken", server.admin_port)

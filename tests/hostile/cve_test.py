@@ -13,7 +13,7 @@ from attend_testing.doors import Door
 from attend_testing.good_client import METHOD, small_request
 from attend_testing.http2 import DATA, END_HEADERS, END_STREAM, HEADERS, frame, headers_frame, message
 from attend_testing.load import wait_until
-from attend_testing.server import Server
+from attend_testing.server import PATIENCE, Server
 
 
 def frames(connection, seconds=5.0):
@@ -80,7 +80,11 @@ class CveTest(unittest.TestCase):
             body = message(small_request().SerializeToString())
             for stream, block in ((1, put), (3, named)):
                 connection.sendall(frame(HEADERS, stream, block, END_HEADERS) + frame(DATA, stream, body, END_STREAM))
-            answered = {stream for kind, _, stream, _ in frames(connection, 2) if kind == DATA}
+            answered = set()
+            for kind, _, stream, _ in frames(connection, PATIENCE):
+                answered |= {stream} if kind == DATA else set()
+                if answered == {1, 3}:
+                    break
         self.assertEqual(answered, {1, 3})
 
     def test_2023_32732_a_bad_binary_header_ends_its_connection_alone(self):
@@ -88,8 +92,8 @@ class CveTest(unittest.TestCase):
             connection.sendall(headers_frame(1, METHOD, metadata=(("bad-bin", "!!!"),)))
             list(frames(connection, 1))
             other.sendall(headers_frame(1, METHOD) + frame(DATA, 1, message(small_request().SerializeToString()), END_STREAM))
-            self.assertIn(DATA, {kind for kind, *_ in frames(other, 2)})
-        self.assertTrue(self.is_served())
+            self.assertTrue(any(kind == DATA for kind, *_ in frames(other, PATIENCE)), "the other is answered")
+        wait_until(self.is_served, "others are served")
 
 
 class TlsVersionsTest(unittest.TestCase):
@@ -101,7 +105,7 @@ class TlsVersionsTest(unittest.TestCase):
                     with self.subTest(version):
                         command = ["openssl", "s_client", "-connect", server.address, version, "-cipher", "ALL:@SECLEVEL=0", "-alpn", "h2",
                                    "-CAfile", certificates.path("servers.crt")]  # fmt: skip
-                        told = subprocess.run(command, input=b"", capture_output=True, timeout=30, check=False)
+                        told = subprocess.run(command, input=b"", capture_output=True, timeout=PATIENCE, check=False)
                         self.assertEqual(b"Cipher is (NONE)" in told.stdout, refused, told.stdout[-500:])
 
 

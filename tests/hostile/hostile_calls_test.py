@@ -9,12 +9,13 @@ import unittest
 import grpc
 import numpy as np
 
+from attend_testing.admin import Scrape
 from attend_testing.errors import failure_of
 from attend_testing.http2 import connect, data_frames, headers_frame, message
 from attend_testing.layers import Weights, header, upload
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
-from attend_testing.server import Server, is_sanitized
+from attend_testing.server import PATIENCE, Server, is_sanitized
 from attend_testing.stubs import health_pb2, health_pb2_grpc, pb, reflection_pb2
 from attend_testing.tensors import WEIGHTS
 
@@ -45,6 +46,14 @@ class Wellbehaved:
         self._stop.set()
         self._thread.join()
 
+    def wait_until_served(self):
+        """Until more than nine in ten of many calls were answered. How many fail before the server has come to end what is too much
+        depends on the machine."""
+        try:
+            wait_until(lambda: self.served > max(50, 9 * len(self.failures)), "others are served")
+        except AssertionError as error:
+            raise AssertionError(f"{self.served} calls were answered, {len(self.failures)} not: {self.failures[:3]}") from error
+
     def _run(self):
         with self._server.new_channel() as channel:
             stub = type(self._server.stub)(channel)
@@ -71,8 +80,7 @@ class SilentCallsTest(unittest.TestCase):
             with Wellbehaved(server) as good:
                 for _ in range(connections):
                     self.open_calls(stack.enter_context(connect(server)))
-                wait_until(lambda: good.served > 50, "others are served")
-            self.assertGreaterEqual(good.served, 9 * len(good.failures), good.failures[:3])
+                good.wait_until_served()
             self.assertLess(server.peak_rss_bytes() - before, (64 << 20) * (4 if is_sanitized() else 1))
             self.assertTrue(server.alive(), server.log())
 
@@ -88,19 +96,22 @@ class SilentCallsTest(unittest.TestCase):
                 self.assertIn("--first-message-timeout", failure.message)
 
     def test_streams_that_have_spoken_may_be_silent(self):
-        with Server("--first-message-timeout", "500ms", "--stalled-answer-timeout", "500ms") as server:
-            spoken = threading.Event()
+        """Longer than one that has not: which began later, and ends."""
+        with Server("--first-message-timeout", "5s", "--stalled-answer-timeout", "500ms") as server:
+            go_on = threading.Event()
 
             def requests():
                 x = {"shape": [1, 1], "values": [1]}
                 yield pb.StreamAttendRequest(id=1, attend={"embeddings": x})
-                spoken.wait(60)
+                go_on.wait(2 * PATIENCE)
                 yield pb.StreamAttendRequest(id=2, attend={"embeddings": x})
 
-            call = server.stub.StreamAttend(requests(), timeout=60)
+            call = server.stub.StreamAttend(requests(), timeout=3 * PATIENCE)
             self.assertEqual(next(call).id, 1)
-            time.sleep(3)
-            spoken.set()
+            with self.assertRaises(grpc.RpcError) as caught:
+                next(server.stub.StreamAttend(iter(threading.Event().wait, True)))
+            self.assertEqual(failure_of(caught.exception).reason, "NO_MESSAGE")
+            go_on.set()
             self.assertEqual([answer.id for answer in call], [2])
 
 
@@ -132,8 +143,7 @@ class ReflectionTest(unittest.TestCase):
                 attacker = stack.enter_context(connect(server))
                 attacker.sendall(b"".join(headers_frame(i, REFLECTION) + data_frames(i, data) for i in range(1, 60, 2)))
             with Wellbehaved(server) as good:
-                wait_until(lambda: good.served > 50, "others are served")
-            self.assertGreaterEqual(good.served, 9 * len(good.failures), good.failures[:3])
+                good.wait_until_served()
 
 
 class UnreadAnswersTest(unittest.TestCase):
@@ -171,7 +181,11 @@ class UnreadAnswersTest(unittest.TestCase):
         with Server("--stalled-answer-timeout", "100ms") as server, connect(server) as connection:
             connection.sendall(headers_frame(1, METHOD) + data_frames(1, message(large)))
             time.sleep(3)
-            self.assertGreater(len(connection.recv(1 << 20)), 1000)
+            received = 0
+            while received <= 1000:
+                piece = connection.recv(1 << 20)
+                self.assertTrue(piece, "the connection was closed")
+                received += len(piece)
             time.sleep(0.5)
             connection.settimeout(0.2)
             with contextlib.suppress(TimeoutError):
@@ -189,9 +203,9 @@ class UploadsTest(unittest.TestCase):
             while not stop.wait(0.5):
                 yield type(header(name))()
 
-        with Server("--max-uploads", "2") as server:
-            slow = [server.layers.CreateLayer.future(trickle(f"slow{i}"), timeout=120) for i in range(2)]
-            time.sleep(1)
+        with Server("--max-uploads", "2", "--admin-listen", "127.0.0.1:0") as server:
+            slow = [server.layers.CreateLayer.future(trickle(f"slow{i}"), timeout=2 * PATIENCE) for i in range(2)]
+            wait_until(lambda: Scrape(server.admin_port).value("attend_uploads") == 2, "both have begun")
             data, end = Weights(1).file(), time.monotonic() + 60
             while True:
                 try:

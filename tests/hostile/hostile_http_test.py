@@ -37,13 +37,14 @@ def raise_descriptors(wanted):
 class Attack:
     """Threads that send what `make(i)` yields over connections, each its own, again and again for SECONDS."""
 
-    def __init__(self, port, connections, make, patience=5):
-        """`patience`: for an answer, in seconds."""
-        self._port, self._make, self._end, self._patience = port, make, time.monotonic() + SECONDS, patience
-        self.answers = []
+    def __init__(self, port, connections, make, patience=5, until=None):
+        """`patience`: for an answer, in seconds. `until`: the beginning of an answer without which it goes on for longer."""
+        self._port, self._make, self._patience, self._until = port, make, patience, until
+        self._end, self.answers = None, []
         self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(connections)]
 
     def __enter__(self):
+        self._end = time.monotonic() + SECONDS
         for thread in self._threads:
             thread.start()
         return self
@@ -52,13 +53,18 @@ class Attack:
         for thread in self._threads:
             thread.join()
 
+    def _is_over(self):
+        late = time.monotonic() - self._end
+        return late > (0 if self._until is None or self._until in self.answers else PATIENCE)
+
     def _run(self, index):
-        while time.monotonic() < self._end:
+        while not self._is_over():
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), PATIENCE) as raw:
-                for count, piece in enumerate(self._make(index)):
-                    if count > 1 and time.monotonic() > self._end:
-                        return
-                    raw.sendall(piece)
+                with contextlib.suppress(OSError):  # Who is refused may be cut off, with an answer to read.
+                    for count, piece in enumerate(self._make(index)):
+                        if count > 1 and self._is_over():
+                            return
+                        raw.sendall(piece)
                 raw.settimeout(self._patience)
                 self.answers.append(raw.recv(4096)[:12])
 
@@ -86,8 +92,8 @@ class HostileHttpTest(unittest.TestCase):
             with Door(server.http_port) as door:
                 self.assertEqual(door.post("Attend", SMALL).status, 200, "the door goes on")
 
-    def flood(self, make, connections=16, **bounds):
-        with self.attacked(**bounds) as server, Attack(server.http_port, connections, make) as attack:
+    def flood(self, make, connections=16, until=None, **bounds):
+        with self.attacked(**bounds) as server, Attack(server.http_port, connections, make, until=until) as attack:
             pass
         return attack.answers
 
@@ -132,7 +138,7 @@ class HostileHttpTest(unittest.TestCase):
             for _ in range(15):
                 yield b"\0" * (1 << 20)
         attacked = self.attacked("--max-memory-in-flight-bytes", "160MiB", megabytes=64)
-        with attacked as server, Attack(server.http_port, 16, make) as attack:
+        with attacked as server, Attack(server.http_port, 16, make, until=b"HTTP/1.1 503") as attack:
             pass
         self.assertIn(b"HTTP/1.1 503", attack.answers)
 
@@ -158,7 +164,7 @@ class HostileHttpTest(unittest.TestCase):
             CHUNKED + b"FFFFFFFFF\r\n",
             (POST + JSON + "\r\nContent-Length: 10\r\nContent-Length: 20\r\n\r\n").encode(),
         ]
-        answers = self.flood(lambda i: [claims[i % len(claims)]], connections=20, megabytes=16)
+        answers = self.flood(lambda i: [claims[i % len(claims)]], connections=20, until=b"HTTP/1.1 429", megabytes=16)
         self.assertLessEqual(set(answers), {b"HTTP/1.1 429", b"HTTP/1.1 400", b""})
         self.assertIn(b"HTTP/1.1 429", answers)
 
@@ -170,7 +176,8 @@ class HostileHttpTest(unittest.TestCase):
         count = 4_000_000
         body = b'{"embeddings": {"shape": [%d, 2], "values": [' % count + b"1," * (count - 1) + b"1]}}"
         head = (POST + JSON + f"\r\nContent-Length: {len(body)}\r\n\r\n").encode()
-        with self.attacked("--threads", "2") as server, Attack(server.http_port, 4, lambda _: [head, body], PATIENCE) as attack:
+        attacked = self.attacked("--threads", "2")
+        with attacked as server, Attack(server.http_port, 4, lambda _: [head, body], PATIENCE, until=b"HTTP/1.1 400") as attack:
             pass
         self.assertIn(b"HTTP/1.1 400", attack.answers)
 
@@ -184,11 +191,14 @@ class HostileHttpTest(unittest.TestCase):
         with self.attacked(*flags) as server, contextlib.ExitStack() as stack:
             def connections():
                 return Scrape(server.admin_port).value("attend_connections", door="http")
+            def begun():
+                return Scrape(server.admin_port).sum("grpc_server_started_total", grpc_method="Attend")
+            before = begun()
             for _ in range(6):
                 raw = stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port), PATIENCE))
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 raw.sendall(message)
-            wait_until(lambda: connections() == 6, "all are open")
+            wait_until(lambda: begun() == before + 6, "all have begun")
             wait_until(lambda: connections() == 0, "all are closed")
             wait_until(lambda: Scrape(server.admin_port).value("attend_memory_bytes", user="requests") == 0, "memory is given back")
 

@@ -32,9 +32,10 @@ class MistakesTest(unittest.TestCase):
         shutil.copytree(DATA, cls.directory)
         cls.server = Server("--layer", f"notebook={DATA / 'layer.safetensors'}")
         cls.addClassCleanup(cls.server.stop)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            cls.closed = f"127.0.0.1:{free.getsockname()[1]}"
+        bound = socket.socket()  # And never listening, so that nothing else can listen there.
+        cls.addClassCleanup(bound.close)
+        bound.bind(("127.0.0.1", 0))
+        cls.closed = f"127.0.0.1:{bound.getsockname()[1]}"
 
     def run_command(self, command):
         """Exit code and stderr, with the table's words for what differs from run to run."""

@@ -9,7 +9,7 @@ import numpy as np
 from attend_testing.element_types import BF16, F16, F32, F64
 from attend_testing.errors import call_failure
 from attend_testing.layers import Weights, upload
-from attend_testing.load import wait_until_computing
+from attend_testing.load import wait_until, wait_until_computing
 from attend_testing.server import Server, ServerTestCase
 from attend_testing.stubs import pb, tensor_pb2
 from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, PER_HEAD, SCORES, TOP, WEIGHTS, to_tensor
@@ -273,8 +273,9 @@ class LimitTest(unittest.TestCase):
             flag = "--" + limit.replace("_", "-")
             with self.subTest(limit=limit):
                 with Server(flag, f"{value:.0f}") as server:
-                    self.assertTrue(server.stub.EstimateCost(estimate_of(described(message)), timeout=60).admissible)
+                    # First: an estimate that was answered a moment ago may still take a few bytes of all the memory.
                     server.stub.ScaledDotProductAttention(message, timeout=60)
+                    self.assertTrue(server.stub.EstimateCost(estimate_of(described(message)), timeout=60).admissible)
                 with Server(flag, f"{value - 1:.0f}") as server:
                     refused = server.stub.EstimateCost(estimate_of(described(message)), timeout=60)
                     self.assertEqual((refused.admissible, refused.limit), (False, limit))
@@ -292,8 +293,8 @@ class LimitTest(unittest.TestCase):
             # Without a deadline: a slow machine would refuse at once what it could not finish by then.
             calls = [server.stub.Attend.future(endless) for _ in range(2)]
             wait_until_computing(server)
-            while call_failure(server.stub.Attend, endless).reason != "QUEUE_FULL":
-                pass
+            # One that no server could do by then, so that it takes no place that is still free.
+            wait_until(lambda: call_failure(server.stub.Attend, endless, timeout=1).reason == "QUEUE_FULL", "the queue is full")
             for message in (sdpa(), attend(), described(sdpa(queries=1 << 14, keys=4))):
                 self.assertGreater(server.stub.EstimateCost(estimate_of(message), timeout=60).flops, 0)
             large = estimate_of(sdpa(queries=1 << 12, keys=4, size=4, heads=2))  # More than polling threads decode.

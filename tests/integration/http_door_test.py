@@ -22,7 +22,7 @@ import golden_cases
 from attend_testing.admin import Scrape
 from attend_testing.errors import call_failure
 from attend_testing.http_door import ATTENTION, FLAGS, FORMS, JSON, PROTO, Door, HttpError
-from attend_testing.load import heavy_request, wait_until, wait_until_computing
+from attend_testing.load import endless_request, wait_until, wait_until_computing
 from attend_testing.refusals import attend, sdpa
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, TIMING, Server, ServerTestCase
@@ -420,14 +420,14 @@ class LifeTest(unittest.TestCase):
             started = time.monotonic()
             headers = {"Connect-Timeout-Ms": "300"}
             with self.assertRaises(HttpError) as late:
-                door.call("ScaledDotProductAttention", heavy_request(), pb.ScaledDotProductAttentionResponse, PROTO, headers)
+                door.call("ScaledDotProductAttention", endless_request(), pb.ScaledDotProductAttentionResponse, PROTO, headers)
             self.assertEqual(late.exception.failure.code, grpc.StatusCode.DEADLINE_EXCEEDED)
             self.assertLess(time.monotonic() - started, PATIENCE)
             self.assertEqual(door.post("Attend", SMALL).status, 200)  # The connection goes on.
 
     def test_a_caller_who_goes_cancels_the_work(self):
         with Server(*FLAGS, "--admin-listen", "127.0.0.1:0", "--threads", "1") as server:
-            body = heavy_request().SerializeToString()
+            body = endless_request().SerializeToString()
             for i in range(1, 4):
                 with socket.create_connection(("127.0.0.1", server.http_port), PATIENCE) as raw:
                     raw.sendall(f"POST {ATTENTION}ScaledDotProductAttention HTTP/1.1\r\nHost: localhost\r\n"
@@ -437,23 +437,30 @@ class LifeTest(unittest.TestCase):
             wait_until(lambda: Scrape(server.admin_port).sum("attend_memory_bytes", user="requests") == 0, "memory is given back")
 
     def test_a_drain_waits_for_calls_and_refuses_new_ones(self):
-        with (Server(*FLAGS, "--threads", "1", "--drain-timeout", "10m") as server,
+        with (Server(*FLAGS, "--admin-listen", "127.0.0.1:0", "--threads", "1", "--drain-timeout", "10m") as server,
               Door(server.http_port) as busy, Door(server.http_port) as other):  # fmt: skip
-            request = sdpa_request(*(np.ones((1, 8, 4096, 64), np.float32),) * 3)
+            request = sdpa_request(*(np.ones((1, 1, 512, 64), np.float32),) * 3)
             answers = []
             caller = threading.Thread(target=lambda: answers.append(
                 busy.call("ScaledDotProductAttention", request, pb.ScaledDotProductAttentionResponse, PROTO)))
             self.assertEqual(other.post("Attend", SMALL).status, 200)
-            caller.start()
+            ahead = server.stub.ScaledDotProductAttention.future(endless_request())  # Until it is cancelled, the other call waits.
             wait_until_computing(server)
+            caller.start()
+            wait_until(lambda: Scrape(server.admin_port).value("attend_calls_in_flight") == 2, "the call has arrived")
+            refusals = []
+
+            def refused_as(reason):  # Whatever else comes has a deadline that the call ahead does not leave time for.
+                refusals.append(HttpError(other.post("Attend", SMALL, headers={"Connect-Timeout-Ms": "5000"})).failure)
+                return refusals[-1].reason == reason
+
+            self.assertTrue(refused_as("DEADLINE_UNREACHABLE"), refusals)
             server.terminate()
-            with contextlib.suppress(OSError, http.client.HTTPException):  # The work may be done already.
-                answer = other.post("Attend", SMALL)
-                while answer.status == 200:  # The signal has not been seen yet.
-                    answer = other.post("Attend", SMALL)
-                failure = HttpError(answer).failure
-                self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.UNAVAILABLE, "DRAINING"))
-                self.assertIsNotNone(failure.retry_seconds)
+            wait_until(lambda: refused_as("DRAINING"), "new calls are refused")
+            self.assertEqual(refusals[-1].code, grpc.StatusCode.UNAVAILABLE)
+            self.assertIsNotNone(refusals[-1].retry_seconds)
+            self.assertEqual(answers, [])
+            ahead.cancel()
             caller.join(PATIENCE)
             self.assertEqual(len(answers), 1)
             self.assertEqual(server.wait(), 0)

@@ -8,10 +8,12 @@ import grpc
 import numpy as np
 
 from attend_testing import safetensors
+from attend_testing.admin import Scrape
 from attend_testing.element_types import F32, F64
 from attend_testing.errors import call_failure, failure_of
 from attend_testing.layers import BAD_NAMES, Weights, attend, chunks, embeddings, header, sha256, upload, upload_failure
-from attend_testing.server import SOURCE_DIR, Server, ServerTestCase
+from attend_testing.load import wait_until
+from attend_testing.server import PATIENCE, SOURCE_DIR, Server, ServerTestCase
 from attend_testing.stubs import health_pb2, health_pb2_grpc, layers_pb, pb
 from attend_testing.tensors import OUTPUT, QUERY, WEIGHTS, assert_same_bits, from_tensor, to_tensor
 
@@ -19,9 +21,17 @@ GetLayer = layers_pb.GetLayerRequest
 ListLayers = layers_pb.ListLayersRequest
 DeleteLayer = layers_pb.DeleteLayerRequest
 Code = grpc.StatusCode
+ADMIN = ("--admin-listen", "127.0.0.1:0")
+
+
+def wait_for_uploads(server, count):
+    wait_until(lambda: Scrape(server.admin_port).value("attend_uploads") == count, f"{count} uploads are under way")
+
 
 class CreateTest(ServerTestCase):
     """Without a data folder."""
+
+    FLAGS = ADMIN
 
     def test_attend_by_name_is_attend_with_the_weights(self):
         for heads, size in ((1, 1 << 20), (4, 7)):
@@ -82,19 +92,23 @@ class CreateTest(ServerTestCase):
         upload(stub, "somebody", old.file(), replace=True)
 
     def test_the_faster_of_two_uploads_wins(self):
-        stub, started, go = self.server.layers, threading.Event(), threading.Event()
-        data = Weights(3).file()
+        server, go = Server(*ADMIN), threading.Event()
+        self.addCleanup(server.stop)
+        self.addCleanup(go.set)
+        stub, data = server.layers, Weights(3).file()
 
         def slow():
             yield header("raced")
             yield layers_pb.CreateLayerRequest(chunk=data[:100])
-            started.set()
             go.wait(60)
             yield layers_pb.CreateLayerRequest(chunk=data[100:])
 
-        future = stub.CreateLayer.future(slow(), timeout=60)
-        started.wait(60)
-        time.sleep(0.3)  # The header must have been read; were it not, ALREADY_EXISTS would come instead.
+        def has_begun():
+            """Messages that wait take 256 bytes more than they have, and then the first 100 bytes of the file are kept."""
+            return 0 < Scrape(server.admin_port).value("attend_memory_bytes", user="uploads") <= 100
+
+        future = stub.CreateLayer.future(slow(), timeout=2 * PATIENCE)
+        wait_until(has_begun, "the header has been read")  # Were it not, ALREADY_EXISTS would come instead.
         winner = upload(stub, "raced", Weights(4).file())
         go.set()
         failure = failure_of(future.exception())
@@ -161,9 +175,10 @@ class CreateTest(ServerTestCase):
                 time.sleep(0.01)
 
         future = self.server.layers.CreateLayer.future(endless(), timeout=60)
-        time.sleep(0.2)
+        wait_for_uploads(self.server, 1)
         future.cancel()
         stop.set()
+        wait_for_uploads(self.server, 0)
         failure = upload_failure(self.server.layers, [header("late"), *chunks(b"x" * 1000)], timeout=60)
         self.assertEqual(failure.code, Code.INVALID_ARGUMENT)
         self.assertEqual(call_failure(self.server.layers.GetLayer, GetLayer(name="cancelled")).code, Code.NOT_FOUND)
@@ -374,19 +389,18 @@ class LimitsTest(unittest.TestCase):
                 self.assertLess(server.peak_rss_bytes() - before, limit)
 
     def test_uploads_at_a_time(self):
-        with Server("--max-uploads", "1") as server:
-            go, started = threading.Event(), threading.Event()
+        with Server(*ADMIN, "--max-uploads", "1") as server:
+            go = threading.Event()
+            self.addCleanup(go.set)
             data = Weights(1).file()
 
             def slow():
                 yield header("slow")
-                started.set()
                 go.wait(60)
                 yield from chunks(data)
 
-            future = server.layers.CreateLayer.future(slow(), timeout=60)
-            started.wait(60)
-            time.sleep(0.2)
+            future = server.layers.CreateLayer.future(slow(), timeout=2 * PATIENCE)
+            wait_for_uploads(server, 1)
             failure = upload_failure(server.layers, [header("other")])
             self.assertEqual((failure.code, failure.reason), (Code.UNAVAILABLE, "TOO_MANY_UPLOADS"))
             self.assertGreater(failure.retry_seconds, 0)

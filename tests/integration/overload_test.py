@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from attend_testing.errors import failure_of
-from attend_testing.load import heavy_request, wait_until_computing
+from attend_testing.load import endless_request, seconds_until_idle, wait_until, wait_until_computing
 from attend_testing.requests import sdpa_request
 from attend_testing.server import CHANNEL_OPTIONS, TIMING, Server, ServerTestCase
 from attend_testing.stubs import pb_grpc
@@ -26,17 +26,19 @@ def small_request():
 
 
 class BusyServerTest(ServerTestCase):
-    """Its one compute thread is held by a request of many seconds."""
+    """Its one compute thread is held by a request of minutes, for which DEADLINE is too near; for a machine that pauses it is not."""
 
     FLAGS = ("--threads", "1", "--max-queued-requests", "2")
+    DEADLINE = 10  # Seconds.
 
     def setUp(self):
-        self.heavy = [self.stub.ScaledDotProductAttention.future(heavy_request(), timeout=600)]
+        self.heavy = [self.stub.ScaledDotProductAttention.future(endless_request())]
         wait_until_computing(self.server)
 
     def tearDown(self):
         for call in self.heavy:
             call.cancel()
+        seconds_until_idle(self.server)  # Until the server has noticed, the next test's request would not be the one that computes.
 
     def refusal(self, timeout=60, hint=None, request=None):
         metadata = ((HINT, hint),) if hint else ()
@@ -47,36 +49,39 @@ class BusyServerTest(ServerTestCase):
         return failure_of(caught.exception), trailers
 
     def test_deadlines_that_the_queue_eats_up(self):
-        failure, trailers = self.refusal(timeout=1)
+        failure, trailers = self.refusal(timeout=self.DEADLINE)
         self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.UNAVAILABLE, "DEADLINE_UNREACHABLE"))
         self.assertGreater(int(trailers["grpc-retry-pushback-ms"]), 0)
         self.assertGreater(failure.retry_seconds, 0)
 
     def test_a_hint_lets_a_small_request_pass_and_a_wrong_one_gets_nothing(self):
-        self.stub.ScaledDotProductAttention(small_request(), timeout=1, metadata=((HINT, "1000"),))
+        self.stub.ScaledDotProductAttention(small_request(), timeout=self.DEADLINE, metadata=((HINT, "1000"),))
         x = np.ones((2000, 32), np.float32)
-        failure, _ = self.refusal(timeout=1, hint="1000", request=sdpa_request(x, x, x))
+        failure, _ = self.refusal(timeout=self.DEADLINE, hint="1000", request=sdpa_request(x, x, x))
         self.assertIn(failure.reason, ("DEADLINE_UNREACHABLE", "QUEUE_FULL"), failure)
 
     def test_deadlines_that_an_idle_server_could_not_meet(self):
-        failure, trailers = self.refusal(timeout=5, hint="9e13")
+        failure, trailers = self.refusal(timeout=self.DEADLINE, hint="9e13")
         self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_TOO_SHORT"))
         self.assertNotIn("grpc-retry-pushback-ms", trailers)
 
     def test_the_queue_is_full(self):
         # Without deadlines: on a slow machine those before them take longer than any that one would choose.
-        self.heavy += [self.stub.ScaledDotProductAttention.future(heavy_request()) for _ in range(2)]
-        end = time.monotonic() + 60
-        while time.monotonic() < end:  # Until both are in the queue, which nobody tells.
-            failure, trailers = self.refusal(timeout=1)
-            if failure.reason == "QUEUE_FULL":
-                break
+        self.heavy += [self.stub.ScaledDotProductAttention.future(endless_request()) for _ in range(2)]
+        refused = []
+
+        def is_full():  # When both are in the queue, which nobody tells.
+            refused.append(self.refusal(timeout=self.DEADLINE))
+            return refused[-1][0].reason == "QUEUE_FULL"
+
+        wait_until(is_full, "the queue is full")
+        failure, trailers = refused[-1]
         self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.UNAVAILABLE, "QUEUE_FULL"))
         self.assertGreater(int(trailers["grpc-retry-pushback-ms"]), 0)
 
     def test_hints_that_are_no_numbers_are_none(self):
         for hint in ("many", "-1", "nan", "1e999"):
-            failure, _ = self.refusal(timeout=1, hint=hint)
+            failure, _ = self.refusal(timeout=self.DEADLINE, hint=hint)
             self.assertEqual(failure.reason, "DEADLINE_UNREACHABLE", hint)
 
 

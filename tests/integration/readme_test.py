@@ -8,6 +8,7 @@ environment) and grpcurl, which is no package of Debian's: scripts/find-grpcurl.
 attend_testing.grpcurl stands in for it.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -30,10 +31,12 @@ TESTED_ELSEWHERE = ["docs/clients", "docs/decisions", "docs/packages.md"]
 LEAKS = SOURCE_DIR / "tests" / "client" / "leaks.supp"  # Of libraries that the commands use.
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+def kept_port():
+    """A socket on a port that nobody else is given meanwhile. A server that asks for just this one may still listen on it."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    return kept
 
 
 def grpcurl_directory(directory):
@@ -70,12 +73,18 @@ class Session:
         (self.clone / "build" / "release").symlink_to(BUILD_DIR)
         (directory / "bin").mkdir()
         self.grpcurl = grpcurl_directory(directory / "bin")
-        self.ports = {}
+        self.kept = {}
         self.address = f"127.0.0.1:{self.port('50051')}"
 
     def port(self, written):
-        """The free port that stands for one of a document's."""
-        return self.ports.setdefault(written, free_port())
+        """The free port that stands for one of a document's, until close()."""
+        if written not in self.kept:
+            self.kept[written] = kept_port()
+        return self.kept[written].getsockname()[1]
+
+    def close(self):
+        for kept in self.kept.values():
+            kept.close()
 
     def environment(self):
         sanitizers = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
@@ -112,8 +121,8 @@ class ExamplesTest(unittest.TestCase):
     def check(self, name):
         blocks = [block for block in all_blocks((SOURCE_DIR / name).read_text()) if block.run]
         known = [] if name == "README.md" else start_of_readme()
-        with tempfile.TemporaryDirectory() as directory:
-            outputs, done = Session(pathlib.Path(directory)).run(known + blocks)
+        with tempfile.TemporaryDirectory() as directory, contextlib.closing(Session(pathlib.Path(directory))) as session:
+            outputs, done = session.run(known + blocks)
         self.assertEqual(done.returncode, 0, f"{name}, in the block that begins\n{(known + blocks)[len(outputs) - 1].code}\n{done.stderr}")
         for block, output in zip(blocks, outputs[len(known) :], strict=True):
             for text in block.expected:

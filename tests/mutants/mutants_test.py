@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 import typing
 import unittest
 
@@ -150,8 +151,14 @@ class ProcessesTest(unittest.TestCase):
                 if child := log.read_text().strip():
                     break
                 patience *= 2  # On a busy machine the shell may not have come so far.
-            state = subprocess.run(["ps", "-o", "state=", "-p", child], check=False, capture_output=True, text=True)
-        self.assertIn(state.stdout.strip(), ("", "Z"))  # Gone, or dead and not yet collected by init.
+
+        def state():
+            return subprocess.run(["ps", "-o", "state=", "-p", child], check=False, capture_output=True, text=True).stdout.strip()
+
+        end = time.monotonic() + 60
+        while state() not in ("", "Z") and time.monotonic() < end:  # It has been killed, but has perhaps not had the time to die.
+            time.sleep(0.01)
+        self.assertIn(state(), ("", "Z"))  # Gone, or dead and not yet collected by init.
 
 
 if __name__ == "__main__":

@@ -8,10 +8,16 @@ from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE
 
 
-def heavy_request(length=1 << 17, dim=16):
-    """An attention of length^2 pairs: more than 10^12 operations by default, many seconds of one core."""
+def heavy_request(length, dim=16):
+    """An attention of length^2 pairs."""
     tokens = np.zeros((length, dim), np.float32)
     return sdpa_request(tokens, tokens, tokens)
+
+
+def endless_request():
+    """Of more than 10^12 pairs: minutes of every core, so that it still runs however slow the test is, or however fast the machine.
+    A server refuses it when its deadline is near; best it has none."""
+    return heavy_request(1 << 20, dim=1)
 
 
 def wait_until(condition, what):
@@ -23,9 +29,10 @@ def wait_until(condition, what):
         time.sleep(0.002)
 
 
-def wait_until_computing(server, cpu_seconds=0.2):
-    """Returns when the server has used so much processor time from now on."""
-    start = server.cpu_seconds()
+def wait_until_computing(server, cpu_seconds=0.2, start=None):
+    """Returns when the server has used so much processor time from now on. What ends by itself may have ended before that: then
+    `start` is what the server had used before it was asked."""
+    start = server.cpu_seconds() if start is None else start
     wait_until(lambda: server.cpu_seconds() - start >= cpu_seconds, "the server computes")
 
 
@@ -33,14 +40,18 @@ def seconds_until_idle(server):
     """How much processor time the server still used before it used next to none for half a second.
 
     Next to none is one tick of the clock (10 ms): on a machine that is ten times overcommitted, a thread that computes
-    still gets five of them.
+    still gets five of them. A machine that stood still meanwhile has woken late from one of the short sleeps: then the
+    half second begins anew.
     """
     start = before = server.cpu_seconds()
-    end = time.monotonic() + PATIENCE
+    end, naps = time.monotonic() + PATIENCE, 0
     while time.monotonic() < end:
-        time.sleep(0.5)
+        asleep = time.monotonic()
+        time.sleep(0.1)
+        naps += 1
         now = server.cpu_seconds()
-        if now - before <= 0.011:
+        if now - before > 0.011 or time.monotonic() - asleep > 0.3:
+            before, naps = now, 0
+        elif naps == 5:
             return before - start
-        before = now
     raise AssertionError("the server never came to rest")
