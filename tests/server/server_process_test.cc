@@ -18,6 +18,7 @@
 
 #include "attend/v1/attention_service.pb.h"
 #include "tests/server/engine_fixture.h"
+#include "tests/support/http_get.h"
 #include "tests/support/raw_call.h"
 #include "tests/support/server_process.h"
 #include "tests/support/test_server.h"
@@ -90,6 +91,13 @@ RawAnswer CallSdpa(const ServerProcess& server, int tokens, const OnArrival& on_
                  {.timeout = std::chrono::hours(10000), .context = own_context, .on_started = on_started});
 }
 
+// Of the admin door, as the log says.
+int AdminPort(const ServerProcess& server) {
+  const std::string log = server.standard_error(), before = " port=";
+  const std::size_t port = log.find(before, log.find("admin door open"));
+  return port == std::string::npos ? 0 : std::atoi(log.c_str() + port + before.size());
+}
+
 // The processor time that the server has used so far.
 std::chrono::milliseconds ProcessorTime(const ServerProcess& server) {
   clockid_t clock = 0;
@@ -102,7 +110,8 @@ std::chrono::milliseconds ProcessorTime(const ServerProcess& server) {
 
 TEST(ServerProcessTest, SigtermLosesNoneOfSixteenCallsInFlight) {
   // The one thread that computes is taken by a call that takes minutes, so none of the sixteen can end too early.
-  ServerProcess server({.flags = {"--threads=1", "--polling-threads=1", "--inline-flops=0", "--drain-timeout=10m"}});
+  ServerProcess server({.flags = {"--threads=1", "--polling-threads=1", "--inline-flops=0", "--drain-timeout=10m",
+                                  "--admin-listen=127.0.0.1:0"}});
   const auto context = std::make_shared<grpc::ClientContext>();
   std::atomic<bool> first_arrived{false};
   std::thread first([&] {
@@ -124,6 +133,10 @@ TEST(ServerProcessTest, SigtermLosesNoneOfSixteenCallsInFlight) {
     });
   }
   ASSERT_TRUE(WaitFor([&] { return arrived == 16; }));
+  // A call whose answer has come counts until the server has seen the end of it.
+  const int admin_port = AdminPort(server);
+  ASSERT_TRUE(WaitFor(
+      [&] { return HttpGet(admin_port, "/metrics").find("\nattend_calls_in_flight 17\n") != std::string::npos; }));
   server.Signal(SIGTERM);
   ASSERT_TRUE(WaitFor([&] { return server.standard_error().find("draining") != std::string::npos; }));
   EXPECT_THAT(server.standard_error(), HasSubstr("calls_in_flight=17"));

@@ -189,15 +189,14 @@ TEST_F(StreamCallTest, CallerWhoDoesNotReadIsNotRead) {
     for (int i = 0; i < kRequests && stream.Send(1, request); ++i) ++sent;
     stream.HalfClose();
   });
-  // What is on its way fills up; then nothing moves any more.
+  // What is on its way fills up; then nothing moves any more, and answers are there that nobody takes.
   int before = -1;
   ASSERT_TRUE(WaitFor([&] {
     absl::SleepFor(absl::Milliseconds(300));
-    return std::exchange(before, sent.load()) == sent.load() && sent > 8;
+    return std::exchange(before, sent.load()) == sent.load() && sent > 8 && memory_->in_use_bytes() > 0;
   }));
   EXPECT_LT(sent, kRequests);
   EXPECT_LE(memory_->in_use_bytes(), 8 * 60000);
-  EXPECT_GT(memory_->in_use_bytes(), 0);
   int answers = 0;
   while (stream.Receive()) ++answers;
   sender.join();
@@ -251,11 +250,26 @@ TEST_F(StreamCallTest, CallerThatVanishesReleasesAll) {
 
 TEST_F(StreamCallTest, DeadlineOfTheStreamBoundsAll) {
   Start({.threads = 1});
-  RawStream stream(channel_, kStream, std::chrono::milliseconds(300));
-  for (std::int64_t id = 0; id < 3; ++id) ASSERT_TRUE(stream.Send(id, "large"));
-  ReceiveEnd(stream, grpc::StatusCode::DEADLINE_EXCEEDED);
-  ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 0 && memory_->in_use_bytes() == 0; }));
-  EXPECT_LE(log_.started, 1);
+  // On a busy machine so much of a deadline may pass on the way that it is over, or requests are refused for its sake;
+  // then a longer one is needed.
+  std::int64_t queued = 0;
+  for (std::chrono::milliseconds timeout(300); queued < 3; timeout *= 2) {
+    const std::int64_t queued_before = admission_->counts().queued;
+    const int started_before = log_.started;
+    RawStream stream(channel_, kStream, timeout);
+    for (std::int64_t id = 0; id < 3 && stream.Send(id, "large"); ++id) {
+    }
+    int answers = 0;
+    while (stream.Receive().has_value()) ++answers;
+    const grpc::Status end = stream.Finish();
+    EXPECT_EQ(end.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << end.error_message();
+    ASSERT_TRUE(WaitFor([&] {
+      return engine_->calls_in_flight() == 0 && admission_->outstanding() == 0 && memory_->in_use_bytes() == 0;
+    }));
+    EXPECT_LE(log_.started, started_before + 1);
+    queued = admission_->counts().queued - queued_before;
+    EXPECT_TRUE(answers == 0 || queued < 3) << answers << " answers too many";
+  }
 }
 
 TEST_F(StreamCallTest, RequestWhoseTimeoutPassesInTheQueueIsDropped) {

@@ -167,7 +167,9 @@ TEST_F(UnaryCallTest, AnAnswerThatNobodyReadsCountsUntilItsCallEnds) {
   constexpr std::int64_t kMegabyte = 1 << 20;
   Start({.limits = {.max_memory_in_flight_bytes = 10 * kMegabyte}});
   {
-    const SilentReader silent(channel_, std::string(6 * kMegabyte, 'x'));
+    // On a connection of its own, from which nobody reads while the others are called: what the server could not yet
+    // send there would hold up the end of every call of that connection.
+    const SilentReader silent(MakeTestChannel(address()), std::string(6 * kMegabyte, 'x'));
     ASSERT_TRUE(WaitFor([&] { return log_.started == 1 && admission_->outstanding() == 0; }));
     EXPECT_EQ(memory_->in_use_bytes(), 6 * kMegabyte) << "it is computed, and the answer still there";
     const int decoded = log_.decoded;
@@ -197,15 +199,22 @@ TEST_F(UnaryCallTest, AJobWhoseDeadlinePassesInTheQueueNeverStarts) {
   Start({.threads = 1, .limits = {.max_queued_requests = 4}});
   std::thread first([this] { EXPECT_TRUE(CallRaw(channel_, kEcho, "large").status.ok()); });
   ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
-  const RawAnswer late = CallRaw(channel_, kEcho, "large", {.timeout = std::chrono::milliseconds(50)});
-  EXPECT_EQ(late.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
-  ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));  // The server has noticed.
+  // On a busy machine so much of a deadline may pass on the way that the call is refused; then a longer one is needed.
+  for (std::chrono::milliseconds timeout(50); admission_->counts().queued < 2; timeout *= 2) {
+    const RawAnswer late = CallRaw(channel_, kEcho, "large", {.timeout = timeout});
+    ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));  // The server has noticed.
+    if (late.status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+      EXPECT_EQ(Detail<google::rpc::ErrorInfo>(late.status).reason(), "DEADLINE_UNREACHABLE");
+    } else {
+      EXPECT_EQ(late.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED) << late.status.error_message();
+    }
+  }
   log_.gate.Notify();
   first.join();
   ASSERT_TRUE(WaitFor([&] { return admission_->outstanding() == 0; }));
   EXPECT_EQ(log_.started, 1);
   EXPECT_EQ(admission_->counts().started, 1);
-  EXPECT_EQ(admission_->counts().dropped, 1);
+  EXPECT_EQ(admission_->counts().dropped, admission_->counts().queued - 1);
 }
 
 TEST_F(UnaryCallTest, DeadlineDuringComputeStopsTheJob) {
@@ -216,18 +225,18 @@ TEST_F(UnaryCallTest, DeadlineDuringComputeStopsTheJob) {
     EXPECT_EQ(late.status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
     ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 0 && admission_->outstanding() == 0; }));
   }
-  EXPECT_EQ(log_.stopped_by_flag, 1);
+  EXPECT_TRUE(WaitFor([&] { return log_.stopped_by_flag == 1; }));
 }
 
 TEST_F(UnaryCallTest, CancellingStopsTheJob) {
   Start({.threads = 1});
-  std::thread canceller;
-  const RawAnswer answer = CallRaw(channel_, kEcho, "large", {.on_started = [&](grpc::ClientContext& context) {
-                                     canceller = std::thread([&] {
-                                       EXPECT_TRUE(WaitFor([&] { return log_.started == 1; }));
-                                       context.TryCancel();
-                                     });
-                                   }});
+  const auto context =
+      std::make_shared<grpc::ClientContext>();  // The call may have returned while TryCancel still runs.
+  std::thread canceller([&] {
+    EXPECT_TRUE(WaitFor([&] { return log_.started == 1; }));
+    context->TryCancel();
+  });
+  const RawAnswer answer = CallRaw(channel_, kEcho, "large", {.context = context});
   canceller.join();
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(WaitFor([&] { return log_.stopped_by_flag == 1 && engine_->calls_in_flight() == 0; }));
@@ -334,13 +343,18 @@ TEST_F(UnaryCallTest, CallsDuringADrainAreRefusedWithARetryTimeWhileThoseInFligh
   Start({.threads = 1});
   std::thread in_flight([this] { EXPECT_TRUE(CallRaw(channel_, kEcho, "large").status.ok()); });
   ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
+  const absl::Time start = absl::Now();
   std::thread drain([this] { engine_->Drain(absl::Seconds(20)); });
-  RawAnswer refused = CallRaw(channel_, kEcho, "small");  // The first ones may come before the drain.
-  for (int i = 0; i < 1000 && refused.status.ok(); ++i) refused = CallRaw(channel_, kEcho, "small");
+  RawAnswer refused;  // The first ones may come before the drain.
+  EXPECT_TRUE(WaitFor([&] { return !(refused = CallRaw(channel_, kEcho, "small")).status.ok(); }));
   EXPECT_EQ(refused.status.error_code(), grpc::StatusCode::UNAVAILABLE) << refused.status.error_message();
-  EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused.status).reason(), "DRAINING");
-  EXPECT_EQ(refused.trailer("grpc-retry-pushback-ms"), "1000");
-  EXPECT_THAT(refused.trailer("server-timing"), MatchesRegex(kTimingPattern));
+  // A second after the drain's start connections are told to go elsewhere: where the machine stood still for so long
+  // that is the answer.
+  if (!refused.trailers.empty() || absl::Now() - start < absl::Seconds(1)) {
+    EXPECT_EQ(Detail<google::rpc::ErrorInfo>(refused.status).reason(), "DRAINING");
+    EXPECT_EQ(refused.trailer("grpc-retry-pushback-ms"), "1000");
+    EXPECT_THAT(refused.trailer("server-timing"), MatchesRegex(kTimingPattern));
+  }
   EXPECT_EQ(CallRaw(channel_, kAlways, "small").status.error_code(), grpc::StatusCode::UNAVAILABLE);
   log_.gate.Notify();
   in_flight.join();

@@ -141,8 +141,7 @@ class BusyEngine {
     EXPECT_EQ(engine_->calls_created(), engine_->calls_released());
     EXPECT_EQ(engine_->calls_in_flight(), 0);
     EXPECT_EQ(memory_.in_use_bytes(), 0);
-    // A call's end comes within its task, whose turn ends a little later.
-    while (admission_.outstanding() != 0) std::this_thread::yield();
+    WaitUntilIdle();
     const server::Admission::Counts tasks = admission_.counts();
     EXPECT_EQ(tasks.queued, tasks.finished + tasks.stopped + tasks.dropped);
     EXPECT_EQ(tasks.started, tasks.finished + tasks.stopped);
@@ -153,6 +152,10 @@ class BusyEngine {
   void Drain(absl::Duration timeout) {
     drained_ = true;
     engine_->Drain(timeout);
+  }
+  // No task waits or runs. A call's end comes within its task, whose turn ends a little later.
+  void WaitUntilIdle() const {
+    while (admission_.outstanding() != 0) std::this_thread::yield();
   }
   server::CallEngine& engine() { return *engine_; }
   server::MemoryBudget& memory() { return memory_; }

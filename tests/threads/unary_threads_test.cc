@@ -61,6 +61,15 @@ void AsksForAnotherMethod(int port) {
   EXPECT_EQ(Reason(answer.ending.status), "UNKNOWN_METHOD");
 }
 
+// REQUIRES: none did.
+void WaitUntilOneComputes(const BusyEngine& engine) {
+  for (;;) {
+    const server::Admission::Counts tasks = engine.counts();
+    if (tasks.started != tasks.finished + tasks.stopped) return;
+    std::this_thread::yield();
+  }
+}
+
 TEST(UnaryThreads, CallsAreAnsweredCancelledAndLateAtOnce) {
   BusyEngine engine({});
   InThreads(6, [port = engine.port()](int thread) {
@@ -78,11 +87,13 @@ TEST(UnaryThreads, CallsAreAnsweredCancelledAndLateAtOnce) {
     }
   });
   // One is cancelled while it computes, for certain.
+  engine.WaitUntilIdle();
+  const std::int64_t stopped = engine.counts().stopped;
   ClientCall call(engine.port(), {.method = kUnary});
   call.Send("endless");
-  while (engine.counts().started == engine.counts().finished + engine.counts().stopped) std::this_thread::yield();
+  WaitUntilOneComputes(engine);
   call.Cancel();
-  while (engine.counts().stopped == 0) std::this_thread::yield();
+  while (engine.counts().stopped == stopped) std::this_thread::yield();
   EXPECT_GT(engine.counts().finished, 0);
   EXPECT_GT(engine.finished_bytes(), 0);
 }
@@ -112,9 +123,10 @@ TEST(UnaryThreads, WhoFindsNoRoomIsRefusedAndSoIsWhoFindsNoMemory) {
     }
   });
   // Both kinds, held in place: the compute thread by a call without end, the memory by hand.
+  engine.WaitUntilIdle();
   ClientCall holds(engine.port(), {.method = kUnary});
   holds.Send("endless");
-  while (engine.counts().started == engine.counts().finished + engine.counts().stopped) std::this_thread::yield();
+  WaitUntilOneComputes(engine);
   auto memory = engine.memory().Reserve(450'000);
   while (!memory.ok()) memory = engine.memory().Reserve(450'000);  // The last calls are giving theirs back.
   reasons.insert(Reason(CallUnary(engine.port(), {.method = kUnary}, std::string(100'000, 'x')).ending.status));
