@@ -27,6 +27,21 @@ constexpr absl::Duration kStep = absl::Seconds(1);
 constexpr std::string_view kPreface("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33);
 constexpr std::size_t kFrameHeaderBytes = 9;
 
+// What `step`, a system call with a timeout, returns. A process that is stopped and goes on ends it early; then it is
+// tried again, for kStep in all.
+template <typename Step>
+auto Uninterrupted(Step step) {
+  const absl::Time end = absl::Now() + kStep;
+  while (true) {
+    errno = 0;
+    const auto result = step();
+    if (result >= 0 || errno != EINTR) return result;
+    if (absl::Now() < end) continue;
+    errno = EAGAIN;
+    return result;
+  }
+}
+
 struct Free {
   void operator()(X509* certificate) const { X509_free(certificate); }
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
@@ -45,8 +60,9 @@ class Connection {
         absl::ToTimeval(std::clamp(deadline - absl::Now(), absl::Milliseconds(1), kStep));  // 0 would be for ever.
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (connect(fd_, reinterpret_cast<const sockaddr*>(&address.storage), address.size) == 0) return;
-    error_ = errno == EINPROGRESS ? ETIMEDOUT : errno;
+    const auto* const to = reinterpret_cast<const sockaddr*>(&address.storage);
+    if (Uninterrupted([&] { return connect(fd_, to, address.size); }) == 0) return;
+    error_ = errno == EINPROGRESS || errno == EAGAIN ? ETIMEDOUT : errno;
   }
   ~Connection() {
     if (fd_ >= 0) close(fd_);
@@ -84,9 +100,10 @@ Finding Classify(std::string_view answer, Finding silent) {
 ProbeResult Greet(const SocketAddress& address, std::string_view greeting, absl::Time deadline) {
   const Connection connection(address, deadline);
   if (!connection.ok()) return connection.Failure();
-  if (send(connection.fd(), greeting.data(), greeting.size(), MSG_NOSIGNAL) < 0) return {Finding::kClosed};
+  const auto greet = [&] { return send(connection.fd(), greeting.data(), greeting.size(), MSG_NOSIGNAL); };
+  if (Uninterrupted(greet) < 0) return {Finding::kClosed};
   char bytes[kFrameHeaderBytes];
-  const ssize_t size = recv(connection.fd(), bytes, sizeof bytes, MSG_WAITALL);
+  const ssize_t size = Uninterrupted([&] { return recv(connection.fd(), bytes, sizeof bytes, MSG_WAITALL); });
   const bool timed_out = size < 0 && errno == EAGAIN;
   return {Classify({bytes, static_cast<std::size_t>(std::max<ssize_t>(size, 0))},
                    timed_out ? Finding::kSilent : Finding::kClosed)};
@@ -162,7 +179,7 @@ class TlsProbe {
 
   ProbeResult Run() {
     if (!connection_.ok()) return connection_.Failure();
-    if (!Try(SSL_connect(ssl_.get()))) return {Failure()};
+    if (!Try([&] { return SSL_connect(ssl_.get()); })) return {Failure()};
     if (ProbeResult certificate = JudgeCertificate(); certificate.finding != Finding::kWorks) return certificate;
     const unsigned char* protocol = nullptr;
     unsigned int size = 0;
@@ -170,8 +187,8 @@ class TlsProbe {
     if (size == 0) return {Finding::kNoHttp2};
     char bytes[kFrameHeaderBytes];
     // In TLS 1.3 a server judges the client's certificate after the client's handshake is over.
-    const bool works = Try(SSL_write(ssl_.get(), kPreface.data(), static_cast<int>(kPreface.size()))) &&
-                       Try(SSL_read(ssl_.get(), bytes, sizeof bytes));
+    const bool works = Try([&] { return SSL_write(ssl_.get(), kPreface.data(), static_cast<int>(kPreface.size())); }) &&
+                       Try([&] { return SSL_read(ssl_.get(), bytes, sizeof bytes); });
     return {works ? Finding::kWorks : Failure()};
   }
 
@@ -180,7 +197,9 @@ class TlsProbe {
 
  private:
   // Whether a step of OpenSSL's succeeded.
-  bool Try(int result) {
+  template <typename Step>
+  bool Try(Step step) {
+    const int result = Uninterrupted(step);
     if (result > 0) return true;
     const int error = SSL_get_error(ssl_.get(), result);
     timed_out_ = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;

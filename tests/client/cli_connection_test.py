@@ -3,10 +3,12 @@
 import contextlib
 import http.server
 import pathlib
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 import cli_harness
@@ -173,6 +175,20 @@ class ConnectionTest(unittest.TestCase):
         with peer(kept.append) as address:
             self.check(address, (), f"{address} takes connections and says nothing", timeout="1s")
             self.check(address, self.ca(), f"{address} takes connections and says nothing", timeout="1s")
+
+    def test_a_command_that_is_stopped_and_goes_on(self):
+        """Linux then ends a read with a timeout early, which is no word of the peer's."""
+        kept = []
+        with peer(kept.append) as address:
+            for flags in ((), self.ca()):
+                command = [cli_harness.ATTEND, "info", "--endpoints", address, "--timeout", "1s", *flags]
+                with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                      env=cli_harness.environment(), text=True) as process:
+                    while process.poll() is None:
+                        time.sleep(0.2)
+                        process.send_signal(signal.SIGSTOP)
+                        process.send_signal(signal.SIGCONT)
+                    self.assertIn(f"{address} takes connections and says nothing", process.stderr.read())
 
     def test_a_name_that_does_not_resolve(self):
         self.check("no.such.name.invalid:50051", (), "the name 'no.such.name.invalid' does not resolve")
