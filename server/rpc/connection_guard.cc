@@ -54,7 +54,7 @@ std::string_view EndReasonName(EndReason reason) {
 }
 
 ConnectionGuard::ConnectionGuard(const Limits& limits, Surroundings surroundings, HandedCalls& calls)
-    : limits_(limits), around_(std::move(surroundings)), calls_(calls) {}
+    : limits_(limits), around_(std::move(surroundings)), calls_(calls), pause_(kBusyPause) {}
 
 void ConnectionGuard::Start() {
   thread_ = std::thread([this] { Run(); });

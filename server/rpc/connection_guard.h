@@ -156,7 +156,7 @@ class ConnectionGuard {
   std::vector<Clock::time_point> asked_;
   Clock::time_point no_thread_before_;        // When a kept thread may open a question again.
   Clock::time_point may_give_back_;
-  Clock::duration pause_{};
+  Clock::duration pause_;
 
   std::atomic<bool> traffic_{false};  // Since the last look.
   std::atomic<bool> sleeps_long_{false};
