@@ -14,7 +14,7 @@ using std::chrono::seconds;
 // attack has taken 1.5 GiB in a second.
 constexpr milliseconds kLeastPause(5);
 constexpr milliseconds kBusyPause(20);
-constexpr milliseconds kIdlePause(1000);
+constexpr milliseconds kIdlePause(2000);
 constexpr milliseconds kAskingPause(10);
 
 // A question without an answer is closed then, and so long after the last connection was ended.

@@ -296,7 +296,7 @@ TEST_F(GuardTest, AThreadThatNobodyKeepsIsAskedAboutSeldom) {
 TEST_F(GuardTest, LooksAreRareWhileNothingIsReceived) {
   Clock::duration pause{};
   for (int i = 0; i < 10; ++i) pause = Look();
-  EXPECT_EQ(pause, seconds(1));
+  EXPECT_EQ(pause, seconds(2));
   guard_.OnTraffic();
   EXPECT_EQ(Look(), milliseconds(20));
   EXPECT_EQ(Look(), milliseconds(40));
