@@ -22,9 +22,8 @@ constexpr std::size_t kOrdinaryEntries = 64;
 constexpr std::int64_t kEntryBytes = 32;
 
 absl::Status TooMuchMetadata(std::int64_t limit) {
-  return LimitExceeded("--max-metadata-bytes",
-                       absl::StrCat("the call's metadata are more than the ", limit,
-                                    " bytes that this server takes (--max-metadata-bytes)"));
+  return LimitExceeded("--max-metadata-bytes", absl::StrCat("the call's metadata are more than the ", limit,
+                                                            " bytes that this server takes (--max-metadata-bytes)"));
 }
 
 // What gRPC's own libraries look at before they retry by themselves; they know nothing of google.rpc.RetryInfo.

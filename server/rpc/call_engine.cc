@@ -55,19 +55,21 @@ ConnectionGuard::Surroundings CallEngine::GuardSurroundings() {
       poller->ForEachCall([this](const Call& call) { handed_calls_.AddCall(call.peer(), call.MayReceive()); });
     }
   };
-  return {.uncounted_bytes = [memory = std::make_shared<ProcessMemory>(),
-                              counted = options_.guard->counted_bytes] { return memory->AnonymousBytes() - counted(); },
-          .traffic = [this] { return acceptor_->connections().Traffic(); },
-          .shut_down = [this](std::int64_t number) { return acceptor_->connections().Abort(number); },
-          .give_back_memory = [] { malloc_trim(0); },
-          .questions = questions,
-          .add_open_calls = add_open_calls,
-          .mark = [this] { MarkQueues(); },
-          .mark_state = [this] { return QueuesAtMark(); },
-          .on_ended =
-              [this](const EndedConnection& ended) {
-                if (options_.guard->on_ended) options_.guard->on_ended(ended);
-              }};
+  return {
+      .memory = [memory = std::make_shared<ProcessMemory>(), counted = options_.guard->counted_bytes]() -> ProcessUse {
+        return {.anonymous = memory->AnonymousBytes(), .counted = counted()};
+      },
+      .traffic = [this] { return acceptor_->connections().Traffic(); },
+      .shut_down = [this](std::int64_t number) { return acceptor_->connections().Abort(number); },
+      .give_back_memory = [] { malloc_trim(0); },
+      .questions = questions,
+      .add_open_calls = add_open_calls,
+      .mark = [this] { MarkQueues(); },
+      .mark_state = [this] { return QueuesAtMark(); },
+      .on_ended =
+          [this](const EndedConnection& ended) {
+            if (options_.guard->on_ended) options_.guard->on_ended(ended);
+          }};
 }
 
 absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, MethodTable methods) {

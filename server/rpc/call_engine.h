@@ -76,7 +76,7 @@ class CallEngine {
     // What ends connections that take what nothing counts; see ConnectionGuard. Nothing: nobody.
     struct Guard {
       ConnectionGuard::Limits limits;
-      std::function<std::int64_t()> counted_bytes;  // Memory that budgets know of. Any thread.
+      std::function<std::int64_t()> counted_bytes;           // Memory that budgets know of. Any thread.
       std::function<void(const EndedConnection&)> on_ended;  // Empty: nobody is told.
     };
     std::optional<Guard> guard = std::nullopt;

@@ -44,6 +44,9 @@ constexpr milliseconds kGiveBackAfter(200);
 constexpr milliseconds kSettledAfter(500);
 constexpr seconds kGiveBackAgain(10);
 
+// For how long what was counted may still be there.
+constexpr seconds kPeriod(2);
+
 // Uncounted memory that comes and goes is no traffic.
 constexpr std::int64_t kNoise = 1 << 20;
 
@@ -94,9 +97,7 @@ void ConnectionGuard::Run() {
 }
 
 Clock::duration ConnectionGuard::Look(Clock::time_point now) {
-  const std::int64_t uncounted = around_.uncounted_bytes();
-  if (first_ < 0) first_ = std::max<std::int64_t>(uncounted, 0);
-  const std::int64_t grown = uncounted - first_ - std::exchange(uncounted_, uncounted - first_);
+  const std::int64_t grown = Measure(now);
   const bool is_kept = IsThreadKept(now);
   if (question_.has_value()) {
     if (const MarkState mark = around_.mark_state(); mark != MarkState::kWaits) {
@@ -115,8 +116,21 @@ Clock::duration ConnectionGuard::Look(Clock::time_point now) {
   if (question_.has_value()) return kAskingPause;
   const bool was_traffic = traffic_.exchange(false, std::memory_order_relaxed);
   pause_ = was_traffic || std::abs(grown) >= kNoise ? Clock::duration(kBusyPause)
-                                                     : std::min<Clock::duration>(2 * pause_, kIdlePause);
+                                                    : std::min<Clock::duration>(2 * pause_, kIdlePause);
   return grown >= limits_.growth_bytes / 8 ? Clock::duration(kLeastPause) : pause_;
+}
+
+std::int64_t ConnectionGuard::Measure(Clock::time_point now) {
+  const ProcessUse use = around_.memory();
+  const std::int64_t uncounted = use.anonymous - use.counted;
+  if (first_ < 0) first_ = std::max<std::int64_t>(uncounted, 0);
+  if (now >= period_end_) {
+    counted_before_ = std::exchange(counted_now_, 0);
+    period_end_ = now + kPeriod;
+  }
+  counted_now_ = std::max(counted_now_, use.counted);
+  beyond_recent_ = use.anonymous - first_ - std::max(counted_now_, counted_before_);
+  return uncounted - first_ - std::exchange(uncounted_, uncounted - first_);
 }
 
 bool ConnectionGuard::IsThreadKept(Clock::time_point now) {
@@ -160,9 +174,11 @@ std::int64_t ConnectionGuard::Unexplained(const ConnectionTraffic& traffic, cons
                                           bool receiving) const {
   const auto before = question_->before.find(traffic.number);
   const std::int64_t sent = traffic.sent - (before == question_->before.end() ? 0 : before->second.sent);
+  const std::int64_t explaining_calls =
+      receiving ? handed.calls : std::max<std::int64_t>(handed.calls - handed.receiving, 0);
   return ReadSince(traffic) - (handed.bytes + handed.bytes / 2) - kAroundMessage * handed.messages -
-         limits_.max_metadata_bytes * handed.calls - (receiving ? limits_.max_request_bytes * handed.receiving : 0) -
-         sent / kReturned;
+         limits_.max_metadata_bytes * explaining_calls -
+         (receiving ? limits_.max_request_bytes * handed.receiving : 0) - sent / kReturned;
 }
 
 bool ConnectionGuard::EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> is_guilty) {
@@ -207,7 +223,7 @@ void ConnectionGuard::Judge(MarkState mark, Clock::time_point now) {
 bool ConnectionGuard::IsBeyondPlan() const {
   // What is there at the start is the program's part of the plan, or a sanitizer's.
   return question_->reason == EndReason::kMemory &&
-         uncounted_ + std::min(first_, 2 * limits_.growth_bytes) > limits_.most_uncounted_bytes;
+         beyond_recent_ + std::min(first_, 2 * limits_.growth_bytes) > limits_.most_uncounted_bytes;
 }
 
 bool ConnectionGuard::EndBeyondPlan(Clock::time_point now) {
@@ -219,8 +235,9 @@ bool ConnectionGuard::EndBeyondPlan(Clock::time_point now) {
     return !traffic.is_of_many && Unexplained(traffic, handed, /*receiving=*/false) >= kLeastUnexplained;
   });
   if (some || (question_->ended.has_value() && now - *question_->ended < kSettledAfter)) return some;
-  return EndSome([](const ConnectionTraffic& traffic, const Handed& handed) {
-    return !traffic.is_of_many && handed.calls == 0 && traffic.read >= kGreeting;
+  return EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+    const std::int64_t bytes = handed.calls == 0 ? traffic.read : Unexplained(traffic, handed, /*receiving=*/false);
+    return !traffic.is_of_many && bytes >= kGreeting;
   });
 }
 

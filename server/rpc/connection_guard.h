@@ -1,7 +1,7 @@
 // Ends connections that take memory which nothing counts, or a polling thread, by bytes that never become calls.
 //
-// gRPC 1.51 throws headers beyond --max-metadata-bytes away but not the memory that they were parsed into, and reads on:
-// some kilobytes on the wire hold megabytes, and no call ever reaches the server's methods. A look at the process'
+// gRPC 1.51 throws headers beyond --max-metadata-bytes away but not the memory that they were parsed into, and reads
+// on: some kilobytes on the wire hold megabytes, and no call ever reaches the server's methods. A look at the process'
 // memory, and at nothing else, now and then says whether that may be happening. Only then the guard opens a question:
 // for some moments calls and messages are counted by their connections (HandedCalls), and a connection of which gRPC
 // has read clearly more than calls can explain is shut down.
@@ -14,8 +14,8 @@
 //
 // Beyond 64 KiB it ends. So neither a message that takes long, nor a stream of messages, nor a large answer ends a
 // connection. What came whole may wait for its polling thread; so what was read is compared once an event that was put
-// behind it has been handled. When the polling threads are kept, so that this takes long, 128 KiB are needed and half of
-// what is unexplained of the worst connection.
+// behind it has been handled. When the polling threads are kept, so that this takes long, 128 KiB are needed and half
+// of what is unexplained of the worst connection.
 //
 // Calls that wait for a message explain up to --max-request-bytes each, which is more than an attack needs. So when
 // the uncounted memory is more than transport and process may have together (MemoryPlan), also after the allocator has
@@ -60,6 +60,12 @@ std::string_view EndReasonName(EndReason reason);
 // have worked for 25 ms, so that gRPC keeps them: it reads other connections neither.
 enum class MarkState : std::uint8_t { kWaits, kPassed, kLate };
 
+// Of this process, in bytes.
+struct ProcessUse {
+  std::int64_t anonymous = 0;  // Memory that is resident and no file's.
+  std::int64_t counted = 0;    // What budgets and layers know of.
+};
+
 struct EndedConnection {
   EndReason reason = EndReason::kMemory;
   std::string peer;
@@ -81,14 +87,14 @@ class ConnectionGuard {
 
   // What it looks at and acts on; on its thread, and none may be empty. Tests have fakes.
   struct Surroundings {
-    std::function<std::int64_t()> uncounted_bytes;  // Memory of the process that no budget counts.
+    std::function<ProcessUse()> memory;
     std::function<std::vector<ConnectionTraffic>()> traffic;
     std::function<bool(std::int64_t connection)> shut_down;
     std::function<void()> give_back_memory;
     // For each polling thread how often it has asked gRPC for an event: at least once a second, unless it is kept.
     std::function<std::vector<std::uint64_t>()> questions;
-    std::function<void()> add_open_calls;  // Tells HandedCalls of the calls that are there.
-    std::function<void()> mark;            // Puts an event behind all that wait for the polling threads.
+    std::function<void()> add_open_calls;   // Tells HandedCalls of the calls that are there.
+    std::function<void()> mark;             // Puts an event behind all that wait for the polling threads.
     std::function<MarkState()> mark_state;  // Of the last one.
     std::function<void(const EndedConnection&)> on_ended;
   };
@@ -121,12 +127,14 @@ class ConnectionGuard {
     Clock::time_point until;
     absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number; what came later had nothing.
     std::vector<ConnectionTraffic> read;                          // To be judged when its mark has passed.
-    std::optional<Clock::time_point> ended;  // When a connection last was.
-    bool gave_back = false;                  // Since then.
+    std::optional<Clock::time_point> ended;                       // When a connection last was.
+    bool gave_back = false;                                       // Since then.
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
   bool IsThreadKept(Clock::time_point now);
+  // How much more is uncounted than at the last look.
+  std::int64_t Measure(Clock::time_point now);
   void Open(EndReason reason, Clock::time_point now);
   void Mark();
   // Compares what was read before the mark with what was handed, and ends who has to end.
@@ -151,10 +159,15 @@ class ConnectionGuard {
   std::int64_t first_ = -1;     // Uncounted memory at the start.
   std::int64_t uncounted_ = 0;  // Beyond that, now,
   std::int64_t innocent_ = 0;   // and as far as no question is open.
+  // The most that was counted in this period and in the last: what is given back is counted no more before it is free.
+  std::int64_t counted_now_ = 0;
+  std::int64_t counted_before_ = 0;
+  Clock::time_point period_end_;
+  std::int64_t beyond_recent_ = 0;  // What is there beyond the start and the most that was counted lately.
   std::optional<Question> question_;
-  std::vector<std::uint64_t> questions_;      // As last seen, and when each was another.
+  std::vector<std::uint64_t> questions_;  // As last seen, and when each was another.
   std::vector<Clock::time_point> asked_;
-  Clock::time_point no_thread_before_;        // When a kept thread may open a question again.
+  Clock::time_point no_thread_before_;  // When a kept thread may open a question again.
   Clock::time_point may_give_back_;
   Clock::duration pause_;
 

@@ -22,11 +22,11 @@ namespace attend::server {
 
 // What the kernel says of a connection since its beginning.
 struct ConnectionTraffic {
-  std::int64_t number = 0;      // For OpenConnections::Abort.
-  std::string peer;             // As CanonicalPeer.
-  bool is_of_many = false;      // A trusted proxy's: many callers share it.
-  std::int64_t read = 0;        // Bytes that gRPC has taken; what waits in the kernel is not among them.
-  std::int64_t sent = 0;        // Bytes that the peer has acknowledged.
+  std::int64_t number = 0;  // For OpenConnections::Abort.
+  std::string peer;         // As CanonicalPeer.
+  bool is_of_many = false;  // A trusted proxy's: many callers share it.
+  std::int64_t read = 0;    // Bytes that gRPC has taken; what waits in the kernel is not among them.
+  std::int64_t sent = 0;    // Bytes that the peer has acknowledged.
 };
 
 // One spelling of a peer that gRPC names: `ipv4:127.0.0.1:40000`, `ipv6:[::1]:40000`. gRPC 1.51 writes `%5B` and `%5D`.

@@ -43,7 +43,10 @@ std::chrono::nanoseconds Used(std::thread& thread) {
 }  // namespace
 
 Poller::Poller(std::unique_ptr<grpc::ServerCompletionQueue> queue, const Options& options)
-    : on_delay_(options.on_delay), on_busy_(options.on_busy), queue_(std::move(queue)), watch_(options.calls, options.memory) {}
+    : on_delay_(options.on_delay),
+      on_busy_(options.on_busy),
+      queue_(std::move(queue)),
+      watch_(options.calls, options.memory) {}
 
 void Poller::Start() {
   first_ = std::thread([this] { RunFirst(); });

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace attend::testing {
@@ -59,7 +60,8 @@ class GuardTest : public ::testing::Test {
     ASSERT_TRUE(calls_.counting());
   }
 
-  std::int64_t memory_ = 30 * kMib;
+  std::int64_t memory_ = 30 * kMib;  // That nothing counts.
+  std::int64_t counted_ = 0;
   std::map<std::string, ConnectionTraffic> connections_;
   std::int64_t next_number_ = 0;
   int times_looked_at_connections_ = 0;
@@ -67,7 +69,7 @@ class GuardTest : public ::testing::Test {
   std::vector<std::uint64_t> questions_ = {0};
   bool asks_ = true;  // Whether the polling thread does.
   int given_back_ = 0;
-  std::int64_t gives_back_ = 0;  // When memory is given back.
+  std::int64_t gives_back_ = 0;          // When memory is given back.
   std::vector<std::string> open_calls_;  // Those that wait for a message, by peer.
   std::vector<std::string> ended_;
   std::vector<EndedConnection> told_;
@@ -75,7 +77,7 @@ class GuardTest : public ::testing::Test {
   Clock::time_point now_{};
   ConnectionGuard guard_{
       kLimits,
-      {.uncounted_bytes = [this] { return memory_; },
+      {.memory = [this]() -> server::ProcessUse { return {.anonymous = memory_ + counted_, .counted = counted_}; },
        .traffic =
            [this] {
              ++times_looked_at_connections_;
@@ -263,6 +265,32 @@ TEST_F(GuardTest, BeyondThePlanConnectionsWithoutACallEndLast) {
   Look();
   Look();
   Look();
+  EXPECT_THAT(ended_, ElementsAre("a"));
+}
+
+TEST_F(GuardTest, WhatWasCountedAMomentAgoIsNotBeyondThePlan) {
+  Connect("uploading");
+  open_calls_ = {"uploading"};
+  counted_ = 1000 * kMib;
+  LookFor(seconds(3));
+  memory_ += std::exchange(counted_, 0);  // A layer is deleted, and its memory is not free yet.
+  Look();
+  EXPECT_TRUE(calls_.counting());
+  connections_["uploading"].read = kMib;
+  connections_["a"].read = 8 << 10;
+  LookFor(milliseconds(1900));
+  memory_ = 30 * kMib;
+  LookFor(seconds(10));
+  EXPECT_THAT(ended_, IsEmpty());
+}
+
+TEST_F(GuardTest, BeyondThePlanManySlowOnesEndToo) {
+  open_calls_ = {"a", "b"};
+  Ask();
+  connections_["a"].read = 4 << 10;
+  connections_["b"].read = 100;
+  Grow(256 * kMib);
+  LookFor(milliseconds(50));
   EXPECT_THAT(ended_, ElementsAre("a"));
 }
 

@@ -72,10 +72,10 @@ TEST(GuardThreadsTest, TrafficWakesIt) {
   server::HandedCalls calls;
   std::atomic<int> looks{0};
   server::ConnectionGuard guard({},
-                                {.uncounted_bytes =
+                                {.memory =
                                      [&looks] {
                                        looks.fetch_add(1);
-                                       return std::int64_t{0};
+                                       return server::ProcessUse();
                                      },
                                  .traffic = [] { return std::vector<server::ConnectionTraffic>(); },
                                  .shut_down = [](std::int64_t) { return false; },
