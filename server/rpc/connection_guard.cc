@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/runtime/cpu.h"
+
 namespace attend::server {
 namespace {
 
@@ -47,6 +49,9 @@ constexpr seconds kGiveBackAgain(10);
 // For how long what was counted may still be there.
 constexpr seconds kPeriod(2);
 
+// It has microseconds' work at a time, and an attack that it is to end may keep all cores.
+constexpr std::chrono::microseconds kSlice(100);
+
 // Uncounted memory that comes and goes is no traffic.
 constexpr std::int64_t kNoise = 1 << 20;
 
@@ -81,6 +86,7 @@ void ConnectionGuard::OnTraffic() {
 }
 
 void ConnectionGuard::Run() {
+  RequestShortSlice(kSlice);
   Clock::time_point now = Clock::now();
   for (;;) {
     const Clock::duration wanted = Look(now);
