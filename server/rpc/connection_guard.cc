@@ -152,9 +152,12 @@ bool ConnectionGuard::IsThreadKept(Clock::time_point now) {
 }
 
 void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
-  question_.emplace();
-  question_->reason = reason;
-  question_->until = now + kQuestionTime;
+  question_ = Question{.reason = reason,
+                       .until = now + kQuestionTime,
+                       .before = {},
+                       .read = {},
+                       .ended = std::nullopt,
+                       .gave_back = false};
   // In this order, so that calls explain too much rather than too little.
   calls_.Start();
   around_.add_open_calls();

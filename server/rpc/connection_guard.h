@@ -123,12 +123,12 @@ class ConnectionGuard {
  private:
   // A question, from its opening until memory or thread are free or nobody was found guilty.
   struct Question {
-    EndReason reason = EndReason::kMemory;
+    EndReason reason;
     Clock::time_point until;
     absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number; what came later had nothing.
     std::vector<ConnectionTraffic> read;                          // To be judged when its mark has passed.
     std::optional<Clock::time_point> ended;                       // When a connection last was.
-    bool gave_back = false;                                       // Since then.
+    bool gave_back;                                               // Since then.
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
