@@ -158,6 +158,27 @@ MethodTable AttentionServer::MakeMethods() {
   return methods;
 }
 
+CallEngine::Options::Guard AttentionServer::MakeGuard() {
+  const MemoryPlan plan = PlanMemory(config_);
+  return {.limits = {.growth_bytes = plan.process / 4,
+                     .most_uncounted_bytes = plan.transport + plan.process,
+                     .max_request_bytes = config_.limits.max_request_bytes,
+                     .max_metadata_bytes = config_.transport.max_metadata_bytes},
+          .counted_bytes = [this] { return memory_.in_use_bytes() + layers_->layers_bytes(); },
+          .on_ended = [this](const EndedConnection& ended) { LogEnded(ended); }};
+}
+
+void AttentionServer::LogEnded(const EndedConnection& ended) {
+  const LogRateLimit::Verdict verdict = ended_lines_.Ask(LogRateLimit::Clock::now());
+  if (!verdict.pass) return;
+  log_.Warning("connection ended: what it sent became no calls", {{"peer", ended.peer},
+                                                                  {"reason", std::string(EndReasonName(ended.reason))},
+                                                                  {"read_bytes", ended.read_bytes},
+                                                                  {"handed_bytes", ended.handed_bytes},
+                                                                  {"calls", ended.calls},
+                                                                  {"left_out", verdict.held_back}});
+}
+
 absl::Status AttentionServer::StartEngine(CallEngine::Options options) {
   MethodTable methods = MakeMethods();
   if (!config_.admin_listen.empty()) {
@@ -249,6 +270,8 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   options.on_denied = [&audit = server->audit_](const InboundCall& call, const absl::Status& status) {
     audit.Denied(call.principal(), call.peer(), call.method(), GetErrorDetails(status).reason);
   };
+  options.max_metadata_bytes = config.transport.max_metadata_bytes;
+  options.guard = server->MakeGuard();
   if (log.Enabled(spdlog::level::debug)) {
     options.on_finished = [&log](const InboundCall& call, const absl::Status& status) { LogCall(log, call, status); };
   }

@@ -4,6 +4,7 @@
 #ifndef ATTEND_SERVER_ATTENTION_SERVER_H_
 #define ATTEND_SERVER_ATTENTION_SERVER_H_
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -73,6 +74,8 @@ class AttentionServer {
   AttentionServer(const ServerConfig& config, const KernelChoice& kernels, std::unique_ptr<LayerStore> layers,
                   Log& log);
   MethodTable MakeMethods();
+  CallEngine::Options::Guard MakeGuard();
+  void LogEnded(const EndedConnection& ended);
   absl::Status StartEngine(CallEngine::Options options);
   // Opens the HTTP door, if there is to be one. REQUIRES: the engine has started.
   absl::Status OpenHttpDoor();
@@ -87,6 +90,7 @@ class AttentionServer {
   const ServerConfig config_;
   Log& log_;
   Audit audit_;
+  LogRateLimit ended_lines_{1, std::chrono::seconds(10)};
   Mutex stop_mu_;
   bool force_stop_ ABSL_GUARDED_BY(stop_mu_) = false;
   CondVar stop_;

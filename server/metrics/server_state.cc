@@ -58,6 +58,14 @@ void WriteConnections(const MetricSources& sources, Exposition& page) {
       "Connections to the gRPC door that were closed because there were too many (--max-connections), or because they "
       "never stopped sending and so kept others from being accepted.");
   page.Add({}, static_cast<double>(sources.engine->refused_connections()));
+  page.Counter(
+      "attend_ended_connections_total",
+      "Connections to the gRPC door that were shut down because what they sent became no calls and took memory that "
+      "nothing counts, or kept a polling thread.");
+  for (const EndReason reason : {EndReason::kMemory, EndReason::kThread}) {
+    page.Add({{"reason", std::string(EndReasonName(reason))}},
+             static_cast<double>(sources.engine->ended_connections(reason)));
+  }
 }
 
 void WriteCertificate(const MetricSources& sources, Exposition& page) {

@@ -16,6 +16,16 @@ namespace {
 // How long a caller should stay away from a server that stops: by then its name resolves to others.
 constexpr char kDrainingRetryMs[] = "1000";
 
+// A call with no more entries of metadata is not looked at: what they take is what they take on the wire.
+constexpr std::size_t kOrdinaryEntries = 64;
+// What an entry counts beside its name and value.
+constexpr std::int64_t kEntryBytes = 32;
+
+absl::Status TooMuchMetadata(std::int64_t limit) {
+  return LimitExceeded("--max-metadata-bytes", absl::StrCat("the call's metadata are more than the ", limit,
+                                                            " bytes that this server takes (--max-metadata-bytes)"));
+}
+
 // What gRPC's own libraries look at before they retry by themselves; they know nothing of google.rpc.RetryInfo.
 void AddRetryPushback(const absl::Status& status, grpc::ServerContext& context) {
   for (const auto& [key, value] : GetErrorDetails(status).metadata) {
@@ -174,6 +184,10 @@ void Call::HandleRequest() {
     gives_way_ = method->gives_way;
   }
   if (engine_.options_.on_started) engine_.options_.on_started(*this);
+  const bool too_much = HasTooMuchMetadata();
+  if (engine_.handed_calls_.counting() && !too_much) {
+    engine_.handed_calls_.AddCall(context_.peer(), /*is_receiving=*/true);
+  }
   // Counted before the question, so that Drain either sees the call or is seen by it.
   engine_.in_flight_.fetch_add(1);
   accepted_ = !engine_.draining();
@@ -182,6 +196,10 @@ void Call::HandleRequest() {
     return Finish(DrainingStatus());
   }
   if (absl::Status room = poller_.watch().Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
+  if (too_much) {
+    context_.TryCancel();  // A status would wait for a peer that perhaps does not read.
+    return Finish(TooMuchMetadata(engine_.options_.max_metadata_bytes));
+  }
   if (method == nullptr) {
     return Finish(WithDetails(absl::UnimplementedError(absl::StrCat("this server has no method ", context_.method(),
                                                                     "; ask its reflection service for those it has")),
@@ -193,6 +211,14 @@ void Call::HandleRequest() {
   handler_->OnStart(*this);
 }
 
+bool Call::HasTooMuchMetadata() const {
+  const auto& metadata = context_.client_metadata();
+  if (metadata.size() <= kOrdinaryEntries || engine_.options_.max_metadata_bytes == 0) return false;
+  std::int64_t bytes = 0;
+  for (const auto& [key, value] : metadata) bytes += static_cast<std::int64_t>(key.size() + value.size()) + kEntryBytes;
+  return bytes > engine_.options_.max_metadata_bytes;
+}
+
 absl::Status Call::CheckMethodCaller(const MethodEntry& method) {
   const CallEngine::Options& options = engine_.options_;
   if (options.authenticator == nullptr || method.roles.empty()) return absl::OkStatus();
@@ -202,9 +228,17 @@ absl::Status Call::CheckMethodCaller(const MethodEntry& method) {
   return status;
 }
 
+void Call::CountMessage(bool is_first) {
+  // A stream's next message may be on its way; questions to health and reflection are too small to count.
+  const bool is_last = is_first && !MayReceive();
+  engine_.handed_calls_.AddMessage(context_.peer(), static_cast<std::int64_t>(read_buffer_.Length()), is_last);
+}
+
 void Call::HandleRead(bool ok) {
-  if (!got_message_ && list_ != nullptr) poller_.watch().GotMessage(*this);
+  const bool is_first = !got_message_;
+  if (is_first && list_ != nullptr) poller_.watch().GotMessage(*this);
   got_message_ = true;
+  if (ok && engine_.handed_calls_.counting()) CountMessage(is_first);
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {
     request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());

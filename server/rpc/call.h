@@ -142,6 +142,12 @@ class Call final : public InboundCall {
   void HandleWake();
   void HandleIdle();
   void GiveUp(const absl::Status& status);
+  // Whether a message that it will be handed may be on its way.
+  bool MayReceive() const { return !got_message_ || (is_stream_ && !gives_way_); }
+  void CountMessage(bool is_first);
+  // Whether its metadata are beyond what this server takes. gRPC 1.51 holds a peer to that once it has acknowledged the
+  // server's SETTINGS; one that never does may name a large entry of the HPACK table thousands of times.
+  bool HasTooMuchMetadata() const;
   void BeginSend(std::size_t bytes);
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
   // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.

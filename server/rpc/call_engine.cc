@@ -1,6 +1,7 @@
 #include "server/rpc/call_engine.h"
 
 #include <grpc/grpc.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "server/rpc/listen_address.h"
+#include "server/rpc/process_memory.h"
 
 namespace attend::server {
 namespace {
@@ -28,21 +30,58 @@ constexpr absl::Duration kRefuseTime = absl::Seconds(1);
 // bytes resets it, and the peer may then lose what it has not read.
 constexpr absl::Duration kFlushTime = absl::Milliseconds(50);
 
+// Processor time in which a poller that is not kept comes to what was put behind its events.
+constexpr std::chrono::milliseconds kKeptTime(25);
+
 constexpr char kUnixPrefix[] = "unix:";
 
 }  // namespace
 
 CallEngine::CallEngine(Options options, MethodTable methods)
-    : options_(std::move(options)), methods_(std::move(methods)) {}
+    : options_(std::move(options)), methods_(std::move(methods)) {
+  if (options_.guard.has_value()) {
+    guard_ = std::make_unique<ConnectionGuard>(options_.guard->limits, GuardSurroundings(), handed_calls_);
+  }
+}
+
+ConnectionGuard::Surroundings CallEngine::GuardSurroundings() {
+  const auto questions = [this] {
+    std::vector<std::uint64_t> of_pollers;
+    for (const auto& poller : pollers_) of_pollers.push_back(poller->questions());
+    return of_pollers;
+  };
+  const auto add_open_calls = [this] {
+    for (const auto& poller : pollers_) {
+      poller->ForEachCall([this](const Call& call) { handed_calls_.AddCall(call.peer(), call.MayReceive()); });
+    }
+  };
+  return {
+      .memory = [memory = std::make_shared<ProcessMemory>(), counted = options_.guard->counted_bytes]() -> ProcessUse {
+        return {.anonymous = memory->AnonymousBytes(), .counted = counted()};
+      },
+      .traffic = [this] { return acceptor_->connections().Traffic(); },
+      .shut_down = [this](std::int64_t number) { return acceptor_->connections().Abort(number); },
+      .give_back_memory = [] { malloc_trim(0); },
+      .questions = questions,
+      .add_open_calls = add_open_calls,
+      .mark = [this] { MarkQueues(); },
+      .mark_state = [this] { return QueuesAtMark(); },
+      .on_ended =
+          [this](const EndedConnection& ended) {
+            if (options_.guard->on_ended) options_.guard->on_ended(ended);
+          }};
+}
 
 absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, MethodTable methods) {
   std::unique_ptr<CallEngine> engine(new CallEngine(std::move(options), std::move(methods)));
   if (absl::Status listening = engine->Listen(); !listening.ok()) return listening;
   engine->StartPolling();
-  engine->acceptor_ = std::make_unique<ConnectionAcceptor>(
-      std::move(engine->listeners_), *engine->receiver_,
-      ConnectionAcceptor::Options{.max_connections = engine->options_.max_connections,
-                                  .proxies = engine->options_.proxies});
+  ConnectionAcceptor::Options accepting{.max_connections = engine->options_.max_connections,
+                                        .proxies = engine->options_.proxies};
+  if (engine->guard_ != nullptr) accepting.on_accepted = [guard = engine->guard_.get()] { guard->OnTraffic(); };
+  engine->acceptor_ =
+      std::make_unique<ConnectionAcceptor>(std::move(engine->listeners_), *engine->receiver_, accepting);
+  if (engine->guard_ != nullptr) engine->guard_->Start();
   for (const auto& socket : engine->unix_sockets_) {
     if (absl::Status published = socket->Publish(); !published.ok()) return published;
   }
@@ -85,10 +124,10 @@ absl::Status CallEngine::BuildServer() {
   using Source = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
   receiver_ = builder.experimental().AddExternalConnectionAcceptor(Source::FROM_FD, options_.credentials);
   builder.RegisterAsyncGenericService(&service_);
+  Poller::Options polling{.calls = options_.calls, .memory = options_.memory, .on_delay = options_.on_loop_delay};
+  if (guard_ != nullptr) polling.on_busy = [guard = guard_.get()] { guard->OnTraffic(); };
   for (int i = 0; i < options_.num_polling_threads; ++i) {
-    pollers_.push_back(std::make_unique<Poller>(
-        builder.AddCompletionQueue(),
-        Poller::Options{.calls = options_.calls, .memory = options_.memory, .on_delay = options_.on_loop_delay}));
+    pollers_.push_back(std::make_unique<Poller>(builder.AddCompletionQueue(), polling));
   }
   server_ = builder.BuildAndStart();
   return server_ != nullptr ? absl::OkStatus() : absl::InternalError("gRPC could not start the server; see its log");
@@ -106,6 +145,27 @@ void CallEngine::MeasureLoops() {
   const MutexLock lock(mu_);
   if (loops_end_) return;
   for (auto& poller : pollers_) poller->MeasureDelay();
+}
+
+void CallEngine::MarkQueues() {
+  const MutexLock lock(mu_);
+  if (loops_end_) return;
+  marks_.clear();
+  for (const auto& poller : pollers_) marks_.push_back({poller->MeasureDelay(), poller->UsedTime()});
+}
+
+MarkState CallEngine::QueuesAtMark() {
+  const MutexLock lock(mu_);
+  if (loops_end_ || marks_.size() != pollers_.size()) return MarkState::kWaits;
+  MarkState state = MarkState::kPassed;
+  for (std::size_t i = 0; i < marks_.size(); ++i) {
+    Poller& poller = *pollers_[i];
+    if (poller.measured_delays() >= marks_[i].delay) continue;
+    poller.MeasureDelay();  // Behind one that was waiting already, once that was handled.
+    const bool is_late = poller.UsedTime() - marks_[i].used >= kKeptTime;
+    if (state != MarkState::kWaits) state = is_late ? MarkState::kLate : MarkState::kWaits;
+  }
+  return state;
 }
 
 void CallEngine::Arm(Poller& poller) {
@@ -156,6 +216,7 @@ void CallEngine::Drain(absl::Duration timeout) {
     absl::SleepFor(std::min(timeout, kFlushTime));
     CancelAllCalls();
   }
+  if (guard_ != nullptr) guard_->Stop();
   if (acceptor_ != nullptr) acceptor_->Stop();
   for (const auto& socket : unix_sockets_) socket->Withdraw();
   server_->Shutdown(absl::ToChronoTime(deadline));

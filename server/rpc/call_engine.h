@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@
 #include "server/identity/trusted_proxies.h"
 #include "server/rpc/call.h"
 #include "server/rpc/connection_acceptor.h"
+#include "server/rpc/connection_guard.h"
+#include "server/rpc/handed_calls.h"
 #include "server/rpc/listen_address.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/poller.h"
@@ -54,6 +57,9 @@ class CallEngine {
     std::function<void(Clock::duration)> on_loop_delay;
     // The most connections at a time; further ones are closed at once.
     int max_connections = 1 << 20;
+    // Metadata of one call, in bytes as HTTP/2 counts them (RFC 9113, 6.5.2); a call with many more entries than calls
+    // have is cancelled beyond it. 0: none is.
+    std::int64_t max_metadata_bytes = 0;
     // What calls may hold that make no progress; see CallWatch for `memory`, which must outlive the engine.
     CallLimits calls;
     const MemoryBudget* memory = nullptr;
@@ -67,6 +73,13 @@ class CallEngine {
     std::function<void(const InboundCall&, const absl::Status&)> on_denied;
     // Told of each call at its end, on the thread that ends it. Empty: nobody. Must not block.
     std::function<void(const InboundCall&, const absl::Status&)> on_finished;
+    // What ends connections that take what nothing counts; see ConnectionGuard. Nothing: nobody.
+    struct Guard {
+      ConnectionGuard::Limits limits;
+      std::function<std::int64_t()> counted_bytes;           // Memory that budgets know of. Any thread.
+      std::function<void(const EndedConnection&)> on_ended;  // Empty: nobody is told.
+    };
+    std::optional<Guard> guard = std::nullopt;
   };
 
   // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound, and why.
@@ -99,6 +112,8 @@ class CallEngine {
   int open_connections() const { return acceptor_->open_connections(); }
   // Connections that were closed at once because there were too many.
   std::int64_t refused_connections() const { return acceptor_->refused_connections(); }
+  // Connections that the guard has ended.
+  std::int64_t ended_connections(EndReason reason) const { return guard_ == nullptr ? 0 : guard_->ended(reason); }
 
   // What it was started with.
   const Options& options() const { return options_; }
@@ -119,6 +134,11 @@ class CallEngine {
   absl::StatusOr<std::vector<ListenSocket>> ListenersOf(const std::string& listen);
   absl::Status BuildServer();
   void StartPolling();
+  // What the guard looks at.
+  ConnectionGuard::Surroundings GuardSurroundings();
+  // Has each poller handle an event behind those that wait, and says how far that is.
+  void MarkQueues() ABSL_LOCKS_EXCLUDED(mu_);
+  MarkState QueuesAtMark() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Asks gRPC for one more call.
   void Arm(Poller& poller);
@@ -138,6 +158,8 @@ class CallEngine {
   std::vector<ListenSocket> listeners_;  // Until the acceptor has them.
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<ConnectionAcceptor::Receiver> receiver_;
+  HandedCalls handed_calls_;
+  std::unique_ptr<ConnectionGuard> guard_;  // Null where nobody asked for one. The acceptor tells it.
   std::unique_ptr<ConnectionAcceptor> acceptor_;
   std::vector<int> ports_;
   std::vector<std::string> addresses_;
@@ -149,6 +171,12 @@ class CallEngine {
   Mutex mu_;
   absl::flat_hash_map<Call*, CallRef> streams_ ABSL_GUARDED_BY(mu_);
   bool loops_end_ ABSL_GUARDED_BY(mu_) = false;  // The queues take no more events.
+  // What MarkQueues waits for, of each poller, and the processor time it had used.
+  struct Mark {
+    std::uint64_t delay;
+    std::chrono::nanoseconds used;
+  };
+  std::vector<Mark> marks_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace attend::server

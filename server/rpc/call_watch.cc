@@ -78,6 +78,12 @@ void CallWatch::Remove(Call& call) {
   call.list_ = nullptr;
 }
 
+void CallWatch::ForEach(absl::FunctionRef<void(const Call&)> use) const {
+  for (const CallList* const list : {&silent_, &held_, &others_}) {
+    for (const Call* call = list->first(); call != nullptr; call = CallList::After(*call)) use(*call);
+  }
+}
+
 void CallWatch::GiveUp(Call& call, const absl::Status& status) {
   Move(call, others_);
   call.given_up_ = true;

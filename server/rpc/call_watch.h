@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "server/base/limits.h"
 #include "server/rpc/call.h"
@@ -40,6 +41,8 @@ class CallWatch {
   // Its first message has come, or will not come.
   void GotMessage(Call& call);
   void Remove(Call& call);
+
+  void ForEach(absl::FunctionRef<void(const Call&)> use) const;
 
   // Ends what has to end by now.
   void Look(Clock::time_point now);

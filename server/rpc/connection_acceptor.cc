@@ -1,23 +1,19 @@
 #include "server/rpc/connection_acceptor.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <string>
 #include <thread>
 #include <utility>
-
-#include "server/rpc/shares.h"
 
 namespace attend::server {
 namespace {
@@ -27,25 +23,6 @@ constexpr int kOutOfDescriptorsMs = 100;
 
 // Connections of one listener before the others, and the end, are looked at.
 constexpr int kAtATime = 64;
-
-// The inode of the socket that `fd` is; 0 when it is none. `fd` may be closed meanwhile and given out again: then the
-// inode is another one. (statx, because ThreadSanitizer takes fstat of such a descriptor for a race.)
-std::uint64_t SocketInode(int fd) {
-  struct statx info {};
-  const bool found = statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO, &info) == 0;
-  return found && S_ISSOCK(info.stx_mode) ? info.stx_ino : 0;
-}
-
-// Ends a connection that gRPC owns, which then closes it. `fd` may be closed meanwhile and given out again, so a copy,
-// which nobody closes, is looked at.
-bool ShutDownSocket(int fd, std::uint64_t inode) {
-  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-  if (copy < 0) return false;
-  const bool is_same = SocketInode(copy) == inode;
-  if (is_same) shutdown(copy, SHUT_RDWR);
-  close(copy);
-  return is_same;
-}
 
 // The address without a port; `unix` for a Unix socket.
 std::string HostOf(const sockaddr_storage& address) {
@@ -73,58 +50,6 @@ std::string SiteOf(const sockaddr_storage& address, const std::string& host) {
 
 }  // namespace
 
-std::int64_t OpenConnections::Add(int fd, const std::string& peer) {
-  const std::uint64_t inode = SocketInode(fd);
-  const MutexLock lock(mu_);
-  connections_.insert_or_assign(fd, Connection{inode, peer, next_number_});
-  return next_number_++;
-}
-
-bool OpenConnections::ShutDown(std::int64_t number) {
-  const MutexLock lock(mu_);
-  const auto at = std::find_if(connections_.begin(), connections_.end(),
-                               [number](const auto& entry) { return entry.second.number == number; });
-  return at != connections_.end() && ShutDownSocket(at->first, at->second.inode);
-}
-
-void OpenConnections::ForgetClosed() {
-  absl::erase_if(connections_, [](const auto& entry) { return SocketInode(entry.first) != entry.second.inode; });
-}
-
-int OpenConnections::Count() {
-  const MutexLock lock(mu_);
-  ForgetClosed();
-  return static_cast<int>(connections_.size());
-}
-
-bool OpenConnections::HasRoomFor(const std::string& peer, int most) {
-  const MutexLock lock(mu_);
-  if (static_cast<int>(connections_.size()) < most) return true;
-  ForgetClosed();
-  if (static_cast<int>(connections_.size()) < most) return true;
-  const int share = std::max(most / kShares, 1);
-  absl::flat_hash_map<std::string, int> counts;
-  for (const auto& [fd, connection] : connections_) ++counts[connection.peer];
-  if (!peer.empty() && counts[peer] >= share) return false;
-  const auto newest = NewestOfLargest(counts, share);
-  if (newest == connections_.end() || !ShutDownSocket(newest->first, newest->second.inode)) return false;
-  connections_.erase(newest);
-  return true;
-}
-
-OpenConnections::Connections::iterator OpenConnections::NewestOfLargest(
-    const absl::flat_hash_map<std::string, int>& counts, int share) {
-  const auto rank = [&counts](const Connections::iterator& at) {
-    return std::pair(counts.at(at->second.peer), at->second.number);
-  };
-  auto newest = connections_.end();
-  for (auto at = connections_.begin(); at != connections_.end(); ++at) {
-    if (at->second.peer.empty() || rank(at).first <= share) continue;
-    if (newest == connections_.end() || rank(newest) < rank(at)) newest = at;
-  }
-  return newest;
-}
-
 ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Receiver& receiver, const Options& options)
     : listeners_(std::move(listeners)),
       receiver_(receiver),
@@ -132,7 +57,7 @@ ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Rece
       guard_(options.hand_over_patience,
              [this](std::int64_t connection) {
                // Where the thread does not come back at once, the guard asks again.
-               if (open_.ShutDown(connection) && std::exchange(last_kept_, connection) != connection) {
+               if (open_.Abort(connection) && std::exchange(last_kept_, connection) != connection) {
                  refused_.fetch_add(1, std::memory_order_relaxed);
                }
              }),
@@ -207,6 +132,7 @@ void ConnectionAcceptor::HandOver(int listener, int fd, const std::string& peer)
   Receiver::NewConnectionParameters connection;
   connection.listener_fd = listener;
   connection.fd = fd;
+  if (options_.on_accepted) options_.on_accepted();
   guard_.Begin(number);
   receiver_.HandleNewConnection(&connection);
   guard_.End();

@@ -43,7 +43,10 @@ std::chrono::nanoseconds Used(std::thread& thread) {
 }  // namespace
 
 Poller::Poller(std::unique_ptr<grpc::ServerCompletionQueue> queue, const Options& options)
-    : on_delay_(options.on_delay), queue_(std::move(queue)), watch_(options.calls, options.memory) {}
+    : on_delay_(options.on_delay),
+      on_busy_(options.on_busy),
+      queue_(std::move(queue)),
+      watch_(options.calls, options.memory) {}
 
 void Poller::Start() {
   first_ = std::thread([this] { RunFirst(); });
@@ -78,6 +81,7 @@ void Poller::RunSecond() {
     const std::chrono::nanoseconds now = Used(first_);
     pause = now - used < pause / 10 ? std::min(2 * pause, kLookAtIdle) : kLookAtBusy;
     used = now;
+    if (on_busy_ && pause == kLookAtBusy) on_busy_();
     if (const std::uint64_t asked = questions_.load(std::memory_order_relaxed); asked != question) {
       question = asked;
       used_before = now;
@@ -145,18 +149,27 @@ void Poller::WakeIdle() {
   for (const CallRef& call : waited) call->HandleIdle();
 }
 
-void Poller::MeasureDelay() {
+std::chrono::nanoseconds Poller::UsedTime() { return Used(first_) + Used(second_); }
+
+void Poller::ForEachCall(absl::FunctionRef<void(const Call&)> use) {
+  const MutexLock lock(mu_);
+  watch_.ForEach(use);
+}
+
+std::uint64_t Poller::MeasureDelay() {
   // An event of no call.
   static constexpr Call::Tag kProbe{nullptr, Call::Operation::kWake};
-  if (probe_pending_.load(std::memory_order_acquire)) return;
+  if (probe_pending_.load(std::memory_order_acquire)) return probes_set_ + 1;
   probe_pending_.store(true, std::memory_order_relaxed);
   probe_set_ = Clock::now();
   probe_ = std::make_unique<grpc::Alarm>();
   probe_->Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), const_cast<Call::Tag*>(&kProbe));
+  return ++probes_set_;
 }
 
 void Poller::OnProbe() {
   if (on_delay_) on_delay_(Clock::now() - probe_set_);
+  probes_handled_.fetch_add(1, std::memory_order_release);
   probe_pending_.store(false, std::memory_order_release);
 }
 

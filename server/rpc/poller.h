@@ -25,6 +25,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "core/base/mutex.h"
 #include "server/base/limits.h"
 #include "server/rpc/call.h"
@@ -42,6 +43,8 @@ class Poller {
     const MemoryBudget* memory = nullptr;
     // Told how long an event waited to be handled, on a thread of the poller, after each MeasureDelay. Empty: nobody.
     std::function<void(Clock::duration)> on_delay;
+    // Told every 10 ms while the first thread works, on the second. Empty: nobody.
+    std::function<void()> on_busy;
   };
 
   Poller(std::unique_ptr<grpc::ServerCompletionQueue> queue, const Options& options);
@@ -56,8 +59,20 @@ class Poller {
 
   grpc::ServerCompletionQueue& queue() { return *queue_; }
 
-  // Puts an event on the queue, if none of these is waiting. REQUIRES: one thread at a time; not after Shutdown.
-  void MeasureDelay();
+  // Puts an event on the queue, if none of these is waiting. REQUIRES: one thread at a time; not after Shutdown. The
+  // number, from 1, of the first such event that is, or will be, behind all that wait now.
+  std::uint64_t MeasureDelay();
+  // How many of them were handled. Any thread.
+  std::uint64_t measured_delays() const { return probes_handled_.load(std::memory_order_acquire); }
+
+  // How often the first thread has asked gRPC for an event: at least once a second, unless it is kept. Any thread.
+  std::uint64_t questions() const { return questions_.load(std::memory_order_relaxed); }
+
+  // Processor time that its threads have used. REQUIRES: between Start and Shutdown.
+  std::chrono::nanoseconds UsedTime();
+
+  // The calls that have arrived and not ended. Any thread; `use` must be quick, because no event is handled meanwhile.
+  void ForEachCall(absl::FunctionRef<void(const Call&)> use) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Of those who handle an event, which is with the lock held:
 
@@ -90,6 +105,7 @@ class Poller {
   bool SleepFor(std::chrono::milliseconds time) ABSL_LOCKS_EXCLUDED(end_mu_);
 
   const std::function<void(Clock::duration)> on_delay_;
+  const std::function<void()> on_busy_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::thread first_;
   std::thread second_;
@@ -103,7 +119,9 @@ class Poller {
   int events_waited_ = 0;               // and the events since the first of them did.
 
   // An event that measures how long one waits here.
-  std::unique_ptr<grpc::Alarm> probe_;  // Touched by MeasureDelay alone.
+  std::unique_ptr<grpc::Alarm> probe_;  // Touched by MeasureDelay alone, as the next.
+  std::uint64_t probes_set_ = 0;
+  std::atomic<std::uint64_t> probes_handled_{0};
   std::atomic<bool> probe_pending_{false};
   Clock::time_point probe_set_;  // Of whoever set probe_pending_, then of who handles the event until it clears it.
 

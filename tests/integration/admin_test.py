@@ -65,6 +65,7 @@ ALWAYS = {
     "attend_tenant_requests": {"tenant"},
     "attend_connections": {"door"},
     "attend_refused_connections": set(),
+    "attend_ended_connections": {"reason"},
     "attend_log_dropped_lines": set(),
     "process_cpu_seconds": set(),
     "process_resident_memory_bytes": set(),

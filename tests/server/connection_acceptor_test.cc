@@ -215,6 +215,77 @@ TEST(OpenConnectionsTest, OnePeerHasAllUntilAnotherWantsUpToAQuarter) {
   EXPECT_EQ(open.Count(), 8);
 }
 
+// Two ends of a TCP connection.
+class TcpPair {
+ public:
+  TcpPair() {
+    const server::ListenSocket listener = std::move((*server::ListenOn("127.0.0.1:0")).front());
+    const sockaddr_in address{.sin_family = AF_INET,
+                              .sin_port = htons(static_cast<in_port_t>(listener.port())),
+                              .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(connect(client, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+    pollfd ready{.fd = listener.fd(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&ready, 1, -1), 1);
+    server = accept(listener.fd(), nullptr, nullptr);
+    EXPECT_GE(server, 0);
+  }
+  ~TcpPair() {
+    close(client);
+    if (server >= 0) close(server);
+  }
+  int client = -1;
+  int server = -1;
+};
+
+TEST(OpenConnectionsTest, TrafficIsWhatWasReadAndWhatWasTaken) {
+  OpenConnections open;
+  const TcpPair tcp;
+  Pairs unix_pairs;
+  open.Add(unix_pairs.Open(), "unix");
+  const std::int64_t number = open.Add(tcp.server, "127.0.0.1");
+  ASSERT_EQ(send(tcp.client, "twelve bytes", 12, 0), 12);
+  std::array<char, 16> bytes{};
+  ASSERT_EQ(recv(tcp.server, bytes.data(), 5, MSG_WAITALL), 5);
+  ASSERT_EQ(send(tcp.server, "abc", 3, 0), 3);
+  ASSERT_EQ(recv(tcp.client, bytes.data(), 3, MSG_WAITALL), 3);
+  ASSERT_TRUE(WaitFor([&] {
+    const std::vector<server::ConnectionTraffic> traffic = open.Traffic();
+    return traffic.size() == 1 && traffic[0].sent >= 3;
+  })) << "a Unix socket counts none";
+  const server::ConnectionTraffic traffic = open.Traffic()[0];
+  EXPECT_EQ(traffic.number, number);
+  EXPECT_EQ(traffic.read, 5) << "seven wait in the kernel";
+  EXPECT_FALSE(traffic.is_of_many);
+  sockaddr_in own{};
+  socklen_t size = sizeof own;
+  ASSERT_EQ(getsockname(tcp.client, reinterpret_cast<sockaddr*>(&own), &size), 0);
+  EXPECT_EQ(traffic.peer, "ipv4:127.0.0.1:" + std::to_string(ntohs(own.sin_port)));
+}
+
+TEST(OpenConnectionsTest, WhatAnAbortedConnectionHadReceivedIsGone) {
+  OpenConnections open;
+  TcpPair tcp;
+  const std::int64_t number = open.Add(tcp.server, "");
+  ASSERT_EQ(send(tcp.client, "never read", 10, 0), 10);
+  std::array<char, 16> bytes{};
+  ASSERT_EQ(recv(tcp.server, bytes.data(), bytes.size(), MSG_PEEK), 10);
+  EXPECT_TRUE(open.Traffic()[0].is_of_many);
+  EXPECT_TRUE(open.Abort(number));
+  EXPECT_EQ(recv(tcp.server, bytes.data(), bytes.size(), MSG_DONTWAIT), 0);
+  EXPECT_FALSE(open.Abort(number + 1));
+  close(std::exchange(tcp.server, -1));
+  EXPECT_FALSE(open.Abort(number));
+  EXPECT_EQ(recv(tcp.client, bytes.data(), bytes.size(), 0), 0);
+  EXPECT_TRUE(WaitFor([&] { return send(tcp.client, "x", 1, MSG_NOSIGNAL) < 0; })) << "its peer is told";
+}
+
+TEST(OpenConnectionsTest, PeersHaveOneSpelling) {
+  EXPECT_EQ(server::CanonicalPeer("ipv4:127.0.0.1:40000"), "ipv4:127.0.0.1:40000");
+  EXPECT_EQ(server::CanonicalPeer("ipv6:%5B::1%5D:40000"), "ipv6:[::1]:40000");
+  EXPECT_EQ(server::CanonicalPeer("ipv6:%5Bfe80::1%252%5D:1"), "ipv6:[fe80::1%2]:1");
+}
+
 TEST(OpenConnectionsTest, ANumberThatIsUsedAgainIsAnotherConnection) {
   OpenConnections open;
   const int first = socket(AF_INET, SOCK_STREAM, 0);

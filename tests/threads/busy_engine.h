@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -102,6 +103,7 @@ class BusyEngine {
     int polling_threads = 2;
     server::Limits limits;
     server::CallLimits calls;
+    std::optional<server::CallEngine::Options::Guard> guard = std::nullopt;
     // Adds methods of the test's own.
     std::function<void(const server::RequestServices&, server::MethodTable&)> add_methods;
   };
@@ -128,6 +130,7 @@ class BusyEngine {
                                         .configure = nullptr,
                                         .num_polling_threads = settings.polling_threads};
     options.calls = settings.calls;
+    options.guard = settings.guard;
     options.memory = &memory_;
     options.on_finished = [this](const server::InboundCall& call, const absl::Status&) {
       finished_bytes_.fetch_add(call.response_bytes(), std::memory_order_relaxed);

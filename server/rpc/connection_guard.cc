@@ -1,0 +1,279 @@
+#include "server/rpc/connection_guard.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "core/runtime/cpu.h"
+
+namespace attend::server {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+// How long it is to the next look: while something is received, while nothing is, and while a question is open. An
+// attack has taken 1.5 GiB in a second.
+constexpr milliseconds kLeastPause(5);
+constexpr milliseconds kBusyPause(20);
+constexpr milliseconds kIdlePause(2000);
+constexpr milliseconds kAskingPause(10);
+
+// A question without an answer is closed then, and so long after the last connection was ended.
+constexpr seconds kQuestionTime(10);
+
+// How long one look may take of the time until the next: with many connections looks take milliseconds.
+constexpr int kLeastPauseOfLook = 4;
+
+// A polling thread that has asked for no event for so long is kept. One without events asks once a second.
+constexpr seconds kKept(2);
+// After a question about kept threads that nobody answered.
+constexpr seconds kKeptAgain(30);
+
+constexpr std::int64_t kLeastUnexplained = 64 << 10;
+constexpr std::int64_t kLeastWhenLate = 128 << 10;
+
+// Frames, records of TLS and their padding around one message.
+constexpr std::int64_t kAroundMessage = 256;
+// Of what is sent to it, a peer may return one part in so many.
+constexpr std::int64_t kReturned = 8;
+
+// More than the greeting of a connection.
+constexpr std::int64_t kGreeting = 4 << 10;
+
+// When memory of ended connections is asked back, and whether that was enough; gRPC closes them within milliseconds.
+constexpr milliseconds kGiveBackAfter(200);
+constexpr milliseconds kSettledAfter(500);
+constexpr seconds kGiveBackAgain(10);
+
+// For how long what was counted may still be there.
+constexpr seconds kPeriod(2);
+
+// It has microseconds' work at a time, and an attack that it is to end may keep all cores.
+constexpr std::chrono::microseconds kSlice(100);
+
+// Uncounted memory that comes and goes is no traffic.
+constexpr std::int64_t kNoise = 1 << 20;
+
+}  // namespace
+
+std::string_view EndReasonName(EndReason reason) {
+  return reason == EndReason::kMemory ? "uncounted_memory" : "kept_thread";
+}
+
+ConnectionGuard::ConnectionGuard(const Limits& limits, Surroundings surroundings, HandedCalls& calls)
+    : limits_(limits), around_(std::move(surroundings)), calls_(calls), pause_(kBusyPause) {}
+
+void ConnectionGuard::Start() {
+  thread_ = std::thread([this] { Run(); });
+}
+
+void ConnectionGuard::Stop() {
+  if (!thread_.joinable()) return;
+  {
+    const MutexLock lock(mu_);
+    stops_ = true;
+    changed_.Signal();
+  }
+  thread_.join();
+}
+
+void ConnectionGuard::OnTraffic() {
+  traffic_.store(true, std::memory_order_relaxed);
+  if (!sleeps_long_.load(std::memory_order_relaxed) || !sleeps_long_.exchange(false, std::memory_order_relaxed)) return;
+  const MutexLock lock(mu_);
+  changed_.Signal();
+}
+
+void ConnectionGuard::Run() {
+  RequestShortSlice(kSlice);
+  Clock::time_point now = Clock::now();
+  for (;;) {
+    const Clock::duration wanted = Look(now);
+    const Clock::time_point end = Clock::now();
+    const Clock::duration pause = std::max(wanted, kLeastPauseOfLook * (end - now));
+    const MutexLock lock(mu_);
+    sleeps_long_.store(pause > kBusyPause, std::memory_order_relaxed);
+    // Woken early by OnTraffic, or by nobody, it looks early.
+    if (!stops_) changed_.WaitUntil(mu_, end + pause);
+    sleeps_long_.store(false, std::memory_order_relaxed);
+    if (stops_) return;
+    now = Clock::now();
+  }
+}
+
+Clock::duration ConnectionGuard::Look(Clock::time_point now) {
+  const std::int64_t grown = Measure(now);
+  const bool is_kept = IsThreadKept(now);
+  if (question_.has_value()) {
+    if (const MarkState mark = around_.mark_state(); mark != MarkState::kWaits) {
+      Judge(mark, now);
+      Mark();
+    }
+    if (IsAnswered(now, is_kept)) Close(now);
+  } else {
+    innocent_ = std::max<std::int64_t>(std::min(innocent_, uncounted_), 0);
+    if (uncounted_ - innocent_ >= limits_.growth_bytes) {
+      Open(EndReason::kMemory, now);
+    } else if (is_kept && now >= no_thread_before_) {
+      Open(EndReason::kThread, now);
+    }
+  }
+  if (question_.has_value()) return kAskingPause;
+  const bool was_traffic = traffic_.exchange(false, std::memory_order_relaxed);
+  pause_ = was_traffic || std::abs(grown) >= kNoise ? Clock::duration(kBusyPause)
+                                                    : std::min<Clock::duration>(2 * pause_, kIdlePause);
+  return grown >= limits_.growth_bytes / 8 ? Clock::duration(kLeastPause) : pause_;
+}
+
+std::int64_t ConnectionGuard::Measure(Clock::time_point now) {
+  const ProcessUse use = around_.memory();
+  const std::int64_t uncounted = use.anonymous - use.counted;
+  if (first_ < 0) first_ = std::max<std::int64_t>(uncounted, 0);
+  if (now >= period_end_) {
+    counted_before_ = std::exchange(counted_now_, 0);
+    period_end_ = now + kPeriod;
+  }
+  counted_now_ = std::max(counted_now_, use.counted);
+  beyond_recent_ = use.anonymous - first_ - std::max(counted_now_, counted_before_);
+  return uncounted - first_ - std::exchange(uncounted_, uncounted - first_);
+}
+
+bool ConnectionGuard::IsThreadKept(Clock::time_point now) {
+  std::vector<std::uint64_t> questions = around_.questions();
+  asked_.resize(questions.size(), now);
+  bool is_kept = false;
+  for (std::size_t i = 0; i < questions.size(); ++i) {
+    if (i >= questions_.size() || questions[i] != questions_[i]) asked_[i] = now;
+    is_kept = is_kept || now - asked_[i] >= kKept;
+  }
+  questions_ = std::move(questions);
+  return is_kept;
+}
+
+void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
+  question_ = Question{.reason = reason,
+                       .until = now + kQuestionTime,
+                       .before = {},
+                       .read = {},
+                       .ended = std::nullopt,
+                       .gave_back = false};
+  // In this order, so that calls explain too much rather than too little.
+  calls_.Start();
+  around_.add_open_calls();
+  Mark();
+  for (ConnectionTraffic& traffic : question_->read) {
+    const std::int64_t number = traffic.number;
+    question_->before.emplace(number, std::move(traffic));
+  }
+  question_->read.clear();
+}
+
+void ConnectionGuard::Mark() {
+  question_->read = around_.traffic();
+  around_.mark();
+}
+
+std::int64_t ConnectionGuard::ReadSince(const ConnectionTraffic& traffic) const {
+  const auto before = question_->before.find(traffic.number);
+  return traffic.read - (before == question_->before.end() ? 0 : before->second.read);
+}
+
+std::int64_t ConnectionGuard::Unexplained(const ConnectionTraffic& traffic, const Handed& handed,
+                                          bool receiving) const {
+  const auto before = question_->before.find(traffic.number);
+  const std::int64_t sent = traffic.sent - (before == question_->before.end() ? 0 : before->second.sent);
+  const std::int64_t explaining_calls =
+      receiving ? handed.calls : std::max<std::int64_t>(handed.calls - handed.receiving, 0);
+  return ReadSince(traffic) - (handed.bytes + handed.bytes / 2) - kAroundMessage * handed.messages -
+         limits_.max_metadata_bytes * explaining_calls -
+         (receiving ? limits_.max_request_bytes * handed.receiving : 0) - sent / kReturned;
+}
+
+bool ConnectionGuard::EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> is_guilty) {
+  const HandedCalls::ByPeer counted = calls_.Counted();
+  bool some = false;
+  for (const ConnectionTraffic& traffic : question_->read) {
+    const auto found = counted.find(traffic.peer);
+    const Handed handed = found == counted.end() ? Handed() : found->second;
+    if (!is_guilty(traffic, handed) || !around_.shut_down(traffic.number)) continue;
+    some = true;
+    ended_[static_cast<std::size_t>(question_->reason)].fetch_add(1, std::memory_order_relaxed);
+    around_.on_ended({.reason = question_->reason,
+                      .peer = traffic.peer,
+                      .read_bytes = ReadSince(traffic),
+                      .handed_bytes = handed.bytes,
+                      .calls = handed.calls});
+  }
+  return some;
+}
+
+void ConnectionGuard::Judge(MarkState mark, Clock::time_point now) {
+  std::int64_t least = kLeastUnexplained;
+  if (mark == MarkState::kLate) {
+    const HandedCalls::ByPeer counted = calls_.Counted();
+    least = kLeastWhenLate;
+    for (const ConnectionTraffic& traffic : question_->read) {
+      const auto found = counted.find(traffic.peer);
+      const Handed handed = found == counted.end() ? Handed() : found->second;
+      least = std::max(least, Unexplained(traffic, handed, /*receiving=*/true) / 2);
+    }
+  }
+  bool some = EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+    return Unexplained(traffic, handed, /*receiving=*/true) >= least;
+  });
+  if (!some && IsBeyondPlan()) some = EndBeyondPlan(now);
+  if (!some) return;
+  question_->ended = now;
+  question_->until = now + kQuestionTime;
+  question_->gave_back = false;
+}
+
+bool ConnectionGuard::IsBeyondPlan() const {
+  // What is there at the start is the program's part of the plan, or a sanitizer's.
+  return question_->reason == EndReason::kMemory &&
+         beyond_recent_ + std::min(first_, 2 * limits_.growth_bytes) > limits_.most_uncounted_bytes;
+}
+
+bool ConnectionGuard::EndBeyondPlan(Clock::time_point now) {
+  if (now >= may_give_back_) {
+    GiveBack(now);
+    return false;  // The next look shows whether it helped.
+  }
+  const bool some = EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+    return !traffic.is_of_many && Unexplained(traffic, handed, /*receiving=*/false) >= kLeastUnexplained;
+  });
+  if (some || (question_->ended.has_value() && now - *question_->ended < kSettledAfter)) return some;
+  return EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+    const std::int64_t bytes = handed.calls == 0 ? traffic.read : Unexplained(traffic, handed, /*receiving=*/false);
+    return !traffic.is_of_many && bytes >= kGreeting;
+  });
+}
+
+void ConnectionGuard::GiveBack(Clock::time_point now) {
+  around_.give_back_memory();
+  may_give_back_ = now + kGiveBackAgain;
+}
+
+bool ConnectionGuard::IsAnswered(Clock::time_point now, bool is_kept) {
+  Question& question = *question_;
+  if (now >= question.until) return true;
+  if (question.ended.has_value() && !question.gave_back) {
+    if (now - *question.ended < kGiveBackAfter) return false;
+    GiveBack(now);
+    question.gave_back = true;
+    return false;
+  }
+  return question.reason == EndReason::kMemory ? uncounted_ - innocent_ < limits_.growth_bytes / 2 : !is_kept;
+}
+
+void ConnectionGuard::Close(Clock::time_point now) {
+  if (now >= question_->until) {
+    innocent_ = std::max(innocent_, uncounted_);
+    if (question_->reason == EndReason::kThread) no_thread_before_ = now + kKeptAgain;
+  }
+  calls_.Stop();
+  question_.reset();
+}
+
+}  // namespace attend::server

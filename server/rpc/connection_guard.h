@@ -1,0 +1,184 @@
+// Ends connections that take memory which nothing counts, or a polling thread, by bytes that never become calls.
+//
+// gRPC 1.51 throws headers beyond --max-metadata-bytes away but not the memory that they were parsed into, and reads
+// on: some kilobytes on the wire hold megabytes, and no call ever reaches the server's methods. A look at the process'
+// memory, and at nothing else, now and then says whether that may be happening. Only then the guard opens a question:
+// for some moments calls and messages are counted by their connections (HandedCalls), and a connection of which gRPC
+// has read clearly more than calls can explain is shut down.
+//
+//   unexplained = bytes that gRPC has read from it
+//                 - 1.5 x bytes of messages that came whole, and 256 bytes for each: frames and records around them
+//                 - --max-metadata-bytes for each call
+//                 - --max-request-bytes for each call that may be receiving a message
+//                 - an eighth of the bytes sent to it: window updates and acknowledgements
+//
+// Beyond 64 KiB it ends. So neither a message that takes long, nor a stream of messages, nor a large answer ends a
+// connection. What came whole may wait for its polling thread; so what was read is compared once an event that was put
+// behind it has been handled. When the polling threads are kept, so that this takes long, 128 KiB are needed and half
+// of what is unexplained of the worst connection.
+//
+// Calls that wait for a message explain up to --max-request-bytes each, which is more than an attack needs. So when
+// the uncounted memory is more than transport and process may have together (MemoryPlan), also after the allocator has
+// given back what it kept, they explain nothing any more, and at last connections without any call end: the server
+// would be killed otherwise, and with it all connections.
+//
+// A Unix socket counts no bytes and is never ended; file permissions say who may open it.
+//
+// Thread-safe.
+#ifndef ATTEND_SERVER_RPC_CONNECTION_GUARD_H_
+#define ATTEND_SERVER_RPC_CONNECTION_GUARD_H_
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
+#include "core/base/mutex.h"
+#include "server/rpc/handed_calls.h"
+#include "server/rpc/open_connections.h"
+#include "server/rpc/server_timing.h"
+
+namespace attend::server {
+
+// Why a connection was ended.
+enum class EndReason : std::uint8_t { kMemory, kThread };
+inline constexpr std::size_t kEndReasons = 2;
+// `uncounted_memory`, `kept_thread`; for logs and metrics.
+std::string_view EndReasonName(EndReason reason);
+
+// Of an event that was put behind those that wait for polling threads. `kLate`: it was not handled although the threads
+// have worked for 25 ms, so that gRPC keeps them: it reads other connections neither.
+enum class MarkState : std::uint8_t { kWaits, kPassed, kLate };
+
+// Of this process, in bytes.
+struct ProcessUse {
+  std::int64_t anonymous = 0;  // Memory that is resident and no file's.
+  std::int64_t counted = 0;    // What budgets and layers know of.
+};
+
+struct EndedConnection {
+  EndReason reason = EndReason::kMemory;
+  std::string peer;
+  std::int64_t read_bytes = 0;    // Since the question was opened.
+  std::int64_t handed_bytes = 0;  // Of messages, since then.
+  std::int64_t calls = 0;
+};
+
+class ConnectionGuard {
+ public:
+  struct Limits {
+    // Uncounted memory beyond what the last question found innocent that opens a question.
+    std::int64_t growth_bytes = std::int64_t{32} << 20;
+    // What gRPC's transport and the process may have together; see MemoryPlan.
+    std::int64_t most_uncounted_bytes = (std::int64_t{1} << 30) + (std::int64_t{128} << 20);
+    std::int64_t max_request_bytes = std::int64_t{256} << 20;
+    std::int64_t max_metadata_bytes = 16 << 10;
+  };
+
+  // What it looks at and acts on; on its thread, and none may be empty. Tests have fakes.
+  struct Surroundings {
+    std::function<ProcessUse()> memory;
+    std::function<std::vector<ConnectionTraffic>()> traffic;
+    std::function<bool(std::int64_t connection)> shut_down;
+    std::function<void()> give_back_memory;
+    // For each polling thread how often it has asked gRPC for an event: at least once a second, unless it is kept.
+    std::function<std::vector<std::uint64_t>()> questions;
+    std::function<void()> add_open_calls;   // Tells HandedCalls of the calls that are there.
+    std::function<void()> mark;             // Puts an event behind all that wait for the polling threads.
+    std::function<MarkState()> mark_state;  // Of the last one.
+    std::function<void(const EndedConnection&)> on_ended;
+  };
+
+  // `calls` must outlive the object.
+  ConnectionGuard(const Limits& limits, Surroundings surroundings, HandedCalls& calls);
+  // Stops.
+  ~ConnectionGuard() { Stop(); }
+  ConnectionGuard(const ConnectionGuard&) = delete;
+  ConnectionGuard& operator=(const ConnectionGuard&) = delete;
+
+  // Starts to look, on a thread of its own. What memory there is now is the program's. Called at most once.
+  void Start();
+  // Not concurrently with itself.
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
+  // Something is being received: it looks often for a while. Costs next to nothing when it does so already.
+  void OnTraffic() ABSL_LOCKS_EXCLUDED(mu_);
+
+  std::int64_t ended(EndReason reason) const {
+    return ended_[static_cast<std::size_t>(reason)].load(std::memory_order_relaxed);
+  }
+
+  // One look; how long it is until the next. REQUIRES: not started; for tests.
+  Clock::duration Look(Clock::time_point now);
+
+ private:
+  // A question, from its opening until memory or thread are free or nobody was found guilty.
+  struct Question {
+    EndReason reason;
+    Clock::time_point until;
+    absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number; what came later had nothing.
+    std::vector<ConnectionTraffic> read;                          // To be judged when its mark has passed.
+    std::optional<Clock::time_point> ended;                       // When a connection last was.
+    bool gave_back;                                               // Since then.
+  };
+
+  void Run() ABSL_LOCKS_EXCLUDED(mu_);
+  bool IsThreadKept(Clock::time_point now);
+  // How much more is uncounted than at the last look.
+  std::int64_t Measure(Clock::time_point now);
+  void Open(EndReason reason, Clock::time_point now);
+  void Mark();
+  // Compares what was read before the mark with what was handed, and ends who has to end.
+  void Judge(MarkState mark, Clock::time_point now);
+  bool IsBeyondPlan() const;
+  // Return whether somebody was ended.
+  bool EndBeyondPlan(Clock::time_point now);
+  bool EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> is_guilty);
+  std::int64_t ReadSince(const ConnectionTraffic& traffic) const;
+  // `receiving`: whether calls that may be receiving explain anything.
+  std::int64_t Unexplained(const ConnectionTraffic& traffic, const Handed& handed, bool receiving) const;
+  void GiveBack(Clock::time_point now);
+  bool IsAnswered(Clock::time_point now, bool is_kept);
+  void Close(Clock::time_point now);
+
+  const Limits limits_;
+  const Surroundings around_;
+  HandedCalls& calls_;
+  std::array<std::atomic<std::int64_t>, kEndReasons> ended_{};
+
+  // Of the thread that looks.
+  std::int64_t first_ = -1;     // Uncounted memory at the start.
+  std::int64_t uncounted_ = 0;  // Beyond that, now,
+  std::int64_t innocent_ = 0;   // and as far as no question is open.
+  // The most that was counted in this period and in the last: what is given back is counted no more before it is free.
+  std::int64_t counted_now_ = 0;
+  std::int64_t counted_before_ = 0;
+  Clock::time_point period_end_;
+  std::int64_t beyond_recent_ = 0;  // What is there beyond the start and the most that was counted lately.
+  std::optional<Question> question_;
+  std::vector<std::uint64_t> questions_;  // As last seen, and when each was another.
+  std::vector<Clock::time_point> asked_;
+  Clock::time_point no_thread_before_;  // When a kept thread may open a question again.
+  Clock::time_point may_give_back_;
+  Clock::duration pause_;
+
+  std::atomic<bool> traffic_{false};  // Since the last look.
+  std::atomic<bool> sleeps_long_{false};
+  Mutex mu_;
+  CondVar changed_;
+  bool stops_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+}  // namespace attend::server
+
+#endif  // ATTEND_SERVER_RPC_CONNECTION_GUARD_H_
