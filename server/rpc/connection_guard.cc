@@ -12,22 +12,22 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-// How long it is to the next look: while something is received, while nothing is, and while a question is open. An
+// How long it is to the next look: while something is received, while nothing is, and while an inquiry is open. An
 // attack has taken 1.5 GiB in a second.
 constexpr milliseconds kLeastPause(5);
 constexpr milliseconds kBusyPause(20);
 constexpr milliseconds kIdlePause(2000);
 constexpr milliseconds kAskingPause(10);
 
-// A question without an answer is closed then, and so long after the last connection was ended.
-constexpr seconds kQuestionTime(10);
+// an inquiry without a result is closed then, and so long after the last connection was ended.
+constexpr seconds kInquiryTime(10);
 
 // How long one look may take of the time until the next: with many connections looks take milliseconds.
 constexpr int kLeastPauseOfLook = 4;
 
 // A polling thread that has asked for no event for so long is kept. One without events asks once a second.
 constexpr seconds kKept(2);
-// After a question about kept threads that nobody answered.
+// After an inquiry about kept threads without a result.
 constexpr seconds kKeptAgain(30);
 
 constexpr std::int64_t kLeastUnexplained = 64 << 10;
@@ -105,21 +105,21 @@ void ConnectionGuard::Run() {
 Clock::duration ConnectionGuard::Look(Clock::time_point now) {
   const std::int64_t grown = Measure(now);
   const bool is_kept = IsThreadKept(now);
-  if (question_.has_value()) {
+  if (inquiry_.has_value()) {
     if (const MarkState mark = around_.mark_state(); mark != MarkState::kWaits) {
       Judge(mark, now);
       Mark();
     }
     if (IsAnswered(now, is_kept)) Close(now);
   } else {
-    innocent_ = std::max<std::int64_t>(std::min(innocent_, uncounted_), 0);
-    if (uncounted_ - innocent_ >= limits_.growth_bytes) {
+    tolerated_ = std::max<std::int64_t>(std::min(tolerated_, uncounted_), 0);
+    if (uncounted_ - tolerated_ >= limits_.growth_bytes) {
       Open(EndReason::kMemory, now);
     } else if (is_kept && now >= no_thread_before_) {
       Open(EndReason::kThread, now);
     }
   }
-  if (question_.has_value()) return kAskingPause;
+  if (inquiry_.has_value()) return kAskingPause;
   const bool was_traffic = traffic_.exchange(false, std::memory_order_relaxed);
   pause_ = was_traffic || std::abs(grown) >= kNoise ? Clock::duration(kBusyPause)
                                                     : std::min<Clock::duration>(2 * pause_, kIdlePause);
@@ -152,37 +152,37 @@ bool ConnectionGuard::IsThreadKept(Clock::time_point now) {
 }
 
 void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
-  question_ = Question{.reason = reason,
-                       .until = now + kQuestionTime,
-                       .before = {},
-                       .read = {},
-                       .ended = std::nullopt,
-                       .gave_back = false};
+  inquiry_ = Inquiry{.reason = reason,
+                     .until = now + kInquiryTime,
+                     .before = {},
+                     .read = {},
+                     .ended = std::nullopt,
+                     .gave_back = false};
   // In this order, so that calls explain too much rather than too little.
   calls_.Start();
   around_.add_open_calls();
   Mark();
-  for (ConnectionTraffic& traffic : question_->read) {
+  for (ConnectionTraffic& traffic : inquiry_->read) {
     const std::int64_t number = traffic.number;
-    question_->before.emplace(number, std::move(traffic));
+    inquiry_->before.emplace(number, std::move(traffic));
   }
-  question_->read.clear();
+  inquiry_->read.clear();
 }
 
 void ConnectionGuard::Mark() {
-  question_->read = around_.traffic();
+  inquiry_->read = around_.traffic();
   around_.mark();
 }
 
 std::int64_t ConnectionGuard::ReadSince(const ConnectionTraffic& traffic) const {
-  const auto before = question_->before.find(traffic.number);
-  return traffic.read - (before == question_->before.end() ? 0 : before->second.read);
+  const auto before = inquiry_->before.find(traffic.number);
+  return traffic.read - (before == inquiry_->before.end() ? 0 : before->second.read);
 }
 
 std::int64_t ConnectionGuard::Unexplained(const ConnectionTraffic& traffic, const Handed& handed,
                                           bool receiving) const {
-  const auto before = question_->before.find(traffic.number);
-  const std::int64_t sent = traffic.sent - (before == question_->before.end() ? 0 : before->second.sent);
+  const auto before = inquiry_->before.find(traffic.number);
+  const std::int64_t sent = traffic.sent - (before == inquiry_->before.end() ? 0 : before->second.sent);
   const std::int64_t explaining_calls =
       receiving ? handed.calls : std::max<std::int64_t>(handed.calls - handed.receiving, 0);
   return ReadSince(traffic) - (handed.bytes + handed.bytes / 2) - kAroundMessage * handed.messages -
@@ -190,16 +190,16 @@ std::int64_t ConnectionGuard::Unexplained(const ConnectionTraffic& traffic, cons
          (receiving ? limits_.max_request_bytes * handed.receiving : 0) - sent / kReturned;
 }
 
-bool ConnectionGuard::EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> is_guilty) {
+bool ConnectionGuard::EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> must_end) {
   const HandedCalls::ByPeer counted = calls_.Counted();
   bool some = false;
-  for (const ConnectionTraffic& traffic : question_->read) {
+  for (const ConnectionTraffic& traffic : inquiry_->read) {
     const auto found = counted.find(traffic.peer);
     const Handed handed = found == counted.end() ? Handed() : found->second;
-    if (!is_guilty(traffic, handed) || !around_.shut_down(traffic.number)) continue;
+    if (!must_end(traffic, handed) || !around_.shut_down(traffic.number)) continue;
     some = true;
-    ended_[static_cast<std::size_t>(question_->reason)].fetch_add(1, std::memory_order_relaxed);
-    around_.on_ended({.reason = question_->reason,
+    ended_[static_cast<std::size_t>(inquiry_->reason)].fetch_add(1, std::memory_order_relaxed);
+    around_.on_ended({.reason = inquiry_->reason,
                       .peer = traffic.peer,
                       .read_bytes = ReadSince(traffic),
                       .handed_bytes = handed.bytes,
@@ -213,7 +213,7 @@ void ConnectionGuard::Judge(MarkState mark, Clock::time_point now) {
   if (mark == MarkState::kLate) {
     const HandedCalls::ByPeer counted = calls_.Counted();
     least = kLeastWhenLate;
-    for (const ConnectionTraffic& traffic : question_->read) {
+    for (const ConnectionTraffic& traffic : inquiry_->read) {
       const auto found = counted.find(traffic.peer);
       const Handed handed = found == counted.end() ? Handed() : found->second;
       least = std::max(least, Unexplained(traffic, handed, /*receiving=*/true) / 2);
@@ -224,14 +224,14 @@ void ConnectionGuard::Judge(MarkState mark, Clock::time_point now) {
   });
   if (!some && IsBeyondPlan()) some = EndBeyondPlan(now);
   if (!some) return;
-  question_->ended = now;
-  question_->until = now + kQuestionTime;
-  question_->gave_back = false;
+  inquiry_->ended = now;
+  inquiry_->until = now + kInquiryTime;
+  inquiry_->gave_back = false;
 }
 
 bool ConnectionGuard::IsBeyondPlan() const {
   // What is there at the start is the program's part of the plan, or a sanitizer's.
-  return question_->reason == EndReason::kMemory &&
+  return inquiry_->reason == EndReason::kMemory &&
          beyond_recent_ + std::min(first_, 2 * limits_.growth_bytes) > limits_.most_uncounted_bytes;
 }
 
@@ -243,7 +243,7 @@ bool ConnectionGuard::EndBeyondPlan(Clock::time_point now) {
   const bool some = EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
     return !traffic.is_of_many && Unexplained(traffic, handed, /*receiving=*/false) >= kLeastUnexplained;
   });
-  if (some || (question_->ended.has_value() && now - *question_->ended < kSettledAfter)) return some;
+  if (some || (inquiry_->ended.has_value() && now - *inquiry_->ended < kSettledAfter)) return some;
   return EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
     const std::int64_t bytes = handed.calls == 0 ? traffic.read : Unexplained(traffic, handed, /*receiving=*/false);
     return !traffic.is_of_many && bytes >= kGreeting;
@@ -256,24 +256,24 @@ void ConnectionGuard::GiveBack(Clock::time_point now) {
 }
 
 bool ConnectionGuard::IsAnswered(Clock::time_point now, bool is_kept) {
-  Question& question = *question_;
-  if (now >= question.until) return true;
-  if (question.ended.has_value() && !question.gave_back) {
-    if (now - *question.ended < kGiveBackAfter) return false;
+  Inquiry& inquiry = *inquiry_;
+  if (now >= inquiry.until) return true;
+  if (inquiry.ended.has_value() && !inquiry.gave_back) {
+    if (now - *inquiry.ended < kGiveBackAfter) return false;
     GiveBack(now);
-    question.gave_back = true;
+    inquiry.gave_back = true;
     return false;
   }
-  return question.reason == EndReason::kMemory ? uncounted_ - innocent_ < limits_.growth_bytes / 2 : !is_kept;
+  return inquiry.reason == EndReason::kMemory ? uncounted_ - tolerated_ < limits_.growth_bytes / 2 : !is_kept;
 }
 
 void ConnectionGuard::Close(Clock::time_point now) {
-  if (now >= question_->until) {
-    innocent_ = std::max(innocent_, uncounted_);
-    if (question_->reason == EndReason::kThread) no_thread_before_ = now + kKeptAgain;
+  if (now >= inquiry_->until) {
+    tolerated_ = std::max(tolerated_, uncounted_);
+    if (inquiry_->reason == EndReason::kThread) no_thread_before_ = now + kKeptAgain;
   }
   calls_.Stop();
-  question_.reset();
+  inquiry_.reset();
 }
 
 }  // namespace attend::server

@@ -2,7 +2,7 @@
 //
 // gRPC 1.51 throws headers beyond --max-metadata-bytes away but not the memory that they were parsed into, and reads
 // on: some kilobytes on the wire hold megabytes, and no call ever reaches the server's methods. A look at the process'
-// memory, and at nothing else, now and then says whether that may be happening. Only then the guard opens a question:
+// memory, and at nothing else, now and then says whether that may be happening. Only then the guard opens an inquiry:
 // for some moments calls and messages are counted by their connections (HandedCalls), and a connection of which gRPC
 // has read clearly more than calls can explain is shut down.
 //
@@ -69,7 +69,7 @@ struct ProcessUse {
 struct EndedConnection {
   EndReason reason = EndReason::kMemory;
   std::string peer;
-  std::int64_t read_bytes = 0;    // Since the question was opened.
+  std::int64_t read_bytes = 0;    // Since the inquiry was opened.
   std::int64_t handed_bytes = 0;  // Of messages, since then.
   std::int64_t calls = 0;
 };
@@ -77,7 +77,7 @@ struct EndedConnection {
 class ConnectionGuard {
  public:
   struct Limits {
-    // Uncounted memory beyond what the last question found innocent that opens a question.
+    // Growth of uncounted memory, since the last inquiry ended, that opens the next.
     std::int64_t growth_bytes = std::int64_t{32} << 20;
     // What gRPC's transport and the process may have together; see MemoryPlan.
     std::int64_t most_uncounted_bytes = (std::int64_t{1} << 30) + (std::int64_t{128} << 20);
@@ -121,8 +121,8 @@ class ConnectionGuard {
   Clock::duration Look(Clock::time_point now);
 
  private:
-  // A question, from its opening until memory or thread are free or nobody was found guilty.
-  struct Question {
+  // An inquiry, from its opening until memory or thread are free or no connection was found to end.
+  struct Inquiry {
     EndReason reason;
     Clock::time_point until;
     absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number; what came later had nothing.
@@ -142,7 +142,7 @@ class ConnectionGuard {
   bool IsBeyondPlan() const;
   // Return whether somebody was ended.
   bool EndBeyondPlan(Clock::time_point now);
-  bool EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> is_guilty);
+  bool EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> must_end);
   std::int64_t ReadSince(const ConnectionTraffic& traffic) const;
   // `receiving`: whether calls that may be receiving explain anything.
   std::int64_t Unexplained(const ConnectionTraffic& traffic, const Handed& handed, bool receiving) const;
@@ -158,16 +158,16 @@ class ConnectionGuard {
   // Of the thread that looks.
   std::int64_t first_ = -1;     // Uncounted memory at the start.
   std::int64_t uncounted_ = 0;  // Beyond that, now,
-  std::int64_t innocent_ = 0;   // and as far as no question is open.
+  std::int64_t tolerated_ = 0;  // and as far as no inquiry is open.
   // The most that was counted in this period and in the last: what is given back is counted no more before it is free.
   std::int64_t counted_now_ = 0;
   std::int64_t counted_before_ = 0;
   Clock::time_point period_end_;
   std::int64_t beyond_recent_ = 0;  // What is there beyond the start and the most that was counted lately.
-  std::optional<Question> question_;
+  std::optional<Inquiry> inquiry_;
   std::vector<std::uint64_t> questions_;  // As last seen, and when each was another.
   std::vector<Clock::time_point> asked_;
-  Clock::time_point no_thread_before_;  // When a kept thread may open a question again.
+  Clock::time_point no_thread_before_;  // When a kept thread may open an inquiry again.
   Clock::time_point may_give_back_;
   Clock::duration pause_;
 

@@ -1,7 +1,7 @@
 // What reaches the server's methods from each connection, while somebody wants to know.
 //
 // gRPC does not say how many of a connection's bytes belong to calls. Counting costs some hundred nanoseconds for each
-// call and message, so it is off until ConnectionGuard has a question; off, it costs one relaxed load.
+// call and message, so it is off until ConnectionGuard has an inquiry; off, it costs one relaxed load.
 //
 // Thread-safe.
 #ifndef ATTEND_SERVER_RPC_HANDED_CALLS_H_

@@ -131,10 +131,10 @@ class GuardTest(GuardedTestCase):
 
 
 class HonestTest(GuardedTestCase):
-    """While the guard asks its questions, because of an attack beside them, nobody else is ended."""
+    """while the guard inquires, because of an attack beside them, nobody else is ended."""
 
-    def beside_an_attack(self, work, rounds=3):
-        server = self.start()
+    def beside_an_attack(self, work, rounds=3, flags=()):
+        server = self.start(*flags)
         with server.new_channel() as channel, attack(server, "continuations"):
             self.wait_for_ends(server, "uncounted_memory")
             for _ in range(rounds):
@@ -186,6 +186,20 @@ class HonestTest(GuardedTestCase):
                     call.result()
 
         self.beside_an_attack(work)
+
+    def test_peers_of_both_families(self):
+        """A connection is known by its address, which gRPC and the kernel spell in ways of their own."""
+        x = np.ones((256, 64), np.float32)
+        request = sdpa_request(x[:1], x, x)
+
+        def work(server, _):
+            for host in ("[::1]", "127.0.0.1"):
+                with Door(server.port, host=host).channel() as channel:
+                    stub = type(server.stub)(channel)
+                    for _ in range(20):
+                        stub.ScaledDotProductAttention(request, timeout=PATIENCE)
+
+        self.beside_an_attack(work, flags=("--listen", "[::]:0", "--insecure"))
 
     def test_a_message_that_takes_seconds(self):
         """48 MiB at 16 MiB a second; nothing of it is handed before its last byte."""

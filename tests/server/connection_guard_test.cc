@@ -53,7 +53,7 @@ class GuardTest : public ::testing::Test {
     for (const Clock::time_point end = now_ + time; now_ < end;) Look();
   }
   void Grow(std::int64_t bytes) { memory_ += bytes; }
-  // Opens a question about memory.
+  // Opens an inquiry about memory.
   void Ask() {
     Grow(32 * kMib);
     Look();
@@ -214,10 +214,10 @@ TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   EXPECT_EQ(given_back_, 0);
   LookFor(milliseconds(50));
   EXPECT_EQ(given_back_, 1);
-  EXPECT_FALSE(calls_.counting()) << "the question is answered";
+  EXPECT_FALSE(calls_.counting()) << "the inquiry is over";
 }
 
-TEST_F(GuardTest, MemoryThatNobodyIsGuiltyOfIsInnocent) {
+TEST_F(GuardTest, MemoryThatNoConnectionExplainsIsTolerated) {
   Ask();
   LookFor(milliseconds(9900));
   EXPECT_TRUE(calls_.counting());

@@ -18,7 +18,7 @@ using fake_grpc::ClientCall;
 // A StreamAttendRequest whose field 3, `attend`, is so short a request.
 const char kStreamMessage[] = "\x1a\x05small";
 
-// Memory that grows with each look, so that a question is open nearly always. A connection's few bytes are no reason to
+// Memory that grows with each look, so that an inquiry is open nearly always. A connection's few bytes are no reason to
 // end it.
 server::CallEngine::Options::Guard Suspicious(std::atomic<std::int64_t>& looks) {
   server::CallEngine::Options::Guard guard;
@@ -52,7 +52,7 @@ TEST(GuardThreadsTest, CallsAreCountedWhileTheyComeAndGo) {
   EXPECT_EQ(engine.engine().ended_connections(server::EndReason::kMemory), 0);
 }
 
-TEST(GuardThreadsTest, TheServerStopsWhileAQuestionIsOpen) {
+TEST(GuardThreadsTest, TheServerStopsWhileAnInquiryIsOpen) {
   for (int round = 0; round < 5; ++round) {
     std::atomic<std::int64_t> looks{0};
     BusyEngine engine({.guard = Suspicious(looks)});
