@@ -194,9 +194,9 @@ class HonestTest(GuardedTestCase):
 
         def work(server, _):
             for host in ("[::1]", "127.0.0.1"):
-                with Door(server.port, host=host).channel() as channel:
+                with Door(server.ports[1], host=host).channel() as channel:
                     stub = type(server.stub)(channel)
-                    for _ in range(20):
+                    for _ in range(300):
                         stub.ScaledDotProductAttention(request, timeout=PATIENCE)
 
         self.beside_an_attack(work, flags=("--listen", "[::]:0", "--insecure"))
