@@ -161,10 +161,10 @@ MethodTable AttentionServer::MakeMethods() {
 CallEngine::Options::Guard AttentionServer::MakeGuard() {
   const MemoryPlan plan = PlanMemory(config_);
   return {.limits = {.growth_bytes = plan.process / 4,
-                     .most_uncounted_bytes = plan.transport + plan.process,
+                     .most_uncounted_bytes = plan.uncounted(),
                      .max_request_bytes = config_.limits.max_request_bytes,
                      .max_metadata_bytes = config_.transport.max_metadata_bytes},
-          .counted_bytes = [this] { return memory_.in_use_bytes() + layers_->layers_bytes(); },
+          .counted_bytes = [this] { return memory_.in_use_bytes() + layers_->held_bytes(); },
           .on_ended = [this](const EndedConnection& ended) { LogEnded(ended); }};
 }
 

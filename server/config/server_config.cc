@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -52,6 +53,12 @@ constexpr std::int64_t kMostRequestBytes = std::int64_t{256} << 20;
 // Kept blocks (core/tensor/aligned_buffer.h) take 64 MiB at most; the program, its threads' stacks and what malloc
 // keeps took 30 MiB with 16 threads, and as much again is for what was not met.
 constexpr std::int64_t kProcessBytes = std::int64_t{128} << 20;
+
+// REQUIRES: neither is negative.
+std::int64_t SaturatingAdd(std::int64_t a, std::int64_t b) {
+  std::int64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::int64_t>::max() : sum;
+}
 
 // One `part`-th of the limit.
 std::int64_t PartOfMemory(std::int64_t part) {
@@ -111,8 +118,14 @@ MemoryPlan PlanMemory(const ServerConfig& config) {
           .process = kProcessBytes};
 }
 
+std::int64_t MemoryPlan::sum() const { return SaturatingAdd(SaturatingAdd(in_flight, layers), uncounted()); }
+
+std::int64_t MemoryPlan::uncounted() const { return SaturatingAdd(transport, process); }
+
 std::string MemoryPlan::Text(std::optional<std::int64_t> limit) const {
-  const auto mebibytes = [](std::int64_t bytes) { return absl::StrCat((bytes + (1 << 20) - 1) >> 20, " MiB"); };
+  const auto mebibytes = [](std::int64_t bytes) {
+    return absl::StrCat((bytes >> 20) + (bytes % (1 << 20) == 0 ? 0 : 1), " MiB");
+  };
   return absl::StrCat("memory: ", mebibytes(in_flight), " in flight (--max-memory-in-flight-bytes) + ",
                       mebibytes(layers), " for layers (--max-layers-bytes) + ", mebibytes(transport),
                       " for the transport (--transport-memory-bytes) + ", mebibytes(process),

@@ -152,7 +152,10 @@ struct MemoryPlan {
   std::int64_t transport;  // --transport-memory-bytes
   std::int64_t process;    // Everything else: the program, its threads, buffers that are kept for the next request.
 
-  std::int64_t sum() const { return in_flight + layers + transport + process; }
+  // Both in [0, 2^63 - 1], also where a part alone is that much.
+  std::int64_t sum() const;
+  // What budgets and layers do not count: transport and process.
+  std::int64_t uncounted() const;
   // A sentence with the parts, the sum and, if there is one, the limit that they are of.
   std::string Text(std::optional<std::int64_t> limit) const;
 };

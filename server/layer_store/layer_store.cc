@@ -75,8 +75,7 @@ LayerStore::Meanwhile LayerStore::BytesMeanwhile(const LayerUpload& upload) cons
 LayerStore::MemoryClaim::~MemoryClaim() {
   if (bytes_ == 0) return;
   const MutexLock lock(store_->mu_);
-  store_->reserved_bytes_ -= bytes_;
-  store_->tenant_bytes_[tenant_] -= bytes_;
+  store_->AddBytes(tenant_, -bytes_);
 }
 
 absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
@@ -88,7 +87,7 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
   for (std::shared_ptr<const Layer>& layer : configured) {
     const MutexLock lock(store->mu_);
     store->registered_bytes_ += layer->description().memory_bytes();
-    store->tenant_bytes_[kSharedTenant] += layer->description().memory_bytes();
+    store->AddBytes(kSharedTenant, layer->description().memory_bytes());
     const LayerKey key{kSharedTenant, layer->description().name()};
     store->registry_.Put(key, std::move(layer));
   }
@@ -115,7 +114,7 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   if (!layer.ok()) return layer.status();
   const MutexLock lock(mu_);
   registered_bytes_ += (*layer)->description().memory_bytes();
-  tenant_bytes_[key.tenant] += (*layer)->description().memory_bytes();
+  AddBytes(key.tenant, (*layer)->description().memory_bytes());
   registry_.Put(key, Tracked(*std::move(layer)));
   return absl::OkStatus();
 }
@@ -135,14 +134,15 @@ absl::Status LayerStore::CheckMayCreate(const std::string& tenant, const v1::Cre
   return absl::OkStatus();
 }
 
-absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes) const {
+absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
+                                     std::int64_t claimed) const {
   const std::shared_ptr<const Layer> old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
   const auto own = tenant_bytes_.find(key.tenant);
-  if (bytes > max_tenant_bytes - ((own == tenant_bytes_.end() ? 0 : own->second) - old_bytes)) {
+  if (bytes > max_tenant_bytes - ((own == tenant_bytes_.end() ? 0 : own->second) - old_bytes - claimed)) {
     return QuotaError(key.tenant, "max_layers_bytes", kQuotaRetryDelayMs);
   }
-  const std::int64_t others = registered_bytes_ + reserved_bytes_ + deleted_bytes_->load() - old_bytes;
+  const std::int64_t others = held_bytes() - old_bytes - claimed;
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
   return LimitExceeded(
       "--max-layers-bytes",
@@ -154,8 +154,7 @@ absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const LayerUpload& u
   const LayerKey key = upload.key();
   const MutexLock lock(mu_);
   if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
-  reserved_bytes_ += bytes;
-  tenant_bytes_[key.tenant] += bytes;
+  AddBytes(key.tenant, bytes);
   return MemoryClaim(*this, key.tenant, bytes);
 }
 
@@ -204,15 +203,15 @@ absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer
   MemoryBudget::Reservation meanwhile = std::move(claim.meanwhile);
   std::shared_ptr<const Layer> old;
   const MutexLock lock(mu_);
-  tenant_bytes_[key.tenant] -= claim.bytes_;
-  reserved_bytes_ -= std::exchange(claim.bytes_, 0);
   if (absl::Status may = CheckMayCreate(key.tenant, header); !may.ok()) {
     if (!absl::IsAlreadyExists(may)) return may;
     return Refused(absl::StatusCode::kAborted, reason::kUploadOvertaken, key.name,
                    absl::StrCat("another upload of the layer '", key.name, "' was faster"));
   }
   const std::int64_t bytes = layer->description().memory_bytes();
-  if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
+  if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes, claim.bytes_); !enough.ok()) {
+    return enough;
+  }
   old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
   if (absl::Status counted = meanwhile.Resize(static_cast<double>(old_bytes)); !counted.ok()) return counted;
@@ -221,7 +220,7 @@ absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!published.ok() && !renamed) return published;
   registered_bytes_ += bytes - old_bytes;
-  tenant_bytes_[key.tenant] += bytes - old_bytes;
+  AddBytes(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
   if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
   registry_.Put(key, std::move(layer));
   return published;
@@ -239,8 +238,7 @@ absl::Status LayerStore::Delete(const LayerKey& key, std::string_view etag) {
   registered_bytes_ -= bytes;
   tenant_bytes_[key.tenant] -= bytes;
   // Requests may use it for a while yet.
-  deleted_bytes_->fetch_add(bytes);
-  LeavingOf(layer).counts = deleted_bytes_;
+  LeavingOf(layer).held = held_bytes_;
   LeavingOf(layer).bytes = bytes;
   registry_.Remove(key);
   return absl::OkStatus();

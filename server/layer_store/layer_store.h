@@ -63,6 +63,9 @@ class LayerStore {
     return registered_bytes_;
   }
 
+  // That, and memory of layers that are being made and of deleted ones that requests still use. Takes no lock.
+  std::int64_t held_bytes() const { return held_bytes_->load(std::memory_order_relaxed); }
+
   // Begins an upload of a layer for `owner`. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another
   // etag, FAILED_PRECONDITION for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of
   // StorageError.
@@ -113,11 +116,11 @@ class LayerStore {
   absl::Status CheckMayCreate(const std::string& tenant, const v1::CreateLayerHeader& header) const;
   // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
   struct Leaving {
-    MemoryBudget::Reservation memory;                   // A replaced one's,
-    std::shared_ptr<std::atomic<std::int64_t>> counts;  // or what a deleted one still adds to,
-    std::int64_t bytes = 0;                             // so much.
+    MemoryBudget::Reservation memory;                 // A replaced one's,
+    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of,
+    std::int64_t bytes = 0;                           // so much.
     ~Leaving() {
-      if (counts != nullptr) counts->fetch_sub(bytes);
+      if (held != nullptr) held->fetch_sub(bytes, std::memory_order_relaxed);
     }
   };
   struct Owner;  // Of a layer and its Leaving.
@@ -134,9 +137,14 @@ class LayerStore {
 
   // Errors: RESOURCE_EXHAUSTED naming the flag, or with reason TENANT_QUOTA.
   absl::StatusOr<MemoryClaim> Reserve(const LayerUpload& upload, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
-  // `max_tenant_bytes`: what all layers of the tenant may take.
-  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // `max_tenant_bytes`: what all layers of the tenant may take. `claimed`: what is reserved for this one already.
+  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
+                           std::int64_t claimed = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Of a tenant's layers and of all.
+  void AddBytes(const std::string& tenant, std::int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    tenant_bytes_[tenant] += bytes;
+    held_bytes_->fetch_add(bytes, std::memory_order_relaxed);
+  }
 
   // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
   // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
@@ -152,10 +160,9 @@ class LayerStore {
   // Held while disk and registry change together, so that they never disagree. Reading the registry does not take it.
   mutable Mutex mu_;
   std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  std::int64_t reserved_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  absl::flat_hash_map<std::string, std::int64_t> tenant_bytes_ ABSL_GUARDED_BY(mu_);  // Of both.
-  // Shared with deleted layers, which may outlive the store.
-  const std::shared_ptr<std::atomic<std::int64_t>> deleted_bytes_ = std::make_shared<std::atomic<std::int64_t>>(0);
+  absl::flat_hash_map<std::string, std::int64_t> tenant_bytes_ ABSL_GUARDED_BY(mu_);  // And of those being made.
+  // Of those and of deleted ones, which share it because they may outlive the store. It grows with mu_ held.
+  const std::shared_ptr<std::atomic<std::int64_t>> held_bytes_ = std::make_shared<std::atomic<std::int64_t>>(0);
 };
 
 }  // namespace attend::server

@@ -9,16 +9,17 @@ import threading
 import time
 import unittest
 
+import grpc
 import numpy as np
 
 from attend_testing.admin import Scrape
 from attend_testing.doors import Door
 from attend_testing.good_client import METHOD, small_request
-from attend_testing.http2 import END_HEADERS, HEADERS, RST_STREAM, connect, frame, headers_frame
-from attend_testing.layers import Weights, upload
+from attend_testing.http2 import END_HEADERS, HEADERS, RST_STREAM, SETTINGS, connect, frame, headers_frame
+from attend_testing.layers import Weights, header, upload
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, Server, is_sanitized
-from attend_testing.stubs import pb
+from attend_testing.stubs import layers_pb, pb
 
 HERE = pathlib.Path(__file__).resolve().parent
 MIB = 1 << 20
@@ -131,7 +132,7 @@ class GuardTest(GuardedTestCase):
 
 
 class HonestTest(GuardedTestCase):
-    """while the guard inquires, because of an attack beside them, nobody else is ended."""
+    """While the guard inquires, because of an attack beside them, nobody else is ended."""
 
     def beside_an_attack(self, work, rounds=3, flags=()):
         server = self.start(*flags)
@@ -211,6 +212,29 @@ class HonestTest(GuardedTestCase):
                 type(server.stub)(channel).ScaledDotProductAttention(request, timeout=PATIENCE)
 
         self.beside_an_attack(work, rounds=1)
+
+
+class LayerTest(GuardedTestCase):
+    def test_a_layer_that_is_being_made_is_counted(self):
+        """It takes more than the guard tolerates; so an upload, whose bytes are no message yet, and who is idle would end."""
+        server = self.start("--transport-memory-bytes", "8MiB", "--max-request-bytes", "8MiB")
+        made = threading.Event()
+
+        def piecewise():
+            yield header("another")
+            while not made.is_set():
+                yield layers_pb.CreateLayerRequest(chunk=bytes(7 * MIB))
+
+        # Of messages that take two seconds, so that one is always on its way.
+        with connect(server) as idle, slow_way(server.port, 4 * MIB) as port, Door(port).channel() as channel:
+            idle.sendall(frame(SETTINGS) * 500)  # What a connection of some age has sent.
+            upload_of_another = type(server.layers)(channel).CreateLayer.future(piecewise(), timeout=PATIENCE)
+            for i in range(3):
+                upload(server.layers, f"a{i}", init=layers_pb.SeededWeights(seed=i, embed_dim=4096))
+            made.set()
+            # It is no layer, which is told to who has a connection.
+            self.assertEqual(upload_of_another.code(), grpc.StatusCode.INVALID_ARGUMENT)
+        self.assertEqual(self.ended(server, "uncounted_memory kept_thread"), 0, server.log())
 
 
 def has_ipv6():

@@ -1,8 +1,10 @@
 // How a container's memory limit is found, on trees of files that look like /sys/fs/cgroup.
 #include "server/config/server_config.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -59,6 +61,16 @@ TEST(ContainerMemoryTest, ThePlanIsTheSumOfAllThatMayBeHeld) {
       "memory: 512 MiB in flight (--max-memory-in-flight-bytes) + 256 MiB for layers (--max-layers-bytes) + 128 MiB "
       "for the transport (--transport-memory-bytes) + 128 MiB for the process = 1024 MiB, of the container's 1024 MiB");
   EXPECT_LE(DefaultRequestBytes(), DefaultTransportBytes());
+}
+
+TEST(ContainerMemoryTest, APlanWithoutBoundsHasTheLargestSum) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  ServerConfig config;
+  config.transport.memory_bytes = kMost;
+  const MemoryPlan plan = PlanMemory(config);
+  EXPECT_EQ(plan.uncounted(), kMost);
+  EXPECT_EQ(plan.sum(), kMost);
+  EXPECT_THAT(plan.Text(std::nullopt), ::testing::HasSubstr(" = 8796093022208 MiB"));
 }
 
 TEST(ContainerMemoryTest, TheDefaultBudgetIsAnAmountOfMemory) {
