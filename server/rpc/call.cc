@@ -184,8 +184,8 @@ void Call::HandleRequest() {
     gives_way_ = method->gives_way;
   }
   if (engine_.options_.on_started) engine_.options_.on_started(*this);
-  const bool too_much = HasTooMuchMetadata();
-  if (engine_.handed_calls_.counting() && !too_much) {
+  has_too_much_metadata_ = HasTooMuchMetadata();
+  if (engine_.handed_calls_.counting() && !has_too_much_metadata_) {
     engine_.handed_calls_.AddCall(context_.peer(), /*is_receiving=*/true);
   }
   // Counted before the question, so that Drain either sees the call or is seen by it.
@@ -196,7 +196,7 @@ void Call::HandleRequest() {
     return Finish(DrainingStatus());
   }
   if (absl::Status room = poller_.watch().Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
-  if (too_much) {
+  if (has_too_much_metadata_) {
     context_.TryCancel();  // A status would wait for a peer that perhaps does not read.
     return Finish(TooMuchMetadata(engine_.options_.max_metadata_bytes));
   }
@@ -209,6 +209,10 @@ void Call::HandleRequest() {
   handler_ = method->make_handler();
   if (is_stream_) engine_.RegisterStream(*this);
   handler_->OnStart(*this);
+}
+
+void Call::NoteEnd() const {
+  if (engine_.guard_ != nullptr && MayReceive()) engine_.handed_calls_.NoteEnded(context_.peer(), Clock::now());
 }
 
 bool Call::HasTooMuchMetadata() const {
@@ -264,6 +268,7 @@ void Call::HandleWritten(bool ok) {
 void Call::HandleDone() {
   if (accepted_) engine_.in_flight_.fetch_sub(1);
   if (list_ != nullptr) poller_.watch().Remove(*this);
+  NoteEnd();
   if (is_stream_) engine_.UnregisterStream(*this);
   if (!context_.IsCancelled()) return;
   cancelled_.store(true, std::memory_order_release);

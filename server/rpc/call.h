@@ -143,8 +143,9 @@ class Call final : public InboundCall {
   void HandleIdle();
   void GiveUp(const absl::Status& status);
   // Whether a message that it will be handed may be on its way.
-  bool MayReceive() const { return !got_message_ || (is_stream_ && !gives_way_); }
+  bool MayReceive() const { return !has_too_much_metadata_ && (!got_message_ || (is_stream_ && !gives_way_)); }
   void CountMessage(bool is_first);
+  void NoteEnd() const;
   // Whether its metadata are beyond what this server takes. gRPC 1.51 holds a peer to that once it has acknowledged the
   // server's SETTINGS; one that never does may name a large entry of the HPACK table thousands of times.
   bool HasTooMuchMetadata() const;
@@ -164,6 +165,7 @@ class Call final : public InboundCall {
   bool arrived_ = false;   // Its metadata were looked at,
   bool done_ = false;      // before which its end may have been, on the poller's other thread.
   bool accepted_ = false;  // Arrived before the drain.
+  bool has_too_much_metadata_ = false;
 
   Tag request_tag_{this, Operation::kRequest};
   Tag done_tag_{this, Operation::kDone};

@@ -60,9 +60,15 @@ ConnectionGuard::Surroundings CallEngine::GuardSurroundings() {
         return {.anonymous = memory->AnonymousBytes(), .counted = counted()};
       },
       .traffic = [this] { return acceptor_->connections().Traffic(); },
+      .next_number = [this] { return acceptor_->connections().next_number(); },
       .shut_down = [this](std::int64_t number) { return acceptor_->connections().Abort(number); },
       .give_back_memory = [] { malloc_trim(0); },
       .questions = questions,
+      .is_any_kept =
+          [this] {
+            return std::any_of(pollers_.begin(), pollers_.end(),
+                               [](const auto& poller) { return poller->stands_in(); });
+          },
       .add_open_calls = add_open_calls,
       .mark = [this] { MarkQueues(); },
       .mark_state = [this] { return QueuesAtMark(); },
@@ -216,13 +222,13 @@ void CallEngine::Drain(absl::Duration timeout) {
     absl::SleepFor(std::min(timeout, kFlushTime));
     CancelAllCalls();
   }
-  if (guard_ != nullptr) guard_->Stop();
   if (acceptor_ != nullptr) acceptor_->Stop();
   for (const auto& socket : unix_sockets_) socket->Withdraw();
   server_->Shutdown(absl::ToChronoTime(deadline));
   // Armed calls have been given back and the others have ended. A queue may be shut down only when nobody can start an
   // operation on it any more, that is when the last call, maybe held by a compute thread, is deleted.
   while (live_.load(std::memory_order_acquire) != 0) absl::SleepFor(kDrainCheckInterval);
+  if (guard_ != nullptr) guard_->Stop();
   {
     const MutexLock lock(mu_);
     loops_end_ = true;

@@ -19,11 +19,12 @@ constexpr milliseconds kBusyPause(20);
 constexpr milliseconds kIdlePause(2000);
 constexpr milliseconds kAskingPause(10);
 
-// an inquiry without a result is closed then, and so long after the last connection was ended.
+// An inquiry without a result is closed then, and so long after the last connection was ended.
 constexpr seconds kInquiryTime(10);
 
-// How long one look may take of the time until the next: with many connections looks take milliseconds.
+// So many times what a look took nothing wakes the guard: with many connections looks take milliseconds.
 constexpr int kLeastPauseOfLook = 4;
+constexpr milliseconds kMostRest(100);
 
 // A polling thread that has asked for no event for so long is kept. One without events asks once a second.
 constexpr seconds kKept(2);
@@ -31,7 +32,7 @@ constexpr seconds kKept(2);
 constexpr seconds kKeptAgain(30);
 
 constexpr std::int64_t kLeastUnexplained = 64 << 10;
-constexpr std::int64_t kLeastWhenLate = 128 << 10;
+constexpr std::int64_t kLeastOfWorst = 1 << 20;
 
 // Frames, records of TLS and their padding around one message.
 constexpr std::int64_t kAroundMessage = 256;
@@ -41,10 +42,11 @@ constexpr std::int64_t kReturned = 8;
 // More than the greeting of a connection.
 constexpr std::int64_t kGreeting = 4 << 10;
 
-// When memory of ended connections is asked back, and whether that was enough; gRPC closes them within milliseconds.
+// When memory of ended connections is asked back, when that was enough if it was, and when it is not awaited any more
+// because there are ever new ones; gRPC closes them within milliseconds.
 constexpr milliseconds kGiveBackAfter(200);
 constexpr milliseconds kSettledAfter(500);
-constexpr seconds kGiveBackAgain(10);
+constexpr seconds kNeverSettles(2);
 
 // For how long what was counted may still be there.
 constexpr seconds kPeriod(2);
@@ -90,16 +92,24 @@ void ConnectionGuard::Run() {
   Clock::time_point now = Clock::now();
   for (;;) {
     const Clock::duration wanted = Look(now);
-    const Clock::time_point end = Clock::now();
-    const Clock::duration pause = std::max(wanted, kLeastPauseOfLook * (end - now));
-    const MutexLock lock(mu_);
-    sleeps_long_.store(pause > kBusyPause, std::memory_order_relaxed);
-    // Woken early by OnTraffic, or by nobody, it looks early.
-    if (!stops_) changed_.WaitUntil(mu_, end + pause);
-    sleeps_long_.store(false, std::memory_order_relaxed);
-    if (stops_) return;
+    if (!Wait(now, wanted)) return;
     now = Clock::now();
   }
+}
+
+bool ConnectionGuard::Wait(Clock::time_point begin, Clock::duration wanted) {
+  const Clock::time_point end = Clock::now();
+  const Clock::time_point rest = end + std::min<Clock::duration>(kLeastPauseOfLook * (end - begin), kMostRest);
+  const MutexLock lock(mu_);
+  while (!stops_ && changed_.WaitUntil(mu_, rest)) {
+  }
+  sleeps_long_.store(wanted > kBusyPause, std::memory_order_relaxed);
+  // What came since the look did not wake it.
+  if (traffic_.load(std::memory_order_relaxed)) wanted = std::min<Clock::duration>(wanted, kBusyPause);
+  // Woken early by OnTraffic, or by nobody, it looks early.
+  if (!stops_ && end + wanted > rest) changed_.WaitUntil(mu_, end + wanted);
+  sleeps_long_.store(false, std::memory_order_relaxed);
+  return !stops_;
 }
 
 Clock::duration ConnectionGuard::Look(Clock::time_point now) {
@@ -120,7 +130,7 @@ Clock::duration ConnectionGuard::Look(Clock::time_point now) {
     }
   }
   if (inquiry_.has_value()) return kAskingPause;
-  const bool was_traffic = traffic_.exchange(false, std::memory_order_relaxed);
+  const bool was_traffic = traffic_.exchange(false, std::memory_order_relaxed) || around_.is_any_kept();
   pause_ = was_traffic || std::abs(grown) >= kNoise ? Clock::duration(kBusyPause)
                                                     : std::min<Clock::duration>(2 * pause_, kIdlePause);
   return grown >= limits_.growth_bytes / 8 ? Clock::duration(kLeastPause) : pause_;
@@ -154,23 +164,26 @@ bool ConnectionGuard::IsThreadKept(Clock::time_point now) {
 void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
   inquiry_ = Inquiry{.reason = reason,
                      .until = now + kInquiryTime,
+                     .first_number = around_.next_number(),
                      .before = {},
                      .read = {},
-                     .ended = std::nullopt,
-                     .gave_back = false};
+                     .ended = {},
+                     .last_ended = std::nullopt,
+                     .not_given_back = std::nullopt,
+                     .gave_back = std::nullopt,
+                     .beyond_plan = std::nullopt};
   // In this order, so that calls explain too much rather than too little.
   calls_.Start();
   around_.add_open_calls();
+  calls_.AddEnded(now);
   Mark();
-  for (ConnectionTraffic& traffic : inquiry_->read) {
-    const std::int64_t number = traffic.number;
-    inquiry_->before.emplace(number, std::move(traffic));
-  }
-  inquiry_->read.clear();
 }
 
 void ConnectionGuard::Mark() {
   inquiry_->read = around_.traffic();
+  for (const ConnectionTraffic& traffic : inquiry_->read) {
+    if (traffic.number < inquiry_->first_number) inquiry_->before.try_emplace(traffic.number, traffic);
+  }
   around_.mark();
 }
 
@@ -190,14 +203,17 @@ std::int64_t ConnectionGuard::Unexplained(const ConnectionTraffic& traffic, cons
          (receiving ? limits_.max_request_bytes * handed.receiving : 0) - sent / kReturned;
 }
 
-bool ConnectionGuard::EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> must_end) {
+bool ConnectionGuard::EndSome(Clock::time_point now,
+                              absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> must_end) {
   const HandedCalls::ByPeer counted = calls_.Counted();
   bool some = false;
   for (const ConnectionTraffic& traffic : inquiry_->read) {
     const auto found = counted.find(traffic.peer);
     const Handed handed = found == counted.end() ? Handed() : found->second;
-    if (!must_end(traffic, handed) || !around_.shut_down(traffic.number)) continue;
+    if (inquiry_->ended.contains(traffic.number) || !must_end(traffic, handed)) continue;
+    if (!around_.shut_down(traffic.number)) continue;
     some = true;
+    inquiry_->ended.insert(traffic.number);
     ended_[static_cast<std::size_t>(inquiry_->reason)].fetch_add(1, std::memory_order_relaxed);
     around_.on_ended({.reason = inquiry_->reason,
                       .peer = traffic.peer,
@@ -205,28 +221,35 @@ bool ConnectionGuard::EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, c
                       .handed_bytes = handed.bytes,
                       .calls = handed.calls});
   }
-  return some;
+  if (!some) return false;
+  inquiry_->last_ended = now;
+  inquiry_->until = now + kInquiryTime;
+  if (!inquiry_->not_given_back.has_value()) inquiry_->not_given_back = now;
+  return true;
+}
+
+std::int64_t ConnectionGuard::LeastWhenLate() const {
+  const HandedCalls::ByPeer counted = calls_.Counted();
+  std::int64_t worst = 0;
+  for (const ConnectionTraffic& traffic : inquiry_->read) {
+    if (inquiry_->ended.contains(traffic.number)) continue;
+    const auto found = counted.find(traffic.peer);
+    const Handed handed = found == counted.end() ? Handed() : found->second;
+    worst = std::max(worst, Unexplained(traffic, handed, /*receiving=*/true));
+  }
+  return std::max(worst / 2, worst < kLeastOfWorst ? kLeastOfWorst : 0);
 }
 
 void ConnectionGuard::Judge(MarkState mark, Clock::time_point now) {
-  std::int64_t least = kLeastUnexplained;
-  if (mark == MarkState::kLate) {
-    const HandedCalls::ByPeer counted = calls_.Counted();
-    least = kLeastWhenLate;
-    for (const ConnectionTraffic& traffic : inquiry_->read) {
-      const auto found = counted.find(traffic.peer);
-      const Handed handed = found == counted.end() ? Handed() : found->second;
-      least = std::max(least, Unexplained(traffic, handed, /*receiving=*/true) / 2);
-    }
-  }
-  bool some = EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+  const std::int64_t least = mark == MarkState::kLate ? LeastWhenLate() : kLeastUnexplained;
+  const bool some = EndSome(now, [&](const ConnectionTraffic& traffic, const Handed& handed) {
     return Unexplained(traffic, handed, /*receiving=*/true) >= least;
   });
-  if (!some && IsBeyondPlan()) some = EndBeyondPlan(now);
-  if (!some) return;
-  inquiry_->ended = now;
-  inquiry_->until = now + kInquiryTime;
-  inquiry_->gave_back = false;
+  if (IsBeyondPlan()) {
+    EndBeyondPlan(some, now);
+  } else {
+    inquiry_->beyond_plan.reset();
+  }
 }
 
 bool ConnectionGuard::IsBeyondPlan() const {
@@ -235,16 +258,19 @@ bool ConnectionGuard::IsBeyondPlan() const {
          beyond_recent_ + std::min(first_, 2 * limits_.growth_bytes) > limits_.most_uncounted_bytes;
 }
 
-bool ConnectionGuard::EndBeyondPlan(Clock::time_point now) {
-  if (now >= may_give_back_) {
-    GiveBack(now);
-    return false;  // The next look shows whether it helped.
-  }
-  const bool some = EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+void ConnectionGuard::EndBeyondPlan(bool some, Clock::time_point now) {
+  const Clock::time_point since = inquiry_->beyond_plan.value_or(now);
+  inquiry_->beyond_plan = since;
+  // Who ends others at each look does not keep it from going on.
+  if (some && now - since < kSettledAfter) return;
+  // The next look shows whether it helped.
+  if (!inquiry_->gave_back.has_value() || now - *inquiry_->gave_back >= kGiveBackAfter) return GiveBack(now);
+  EndSome(now, [&](const ConnectionTraffic& traffic, const Handed& handed) {
     return !traffic.is_of_many && Unexplained(traffic, handed, /*receiving=*/false) >= kLeastUnexplained;
   });
-  if (some || (inquiry_->ended.has_value() && now - *inquiry_->ended < kSettledAfter)) return some;
-  return EndSome([&](const ConnectionTraffic& traffic, const Handed& handed) {
+  const Clock::time_point quiet_since = std::max(since, inquiry_->last_ended.value_or(since));
+  if (now - quiet_since < kSettledAfter && now - since < kNeverSettles) return;
+  EndSome(now, [&](const ConnectionTraffic& traffic, const Handed& handed) {
     const std::int64_t bytes = handed.calls == 0 ? traffic.read : Unexplained(traffic, handed, /*receiving=*/false);
     return !traffic.is_of_many && bytes >= kGreeting;
   });
@@ -252,16 +278,15 @@ bool ConnectionGuard::EndBeyondPlan(Clock::time_point now) {
 
 void ConnectionGuard::GiveBack(Clock::time_point now) {
   around_.give_back_memory();
-  may_give_back_ = now + kGiveBackAgain;
+  inquiry_->gave_back = now;
+  inquiry_->not_given_back.reset();
 }
 
 bool ConnectionGuard::IsAnswered(Clock::time_point now, bool is_kept) {
   Inquiry& inquiry = *inquiry_;
   if (now >= inquiry.until) return true;
-  if (inquiry.ended.has_value() && !inquiry.gave_back) {
-    if (now - *inquiry.ended < kGiveBackAfter) return false;
-    GiveBack(now);
-    inquiry.gave_back = true;
+  if (inquiry.not_given_back.has_value()) {
+    if (now - *inquiry.not_given_back >= kGiveBackAfter) GiveBack(now);
     return false;
   }
   return inquiry.reason == EndReason::kMemory ? uncounted_ - tolerated_ < limits_.growth_bytes / 2 : !is_kept;

@@ -2,25 +2,28 @@
 //
 // gRPC 1.51 throws headers beyond --max-metadata-bytes away but not the memory that they were parsed into, and reads
 // on: some kilobytes on the wire hold megabytes, and no call ever reaches the server's methods. A look at the process'
-// memory, and at nothing else, now and then says whether that may be happening. Only then the guard opens an inquiry:
-// for some moments calls and messages are counted by their connections (HandedCalls), and a connection of which gRPC
-// has read clearly more than calls can explain is shut down.
+// memory and at the polling threads now and then says whether that may be happening. Only then the guard opens an
+// inquiry: for some moments calls and messages are counted by their connections (HandedCalls), and a connection of
+// which gRPC has read clearly more than calls can explain is shut down.
 //
 //   unexplained = bytes that gRPC has read from it
 //                 - 1.5 x bytes of messages that came whole, and 256 bytes for each: frames and records around them
 //                 - --max-metadata-bytes for each call
-//                 - --max-request-bytes for each call that may be receiving a message
+//                 - --max-request-bytes for each call that may be receiving a message, or may have been two seconds
+//                   before the inquiry
 //                 - an eighth of the bytes sent to it: window updates and acknowledgements
 //
 // Beyond 64 KiB it ends. So neither a message that takes long, nor a stream of messages, nor a large answer ends a
 // connection. What came whole may wait for its polling thread; so what was read is compared once an event that was put
-// behind it has been handled. When the polling threads are kept, so that this takes long, 128 KiB are needed and half
-// of what is unexplained of the worst connection.
+// behind it has been handled. When the polling threads are kept, so that this takes long, nobody ends before one
+// connection has 1 MiB, and then those that have half of what the worst has: calls of others wait as well.
 //
 // Calls that wait for a message explain up to --max-request-bytes each, which is more than an attack needs. So when
 // the uncounted memory is more than transport and process may have together (MemoryPlan), also after the allocator has
-// given back what it kept, they explain nothing any more, and at last connections without any call end: the server
-// would be killed otherwise, and with it all connections.
+// given back what it kept, they explain nothing any more. Headers that stop in the middle, of thousands of connections,
+// are not to be told from what an honest idle connection once sent: when it stays that much, every connection of which
+// calls explain nothing and that ever sent 4 KiB may end, also one that is idle. The server would be killed otherwise,
+// and with it all connections.
 //
 // A Unix socket counts no bytes and is never ended; file permissions say who may open it.
 //
@@ -42,6 +45,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "core/base/mutex.h"
 #include "server/rpc/handed_calls.h"
@@ -88,11 +92,13 @@ class ConnectionGuard {
   // What it looks at and acts on; on its thread, and none may be empty. Tests have fakes.
   struct Surroundings {
     std::function<ProcessUse()> memory;
-    std::function<std::vector<ConnectionTraffic>()> traffic;
+    std::function<std::vector<ConnectionTraffic>()> traffic;  // Some may be missing, while descriptors are short.
+    std::function<std::int64_t()> next_number;                // Of the next connection.
     std::function<bool(std::int64_t connection)> shut_down;
     std::function<void()> give_back_memory;
     // For each polling thread how often it has asked gRPC for an event: at least once a second, unless it is kept.
     std::function<std::vector<std::uint64_t>()> questions;
+    std::function<bool()> is_any_kept;      // Whether one is at the moment.
     std::function<void()> add_open_calls;   // Tells HandedCalls of the calls that are there.
     std::function<void()> mark;             // Puts an event behind all that wait for the polling threads.
     std::function<MarkState()> mark_state;  // Of the last one.
@@ -125,10 +131,14 @@ class ConnectionGuard {
   struct Inquiry {
     EndReason reason;
     Clock::time_point until;
-    absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number; what came later had nothing.
+    std::int64_t first_number;                                    // Of those that came later: they had nothing.
+    absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number, of the others.
     std::vector<ConnectionTraffic> read;                          // To be judged when its mark has passed.
-    std::optional<Clock::time_point> ended;                       // When a connection last was.
-    bool gave_back;                                               // Since then.
+    absl::flat_hash_set<std::int64_t> ended;                      // By number; gRPC closes them a little later.
+    std::optional<Clock::time_point> last_ended;
+    std::optional<Clock::time_point> not_given_back;  // When the first ended whose memory was not asked back yet.
+    std::optional<Clock::time_point> gave_back;       // When memory last was.
+    std::optional<Clock::time_point> beyond_plan;     // Since when.
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
@@ -137,16 +147,21 @@ class ConnectionGuard {
   std::int64_t Measure(Clock::time_point now);
   void Open(EndReason reason, Clock::time_point now);
   void Mark();
+  // Waits for the next look. False: there is none.
+  bool Wait(Clock::time_point begin, Clock::duration wanted) ABSL_LOCKS_EXCLUDED(mu_);
   // Compares what was read before the mark with what was handed, and ends who has to end.
   void Judge(MarkState mark, Clock::time_point now);
   bool IsBeyondPlan() const;
-  // Return whether somebody was ended.
-  bool EndBeyondPlan(Clock::time_point now);
-  bool EndSome(absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> must_end);
+  // `some`: whether others were ended at this look.
+  void EndBeyondPlan(bool some, Clock::time_point now);
+  // Whether somebody was ended.
+  bool EndSome(Clock::time_point now, absl::FunctionRef<bool(const ConnectionTraffic&, const Handed&)> must_end);
   std::int64_t ReadSince(const ConnectionTraffic& traffic) const;
   // `receiving`: whether calls that may be receiving explain anything.
   std::int64_t Unexplained(const ConnectionTraffic& traffic, const Handed& handed, bool receiving) const;
   void GiveBack(Clock::time_point now);
+  // What has to be unexplained while the polling threads are kept.
+  std::int64_t LeastWhenLate() const;
   bool IsAnswered(Clock::time_point now, bool is_kept);
   void Close(Clock::time_point now);
 
@@ -168,7 +183,6 @@ class ConnectionGuard {
   std::vector<std::uint64_t> questions_;  // As last seen, and when each was another.
   std::vector<Clock::time_point> asked_;
   Clock::time_point no_thread_before_;  // When a kept thread may open an inquiry again.
-  Clock::time_point may_give_back_;
   Clock::duration pause_;
 
   std::atomic<bool> traffic_{false};  // Since the last look.

@@ -1,10 +1,17 @@
 #include "server/rpc/handed_calls.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "server/rpc/open_connections.h"
 
 namespace attend::server {
+namespace {
+
+// What a caller has sent before it learns that its call has ended.
+constexpr std::chrono::seconds kStillOnItsWay(2);
+
+}  // namespace
 
 void HandedCalls::Start() {
   const MutexLock lock(mu_);
@@ -35,6 +42,23 @@ void HandedCalls::AddMessage(const std::string& peer, std::int64_t bytes, bool i
   ++handed.messages;
   handed.bytes += bytes;
   if (is_last) handed.receiving = std::max<std::int64_t>(handed.receiving - 1, 0);
+}
+
+void HandedCalls::NoteEnded(const std::string& peer, Clock::time_point now) {
+  const std::string key = CanonicalPeer(peer);
+  const MutexLock lock(mu_);
+  ended_[next_ended_] = {key, now};
+  next_ended_ = (next_ended_ + 1) % ended_.size();
+}
+
+void HandedCalls::AddEnded(Clock::time_point now) {
+  const MutexLock lock(mu_);
+  for (const Ended& ended : ended_) {
+    if (ended.peer.empty() || now - ended.time > kStillOnItsWay) continue;
+    Handed& handed = by_peer_[ended.peer];
+    ++handed.calls;
+    ++handed.receiving;
+  }
 }
 
 HandedCalls::ByPeer HandedCalls::Counted() const {

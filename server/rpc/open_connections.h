@@ -43,7 +43,13 @@ class OpenConnections {
   // Ends the connection, if it is still open; whether it was. What it received and nobody has read is thrown away: gRPC
   // would still parse it.
   bool Abort(std::int64_t number) ABSL_LOCKS_EXCLUDED(mu_);
-  // Those over TCP; a Unix socket counts no bytes. A few system calls for each.
+  // That of the next connection.
+  std::int64_t next_number() const ABSL_LOCKS_EXCLUDED(mu_) {
+    const MutexLock lock(mu_);
+    return next_number_;
+  }
+  // Those over TCP; a Unix socket counts no bytes. A few system calls for each,
+  // which is missing while descriptors are short.
   std::vector<ConnectionTraffic> Traffic() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

@@ -85,8 +85,12 @@ void Poller::RunSecond() {
     if (const std::uint64_t asked = questions_.load(std::memory_order_relaxed); asked != question) {
       question = asked;
       used_before = now;
-    } else if (now - used_before >= kKept && !StandIn(question)) {
-      return;
+    } else if (now - used_before >= kKept) {
+      stands_in_.store(true, std::memory_order_relaxed);
+      if (on_busy_) on_busy_();
+      const bool goes_on = StandIn(question);
+      stands_in_.store(false, std::memory_order_relaxed);
+      if (!goes_on) return;
     }
   }
 }

@@ -43,7 +43,8 @@ class Poller {
     const MemoryBudget* memory = nullptr;
     // Told how long an event waited to be handled, on a thread of the poller, after each MeasureDelay. Empty: nobody.
     std::function<void(Clock::duration)> on_delay;
-    // Told every 10 ms while the first thread works, on the second. Empty: nobody.
+    // Told now and then while the first thread works, on the second: each 10 ms while it is busy, and when the second
+    // begins to stand in. Empty: nobody.
     std::function<void()> on_busy;
   };
 
@@ -67,6 +68,9 @@ class Poller {
 
   // How often the first thread has asked gRPC for an event: at least once a second, unless it is kept. Any thread.
   std::uint64_t questions() const { return questions_.load(std::memory_order_relaxed); }
+
+  // Whether the first is kept, so that the second takes events in its place. Any thread.
+  bool stands_in() const { return stands_in_.load(std::memory_order_relaxed); }
 
   // Processor time that its threads have used. REQUIRES: between Start and Shutdown.
   std::chrono::nanoseconds UsedTime();
@@ -110,6 +114,8 @@ class Poller {
   std::thread first_;
   std::thread second_;
   std::atomic<std::uint64_t> questions_{0};  // That the first thread has asked; written by it alone.
+
+  std::atomic<bool> stands_in_{false};  // Written by the second alone.
 
   // Held while an event is handled. What handlers touch is not annotated, because they are virtual.
   Mutex mu_;

@@ -24,8 +24,11 @@ using server::HandedCalls;
 using server::MarkState;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
 constexpr std::int64_t kMib = 1 << 20;
@@ -65,9 +68,12 @@ class GuardTest : public ::testing::Test {
   std::map<std::string, ConnectionTraffic> connections_;
   std::int64_t next_number_ = 0;
   int times_looked_at_connections_ = 0;
+  bool descriptors_are_short_ = false;
+  bool ended_ones_stay_ = false;  // While gRPC has them open.
   MarkState mark_ = MarkState::kPassed;
   std::vector<std::uint64_t> questions_ = {0};
   bool asks_ = true;  // Whether the polling thread does.
+  bool is_any_kept_ = false;
   int given_back_ = 0;
   std::int64_t gives_back_ = 0;          // When memory is given back.
   std::vector<std::string> open_calls_;  // Those that wait for a message, by peer.
@@ -82,15 +88,17 @@ class GuardTest : public ::testing::Test {
            [this] {
              ++times_looked_at_connections_;
              std::vector<ConnectionTraffic> traffic;
+             if (descriptors_are_short_) return traffic;
              for (const auto& [peer, one] : connections_) traffic.push_back(one);
              return traffic;
            },
+       .next_number = [this] { return next_number_; },
        .shut_down =
            [this](std::int64_t number) {
              for (auto at = connections_.begin(); at != connections_.end(); ++at) {
                if (at->second.number != number) continue;
                ended_.push_back(at->first);
-               connections_.erase(at);
+               if (!ended_ones_stay_) connections_.erase(at);
                return true;
              }
              return false;
@@ -105,6 +113,7 @@ class GuardTest : public ::testing::Test {
              if (asks_) ++questions_[0];
              return questions_;
            },
+       .is_any_kept = [this] { return is_any_kept_; },
        .add_open_calls =
            [this] {
              for (const std::string& peer : open_calls_) calls_.AddCall(peer, /*is_receiving=*/true);
@@ -192,12 +201,11 @@ TEST_F(GuardTest, WhileThreadsAreKeptTheWorstEnd) {
   Connect("c");
   Ask();
   mark_ = MarkState::kLate;
-  connections_["a"].read = (128 << 10) - 1;
+  connections_["a"].read = (1 << 20) - 1;
   LookFor(milliseconds(50));
-  EXPECT_THAT(ended_, IsEmpty());
-  connections_["a"].read = 500 << 10;
-  connections_["b"].read = 1 << 20;
-  connections_["c"].read = 600 << 10;
+  EXPECT_THAT(ended_, IsEmpty()) << "calls of everybody wait for the threads";
+  connections_["b"].read = 2 << 20;
+  connections_["c"].read = 1 << 20;
   Look();
   Look();
   EXPECT_THAT(ended_, UnorderedElementsAre("b", "c"));
@@ -262,9 +270,9 @@ TEST_F(GuardTest, BeyondThePlanConnectionsWithoutACallEndLast) {
   connections_["b"].read = 100;
   Ask();
   Grow(256 * kMib);
-  Look();
-  Look();
-  Look();
+  LookFor(milliseconds(490));
+  EXPECT_THAT(ended_, IsEmpty());
+  LookFor(milliseconds(50));
   EXPECT_THAT(ended_, ElementsAre("a"));
 }
 
@@ -290,8 +298,82 @@ TEST_F(GuardTest, BeyondThePlanManySlowOnesEndToo) {
   connections_["a"].read = 4 << 10;
   connections_["b"].read = 100;
   Grow(256 * kMib);
-  LookFor(milliseconds(50));
+  LookFor(milliseconds(600));
   EXPECT_THAT(ended_, ElementsAre("a"));
+}
+
+TEST_F(GuardTest, WhoIsSacrificedAtEachLookSavesNobody) {
+  ended_ones_stay_ = true;
+  open_calls_ = {"a"};
+  Connect("idle");
+  connections_["idle"].read = 8 << 10;
+  Ask();
+  connections_["a"].read = kMib;
+  Grow(256 * kMib);
+  const Clock::time_point end = now_ + milliseconds(2300);
+  for (int i = 0; now_ < end; ++i) {
+    const std::string peer = "sacrificed" + std::to_string(i);
+    Connect(peer);
+    connections_[peer].read = kMib;
+    Look();
+    if (now_ < end - milliseconds(1850)) {
+      ASSERT_THAT(ended_, Not(Contains("a")));
+    }
+    if (now_ < end - milliseconds(350)) {
+      ASSERT_THAT(ended_, Not(Contains("idle")));
+    }
+  }
+  EXPECT_THAT(ended_, AllOf(Contains("a").Times(1), Contains("idle").Times(1)));
+  EXPECT_GE(given_back_, 5);
+}
+
+TEST_F(GuardTest, WhoHasEndedIsCountedOnceWhileItIsOpenYet) {
+  ended_ones_stay_ = true;
+  Ask();
+  connections_["a"].read = kMib;
+  LookFor(seconds(9));
+  EXPECT_THAT(ended_, ElementsAre("a"));
+  EXPECT_EQ(guard_.ended(EndReason::kMemory), 1);
+  EXPECT_EQ(given_back_, 1);
+  LookFor(seconds(2));
+  EXPECT_FALSE(calls_.counting()) << "it is over ten seconds after the end";
+}
+
+TEST_F(GuardTest, EachInquiryAsksMemoryBackBeforeItEndsBeyondThePlan) {
+  open_calls_ = {"a"};
+  gives_back_ = 300 * kMib;
+  for (int inquiry = 1; inquiry <= 2; ++inquiry) {
+    Ask();
+    connections_["a"].read += kMib;
+    Grow(268 * kMib);
+    LookFor(milliseconds(100));
+    EXPECT_EQ(given_back_, inquiry);
+    EXPECT_FALSE(calls_.counting());
+  }
+  EXPECT_THAT(ended_, IsEmpty());
+}
+
+TEST_F(GuardTest, ACallThatHasJustEndedExplainsWhatIsOnItsWay) {
+  calls_.NoteEnded("a", now_ - seconds(1));
+  calls_.NoteEnded("b", now_ - seconds(3));
+  Ask();
+  connections_["a"].read = connections_["b"].read = kMib;
+  LookFor(milliseconds(100));
+  EXPECT_THAT(ended_, ElementsAre("b"));
+}
+
+TEST_F(GuardTest, WhoIsNotSeenAtFirstHasNotSentAllSince) {
+  connections_["a"].read = 1000 * kMib;
+  descriptors_are_short_ = true;
+  Ask();
+  descriptors_are_short_ = false;
+  Connect("later");
+  connections_["later"].read = kMib;
+  LookFor(milliseconds(100));
+  EXPECT_THAT(ended_, ElementsAre("later"));
+  connections_["a"].read += 64 << 10;
+  LookFor(milliseconds(30));
+  EXPECT_THAT(ended_, ElementsAre("later", "a"));
 }
 
 TEST_F(GuardTest, WhoKeepsAThreadEnds) {
@@ -332,6 +414,8 @@ TEST_F(GuardTest, LooksAreRareWhileNothingIsReceived) {
   EXPECT_EQ(Look(), milliseconds(20));
   Grow(5 * kMib);
   EXPECT_EQ(Look(), milliseconds(5));
+  is_any_kept_ = true;
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Look(), milliseconds(20));
 }
 
 }  // namespace

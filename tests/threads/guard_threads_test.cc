@@ -1,4 +1,4 @@
-// The guard asks its questions while calls of all kinds come and go, connections come and the server stops: what it
+// The guard has inquiries while calls of all kinds come and go, connections come and the server stops: what it
 // counts and looks at is raced for by nobody.
 #include <gtest/gtest.h>
 
@@ -78,9 +78,11 @@ TEST(GuardThreadsTest, TrafficWakesIt) {
                                        return server::ProcessUse();
                                      },
                                  .traffic = [] { return std::vector<server::ConnectionTraffic>(); },
+                                 .next_number = [] { return std::int64_t{0}; },
                                  .shut_down = [](std::int64_t) { return false; },
                                  .give_back_memory = [] {},
                                  .questions = [] { return std::vector<std::uint64_t>(); },
+                                 .is_any_kept = [] { return false; },
                                  .add_open_calls = [] {},
                                  .mark = [] {},
                                  .mark_state = [] { return server::MarkState::kPassed; },
