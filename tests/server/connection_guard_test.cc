@@ -211,6 +211,32 @@ TEST_F(GuardTest, WhileThreadsAreKeptTheWorstEnd) {
   EXPECT_THAT(ended_, UnorderedElementsAre("b", "c"));
 }
 
+TEST_F(GuardTest, WhileThreadsAreKeptBytesThatTakeFarMoreMemoryThanTheyAreEndSooner) {
+  Ask();
+  mark_ = MarkState::kLate;
+  connections_["a"].read = (128 << 10) - 1;
+  connections_["b"].read = 100;
+  Grow(9 * kMib);
+  LookFor(milliseconds(50));
+  EXPECT_THAT(ended_, IsEmpty());
+  connections_["a"].read = 128 << 10;
+  LookFor(milliseconds(50));
+  EXPECT_THAT(ended_, ElementsAre("a"));
+}
+
+TEST_F(GuardTest, WhileThreadsAreKeptBytesOfAnUploadMayTakeMemory) {
+  open_calls_ = {"b"};
+  Ask();
+  mark_ = MarkState::kLate;
+  connections_["a"].read = 900 << 10;  // Calls that wait.
+  for (int i = 1; i <= 6; ++i) {
+    connections_["b"].read = i * 10 * kMib;
+    Grow(11 * kMib);
+    Look();
+  }
+  EXPECT_THAT(ended_, IsEmpty());
+}
+
 TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   Ask();
   connections_["a"].read = kMib;
