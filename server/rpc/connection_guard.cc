@@ -34,10 +34,8 @@ constexpr seconds kKeptAgain(30);
 constexpr std::int64_t kLeastUnexplained = 64 << 10;
 constexpr std::int64_t kLeastWhenLate = 128 << 10;
 constexpr std::int64_t kLeastOfWorst = 1 << 20;
-
-// Buffers of honest bytes take no more memory than so many times the bytes, and what comes between two looks.
-constexpr std::int64_t kMostOfBytes = 2;
-constexpr std::int64_t kBetweenLooks = 8 << 20;
+// Calls that wait behind an upload are a smaller part of all that is read.
+constexpr std::int64_t kPartOfAll = 16;
 
 // Frames, records of TLS and their padding around one message.
 constexpr std::int64_t kAroundMessage = 256;
@@ -170,8 +168,6 @@ void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
   inquiry_ = Inquiry{.reason = reason,
                      .until = now + kInquiryTime,
                      .first_number = around_.next_number(),
-                     .first_uncounted = uncounted_,
-                     .read_uncounted = uncounted_,
                      .before = {},
                      .read = {},
                      .ended = {},
@@ -187,7 +183,6 @@ void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
 }
 
 void ConnectionGuard::Mark() {
-  inquiry_->read_uncounted = uncounted_;
   inquiry_->read = around_.traffic();
   for (const ConnectionTraffic& traffic : inquiry_->read) {
     if (traffic.number < inquiry_->first_number) inquiry_->before.try_emplace(traffic.number, traffic);
@@ -246,9 +241,7 @@ std::int64_t ConnectionGuard::LeastWhenLate() const {
     const Handed handed = found == counted.end() ? Handed() : found->second;
     worst = std::max(worst, Unexplained(traffic, handed, /*receiving=*/true));
   }
-  // Bytes that take far more memory than they are do not merely wait.
-  const std::int64_t taken = inquiry_->read_uncounted - inquiry_->first_uncounted;
-  const std::int64_t least = taken > kMostOfBytes * read + kBetweenLooks ? kLeastWhenLate : kLeastOfWorst;
+  const std::int64_t least = worst >= read / kPartOfAll ? kLeastWhenLate : kLeastOfWorst;
   return worst < least ? least : std::max(worst / 2, kLeastWhenLate);
 }
 

@@ -16,8 +16,8 @@
 // Beyond 64 KiB it ends. So neither a message that takes long, nor a stream of messages, nor a large answer ends a
 // connection. What came whole may wait for its polling thread; so what was read is compared once an event that was put
 // behind it has been handled. When the polling threads are kept, so that this takes long, calls of others wait as well:
-// nobody ends before one connection has 1 MiB, or 128 KiB while memory grows by more than twice what all connections
-// send, and then those that have half of what the worst has.
+// nobody ends before one connection has 1 MiB, or 128 KiB where that is a sixteenth of what was read of all, and then
+// those that have half of what the worst has.
 //
 // Calls that wait for a message explain up to --max-request-bytes each, which is more than an attack needs. So when
 // the uncounted memory is more than transport and process may have together (MemoryPlan), also after the allocator has
@@ -133,8 +133,6 @@ class ConnectionGuard {
     EndReason reason;
     Clock::time_point until;
     std::int64_t first_number;                                    // Of those that came later: they had nothing.
-    std::int64_t first_uncounted;                                 // Memory at the opening,
-    std::int64_t read_uncounted;                                  // and when `read` was.
     absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number, of the others.
     std::vector<ConnectionTraffic> read;                          // To be judged when its mark has passed.
     absl::flat_hash_set<std::int64_t> ended;                      // By number; gRPC closes them a little later.
