@@ -271,7 +271,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
     audit.Denied(call.principal(), call.peer(), call.method(), GetErrorDetails(status).reason);
   };
   options.max_metadata_bytes = config.transport.max_metadata_bytes;
-  options.guard = server->MakeGuard();
+  if (config.transport.end_unexplained_connections) options.guard = server->MakeGuard();
   if (log.Enabled(spdlog::level::debug)) {
     options.on_finished = [&log](const InboundCall& call, const absl::Status& status) { LogCall(log, call, status); };
   }

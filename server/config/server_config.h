@@ -50,6 +50,9 @@ struct TransportConfig {
   // Metadata of one call, in bytes. gRPC: 8 KiB. As HTTP/2 has it, a limit announced in SETTINGS binds a peer once it
   // has acknowledged it: gRPC 1.51 accepts more from one that never does.
   int max_metadata_bytes = 16 << 10;
+  // Whether ConnectionGuard ends connections whose bytes become no calls. Off, because beside an attack on a busy
+  // machine it may end a large upload too.
+  bool end_unexplained_connections = false;
   // Memory of the transport's own buffers, in bytes, over all connections; at least Limits::max_request_bytes. Beyond
   // it connections are refused and calls reset. The only bound that gRPC 1.51 puts on messages that are too large.
   std::int64_t memory_bytes = DefaultTransportBytes();

@@ -26,6 +26,9 @@
 // calls explain nothing and that ever sent 4 KiB may end, also one that is idle. The server would be killed otherwise,
 // and with it all connections.
 //
+// Off by default (--end-unexplained-connections): beside an attack that keeps the polling threads, a large message
+// whose call waits for them is not explained, and its connection may end.
+//
 // A Unix socket counts no bytes and is never ended; file permissions say who may open it.
 //
 // Thread-safe.

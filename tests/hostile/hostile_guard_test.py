@@ -44,7 +44,7 @@ def attack(server, name):
 
 class GuardedTestCase(unittest.TestCase):
     def start(self, *flags):
-        server = Server("--admin-listen", "127.0.0.1:0", *flags)
+        server = Server("--end-unexplained-connections", "--admin-listen", "127.0.0.1:0", *flags)
         self.addCleanup(server.stop)
         server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=PATIENCE)
         server.reset_peak_rss()
