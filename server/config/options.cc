@@ -217,8 +217,8 @@ void DeclareTransport(CLI::App& app, TransportConfig& transport) {
       ->check(CLI::Range(1024, 1 << 20));
   app.add_flag(
       "--end-unexplained-connections", transport.end_unexplained_connections,
-      "End connections whose bytes become no calls and take memory or a polling thread. Beside such an attack a "
-      "large upload may end too");
+      "End connections whose bytes become no calls and take memory or a polling thread; "
+      "--end-unexplained-connections=false: do not");
   AddSize(app, "--transport-memory-bytes", transport.memory_bytes,
           "Memory of the transport's buffers over all connections. Default: an eighth of the container's memory limit, "
           "at most 1 GiB",

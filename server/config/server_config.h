@@ -50,9 +50,8 @@ struct TransportConfig {
   // Metadata of one call, in bytes. gRPC: 8 KiB. As HTTP/2 has it, a limit announced in SETTINGS binds a peer once it
   // has acknowledged it: gRPC 1.51 accepts more from one that never does.
   int max_metadata_bytes = 16 << 10;
-  // Whether ConnectionGuard ends connections whose bytes become no calls. Off, because beside an attack on a busy
-  // machine it may end a large upload too.
-  bool end_unexplained_connections = false;
+  // Whether ConnectionGuard ends connections whose bytes become no calls.
+  bool end_unexplained_connections = true;
   // Memory of the transport's own buffers, in bytes, over all connections; at least Limits::max_request_bytes. Beyond
   // it connections are refused and calls reset. The only bound that gRPC 1.51 puts on messages that are too large.
   std::int64_t memory_bytes = DefaultTransportBytes();
@@ -121,7 +120,7 @@ struct ServerConfig {
   HttpConfig http;
   std::string port_file;  // Where the bound ports are written, one a line; empty: nowhere.
   int threads = AvailableCores();
-  // One serves about 50 k small calls a second, and has another that stands in for it (server/rpc/poller.h).
+  // One serves about 50 k small calls a second, and has others that stand in for it (server/rpc/poller.h).
   int polling_threads = std::clamp(AvailableCores() / 4, 1, 8);
   std::string instruction_set = "auto";
   std::string fast_kernels = "auto";  // Also `on` or `off`.

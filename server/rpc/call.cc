@@ -197,6 +197,7 @@ void Call::HandleRequest() {
   }
   if (absl::Status room = poller_.watch().Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
   if (has_too_much_metadata_) {
+    if (engine_.guard_ != nullptr) engine_.guard_->OnTooMuchMetadata(context_.peer());
     context_.TryCancel();  // A status would wait for a peer that perhaps does not read.
     return Finish(TooMuchMetadata(engine_.options_.max_metadata_bytes));
   }

@@ -163,7 +163,7 @@ class Call final : public InboundCall {
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;
   bool arrived_ = false;   // Its metadata were looked at,
-  bool done_ = false;      // before which its end may have been, on the poller's other thread.
+  bool done_ = false;      // before which its end may have been, on another of the poller's threads.
   bool accepted_ = false;  // Arrived before the drain.
   bool has_too_much_metadata_ = false;
 

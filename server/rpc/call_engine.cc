@@ -30,9 +30,6 @@ constexpr absl::Duration kRefuseTime = absl::Seconds(1);
 // bytes resets it, and the peer may then lose what it has not read.
 constexpr absl::Duration kFlushTime = absl::Milliseconds(50);
 
-// Processor time in which a poller that is not kept comes to what was put behind its events.
-constexpr std::chrono::milliseconds kKeptTime(25);
-
 constexpr char kUnixPrefix[] = "unix:";
 
 }  // namespace
@@ -47,7 +44,9 @@ CallEngine::CallEngine(Options options, MethodTable methods)
 ConnectionGuard::Surroundings CallEngine::GuardSurroundings() {
   const auto questions = [this] {
     std::vector<std::uint64_t> of_pollers;
-    for (const auto& poller : pollers_) of_pollers.push_back(poller->questions());
+    for (const auto& poller : pollers_) {
+      for (const std::uint64_t of_thread : poller->Questions()) of_pollers.push_back(of_thread);
+    }
     return of_pollers;
   };
   const auto add_open_calls = [this] {
@@ -69,9 +68,13 @@ ConnectionGuard::Surroundings CallEngine::GuardSurroundings() {
             return std::any_of(pollers_.begin(), pollers_.end(),
                                [](const auto& poller) { return poller->stands_in(); });
           },
+      .look_at_threads =
+          [this] {
+            for (const auto& poller : pollers_) poller->LookSoon();
+          },
       .add_open_calls = add_open_calls,
-      .mark = [this] { MarkQueues(); },
-      .mark_state = [this] { return QueuesAtMark(); },
+      .begin_fence = [this] { BeginFence(); },
+      .fence_state = [this] { return LookAtFence(); },
       .on_ended =
           [this](const EndedConnection& ended) {
             if (options_.guard->on_ended) options_.guard->on_ended(ended);
@@ -153,25 +156,22 @@ void CallEngine::MeasureLoops() {
   for (auto& poller : pollers_) poller->MeasureDelay();
 }
 
-void CallEngine::MarkQueues() {
-  const MutexLock lock(mu_);
-  if (loops_end_) return;
-  marks_.clear();
-  for (const auto& poller : pollers_) marks_.push_back({poller->MeasureDelay(), poller->UsedTime()});
+EventFence CallEngine::MakeFence() const {
+  std::vector<Poller*> pollers;
+  for (const auto& poller : pollers_) pollers.push_back(poller.get());
+  return EventFence(std::move(pollers), {&acceptor_->thread()}, kArmedCalls);
 }
 
-MarkState CallEngine::QueuesAtMark() {
+void CallEngine::BeginFence() {
   const MutexLock lock(mu_);
-  if (loops_end_ || marks_.size() != pollers_.size()) return MarkState::kWaits;
-  MarkState state = MarkState::kPassed;
-  for (std::size_t i = 0; i < marks_.size(); ++i) {
-    Poller& poller = *pollers_[i];
-    if (poller.measured_delays() >= marks_[i].delay) continue;
-    poller.MeasureDelay();  // Behind one that was waiting already, once that was handled.
-    const bool is_late = poller.UsedTime() - marks_[i].used >= kKeptTime;
-    if (state != MarkState::kWaits) state = is_late ? MarkState::kLate : MarkState::kWaits;
-  }
-  return state;
+  if (loops_end_) return;
+  if (!fence_.has_value()) fence_.emplace(MakeFence());
+  fence_->Begin();
+}
+
+FenceState CallEngine::LookAtFence() {
+  const MutexLock lock(mu_);
+  return loops_end_ || !fence_.has_value() ? FenceState::kWaits : fence_->Look();
 }
 
 void CallEngine::Arm(Poller& poller) {

@@ -31,6 +31,7 @@
 #include "server/rpc/call.h"
 #include "server/rpc/connection_acceptor.h"
 #include "server/rpc/connection_guard.h"
+#include "server/rpc/event_fence.h"
 #include "server/rpc/handed_calls.h"
 #include "server/rpc/listen_address.h"
 #include "server/rpc/memory_budget.h"
@@ -46,7 +47,7 @@ class CallEngine {
     std::shared_ptr<grpc::ServerCredentials> credentials;
     // Applies transport settings before the server is built. Empty: gRPC's own.
     std::function<void(grpc::ServerBuilder&)> configure;
-    // Completion queues, each with a thread and another that stands in for it; at least 1.
+    // Completion queues, each with a thread and others that stand in for it; at least 1.
     int num_polling_threads = 1;
     // Told of each call that arrives, on its polling thread. Empty: nobody. Must not block.
     std::function<void(const InboundCall&)> on_started;
@@ -108,6 +109,9 @@ class CallEngine {
 
   // Has each poller measure how long an event waits. Nothing happens once Drain is about to end.
   void MeasureLoops() ABSL_LOCKS_EXCLUDED(mu_);
+  // Says when what gRPC has read has been handled. REQUIRES: used only before Drain, and by one thread at a time, which
+  // is not MeasureLoops' either.
+  EventFence MakeFence() const;
   // Connections that are open now; looks at each descriptor.
   int open_connections() const { return acceptor_->open_connections(); }
   // Connections that were closed at once because there were too many.
@@ -136,9 +140,9 @@ class CallEngine {
   void StartPolling();
   // What the guard looks at.
   ConnectionGuard::Surroundings GuardSurroundings();
-  // Has each poller handle an event behind those that wait, and says how far that is.
-  void MarkQueues() ABSL_LOCKS_EXCLUDED(mu_);
-  MarkState QueuesAtMark() ABSL_LOCKS_EXCLUDED(mu_);
+  // Of the fence, which waits once the queues take no more events.
+  void BeginFence() ABSL_LOCKS_EXCLUDED(mu_);
+  FenceState LookAtFence() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Asks gRPC for one more call.
   void Arm(Poller& poller);
@@ -170,13 +174,8 @@ class CallEngine {
   std::atomic<int> in_flight_{0};  // Calls that have been accepted.
   Mutex mu_;
   absl::flat_hash_map<Call*, CallRef> streams_ ABSL_GUARDED_BY(mu_);
-  bool loops_end_ ABSL_GUARDED_BY(mu_) = false;  // The queues take no more events.
-  // What MarkQueues waits for, of each poller, and the processor time it had used.
-  struct Mark {
-    std::uint64_t delay;
-    std::chrono::nanoseconds used;
-  };
-  std::vector<Mark> marks_ ABSL_GUARDED_BY(mu_);
+  bool loops_end_ ABSL_GUARDED_BY(mu_) = false;           // The queues take no more events.
+  std::optional<EventFence> fence_ ABSL_GUARDED_BY(mu_);  // From its first use.
 };
 
 }  // namespace attend::server

@@ -61,8 +61,9 @@ ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Rece
                  refused_.fetch_add(1, std::memory_order_relaxed);
                }
              }),
-      stop_(eventfd(0, EFD_CLOEXEC)),
-      thread_([this] { Run(); }) {}
+      stop_(eventfd(0, EFD_CLOEXEC)) {
+  thread_.Start([this] { Run(); });
+}
 
 ConnectionAcceptor::~ConnectionAcceptor() {
   Stop();
@@ -70,9 +71,9 @@ ConnectionAcceptor::~ConnectionAcceptor() {
 }
 
 void ConnectionAcceptor::Stop() {
-  if (!thread_.joinable()) return;
+  if (listeners_.empty()) return;
   eventfd_write(stop_, 1);
-  thread_.join();
+  thread_.Join();
   listeners_.clear();
 }
 
@@ -134,7 +135,9 @@ void ConnectionAcceptor::HandOver(int listener, int fd, const std::string& peer)
   connection.fd = fd;
   if (options_.on_accepted) options_.on_accepted();
   guard_.Begin(number);
+  thread_.BeginQuestion();
   receiver_.HandleNewConnection(&connection);
+  thread_.End();
   guard_.End();
 }
 

@@ -21,13 +21,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "server/identity/trusted_proxies.h"
 #include "server/rpc/hand_over_guard.h"
 #include "server/rpc/listen_address.h"
 #include "server/rpc/open_connections.h"
+#include "server/rpc/reading_thread.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
@@ -60,6 +60,8 @@ class ConnectionAcceptor {
   // Connections that are open now; those that were closed because there were too many, or kept the thread.
   int open_connections() { return open_.Count(); }
   OpenConnections& connections() { return open_; }
+  // On which gRPC makes first reads; it runs until Stop.
+  const ReadingThread& thread() const { return thread_; }
   std::int64_t refused_connections() const { return refused_.load(std::memory_order_relaxed); }
 
  private:
@@ -76,7 +78,7 @@ class ConnectionAcceptor {
   std::int64_t last_kept_ = -1;  // The connection that the guard has shut down last; of its thread.
   HandOverGuard guard_;
   const int stop_;  // An eventfd that is readable from Stop on.
-  std::thread thread_;
+  ReadingThread thread_;
 };
 
 }  // namespace attend::server

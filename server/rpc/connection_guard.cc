@@ -17,7 +17,7 @@ using std::chrono::seconds;
 constexpr milliseconds kLeastPause(5);
 constexpr milliseconds kBusyPause(20);
 constexpr milliseconds kIdlePause(2000);
-constexpr milliseconds kAskingPause(10);
+constexpr milliseconds kAskingPause(3);
 
 // An inquiry without a result is closed then, and so long after the last connection was ended.
 constexpr seconds kInquiryTime(10);
@@ -54,6 +54,11 @@ constexpr seconds kNeverSettles(2);
 // For how long what was counted may still be there.
 constexpr seconds kPeriod(2);
 
+// Calls with too much metadata, and for how many peers they are counted: more than an honest client makes before it
+// has seen the server's SETTINGS.
+constexpr int kMostOversized = 8;
+constexpr std::size_t kMostPeers = 4096;
+
 // It has microseconds' work at a time, and an attack that it is to end may keep all cores.
 constexpr std::chrono::microseconds kSlice(100);
 
@@ -63,7 +68,12 @@ constexpr std::int64_t kNoise = 1 << 20;
 }  // namespace
 
 std::string_view EndReasonName(EndReason reason) {
-  return reason == EndReason::kMemory ? "uncounted_memory" : "kept_thread";
+  switch (reason) {
+    case EndReason::kMemory: return "uncounted_memory";
+    case EndReason::kThread: return "kept_thread";
+    case EndReason::kMetadata: return "too_much_metadata";
+  }
+  return "";
 }
 
 ConnectionGuard::ConnectionGuard(const Limits& limits, Surroundings surroundings, HandedCalls& calls)
@@ -90,6 +100,34 @@ void ConnectionGuard::OnTraffic() {
   changed_.Signal();
 }
 
+void ConnectionGuard::OnTooMuchMetadata(const std::string& peer) {
+  const std::string canonical = CanonicalPeer(peer);
+  const MutexLock lock(mu_);
+  if (oversized_calls_.size() >= kMostPeers) oversized_calls_.clear();
+  if (++oversized_calls_[canonical] < kMostOversized) return;
+  oversized_calls_.erase(canonical);
+  oversized_.insert(canonical);
+  changed_.Signal();
+}
+
+void ConnectionGuard::EndOversized() {
+  absl::flat_hash_set<std::string> oversized;
+  {
+    const MutexLock lock(mu_);
+    oversized.swap(oversized_);
+  }
+  if (oversized.empty()) return;
+  for (const ConnectionTraffic& traffic : around_.traffic()) {
+    if (!oversized.contains(traffic.peer) || traffic.is_of_many || !around_.shut_down(traffic.number)) continue;
+    ended_[static_cast<std::size_t>(EndReason::kMetadata)].fetch_add(1, std::memory_order_relaxed);
+    around_.on_ended({.reason = EndReason::kMetadata,
+                      .peer = traffic.peer,
+                      .read_bytes = traffic.read,
+                      .handed_bytes = 0,
+                      .calls = kMostOversized});
+  }
+}
+
 void ConnectionGuard::Run() {
   RequestShortSlice(kSlice);
   Clock::time_point now = Clock::now();
@@ -110,7 +148,7 @@ bool ConnectionGuard::Wait(Clock::time_point begin, Clock::duration wanted) {
   // What came since the look did not wake it.
   if (traffic_.load(std::memory_order_relaxed)) wanted = std::min<Clock::duration>(wanted, kBusyPause);
   // Woken early by OnTraffic, or by nobody, it looks early.
-  if (!stops_ && end + wanted > rest) changed_.WaitUntil(mu_, end + wanted);
+  if (!stops_ && oversized_.empty() && end + wanted > rest) changed_.WaitUntil(mu_, end + wanted);
   sleeps_long_.store(false, std::memory_order_relaxed);
   return !stops_;
 }
@@ -118,10 +156,11 @@ bool ConnectionGuard::Wait(Clock::time_point begin, Clock::duration wanted) {
 Clock::duration ConnectionGuard::Look(Clock::time_point now) {
   const std::int64_t grown = Measure(now);
   const bool is_kept = IsThreadKept(now);
+  EndOversized();
   if (inquiry_.has_value()) {
-    if (const MarkState mark = around_.mark_state(); mark != MarkState::kWaits) {
-      Judge(mark, now);
-      Mark();
+    if (const FenceState fence = around_.fence_state(); fence != FenceState::kWaits) {
+      Judge(fence, is_kept, now);
+      BeginFence();
     }
     if (IsAnswered(now, is_kept)) Close(now);
   } else {
@@ -132,7 +171,10 @@ Clock::duration ConnectionGuard::Look(Clock::time_point now) {
       Open(EndReason::kThread, now);
     }
   }
-  if (inquiry_.has_value()) return kAskingPause;
+  if (inquiry_.has_value()) {
+    around_.look_at_threads();
+    return kAskingPause;
+  }
   const bool was_traffic = traffic_.exchange(false, std::memory_order_relaxed) || around_.is_any_kept();
   pause_ = was_traffic || std::abs(grown) >= kNoise ? Clock::duration(kBusyPause)
                                                     : std::min<Clock::duration>(2 * pause_, kIdlePause);
@@ -157,7 +199,7 @@ bool ConnectionGuard::IsThreadKept(Clock::time_point now) {
   asked_.resize(questions.size(), now);
   bool is_kept = false;
   for (std::size_t i = 0; i < questions.size(); ++i) {
-    if (i >= questions_.size() || questions[i] != questions_[i]) asked_[i] = now;
+    if (i >= questions_.size() || questions[i] != questions_[i] || questions[i] == 0) asked_[i] = now;
     is_kept = is_kept || now - asked_[i] >= kKept;
   }
   questions_ = std::move(questions);
@@ -170,6 +212,7 @@ void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
                      .first_number = around_.next_number(),
                      .before = {},
                      .read = {},
+                     .suspected = {},
                      .ended = {},
                      .last_ended = std::nullopt,
                      .not_given_back = std::nullopt,
@@ -179,15 +222,15 @@ void ConnectionGuard::Open(EndReason reason, Clock::time_point now) {
   calls_.Start();
   around_.add_open_calls();
   calls_.AddEnded(now);
-  Mark();
+  BeginFence();
 }
 
-void ConnectionGuard::Mark() {
+void ConnectionGuard::BeginFence() {
   inquiry_->read = around_.traffic();
   for (const ConnectionTraffic& traffic : inquiry_->read) {
     if (traffic.number < inquiry_->first_number) inquiry_->before.try_emplace(traffic.number, traffic);
   }
-  around_.mark();
+  around_.begin_fence();
 }
 
 std::int64_t ConnectionGuard::ReadSince(const ConnectionTraffic& traffic) const {
@@ -245,22 +288,32 @@ std::int64_t ConnectionGuard::LeastWhenLate() const {
   return worst < least ? least : std::max(worst / 2, kLeastWhenLate);
 }
 
-void ConnectionGuard::Judge(MarkState mark, Clock::time_point now) {
-  const std::int64_t least = mark == MarkState::kLate ? LeastWhenLate() : kLeastUnexplained;
+void ConnectionGuard::Judge(FenceState fence, bool is_kept, Clock::time_point now) {
+  const bool is_late = fence == FenceState::kLate;
+  const bool is_urgent = Uncounted() >= limits_.most_uncounted_bytes / 2;
+  if (is_late && !is_urgent && !is_kept) return;
+  const std::int64_t least = is_late ? LeastWhenLate() : kLeastUnexplained;
+  const absl::flat_hash_map<std::int64_t, std::int64_t> suspected = std::exchange(inquiry_->suspected, {});
   const bool some = EndSome(now, [&](const ConnectionTraffic& traffic, const Handed& handed) {
-    return Unexplained(traffic, handed, /*receiving=*/true) >= least;
+    if (Unexplained(traffic, handed, /*receiving=*/true) < least) return false;
+    if (is_late || is_urgent) return true;
+    ConnectionTraffic before = traffic;
+    const auto found = suspected.find(traffic.number);
+    before.read = found == suspected.end() ? 0 : found->second;
+    if (Unexplained(before, handed, /*receiving=*/true) >= least) return true;
+    inquiry_->suspected.emplace(traffic.number, traffic.read);
+    return false;
   });
-  if (IsBeyondPlan()) {
+  if (inquiry_->reason == EndReason::kMemory && Uncounted() > limits_.most_uncounted_bytes) {
     EndBeyondPlan(some, now);
   } else {
     inquiry_->beyond_plan.reset();
   }
 }
 
-bool ConnectionGuard::IsBeyondPlan() const {
+std::int64_t ConnectionGuard::Uncounted() const {
   // What is there at the start is the program's part of the plan, or a sanitizer's.
-  return inquiry_->reason == EndReason::kMemory &&
-         beyond_recent_ + std::min(first_, 2 * limits_.growth_bytes) > limits_.most_uncounted_bytes;
+  return beyond_recent_ + std::min(first_, 2 * limits_.growth_bytes);
 }
 
 void ConnectionGuard::EndBeyondPlan(bool some, Clock::time_point now) {

@@ -14,10 +14,13 @@
 //                 - an eighth of the bytes sent to it: window updates and acknowledgements
 //
 // Beyond 64 KiB it ends. So neither a message that takes long, nor a stream of messages, nor a large answer ends a
-// connection. What came whole may wait for its polling thread; so what was read is compared once an event that was put
-// behind it has been handled. When the polling threads are kept, so that this takes long, calls of others wait as well:
-// nobody ends before one connection has 1 MiB, or 128 KiB where that is a sixteenth of what was read of all, and then
-// those that have half of what the worst has.
+// connection. What came may wait for its polling thread; so what was read is compared once everything that gRPC had
+// read by then has been handled (EventFence), and once more after the next such time, because neither gRPC's own
+// threads nor an event that was taken and not handled yet are seen; that second look is left out when half of the
+// memory is taken that transport and process may have (MemoryPlan). While all polling threads are kept, or more calls
+// arrive than are handled, honest calls wait unseen: nobody ends before half of that memory is taken or a thread has
+// been kept for two seconds, nor before one connection has 1 MiB, or 128 KiB where that is a sixteenth of what was read
+// of all; then those end that have half of what the worst has.
 //
 // Calls that wait for a message explain up to --max-request-bytes each, which is more than an attack needs. So when
 // the uncounted memory is more than transport and process may have together (MemoryPlan), also after the allocator has
@@ -26,8 +29,8 @@
 // calls explain nothing and that ever sent 4 KiB may end, also one that is idle. The server would be killed otherwise,
 // and with it all connections.
 //
-// Off by default (--end-unexplained-connections): beside an attack that keeps the polling threads, a large message
-// whose call waits for them is not explained, and its connection may end.
+// A connection also ends whose calls have more metadata than allowed: a peer that has acknowledged the server's
+// SETTINGS cannot make such calls, and one that never does makes gRPC hold 0.5 MB and more for each 8 KB.
 //
 // A Unix socket counts no bytes and is never ended; file permissions say who may open it.
 //
@@ -52,6 +55,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/functional/function_ref.h"
 #include "core/base/mutex.h"
+#include "server/rpc/event_fence.h"
 #include "server/rpc/handed_calls.h"
 #include "server/rpc/open_connections.h"
 #include "server/rpc/server_timing.h"
@@ -59,14 +63,10 @@
 namespace attend::server {
 
 // Why a connection was ended.
-enum class EndReason : std::uint8_t { kMemory, kThread };
-inline constexpr std::size_t kEndReasons = 2;
-// `uncounted_memory`, `kept_thread`; for logs and metrics.
+enum class EndReason : std::uint8_t { kMemory, kThread, kMetadata };
+inline constexpr std::array<EndReason, 3> kEndReasons = {EndReason::kMemory, EndReason::kThread, EndReason::kMetadata};
+// `uncounted_memory`, `kept_thread`, `too_much_metadata`; for logs and metrics.
 std::string_view EndReasonName(EndReason reason);
-
-// Of an event that was put behind those that wait for polling threads. `kLate`: it was not handled although the threads
-// have worked for 25 ms, so that gRPC keeps them: it reads other connections neither.
-enum class MarkState : std::uint8_t { kWaits, kPassed, kLate };
 
 // Of this process, in bytes.
 struct ProcessUse {
@@ -77,7 +77,7 @@ struct ProcessUse {
 struct EndedConnection {
   EndReason reason = EndReason::kMemory;
   std::string peer;
-  std::int64_t read_bytes = 0;    // Since the inquiry was opened.
+  std::int64_t read_bytes = 0;    // Since the inquiry was opened; without one, since the connection's beginning.
   std::int64_t handed_bytes = 0;  // Of messages, since then.
   std::int64_t calls = 0;
 };
@@ -100,12 +100,14 @@ class ConnectionGuard {
     std::function<std::int64_t()> next_number;                // Of the next connection.
     std::function<bool(std::int64_t connection)> shut_down;
     std::function<void()> give_back_memory;
-    // For each polling thread how often it has asked gRPC for an event: at least once a second, unless it is kept.
+    // For each polling thread how often it has asked gRPC for an event: at least once a second, unless it is kept; 0:
+    // it does not ask.
     std::function<std::vector<std::uint64_t>()> questions;
     std::function<bool()> is_any_kept;      // Whether one is at the moment.
+    std::function<void()> look_at_threads;  // Has those who stand in look soon whether they must.
     std::function<void()> add_open_calls;   // Tells HandedCalls of the calls that are there.
-    std::function<void()> mark;             // Puts an event behind all that wait for the polling threads.
-    std::function<MarkState()> mark_state;  // Of the last one.
+    std::function<void()> begin_fence;      // See EventFence.
+    std::function<FenceState()> fence_state;
     std::function<void(const EndedConnection&)> on_ended;
   };
 
@@ -122,6 +124,9 @@ class ConnectionGuard {
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
   // Something is being received: it looks often for a while. Costs next to nothing when it does so already.
   void OnTraffic() ABSL_LOCKS_EXCLUDED(mu_);
+  // A call of this peer, as gRPC names it, had more metadata than gRPC lets a peer send that keeps to the server's
+  // SETTINGS. Its connection ends with the eighth. Any thread.
+  void OnTooMuchMetadata(const std::string& peer) ABSL_LOCKS_EXCLUDED(mu_);
 
   std::int64_t ended(EndReason reason) const {
     return ended_[static_cast<std::size_t>(reason)].load(std::memory_order_relaxed);
@@ -137,8 +142,10 @@ class ConnectionGuard {
     Clock::time_point until;
     std::int64_t first_number;                                    // Of those that came later: they had nothing.
     absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number, of the others.
-    std::vector<ConnectionTraffic> read;                          // To be judged when its mark has passed.
-    absl::flat_hash_set<std::int64_t> ended;                      // By number; gRPC closes them a little later.
+    std::vector<ConnectionTraffic> read;                          // To be judged when the fence has passed.
+    // What those had read, by number, whom the last comparison would have ended.
+    absl::flat_hash_map<std::int64_t, std::int64_t> suspected;
+    absl::flat_hash_set<std::int64_t> ended;  // By number; gRPC closes them a little later.
     std::optional<Clock::time_point> last_ended;
     std::optional<Clock::time_point> not_given_back;  // When the first ended whose memory was not asked back yet.
     std::optional<Clock::time_point> gave_back;       // When memory last was.
@@ -146,16 +153,19 @@ class ConnectionGuard {
   };
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends those whose calls had too much metadata.
+  void EndOversized() ABSL_LOCKS_EXCLUDED(mu_);
   bool IsThreadKept(Clock::time_point now);
   // How much more is uncounted than at the last look.
   std::int64_t Measure(Clock::time_point now);
   void Open(EndReason reason, Clock::time_point now);
-  void Mark();
+  void BeginFence();
   // Waits for the next look. False: there is none.
   bool Wait(Clock::time_point begin, Clock::duration wanted) ABSL_LOCKS_EXCLUDED(mu_);
-  // Compares what was read before the mark with what was handed, and ends who has to end.
-  void Judge(MarkState mark, Clock::time_point now);
-  bool IsBeyondPlan() const;
+  // Compares what was read before the fence with what was handed, and ends who has to end.
+  void Judge(FenceState fence, bool is_kept, Clock::time_point now);
+  // Memory that nothing counts, nor has counted a moment ago: what the plan's parts for transport and process are for.
+  std::int64_t Uncounted() const;
   // `some`: whether others were ended at this look.
   void EndBeyondPlan(bool some, Clock::time_point now);
   // Whether somebody was ended.
@@ -172,7 +182,7 @@ class ConnectionGuard {
   const Limits limits_;
   const Surroundings around_;
   HandedCalls& calls_;
-  std::array<std::atomic<std::int64_t>, kEndReasons> ended_{};
+  std::array<std::atomic<std::int64_t>, kEndReasons.size()> ended_{};
 
   // Of the thread that looks.
   std::int64_t first_ = -1;     // Uncounted memory at the start.
@@ -194,6 +204,9 @@ class ConnectionGuard {
   Mutex mu_;
   CondVar changed_;
   bool stops_ ABSL_GUARDED_BY(mu_) = false;
+  // Calls with too much metadata, by CanonicalPeer, and the peers that have sent too many of them.
+  absl::flat_hash_map<std::string, int> oversized_calls_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_set<std::string> oversized_ ABSL_GUARDED_BY(mu_);
   std::thread thread_;
 };
 

@@ -1,10 +1,8 @@
 #include "server/rpc/poller.h"
 
 #include <grpc/grpc.h>
-#include <pthread.h>
 
 #include <algorithm>
-#include <ctime>
 #include <utility>
 
 #include "core/runtime/cpu.h"
@@ -25,20 +23,14 @@ constexpr int kEventsBetweenLooks = 64;
 // except from within a compute thread's system call that sends a large response, which takes up to 1 ms.
 constexpr std::chrono::microseconds kPollingSlice(100);
 
-// How often the second thread looks at the first: while that one works, and at last while it waits.
+// How often the second thread looks at the first: while that one works, and at last while it waits. How often the
+// others look at one that stands in.
 constexpr milliseconds kLookAtBusy(10);
 constexpr milliseconds kLookAtIdle(100);
+constexpr milliseconds kLookAtStandIn(3);
 
-// Processor time inside one question after which the second thread helps. Reading a message of 4 MiB takes less.
+// Processor time inside one question after which the next thread helps. Reading a message of 4 MiB takes less.
 constexpr std::chrono::nanoseconds kKept = milliseconds(2);
-
-// Processor time that the thread has used.
-std::chrono::nanoseconds Used(std::thread& thread) {
-  clockid_t clock;
-  timespec used;
-  if (pthread_getcpuclockid(thread.native_handle(), &clock) != 0 || clock_gettime(clock, &used) != 0) return {};
-  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
-}
 
 }  // namespace
 
@@ -49,75 +41,105 @@ Poller::Poller(std::unique_ptr<grpc::ServerCompletionQueue> queue, const Options
       watch_(options.calls, options.memory) {}
 
 void Poller::Start() {
-  first_ = std::thread([this] { RunFirst(); });
-  second_ = std::thread([this] { RunSecond(); });
+  threads_[0].Start([this] { RunFirst(); });
+  for (std::size_t i = 1; i < kThreads; ++i) threads_[i].Start([this, i] { RunStandIn(i); });
 }
 
 void Poller::Shutdown() {
   {
     const MutexLock lock(end_mu_);
     if (std::exchange(ends_, true)) return;
-    ended_.SignalAll();
+    for (CondVar& wake : wake_) wake.Signal();
   }
   queue_->Shutdown();
-  if (second_.joinable()) second_.join();  // Before the first, at whose clock it looks.
-  if (first_.joinable()) first_.join();
+  for (std::size_t i = kThreads; i-- > 0;) threads_[i].Join();  // Each before the one at whose clock it looks.
 }
 
 void Poller::RunFirst() {
   RequestShortSlice(kPollingSlice);
   Turn turn{.patience = CallWatch::kInterval};
-  do {
-    questions_.store(questions_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  } while (TakeEvent(turn));
+  while (TakeEvent(threads_[0], turn)) {
+  }
+  threads_[0].End();
 }
 
-void Poller::RunSecond() {
+void Poller::RunStandIn(std::size_t number) {
   RequestShortSlice(kPollingSlice);
+  const ReadingThread& watched = threads_[number - 1];
+  const milliseconds at_busy = number == 1 ? kLookAtBusy : kLookAtStandIn;
   std::uint64_t question = 0;
   std::chrono::nanoseconds used_before{}, used{};
-  milliseconds pause = kLookAtBusy;
-  while (SleepFor(pause)) {
-    const std::chrono::nanoseconds now = Used(first_);
-    pause = now - used < pause / 10 ? std::min(2 * pause, kLookAtIdle) : kLookAtBusy;
+  milliseconds pause = at_busy;
+  while (SleepBeforeLook(number, pause)) {
+    const std::chrono::nanoseconds now = watched.UsedTime();
+    pause = number == 1 && now - used < pause / 10 ? std::min(2 * pause, kLookAtIdle) : at_busy;
     used = now;
-    if (on_busy_ && pause == kLookAtBusy) on_busy_();
-    if (const std::uint64_t asked = questions_.load(std::memory_order_relaxed); asked != question) {
+    if (on_busy_ && number == 1 && pause == kLookAtBusy) on_busy_();
+    if (const std::uint64_t asked = watched.questions(); asked != question || !watched.IsInside(asked)) {
       question = asked;
       used_before = now;
-    } else if (now - used_before >= kKept) {
-      stands_in_.store(true, std::memory_order_relaxed);
-      if (on_busy_) on_busy_();
-      const bool goes_on = StandIn(question);
-      stands_in_.store(false, std::memory_order_relaxed);
-      if (!goes_on) return;
+    } else if (now - used_before >= kKept && !StandIn(number, question)) {
+      return;
     }
   }
 }
 
-bool Poller::StandIn(std::uint64_t kept_at) {
+bool Poller::StandIn(std::size_t number, std::uint64_t kept_at) {
+  SetStandsIn(number, true);
+  if (on_busy_) on_busy_();
   Turn turn{.patience = kLookAtBusy};
-  while (questions_.load(std::memory_order_relaxed) == kept_at || turn.somebody_waits) {
-    if (!TakeEvent(turn)) return false;
+  bool goes_on = true;
+  while (goes_on && (threads_[number - 1].IsInside(kept_at) || turn.somebody_waits)) {
+    goes_on = TakeEvent(threads_[number], turn);
   }
-  return true;
+  threads_[number].End();
+  SetStandsIn(number, false);
+  return goes_on;
 }
 
-bool Poller::SleepFor(milliseconds time) {
-  const auto until = std::chrono::steady_clock::now() + time;
+void Poller::LookSoon() {
   const MutexLock lock(end_mu_);
-  while (!ends_) {
-    if (!ended_.WaitUntil(end_mu_, until)) return !ends_;
-  }
-  return false;
+  looks_soon_ = true;
+  wake_[1].Signal();
 }
 
-bool Poller::TakeEvent(Turn& turn) {
+void Poller::SetStandsIn(std::size_t number, bool stands_in) {
+  const MutexLock lock(end_mu_);
+  const std::uint32_t all = standing_in_.load(std::memory_order_relaxed), one = std::uint32_t{1} << number;
+  standing_in_.store(stands_in ? all | one : all & ~one, std::memory_order_relaxed);
+  if (stands_in && number + 1 < kThreads) wake_[number + 1].Signal();
+}
+
+bool Poller::SleepBeforeLook(std::size_t number, milliseconds pause) {
+  const MutexLock lock(end_mu_);
+  const std::uint32_t before = std::uint32_t{1} << (number - 1);
+  while (!ends_ && number > 1 && (standing_in_.load(std::memory_order_relaxed) & before) == 0)
+    wake_[number].Wait(end_mu_);
+  const auto until = std::chrono::steady_clock::now() + pause;
+  while (!ends_ && !(number == 1 && looks_soon_)) {
+    if (!wake_[number].WaitUntil(end_mu_, until)) break;
+  }
+  if (number == 1) looks_soon_ = false;
+  return !ends_;
+}
+
+std::array<std::uint64_t, Poller::kThreads> Poller::Questions() const {
+  std::array<std::uint64_t, kThreads> questions{};
+  const std::uint32_t standing_in = standing_in_.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < kThreads; ++i) {
+    if (i == 0 || (standing_in >> i & 1) != 0) questions[i] = threads_[i].questions();
+  }
+  return questions;
+}
+
+bool Poller::TakeEvent(ReadingThread& thread, Turn& turn) {
   using Queue = grpc::CompletionQueue;
   void* tag = nullptr;
   bool ok = false;
+  thread.BeginQuestion();
   const Queue::NextStatus next =
       queue_->AsyncNext(&tag, &ok, turn.somebody_waits ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : turn.until);
+  thread.BeginHandling();
   if (next == Queue::SHUTDOWN) return false;
   const MutexLock lock(mu_);
   if (next == Queue::TIMEOUT || ++turn.events >= kEventsBetweenLooks) LookAtClock(turn);
@@ -139,6 +161,9 @@ void Poller::LookAtClock(Turn& turn) {
 
 void Poller::Handle(void* tag, bool ok) {
   const auto& event = *static_cast<Call::Tag*>(tag);
+  if (event.operation == Call::Operation::kRequest) {
+    arrived_.store(arrived_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
   if (event.call != nullptr) {
     event.call->Handle(event.operation, ok);
   } else {
@@ -153,8 +178,6 @@ void Poller::WakeIdle() {
   for (const CallRef& call : waited) call->HandleIdle();
 }
 
-std::chrono::nanoseconds Poller::UsedTime() { return Used(first_) + Used(second_); }
-
 void Poller::ForEachCall(absl::FunctionRef<void(const Call&)> use) {
   const MutexLock lock(mu_);
   watch_.ForEach(use);
@@ -166,6 +189,7 @@ std::uint64_t Poller::MeasureDelay() {
   if (probe_pending_.load(std::memory_order_acquire)) return probes_set_ + 1;
   probe_pending_.store(true, std::memory_order_relaxed);
   probe_set_ = Clock::now();
+  arrived_before_ = arrived_.load(std::memory_order_relaxed);
   probe_ = std::make_unique<grpc::Alarm>();
   probe_->Set(queue_.get(), gpr_now(GPR_CLOCK_MONOTONIC), const_cast<Call::Tag*>(&kProbe));
   return ++probes_set_;
@@ -173,6 +197,7 @@ std::uint64_t Poller::MeasureDelay() {
 
 void Poller::OnProbe() {
   if (on_delay_) on_delay_(Clock::now() - probe_set_);
+  arrived_meanwhile_.store(arrived_.load(std::memory_order_relaxed) - arrived_before_, std::memory_order_relaxed);
   probes_handled_.fetch_add(1, std::memory_order_release);
   probe_pending_.store(false, std::memory_order_release);
 }

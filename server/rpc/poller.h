@@ -1,10 +1,11 @@
-// A completion queue and the two threads that take events off it.
+// A completion queue, the thread that takes events off it, and those that stand in for it.
 //
 // The first thread does the work. gRPC reads a connection for as long as it finds bytes there, inside the question for
 // the next event, so that a caller who never stops sending occupies the thread, and every call of the queue waits. The
 // second thread looks now and then whether the first is using the processor inside one such question, and then takes
-// events in its place until the first is back. It does not wait in gRPC at other times, because gRPC 1.51 passes the
-// turn to wait from thread to thread with each event: on one core a small call would cost at least a third more.
+// events in its place until the first is back. Meanwhile the third looks at the second, and so on. They do not wait in
+// gRPC at other times, because gRPC 1.51 passes the turn to wait from thread to thread with each event: on one core a
+// small call would cost at least a third more.
 //
 // Events are handled one after the other, with the queue's lock held: what a handler touches needs no other. Two events
 // of one call may be handled in another order than gRPC gave them.
@@ -16,12 +17,12 @@
 #include <grpcpp/alarm.h>
 #include <grpcpp/completion_queue.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -31,20 +32,24 @@
 #include "server/rpc/call.h"
 #include "server/rpc/call_watch.h"
 #include "server/rpc/memory_budget.h"
+#include "server/rpc/reading_thread.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
 
 class Poller {
  public:
+  // Each connection that sends without end keeps one; beyond them nobody is served.
+  static constexpr std::size_t kThreads = 12;
+
   struct Options {
     // See CallWatch, also for `memory`, which must outlive the poller.
     CallLimits calls;
     const MemoryBudget* memory = nullptr;
     // Told how long an event waited to be handled, on a thread of the poller, after each MeasureDelay. Empty: nobody.
     std::function<void(Clock::duration)> on_delay;
-    // Told now and then while the first thread works, on the second: each 10 ms while it is busy, and when the second
-    // begins to stand in. Empty: nobody.
+    // Told now and then while the first thread works, on another: each 10 ms while it is busy, and when one begins
+    // to stand in. Empty: nobody.
     std::function<void()> on_busy;
   };
 
@@ -65,15 +70,18 @@ class Poller {
   std::uint64_t MeasureDelay();
   // How many of them were handled. Any thread.
   std::uint64_t measured_delays() const { return probes_handled_.load(std::memory_order_acquire); }
+  // How many calls arrived while the last of those waited.
+  std::int64_t arrived_meanwhile() const { return arrived_meanwhile_.load(std::memory_order_relaxed); }
 
-  // How often the first thread has asked gRPC for an event: at least once a second, unless it is kept. Any thread.
-  std::uint64_t questions() const { return questions_.load(std::memory_order_relaxed); }
-
-  // Whether the first is kept, so that the second takes events in its place. Any thread.
-  bool stands_in() const { return stands_in_.load(std::memory_order_relaxed); }
-
-  // Processor time that its threads have used. REQUIRES: between Start and Shutdown.
-  std::chrono::nanoseconds UsedTime();
+  // The first, and those that stand in, in their order.
+  const std::array<ReadingThread, kThreads>& threads() const { return threads_; }
+  // Has the second thread look at the first at once, and not when it would. Any thread.
+  void LookSoon() ABSL_LOCKS_EXCLUDED(end_mu_);
+  // Whether one stands in. Any thread.
+  bool stands_in() const { return standing_in_.load(std::memory_order_relaxed) != 0; }
+  // How often each thread has asked gRPC for an event: at least once a second, unless it is kept. 0 for those that do
+  // not stand in. Any thread.
+  std::array<std::uint64_t, kThreads> Questions() const;
 
   // The calls that have arrived and not ended. Any thread; `use` must be quick, because no event is handled meanwhile.
   void ForEachCall(absl::FunctionRef<void(const Call&)> use) ABSL_LOCKS_EXCLUDED(mu_);
@@ -93,29 +101,30 @@ class Poller {
     bool somebody_waits = false;         // For a moment without events.
   };
 
-  // Waits for an event, or not at all when somebody waits for a moment without any, and handles it. False when there
-  // will be none.
-  bool TakeEvent(Turn& turn) ABSL_LOCKS_EXCLUDED(mu_);
+  // Has `thread` wait for an event, or not at all when somebody waits for a moment without any, and handles it. False
+  // when there will be none.
+  bool TakeEvent(ReadingThread& thread, Turn& turn) ABSL_LOCKS_EXCLUDED(mu_);
   void LookAtClock(Turn& turn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Handle(void* tag, bool ok) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnProbe();
 
   void RunFirst();
-  void RunSecond() ABSL_LOCKS_EXCLUDED(mu_, end_mu_);
-  // Takes events for as long as the first thread is at its question number `kept_at`. False: there will be none.
-  bool StandIn(std::uint64_t kept_at) ABSL_LOCKS_EXCLUDED(mu_);
-  // False when Shutdown was called.
-  bool SleepFor(std::chrono::milliseconds time) ABSL_LOCKS_EXCLUDED(end_mu_);
+  // What the others do: look at the one before and stand in for it.
+  void RunStandIn(std::size_t number) ABSL_LOCKS_EXCLUDED(mu_, end_mu_);
+  // Takes events for as long as the one before is inside its question `kept_at`. False: there will be none.
+  bool StandIn(std::size_t number, std::uint64_t kept_at) ABSL_LOCKS_EXCLUDED(mu_, end_mu_);
+  void SetStandsIn(std::size_t number, bool stands_in) ABSL_LOCKS_EXCLUDED(end_mu_);
+  // Waits `pause`, from when the one before takes events. False when Shutdown was called.
+  bool SleepBeforeLook(std::size_t number, std::chrono::milliseconds pause) ABSL_LOCKS_EXCLUDED(end_mu_);
 
   const std::function<void(Clock::duration)> on_delay_;
   const std::function<void()> on_busy_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  std::thread first_;
-  std::thread second_;
-  std::atomic<std::uint64_t> questions_{0};  // That the first thread has asked; written by it alone.
+  std::array<ReadingThread, kThreads> threads_;
 
-  std::atomic<bool> stands_in_{false};  // Written by the second alone.
+  // Those that stand in: a bit for each thread. Written with end_mu_ held.
+  std::atomic<std::uint32_t> standing_in_{0};
 
   // Held while an event is handled. What handlers touch is not annotated, because they are virtual.
   Mutex mu_;
@@ -129,11 +138,15 @@ class Poller {
   std::uint64_t probes_set_ = 0;
   std::atomic<std::uint64_t> probes_handled_{0};
   std::atomic<bool> probe_pending_{false};
+  std::atomic<std::int64_t> arrived_{0};  // Calls. Written with mu_ held.
+  std::int64_t arrived_before_ = 0;       // When the event was put there. Touched as probe_set_ is.
+  std::atomic<std::int64_t> arrived_meanwhile_{0};
   Clock::time_point probe_set_;  // Of whoever set probe_pending_, then of who handles the event until it clears it.
 
   Mutex end_mu_;
-  CondVar ended_;
+  std::array<CondVar, kThreads> wake_;  // Of each: the one before stands in, or all end.
   bool ends_ ABSL_GUARDED_BY(end_mu_) = false;
+  bool looks_soon_ ABSL_GUARDED_BY(end_mu_) = false;
 };
 
 }  // namespace attend::server

@@ -44,7 +44,7 @@ def attack(server, name):
 
 class GuardedTestCase(unittest.TestCase):
     def start(self, *flags):
-        server = Server("--end-unexplained-connections", "--admin-listen", "127.0.0.1:0", *flags)
+        server = Server("--admin-listen", "127.0.0.1:0", *flags)
         self.addCleanup(server.stop)
         server.stub.GetServerInfo(pb.GetServerInfoRequest(), timeout=PATIENCE)
         server.reset_peak_rss()
@@ -80,7 +80,7 @@ class GuardTest(GuardedTestCase):
     def test_thousands_of_references_to_one_entry(self):
         server = self.start()
         with attack(server, "hpack_table_bomb"):
-            self.wait_for_ends(server, "uncounted_memory", 8)
+            self.wait_for_ends(server, "too_much_metadata", 8)
         self.check_growth(server)
 
     def test_a_number_that_never_ends(self):
@@ -238,7 +238,7 @@ class LayerTest(GuardedTestCase):
             made.set()
             # It is no layer, which is told to who has a connection.
             self.assertEqual(upload_of_another.code(), grpc.StatusCode.INVALID_ARGUMENT)
-        self.assertEqual(self.ended(server, "uncounted_memory kept_thread"), 0, server.log())
+        self.assertEqual(self.ended(server, "uncounted_memory kept_thread too_much_metadata"), 0, server.log())
 
 
 def has_ipv6():

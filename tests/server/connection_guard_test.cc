@@ -20,8 +20,8 @@ using server::ConnectionGuard;
 using server::ConnectionTraffic;
 using server::EndedConnection;
 using server::EndReason;
+using server::FenceState;
 using server::HandedCalls;
-using server::MarkState;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using ::testing::AllOf;
@@ -68,9 +68,10 @@ class GuardTest : public ::testing::Test {
   std::map<std::string, ConnectionTraffic> connections_;
   std::int64_t next_number_ = 0;
   int times_looked_at_connections_ = 0;
+  int times_looked_at_threads_ = 0;
   bool descriptors_are_short_ = false;
   bool ended_ones_stay_ = false;  // While gRPC has them open.
-  MarkState mark_ = MarkState::kPassed;
+  FenceState fence_ = FenceState::kPassed;
   std::vector<std::uint64_t> questions_ = {0};
   bool asks_ = true;  // Whether the polling thread does.
   bool is_any_kept_ = false;
@@ -114,12 +115,13 @@ class GuardTest : public ::testing::Test {
              return questions_;
            },
        .is_any_kept = [this] { return is_any_kept_; },
+       .look_at_threads = [this] { ++times_looked_at_threads_; },
        .add_open_calls =
            [this] {
              for (const std::string& peer : open_calls_) calls_.AddCall(peer, /*is_receiving=*/true);
            },
-       .mark = [] {},
-       .mark_state = [this] { return mark_; },
+       .begin_fence = [] {},
+       .fence_state = [this] { return fence_; },
        .on_ended = [this](const EndedConnection& ended) { told_.push_back(ended); }},
       calls_};
 };
@@ -129,8 +131,12 @@ TEST_F(GuardTest, WhileMemoryIsCountedNobodyIsLookedAt) {
   Grow(31 * kMib);
   LookFor(seconds(20));
   EXPECT_EQ(times_looked_at_connections_, 0);
+  EXPECT_EQ(times_looked_at_threads_, 0);
   EXPECT_FALSE(calls_.counting());
   EXPECT_THAT(ended_, IsEmpty());
+  Grow(kMib);
+  LookFor(milliseconds(50));
+  EXPECT_EQ(times_looked_at_threads_, 5);
 }
 
 TEST_F(GuardTest, BytesThatBecomeNoCallsEndTheirConnection) {
@@ -138,8 +144,9 @@ TEST_F(GuardTest, BytesThatBecomeNoCallsEndTheirConnection) {
   Ask();
   connections_["a"].read += 64 << 10;
   connections_["b"].read += (64 << 10) - 1;
-  Look();  // What was read before the mark was nothing.
-  EXPECT_THAT(ended_, IsEmpty());
+  Look();  // What was read before the fence was nothing.
+  Look();
+  EXPECT_THAT(ended_, IsEmpty()) << "it is suspected";
   Look();
   EXPECT_THAT(ended_, ElementsAre("a"));
   ASSERT_EQ(told_.size(), 1U);
@@ -154,8 +161,7 @@ TEST_F(GuardTest, AConnectionThatCameLaterHadNothingBefore) {
   Ask();
   Connect("c");
   connections_["c"].read = 64 << 10;
-  Look();
-  Look();
+  LookFor(milliseconds(30));
   EXPECT_THAT(ended_, ElementsAre("c"));
 }
 
@@ -186,21 +192,65 @@ TEST_F(GuardTest, WhatCallsExplainEndsNobody) {
 
 TEST_F(GuardTest, WhatWasReadIsComparedOnceTheEventsBehindItWereHandled) {
   Ask();
-  mark_ = MarkState::kWaits;
+  fence_ = FenceState::kWaits;
   connections_["a"].read = kMib;
   LookFor(seconds(5));
   EXPECT_THAT(ended_, IsEmpty());
   calls_.AddCall("a", false);
   calls_.AddMessage("a", kMib, true);
-  mark_ = MarkState::kPassed;
+  fence_ = FenceState::kPassed;
   LookFor(milliseconds(100));
   EXPECT_THAT(ended_, IsEmpty());
+}
+
+TEST_F(GuardTest, WhoseCallIsSeenAMomentLaterDoesNotEnd) {
+  Ask();
+  connections_["a"].read = 48 * kMib;
+  Look();
+  Look();  // The event was taken and not handled yet.
+  calls_.AddCall("a", /*is_receiving=*/true);
+  LookFor(milliseconds(100));
+  EXPECT_THAT(ended_, IsEmpty());
+}
+
+TEST_F(GuardTest, WhatIsReadBetweenTwoLooksIsNotSuspectedTwice) {
+  Ask();
+  for (int i = 0; i < 20; ++i) {  // A message of 1 MiB after the other, each seen a look later than its bytes.
+    connections_["a"].read += kMib;
+    Look();
+    calls_.AddCall("a", false);
+    calls_.AddMessage("a", kMib, true);
+  }
+  EXPECT_THAT(ended_, IsEmpty());
+}
+
+TEST_F(GuardTest, WithHalfOfThePlanTakenOneLookIsEnough) {
+  Ask();
+  Grow(66 * kMib);
+  connections_["a"].read = 64 << 10;
+  Look();
+  EXPECT_THAT(ended_, IsEmpty());
+  Look();
+  EXPECT_THAT(ended_, ElementsAre("a"));
+}
+
+TEST_F(GuardTest, WhileThreadsAreKeptNobodyEndsBeforeHalfOfThePlan) {
+  Ask();
+  fence_ = FenceState::kLate;
+  connections_["a"].read = 48 * kMib;  // A message whose call nobody has seen, or an attack.
+  Grow(128 * kMib - 62 * kMib - 1);
+  LookFor(seconds(2));
+  EXPECT_THAT(ended_, IsEmpty());
+  Grow(1);
+  Look();
+  EXPECT_THAT(ended_, ElementsAre("a"));
 }
 
 TEST_F(GuardTest, WhileThreadsAreKeptTheWorstEnd) {
   Connect("c");
   Ask();
-  mark_ = MarkState::kLate;
+  Grow(66 * kMib);  // Half of the plan.
+  fence_ = FenceState::kLate;
   connections_["a"].read = (128 << 10) - 1;
   LookFor(milliseconds(50));
   EXPECT_THAT(ended_, IsEmpty());
@@ -215,7 +265,8 @@ TEST_F(GuardTest, WhileThreadsAreKeptTheWorstEnd) {
 TEST_F(GuardTest, WhileAnUploadKeepsThreadsCallsOfOthersMayWait) {
   open_calls_ = {"b"};
   Ask();
-  mark_ = MarkState::kLate;
+  Grow(66 * kMib);
+  fence_ = FenceState::kLate;
   connections_["a"].read = 900 << 10;  // Calls that wait.
   for (int i = 1; i <= 5; ++i) {
     connections_["b"].read = i * 10 * kMib + 5 * kMib;
@@ -231,8 +282,7 @@ TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   Ask();
   connections_["a"].read = kMib;
   gives_back_ = 32 * kMib;
-  Look();
-  Look();
+  LookFor(milliseconds(30));
   ASSERT_THAT(ended_, ElementsAre("a"));
   LookFor(milliseconds(190));
   EXPECT_EQ(given_back_, 0);
@@ -392,13 +442,32 @@ TEST_F(GuardTest, WhoIsNotSeenAtFirstHasNotSentAllSince) {
   EXPECT_THAT(ended_, ElementsAre("later", "a"));
 }
 
+TEST_F(GuardTest, WhoMakesCallsWithTooMuchMetadataEnds) {
+  Connect("proxy", /*is_of_many=*/true);
+  for (int i = 0; i < 7; ++i) {
+    for (const char* peer : {"a", "b", "proxy"}) guard_.OnTooMuchMetadata(peer);
+  }
+  Look();
+  EXPECT_THAT(ended_, IsEmpty());
+  EXPECT_EQ(times_looked_at_connections_, 0);
+  for (const char* peer : {"b", "proxy", "nobody"}) guard_.OnTooMuchMetadata(peer);
+  Look();
+  EXPECT_THAT(ended_, ElementsAre("b"));
+  EXPECT_EQ(guard_.ended(EndReason::kMetadata), 1);
+  EXPECT_EQ(guard_.ended(EndReason::kMemory), 0);
+  ASSERT_EQ(told_.size(), 1U);
+  EXPECT_EQ(told_[0].reason, EndReason::kMetadata);
+  LookFor(seconds(1));
+  EXPECT_EQ(times_looked_at_connections_, 1);
+}
+
 TEST_F(GuardTest, WhoKeepsAThreadEnds) {
   asks_ = false;
   LookFor(milliseconds(1900));
   EXPECT_FALSE(calls_.counting());
   LookFor(milliseconds(200));
   EXPECT_TRUE(calls_.counting());
-  mark_ = MarkState::kLate;
+  fence_ = FenceState::kLate;
   connections_["b"].read = 100 * kMib;
   LookFor(milliseconds(50));
   EXPECT_THAT(ended_, ElementsAre("b"));
@@ -407,6 +476,30 @@ TEST_F(GuardTest, WhoKeepsAThreadEnds) {
   asks_ = true;
   LookFor(seconds(1));
   EXPECT_FALSE(calls_.counting());
+}
+
+TEST_F(GuardTest, WhoKeepsAThreadWhileMemoryGrowsEndsAfterTwoSecondsAsWell) {
+  Ask();
+  asks_ = false;
+  fence_ = FenceState::kLate;
+  connections_["b"].read = 100 * kMib;
+  LookFor(milliseconds(1900));
+  EXPECT_THAT(ended_, IsEmpty());
+  LookFor(milliseconds(200));
+  EXPECT_THAT(ended_, ElementsAre("b"));
+}
+
+TEST_F(GuardTest, AThreadThatDoesNotAskIsNotKept) {
+  asks_ = false;
+  questions_ = {0, 7};
+  LookFor(milliseconds(1900));
+  questions_ = {0, 0};
+  LookFor(seconds(10));
+  questions_ = {0, 7};
+  LookFor(milliseconds(1900));
+  EXPECT_FALSE(calls_.counting());
+  LookFor(milliseconds(200));
+  EXPECT_TRUE(calls_.counting()) << "any of them counts";
 }
 
 TEST_F(GuardTest, AThreadThatNobodyKeepsIsAskedAboutSeldom) {

@@ -83,9 +83,10 @@ TEST(GuardThreadsTest, TrafficWakesIt) {
                                  .give_back_memory = [] {},
                                  .questions = [] { return std::vector<std::uint64_t>(); },
                                  .is_any_kept = [] { return false; },
+                                 .look_at_threads = [] {},
                                  .add_open_calls = [] {},
-                                 .mark = [] {},
-                                 .mark_state = [] { return server::MarkState::kPassed; },
+                                 .begin_fence = [] {},
+                                 .fence_state = [] { return server::FenceState::kPassed; },
                                  .on_ended = [](const server::EndedConnection&) {}},
                                 calls);
   guard.Start();

@@ -1,13 +1,15 @@
-// A poller whose first thread is kept inside gRPC: its second serves the others meanwhile, and both at once lose
-// nothing.
+// A poller whose threads are kept inside gRPC: the next serves the others meanwhile, and all at once lose nothing.
 #include <gtest/gtest.h>
 
 #include <array>
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "absl/time/clock.h"
+#include "server/rpc/poller.h"
 #include "tests/threads/busy_engine.h"
 
 namespace attend::testing {
@@ -43,6 +45,26 @@ TEST(PollerThreadsTest, OthersAreServedWhileTheFirstThreadIsKept) {
     keeping.Send("small");
     keeping.HalfClose();
     EXPECT_TRUE(keeping.Finish().status.ok());
+  }
+}
+
+TEST(PollerThreadsTest, OthersAreServedWhileAllThreadsButOneAreKept) {
+  std::atomic<bool> served{false};
+  BusyEngine engine({.polling_threads = 1});
+  std::vector<std::unique_ptr<ClientCall>> keeping;
+  for (std::size_t i = 1; i < server::Poller::kThreads; ++i) {
+    keeping.push_back(std::make_unique<ClientCall>(engine.port(), Keeping(served)));
+  }
+  const absl::Time start = absl::Now();
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_TRUE(CallUnary(engine.port(), {.method = kUnary}, "small").ending.status.ok());
+  }
+  EXPECT_LT(absl::Now() - start, kTooLong);
+  served.store(true);
+  for (const auto& call : keeping) {
+    call->Send("small");
+    call->HalfClose();
+    EXPECT_TRUE(call->Finish().status.ok());
   }
 }
 
