@@ -1,11 +1,6 @@
 #include "core/kernels/fast_kernels.h"
 
 #include <array>
-#include <cstring>
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 
 #include "absl/strings/ascii.h"
 
@@ -38,45 +33,6 @@ bool IsFasterInBf16(const Processor& processor) {
   return false;
 }
 
-#if defined(__x86_64__)
-struct Registers {
-  unsigned int a = 0, b = 0, c = 0, d = 0;
-};
-
-Registers Cpuid(unsigned int leaf, unsigned int subleaf) {
-  Registers r;
-  if (__get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d) == 0) return {};
-  return r;
-}
-
-// Owns the name that Processor views.
-struct ThisProcessor {
-  ThisProcessor() {
-    const Registers leaf0 = Cpuid(0, 0), leaf1 = Cpuid(1, 0), leaf7 = Cpuid(7, 1);
-    std::memcpy(name, &leaf0.b, 4);
-    std::memcpy(name + 4, &leaf0.d, 4);
-    std::memcpy(name + 8, &leaf0.c, 4);
-    const int base_family = static_cast<int>(leaf1.a >> 8 & 0xf);
-    processor.vendor = {name, sizeof(name)};
-    processor.family = base_family + (base_family == 15 ? static_cast<int>(leaf1.a >> 20 & 0xff) : 0);
-    processor.model = static_cast<int>(leaf1.a >> 4 & 0xf) | static_cast<int>(leaf1.a >> 12 & 0xf0);
-    processor.has_avx512_bf16 = (leaf7.a >> 5 & 1) != 0;
-  }
-  char name[12];
-  Processor processor;
-};
-
-const Processor& TheProcessor() {
-  static const ThisProcessor here;
-  return here.processor;
-}
-#else
-const Processor& TheProcessor() {
-  static constexpr Processor kOther;
-  return kOther;
-}
-#endif
-
 }  // namespace
 
 FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set, const Processor& processor) {
@@ -86,7 +42,7 @@ FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set, const Pr
 }
 
 FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set) {
-  return ChooseFastKernels(mode, set, TheProcessor());
+  return ChooseFastKernels(mode, set, ThisProcessor());
 }
 
 std::optional<FastKernelsMode> ParseFastKernelsMode(std::string_view name) {

@@ -12,6 +12,7 @@
 
 #include "core/kernels/instruction_set.h"
 #include "core/kernels/kernel_table.h"
+#include "core/runtime/processor.h"
 
 namespace attend {
 
@@ -27,14 +28,6 @@ enum class FastKernelsMode : std::uint8_t {
   kAuto,  // Where a table of processors says that they are faster.
   kOn,    // Where the processor has the instructions, even if it executes them slowly.
   kOff,
-};
-
-// A processor as CPUID names it: `vendor` such as AuthenticAMD; family and model with their extensions.
-struct Processor {
-  std::string_view vendor;
-  int family = 0;
-  int model = 0;
-  bool has_avx512_bf16 = false;  // By CPUID; AVX-512 itself is asked for with the instruction set.
 };
 
 // The family for requests of PRECISION_FAST beside the kernels of `set`: a function of the processor alone, never of a

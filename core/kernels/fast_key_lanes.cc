@@ -93,10 +93,14 @@ void ScoreWholeBlock(const Block& block) {
   const AttentionTask& task = block.task;
   if (task.keys.stride != task.head_dim) {
     ScoreGroups<kRows, 1>(block, ApartLinesAhead(block, task.keys, task.head_dim, task.keys_ahead));
+  } else if (task.far_bytes != 0) {
+    ScoreGroups<kRows, kFromMemory>(block,
+                                    LinesAhead<true>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
   } else if (task.beyond_caches) {
-    ScoreGroups<kRows, kFromMemory>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+    ScoreGroups<kRows, kFromMemory>(block,
+                                    LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
   } else {
-    ScoreGroups<kRows, kInCaches>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
+    ScoreGroups<kRows, kInCaches>(block, LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
   }
 }
 
@@ -236,13 +240,17 @@ HWY_NOINLINE void AddWholeValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
   const bool one_pass = block.panel.num_rows <= 2 && task.value_dim <= kMostUnits<2> * kUnit;
   const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
-  LinesAhead dense(block, task.values, task.value_dim, one_pass ? kValueBytesAhead : kPassedBytesAhead);
+  const int64_t bytes = one_pass ? kValueBytesAhead : kPassedBytesAhead;
+  LinesAhead<false> dense(block, task.values, task.value_dim, bytes);
+  LinesAhead<true> far(block, task.values, task.value_dim, bytes);
   ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);
   for (Keys keys{0, step}; keys.begin < kKeyBlock; keys = {keys.end, keys.end + step}) {
-    if (task.values.stride == task.value_dim) {
-      AddAllRows(block, state, keys, dense);
-    } else {
+    if (task.values.stride != task.value_dim) {
       AddAllRows(block, state, keys, apart);
+    } else if (task.far_bytes != 0) {
+      AddAllRows(block, state, keys, far);
+    } else {
+      AddAllRows(block, state, keys, dense);
     }
   }
 }

@@ -77,6 +77,9 @@ struct AttentionTask {
   bool notice_overflow = true;
   // There are more keys and values, of all heads, than caches hold: they come from memory. Only speed depends on it.
   bool beyond_caches = false;
+  // How many bytes before their use dense rows are requested into the second-level cache as well; 0: they are not. Only
+  // speed depends on it.
+  std::int64_t far_bytes = 0;
 
   // Where the rows are that are read after those of a block, in numbers from these; 0: the next block of the same head.
   // Only speed depends on it.

@@ -85,6 +85,10 @@ constexpr int64_t kLine = 64;  // Bytes.
 // hardware prefetcher follows; what is requested in the order of memory it does follow. Into the first-level cache, and
 // only as far ahead as memory takes to answer: so the lines are still there when they are used, however small that
 // cache is. For rows that are dense.
+//
+// With kFar also AttentionTask::far_bytes ahead, into the second level: a first level that waits for few lines at a
+// time does not fill the way to memory.
+template <bool kFar>
 class LinesAhead {
  public:
   static constexpr bool kDense = true;
@@ -94,17 +98,22 @@ class LinesAhead {
     const int64_t row_bytes = dim * ElementSize(rows.type);
     const int64_t left = HWY_MAX(0, block.task.key_length - block.first - kKeyBlock) * row_bytes;
     next_ = static_cast<const char*>(rows.data) + (block.first - rows.first) * row_bytes + HWY_MIN(bytes, left);
+    to_far_ = HWY_MIN(HWY_MAX(bytes, block.task.far_bytes), left) - HWY_MIN(bytes, left);
   }
 
   template <int kCount>
   HWY_INLINE void Request() {
     HWY_UNROLL(8)
-    for (int i = 0; i < kCount; ++i) __builtin_prefetch(next_ + i * kLine, 0, 3);
+    for (int i = 0; i < kCount; ++i) {
+      if constexpr (kFar) __builtin_prefetch(next_ + to_far_ + i * kLine, 0, 2);
+      __builtin_prefetch(next_ + i * kLine, 0, 3);
+    }
     next_ += kCount * kLine;
   }
 
  private:
   const char* next_;
+  int64_t to_far_;  // Bytes from there.
 };
 
 // The same for rows that lie apart: they share few places of the first-level cache and go to the second level, a block

@@ -141,10 +141,15 @@ void ScoreWholeBlock(const Block& block) {
   const AttentionTask& task = block.task;
   if (task.keys.stride != task.head_dim) {
     ScoreGroups<T, kRows, 1>(block, ApartLinesAhead(block, task.keys, task.head_dim, task.keys_ahead));
+  } else if (task.far_bytes != 0) {
+    ScoreGroups<T, kRows, kFromMemory>(block,
+                                       LinesAhead<true>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
   } else if (task.beyond_caches) {
-    ScoreGroups<T, kRows, kFromMemory>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+    ScoreGroups<T, kRows, kFromMemory>(block,
+                                       LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
   } else {
-    ScoreGroups<T, kRows, kInCaches>(block, LinesAhead(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
+    ScoreGroups<T, kRows, kInCaches>(block,
+                                     LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
   }
 }
 

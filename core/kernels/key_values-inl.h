@@ -90,13 +90,17 @@ void AddWholeValues(const Block& block, const State& state) {
   const int64_t most = rows == 1 ? kMostVectors<1> : rows == 2 ? kMostVectors<2> : 0;
   const bool one_pass = task.value_dim <= most * kLanes;
   const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
-  LinesAhead dense(block, task.values, task.value_dim, one_pass ? kValueBytesAhead : kPassedBytesAhead);
+  const int64_t bytes = one_pass ? kValueBytesAhead : kPassedBytesAhead;
+  LinesAhead<false> dense(block, task.values, task.value_dim, bytes);
+  LinesAhead<true> far(block, task.values, task.value_dim, bytes);
   ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);
   for (Keys keys{0, step}; keys.begin < kKeyBlock; keys = {keys.end, keys.end + step}) {
-    if (task.values.stride == task.value_dim) {
-      AddAllRows<T>(block, state, keys, dense);
-    } else {
+    if (task.values.stride != task.value_dim) {
       AddAllRows<T>(block, state, keys, apart);
+    } else if (task.far_bytes != 0) {
+      AddAllRows<T>(block, state, keys, far);
+    } else {
+      AddAllRows<T>(block, state, keys, dense);
     }
   }
 }
