@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/base/round.h"
-#include "core/runtime/processor.h"
+#include "core/kernels/processor.h"
 
 namespace attend {
 

@@ -12,7 +12,7 @@
 
 #include "core/kernels/instruction_set.h"
 #include "core/kernels/kernel_table.h"
-#include "core/runtime/processor.h"
+#include "core/kernels/processor.h"
 
 namespace attend {
 

@@ -215,10 +215,10 @@ void DeclareTransport(CLI::App& app, TransportConfig& transport) {
               absl::Milliseconds(100));
   app.add_option("--max-metadata-bytes", transport.max_metadata_bytes, "Metadata of one call, in bytes")
       ->check(CLI::Range(1024, 1 << 20));
-  app.add_flag(
-      "--end-unexplained-connections", transport.end_unexplained_connections,
-      "End connections whose bytes become no calls and take memory or a polling thread; "
-      "--end-unexplained-connections=false: do not");
+  app.add_flag("--end-unexplained-connections", transport.end_unexplained_connections,
+               "End connections whose bytes become no calls and take memory or a polling thread; "
+               "--end-unexplained-connections=false: do not")
+      ->default_str("true");
   AddSize(app, "--transport-memory-bytes", transport.memory_bytes,
           "Memory of the transport's buffers over all connections. Default: an eighth of the container's memory limit, "
           "at most 1 GiB",

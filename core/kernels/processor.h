@@ -1,8 +1,8 @@
 // Which processor this is.
 //
 // May be called concurrently.
-#ifndef ATTEND_CORE_RUNTIME_PROCESSOR_H_
-#define ATTEND_CORE_RUNTIME_PROCESSOR_H_
+#ifndef ATTEND_CORE_KERNELS_PROCESSOR_H_
+#define ATTEND_CORE_KERNELS_PROCESSOR_H_
 
 #include <string_view>
 
@@ -21,4 +21,4 @@ const Processor& ThisProcessor();
 
 }  // namespace attend
 
-#endif  // ATTEND_CORE_RUNTIME_PROCESSOR_H_
+#endif  // ATTEND_CORE_KERNELS_PROCESSOR_H_

@@ -1,4 +1,4 @@
-#include "core/runtime/processor.h"
+#include "core/kernels/processor.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
