@@ -171,12 +171,14 @@ CallEngine::Options::Guard AttentionServer::MakeGuard() {
 void AttentionServer::LogEnded(const EndedConnection& ended) {
   const LogRateLimit::Verdict verdict = ended_lines_.Ask(LogRateLimit::Clock::now());
   if (!verdict.pass) return;
-  log_.Warning("connection ended: what it sent became no calls", {{"peer", ended.peer},
-                                                                  {"reason", std::string(EndReasonName(ended.reason))},
-                                                                  {"read_bytes", ended.read_bytes},
-                                                                  {"handed_bytes", ended.handed_bytes},
-                                                                  {"calls", ended.calls},
-                                                                  {"left_out", verdict.held_back}});
+  log_.Warning(ended.reason == EndReason::kMetadata ? "connection ended: its calls had too much metadata"
+                                                    : "connection ended: what it sent became no calls",
+               {{"peer", ended.peer},
+                {"reason", std::string(EndReasonName(ended.reason))},
+                {"read_bytes", ended.read_bytes},
+                {"handed_bytes", ended.handed_bytes},
+                {"calls", ended.calls},
+                {"left_out", verdict.held_back}});
 }
 
 absl::Status AttentionServer::StartEngine(CallEngine::Options options) {

@@ -61,7 +61,7 @@ void WriteConnections(const MetricSources& sources, Exposition& page) {
   page.Counter(
       "attend_ended_connections_total",
       "Connections to the gRPC door that were shut down because what they sent became no calls and took memory that "
-      "nothing counts, or kept a polling thread.");
+      "nothing counts, or kept a polling thread, or because their calls had too much metadata.");
   for (const EndReason reason : kEndReasons) {
     page.Add({{"reason", std::string(EndReasonName(reason))}},
              static_cast<double>(sources.engine->ended_connections(reason)));

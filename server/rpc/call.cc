@@ -213,7 +213,8 @@ void Call::HandleRequest() {
 }
 
 void Call::NoteEnd() const {
-  if (engine_.guard_ != nullptr && MayReceive()) engine_.handed_calls_.NoteEnded(context_.peer(), Clock::now());
+  const bool may_receive = !has_too_much_metadata_ && (!has_message_ || (is_stream_ && !gives_way_));
+  if (engine_.guard_ != nullptr && may_receive) engine_.handed_calls_.NoteEnded(context_.peer(), Clock::now());
 }
 
 bool Call::HasTooMuchMetadata() const {
@@ -243,6 +244,7 @@ void Call::HandleRead(bool ok) {
   const bool is_first = !got_message_;
   if (is_first && list_ != nullptr) poller_.watch().GotMessage(*this);
   got_message_ = true;
+  has_message_ = has_message_ || ok;
   if (ok && engine_.handed_calls_.counting()) CountMessage(is_first);
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {

@@ -180,6 +180,7 @@ class Call final : public InboundCall {
   CallList* list_ = nullptr;  // The one of its lists that the call is in.
   bool gives_way_ = false;    // MethodEntry::gives_way.
   bool got_message_ = false;  // Or will get none.
+  bool has_message_ = false;  // One came whole.
   bool given_up_ = false;
   // When the operation that sends was begun, as a count of Clock's; 0 when there is none.
   std::atomic<Clock::rep> sending_since_{0};

@@ -109,8 +109,8 @@ class CallEngine {
 
   // Has each poller measure how long an event waits. Nothing happens once Drain is about to end.
   void MeasureLoops() ABSL_LOCKS_EXCLUDED(mu_);
-  // Says when what gRPC has read has been handled. REQUIRES: used only before Drain, and by one thread at a time, which
-  // is not MeasureLoops' either.
+  // Says when what gRPC has read has been handled. REQUIRES: before Drain only; by one thread at a time, and not while
+  // MeasureLoops may run.
   EventFence MakeFence() const;
   // Connections that are open now; looks at each descriptor.
   int open_connections() const { return acceptor_->open_connections(); }

@@ -54,6 +54,9 @@ constexpr seconds kNeverSettles(2);
 // For how long what was counted may still be there.
 constexpr seconds kPeriod(2);
 
+// For how long bytes must have been unexplained: a thread that holds them back may get no core for a while.
+constexpr milliseconds kSuspected(50);
+
 // Calls with too much metadata, and for how many peers they are counted: more than an honest client makes before it
 // has seen the server's SETTINGS.
 constexpr int kMostOversized = 8;
@@ -158,6 +161,8 @@ Clock::duration ConnectionGuard::Look(Clock::time_point now) {
   const bool is_kept = IsThreadKept(now);
   EndOversized();
   if (inquiry_.has_value()) {
+    // What keeps a thread must not hide what takes memory.
+    if (uncounted_ - tolerated_ >= limits_.growth_bytes) inquiry_->reason = EndReason::kMemory;
     if (const FenceState fence = around_.fence_state(); fence != FenceState::kWaits) {
       Judge(fence, is_kept, now);
       BeginFence();
@@ -293,15 +298,18 @@ void ConnectionGuard::Judge(FenceState fence, bool is_kept, Clock::time_point no
   const bool is_urgent = Uncounted() >= limits_.most_uncounted_bytes / 2;
   if (is_late && !is_urgent && !is_kept) return;
   const std::int64_t least = is_late ? LeastWhenLate() : kLeastUnexplained;
-  const absl::flat_hash_map<std::int64_t, std::int64_t> suspected = std::exchange(inquiry_->suspected, {});
+  const absl::flat_hash_map<std::int64_t, Suspicion> suspected = std::exchange(inquiry_->suspected, {});
   const bool some = EndSome(now, [&](const ConnectionTraffic& traffic, const Handed& handed) {
     if (Unexplained(traffic, handed, /*receiving=*/true) < least) return false;
     if (is_late || is_urgent) return true;
     ConnectionTraffic before = traffic;
     const auto found = suspected.find(traffic.number);
-    before.read = found == suspected.end() ? 0 : found->second;
-    if (Unexplained(before, handed, /*receiving=*/true) >= least) return true;
-    inquiry_->suspected.emplace(traffic.number, traffic.read);
+    const Suspicion suspicion = found == suspected.end() ? Suspicion() : found->second;
+    before.read = suspicion.read;
+    const bool is_confirmed = Unexplained(before, handed, /*receiving=*/true) >= least;
+    if (is_confirmed && now - suspicion.since >= kSuspected) return true;
+    inquiry_->suspected.emplace(traffic.number,
+                                is_confirmed ? suspicion : Suspicion{.read = traffic.read, .since = now});
     return false;
   });
   if (inquiry_->reason == EndReason::kMemory && Uncounted() > limits_.most_uncounted_bytes) {

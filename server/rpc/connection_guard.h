@@ -15,12 +15,12 @@
 //
 // Beyond 64 KiB it ends. So neither a message that takes long, nor a stream of messages, nor a large answer ends a
 // connection. What came may wait for its polling thread; so what was read is compared once everything that gRPC had
-// read by then has been handled (EventFence), and once more after the next such time, because neither gRPC's own
-// threads nor an event that was taken and not handled yet are seen; that second look is left out when half of the
-// memory is taken that transport and process may have (MemoryPlan). While all polling threads are kept, or more calls
-// arrive than are handled, honest calls wait unseen: nobody ends before half of that memory is taken or a thread has
-// been kept for two seconds, nor before one connection has 1 MiB, or 128 KiB where that is a sixteenth of what was read
-// of all; then those end that have half of what the worst has.
+// read by then has been handled (EventFence), and again 50 ms later, because threads that no fence sees may hold it
+// back. The second comparison is left out when half of the memory is taken that transport and process may have
+// (MemoryPlan). While all polling threads are kept, or more calls arrive than are handled, honest calls wait unseen:
+// nobody ends before half of that memory is taken or a thread has been kept for two seconds, nor before one connection
+// has 1 MiB, or 128 KiB where that is a sixteenth of what was read of all; then those end that have half of what the
+// worst has.
 //
 // Calls that wait for a message explain up to --max-request-bytes each, which is more than an attack needs. So when
 // the uncounted memory is more than transport and process may have together (MemoryPlan), also after the allocator has
@@ -29,8 +29,9 @@
 // calls explain nothing and that ever sent 4 KiB may end, also one that is idle. The server would be killed otherwise,
 // and with it all connections.
 //
-// A connection also ends whose calls have more metadata than allowed: a peer that has acknowledged the server's
-// SETTINGS cannot make such calls, and one that never does makes gRPC hold 0.5 MB and more for each 8 KB.
+// A connection also ends with its eighth call that has more metadata than allowed: a peer that has acknowledged the
+// server's SETTINGS cannot make such calls, and one that never does makes gRPC hold 0.5 MB and more for each 8 KB.
+// Proxies whose addresses are trusted are spared that.
 //
 // A Unix socket counts no bytes and is never ended; file permissions say who may open it.
 //
@@ -136,6 +137,11 @@ class ConnectionGuard {
   Clock::duration Look(Clock::time_point now);
 
  private:
+  struct Suspicion {
+    std::int64_t read = 0;  // What gRPC had read when it began.
+    Clock::time_point since;
+  };
+
   // An inquiry, from its opening until memory or thread are free or no connection was found to end.
   struct Inquiry {
     EndReason reason;
@@ -143,8 +149,8 @@ class ConnectionGuard {
     std::int64_t first_number;                                    // Of those that came later: they had nothing.
     absl::flat_hash_map<std::int64_t, ConnectionTraffic> before;  // By number, of the others.
     std::vector<ConnectionTraffic> read;                          // To be judged when the fence has passed.
-    // What those had read, by number, whom the last comparison would have ended.
-    absl::flat_hash_map<std::int64_t, std::int64_t> suspected;
+    // Those, by number, of whom bytes were not explained at the last comparison.
+    absl::flat_hash_map<std::int64_t, Suspicion> suspected;
     absl::flat_hash_set<std::int64_t> ended;  // By number; gRPC closes them a little later.
     std::optional<Clock::time_point> last_ended;
     std::optional<Clock::time_point> not_given_back;  // When the first ended whose memory was not asked back yet.

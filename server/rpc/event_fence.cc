@@ -24,6 +24,7 @@ void EventFence::Begin() {
   moments_.clear();
   for (const ReadingThread* thread : threads_) moments_.push_back(thread->Now());
   kept_ = moments_;
+  taken_.clear();
 }
 
 FenceState EventFence::Look() {
@@ -41,10 +42,21 @@ FenceState EventFence::Look() {
   }
   const bool may_wait =
       std::any_of(pollers_.begin(), pollers_.end(), [this](const Poller* poller) { return MayKeepBack(*poller); });
-  if (state == FenceState::kLate || !may_wait) return state;
+  if (state == FenceState::kLate) return state;
+  if (!may_wait) return HaveHandled() ? FenceState::kPassed : FenceState::kWaits;
   if (times_marked_ == kMostMarks) return FenceState::kLate;
   Mark();
   return FenceState::kWaits;
+}
+
+bool EventFence::HaveHandled() {
+  if (taken_.empty()) {
+    for (const ReadingThread* thread : threads_) taken_.push_back(thread->Now());
+  }
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    if (!threads_[i]->HasHandled(taken_[i])) return false;
+  }
+  return true;
 }
 
 void EventFence::Mark() {

@@ -2,9 +2,9 @@
 //
 // gRPC 1.51 reads a connection inside a call of this program into gRPC, for as long as it finds bytes there, and what
 // it has read reaches the program only later: when the thread has parsed it, and some thread has taken the event.
-// Nobody is told of either, so whoever wants to compare bytes with calls asks here. Now and then gRPC reads on a thread
-// of its own
-// (`default-executor`), where two threads want the same connection; nothing here knows of those.
+// Nobody is told of either, so whoever wants to compare bytes with calls asks here. Where two threads want the same
+// connection, what one has read may wait for the other: a compute thread that sends an answer, or a thread of gRPC's
+// own. Nothing here knows of those.
 //
 // Thread-safe, except for what is said below.
 #ifndef ATTEND_SERVER_RPC_READING_THREAD_H_
@@ -59,6 +59,10 @@ class ReadingThread {
   // Whether it has been at work since then, with the same question, for longer than gRPC takes to publish what it reads
   // at a time: it is kept by what a connection goes on to send.
   bool IsKeptSince(const Moment& then) const;
+  // Whether an event that it had taken then has been handled.
+  bool HasHandled(const Moment& then) const {
+    return (then.state & kPhase) != kHandles || state_.load(std::memory_order_relaxed) != then.state;
+  }
   // Whether all that it had read then is an event that somebody can take.
   bool HasPublished(const Moment& then) const;
 

@@ -145,7 +145,7 @@ TEST_F(GuardTest, BytesThatBecomeNoCallsEndTheirConnection) {
   connections_["a"].read += 64 << 10;
   connections_["b"].read += (64 << 10) - 1;
   Look();  // What was read before the fence was nothing.
-  Look();
+  LookFor(milliseconds(50));
   EXPECT_THAT(ended_, IsEmpty()) << "it is suspected";
   Look();
   EXPECT_THAT(ended_, ElementsAre("a"));
@@ -161,7 +161,7 @@ TEST_F(GuardTest, AConnectionThatCameLaterHadNothingBefore) {
   Ask();
   Connect("c");
   connections_["c"].read = 64 << 10;
-  LookFor(milliseconds(30));
+  LookFor(milliseconds(80));
   EXPECT_THAT(ended_, ElementsAre("c"));
 }
 
@@ -185,7 +185,7 @@ TEST_F(GuardTest, WhatCallsExplainEndsNobody) {
   LookFor(milliseconds(100));
   EXPECT_THAT(ended_, IsEmpty());
   for (auto& [peer, connection] : connections_) connection.read += 128 << 10;
-  LookFor(milliseconds(30));
+  LookFor(milliseconds(80));
   EXPECT_THAT(ended_, UnorderedElementsAre("a", "b", "messages", "small", "calls", "answer"))
       << "nothing of this explains more than it was";
 }
@@ -215,7 +215,7 @@ TEST_F(GuardTest, WhoseCallIsSeenAMomentLaterDoesNotEnd) {
 
 TEST_F(GuardTest, WhatIsReadBetweenTwoLooksIsNotSuspectedTwice) {
   Ask();
-  for (int i = 0; i < 20; ++i) {  // A message of 1 MiB after the other, each seen a look later than its bytes.
+  for (int i = 0; i < 50; ++i) {  // A message of 1 MiB after the other, each seen a look later than its bytes.
     connections_["a"].read += kMib;
     Look();
     calls_.AddCall("a", false);
@@ -274,7 +274,7 @@ TEST_F(GuardTest, WhileAnUploadKeepsThreadsCallsOfOthersMayWait) {
   }
   EXPECT_THAT(ended_, IsEmpty());
   connections_["a"].read = kMib;
-  LookFor(milliseconds(30));
+  LookFor(milliseconds(80));
   EXPECT_THAT(ended_, ElementsAre("a"));
 }
 
@@ -282,7 +282,7 @@ TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   Ask();
   connections_["a"].read = kMib;
   gives_back_ = 32 * kMib;
-  LookFor(milliseconds(30));
+  LookFor(milliseconds(80));
   ASSERT_THAT(ended_, ElementsAre("a"));
   LookFor(milliseconds(190));
   EXPECT_EQ(given_back_, 0);
@@ -438,7 +438,7 @@ TEST_F(GuardTest, WhoIsNotSeenAtFirstHasNotSentAllSince) {
   LookFor(milliseconds(100));
   EXPECT_THAT(ended_, ElementsAre("later"));
   connections_["a"].read += 64 << 10;
-  LookFor(milliseconds(30));
+  LookFor(milliseconds(80));
   EXPECT_THAT(ended_, ElementsAre("later", "a"));
 }
 
@@ -487,6 +487,18 @@ TEST_F(GuardTest, WhoKeepsAThreadWhileMemoryGrowsEndsAfterTwoSecondsAsWell) {
   EXPECT_THAT(ended_, IsEmpty());
   LookFor(milliseconds(200));
   EXPECT_THAT(ended_, ElementsAre("b"));
+}
+
+TEST_F(GuardTest, WhoKeepsAThreadDoesNotHideWhoTakesMemory) {
+  asks_ = false;
+  open_calls_ = {"a", "b"};
+  LookFor(milliseconds(2100));
+  ASSERT_TRUE(calls_.counting());
+  connections_["b"].read = kMib;  // Less than its call explains.
+  Grow(256 * kMib);
+  LookFor(milliseconds(100));
+  EXPECT_THAT(ended_, ElementsAre("b"));
+  EXPECT_EQ(guard_.ended(EndReason::kMemory), 1);
 }
 
 TEST_F(GuardTest, AThreadThatDoesNotAskIsNotKept) {

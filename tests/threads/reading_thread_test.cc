@@ -69,9 +69,12 @@ TEST(ReadingThreadTest, WhoSleepsInAQuestionHasPublished) {
     steps.Sleep();
   });
   const ReadingThread& thread = stepper.thread();
-  ASSERT_TRUE(Becomes([&] { return thread.Now().sleeps; }));
-  const ReadingThread::Moment then = thread.Now();
-  EXPECT_TRUE(thread.HasPublished(then));
+  // It may sleep for a moment before, too.
+  ReadingThread::Moment then;
+  ASSERT_TRUE(Becomes([&] {
+    then = thread.Now();
+    return then.sleeps && thread.HasPublished(then);
+  }));
   EXPECT_FALSE(thread.IsKeptSince(then));
   EXPECT_EQ(thread.questions(), 1U);
 }
@@ -89,8 +92,10 @@ TEST(ReadingThreadTest, WhoSleepsWhileAnEventWaitsToBeHandledHasNot) {
   std::this_thread::sleep_for(milliseconds(20));  // It sleeps by now, most likely.
   const ReadingThread::Moment then = thread.Now();
   EXPECT_FALSE(thread.HasPublished(then));
+  EXPECT_FALSE(thread.HasHandled(then));
   stepper.GoOn();
   EXPECT_TRUE(Becomes([&] { return thread.HasPublished(then); }));
+  EXPECT_TRUE(thread.HasHandled(then));
   EXPECT_EQ(thread.questions(), 2U);
 }
 
