@@ -282,7 +282,7 @@ TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   Ask();
   connections_["a"].read = kMib;
   gives_back_ = 32 * kMib;
-  LookFor(milliseconds(80));
+  LookFor(milliseconds(70));
   ASSERT_THAT(ended_, ElementsAre("a"));
   LookFor(milliseconds(190));
   EXPECT_EQ(given_back_, 0);
