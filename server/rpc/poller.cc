@@ -112,9 +112,7 @@ void Poller::SetStandsIn(std::size_t number, bool stands_in) {
 
 bool Poller::SleepBeforeLook(std::size_t number, milliseconds pause) {
   const MutexLock lock(end_mu_);
-  const std::uint32_t before = std::uint32_t{1} << (number - 1);
-  while (!ends_ && number > 1 && (standing_in_.load(std::memory_order_relaxed) & before) == 0)
-    wake_[number].Wait(end_mu_);
+  while (!ends_ && number > 1 && !StandsIn(number - 1)) wake_[number].Wait(end_mu_);
   const auto until = std::chrono::steady_clock::now() + pause;
   while (!ends_ && !(number == 1 && looks_soon_)) {
     if (!wake_[number].WaitUntil(end_mu_, until)) break;
@@ -125,9 +123,8 @@ bool Poller::SleepBeforeLook(std::size_t number, milliseconds pause) {
 
 std::array<std::uint64_t, Poller::kThreads> Poller::Questions() const {
   std::array<std::uint64_t, kThreads> questions{};
-  const std::uint32_t standing_in = standing_in_.load(std::memory_order_relaxed);
   for (std::size_t i = 0; i < kThreads; ++i) {
-    if (i == 0 || (standing_in >> i & 1) != 0) questions[i] = threads_[i].questions();
+    if (i == 0 || StandsIn(i)) questions[i] = threads_[i].questions();
   }
   return questions;
 }

@@ -114,6 +114,7 @@ class Poller {
   void RunStandIn(std::size_t number) ABSL_LOCKS_EXCLUDED(mu_, end_mu_);
   // Takes events for as long as the one before is inside its question `kept_at`. False: there will be none.
   bool StandIn(std::size_t number, std::uint64_t kept_at) ABSL_LOCKS_EXCLUDED(mu_, end_mu_);
+  bool StandsIn(std::size_t number) const { return (standing_in_.load(std::memory_order_relaxed) >> number & 1) != 0; }
   void SetStandsIn(std::size_t number, bool stands_in) ABSL_LOCKS_EXCLUDED(end_mu_);
   // Waits `pause`, from when the one before takes events. False when Shutdown was called.
   bool SleepBeforeLook(std::size_t number, std::chrono::milliseconds pause) ABSL_LOCKS_EXCLUDED(end_mu_);
