@@ -213,8 +213,7 @@ void Call::HandleRequest() {
 }
 
 void Call::NoteEnd() const {
-  const bool may_receive = !has_too_much_metadata_ && (!has_message_ || (is_stream_ && !gives_way_));
-  if (engine_.guard_ != nullptr && may_receive) engine_.handed_calls_.NoteEnded(context_.peer(), Clock::now());
+  if (engine_.guard_ != nullptr && MayReceive()) engine_.handed_calls_.NoteEnded(context_.peer(), Clock::now());
 }
 
 bool Call::HasTooMuchMetadata() const {

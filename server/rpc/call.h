@@ -143,7 +143,7 @@ class Call final : public InboundCall {
   void HandleIdle();
   void GiveUp(const absl::Status& status);
   // Whether a message that it will be handed may be on its way.
-  bool MayReceive() const { return !has_too_much_metadata_ && (!got_message_ || (is_stream_ && !gives_way_)); }
+  bool MayReceive() const { return !has_too_much_metadata_ && (!has_message_ || (is_stream_ && !gives_way_)); }
   void CountMessage(bool is_first);
   void NoteEnd() const;
   // Whether its metadata are beyond what this server takes. gRPC 1.51 holds a peer to that once it has acknowledged the

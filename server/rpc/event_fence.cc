@@ -40,9 +40,9 @@ FenceState EventFence::Look() {
     if (one == FenceState::kWaits) return one;
     if (one == FenceState::kLate) state = one;
   }
+  if (state == FenceState::kLate) return state;
   const bool may_wait =
       std::any_of(pollers_.begin(), pollers_.end(), [this](const Poller* poller) { return MayKeepBack(*poller); });
-  if (state == FenceState::kLate) return state;
   if (!may_wait) return HaveHandled() ? FenceState::kPassed : FenceState::kWaits;
   if (times_marked_ == kMostMarks) return FenceState::kLate;
   Mark();

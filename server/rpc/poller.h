@@ -48,8 +48,8 @@ class Poller {
     const MemoryBudget* memory = nullptr;
     // Told how long an event waited to be handled, on a thread of the poller, after each MeasureDelay. Empty: nobody.
     std::function<void(Clock::duration)> on_delay;
-    // Told now and then while the first thread works, on another: each 10 ms while it is busy, and when one begins
-    // to stand in. Empty: nobody.
+    // Told each 10 ms while the first thread is busy, on the second, and whenever a thread begins to stand in, on that
+    // one. Empty: nobody.
     std::function<void()> on_busy;
   };
 

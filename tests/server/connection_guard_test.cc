@@ -1,130 +1,24 @@
-// When the guard asks who takes memory or a thread, whom it ends, and whom never. The world around it is a fake, and so
-// is the time.
-#include "server/rpc/connection_guard.h"
-
+// When the guard asks who takes memory, whom it ends then, and whom never.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
-#include <cstdint>
-#include <map>
-#include <string>
-#include <utility>
-#include <vector>
+
+#include "tests/server/connection_guard_fixture.h"
 
 namespace attend::testing {
 namespace {
 
 using server::Clock;
-using server::ConnectionGuard;
-using server::ConnectionTraffic;
-using server::EndedConnection;
 using server::EndReason;
 using server::FenceState;
-using server::HandedCalls;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using ::testing::AllOf;
-using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
-using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
-constexpr std::int64_t kMib = 1 << 20;
-constexpr ConnectionGuard::Limits kLimits{.growth_bytes = 32 * kMib,
-                                          .most_uncounted_bytes = 256 * kMib,
-                                          .max_request_bytes = 64 * kMib,
-                                          .max_metadata_bytes = 16 << 10};
-
-class GuardTest : public ::testing::Test {
- protected:
-  GuardTest() {
-    Connect("a");
-    Connect("b");
-    Look();  // The program's memory.
-  }
-
-  void Connect(const std::string& peer, bool is_of_many = false) {
-    connections_[peer] = {.number = next_number_++, .peer = peer, .is_of_many = is_of_many};
-  }
-  Clock::duration Look(Clock::duration later = milliseconds(10)) {
-    now_ += later;
-    return guard_.Look(now_);
-  }
-  void LookFor(Clock::duration time) {
-    for (const Clock::time_point end = now_ + time; now_ < end;) Look();
-  }
-  void Grow(std::int64_t bytes) { memory_ += bytes; }
-  // Opens an inquiry about memory.
-  void Ask() {
-    Grow(32 * kMib);
-    Look();
-    ASSERT_TRUE(calls_.counting());
-  }
-
-  std::int64_t memory_ = 30 * kMib;  // That nothing counts.
-  std::int64_t counted_ = 0;
-  std::map<std::string, ConnectionTraffic> connections_;
-  std::int64_t next_number_ = 0;
-  int times_looked_at_connections_ = 0;
-  int times_looked_at_threads_ = 0;
-  bool descriptors_are_short_ = false;
-  bool ended_ones_stay_ = false;  // While gRPC has them open.
-  FenceState fence_ = FenceState::kPassed;
-  std::vector<std::uint64_t> questions_ = {0};
-  bool asks_ = true;  // Whether the polling thread does.
-  bool is_any_kept_ = false;
-  int given_back_ = 0;
-  std::int64_t gives_back_ = 0;          // When memory is given back.
-  std::vector<std::string> open_calls_;  // Those that wait for a message, by peer.
-  std::vector<std::string> ended_;
-  std::vector<EndedConnection> told_;
-  HandedCalls calls_;
-  Clock::time_point now_{};
-  ConnectionGuard guard_{
-      kLimits,
-      {.memory = [this]() -> server::ProcessUse { return {.anonymous = memory_ + counted_, .counted = counted_}; },
-       .traffic =
-           [this] {
-             ++times_looked_at_connections_;
-             std::vector<ConnectionTraffic> traffic;
-             if (descriptors_are_short_) return traffic;
-             for (const auto& [peer, one] : connections_) traffic.push_back(one);
-             return traffic;
-           },
-       .next_number = [this] { return next_number_; },
-       .shut_down =
-           [this](std::int64_t number) {
-             for (auto at = connections_.begin(); at != connections_.end(); ++at) {
-               if (at->second.number != number) continue;
-               ended_.push_back(at->first);
-               if (!ended_ones_stay_) connections_.erase(at);
-               return true;
-             }
-             return false;
-           },
-       .give_back_memory =
-           [this] {
-             ++given_back_;
-             memory_ -= gives_back_;
-           },
-       .questions =
-           [this] {
-             if (asks_) ++questions_[0];
-             return questions_;
-           },
-       .is_any_kept = [this] { return is_any_kept_; },
-       .look_at_threads = [this] { ++times_looked_at_threads_; },
-       .add_open_calls =
-           [this] {
-             for (const std::string& peer : open_calls_) calls_.AddCall(peer, /*is_receiving=*/true);
-           },
-       .begin_fence = [] {},
-       .fence_state = [this] { return fence_; },
-       .on_ended = [this](const EndedConnection& ended) { told_.push_back(ended); }},
-      calls_};
-};
+class GuardTest : public GuardFixture {};
 
 TEST_F(GuardTest, WhileMemoryIsCountedNobodyIsLookedAt) {
   connections_["a"].read = 1000 * kMib;
@@ -224,60 +118,6 @@ TEST_F(GuardTest, WhatIsReadBetweenTwoLooksIsNotSuspectedTwice) {
   EXPECT_THAT(ended_, IsEmpty());
 }
 
-TEST_F(GuardTest, WithHalfOfThePlanTakenOneLookIsEnough) {
-  Ask();
-  Grow(66 * kMib);
-  connections_["a"].read = 64 << 10;
-  Look();
-  EXPECT_THAT(ended_, IsEmpty());
-  Look();
-  EXPECT_THAT(ended_, ElementsAre("a"));
-}
-
-TEST_F(GuardTest, WhileThreadsAreKeptNobodyEndsBeforeHalfOfThePlan) {
-  Ask();
-  fence_ = FenceState::kLate;
-  connections_["a"].read = 48 * kMib;  // A message whose call nobody has seen, or an attack.
-  Grow(128 * kMib - 62 * kMib - 1);
-  LookFor(seconds(2));
-  EXPECT_THAT(ended_, IsEmpty());
-  Grow(1);
-  Look();
-  EXPECT_THAT(ended_, ElementsAre("a"));
-}
-
-TEST_F(GuardTest, WhileThreadsAreKeptTheWorstEnd) {
-  Connect("c");
-  Ask();
-  Grow(66 * kMib);  // Half of the plan.
-  fence_ = FenceState::kLate;
-  connections_["a"].read = (128 << 10) - 1;
-  LookFor(milliseconds(50));
-  EXPECT_THAT(ended_, IsEmpty());
-  connections_["a"].read = 500 << 10;
-  connections_["b"].read = 1 << 20;
-  connections_["c"].read = 600 << 10;
-  Look();
-  Look();
-  EXPECT_THAT(ended_, UnorderedElementsAre("b", "c"));
-}
-
-TEST_F(GuardTest, WhileAnUploadKeepsThreadsCallsOfOthersMayWait) {
-  open_calls_ = {"b"};
-  Ask();
-  Grow(66 * kMib);
-  fence_ = FenceState::kLate;
-  connections_["a"].read = 900 << 10;  // Calls that wait.
-  for (int i = 1; i <= 5; ++i) {
-    connections_["b"].read = i * 10 * kMib + 5 * kMib;
-    Look();
-  }
-  EXPECT_THAT(ended_, IsEmpty());
-  connections_["a"].read = kMib;
-  LookFor(milliseconds(80));
-  EXPECT_THAT(ended_, ElementsAre("a"));
-}
-
 TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   Ask();
   connections_["a"].read = kMib;
@@ -309,90 +149,6 @@ TEST_F(GuardTest, MemoryThatNoConnectionExplainsIsTolerated) {
   EXPECT_TRUE(calls_.counting()) << "it is measured from the least since then";
 }
 
-TEST_F(GuardTest, BeyondThePlanCallsThatWaitExplainNothing) {
-  Connect("proxy", /*is_of_many=*/true);
-  open_calls_ = {"a", "b", "proxy"};
-  Ask();
-  connections_["a"].read = connections_["proxy"].read = kMib;
-  connections_["b"].read = 1;
-  Grow(256 * kMib - 62 * kMib);
-  LookFor(milliseconds(100));
-  EXPECT_THAT(ended_, IsEmpty());
-  EXPECT_EQ(given_back_, 0);
-  Grow(1);
-  Look();
-  EXPECT_EQ(given_back_, 1) << "first what the allocator kept";
-  EXPECT_THAT(ended_, IsEmpty());
-  Look();
-  EXPECT_THAT(ended_, ElementsAre("a"));
-}
-
-TEST_F(GuardTest, BeyondThePlanConnectionsWithoutACallEndLast) {
-  Connect("busy");
-  Connect("proxy", /*is_of_many=*/true);
-  open_calls_ = {"busy"};
-  // Headers that did not end, sent long ago.
-  for (auto& [peer, connection] : connections_) connection.read = 8 << 10;
-  connections_["b"].read = 100;
-  Ask();
-  Grow(256 * kMib);
-  LookFor(milliseconds(490));
-  EXPECT_THAT(ended_, IsEmpty());
-  LookFor(milliseconds(50));
-  EXPECT_THAT(ended_, ElementsAre("a"));
-}
-
-TEST_F(GuardTest, WhatWasCountedAMomentAgoIsNotBeyondThePlan) {
-  Connect("uploading");
-  open_calls_ = {"uploading"};
-  counted_ = 1000 * kMib;
-  LookFor(seconds(3));
-  memory_ += std::exchange(counted_, 0);  // A layer is deleted, and its memory is not free yet.
-  Look();
-  EXPECT_TRUE(calls_.counting());
-  connections_["uploading"].read = kMib;
-  connections_["a"].read = 8 << 10;
-  LookFor(milliseconds(1900));
-  memory_ = 30 * kMib;
-  LookFor(seconds(10));
-  EXPECT_THAT(ended_, IsEmpty());
-}
-
-TEST_F(GuardTest, BeyondThePlanManySlowOnesEndToo) {
-  open_calls_ = {"a", "b"};
-  Ask();
-  connections_["a"].read = 4 << 10;
-  connections_["b"].read = 100;
-  Grow(256 * kMib);
-  LookFor(milliseconds(600));
-  EXPECT_THAT(ended_, ElementsAre("a"));
-}
-
-TEST_F(GuardTest, WhoIsSacrificedAtEachLookSavesNobody) {
-  ended_ones_stay_ = true;
-  open_calls_ = {"a"};
-  Connect("idle");
-  connections_["idle"].read = 8 << 10;
-  Ask();
-  connections_["a"].read = kMib;
-  Grow(256 * kMib);
-  const Clock::time_point end = now_ + milliseconds(2300);
-  for (int i = 0; now_ < end; ++i) {
-    const std::string peer = "sacrificed" + std::to_string(i);
-    Connect(peer);
-    connections_[peer].read = kMib;
-    Look();
-    if (now_ < end - milliseconds(1850)) {
-      ASSERT_THAT(ended_, Not(Contains("a")));
-    }
-    if (now_ < end - milliseconds(350)) {
-      ASSERT_THAT(ended_, Not(Contains("idle")));
-    }
-  }
-  EXPECT_THAT(ended_, AllOf(Contains("a").Times(1), Contains("idle").Times(1)));
-  EXPECT_GE(given_back_, 5);
-}
-
 TEST_F(GuardTest, WhoHasEndedIsCountedOnceWhileItIsOpenYet) {
   ended_ones_stay_ = true;
   Ask();
@@ -403,20 +159,6 @@ TEST_F(GuardTest, WhoHasEndedIsCountedOnceWhileItIsOpenYet) {
   EXPECT_EQ(given_back_, 1);
   LookFor(seconds(2));
   EXPECT_FALSE(calls_.counting()) << "it is over ten seconds after the end";
-}
-
-TEST_F(GuardTest, EachInquiryAsksMemoryBackBeforeItEndsBeyondThePlan) {
-  open_calls_ = {"a"};
-  gives_back_ = 300 * kMib;
-  for (int inquiry = 1; inquiry <= 2; ++inquiry) {
-    Ask();
-    connections_["a"].read += kMib;
-    Grow(268 * kMib);
-    LookFor(milliseconds(100));
-    EXPECT_EQ(given_back_, inquiry);
-    EXPECT_FALSE(calls_.counting());
-  }
-  EXPECT_THAT(ended_, IsEmpty());
 }
 
 TEST_F(GuardTest, ACallThatHasJustEndedExplainsWhatIsOnItsWay) {
@@ -459,69 +201,6 @@ TEST_F(GuardTest, WhoMakesCallsWithTooMuchMetadataEnds) {
   EXPECT_EQ(told_[0].reason, EndReason::kMetadata);
   LookFor(seconds(1));
   EXPECT_EQ(times_looked_at_connections_, 1);
-}
-
-TEST_F(GuardTest, WhoKeepsAThreadEnds) {
-  asks_ = false;
-  LookFor(milliseconds(1900));
-  EXPECT_FALSE(calls_.counting());
-  LookFor(milliseconds(200));
-  EXPECT_TRUE(calls_.counting());
-  fence_ = FenceState::kLate;
-  connections_["b"].read = 100 * kMib;
-  LookFor(milliseconds(50));
-  EXPECT_THAT(ended_, ElementsAre("b"));
-  EXPECT_EQ(guard_.ended(EndReason::kThread), 1);
-  EXPECT_EQ(guard_.ended(EndReason::kMemory), 0);
-  asks_ = true;
-  LookFor(seconds(1));
-  EXPECT_FALSE(calls_.counting());
-}
-
-TEST_F(GuardTest, WhoKeepsAThreadWhileMemoryGrowsEndsAfterTwoSecondsAsWell) {
-  Ask();
-  asks_ = false;
-  fence_ = FenceState::kLate;
-  connections_["b"].read = 100 * kMib;
-  LookFor(milliseconds(1900));
-  EXPECT_THAT(ended_, IsEmpty());
-  LookFor(milliseconds(200));
-  EXPECT_THAT(ended_, ElementsAre("b"));
-}
-
-TEST_F(GuardTest, WhoKeepsAThreadDoesNotHideWhoTakesMemory) {
-  asks_ = false;
-  open_calls_ = {"a", "b"};
-  LookFor(milliseconds(2100));
-  ASSERT_TRUE(calls_.counting());
-  connections_["b"].read = kMib;  // Less than its call explains.
-  Grow(256 * kMib);
-  LookFor(milliseconds(100));
-  EXPECT_THAT(ended_, ElementsAre("b"));
-  EXPECT_EQ(guard_.ended(EndReason::kMemory), 1);
-}
-
-TEST_F(GuardTest, AThreadThatDoesNotAskIsNotKept) {
-  asks_ = false;
-  questions_ = {0, 7};
-  LookFor(milliseconds(1900));
-  questions_ = {0, 0};
-  LookFor(seconds(10));
-  questions_ = {0, 7};
-  LookFor(milliseconds(1900));
-  EXPECT_FALSE(calls_.counting());
-  LookFor(milliseconds(200));
-  EXPECT_TRUE(calls_.counting()) << "any of them counts";
-}
-
-TEST_F(GuardTest, AThreadThatNobodyKeepsIsAskedAboutSeldom) {
-  asks_ = false;
-  LookFor(seconds(13));
-  EXPECT_FALSE(calls_.counting());
-  LookFor(seconds(28));
-  EXPECT_FALSE(calls_.counting());
-  LookFor(seconds(2));
-  EXPECT_TRUE(calls_.counting());
 }
 
 TEST_F(GuardTest, LooksAreRareWhileNothingIsReceived) {
