@@ -39,7 +39,7 @@ namespace attend::server {
 
 class Poller {
  public:
-  // Each connection that sends without end keeps one; beyond them nobody is served.
+  // A connection that sends without end keeps one thread; while so many do, nobody else is served.
   static constexpr std::size_t kThreads = 12;
 
   struct Options {
