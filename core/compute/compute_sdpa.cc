@@ -77,6 +77,11 @@ class GroupCut {
 };
 
 void ComputeGroups(const SdpaRun& run, const GroupCut& cut) {
+  if (cut.num_groups() == 1) {  // A small problem, whose memory is a good part of its time.
+    Workspace workspace;
+    RowGroup(run, cut.Group(0), workspace).Compute();
+    return;
+  }
   WorkspacePool pool;
   ForEach(run.context, cut.num_groups(), [&](std::int64_t i) {
     if (run.Cancelled()) return;

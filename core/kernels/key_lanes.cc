@@ -29,11 +29,17 @@ int64_t ScratchSize(const AttentionTask& task, int64_t) {
 
 PackedQueries Pack(const Panel& panel) {
   const AttentionTask& task = *panel.task;
+  const Vec scale = Broadcast(task.query_scale);
+  Magnitudes magnitudes = NoMagnitudes();
   float* to = panel.packed;
   for (int64_t r = 0; r < panel.num_rows; ++r, to += task.head_dim) {
-    for (int64_t d = 0; d < task.head_dim; ++d) to[d] = panel.rows[r].query[d] * task.query_scale;
+    for (int64_t d = 0; d < task.head_dim; d += kLanes) {
+      const Vec query = LoadFirst(panel.rows[r].query + d, task.head_dim - d);
+      AddMagnitudes(query, magnitudes);
+      StoreFirst(hn::Mul(query, scale), to + d, task.head_dim - d);
+    }
   }
-  return MakePackedQueries(panel);
+  return MakePackedQueries(task, magnitudes);
 }
 
 struct ExactProducts {

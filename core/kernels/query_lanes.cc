@@ -30,7 +30,9 @@ PackedQueries Pack(const Panel& panel) {
     PackTransposed([rows](int64_t i) { return rows[i].query; }, panel.num_rows - r, task.head_dim, task.query_scale,
                    panel.packed + r, width);
   }
-  return MakePackedQueries(panel);
+  Magnitudes magnitudes = NoMagnitudes();
+  for (int64_t r = 0; r < panel.num_rows; ++r) AddMagnitudes(panel.rows[r].query, task.head_dim, magnitudes);
+  return MakePackedQueries(task, magnitudes);
 }
 
 float LargestKey(const AttentionTask& task, int64_t begin, int64_t end) {

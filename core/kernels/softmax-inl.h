@@ -69,15 +69,17 @@ struct Magnitudes {
 
 HWY_INLINE Magnitudes NoMagnitudes() { return {hn::Zero(Uint32Tag()), hn::Set(Uint32Tag(), ~std::uint32_t{0})}; }
 
+HWY_INLINE void AddMagnitudes(Vec numbers, Magnitudes& to) {
+  const Uint32Tag du;
+  const auto bits = hn::BitCast(du, numbers);
+  const auto shifted = hn::Add(bits, bits);
+  to.largest = hn::Max(to.largest, shifted);
+  to.smallest = hn::Min(to.smallest, hn::Sub(shifted, hn::Set(du, 1)));
+}
+
 template <typename T>
 HWY_INLINE void AddMagnitudes(const T* numbers, int64_t count, Magnitudes& to) {
-  const Uint32Tag du;
-  for (int64_t i = 0; i < count; i += kLanes) {
-    const auto bits = hn::BitCast(du, LoadFirst(numbers + i, count - i));
-    const auto shifted = hn::Add(bits, bits);
-    to.largest = hn::Max(to.largest, shifted);
-    to.smallest = hn::Min(to.smallest, hn::Sub(shifted, hn::Set(du, 1)));
-  }
+  for (int64_t i = 0; i < count; i += kLanes) AddMagnitudes(LoadFirst(numbers + i, count - i), to);
 }
 
 HWY_INLINE float OfShiftedBits(std::uint32_t shifted) {
@@ -91,11 +93,10 @@ HWY_INLINE float Largest(const Magnitudes& of) {
   return OfShiftedBits(hn::GetLane(hn::MaxOfLanes(Uint32Tag(), of.largest)));
 }
 
-HWY_INLINE PackedQueries MakePackedQueries(const Panel& panel) {
-  Magnitudes magnitudes = NoMagnitudes();
-  for (int64_t r = 0; r < panel.num_rows; ++r) AddMagnitudes(panel.rows[r].query, panel.task->head_dim, magnitudes);
+// What there is to say of queries of these magnitudes.
+HWY_INLINE PackedQueries MakePackedQueries(const AttentionTask& task, const Magnitudes& magnitudes) {
   const float smallest = OfShiftedBits(hn::GetLane(hn::MinOfLanes(Uint32Tag(), magnitudes.smallest)) + 1);
-  const float scale = std::fabs(panel.task->query_scale);
+  const float scale = std::fabs(task.query_scale);
   return {smallest != 0 && smallest < std::numeric_limits<float>::min() / scale, Largest(magnitudes) * scale};
 }
 

@@ -243,24 +243,18 @@ absl::Status SetFrequencies(AttendInputs& inputs) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<AttendInputs> CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes,
-                                         const LayerRegistry* layers, std::string_view tenant) {
-  AttendInputs inputs;
+absl::Status CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes, const LayerRegistry* layers,
+                         std::string_view tenant, AttendInputs& inputs) {
   if (absl::Status status = CheckTokens(raw, inputs); !status.ok()) return status;
-  absl::StatusOr<LayerInputs> layer = CheckLayer(raw.layer);
-  if (!layer.ok()) return layer.status();
-  inputs.layer = *layer;
+  if (absl::Status status = CheckLayer(raw.layer, inputs.layer); !status.ok()) return status;
   if (absl::Status status = FindNamedLayer(raw, bytes, layers, tenant, inputs); !status.ok()) return status;
   if (absl::Status status = CheckNamedLayer(inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffsets(raw, bytes, inputs); !status.ok()) return status;
   const EmbeddingsView first = View(inputs.embeddings);
-  absl::StatusOr<OptionInputs> options =
-      CheckOptions(raw.options, bytes, {first.batch, first.length, first.type == DataType::kFloat64});
-  if (!options.ok()) return options.status();
-  inputs.options = *std::move(options);
-  if (absl::Status status = SetFrequencies(inputs); !status.ok()) return status;
-  return inputs;
+  const FirstTensor tokens{first.batch, first.length, first.type == DataType::kFloat64};
+  if (absl::Status s = CheckOptions(raw.options, bytes, tokens, inputs.options); !s.ok()) return s;
+  return SetFrequencies(inputs);
 }
 
 // What computing needs besides the problem.
@@ -289,8 +283,8 @@ struct AttendMethod {
     return FastKernelsOf(problem, available);
   }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadAttendRequest(bytes, raw); }
-  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, std::string_view tenant) const {
-    return CheckInputs(raw, bytes, layers, tenant);
+  absl::Status Check(const Raw& raw, const WireBytes& bytes, std::string_view tenant, Inputs& inputs) const {
+    return CheckInputs(raw, bytes, layers, tenant, inputs);
   }
   static Extras MakeExtras(Inputs& inputs) {
     return {inputs.options.weights, inputs.named_layer, inputs.frequencies, std::move(inputs.position_offsets)};

@@ -37,7 +37,8 @@ concept AttentionMethod = requires(const M& method, const WireBytes& bytes, type
                                    const ComputeContext& context, std::string_view tenant) {
   { M::Read(bytes, raw) } -> std::same_as<absl::Status>;
   { method.receipts } -> std::same_as<const Receipts&>;
-  { method.Check(raw, bytes, tenant) } -> std::same_as<absl::StatusOr<typename M::Inputs>>;
+  // `inputs` are default ones before.
+  { method.Check(raw, bytes, tenant, inputs) } -> std::same_as<absl::Status>;
   // All tensors of the request, also absent ones.
   { inputs.Tensors() } -> std::same_as<InputTensors>;
   { inputs.First() } -> std::same_as<const InputTensor&>;
@@ -71,9 +72,9 @@ class AttentionJob final : public Job {
     return [method](const grpc::ByteBuffer& request, const DecodeContext& context) -> absl::StatusOr<RequestCost> {
       const WireBytes bytes(request);
       typename Method::Raw raw;
-      absl::StatusOr<Inputs> inputs = Read(bytes, raw, context.tenant, method);
-      if (!inputs.ok()) return inputs.status();
-      const auto job = Plan(raw, *inputs, context.limits.num_threads, method);
+      Inputs inputs;
+      if (absl::Status s = Read(bytes, raw, context.tenant, method, inputs); !s.ok()) return s;
+      const auto job = Plan(raw, inputs, context.limits.num_threads, method);
       if (!job.ok()) return job.status();
       return (*job)->cost_;
     };
@@ -84,13 +85,13 @@ class AttentionJob final : public Job {
                                                      const Method& method) {
     const WireBytes bytes(request);
     typename Method::Raw raw;
-    absl::StatusOr<Inputs> inputs = Read(bytes, raw, context.tenant, method);
-    if (!inputs.ok()) return inputs.status();
-    if (absl::Status status = CheckHaveContents(inputs->Tensors()); !status.ok()) return status;
-    absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, *inputs, context.limits.num_threads, method);
+    Inputs inputs;
+    if (absl::Status s = Read(bytes, raw, context.tenant, method, inputs); !s.ok()) return s;
+    if (absl::Status s = CheckHaveContents(inputs.Tensors()); !s.ok()) return s;
+    absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, inputs, context.limits.num_threads, method);
     if (!job.ok()) return job.status();
-    if (absl::Status status = CheckCost((*job)->cost_, context.limits); !status.ok()) return status;
-    (*job)->Gather(bytes, *inputs);
+    if (absl::Status s = CheckCost((*job)->cost_, context.limits); !s.ok()) return s;
+    (*job)->Gather(bytes, inputs);
     return *std::move(job);
   }
 
@@ -117,10 +118,10 @@ class AttentionJob final : public Job {
   using Inputs = typename Method::Inputs;
   using Problem = typename Method::Problem;
 
-  static absl::StatusOr<Inputs> Read(const WireBytes& bytes, typename Method::Raw& raw, std::string_view tenant,
-                                     const Method& method) {
+  static absl::Status Read(const WireBytes& bytes, typename Method::Raw& raw, std::string_view tenant,
+                           const Method& method, Inputs& inputs) {
     if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
-    return method.Check(raw, bytes, tenant);
+    return method.Check(raw, bytes, tenant, inputs);
   }
 
   // A job that knows its cost and lacks its tensors.

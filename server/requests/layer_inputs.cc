@@ -82,9 +82,8 @@ std::optional<LayerView> LayerInputs::View() const {
                    .num_kv_heads = num_kv_heads};
 }
 
-absl::StatusOr<LayerInputs> CheckLayer(const RawLayer& raw) {
-  LayerInputs layer;
-  if (!raw.present) return layer;
+absl::Status CheckLayer(const RawLayer& raw, LayerInputs& layer) {
+  if (!raw.present) return absl::OkStatus();
   layer.present = true;
   layer.num_heads = raw.num_heads == 0 ? 1 : raw.num_heads;
   layer.num_kv_heads = raw.num_kv_heads == 0 ? layer.num_heads : raw.num_kv_heads;
@@ -95,7 +94,7 @@ absl::StatusOr<LayerInputs> CheckLayer(const RawLayer& raw) {
     if (!linear.ok()) return linear.status();
     layer.projections[i] = *linear;
   }
-  return layer;
+  return absl::OkStatus();
 }
 
 }  // namespace attend::server

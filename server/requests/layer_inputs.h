@@ -36,8 +36,9 @@ struct LayerInputs {
 };
 
 // Checks what can be said about each projection alone: a weight, and a bias of its length. Absent numbers of heads get
-// their defaults. Errors: INVALID_ARGUMENT with the field below `layer`. Pure; may be called concurrently.
-absl::StatusOr<LayerInputs> CheckLayer(const RawLayer& raw);
+// their defaults. Errors: INVALID_ARGUMENT with the field below `layer`. REQUIRES: `layer` is a default one. Pure; may
+// be called concurrently.
+absl::Status CheckLayer(const RawLayer& raw, LayerInputs& layer);
 
 }  // namespace attend::server
 

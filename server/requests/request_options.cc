@@ -126,9 +126,8 @@ absl::Status CheckTopK(std::int64_t top_k, bool is_asked_for) {
 
 // Copies as many valid lengths as there are batch entries, of which another number is the core's to refuse, and
 // cumulative lengths that are not very many more than the queries: both bounded by the request's own tensors.
-absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first) {
+absl::Status CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first, Lengths& lengths) {
   const std::int64_t most = std::max(first.queries, kMaxEmptySequences) + 1;
-  Lengths lengths;
   for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
     const LengthsOption& option = kLengthsOptions[i];
     const std::int64_t count = raw.lengths[i].count;
@@ -141,7 +140,7 @@ absl::StatusOr<Lengths> CheckLengths(const RawOptions& raw, const WireBytes& byt
     const FieldPath path = kOptions / OptionFieldNumber(option.field);
     lengths.lists[i] = GatherLengths(bytes, path, count, is_copied ? count : 0);
   }
-  return lengths;
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -191,8 +190,8 @@ AttentionOptions OptionInputs::View() const {
   return options;
 }
 
-absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first) {
-  OptionInputs inputs;
+absl::Status CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first,
+                          OptionInputs& inputs) {
   inputs.values = raw.values;
   if (absl::Status s = MergeFloatScalars(raw.float_scalars, inputs.values); !s.ok()) return s;
   if (absl::Status s = SetEnumOptions(raw.enums, /*owner=*/"", inputs.values); !s.ok()) return s;
@@ -208,10 +207,7 @@ absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes
     if (absl::Status s = CheckTensorInto(raw.per_head[i], rule, inputs.per_head[i]); !s.ok()) return s;
     if (absl::Status s = CheckPerHeadType(inputs.per_head[i], rule.field, first.is_double); !s.ok()) return s;
   }
-  absl::StatusOr<Lengths> lengths = CheckLengths(raw, bytes, first);
-  if (!lengths.ok()) return lengths.status();
-  inputs.lengths = *std::move(lengths);
-  return inputs;
+  return CheckLengths(raw, bytes, first, inputs.lengths);
 }
 
 absl::StatusOr<OutputSet> OutputSet::Check(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,

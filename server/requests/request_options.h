@@ -75,8 +75,9 @@ LengthList GatherLengths(const WireBytes& bytes, const FieldPath& path, std::int
 
 // Checks what can be said about the options alone. As many valid lengths as batch entries are copied and not very many
 // more cumulative lengths than queries, which bounds them by the request's own tensors. Errors: INVALID_ARGUMENT with
-// the field below `options`.
-absl::StatusOr<OptionInputs> CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first);
+// the field below `options`. REQUIRES: `inputs` are default ones.
+absl::Status CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first,
+                          OptionInputs& inputs);
 
 // Which tensors the response holds.
 class OutputSet {

@@ -105,8 +105,7 @@ absl::Status CheckSameRank(const InputTensor& tensor, const char* field, const I
                                           "; they must have as many"));
 }
 
-absl::StatusOr<SdpaInputs> CheckInputs(const RawSdpaRequest& raw, const WireBytes& bytes) {
-  SdpaInputs inputs;
+absl::Status CheckInputs(const RawSdpaRequest& raw, const WireBytes& bytes, SdpaInputs& inputs) {
   const absl::StatusOr<bool> tokens_first = CheckTokensFirst(raw);
   if (!tokens_first.ok()) return tokens_first.status();
   inputs.tokens_first = *tokens_first;
@@ -122,15 +121,13 @@ absl::StatusOr<SdpaInputs> CheckInputs(const RawSdpaRequest& raw, const WireByte
     if (absl::Status status = CheckSameRank(t.tensor, t.rule.field, inputs.query); !status.ok()) return status;
   }
   const TypedHeadsView query = View(inputs.query, *tokens_first);
-  absl::StatusOr<OptionInputs> options =
-      CheckOptions(raw.options, bytes, {query.batch, query.length, query.type == DataType::kFloat64});
-  if (!options.ok()) return options.status();
-  inputs.options = *std::move(options);
-  if (!raw.partials.present) return inputs;
+  const FirstTensor first{query.batch, query.length, query.type == DataType::kFloat64};
+  if (absl::Status s = CheckOptions(raw.options, bytes, first, inputs.options); !s.ok()) return s;
+  if (!raw.partials.present) return absl::OkStatus();
   absl::StatusOr<PartialInputs> partials = CheckPartials(raw.partials, inputs.query, inputs.value);
   if (!partials.ok()) return partials.status();
   inputs.partials = *partials;
-  return inputs;
+  return absl::OkStatus();
 }
 
 // [(B,) (H,) rows, columns] with the axes that the query had; without columns if `columns` is 0.
@@ -184,8 +181,8 @@ struct SdpaMethod {
     return FastKernelsOf(problem, available);
   }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
-  absl::StatusOr<Inputs> Check(const Raw& raw, const WireBytes& bytes, std::string_view /*tenant*/) const {
-    return CheckInputs(raw, bytes);
+  static absl::Status Check(const Raw& raw, const WireBytes& bytes, std::string_view /*tenant*/, Inputs& inputs) {
+    return CheckInputs(raw, bytes, inputs);
   }
   static Extras MakeExtras(const Inputs& inputs) {
     return {inputs.options.weights, inputs.tokens_first, inputs.partials.Parts()};
