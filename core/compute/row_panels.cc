@@ -82,7 +82,7 @@ void MakeRows(const SdpaProblem& problem, const SdpaOutputs& outputs, KvHead kv,
     if (options.mask) row.mask = options.mask.Row(b, h, t);
     if (options.bias) row.bias = bias.Row(b, h, t);
     if (!options.alibi_slopes.empty()) row.alibi = -static_cast<float>(options.alibi_slopes[h]) * kLog2E;
-    row.position = static_cast<float>(t + offset);
+    row.position = t + offset;
     if (!options.sinks.empty()) row.sink = static_cast<float>(options.sinks[h]) * kLog2E;
     if (outputs.output && outputs.output.type == DataType::kFloat32) row.output = output.Row(b, h, t);
     if (outputs.attention_weights) row.weights = weights.Row(b, h, t);

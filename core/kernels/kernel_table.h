@@ -100,7 +100,7 @@ struct QueryRow {
   const std::uint8_t* mask = nullptr;                    // [key_length], non-zero is visible.
   const float* bias = nullptr;                           // [key_length]
   float alibi = 0;                                       // -slope * log2(e)
-  float position = 0;                                    // The row's position among the keys.
+  std::int64_t position = 0;                             // The row's position among the keys.
   float sink = -std::numeric_limits<float>::infinity();  // A logit times log2(e) in the denominator.
   float* output = nullptr;                               // [value_dim]
   float* weights = nullptr;                              // [key_length]

@@ -41,8 +41,10 @@ HWY_INLINE Vec ModifyScores(const Block& block, const QueryRow& row, int64_t k, 
     score = hn::MulAdd(bias, Broadcast(kLog2E), score);
   }
   if (task.has_alibi) {
-    const Vec key = hn::Iota(d, static_cast<float>(block.first + k));
-    score = hn::MulAdd(Broadcast(row.alibi), hn::Abs(hn::Sub(Broadcast(row.position), key)), score);
+    // Counted from the block's first key, because float32 holds no position beyond 2^24 exactly.
+    const Vec position = Broadcast(static_cast<float>(row.position - block.first));
+    const Vec distance = hn::Abs(hn::Sub(position, hn::Iota(d, static_cast<float>(k))));
+    score = hn::MulAdd(Broadcast(row.alibi), distance, score);
   }
 #if HWY_TARGET == HWY_SCALAR
   return sees & 1 ? score : Broadcast(-kInfinity);

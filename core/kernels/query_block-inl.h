@@ -126,18 +126,19 @@ void AddAlibi(const Block& block) {
   const FloatTag d;
   const bool notice = Notices(block) && !block.task.has_bias;
   HWY_ALIGN float slope[kLanes];
+  // Counted from the block's first key, because float32 holds no position beyond 2^24 exactly.
   HWY_ALIGN float position[kLanes];
   for (int64_t r = 0; r < block.width; r += kLanes) {
     for (int64_t i = 0; i < kLanes; ++i) {
       const bool valid = r + i < block.panel.num_rows;
       slope[i] = valid ? block.panel.rows[r + i].alibi : 0.0f;
-      position[i] = valid ? block.panel.rows[r + i].position : 0.0f;
+      position[i] = valid ? static_cast<float>(block.panel.rows[r + i].position - block.first) : 0.0f;
     }
     const Vec slopes = hn::Load(d, slope);
     const Vec positions = hn::Load(d, position);
     for (int64_t k = 0; k < block.count; ++k) {
       float* scores = block.scores + k * block.width + r;
-      const Vec distance = hn::Abs(hn::Sub(positions, Broadcast(static_cast<float>(block.first + k))));
+      const Vec distance = hn::Abs(hn::Sub(positions, Broadcast(static_cast<float>(k))));
       const Vec score = hn::Load(d, scores);
       hn::Store(hn::MulAdd(slopes, distance, notice ? NanIfInfinite(score) : score), d, scores);
     }

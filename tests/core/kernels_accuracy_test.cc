@@ -55,6 +55,30 @@ void ExpectAccurate(const SdpaCaseSpec& spec, double score_error = 0) {
   }
 }
 
+// A row counts keys up to its own position, of which float32 does not hold all.
+TEST(KernelsAccuracy, AlibiBeyondTwoToThe24) {
+  constexpr std::int64_t kKeys = (std::int64_t{1} << 24) + 3;
+  const std::vector<std::uint16_t> zeros(kKeys);
+  const double slope = 1;
+  for (std::int64_t queries : {1, 20}) {
+    const std::vector<float> query(static_cast<std::size_t>(queries));
+    AttentionOptions options;
+    options.causal = CausalMode::kBottomRight;
+    options.sliding_window_left = 2;
+    options.alibi_slopes = absl::MakeConstSpan(&slope, 1);
+    const auto narrow = SplitTypedHeads(zeros.data(), DataType::kBFloat16, 1, 1, kKeys, 1);
+    const SdpaProblem problem =
+        *SdpaProblem::Create({SplitHeads(query.data(), 1, 1, queries, 1), narrow, narrow, options});
+    for (InstructionSet set : SupportedInstructionSets()) {
+      std::vector<float> log_sum_exp(static_cast<std::size_t>(queries));
+      ComputeContext context;
+      context.instruction_set = set;
+      ASSERT_TRUE(ComputeSdpa(problem, {.log_sum_exp = log_sum_exp.data()}, context).ok());
+      for (float sum : log_sum_exp) EXPECT_NEAR(sum, std::log(1 + std::exp(-1.0) + std::exp(-2.0)), 1e-6);
+    }
+  }
+}
+
 constexpr std::int64_t kSizes[] = {1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 47, 48, 49, 63, 64, 65, 127, 129};
 constexpr std::int64_t kDims[] = {1, 3, 4, 8, 16, 17, 64, 80, 128, 130};
 
