@@ -26,21 +26,31 @@ double Sum(std::int64_t size, const Term& term) {
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
 
+// No square is out of range: a row of FLOAT32 needs nothing, and of FLOAT64 one whose largest number is within
+// [2^-400, 2^400]. Any other is computed in a unit that makes it so; which, unlike the row, changes epsilon.
+double UnitOf(const float*, const NormView&) { return 1; }
+double UnitOf(const double* row, const NormView& norm) {
+  double largest = 0;
+  for (std::int64_t i = 0; i < norm.size; ++i) largest = std::max(largest, std::abs(row[i]));
+  if (largest == 0 || !std::isfinite(largest) || std::abs(std::ilogb(largest)) <= 400) return 1;
+  const double unit = std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000));
+  return std::isfinite(norm.epsilon * unit * unit) ? unit : 1;  // Not finite: next to it the squares are nothing.
+}
+
 template <typename T>
 void NormalizeRow(const NormView& norm, T* row) {
+  const double unit = UnitOf(row, norm);
+  const auto number = [row, unit](std::int64_t i) { return static_cast<double>(row[i]) * unit; };
   const auto size = static_cast<double>(norm.size);
-  double mean = 0;
-  if (norm.kind == NormKind::kLayer) {
-    mean = Sum(norm.size, [row](std::int64_t i) { return static_cast<double>(row[i]); }) / size;
-  }
-  const double squares = Sum(norm.size, [row, mean](std::int64_t i) {
-    const double x = static_cast<double>(row[i]) - mean;
+  const double mean = norm.kind == NormKind::kLayer ? Sum(norm.size, number) / size : 0;
+  const double squares = Sum(norm.size, [&number, mean](std::int64_t i) {
+    const double x = number(i) - mean;
     return x * x;
   });
-  const double factor = 1 / std::sqrt(squares / size + norm.epsilon);
+  const double factor = 1 / std::sqrt(squares / size + norm.epsilon * unit * unit);
   const double added = norm.adds_one ? 1 : 0;
   for (std::int64_t i = 0; i < norm.size; ++i) {
-    const double x = (static_cast<double>(row[i]) - mean) * factor * (added + static_cast<double>(norm.weight[i]));
+    const double x = (number(i) - mean) * factor * (added + static_cast<double>(norm.weight[i]));
     row[i] = static_cast<T>(norm.bias == nullptr ? x : x + static_cast<double>(norm.bias[i]));
   }
 }

@@ -97,6 +97,41 @@ TEST(LayerParts, NormsAgreeWithTheReference) {
   }
 }
 
+// The queries of a layer with norms whose embeddings are multiplied by `unit`.
+std::vector<double> NormedQueries(NormKind kind, double epsilon, double unit) {
+  LayerSpec spec;
+  spec.type = spec.weight_type = kF64;
+  spec.heads = spec.kv_heads = 2;
+  spec.query_norm = NormOver::kHead, spec.key_norm = NormOver::kToken;
+  spec.kind = kind;
+  LayerCase layer_case(spec);
+  auto* numbers = reinterpret_cast<double*>(layer_case.embeddings.bytes.data());
+  for (std::int64_t i = 0; i < spec.batch * spec.queries * spec.embed; ++i) numbers[i] *= unit;
+  layer_case.layer.query_norm.epsilon = layer_case.layer.key_norm.epsilon = epsilon;
+  const AttendProblem problem = layer_case.Problem();
+  LayerResult actual(problem);
+  Compute(problem, BestInstructionSet(), nullptr, actual);
+  return actual.query.Doubles();
+}
+
+// Squares of such numbers are beyond the range of FLOAT64. Without an epsilon a norm does not depend on the unit of its
+// row; with one it does not where the row is large, and a tiny row is divided by the root of epsilon.
+TEST(LayerParts, NormsOfDoublesOfAnySize) {
+  for (NormKind kind : {NormKind::kRms, NormKind::kLayer}) {
+    const std::vector<double> ordinary = NormedQueries(kind, 0, 1);
+    ASSERT_GT(Largest(ordinary), 0.1);
+    for (double unit : {0x1p1000, 0x1p500, 0x1p-500, 0x1p-1000}) {
+      SCOPED_TRACE(unit);
+      EXPECT_TRUE(testing::AllNear(NormedQueries(kind, 0, unit), ordinary, 1e-14));
+    }
+    EXPECT_TRUE(testing::AllNear(NormedQueries(kind, 0.25, 0x1p1000), ordinary, 1e-14));
+    std::vector<double> tiny = NormedQueries(kind, 0.25, 0x1p-900);
+    const std::vector<double> less_tiny = NormedQueries(kind, 0.25, 0x1p-300);
+    for (double& x : tiny) x *= 0x1p600;
+    EXPECT_TRUE(testing::AllNear(tiny, less_tiny, 1e-14 * Largest(less_tiny)));
+  }
+}
+
 TEST(LayerParts, EitherNormAlone) {
   LayerSpec spec;
   spec.heads = spec.kv_heads = 2;
