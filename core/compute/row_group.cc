@@ -1,6 +1,7 @@
 #include "core/compute/row_group.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "core/compute/exact_rows.h"
@@ -12,6 +13,9 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // If the magnitudes of a dot product's terms sum to less than this, none of its partial sums overflows float32.
 constexpr double kSurelyInRange = 0x1p126;
+
+// Up to this scale, a sum of products below 2^-126 moves no score by more than 2^-26.
+constexpr double kLargestFlushedScale = 0x1p100;
 
 // Where the keys that any row of the panel may see begin (rounded down to a block) and end.
 void FindKeys(GroupPanel& panel) {
@@ -196,14 +200,20 @@ RowCoordinates RowGroup::CoordinatesOf(const GroupPanel& panel, std::int64_t r) 
   return CoordinatesOfRow(run_.problem, range_.kv, range_.first + (panel.rows - workspace_.rows.data()) + r);
 }
 
+// Products that a kernel takes for 0 are lost where the scale makes numbers of them.
+bool RowGroup::LeavesRange(std::int64_t head) const {
+  const double flushed = std::abs(static_cast<double>(task_.query_scale)) * static_cast<double>(task_.head_dim);
+  return (kernels_.flushes_products && flushed > kLargestFlushedScale) || LeavesFloatRange(run_.problem, task_, head);
+}
+
 // Returns 0 if there are none.
 std::uint64_t RowGroup::FindDoubtfulRows() {
   std::uint64_t any = 0;
-  bool leaves_range = LeavesFloatRange(run_.problem, task_, 0);
+  bool leaves_range = LeavesRange(0);
   for (GroupPanel& panel : workspace_.panels) {
     panel.leaves_range = panel.below_range = 0;
     for (std::int64_t r = 0; r < panel.num_rows; ++r) {
-      if (task_.has_alibi) leaves_range = LeavesFloatRange(run_.problem, task_, CoordinatesOf(panel, r).head);
+      if (task_.has_alibi) leaves_range = LeavesRange(CoordinatesOf(panel, r).head);
       panel.leaves_range |= std::uint64_t{leaves_range} << r;
       if (!panel.queries.below_range) continue;
       panel.below_range |= std::uint64_t{ScalesBelowFloatRange(task_, panel.rows[r].query)} << r;

@@ -59,6 +59,7 @@ class RowGroup {
   bool FinishOrRepeat();
   void Finish();
   bool Repeat();
+  bool LeavesRange(std::int64_t head) const;
   std::uint64_t FindDoubtfulRows();
   RowCoordinates CoordinatesOf(const GroupPanel& panel, std::int64_t r) const;
   bool FailsInFloat32(const GroupPanel& panel, std::int64_t r, ExactRows& exact) const;

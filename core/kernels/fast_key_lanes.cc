@@ -310,6 +310,7 @@ struct FastProducts {
 const RowKernels& FastKeyLanes() {
   static constexpr RowKernels kKernels = {.max_rows = kMaxRows,
                                           .reads_16_bits = true,
+                                          .flushes_products = true,
                                           .row_multiple = 1,
                                           .packed_size = PackedSize,
                                           .state_size = StateSize,

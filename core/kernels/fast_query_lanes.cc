@@ -119,6 +119,7 @@ struct FastProducts {
 const RowKernels& FastQueryLanes() {
   static constexpr RowKernels kKernels = {.max_rows = kMaxRows,
                                           .reads_16_bits = true,
+                                          .flushes_products = true,
                                           .row_multiple = kLanes,
                                           .packed_size = PackedSize,
                                           .state_size = StateSize,

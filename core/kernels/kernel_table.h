@@ -140,6 +140,7 @@ struct DoubtfulRows {
 struct RowKernels {
   std::int64_t max_rows = 0;      // At most 64.
   bool reads_16_bits = false;     // Keys and values may be FLOAT16 or BFLOAT16; otherwise they are FLOAT32.
+  bool flushes_products = false;  // Products of queries and keys below float32's normal numbers are 0.
   std::int64_t row_multiple = 1;  // Panels of a multiple of it waste no lanes; divides max_rows.
   std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
   std::int64_t (*state_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
