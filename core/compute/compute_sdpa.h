@@ -37,13 +37,14 @@ struct SdpaExtents {
   bool is_double = false;
   bool has_narrow = false;        // Something is FLOAT16 or BFLOAT16.
   bool consumes_weights = false;  // Averaged or top weights are wanted.
+  std::int64_t top_k = 0;         // How many top weights of a row.
 };
 
 // Upper bounds of the bytes that computing a problem allocates beyond inputs and outputs, with `num_threads` threads,
-// when the output has the type of the query; `consumes_weights` when averaged or top weights are wanted. In double, so
-// that no shape overflows.
+// when the output has the type of the query; `consumes_weights` when averaged or top weights are wanted, of these
+// `top_k` for a row. In double, so that no shape overflows.
 double SdpaScratchBytes(const SdpaExtents& extents, int num_threads);
-double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights);
+double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights, std::int64_t top_k = 0);
 
 // The cases that ComputeSdpa delegates. For core/compute alone.
 namespace compute_internal {

@@ -1,5 +1,7 @@
 // The bounds follow what compute_sdpa.cc, row_group.cc, exact_rows.cc and compute_double.cc allocate, rounded up.
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "core/base/round.h"
 #include "core/compute/compute_sdpa.h"
@@ -16,16 +18,31 @@ constexpr std::int64_t kPanelRows = 48;
 constexpr std::int64_t kLanes = 16;
 constexpr std::int64_t kPanelsPerGroup = 4;
 constexpr std::int64_t kDoubleRowsPerTile = 8;
+// Of the kernels for few rows: rows of a panel, and floats of its state beside the output.
+constexpr double kFewRowsPerPanel = 8, kFewRowsHead = 32;
 // Rounding to cache lines, and the small parts of a panel: maximum, sum, masks.
 constexpr double kFloatsBesides = 8192;
+
+// Of so many rows of one key/value head, for the kernels that need more.
+double StateFloats(double rows, std::int64_t value_dim) {
+  const double queries_in_lanes = rows * static_cast<double>(value_dim + 3);
+  const double panels = std::ceil(rows / kFewRowsPerPanel);
+  return std::max(queries_in_lanes, rows * static_cast<double>(PadToCacheLine(value_dim)) + panels * kFewRowsHead);
+}
+
+// The largest weights of a row so far.
+template <typename T>
+double TopBytes(const SdpaExtents& extents) {
+  return sizeof(std::pair<T, std::int32_t>) * static_cast<double>(std::min(extents.top_k, extents.key_length));
+}
 
 double FloatBytes(const SdpaExtents& extents, int num_threads) {
   const auto rows = static_cast<double>(std::min(RoundUp(extents.rows, kLanes), kPanelRows * kPanelsPerGroup));
   const auto head_dim = static_cast<double>(extents.head_dim);
-  const auto state = static_cast<double>(extents.value_dim + 3);
   // Packed queries, the states of all keys and of one chunk, and a block of scores per thread; of few rows for each
   // head that takes turns.
-  double per_thread = rows * (head_dim + 2 * state) + static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
+  double per_thread = rows * head_dim + 2 * StateFloats(rows, extents.value_dim) +
+                      static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
   const bool takes_turns = extents.rows <= kLanes && extents.key_length > kKeyChunk;
   const auto heads = takes_turns ? static_cast<double>(std::min(kMaxHeadsInTurns, extents.kv_heads)) : 1.0;
   per_thread *= heads;
@@ -51,15 +68,17 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
   const std::int64_t num_chunks = CeilDiv(extents.key_length, kKeyChunk);
   const auto chunks = static_cast<double>(num_chunks);
   const auto chunked_rows = std::min(rows, static_cast<double>(kKeyChunk) / 8);
-  const double states = chunks > 1 ? static_cast<double>(extents.kv_heads) * chunks * chunked_rows * state : 0;
-  return sizeof(float) * (num_threads * per_thread + states);
+  const double states =
+      chunks > 1 ? static_cast<double>(extents.kv_heads) * chunks * StateFloats(chunked_rows, extents.value_dim) : 0;
+  return sizeof(float) * (num_threads * per_thread + states) + num_threads * TopBytes<float>(extents);
 }
 
 // Scores of a tile's rows, and where weights are consumed those and their mean.
 double DoubleBytes(const SdpaExtents& extents, int num_threads) {
   const auto rows = static_cast<double>(std::min(kDoubleRowsPerTile, extents.rows));
   const double copies = extents.consumes_weights ? 3 : 1;
-  return sizeof(double) * num_threads * (copies * rows * static_cast<double>(extents.key_length) + kFloatsBesides);
+  return num_threads * (sizeof(double) * (copies * rows * static_cast<double>(extents.key_length) + kFloatsBesides) +
+                        TopBytes<double>(extents));
 }
 
 }  // namespace
@@ -68,7 +87,7 @@ double SdpaScratchBytes(const SdpaExtents& extents, int num_threads) {
   return extents.is_double ? DoubleBytes(extents, num_threads) : FloatBytes(extents, num_threads);
 }
 
-double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights) {
+double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights, std::int64_t top_k) {
   const auto is_narrow = [](const TypedHeadsView& view) { return ElementSize(view.type) == 2; };
   return SdpaScratchBytes(
       {.rows = problem.query_length() * problem.group_size(),
@@ -78,7 +97,8 @@ double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_w
        .value_dim = problem.value_dim(),
        .is_double = problem.is_double(),
        .has_narrow = is_narrow(problem.query()) || is_narrow(problem.key()) || is_narrow(problem.value()),
-       .consumes_weights = consumes_weights},
+       .consumes_weights = consumes_weights,
+       .top_k = top_k},
       num_threads);
 }
 

@@ -27,7 +27,8 @@ void SelectTopWeights(const T* weights, std::int64_t length, std::int64_t k, T* 
     return a.first != b.first ? a.first > b.first : a.second < b.second;
   };
   heap.clear();
-  T smallest = 0;  // Of the best so far: the next must exceed it.
+  heap.reserve(static_cast<std::size_t>(std::min(k, length)));  // And no more: its size is counted before.
+  T smallest = 0;                                               // Of the best so far: the next must exceed it.
   for (std::int64_t j = 0; j < length; ++j) {
     if (weights[j] <= smallest) continue;
     if (static_cast<std::int64_t>(heap.size()) == k) {

@@ -199,7 +199,7 @@ struct LinearKernels {
 // itself, so with the same bits for every instruction set. Pure; may be called concurrently on different memory. Memory
 // of 16-bit numbers needs their alignment alone.
 struct ConvertKernels {
-  // to[i] = from[i], which is exact. A NaN stays one.
+  // to[i] = from[i], which is exact. A NaN stays one. `from` may be the second half of `to`.
   void (*widen)(DataType type, const void* from, std::int64_t count, float* to);
   // to[i] = from[i] rounded to the nearest number of `type`, ties to even: beyond the largest to infinity, below the
   // smallest through subnormal numbers to zero. A NaN stays one.

@@ -205,7 +205,7 @@ absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& ou
   return is_fast ? Compute<BFloat16>(problem, outputs, own) : Compute<float>(problem, outputs, own);
 }
 
-double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights) {
+double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights, std::int64_t top_k) {
   const std::int64_t batch = problem.batch(), queries = problem.query_length(), keys = problem.key_length();
   const EmbeddingsView &tokens = problem.embeddings(), &context = problem.context();
   const bool is_narrow = ElementSize(tokens.type) == 2 || ElementSize(context.type) == 2;
@@ -216,7 +216,8 @@ double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes
                                              .value_dim = problem.value_dim(),
                                              .is_double = problem.is_double(),
                                              .has_narrow = is_narrow,
-                                             .consumes_weights = consumes_weights},
+                                             .consumes_weights = consumes_weights,
+                                             .top_k = top_k},
                                             num_threads);
   if (!problem.layer()) return attention;
   const LayerView& layer = *problem.layer();

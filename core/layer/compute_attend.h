@@ -20,8 +20,8 @@ absl::Status ComputeAttend(const AttendProblem& problem, const AttendOutputs& ou
 FastKernels FastKernelsOf(const AttendProblem& problem, FastKernels available);
 
 // An upper bound of the bytes that computing it allocates beyond inputs and outputs, with `num_threads` threads;
-// `consumes_weights` when averaged or top weights are wanted. Pure.
-double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights);
+// `consumes_weights` when averaged or top weights are wanted, of these `top_k` for a row. Pure.
+double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes_weights, std::int64_t top_k = 0);
 
 }  // namespace attend
 

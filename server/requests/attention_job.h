@@ -157,7 +157,7 @@ class AttentionJob final : public Job {
     const double gathered = GatheredBytes(inputs.Tensors()) + static_cast<double>(inputs.options.lengths.NumBytes());
     return {.flops = problem_.Flops(),
             .memory_bytes = gathered + response_.MemoryBytes() + Method::ExtraBytes(problem_, inputs) +
-                            ScratchBytes(problem_, num_threads, consumes_weights),
+                            ScratchBytes(problem_, num_threads, consumes_weights, inputs.options.weights.top_k),
             .response_bytes = response_.SerializedBytes()};
   }
 

@@ -216,9 +216,9 @@ double GatheredBytes(absl::Span<InputTensor* const> tensors) {
 
 void InputTensor::CopyData(const WireBytes& bytes, const ConvertKernels& convert, std::byte* to) const {
   if (wire_type_ == type_) return bytes.Copy(data_, to);
-  const AlignedBuffer<std::byte> narrow(data_.size());
-  bytes.Copy(data_, narrow.data());
-  convert.widen(wire_type_, narrow.data(), num_elements_, reinterpret_cast<float*>(to));
+  std::byte* const narrow = to + (num_bytes() - data_.size());
+  bytes.Copy(data_, narrow);
+  convert.widen(wire_type_, narrow, num_elements_, reinterpret_cast<float*>(to));
 }
 
 AlignedBuffer<std::byte> GatherTensors(const WireBytes& bytes, absl::Span<InputTensor* const> tensors) {

@@ -5,7 +5,9 @@
 #include <Eigen/Core>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -52,6 +54,21 @@ TEST_P(ConvertTest, EveryHalfWidensToItsNumber) {
                             ? std::isnan(numbers[i])
                             : std::bit_cast<std::uint32_t>(expected) == std::bit_cast<std::uint32_t>(numbers[i]);
       ASSERT_TRUE(same) << DataTypeName(type) << " " << i << " became " << numbers[i] << ", expected " << expected;
+    }
+  }
+}
+
+TEST_P(ConvertTest, WidensWhatIsTheSecondHalfOfWhereItGoes) {
+  for (std::size_t count : {1u, 2u, 7u, 8u, 15u, 16u, 17u, 33u, 1000u}) {
+    for (DataType type : kHalves) {
+      std::vector<float> expected(count), numbers(count);
+      std::vector<std::uint16_t> halves(count);
+      for (std::size_t i = 0; i < count; ++i) halves[i] = static_cast<std::uint16_t>(0x3c00 + i);
+      convert().widen(type, halves.data(), static_cast<std::int64_t>(count), expected.data());
+      auto* second_half = reinterpret_cast<std::byte*>(numbers.data()) + 2 * count;
+      std::memcpy(second_half, halves.data(), 2 * count);
+      convert().widen(type, second_half, static_cast<std::int64_t>(count), numbers.data());
+      EXPECT_EQ(numbers, expected) << count;
     }
   }
 }
