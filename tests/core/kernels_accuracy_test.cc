@@ -55,6 +55,37 @@ void ExpectAccurate(const SdpaCaseSpec& spec, double score_error = 0) {
   }
 }
 
+// Attention of `queries` equal queries over keys of zeros, so that every value has the same weight.
+float MeanOf(const std::vector<float>& values, std::int64_t queries, InstructionSet set) {
+  const auto keys = static_cast<std::int64_t>(values.size());
+  const std::vector<float> query(static_cast<std::size_t>(queries)), key(values.size());
+  std::vector<float> output(static_cast<std::size_t>(queries));
+  const SdpaProblem problem = *SdpaProblem::Create({.query = SplitHeads(query.data(), 1, 1, queries, 1),
+                                                    .key = SplitHeads(key.data(), 1, 1, keys, 1),
+                                                    .value = SplitHeads(values.data(), 1, 1, keys, 1)});
+  ComputeContext context;
+  context.instruction_set = set;
+  EXPECT_TRUE(ComputeSdpa(problem, {.output = SplitHeads(output.data(), 1, 1, queries, 1)}, context).ok());
+  EXPECT_TRUE(std::all_of(output.begin(), output.end(), [&](float x) { return x == output[0]; }));
+  return output[0];
+}
+
+// Where the rounding errors of a sum all have one sign, they do not cancel; what docs/numerics.md says of that case.
+TEST(KernelsAccuracy, EqualValuesStayWithinTheBoundOfSums) {
+  for (InstructionSet set : SupportedInstructionSets()) {
+    for (float value : {993.28003f, 102.4f, 716.8f, 123.456f, 0.1f, -1.9999999f}) {
+      for (std::int64_t keys : {1, 64, 1000, 1024, 1025, 5000, 70000}) {
+        const std::vector<float> values(static_cast<std::size_t>(keys), value);
+        const double sums =
+            static_cast<double>(std::min<std::int64_t>(keys, kKeyChunk)) + static_cast<double>(keys) / 512;
+        for (std::int64_t queries : {1, 20}) {
+          EXPECT_NEAR(MeanOf(values, queries, set), value, 0x1p-23 * (sums + 8) * std::abs(double{value})) << keys;
+        }
+      }
+    }
+  }
+}
+
 // A row counts keys up to its own position, of which float32 does not hold all.
 TEST(KernelsAccuracy, AlibiBeyondTwoToThe24) {
   constexpr std::int64_t kKeys = (std::int64_t{1} << 24) + 3;
