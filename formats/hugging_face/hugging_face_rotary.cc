@@ -52,7 +52,9 @@ std::int64_t OriginalLength(ModelConfig& config, Source& source, const std::stri
     return first ? first : second ? second : longest;
   };
   const auto of_five = source.is_nested ? first_of(within, {}) : first_of(beside, within);
-  const auto of_four = type == "longrope" || type == "su" ? first_of(beside, {}) : first_of(within, {});
+  const bool is_long = type == "longrope" || type == "su";
+  // PhiMoE's own code looks into the dictionary alone.
+  const auto of_four = config.HasTrait(kTwoMagnitudes) ? within : is_long ? first_of(beside, {}) : first_of(within, {});
   if (std::string_view(source.key) == "rope_scaling" && of_four != of_five) {
     config.Fail(kKey, absl::StrCat("is not the same beside ", source.key,
                                    " and in it, and versions of transformers take "
@@ -114,12 +116,21 @@ std::vector<double> DividedFrequencies(ModelConfig& parameters, const char* key,
   return frequencies;
 }
 
-// `_compute_longrope_parameters` of transformers.
-void SetLongRope(ModelConfig& config, ModelConfig& parameters, std::int64_t original, std::int64_t dim,
-                 Rotary& rotary) {
-  rotary.frequencies = DividedFrequencies(parameters, "short_factor", dim, rotary.base);
-  rotary.long_frequencies = DividedFrequencies(parameters, "long_factor", dim, rotary.base);
-  rotary.original_context_length = original;
+// By what PhiMoE multiplies sines and cosines, whatever `attention_factor` says. A layer has one factor for all
+// lengths.
+void SetMagnitude(ModelConfig& parameters, Rotary& rotary) {
+  const auto of_short = parameters.Number({"short_mscale"}), of_long = parameters.Number({"long_mscale"});
+  if (!of_short || !of_long || *of_short != *of_long || !(*of_short > 0)) {
+    return parameters.Fail(
+        "short_mscale",
+        absl::StrCat("and 'long_mscale' must both be there and be the same positive number: ", parameters.model_type(),
+                     " models multiply short texts by one and long ones by the other"));
+  }
+  rotary.attention_factor = *of_short;
+}
+
+// The attention factor of `_compute_longrope_parameters`.
+void SetLongFactor(ModelConfig& config, ModelConfig& parameters, std::int64_t original, Rotary& rotary) {
   const std::optional<double> given = parameters.Number({"attention_factor"});
   if (given) {
     rotary.attention_factor = *given;
@@ -137,6 +148,16 @@ void SetLongRope(ModelConfig& config, ModelConfig& parameters, std::int64_t orig
                            "transformers take one or the other. Add attention_factor");
   }
   rotary.attention_factor = factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(static_cast<double>(original)));
+}
+
+// `_compute_longrope_parameters` of transformers.
+void SetLongRope(ModelConfig& config, ModelConfig& parameters, std::int64_t original, std::int64_t dim,
+                 Rotary& rotary) {
+  rotary.frequencies = DividedFrequencies(parameters, "short_factor", dim, rotary.base);
+  rotary.long_frequencies = DividedFrequencies(parameters, "long_factor", dim, rotary.base);
+  rotary.original_context_length = original;
+  if (config.HasTrait(kTwoMagnitudes)) return SetMagnitude(parameters, rotary);
+  SetLongFactor(config, parameters, original, rotary);
 }
 
 void SetLongScaling(const std::string& type, ModelConfig& config, Source& source, std::int64_t head_dim,
@@ -168,6 +189,10 @@ void SetScaling(ModelConfig& config, Source& source, std::int64_t head_dim, Rota
   ModelConfig& parameters = source.parameters;
   const std::string type = TypeOf(parameters);
   if (type.empty() || type == "default") return;
+  if (config.HasTrait(kLongRopeAlone) && type != "longrope" && type != "su") {
+    return parameters.Fail(source.key, absl::StrCat("has the type '", type.substr(0, 32), "'; the code of ",
+                                                    config.model_type(), " models has longrope alone"));
+  }
   const double factor = parameters.Number({"factor"}).value_or(0);
   if (type == "yarn" || type == "longrope" || type == "su" || type == "dynamic") {
     SetLongScaling(type, config, source, head_dim, rotary);
