@@ -205,11 +205,14 @@ TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
 
 TEST(HuggingFaceRotary, LengthsThatVersionsReadDifferentlyAreRefused) {
   const auto refusal = [](const std::string& form, const std::string& type, const std::string& beside, int within) {
+    const std::string of_type = type == "llama3"     ? R"("low_freq_factor": 1, "high_freq_factor": 4)"
+                                : type == "longrope" ? R"("short_factor": [1, 1], "long_factor": [2, 2])"
+                                                     : R"("attention_factor": 1)";
+    const std::string sure = type == "longrope" ? R"(, "attention_factor": 1)" : "";
     return Refusal(R"({"model_type": "llama", "num_attention_heads": 1, "max_position_embeddings": 64, )" + beside +
-                       "\"" + form +
-                       R"(": {"rope_theta": 1e4, "factor": 8.0, "short_factor": [1, 1], "low_freq_factor": 1,
-                       "long_factor": [2, 2], "attention_factor": 1, "high_freq_factor": 4, "rope_type": ")" +
-                       type + R"(", "original_max_position_embeddings": )" + std::to_string(within) + "}}",
+                       "\"" + form + R"(": {"rope_theta": 1e4, "factor": 8.0, )" + of_type + sure +
+                       R"(, "rope_type": ")" + type + R"(", "original_max_position_embeddings": )" +
+                       std::to_string(within) + "}}",
                    "layers.0.", {}, 4);
   };
   const std::string beside = R"("original_max_position_embeddings": 8, )";
