@@ -91,19 +91,14 @@ absl::StatusOr<Projections> CutFused(const std::string& name, const LinearWeight
 
 // One bias for three matrices, cut for each.
 absl::Status AddFusedBias(const std::string& name, Projections& linears, WeightReader& reader) {
-  const absl::StatusOr<NormWeights> bias = reader.Norm(name, "");
-  if (!bias.ok()) return bias.status();
-  std::int64_t rows = 0;
-  for (const LinearWeights& linear : linears) rows += linear.out_features;
-  if (bias->size != rows) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor '", name, "' has ", bias->size, " elements; ", rows, " are expected"));
-  }
-  const float* next = bias->weight;
+  LinearWeights all;
+  for (const LinearWeights& linear : linears) all.out_features += linear.out_features;
+  if (absl::Status status = reader.AddBias(name, all); !status.ok()) return status;
+  const auto* next = static_cast<const std::uint8_t*>(all.bias);
   for (LinearWeights& linear : linears) {
     linear.bias = next;
-    linear.bias_type = WeightType::kFloat32;
-    next += linear.out_features;
+    linear.bias_type = all.bias_type;
+    next += linear.out_features * SizeOf(all.bias_type);
   }
   return absl::OkStatus();
 }

@@ -88,6 +88,33 @@ TEST(LayerRefusals, TwoLayersAtOnePrefixAreAnError) {
               AllOf(HasSubstr("query.weight (notebook)"), HasSubstr("q_proj.weight (llama)")));
 }
 
+// Doubles that float32 does not hold: by a digit, by its range, and below its smallest number.
+TEST(LayerRefusals, NormsAndSinksThatFloat32RoundsAreRefused) {
+  const Layer layer(2, 2);
+  for (const char* const name :
+       {"q_layernorm.weight", "q_layernorm.bias", "k_layernorm.weight", "k_layernorm.bias", "sinks"}) {
+    const auto with = [&](double number) {
+      CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "dense", Biases::kNone, "F64");
+      for (const char* const norm : {"q_layernorm.weight", "k_layernorm.weight"}) {
+        if (std::string(norm) != name) builder.AddVector(norm, layer.query_norm, "F64");
+      }
+      std::vector<double> numbers(std::string(name) == "sinks" ? 2 : kHeadDim, 0.5);
+      numbers[1] = number;
+      builder.Add(name, {static_cast<std::int64_t>(numbers.size())},
+                  {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(double)}, "F64");
+      return Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status());
+    };
+    for (const double number : {0.1, 1e300, -1e300, 1e-300, 1 + 1e-12}) {
+      EXPECT_THAT(with(number), AllOf(HasSubstr("tensor '" + std::string(name) + "' has the type F64"),
+                                      HasSubstr("does not hold its number 1 exactly")))
+          << number;
+    }
+    for (const double number : {0.25, -0.0, double{0.1F}, std::ldexp(1.0, -149), -double{INFINITY}}) {
+      EXPECT_EQ(with(number), "") << number;
+    }
+  }
+}
+
 TEST(LayerRefusals, TensorsThatCannotBeUsedAreNamed) {
   const Layer layer(2, 2);
   const auto with = [&](const std::function<void(CheckpointBuilder&)>& add_query) {
