@@ -19,6 +19,7 @@ namespace attend::formats {
 namespace {
 
 constexpr std::int64_t kMaxHeads = 1024;
+constexpr const char* kFrequencies = "rotary_emb.inv_freq";
 constexpr const char* kSinks[] = {"sinks", "softmax_offset"};
 
 // How many heads fused weights are cut for.
@@ -205,7 +206,30 @@ absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, Weigh
 bool IsBuffer(std::string_view name, const CheckpointTensor& tensor) {
   if (name == "bias" || name == "causal_mask") return tensor.shape.size() == 4;
   if (name == "masked_bias") return tensor.shape.empty() || tensor.shape == std::vector<std::int64_t>{1};
-  return name == "rotary_emb.inv_freq";
+  return name == kFrequencies;
+}
+
+// Refuses the frequencies of a rotary embedding, in the module or around it, of which nobody says what it is: which
+// elements form a pair and which scaling there is, the frequencies do not say.
+absl::Status CheckRotaryIsSaid(const Checkpoint& checkpoint, const std::string& module, const CallerSettings& caller,
+                               const LayerSettings& settings) {
+  if (caller.rotary || settings.rotary) return absl::OkStatus();
+  std::string around = module;
+  while (true) {
+    const std::string name = absl::StrCat(around, kFrequencies);
+    const auto& ignored = caller.ignored_tensors;
+    const bool is_ignored =
+        around == module && std::find(ignored.begin(), ignored.end(), kFrequencies) != ignored.end();
+    if (checkpoint.Find(name) != nullptr && !is_ignored) {
+      return FieldError("config.rotary_embedding",
+                        absl::StrCat("config.rotary_embedding is not set: the tensor '", name.substr(0, 200),
+                                     "' says that the layer has a rotary embedding, and nothing says which; set it, or "
+                                     "put the model's config.json beside the file"));
+    }
+    if (around.empty()) return absl::OkStatus();
+    const std::size_t dot = around.size() < 2 ? std::string::npos : around.rfind('.', around.size() - 2);
+    around.resize(dot == std::string::npos ? 0 : dot + 1);
+  }
 }
 
 // Inputs and results of attention, which files of one layer without a prefix often have beside its weights.
@@ -376,6 +400,7 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
     }
     if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
   }
+  if (status = CheckRotaryIsSaid(checkpoint, fit->module, caller, layer.settings); !status.ok()) return status;
   NoteAssumptions(layer, caller, config.has_value(), layer.settings.notes);
   layer.tensors.assign(reader.read().begin(), reader.read().end());
   layer.memory = reader.TakeMemory();

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "formats/layers/naming_table.h"
@@ -113,6 +114,30 @@ TEST(LayerRefusals, NormsAndSinksThatFloat32RoundsAreRefused) {
       EXPECT_EQ(with(number), "") << number;
     }
   }
+}
+
+TEST(LayerRefusals, FrequenciesOfARotaryEmbeddingThatNobodyDescribesAreRefused) {
+  const Layer layer(2, 2);
+  for (const std::string around : {"model.layers.0.self_attn.", "model.layers.0.", "model.", ""}) {
+    CheckpointBuilder builder =
+        Separate(layer, "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj",
+                 "model.layers.0.self_attn.v_proj", "model.layers.0.self_attn.o_proj", Biases::kNone);
+    builder.Add(around + "rotary_emb.inv_freq", {1}, "abcd", "F32");
+    const auto status = [&](const CallerSettings& caller, const std::optional<std::string>& config = {}) {
+      return FindLayer(builder.Checkpoint(), "model.layers.0.self_attn", caller, config).status();
+    };
+    EXPECT_THAT(Message(status(layer.Config())), HasSubstr("the tensor '" + around + "rotary_emb.inv_freq' says that"));
+    EXPECT_EQ(FieldOf(status(layer.Config())), "config.rotary_embedding");
+    CallerSettings caller = layer.Config();
+    caller.rotary = true;
+    EXPECT_EQ(Message(status(caller)), "");
+    EXPECT_EQ(Message(status(layer.Config(), R"({"model_type": "llama"})")), "");
+  }
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.Add("rotary_emb.inv_freq", {1}, "abcd", "F32");
+  CallerSettings caller = layer.Config();
+  caller.ignored_tensors = {"rotary_emb.inv_freq"};
+  EXPECT_EQ(Message(FindLayer(builder.Checkpoint(), "", caller).status()), "");  // On purpose.
 }
 
 TEST(LayerRefusals, TensorsThatCannotBeUsedAreNamed) {
