@@ -207,6 +207,11 @@ void SetRotary(ModelConfig& config, const LayerPlace& place, std::int64_t head_d
     layer.rotary.Set(Rotary{.form = RotaryForm::kNone}, config.Origin("layer_rope_theta"));
   } else if (has) {
     layer.rotary = RotaryOf(config, head_dim, is_sliding, base);
+    if (config.HasTrait(kTwoMagnitudes) && layer.rotary && !layer.rotary->long_frequencies.empty()) {
+      layer.notes.push_back(absl::StrCat("texts of more than ", layer.rotary->original_context_length,
+                                         " tokens are turned by long_factor, as the model's authors and transformers 4 "
+                                         "do; transformers 5 keeps short_factor"));
+    }
   } else {
     layer.rotary.Set(Rotary{.form = RotaryForm::kNone}, origin);
   }

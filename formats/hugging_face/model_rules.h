@@ -51,6 +51,9 @@ inline constexpr std::uint32_t kHeadsOf64 = 8192;          // As many heads as 6
 inline constexpr std::uint32_t kWholeWindow = 16384;   // If bidirectional, a window has as many tokens to each side.
 inline constexpr std::uint32_t kUnevenWindow = 32768;  // As kHalvesWindow, an even window one less to the left.
 inline constexpr std::uint32_t kOneBase = 65536;       // Layers with a window must turn as those without.
+inline constexpr std::uint32_t kLongRopeAlone =
+    131072;  // Takes no other scaling of rotary embeddings, or it for another.
+inline constexpr std::uint32_t kTwoMagnitudes = 262144;  // `short_mscale` and `long_mscale` are longrope's factor.
 
 struct ModelRules {
   std::string_view types;  // Values of `model_type`, separated by spaces.

@@ -19,6 +19,7 @@ namespace attend::formats {
 namespace {
 
 constexpr std::int64_t kMaxHeads = 1024;
+constexpr const char* kFrequencies = "rotary_emb.inv_freq";
 constexpr const char* kSinks[] = {"sinks", "softmax_offset"};
 
 // How many heads fused weights are cut for.
@@ -91,19 +92,14 @@ absl::StatusOr<Projections> CutFused(const std::string& name, const LinearWeight
 
 // One bias for three matrices, cut for each.
 absl::Status AddFusedBias(const std::string& name, Projections& linears, WeightReader& reader) {
-  const absl::StatusOr<NormWeights> bias = reader.Norm(name, "");
-  if (!bias.ok()) return bias.status();
-  std::int64_t rows = 0;
-  for (const LinearWeights& linear : linears) rows += linear.out_features;
-  if (bias->size != rows) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("tensor '", name, "' has ", bias->size, " elements; ", rows, " are expected"));
-  }
-  const float* next = bias->weight;
+  LinearWeights all;
+  for (const LinearWeights& linear : linears) all.out_features += linear.out_features;
+  if (absl::Status status = reader.AddBias(name, all); !status.ok()) return status;
+  const auto* next = static_cast<const std::uint8_t*>(all.bias);
   for (LinearWeights& linear : linears) {
     linear.bias = next;
-    linear.bias_type = WeightType::kFloat32;
-    next += linear.out_features;
+    linear.bias_type = all.bias_type;
+    next += linear.out_features * SizeOf(all.bias_type);
   }
   return absl::OkStatus();
 }
@@ -210,7 +206,30 @@ absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, Weigh
 bool IsBuffer(std::string_view name, const CheckpointTensor& tensor) {
   if (name == "bias" || name == "causal_mask") return tensor.shape.size() == 4;
   if (name == "masked_bias") return tensor.shape.empty() || tensor.shape == std::vector<std::int64_t>{1};
-  return name == "rotary_emb.inv_freq";
+  return name == kFrequencies;
+}
+
+// Refuses the frequencies of a rotary embedding, in the module or around it, of which nobody says what it is: which
+// elements form a pair and which scaling there is, the frequencies do not say.
+absl::Status CheckRotaryIsSaid(const Checkpoint& checkpoint, const std::string& module, const CallerSettings& caller,
+                               const LayerSettings& settings) {
+  if (caller.rotary || settings.rotary) return absl::OkStatus();
+  std::string around = module;
+  while (true) {
+    const std::string name = absl::StrCat(around, kFrequencies);
+    const auto& ignored = caller.ignored_tensors;
+    const bool is_ignored =
+        around == module && std::find(ignored.begin(), ignored.end(), kFrequencies) != ignored.end();
+    if (checkpoint.Find(name) != nullptr && !is_ignored) {
+      return FieldError("config.rotary_embedding",
+                        absl::StrCat("config.rotary_embedding is not set: the tensor '", name.substr(0, 200),
+                                     "' says that the layer has a rotary embedding, and nothing says which; set it, or "
+                                     "put the model's config.json beside the file"));
+    }
+    if (around.empty()) return absl::OkStatus();
+    const std::size_t dot = around.size() < 2 ? std::string::npos : around.rfind('.', around.size() - 2);
+    around.resize(dot == std::string::npos ? 0 : dot + 1);
+  }
 }
 
 // Inputs and results of attention, which files of one layer without a prefix often have beside its weights.
@@ -381,6 +400,7 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
     }
     if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(request.config_name, ": ", status.message()));
   }
+  if (status = CheckRotaryIsSaid(checkpoint, fit->module, caller, layer.settings); !status.ok()) return status;
   NoteAssumptions(layer, caller, config.has_value(), layer.settings.notes);
   layer.tensors.assign(reader.read().begin(), reader.read().end());
   layer.memory = reader.TakeMemory();

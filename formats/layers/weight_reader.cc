@@ -116,7 +116,14 @@ absl::StatusOr<std::vector<float>> WeightReader::Floats(const std::string& name)
   const absl::StatusOr<WeightType> type = TypeOf(name, vector);
   if (!type.ok()) return type.status();
   std::vector<float> floats;
-  for (std::int64_t i = 0; i < vector.shape[0]; ++i) floats.push_back(FloatAt(vector.data, *type, i));
+  for (std::int64_t i = 0; i < vector.shape[0]; ++i) {
+    if (!IsFloatAt(vector.data, *type, i)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("tensor '", name, "' has the type F64, and float32 does not hold its number ", i,
+                       " exactly; norms and sinks are float32. Store the tensor as F32 to have it rounded"));
+    }
+    floats.push_back(FloatAt(vector.data, *type, i));
+  }
   read_.insert(name);
   return floats;
 }

@@ -55,7 +55,8 @@ class WeightReader {
   // INVALID_ARGUMENT naming the tensor.
   absl::StatusOr<NormWeights> Norm(const std::string& weight, const std::string& bias);
 
-  // The floats of a tensor. REQUIRES: it is there. Errors: INVALID_ARGUMENT when it is no vector.
+  // The floats of a tensor. REQUIRES: it is there. Errors: INVALID_ARGUMENT when it is no vector, or has a number that
+  // float32 does not hold exactly.
   absl::StatusOr<std::vector<float>> Floats(const std::string& name);
 
   // The rows of `linear` in which (r / block) % period is in [first, first + count), in their order, copied. With

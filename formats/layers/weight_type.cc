@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace attend::formats {
 namespace {
@@ -53,6 +54,13 @@ float FloatAt(const void* numbers, WeightType type, std::int64_t i) {
     case WeightType::kBFloat16: break;
   }
   return FromBits(std::uint32_t{Load<std::uint16_t>(numbers, i)} << 16);
+}
+
+bool IsFloatAt(const void* numbers, WeightType type, std::int64_t i) {
+  if (type != WeightType::kFloat64) return true;
+  const auto number = Load<double>(numbers, i);
+  if (!std::isfinite(number)) return true;
+  return std::abs(number) <= double{std::numeric_limits<float>::max()} && double{static_cast<float>(number)} == number;
 }
 
 }  // namespace attend::formats

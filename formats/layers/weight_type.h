@@ -19,6 +19,9 @@ std::optional<WeightType> WeightTypeOf(std::string_view dtype);
 // Number `i` of an array that may lie at any address. Exact, but for FLOAT64, which is rounded. Pure.
 float FloatAt(const void* numbers, WeightType type, std::int64_t i);
 
+// Whether FloatAt gives number `i` exactly, or NaN for NaN. Pure.
+bool IsFloatAt(const void* numbers, WeightType type, std::int64_t i);
+
 }  // namespace attend::formats
 
 #endif  // ATTEND_FORMATS_LAYERS_WEIGHT_TYPE_H_

@@ -76,6 +76,22 @@ absl::StatusOr<Checkpoint> Checkpoint::OpenFile(const std::string& path, const S
   return checkpoint;
 }
 
+absl::Status Checkpoint::TakeFrom(Checkpoint& shard, const std::vector<std::string>& names,
+                                  const std::string& index_path) {
+  for (const std::string& name : names) {
+    auto node = shard.tensors_.extract(name);
+    if (node.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("there is no tensor '", name, "', although ", index_path, " says so"));
+    }
+    tensors_.insert(std::move(node));
+  }
+  if (shard.tensors_.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "it has the tensor '", shard.tensors_.begin()->first.substr(0, 200), "', which ", index_path,
+      " does not say is in it; what the index leaves out may be part of a layer. Add it to weight_map, or remove it"));
+}
+
 absl::StatusOr<Checkpoint> Checkpoint::OpenSharded(const std::string& index_path, const SafetensorsLimits& limits) {
   const absl::StatusOr<std::string> text = ReadTextFile(index_path, kMaxIndexBytes);
   if (!text.ok()) return text.status();
@@ -87,14 +103,7 @@ absl::StatusOr<Checkpoint> Checkpoint::OpenSharded(const std::string& index_path
     const std::string path = std::filesystem::path(index_path).replace_filename(file).string();
     absl::StatusOr<Checkpoint> shard = OpenFile(path, limits);
     if (!shard.ok()) return shard.status();
-    for (const std::string& name : names) {
-      auto node = shard->tensors_.extract(name);
-      if (node.empty()) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(path, ": there is no tensor '", name, "', although ", index_path, " says so"));
-      }
-      all.tensors_.insert(std::move(node));
-    }
+    if (absl::Status status = all.TakeFrom(*shard, names, index_path); !status.ok()) return Annotate(path, status);
     files.push_back(shard->memory_);
   }
   all.memory_ = std::make_shared<const std::vector<std::shared_ptr<const void>>>(std::move(files));

@@ -56,15 +56,35 @@ TEST(Checkpoint, ACopyKeepsTheMappingAlive) {
 TEST(Checkpoint, ShardsAreFoundThroughTheirIndex) {
   const TemporaryFolder folder;
   folder.Write("one.safetensors", FileOf("a", "xy"));
-  folder.Write("two.safetensors",
-               CheckpointBuilder().Add("b", {1}, "b", "U8").Add("not listed", {1}, "c", "U8").Build());
+  folder.Write("two.safetensors", CheckpointBuilder().Add("b", {1}, "b", "U8").Add("c", {1}, "c", "U8").Build());
   const auto checkpoint = Checkpoint::Open(
       folder.Write("model.safetensors.index.json",
-                   R"({"metadata":{"total_size":3},"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})"));
+                   R"({"metadata":{"total_size":3},"weight_map":{"a":"one.safetensors","b":"two.safetensors",
+                       "c":"two.safetensors"}})"));
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-  EXPECT_EQ(checkpoint->tensors().size(), 2U);
+  EXPECT_EQ(checkpoint->tensors().size(), 3U);
   EXPECT_EQ(BytesOf(*checkpoint, "a"), "xy");
   EXPECT_EQ(BytesOf(*checkpoint, "b"), "b");
+}
+
+// They may be the norms of a layer whose projections it names.
+TEST(Checkpoint, AnIndexHidesNoTensorOfItsShards) {
+  const TemporaryFolder folder;
+  folder.Write("one.safetensors", FileOf("q_proj", "xy"));
+  folder.Write("two.safetensors", CheckpointBuilder()
+                                      .Add("k_proj", {1}, "b", "U8")
+                                      .Add("q_norm", {1}, "c", "U8")
+                                      .Add("q_proj", {1}, "d", "U8")
+                                      .Build());
+  const auto refusal = [&](const std::string& more) {
+    return Message(Checkpoint::Open(folder.Write("model.safetensors.index.json", R"({"weight_map":{
+        "q_proj":"one.safetensors", "k_proj":"two.safetensors")" + more + "}}"))
+                       .status());
+  };
+  EXPECT_THAT(refusal(""), AllOf(HasSubstr("two.safetensors: it has the tensor 'q_norm', which "),
+                                 HasSubstr("model.safetensors.index.json does not say is in it")));
+  // Another of that name in another file.
+  EXPECT_THAT(refusal(R"(, "q_norm":"two.safetensors")"), HasSubstr("it has the tensor 'q_proj'"));
 }
 
 TEST(Checkpoint, AnIndexReachesNoFileButThoseBesideIt) {

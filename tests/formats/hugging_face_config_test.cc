@@ -400,8 +400,7 @@ TEST(ModelRules, EveryRowCanBeUsed) {
     if (!rules.refused.empty()) continue;
     // With values for what versions do not agree on.
     const std::string json =
-        R"({"model_type": ")" + first + R"(", "num_attention_heads": 4, "rope_theta": 1e4,
-                                 "rope_scaling": {"rope_type": "default"}, "key_multiplier": 1.0,
+        R"({"model_type": ")" + first + R"(", "num_attention_heads": 4, "rope_theta": 1e4, "key_multiplier": 1.0,
                                  "attention_types": [[["global", "local"], 12]], "attention_multiplier": 1.0,
                                  "layer_types": ["full_attention"])" +
         (first == "chatglm" ? R"(, "multi_query_attention": true, "kv_channels": 64)" : "") +
@@ -409,7 +408,8 @@ TEST(ModelRules, EveryRowCanBeUsed) {
         (first == "mellum" || first == "voxtral_realtime_text" ? R"(, "sliding_window": 8)" : "") +
         (first == "canary_decoder" || first == "voxtral_realtime_text" ? R"(, "num_key_value_heads": 4)" : "") +
         (first == "cohere2_moe" ? R"(, "mlp_layer_types": ["dense"])" : "") +
-        (first == "modernbert-decoder" ? R"(, "rope_parameters": {"full_attention": {}})" : "") +
+        (first == "modernbert-decoder" ? R"(, "rope_parameters": {"full_attention": {}})"
+                                       : R"(, "rope_scaling": {"rope_type": "default"})") +
         (first == "moonshine" || first == "nemotron3_diarization_audio" ? R"(, "partial_rotary_factor": 0.5)" : "") +
         (first == "olmo_hybrid" ? R"(, "rope_parameters": null)" : "") + "}";
     const bool is_decoder_alone = (rules.traits & kDecoderAlone) != 0;

@@ -98,6 +98,62 @@ TEST(HuggingFaceRotary, LongRopeHasFactorsForShortAndLongTexts) {
   EXPECT_THAT(Refusal(json + "}}", "layers.0.", {}, 8), HasSubstr("must be a list of 4 numbers"));
 }
 
+// Phi-3.5-MoE's own config.json, with heads of 4 in place of 128. `PhimoeRotaryEmbedding` of transformers multiplies by
+// the two numbers and drops the attention factor.
+std::string PhiMoe(const std::string& magnitudes,
+                   const std::string& beside = R"("max_position_embeddings": 131072, )") {
+  return R"({"model_type": "phimoe", "num_attention_heads": 32, "rope_theta": 10000.0, )" + beside +
+         R"("original_max_position_embeddings": 4096, "rope_scaling": {"type": "longrope", )" + magnitudes +
+         R"("original_max_position_embeddings": 4096, "short_factor": [1.0, 2.0], "long_factor": [4.0, 8.0]}})";
+}
+
+TEST(HuggingFaceRotary, PhiMoeMultipliesByItsOwnNumbers) {
+  const std::string published = PhiMoe(R"("short_mscale": 1.243163121016122, "long_mscale": 1.243163121016122, )");
+  const LayerSettings layer = Parse(published, "layers.0.", 4);
+  EXPECT_EQ(layer.rotary->attention_factor, 1.243163121016122);
+  EXPECT_THAT(layer.rotary->frequencies, ElementsAre(1, 0.01 / 2));
+  EXPECT_THAT(layer.rotary->long_frequencies, ElementsAre(0.25, 0.01 / 8));
+  EXPECT_EQ(layer.rotary->original_context_length, 4096);
+  EXPECT_THAT(layer.notes, ElementsAre(HasSubstr("transformers 5 keeps short_factor")));
+  const std::string more = R"("short_mscale": 1.5, "long_mscale": 1.5, "attention_factor": 3.0, )";
+  EXPECT_EQ(Parse(PhiMoe(more, ""), "layers.0.", 4).rotary->attention_factor, 1.5);
+}
+
+TEST(HuggingFaceRotary, PhiMoeWithoutOneNumberForAllLengthsIsRefused) {
+  for (const char* const magnitudes :
+       {"", R"("short_mscale": 1.5, )", R"("long_mscale": 1.5, )", R"("short_mscale": 1.5, "long_mscale": 1.25, )",
+        R"("short_mscale": 0, "long_mscale": 0, )", R"("short_mscale": null, "long_mscale": null, )"}) {
+    EXPECT_THAT(Refusal(PhiMoe(magnitudes), "layers.0.", {}, 4), HasSubstr("'short_mscale' and 'long_mscale'"));
+  }
+}
+
+TEST(HuggingFaceRotary, TheOriginalLengthOfAPhiMoeIsThatOfItsScaling) {
+  const auto refusal = [](const std::string& beside, const std::string& within) {
+    return Refusal(R"({"model_type": "phimoe", )" + beside + R"("max_position_embeddings": 64, "rope_scaling": {)" +
+                       within + R"("rope_type": "longrope", "short_mscale": 1.5, "long_mscale": 1.5,
+                       "short_factor": [1, 1], "long_factor": [2, 2]}})",
+                   "layers.0.", {}, 4);
+  };
+  const std::string length = R"("original_max_position_embeddings": 8, )";
+  EXPECT_EQ(refusal("", length), "");
+  EXPECT_EQ(refusal(length, length), "");
+  EXPECT_THAT(refusal(length, ""), HasSubstr("'original_max_position_embeddings' is not the same"));
+}
+
+TEST(HuggingFaceRotary, SomeModelsHaveLongRopeAlone) {
+  for (const std::string type : {"phi3", "phimoe"}) {
+    const auto refusal = [&](const std::string& scaling) {
+      return Refusal(
+          R"({"model_type": ")" + type + R"(", "max_position_embeddings": 64, "rope_scaling": )" + scaling + "}",
+          "layers.0.", {}, 4);
+    };
+    // transformers takes a Phi-3's yarn for longrope.
+    EXPECT_THAT(refusal(R"({"type": "yarn", "factor": 2.0})"), HasSubstr("'yarn'; the code of " + type));
+    EXPECT_THAT(refusal(R"({"rope_type": "linear", "factor": 2.0})"), HasSubstr("has longrope alone"));
+    EXPECT_EQ(refusal(R"({"rope_type": "default"})"), "");
+  }
+}
+
 TEST(HuggingFaceRotary, DynamicScalingDependsOnTheLength) {
   const Rotary rotary = *Parse(R"({"model_type": "llama", "max_position_embeddings": 16,
                                    "rope_scaling": {"type": "dynamic", "factor": 2.0}})",
@@ -149,11 +205,14 @@ TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
 
 TEST(HuggingFaceRotary, LengthsThatVersionsReadDifferentlyAreRefused) {
   const auto refusal = [](const std::string& form, const std::string& type, const std::string& beside, int within) {
+    const std::string of_type = type == "llama3"     ? R"("low_freq_factor": 1, "high_freq_factor": 4)"
+                                : type == "longrope" ? R"("short_factor": [1, 1], "long_factor": [2, 2])"
+                                                     : R"("attention_factor": 1)";
+    const std::string sure = type == "longrope" ? R"(, "attention_factor": 1)" : "";
     return Refusal(R"({"model_type": "llama", "num_attention_heads": 1, "max_position_embeddings": 64, )" + beside +
-                       "\"" + form +
-                       R"(": {"rope_theta": 1e4, "factor": 8.0, "short_factor": [1, 1], "low_freq_factor": 1,
-                       "long_factor": [2, 2], "attention_factor": 1, "high_freq_factor": 4, "rope_type": ")" +
-                       type + R"(", "original_max_position_embeddings": )" + std::to_string(within) + "}}",
+                       "\"" + form + R"(": {"rope_theta": 1e4, "factor": 8.0, )" + of_type + sure +
+                       R"(, "rope_type": ")" + type + R"(", "original_max_position_embeddings": )" +
+                       std::to_string(within) + "}}",
                    "layers.0.", {}, 4);
   };
   const std::string beside = R"("original_max_position_embeddings": 8, )";

@@ -244,13 +244,30 @@ TEST(LayerReader, GroupsAreCutByTheNumberOfHeads) {
               HasSubstr("has 18 outputs, which are not those of 5 query heads, 5 key heads"));
 }
 
-TEST(LayerReader, TorchMhaWithSeparateMatricesHasOneBias) {
+TEST(LayerReader, TheOneBiasHasTheRowsOfAllMatrices) {
   const Layer layer(2, 2);
   CheckpointBuilder builder;
   builder.Add("q_proj_weight", layer.query).Add("k_proj_weight", layer.key).Add("v_proj_weight", layer.value);
-  builder.AddVector("in_proj_bias", Stacked({layer.query_bias, layer.key_bias, layer.value_bias}));
-  builder.Add("out_proj.weight", layer.output).AddVector("out_proj.bias", layer.output_bias);
-  ExpectLayer(FindLayer(builder.Checkpoint(), "", layer.Config()), layer, Biases::kAll, "torch-mha");
+  builder.AddVector("in_proj_bias", layer.query_bias).Add("out_proj.weight", layer.output);
+  EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status()),
+              HasSubstr("tensor 'in_proj_bias' has the shape [6]; [18], as the projection has outputs, is expected"));
+}
+
+TEST(LayerReader, TorchMhaWithSeparateMatricesHasOneBias) {
+  const Layer layer(2, 2);
+  CheckpointBuilder builder;
+  for (const std::string dtype : {"F64", "F16", "BF16", "F32"}) {
+    builder = CheckpointBuilder();
+    builder.Add("q_proj_weight", layer.query, dtype).Add("k_proj_weight", layer.key, dtype);
+    builder.Add("v_proj_weight", layer.value, dtype).Add("out_proj.weight", layer.output, dtype);
+    builder.AddVector("in_proj_bias", Stacked({layer.query_bias, layer.key_bias, layer.value_bias}), dtype);
+    builder.AddVector("out_proj.bias", layer.output_bias, dtype);
+    const absl::StatusOr<AttentionLayer> found = FindLayer(builder.Checkpoint(1), "", layer.Config());
+    ExpectLayer(found, layer, Biases::kAll, "torch-mha " + dtype);
+    for (const LinearWeights* const linear : {&found->query, &found->key, &found->value}) {
+      EXPECT_EQ(linear->bias_type, linear->weight_type) << dtype;  // Not rounded to another.
+    }
+  }
   builder.Add("bias_k", {1, 1, 6}, std::string(24, '\0'), "F32");
   EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status()),
               HasSubstr("the tensor 'bias_k', which may change what it computes and is not supported"));
@@ -326,9 +343,11 @@ TEST(LayerReader, BuffersOfLibrariesAreNoWeights) {
   CheckpointBuilder builder = Separate(layer, "a.q_proj", "a.k_proj", "a.v_proj", "a.out_proj", Biases::kNone);
   builder.Add("a.bias", {1, 1, 2, 2}, std::string(4, 'b'), "BOOL").Add("a.masked_bias", {}, "abcd", "F32");
   builder.Add("a.rotary_emb.inv_freq", {2}, std::string(8, 'f'), "F32").Add("a.causal_mask", {1, 1, 1, 1}, "b", "U8");
-  EXPECT_TRUE(FindLayer(builder.Checkpoint(), "a", layer.Config()).ok());
+  CallerSettings caller = layer.Config();
+  caller.rotary = true;
+  EXPECT_TRUE(FindLayer(builder.Checkpoint(), "a", caller).ok());
   builder.Add("a.masked_bias2", {}, "abcd", "F32");
-  EXPECT_FALSE(FindLayer(builder.Checkpoint(), "a", layer.Config()).ok());
+  EXPECT_FALSE(FindLayer(builder.Checkpoint(), "a", caller).ok());
 }
 
 TEST(LayerReader, InputsAndResultsBesideALayerWithoutAPrefixAreNoWeights) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "formats/layers/naming_table.h"
@@ -86,6 +87,57 @@ TEST(LayerRefusals, TwoLayersAtOnePrefixAreAnError) {
   builder.Add("query.weight", layer.query).Add("key.weight", layer.key).Add("value.weight", layer.value);
   EXPECT_THAT(Message(FindLayer(builder.Checkpoint(), "").status()),
               AllOf(HasSubstr("query.weight (notebook)"), HasSubstr("q_proj.weight (llama)")));
+}
+
+// Doubles that float32 does not hold: by a digit, by its range, and below its smallest number.
+TEST(LayerRefusals, NormsAndSinksThatFloat32RoundsAreRefused) {
+  const Layer layer(2, 2);
+  for (const char* const name :
+       {"q_layernorm.weight", "q_layernorm.bias", "k_layernorm.weight", "k_layernorm.bias", "sinks"}) {
+    const auto with = [&](double number) {
+      CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "dense", Biases::kNone, "F64");
+      for (const char* const norm : {"q_layernorm.weight", "k_layernorm.weight"}) {
+        if (std::string(norm) != name) builder.AddVector(norm, layer.query_norm, "F64");
+      }
+      std::vector<double> numbers(std::string(name) == "sinks" ? 2 : kHeadDim, 0.5);
+      numbers[1] = number;
+      builder.Add(name, {static_cast<std::int64_t>(numbers.size())},
+                  {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(double)}, "F64");
+      return Message(FindLayer(builder.Checkpoint(), "", layer.Config()).status());
+    };
+    for (const double number : {0.1, 1e300, -1e300, 1e-300, 1 + 1e-12}) {
+      EXPECT_THAT(with(number), AllOf(HasSubstr("tensor '" + std::string(name) + "' has the type F64"),
+                                      HasSubstr("does not hold its number 1 exactly")))
+          << number;
+    }
+    for (const double number : {0.25, -0.0, double{0.1F}, std::ldexp(1.0, -149), -double{INFINITY}}) {
+      EXPECT_EQ(with(number), "") << number;
+    }
+  }
+}
+
+TEST(LayerRefusals, FrequenciesOfARotaryEmbeddingThatNobodyDescribesAreRefused) {
+  const Layer layer(2, 2);
+  for (const std::string around : {"model.layers.0.self_attn.", "model.layers.0.", "model.", ""}) {
+    CheckpointBuilder builder =
+        Separate(layer, "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj",
+                 "model.layers.0.self_attn.v_proj", "model.layers.0.self_attn.o_proj", Biases::kNone);
+    builder.Add(around + "rotary_emb.inv_freq", {1}, "abcd", "F32");
+    const auto status = [&](const CallerSettings& caller, const std::optional<std::string>& config = {}) {
+      return FindLayer(builder.Checkpoint(), "model.layers.0.self_attn", caller, config).status();
+    };
+    EXPECT_THAT(Message(status(layer.Config())), HasSubstr("the tensor '" + around + "rotary_emb.inv_freq' says that"));
+    EXPECT_EQ(FieldOf(status(layer.Config())), "config.rotary_embedding");
+    CallerSettings caller = layer.Config();
+    caller.rotary = true;
+    EXPECT_EQ(Message(status(caller)), "");
+    EXPECT_EQ(Message(status(layer.Config(), R"({"model_type": "llama"})")), "");
+  }
+  CheckpointBuilder builder = Separate(layer, "q_proj", "k_proj", "v_proj", "o_proj", Biases::kNone);
+  builder.Add("rotary_emb.inv_freq", {1}, "abcd", "F32");
+  CallerSettings caller = layer.Config();
+  caller.ignored_tensors = {"rotary_emb.inv_freq"};
+  EXPECT_EQ(Message(FindLayer(builder.Checkpoint(), "", caller).status()), "");  // On purpose.
 }
 
 TEST(LayerRefusals, TensorsThatCannotBeUsedAreNamed) {

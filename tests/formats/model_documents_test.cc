@@ -88,12 +88,14 @@ std::string WindowOf(const ModelRules& rules) {
 
 std::string RemarksOf(const ModelRules& rules) {
   if (!rules.refused.empty()) return absl::StrCat("**refused**: ", std::string(rules.refused));
-  const std::pair<std::uint32_t, const char*> remarks[] = {{kAddsOne, "norms multiply by 1 + weight"},
-                                                           {kLayerNorm, "norms of query and key are layer norms"},
-                                                           {kUnitScale, "scores are not scaled"},
-                                                           {kNormAfterRotary, "norms behind the rotation"},
-                                                           {kAlibi, "ALiBi"},
-                                                           {kRelativeBias, "relative bias in `options.bias`"}};
+  const std::pair<std::uint32_t, const char*> remarks[] = {
+      {kAddsOne, "norms multiply by 1 + weight"},
+      {kLayerNorm, "norms of query and key are layer norms"},
+      {kUnitScale, "scores are not scaled"},
+      {kNormAfterRotary, "norms behind the rotation"},
+      {kAlibi, "ALiBi"},
+      {kRelativeBias, "relative bias in `options.bias`"},
+      {kTwoMagnitudes, "longrope times `short_mscale`, which `long_mscale` must be"}};
   std::vector<std::string> texts;
   for (const auto& [trait, text] : remarks) {
     if ((rules.traits & trait) != 0) texts.emplace_back(text);
