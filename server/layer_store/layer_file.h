@@ -117,7 +117,8 @@ struct StoredLayer {
   SharedBytes payload;
 };
 
-// Reads a file and checks every byte of it. Errors: DATA_LOSS that says what is wrong, those of StorageError.
+// Reads a file and checks every byte of it. Errors: DATA_LOSS that says what is wrong with the file; those of
+// ReadError, which say nothing about what is in it.
 absl::StatusOr<StoredLayer> ReadLayerFile(const Folder& folder, const std::string& name);
 
 }  // namespace attend::server

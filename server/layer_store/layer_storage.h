@@ -42,7 +42,8 @@ class LayerStorage {
 
   // Removes what uploads left behind, then reads every file and hands it to `load`. A file that is damaged or foreign,
   // or that `load` returns DATA_LOSS or INVALID_ARGUMENT for, is moved to the quarantine, with a line in the log. Any
-  // other error of `load` is returned. REQUIRES: called at most once, before anything else.
+  // other error is returned, and the file stays: of `load`, or FAILED_PRECONDITION naming the file that cannot be read.
+  // REQUIRES: called at most once, before anything else.
   absl::Status LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load);
 
   // The bytes of all files, of uploads under way and of the quarantine included.
@@ -56,6 +57,7 @@ class LayerStorage {
   LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log), quota_(options_.max_bytes) {}
   absl::Status OpenFolders();
   void CountFiles(const Folder& folder);
+  absl::Status LoadFile(const std::string& file, absl::FunctionRef<absl::Status(const StoredLayer&)> load);
   void RemoveTemporary(const std::string& file);
   void Quarantine(const std::string& file, const absl::Status& why);
 
