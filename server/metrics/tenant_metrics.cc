@@ -72,7 +72,7 @@ void WriteTenants(const MetricSources& sources, Exposition& page) {
   add(&Usage::layers_bytes);
   page.Counter("attend_tenant_requests_total", "Requests that began to compute and ended, by tenant.");
   add(&Usage::computed);
-  page.Counter("attend_tenant_compute_seconds_total", "Time that threads computed, by tenant.");
+  page.Counter("attend_tenant_compute_seconds_total", "Time that threads decoded and computed, by tenant.");
   add(&Usage::compute_seconds);
   page.Counter("attend_tenant_refusals_total", "Requests that a quota of their tenant refused (TENANT_QUOTA).");
   add(&Usage::refusals);
