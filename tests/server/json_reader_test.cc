@@ -20,6 +20,7 @@ namespace attend::server {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 grpc::ByteBuffer InPieces(const std::string& text, std::size_t piece) {
   std::vector<grpc::Slice> slices;
@@ -65,8 +66,7 @@ TEST(JsonReader, WhatProtobufReadsIsReadAlike) {
         R"({"embeddings": {"shape": [2.0, 1e3, "3"]}})",
         R"({"layerName": "\"\\\/\b\f\n\r\t \u00e4 \ud83d\ude00 \u0000 ä 😀"})",
         R"({"embeddings": {"data": "AP+AfgA="}})", R"({"embeddings": {"data": "AP-Afg"}})",
-        R"({"embeddings": {"data": ""}})", R"({"layerName": "a", "layerName": "b"})",
-        R"({"embeddings": {"shape": [1]}, "embeddings": {"shape": [2]}})"}) {
+        R"({"embeddings": {"data": ""}})", R"({"layerName": "a", "embeddings": {"shape": [1]}, "outputs": [1]})"}) {
     ExpectSame<v1::AttendRequest>(text);
   }
   ExpectSame<v1::EstimateCostRequest>(R"({"attend": {"embeddings": {"shape": [1, 2]}}})");
@@ -130,6 +130,25 @@ TEST(JsonReader, WhatIsNotTheMessageIsRefusedWithItsPlace) {
       std::string(
           Read<v1::EstimateCostRequest>(R"({"attend": {}, "scaledDotProductAttention": {}})").status().message()),
       HasSubstr("only one of several"));
+}
+
+// protobuf 3.21 takes the last scalar, joins lists and merges messages; protobuf's readers in other languages refuse.
+TEST(JsonReader, AFieldComesOnce) {
+  for (const auto& [text, place] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"layerName": "a", "layerName": "b"})", "layerName: "},
+           {R"({"layerName": "a", "layer_name": "a"})", "layerName: "},
+           {R"({"layerName": null, "layer_name": "a"})", "layerName: "},
+           {R"({"layerName": "a", "layerName": null})", "layerName: "},
+           {R"({"embeddings": {"values": [1], "shape": [2], "values": [2]}})", "embeddings.values: "},
+           {R"({"embeddings": {"values": [], "values": []}})", "embeddings.values: "},
+           {R"({"embeddings": {"shape": [1]}, "embeddings": {"dataType": 1}})", "embeddings: "}}) {
+    const auto read = Read<v1::AttendRequest>(text);
+    EXPECT_EQ(read.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(read.status().message()), StartsWith(place + "the field comes twice")) << text;
+  }
+  EXPECT_THAT(std::string(Read<v1::EstimateCostRequest>(R"({"attend": {}, "attend": {}})").status().message()),
+              StartsWith("attend: the field comes twice"));
+  EXPECT_TRUE(Read<v1::ScaledDotProductAttentionRequest>(R"({"query": {"shape": [1]}, "key": {"shape": [1]}})").ok());
 }
 
 // protobuf's reader takes it for an integer.
