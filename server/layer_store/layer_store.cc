@@ -73,9 +73,7 @@ LayerStore::Meanwhile LayerStore::BytesMeanwhile(const LayerUpload& upload) cons
 }
 
 LayerStore::MemoryClaim::~MemoryClaim() {
-  if (bytes_ == 0) return;
-  const MutexLock lock(store_->mu_);
-  store_->AddBytes(tenant_, -bytes_);
+  if (bytes_ != 0) store_->bytes_.Take(tenant_, -bytes_);
 }
 
 absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
@@ -85,9 +83,8 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
   if (!storage.ok()) return storage.status();
   std::unique_ptr<LayerStore> store(new LayerStore(std::move(options), *std::move(storage), log));
   for (std::shared_ptr<const Layer>& layer : configured) {
-    const MutexLock lock(store->mu_);
-    store->registered_bytes_ += layer->description().memory_bytes();
-    store->AddBytes(kSharedTenant, layer->description().memory_bytes());
+    store->bytes_.Take(kSharedTenant, layer->description().memory_bytes());
+    store->bytes_.Register(layer->description().memory_bytes());
     const LayerKey key{kSharedTenant, layer->description().name()};
     store->registry_.Put(key, std::move(layer));
   }
@@ -112,9 +109,8 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
         return CheckMemory(key, bytes, TenantLimits::kNone);
       });
   if (!layer.ok()) return layer.status();
-  const MutexLock lock(mu_);
-  registered_bytes_ += (*layer)->description().memory_bytes();
-  AddBytes(key.tenant, (*layer)->description().memory_bytes());
+  bytes_.Take(key.tenant, (*layer)->description().memory_bytes());
+  bytes_.Register((*layer)->description().memory_bytes());
   registry_.Put(key, Tracked(*std::move(layer)));
   return absl::OkStatus();
 }
@@ -138,11 +134,10 @@ absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, st
                                      std::int64_t claimed) const {
   const std::shared_ptr<const Layer> old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
-  const auto own = tenant_bytes_.find(key.tenant);
-  if (bytes > max_tenant_bytes - ((own == tenant_bytes_.end() ? 0 : own->second) - old_bytes - claimed)) {
+  if (bytes > max_tenant_bytes - (bytes_.OfTenant(key.tenant) - old_bytes - claimed)) {
     return QuotaError(key.tenant, "max_layers_bytes", kQuotaRetryDelayMs);
   }
-  const std::int64_t others = held_bytes() - old_bytes - claimed;
+  const std::int64_t others = bytes_.held() - old_bytes - claimed;
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
   return LimitExceeded(
       "--max-layers-bytes",
@@ -154,7 +149,7 @@ absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const LayerUpload& u
   const LayerKey key = upload.key();
   const MutexLock lock(mu_);
   if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
-  AddBytes(key.tenant, bytes);
+  bytes_.Take(key.tenant, bytes);
   return MemoryClaim(*this, key.tenant, bytes);
 }
 
@@ -219,8 +214,8 @@ absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer
   absl::Status published = upload.file().Publish(LayerFileName(key), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!published.ok() && !renamed) return published;
-  registered_bytes_ += bytes - old_bytes;
-  AddBytes(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
+  bytes_.Register(bytes - old_bytes);
+  bytes_.Take(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
   if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
   registry_.Put(key, std::move(layer));
   return published;
@@ -235,10 +230,8 @@ absl::Status LayerStore::Delete(const LayerKey& key, std::string_view etag) {
   if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(key.name, etag, layer.get());
   if (absl::Status removed = storage_->Remove(key); !removed.ok()) return removed;
   const std::int64_t bytes = layer->description().memory_bytes();
-  registered_bytes_ -= bytes;
-  tenant_bytes_[key.tenant] -= bytes;
   // Requests may use it for a while yet.
-  LeavingOf(layer).held = held_bytes_;
+  LeavingOf(layer).held = bytes_.Leave(key.tenant, bytes);
   LeavingOf(layer).bytes = bytes;
   registry_.Remove(key);
   return absl::OkStatus();

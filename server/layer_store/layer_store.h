@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
@@ -20,6 +19,7 @@
 #include "core/runtime/executor.h"
 #include "server/base/limits.h"
 #include "server/base/logging.h"
+#include "server/layer_store/layer_bytes.h"
 #include "server/layer_store/layer_storage.h"
 #include "server/layer_store/layer_upload.h"
 #include "server/layers/layer.h"
@@ -51,20 +51,8 @@ class LayerStore {
 
   const LayerRegistry& registry() const { return registry_; }
   const LayerLimits& limits() const { return options_.limits; }
-  // Memory of a tenant's layers, those being made included.
-  std::int64_t tenant_bytes(const std::string& tenant) const ABSL_LOCKS_EXCLUDED(mu_) {
-    const MutexLock lock(mu_);
-    const auto found = tenant_bytes_.find(tenant);
-    return found == tenant_bytes_.end() ? 0 : found->second;
-  }
-  // Memory of the layers that can be called, in bytes.
-  std::int64_t layers_bytes() const ABSL_LOCKS_EXCLUDED(mu_) {
-    const MutexLock lock(mu_);
-    return registered_bytes_;
-  }
-
-  // That, and memory of layers that are being made and of deleted ones that requests still use. Takes no lock.
-  std::int64_t held_bytes() const { return held_bytes_->load(std::memory_order_relaxed); }
+  // Memory of the layers. Asking waits for no upload and no deletion, and so for no disk.
+  const LayerBytes& bytes() const { return bytes_; }
 
   // Begins an upload of a layer for `owner`. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another
   // etag, FAILED_PRECONDITION for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of
@@ -117,7 +105,7 @@ class LayerStore {
   // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
   struct Leaving {
     MemoryBudget::Reservation memory;                 // A replaced one's,
-    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of,
+    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of (LayerBytes::Leave),
     std::int64_t bytes = 0;                           // so much.
     ~Leaving() {
       if (held != nullptr) held->fetch_sub(bytes, std::memory_order_relaxed);
@@ -140,12 +128,6 @@ class LayerStore {
   // `max_tenant_bytes`: what all layers of the tenant may take. `claimed`: what is reserved for this one already.
   absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
                            std::int64_t claimed = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Of a tenant's layers and of all.
-  void AddBytes(const std::string& tenant, std::int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    tenant_bytes_[tenant] += bytes;
-    held_bytes_->fetch_add(bytes, std::memory_order_relaxed);
-  }
-
   // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
   // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
   // faster; RESOURCE_EXHAUSTED; those of StorageError.
@@ -157,12 +139,11 @@ class LayerStore {
   Log& log_;
   LayerRegistry registry_;
 
-  // Held while disk and registry change together, so that they never disagree. Reading the registry does not take it.
+  LayerBytes bytes_;  // They grow with mu_ held, so that what a limit allowed is still allowed when it is taken.
+
+  // Held while disk and registry change together, so that they never disagree: for as long as the disk takes. What only
+  // reads the registry or bytes_ does not take it.
   mutable Mutex mu_;
-  std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  absl::flat_hash_map<std::string, std::int64_t> tenant_bytes_ ABSL_GUARDED_BY(mu_);  // And of those being made.
-  // Of those and of deleted ones, which share it because they may outlive the store. It grows with mu_ held.
-  const std::shared_ptr<std::atomic<std::int64_t>> held_bytes_ = std::make_shared<std::atomic<std::int64_t>>(0);
 };
 
 }  // namespace attend::server

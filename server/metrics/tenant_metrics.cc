@@ -38,7 +38,7 @@ Usage UsageOf(const Tenant& tenant, const LayerStore& layers) {
   return {.label = tenant.name(),
           .requests_in_flight = static_cast<double>(tenant.requests_in_flight()),
           .memory_bytes = static_cast<double>(tenant.memory_bytes()),
-          .layers_bytes = static_cast<double>(layers.tenant_bytes(tenant.name())),
+          .layers_bytes = static_cast<double>(layers.bytes().OfTenant(tenant.name())),
           .computed = static_cast<double>(tenant.requests_computed()),
           .compute_seconds = std::chrono::duration<double>(tenant.compute_time()).count(),
           .refusals = static_cast<double>(tenant.refusals())};
