@@ -227,8 +227,8 @@ absl::Status NewLayerFile::Seal(const LayerRecord& record) {
 }
 
 absl::Status NewLayerFile::Publish(const std::string& name, bool& renamed) {
-  renamed = false;
-  if (!on_disk()) return absl::OkStatus();
+  renamed = !on_disk();
+  if (renamed) return absl::OkStatus();
   const std::int64_t replaced_bytes = folder_->SizeOf(name);
   if (absl::Status status = folder_->Rename(name_, *folder_, name); !status.ok()) return status;
   renamed = true;

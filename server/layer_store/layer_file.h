@@ -84,8 +84,8 @@ class NewLayerFile {
   // SerializeRecord and StorageError.
   absl::Status Seal(const LayerRecord& record);
 
-  // Gives a sealed file its own name, in place of the file that has it. Nothing happens in memory. Errors: those of
-  // StorageError; when only the folder could not be synced, `renamed` says that the new file is there.
+  // Gives a sealed file its own name, in place of the file that has it. In memory there is nothing to do. Errors: those
+  // of StorageError; when only the folder could not be synced, `renamed` says that the new file is there.
   absl::Status Publish(const std::string& name, bool& renamed);
 
  private:

@@ -110,11 +110,13 @@ absl::StatusOr<NewLayerFile> LayerStorage::Create() {
   return NewLayerFile::Create(layers_, name, quota_, options_.observer);
 }
 
-absl::Status LayerStorage::Remove(const LayerKey& key) {
-  if (options_.data_dir.empty()) return absl::OkStatus();
+absl::Status LayerStorage::Remove(const LayerKey& key, bool& removed) {
+  removed = options_.data_dir.empty();
+  if (removed) return absl::OkStatus();
   const std::string file = LayerFileName(key);
   const std::int64_t bytes = layers_.SizeOf(file);
-  if (absl::Status removed = layers_.Remove(file); !removed.ok()) return removed;
+  if (absl::Status status = layers_.Remove(file); !status.ok()) return status;
+  removed = true;
   quota_.Give(bytes);
   if (options_.observer) options_.observer(StorageStep::kRemoved);
   if (absl::Status synced = layers_.Sync(); !synced.ok()) return synced;

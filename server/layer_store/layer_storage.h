@@ -49,9 +49,10 @@ class LayerStorage {
   // The bytes of all files, of uploads under way and of the quarantine included.
   std::int64_t used_bytes() const { return quota_.used_bytes(); }
 
-  // Remove of a layer that is not there does nothing. Errors: those of StorageError.
+  // Remove of a layer that is not there does nothing. Errors: those of StorageError; when only the folder could not be
+  // synced, `removed` says that the file is gone.
   absl::StatusOr<NewLayerFile> Create();
-  absl::Status Remove(const LayerKey& key);
+  absl::Status Remove(const LayerKey& key, bool& removed);
 
  private:
   LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log), quota_(options_.max_bytes) {}

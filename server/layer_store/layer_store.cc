@@ -38,6 +38,14 @@ absl::Status EtagDiffers(const std::string& name, std::string_view etag, const L
                               ": look at the layer again before you decide"));
 }
 
+// The error of a change that took place.
+absl::Status ButDone(const absl::Status& synced, std::string_view what) {
+  if (synced.ok()) return synced;
+  return WithDetails(absl::Status(synced.code(), absl::StrCat(synced.message(), "; ", std::string(what),
+                                                              ", but a loss of power may undo that")),
+                     GetErrorDetails(synced));
+}
+
 absl::Status Cancelled() { return absl::CancelledError("the caller cancelled the upload"); }
 
 bool HasEtag(const Layer* layer, std::string_view etag) {
@@ -161,9 +169,8 @@ absl::StatusOr<LayerUpload> LayerStore::BeginUpload(LayerOwner owner, v1::Create
   return LayerUpload(std::move(owner), std::move(header), *std::move(file), options_.limits.max_layer_bytes);
 }
 
-absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUpload& upload,
-                                                                      const std::atomic<bool>& cancelled,
-                                                                      Executor& executor, MemoryBudget& memory) {
+absl::StatusOr<LayerStore::Created> LayerStore::FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
+                                                             Executor& executor, MemoryBudget& memory) {
   const absl::StatusOr<LayerRecord> record = upload.MakeRecord();
   if (!record.ok()) return record.status();
   const absl::StatusOr<SharedBytes> payload = upload.file().Map();
@@ -187,11 +194,11 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUploa
   if (cancelled.load()) return Cancelled();
   if (absl::Status sealed = upload.file().Seal(*record); !sealed.ok()) return sealed;
   if (cancelled.load()) return Cancelled();
-  if (absl::Status kept = Commit(upload, Tracked(*layer), *claim); !kept.ok()) return kept;
-  return layer;
+  return Commit(upload, Tracked(*std::move(layer)), *claim);
 }
 
-absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim) {
+absl::StatusOr<LayerStore::Created> LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer,
+                                                       MemoryClaim& claim) {
   const v1::CreateLayerHeader& header = upload.header();
   const LayerKey key = upload.key();
   // Both perhaps freed here, when the lock has been given back.
@@ -210,31 +217,35 @@ absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer
   old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
   if (absl::Status counted = meanwhile.Resize(static_cast<double>(old_bytes)); !counted.ok()) return counted;
-  bool renamed = true;
+  bool renamed = false;
   absl::Status published = upload.file().Publish(LayerFileName(key), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
-  if (!published.ok() && !renamed) return published;
+  if (!renamed) return published;
   bytes_.Register(bytes - old_bytes);
   bytes_.Take(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
   if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
-  registry_.Put(key, std::move(layer));
-  return published;
+  registry_.Put(key, layer);
+  return Created{.layer = std::move(layer),
+                 .replaced = old != nullptr,
+                 .kept = ButDone(published, "the new layer is in its place")};
 }
 
-absl::Status LayerStore::Delete(const LayerKey& key, std::string_view etag) {
+absl::StatusOr<LayerStore::Deleted> LayerStore::Delete(const LayerKey& key, std::string_view etag) {
   std::shared_ptr<const Layer> layer;
   const MutexLock lock(mu_);
   layer = registry_.Find(key);
   if (layer == nullptr) return LayerNotFound(key.name, "name");
   if (layer->description().read_only()) return ReadOnly(key.name);
   if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(key.name, etag, layer.get());
-  if (absl::Status removed = storage_->Remove(key); !removed.ok()) return removed;
+  bool removed = false;
+  absl::Status synced = storage_->Remove(key, removed);
+  if (!removed) return synced;  // Else memory follows the disk, as in Commit.
   const std::int64_t bytes = layer->description().memory_bytes();
   // Requests may use it for a while yet.
   LeavingOf(layer).held = bytes_.Leave(key.tenant, bytes);
   LeavingOf(layer).bytes = bytes;
   registry_.Remove(key);
-  return absl::OkStatus();
+  return Deleted{.etag = layer->description().etag(), .kept = ButDone(synced, "the layer is deleted")};
 }
 
 }  // namespace attend::server

@@ -59,17 +59,28 @@ class LayerStore {
   // StorageError.
   absl::StatusOr<LayerUpload> BeginUpload(LayerOwner owner, v1::CreateLayerHeader header) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Changes that took place: requests see them, and they are to be on record, also where `kept` is an error. That one
+  // is of StorageError: the disk has done it, and cannot promise that it survives a loss of power.
+  struct Created {
+    std::shared_ptr<const Layer> layer;
+    bool replaced = false;
+    absl::Status kept;
+  };
+  struct Deleted {
+    std::string etag;
+    absl::Status kept;
+  };
+
   // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
   // these: CANCELLED. Errors: those of LayerUpload::MakeRecord, INVALID_ARGUMENT for bytes that are no layer, those of
   // BeginUpload as things stand now, those of MemoryBudget::Reserve, ABORTED when another upload was faster. Idle
   // threads of `executor` help to pack. `memory` must outlive every layer. REQUIRES: called at most once for an upload.
-  absl::StatusOr<std::shared_ptr<const Layer>> FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
-                                                            Executor& executor, MemoryBudget& memory)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<Created> FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled, Executor& executor,
+                                       MemoryBudget& memory) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Errors: NOT_FOUND, also for a layer that another tenant has; ABORTED when `etag` is not empty and not the layer's,
   // FAILED_PRECONDITION for a layer of the configuration, those of StorageError.
-  absl::Status Delete(const LayerKey& key, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<Deleted> Delete(const LayerKey& key, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   // A reservation of memory for a layer, released unless Commit takes it over; `meanwhile` is for the upload's own use.
@@ -131,7 +142,7 @@ class LayerStore {
   // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
   // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
   // faster; RESOURCE_EXHAUSTED; those of StorageError.
-  absl::Status Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim)
+  absl::StatusOr<Created> Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;

@@ -119,18 +119,23 @@ TEST_F(LayerStorageTest, AMappedPayloadOutlivesItsReplacement) {
                   })
                   .ok());
   Store(**storage, "a", "newer");
-  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
+  bool removed = false;
+  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok());
   EXPECT_EQ(old.bytes, "old");
 }
 
 TEST_F(LayerStorageTest, ARemovedLayerIsGone) {
   Store("a", "1");
   const auto storage = Open();
-  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
+  bool removed = false;
+  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok());
+  EXPECT_TRUE(removed);
   EXPECT_THAT(Files("layers"), IsEmpty());
-  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok()) << "what is gone stays gone";
+  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok()) << "what is gone stays gone";
+  EXPECT_TRUE(removed);
   fs::create_directory(PathOf("b"));
-  EXPECT_FALSE((*storage)->Remove({kSharedTenant, "b"}).ok());
+  EXPECT_FALSE((*storage)->Remove({kSharedTenant, "b"}, removed).ok());
+  EXPECT_FALSE(removed);
 }
 
 // Every byte is covered by a checksum or a rule, so that every torn or changed file is found out.
@@ -275,7 +280,8 @@ TEST_F(LayerStorageTest, StepsComeInTheirOrder) {
   std::vector<StorageStep> steps;
   const auto storage = Open([&steps](StorageStep step) { steps.push_back(step); });
   Store(**storage, "a", "payload");
-  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
+  bool removed = false;
+  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok());
   EXPECT_THAT(steps, ElementsAre(StorageStep::kCreated, StorageStep::kChunkWritten, StorageStep::kSealed,
                                  StorageStep::kSynced, StorageStep::kRenamed, StorageStep::kFolderSynced,
                                  StorageStep::kRemoved, StorageStep::kRemovalSynced));
