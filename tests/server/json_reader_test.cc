@@ -151,6 +151,36 @@ TEST(JsonReader, AFieldComesOnce) {
   EXPECT_TRUE(Read<v1::ScaledDotProductAttentionRequest>(R"({"query": {"shape": [1]}, "key": {"shape": [1]}})").ok());
 }
 
+// protobuf's reader rounds to double first, and takes half of the refused ones for a number that nobody wrote.
+TEST(JsonReader, AWholeNumberIsTheOneThatWasWritten) {
+  const auto shape = [](const std::string& number) {
+    const auto read = Read<v1::AttendRequest>(R"({"embeddings": {"shape": [)" + number + "]}}");
+    return read.ok() ? std::to_string(read->embeddings().shape(0)) : "refused";
+  };
+  for (const auto& [text, value] :
+       std::vector<std::pair<std::string, std::string>>{{"1.0", "1"},
+                                                        {"1e3", "1000"},
+                                                        {"-1.50e1", "-15"},
+                                                        {"1200e-2", "12"},
+                                                        {"0.001E+3", "1"},
+                                                        {"0e99999", "0"},
+                                                        {"\"2.0\"", "2"},
+                                                        {"0.0e-5", "0"},
+                                                        {"9007199254740992.0", "9007199254740992"},
+                                                        {"9007199254740993", "9007199254740993"},
+                                                        {"-9223372036854775808", "-9223372036854775808"}}) {
+    EXPECT_EQ(shape(text), value) << text;
+  }
+  for (const char* text : {"9007199254740993.0", "-9007199254740993.0", "0.99999999999999999999",
+                           "1.00000000000000000001", "15e-1", "1e-400", "1e16", "1e400", "1e-99999999999999999999",
+                           "1e9223372036854775807", "\"1e\"", "\"-\"", "\".\"", "\"1.0.0\"", "\"--1\""}) {
+    EXPECT_EQ(shape(text), "refused") << text;
+  }
+  for (const char* heads : {"2147483648.0", "-2147483649.0", "0.9999999999999999999999"}) {
+    EXPECT_FALSE(Read<v1::AttendRequest>(std::string(R"({"layer": {"numHeads": )") + heads + "}}").ok()) << heads;
+  }
+}
+
 // protobuf's reader takes it for an integer.
 TEST(JsonReader, ANegativeZeroKeepsItsSign) {
   const auto read = Read<v1::AttendRequest>(R"({"embeddings": {"values": [-0, -0.0]}})");
