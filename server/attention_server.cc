@@ -164,7 +164,7 @@ CallEngine::Options::Guard AttentionServer::MakeGuard() {
                      .most_uncounted_bytes = plan.uncounted(),
                      .max_request_bytes = config_.limits.max_request_bytes,
                      .max_metadata_bytes = config_.transport.max_metadata_bytes},
-          .counted_bytes = [this] { return memory_.in_use_bytes() + layers_->held_bytes(); },
+          .counted_bytes = [this] { return memory_.in_use_bytes() + layers_->bytes().held(); },
           .on_ended = [this](const EndedConnection& ended) { LogEnded(ended); }};
 }
 

@@ -59,6 +59,14 @@ const FieldDescriptor* FindField(const Descriptor& type, const std::string& name
   return nullptr;
 }
 
+// False when it is there already.
+template <typename Element>
+bool AddOnce(const Element& element, std::vector<Element>& elements) {
+  if (std::find(elements.begin(), elements.end(), element) != elements.end()) return false;
+  elements.push_back(element);
+  return true;
+}
+
 class Reader {
  public:
   explicit Reader(grpc::ByteBuffer& json) : in_(json) {}
@@ -81,7 +89,12 @@ class Reader {
     out_.Varint(static_cast<std::uint64_t>(field.number()) << 3 | static_cast<unsigned>(wire_type));
   }
   bool Object(const Descriptor& type);
-  bool Member(const Descriptor& type, std::vector<const OneofDescriptor*>& chosen);
+  // What an object has had: its fields, null ones too, and the oneofs of which one is set.
+  struct Seen {
+    std::vector<const FieldDescriptor*> fields;
+    std::vector<const OneofDescriptor*> oneofs;
+  };
+  bool Member(const Descriptor& type, Seen& seen);
   bool Field(const FieldDescriptor& field);
   bool List(const FieldDescriptor& field);
   // Without its tag.
@@ -108,27 +121,26 @@ bool Reader::Object(const Descriptor& type) {
   if (!in_.Take('{')) return Fail("an object is expected");
   if (path_.size() > kMaxDepth) return Fail("objects are nested too deeply");
   if (in_.Take('}')) return true;
-  std::vector<const OneofDescriptor*> chosen;
+  Seen seen;
   do {
-    if (!Member(type, chosen)) return false;
+    if (!Member(type, seen)) return false;
   } while (in_.Take(','));
   return in_.Take('}') || Fail("a comma or the end of the object is expected");
 }
 
-bool Reader::Member(const Descriptor& type, std::vector<const OneofDescriptor*>& chosen) {
+bool Reader::Member(const Descriptor& type, Seen& seen) {
   if (!in_.Take('"')) return Fail("the name of a field, in quotes, is expected");
   if (!in_.TakeString(token_)) return Fail("the name of a field is no string");
   const FieldDescriptor* const field = FindField(type, token_);
   if (field == nullptr) return Fail("there is no field of this name");
   if (!in_.Take(':')) return Fail("a colon is expected");
   path_.push_back({field, -1});
+  if (!AddOnce(field, seen.fields)) return Fail("the field comes twice, under the same name or its other one");
   if (in_.PeekToken() == 'n') {
     if (!in_.TakeWord("null")) return Fail("a value is expected");
   } else {
-    if (const OneofDescriptor* const oneof = field->real_containing_oneof()) {
-      if (std::find(chosen.begin(), chosen.end(), oneof) != chosen.end()) return Fail("only one of several may be set");
-      chosen.push_back(oneof);
-    }
+    const OneofDescriptor* const oneof = field->real_containing_oneof();
+    if (oneof != nullptr && !AddOnce(oneof, seen.oneofs)) return Fail("only one of several may be set");
     if (!IsSupported(*field)) return Fail("this field cannot be set in JSON");
     if (!(field->is_repeated() ? List(*field) : Field(*field))) return false;
   }

@@ -3,8 +3,8 @@
 //
 // Fields have their names in lowerCamelCase or as in proto/. int64 may be strings, floats too (and `"NaN"`,
 // `"Infinity"`, `"-Infinity"`); enums are names or numbers, bytes are base64 (either alphabet, with or without
-// padding), and null is an absent field. An unknown or ill-typed field is refused, and so is a second member of a
-// oneof.
+// padding), and null is an absent field. An unknown or ill-typed field is refused, and so are a field that comes twice,
+// also under its two names, and a second member of a oneof.
 //
 // Pure; may be called concurrently.
 #ifndef ATTEND_SERVER_CONNECT_JSON_READER_H_

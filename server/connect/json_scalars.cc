@@ -1,9 +1,12 @@
 #include "server/connect/json_scalars.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <string>
+#include <type_traits>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -20,6 +23,30 @@ int Base64Digit(int c) {
   if (c >= '0' && c <= '9') return c - '0' + 52;
   if (c == '+' || c == '-') return 62;
   return c == '/' || c == '_' ? 63 : -1;
+}
+
+// The whole number that a decimal with a point or an exponent stands for, by its digits: rounding to double would make
+// one of 0.99999999999999999999, and an even one of 9007199254740993.0. False for all that is not exactly whole, and
+// beyond 2^53, where readers that go through double take another number for it.
+bool ReadDecimal(const std::string& text, std::int64_t& value) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 53;
+  constexpr std::int64_t kMostShift = 2 * JsonCursor::kMaxToken;  // Beyond it only zero is whole and not too large.
+  if (double rounded = 0; !absl::SimpleAtod(text, &rounded)) return false;  // No number, as `1.0.0`.
+  const std::size_t end = std::min(text.find_first_of("eE"), text.size());
+  std::string digits = text.substr(0, end);
+  value = 0;
+  if (digits.find_first_of("123456789") == std::string::npos) return true;
+  std::int64_t shift = 0;
+  if (end < text.size() && !absl::SimpleAtoi(text.substr(end + 1), &shift)) return false;
+  if (shift < -kMostShift || shift > kMostShift) return false;
+  if (const std::size_t point = digits.find('.'); point != std::string::npos) {
+    shift -= static_cast<std::int64_t>(digits.size() - point - 1);
+    digits.erase(point, 1);
+  }
+  for (; shift < 0 && digits.back() == '0'; ++shift) digits.pop_back();
+  if (shift < 0) return false;
+  digits.append(static_cast<std::size_t>(shift), '0');
+  return absl::SimpleAtoi(digits, &value) && value >= -kMost && value <= kMost;
 }
 
 // Whether bytes that come one after the other are UTF-8 (RFC 3629).
@@ -111,22 +138,20 @@ const char* JsonScalars::Double() {
 // A whole number, in quotes or not, also written as 2.0 or 1e3.
 template <typename Integer>
 const char* JsonScalars::Whole() {
-  constexpr double kExact = 9007199254740992.0;  // 2^53; beyond it, a double does not say which number was meant.
   if (const bool quoted = in_.Take('"'); !(quoted ? in_.TakeString(token_) : in_.TakeNumber(token_))) {
     return "a whole number is expected";
   }
-  Integer value = 0;
   if (token_.empty() || token_.find_first_not_of("+-.0123456789eE") != std::string::npos) {
     return "a whole number is expected";
   }
+  Integer value = 0;
   if (!absl::SimpleAtoi(token_, &value)) {
-    double number = 0;
-    if (!absl::SimpleAtod(token_, &number) || std::trunc(number) != number || std::abs(number) > kExact ||
-        number < static_cast<double>(std::numeric_limits<Integer>::min()) ||
-        number > static_cast<double>(std::numeric_limits<Integer>::max())) {
-      return "a whole number of the field's size is expected";
+    std::int64_t whole = 0;
+    const bool is_whole = ReadDecimal(token_, whole) && (whole >= 0 || std::is_signed_v<Integer>);
+    value = static_cast<Integer>(whole);
+    if (!is_whole || static_cast<std::int64_t>(value) != whole) {
+      return "a whole number of the field's size is expected, beyond 2^53 without a point or an exponent";
     }
-    value = static_cast<Integer>(number);
   }
   out_.Varint(static_cast<std::uint64_t>(static_cast<std::int64_t>(value)));
   return nullptr;

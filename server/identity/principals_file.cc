@@ -12,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "formats/files/json_text.h"
 
 namespace attend::server {
 namespace {
@@ -210,8 +211,9 @@ struct Principals::Reader {
 
 absl::StatusOr<Principals> Principals::Parse(std::string_view json, Tenants& tenants, Accounts& accounts) {
   if (json.size() > kMaxBytes) return Bad("it is larger than 4 MiB");
-  const Json document = Json::parse(json, nullptr, /*allow_exceptions=*/false);
-  if (document.is_discarded()) return Bad("it is no JSON");
+  const absl::StatusOr<Json> parsed = formats::ParseJsonObject(json);  // Refuses a key that comes twice.
+  if (!parsed.ok()) return parsed.status();
+  const Json& document = *parsed;
   if (absl::Status keys = CheckKeys(document, "the file", {"tenants", "principals"}); !keys.ok()) return keys;
   if (!document.contains("principals") || !document["principals"].is_array()) {
     return Bad("it has no list 'principals'");

@@ -52,8 +52,12 @@ Tenant::Clock::duration Tenant::ComputeDelay(Clock::time_point now) {
 
 void Tenant::Computed(Clock::duration took, bool waited, Clock::time_point now) {
   computed_.fetch_add(1, std::memory_order_relaxed);
-  compute_time_.fetch_add(took.count(), std::memory_order_relaxed);
   if (!waited) unqueued_.fetch_add(took.count(), std::memory_order_relaxed);
+  UsedThread(took, now);
+}
+
+void Tenant::UsedThread(Clock::duration took, Clock::time_point now) {
+  compute_time_.fetch_add(took.count(), std::memory_order_relaxed);
   if (!has_rate_.load(std::memory_order_relaxed)) return;
   const MutexLock lock(mu_);
   Refill(now);

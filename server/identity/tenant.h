@@ -67,8 +67,10 @@ class Tenant {
   // How long until its compute rate lets it begin again; zero: it may. A tenant may use what it has not used in the
   // last second before, and what runs too long is paid back by waiting.
   Clock::duration ComputeDelay(Clock::time_point now) ABSL_LOCKS_EXCLUDED(mu_);
-  // It has computed for so long. `waited`: in the queue for compute threads, which counts it itself.
+  // A request of it has computed for so long. `waited`: in the queue for compute threads, which counts it itself.
   void Computed(Clock::duration took, bool waited, Clock::time_point now) ABSL_LOCKS_EXCLUDED(mu_);
+  // It had a compute thread for so long, for a request that did not begin to compute: one that cannot be decoded.
+  void UsedThread(Clock::duration took, Clock::time_point now) ABSL_LOCKS_EXCLUDED(mu_);
   // What a polling thread works for a request that is refused, for the most part in gRPC: 66 us on a Xeon, 2026.
   static constexpr std::chrono::microseconds kRefusalTime{60};
   // A request was refused, by whatever limit: that is charged in the queue alone.

@@ -71,6 +71,10 @@ absl::Status StorageError(int error_number, std::string_view what) {
   }
 }
 
+absl::Status ReadError(int error_number, std::string_view what) {
+  return absl::FailedPreconditionError(Sentence(what, error_number));
+}
+
 absl::StatusOr<Folder> Folder::Open(const std::string& path) {
   if (mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS) {
     return StorageError(errno, absl::StrCat("cannot make the folder '", path, "'"));
@@ -102,8 +106,16 @@ absl::Status Folder::Lock() const {
 
 absl::StatusOr<FileDescriptor> Folder::OpenFile(const std::string& name, int flags) const {
   FileDescriptor fd(OpenBeneath(fd_.get(), name, flags));
-  if (fd.get() < 0) return StorageError(errno, "cannot open the file");
-  return fd;
+  if (fd.get() >= 0) return fd;
+  constexpr const char* kWhat = "cannot open the file";
+  return (flags & O_ACCMODE) == O_RDONLY ? ReadError(errno, kWhat) : StorageError(errno, kWhat);
+}
+
+absl::StatusOr<bool> Folder::IsRegularFile(const std::string& name) const {
+  struct stat info {};
+  if (fstatat(fd_.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return ReadError(errno, "cannot look at the file");
+  return S_ISREG(info.st_mode);
 }
 
 absl::Status Folder::Rename(const std::string& from, const Folder& folder, const std::string& to) const {

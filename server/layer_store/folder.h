@@ -43,6 +43,9 @@ class FileDescriptor {
 // INTERNAL with reason STORAGE_FAILED. `what` starts the sentence: `cannot write the layer`.
 absl::Status StorageError(int error_number, std::string_view what);
 
+// The same for a file that cannot be read at the start, where no caller is told what it can do: FAILED_PRECONDITION.
+absl::Status ReadError(int error_number, std::string_view what);
+
 // Thread-safe, as the file system is.
 class Folder {
  public:
@@ -58,8 +61,12 @@ class Folder {
   // Keeps other processes from locking this folder until this object's end. Errors: FAILED_PRECONDITION when one has.
   absl::Status Lock() const;
 
-  // `flags` are those of open(2). New files are for this user alone.
+  // `flags` are those of open(2). New files are for this user alone. Errors: those of ReadError for O_RDONLY, else
+  // those of StorageError.
   absl::StatusOr<FileDescriptor> OpenFile(const std::string& name, int flags) const;
+
+  // Whether `name` is a regular file, without opening it: no folder, pipe or symbolic link. Errors: those of ReadError.
+  absl::StatusOr<bool> IsRegularFile(const std::string& name) const;
 
   // Replaces what is there. REQUIRES: neither name contains `/`.
   absl::Status Rename(const std::string& from, const Folder& folder, const std::string& to) const;

@@ -52,12 +52,6 @@ std::string_view Bytes(const Sha256Digest& digest) {
   return {reinterpret_cast<const char*>(digest.data()), digest.size()};
 }
 
-absl::StatusOr<SharedBytes> MapFile(int fd, std::int64_t size) {
-  const auto file = formats::MappedFile::Map(fd, static_cast<std::size_t>(size));
-  if (file == nullptr) return StorageError(errno, "cannot map the file");
-  return SharedBytes{file, file->bytes()};
-}
-
 std::string MakeFooter(std::int64_t payload_bytes, std::string_view record) {
   std::string footer(kMagic);
   PutLittleEndian(kVersion, 4, footer);
@@ -69,6 +63,20 @@ std::string MakeFooter(std::int64_t payload_bytes, std::string_view record) {
 }
 
 absl::Status Damaged(std::string_view what) { return absl::DataLossError(std::string(what)); }
+
+absl::StatusOr<SharedBytes> MapLayerFile(const Folder& folder, const std::string& name) {
+  // Before it is opened, because opening a socket or a symbolic link fails, and that error is not one of reading.
+  const absl::StatusOr<bool> regular = folder.IsRegularFile(name);
+  if (!regular.ok()) return regular.status();
+  if (!*regular) return Damaged("it is no regular file");
+  const absl::StatusOr<FileDescriptor> fd = folder.OpenFile(name, O_RDONLY | O_NONBLOCK);
+  if (!fd.ok()) return fd.status();
+  struct stat info {};
+  if (fstat(fd->get(), &info) != 0) return ReadError(errno, "cannot look at the file");
+  const auto file = formats::MappedFile::Map(fd->get(), static_cast<std::size_t>(info.st_size));
+  if (file == nullptr) return ReadError(errno, "cannot map the file");
+  return SharedBytes{file, file->bytes()};
+}
 
 // What a whole file says about itself.
 struct Parts {
@@ -150,7 +158,11 @@ void NewLayerFile::Observe(StorageStep step) const {
   if (observer_ != nullptr && *observer_) (*observer_)(step);
 }
 
-absl::StatusOr<SharedBytes> NewLayerFile::Map() const { return MapFile(fd_.get(), payload_bytes_); }
+absl::StatusOr<SharedBytes> NewLayerFile::Map() const {
+  const auto file = formats::MappedFile::Map(fd_.get(), static_cast<std::size_t>(payload_bytes_));
+  if (file == nullptr) return StorageError(errno, "cannot map the file");
+  return SharedBytes{file, file->bytes()};
+}
 
 absl::Status NewLayerFile::Append(absl::Span<const std::string_view> pieces) {
   if (absl::Status written = WriteAll(pieces); !written.ok()) return written;
@@ -215,8 +227,8 @@ absl::Status NewLayerFile::Seal(const LayerRecord& record) {
 }
 
 absl::Status NewLayerFile::Publish(const std::string& name, bool& renamed) {
-  renamed = false;
-  if (!on_disk()) return absl::OkStatus();
+  renamed = !on_disk();
+  if (renamed) return absl::OkStatus();
   const std::int64_t replaced_bytes = folder_->SizeOf(name);
   if (absl::Status status = folder_->Rename(name_, *folder_, name); !status.ok()) return status;
   renamed = true;
@@ -230,12 +242,7 @@ absl::Status NewLayerFile::Publish(const std::string& name, bool& renamed) {
 }
 
 absl::StatusOr<StoredLayer> ReadLayerFile(const Folder& folder, const std::string& name) {
-  const absl::StatusOr<FileDescriptor> fd = folder.OpenFile(name, O_RDONLY | O_NONBLOCK);
-  if (!fd.ok()) return fd.status();
-  struct stat info {};
-  if (fstat(fd->get(), &info) != 0) return StorageError(errno, "cannot read the file");
-  if (!S_ISREG(info.st_mode)) return Damaged("it is no file");
-  absl::StatusOr<SharedBytes> file = MapFile(fd->get(), info.st_size);
+  absl::StatusOr<SharedBytes> file = MapLayerFile(folder, name);
   if (!file.ok()) return file.status();
   const absl::StatusOr<Parts> parts = SplitFile(file->bytes);
   if (!parts.ok()) return parts.status();

@@ -84,8 +84,8 @@ class NewLayerFile {
   // SerializeRecord and StorageError.
   absl::Status Seal(const LayerRecord& record);
 
-  // Gives a sealed file its own name, in place of the file that has it. Nothing happens in memory. Errors: those of
-  // StorageError; when only the folder could not be synced, `renamed` says that the new file is there.
+  // Gives a sealed file its own name, in place of the file that has it. In memory there is nothing to do. Errors: those
+  // of StorageError; when only the folder could not be synced, `renamed` says that the new file is there.
   absl::Status Publish(const std::string& name, bool& renamed);
 
  private:
@@ -117,7 +117,8 @@ struct StoredLayer {
   SharedBytes payload;
 };
 
-// Reads a file and checks every byte of it. Errors: DATA_LOSS that says what is wrong, those of StorageError.
+// Reads a file and checks every byte of it. Errors: DATA_LOSS that says what is wrong with the file; those of
+// ReadError, which say nothing about what is in it.
 absl::StatusOr<StoredLayer> ReadLayerFile(const Folder& folder, const std::string& name);
 
 }  // namespace attend::server

@@ -13,12 +13,13 @@ namespace {
 
 constexpr char kLayersFolder[] = "layers";
 constexpr char kQuarantineFolder[] = "quarantine";
+constexpr char kNotDamage[] =
+    "; the layer may be whole, and the server does not start without it: make the file readable, or move it away";
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
-bool IsDamage(const absl::Status& status) {
-  return absl::IsDataLoss(status) || absl::IsInvalidArgument(status) || absl::IsInternal(status);
-}
+// Whether the file itself is wrong. Whatever else keeps a file from being read may pass, or an operator can mend it.
+bool IsDamage(const absl::Status& status) { return absl::IsDataLoss(status) || absl::IsInvalidArgument(status); }
 
 }  // namespace
 
@@ -63,13 +64,22 @@ absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(const StoredLa
       RemoveTemporary(file);
       continue;
     }
-    const absl::StatusOr<StoredLayer> layer = ReadLayerFile(layers_, file);
-    absl::Status loaded = layer.ok() ? load(*layer) : layer.status();
-    if (loaded.ok()) continue;
-    if (layer.ok() && !IsDamage(loaded)) return loaded;
-    Quarantine(file, loaded);
+    if (absl::Status loaded = LoadFile(file, load); !loaded.ok()) return loaded;
   }
   return absl::OkStatus();
+}
+
+absl::Status LayerStorage::LoadFile(const std::string& file, absl::FunctionRef<absl::Status(const StoredLayer&)> load) {
+  const absl::StatusOr<StoredLayer> layer = ReadLayerFile(layers_, file);
+  absl::Status loaded = layer.ok() ? load(*layer) : layer.status();
+  if (loaded.ok()) return loaded;
+  if (IsDamage(loaded)) {
+    Quarantine(file, loaded);
+    return absl::OkStatus();
+  }
+  if (layer.ok()) return loaded;
+  return absl::Status(loaded.code(), absl::StrCat("--data-dir=", options_.data_dir, ": ", kLayersFolder, "/", file,
+                                                  ": ", loaded.message(), kNotDamage));
 }
 
 void LayerStorage::RemoveTemporary(const std::string& file) {
@@ -100,11 +110,13 @@ absl::StatusOr<NewLayerFile> LayerStorage::Create() {
   return NewLayerFile::Create(layers_, name, quota_, options_.observer);
 }
 
-absl::Status LayerStorage::Remove(const LayerKey& key) {
-  if (options_.data_dir.empty()) return absl::OkStatus();
+absl::Status LayerStorage::Remove(const LayerKey& key, bool& removed) {
+  removed = options_.data_dir.empty();
+  if (removed) return absl::OkStatus();
   const std::string file = LayerFileName(key);
   const std::int64_t bytes = layers_.SizeOf(file);
-  if (absl::Status removed = layers_.Remove(file); !removed.ok()) return removed;
+  if (absl::Status status = layers_.Remove(file); !status.ok()) return status;
+  removed = true;
   quota_.Give(bytes);
   if (options_.observer) options_.observer(StorageStep::kRemoved);
   if (absl::Status synced = layers_.Sync(); !synced.ok()) return synced;

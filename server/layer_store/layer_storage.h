@@ -42,20 +42,23 @@ class LayerStorage {
 
   // Removes what uploads left behind, then reads every file and hands it to `load`. A file that is damaged or foreign,
   // or that `load` returns DATA_LOSS or INVALID_ARGUMENT for, is moved to the quarantine, with a line in the log. Any
-  // other error of `load` is returned. REQUIRES: called at most once, before anything else.
+  // other error is returned, and the file stays: of `load`, or FAILED_PRECONDITION naming the file that cannot be read.
+  // REQUIRES: called at most once, before anything else.
   absl::Status LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load);
 
   // The bytes of all files, of uploads under way and of the quarantine included.
   std::int64_t used_bytes() const { return quota_.used_bytes(); }
 
-  // Remove of a layer that is not there does nothing. Errors: those of StorageError.
+  // Remove of a layer that is not there does nothing. Errors: those of StorageError; when only the folder could not be
+  // synced, `removed` says that the file is gone.
   absl::StatusOr<NewLayerFile> Create();
-  absl::Status Remove(const LayerKey& key);
+  absl::Status Remove(const LayerKey& key, bool& removed);
 
  private:
   LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log), quota_(options_.max_bytes) {}
   absl::Status OpenFolders();
   void CountFiles(const Folder& folder);
+  absl::Status LoadFile(const std::string& file, absl::FunctionRef<absl::Status(const StoredLayer&)> load);
   void RemoveTemporary(const std::string& file);
   void Quarantine(const std::string& file, const absl::Status& why);
 

@@ -38,6 +38,14 @@ absl::Status EtagDiffers(const std::string& name, std::string_view etag, const L
                               ": look at the layer again before you decide"));
 }
 
+// The error of a change that took place.
+absl::Status ButDone(const absl::Status& synced, std::string_view what) {
+  if (synced.ok()) return synced;
+  return WithDetails(absl::Status(synced.code(), absl::StrCat(synced.message(), "; ", std::string(what),
+                                                              ", but a loss of power may undo that")),
+                     GetErrorDetails(synced));
+}
+
 absl::Status Cancelled() { return absl::CancelledError("the caller cancelled the upload"); }
 
 bool HasEtag(const Layer* layer, std::string_view etag) {
@@ -73,9 +81,7 @@ LayerStore::Meanwhile LayerStore::BytesMeanwhile(const LayerUpload& upload) cons
 }
 
 LayerStore::MemoryClaim::~MemoryClaim() {
-  if (bytes_ == 0) return;
-  const MutexLock lock(store_->mu_);
-  store_->AddBytes(tenant_, -bytes_);
+  if (bytes_ != 0) store_->bytes_.Take(tenant_, -bytes_);
 }
 
 absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
@@ -85,9 +91,8 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
   if (!storage.ok()) return storage.status();
   std::unique_ptr<LayerStore> store(new LayerStore(std::move(options), *std::move(storage), log));
   for (std::shared_ptr<const Layer>& layer : configured) {
-    const MutexLock lock(store->mu_);
-    store->registered_bytes_ += layer->description().memory_bytes();
-    store->AddBytes(kSharedTenant, layer->description().memory_bytes());
+    store->bytes_.Take(kSharedTenant, layer->description().memory_bytes());
+    store->bytes_.Register(layer->description().memory_bytes());
     const LayerKey key{kSharedTenant, layer->description().name()};
     store->registry_.Put(key, std::move(layer));
   }
@@ -112,9 +117,8 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
         return CheckMemory(key, bytes, TenantLimits::kNone);
       });
   if (!layer.ok()) return layer.status();
-  const MutexLock lock(mu_);
-  registered_bytes_ += (*layer)->description().memory_bytes();
-  AddBytes(key.tenant, (*layer)->description().memory_bytes());
+  bytes_.Take(key.tenant, (*layer)->description().memory_bytes());
+  bytes_.Register((*layer)->description().memory_bytes());
   registry_.Put(key, Tracked(*std::move(layer)));
   return absl::OkStatus();
 }
@@ -138,11 +142,10 @@ absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, st
                                      std::int64_t claimed) const {
   const std::shared_ptr<const Layer> old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
-  const auto own = tenant_bytes_.find(key.tenant);
-  if (bytes > max_tenant_bytes - ((own == tenant_bytes_.end() ? 0 : own->second) - old_bytes - claimed)) {
+  if (bytes > max_tenant_bytes - (bytes_.OfTenant(key.tenant) - old_bytes - claimed)) {
     return QuotaError(key.tenant, "max_layers_bytes", kQuotaRetryDelayMs);
   }
-  const std::int64_t others = held_bytes() - old_bytes - claimed;
+  const std::int64_t others = bytes_.held() - old_bytes - claimed;
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
   return LimitExceeded(
       "--max-layers-bytes",
@@ -154,7 +157,7 @@ absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const LayerUpload& u
   const LayerKey key = upload.key();
   const MutexLock lock(mu_);
   if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
-  AddBytes(key.tenant, bytes);
+  bytes_.Take(key.tenant, bytes);
   return MemoryClaim(*this, key.tenant, bytes);
 }
 
@@ -166,9 +169,8 @@ absl::StatusOr<LayerUpload> LayerStore::BeginUpload(LayerOwner owner, v1::Create
   return LayerUpload(std::move(owner), std::move(header), *std::move(file), options_.limits.max_layer_bytes);
 }
 
-absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUpload& upload,
-                                                                      const std::atomic<bool>& cancelled,
-                                                                      Executor& executor, MemoryBudget& memory) {
+absl::StatusOr<LayerStore::Created> LayerStore::FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
+                                                             Executor& executor, MemoryBudget& memory) {
   const absl::StatusOr<LayerRecord> record = upload.MakeRecord();
   if (!record.ok()) return record.status();
   const absl::StatusOr<SharedBytes> payload = upload.file().Map();
@@ -192,11 +194,11 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::FinishUpload(LayerUploa
   if (cancelled.load()) return Cancelled();
   if (absl::Status sealed = upload.file().Seal(*record); !sealed.ok()) return sealed;
   if (cancelled.load()) return Cancelled();
-  if (absl::Status kept = Commit(upload, Tracked(*layer), *claim); !kept.ok()) return kept;
-  return layer;
+  return Commit(upload, Tracked(*std::move(layer)), *claim);
 }
 
-absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim) {
+absl::StatusOr<LayerStore::Created> LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer,
+                                                       MemoryClaim& claim) {
   const v1::CreateLayerHeader& header = upload.header();
   const LayerKey key = upload.key();
   // Both perhaps freed here, when the lock has been given back.
@@ -215,33 +217,35 @@ absl::Status LayerStore::Commit(LayerUpload& upload, std::shared_ptr<const Layer
   old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
   if (absl::Status counted = meanwhile.Resize(static_cast<double>(old_bytes)); !counted.ok()) return counted;
-  bool renamed = true;
+  bool renamed = false;
   absl::Status published = upload.file().Publish(LayerFileName(key), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
-  if (!published.ok() && !renamed) return published;
-  registered_bytes_ += bytes - old_bytes;
-  AddBytes(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
+  if (!renamed) return published;
+  bytes_.Register(bytes - old_bytes);
+  bytes_.Take(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
   if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
-  registry_.Put(key, std::move(layer));
-  return published;
+  registry_.Put(key, layer);
+  return Created{.layer = std::move(layer),
+                 .replaced = old != nullptr,
+                 .kept = ButDone(published, "the new layer is in its place")};
 }
 
-absl::Status LayerStore::Delete(const LayerKey& key, std::string_view etag) {
+absl::StatusOr<LayerStore::Deleted> LayerStore::Delete(const LayerKey& key, std::string_view etag) {
   std::shared_ptr<const Layer> layer;
   const MutexLock lock(mu_);
   layer = registry_.Find(key);
   if (layer == nullptr) return LayerNotFound(key.name, "name");
   if (layer->description().read_only()) return ReadOnly(key.name);
   if (!etag.empty() && !HasEtag(layer.get(), etag)) return EtagDiffers(key.name, etag, layer.get());
-  if (absl::Status removed = storage_->Remove(key); !removed.ok()) return removed;
+  bool removed = false;
+  absl::Status synced = storage_->Remove(key, removed);
+  if (!removed) return synced;  // Else memory follows the disk, as in Commit.
   const std::int64_t bytes = layer->description().memory_bytes();
-  registered_bytes_ -= bytes;
-  tenant_bytes_[key.tenant] -= bytes;
   // Requests may use it for a while yet.
-  LeavingOf(layer).held = held_bytes_;
+  LeavingOf(layer).held = bytes_.Leave(key.tenant, bytes);
   LeavingOf(layer).bytes = bytes;
   registry_.Remove(key);
-  return absl::OkStatus();
+  return Deleted{.etag = layer->description().etag(), .kept = ButDone(synced, "the layer is deleted")};
 }
 
 }  // namespace attend::server

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
@@ -20,6 +19,7 @@
 #include "core/runtime/executor.h"
 #include "server/base/limits.h"
 #include "server/base/logging.h"
+#include "server/layer_store/layer_bytes.h"
 #include "server/layer_store/layer_storage.h"
 #include "server/layer_store/layer_upload.h"
 #include "server/layers/layer.h"
@@ -51,37 +51,36 @@ class LayerStore {
 
   const LayerRegistry& registry() const { return registry_; }
   const LayerLimits& limits() const { return options_.limits; }
-  // Memory of a tenant's layers, those being made included.
-  std::int64_t tenant_bytes(const std::string& tenant) const ABSL_LOCKS_EXCLUDED(mu_) {
-    const MutexLock lock(mu_);
-    const auto found = tenant_bytes_.find(tenant);
-    return found == tenant_bytes_.end() ? 0 : found->second;
-  }
-  // Memory of the layers that can be called, in bytes.
-  std::int64_t layers_bytes() const ABSL_LOCKS_EXCLUDED(mu_) {
-    const MutexLock lock(mu_);
-    return registered_bytes_;
-  }
-
-  // That, and memory of layers that are being made and of deleted ones that requests still use. Takes no lock.
-  std::int64_t held_bytes() const { return held_bytes_->load(std::memory_order_relaxed); }
+  // Memory of the layers. Asking waits for no upload and no deletion, and so for no disk.
+  const LayerBytes& bytes() const { return bytes_; }
 
   // Begins an upload of a layer for `owner`. Errors: those of CheckUploadHeader; ALREADY_EXISTS, ABORTED for another
   // etag, FAILED_PRECONDITION for a layer of the configuration, RESOURCE_EXHAUSTED for too many layers; those of
   // StorageError.
   absl::StatusOr<LayerUpload> BeginUpload(LayerOwner owner, v1::CreateLayerHeader header) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Changes that took place: requests see them, and they are to be on record, also where `kept` is an error. That one
+  // is of StorageError: the disk has done it, and cannot promise that it survives a loss of power.
+  struct Created {
+    std::shared_ptr<const Layer> layer;
+    bool replaced = false;
+    absl::Status kept;
+  };
+  struct Deleted {
+    std::string etag;
+    absl::Status kept;
+  };
+
   // Makes the layer of what has come, keeps it and puts it where requests find it. Looks at `cancelled` before each of
   // these: CANCELLED. Errors: those of LayerUpload::MakeRecord, INVALID_ARGUMENT for bytes that are no layer, those of
   // BeginUpload as things stand now, those of MemoryBudget::Reserve, ABORTED when another upload was faster. Idle
   // threads of `executor` help to pack. `memory` must outlive every layer. REQUIRES: called at most once for an upload.
-  absl::StatusOr<std::shared_ptr<const Layer>> FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
-                                                            Executor& executor, MemoryBudget& memory)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<Created> FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled, Executor& executor,
+                                       MemoryBudget& memory) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Errors: NOT_FOUND, also for a layer that another tenant has; ABORTED when `etag` is not empty and not the layer's,
   // FAILED_PRECONDITION for a layer of the configuration, those of StorageError.
-  absl::Status Delete(const LayerKey& key, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<Deleted> Delete(const LayerKey& key, std::string_view etag) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   // A reservation of memory for a layer, released unless Commit takes it over; `meanwhile` is for the upload's own use.
@@ -117,7 +116,7 @@ class LayerStore {
   // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
   struct Leaving {
     MemoryBudget::Reservation memory;                 // A replaced one's,
-    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of,
+    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of (LayerBytes::Leave),
     std::int64_t bytes = 0;                           // so much.
     ~Leaving() {
       if (held != nullptr) held->fetch_sub(bytes, std::memory_order_relaxed);
@@ -140,16 +139,10 @@ class LayerStore {
   // `max_tenant_bytes`: what all layers of the tenant may take. `claimed`: what is reserved for this one already.
   absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
                            std::int64_t claimed = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Of a tenant's layers and of all.
-  void AddBytes(const std::string& tenant, std::int64_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    tenant_bytes_[tenant] += bytes;
-    held_bytes_->fetch_add(bytes, std::memory_order_relaxed);
-  }
-
   // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
   // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
   // faster; RESOURCE_EXHAUSTED; those of StorageError.
-  absl::Status Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim)
+  absl::StatusOr<Created> Commit(LayerUpload& upload, std::shared_ptr<const Layer> layer, MemoryClaim& claim)
       ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;
@@ -157,12 +150,11 @@ class LayerStore {
   Log& log_;
   LayerRegistry registry_;
 
-  // Held while disk and registry change together, so that they never disagree. Reading the registry does not take it.
+  LayerBytes bytes_;  // They grow with mu_ held, so that what a limit allowed is still allowed when it is taken.
+
+  // Held while disk and registry change together, so that they never disagree: for as long as the disk takes. What only
+  // reads the registry or bytes_ does not take it.
   mutable Mutex mu_;
-  std::int64_t registered_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  absl::flat_hash_map<std::string, std::int64_t> tenant_bytes_ ABSL_GUARDED_BY(mu_);  // And of those being made.
-  // Of those and of deleted ones, which share it because they may outlive the store. It grows with mu_ held.
-  const std::shared_ptr<std::atomic<std::int64_t>> held_bytes_ = std::make_shared<std::atomic<std::int64_t>>(0);
 };
 
 }  // namespace attend::server

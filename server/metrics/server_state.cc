@@ -32,7 +32,7 @@ void WriteMemory(const MetricSources& sources, Exposition& page) {
   page.Gauge("attend_memory_bytes", "Memory that is accounted for, by what takes it.");
   page.Add({{"user", "requests"}}, static_cast<double>(sources.memory->in_use_bytes(User::kRequests)));
   page.Add({{"user", "uploads"}}, static_cast<double>(sources.memory->in_use_bytes(User::kUploads)));
-  page.Add({{"user", "layers"}}, static_cast<double>(sources.layers->layers_bytes()));
+  page.Add({{"user", "layers"}}, static_cast<double>(sources.layers->bytes().registered()));
   page.Gauge(
       "attend_memory_limit_bytes",
       "What it may take: in_flight is for requests and uploads (--max-memory-in-flight-bytes), layers for layers "

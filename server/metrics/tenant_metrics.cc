@@ -38,7 +38,7 @@ Usage UsageOf(const Tenant& tenant, const LayerStore& layers) {
   return {.label = tenant.name(),
           .requests_in_flight = static_cast<double>(tenant.requests_in_flight()),
           .memory_bytes = static_cast<double>(tenant.memory_bytes()),
-          .layers_bytes = static_cast<double>(layers.tenant_bytes(tenant.name())),
+          .layers_bytes = static_cast<double>(layers.bytes().OfTenant(tenant.name())),
           .computed = static_cast<double>(tenant.requests_computed()),
           .compute_seconds = std::chrono::duration<double>(tenant.compute_time()).count(),
           .refusals = static_cast<double>(tenant.refusals())};
@@ -72,7 +72,7 @@ void WriteTenants(const MetricSources& sources, Exposition& page) {
   add(&Usage::layers_bytes);
   page.Counter("attend_tenant_requests_total", "Requests that began to compute and ended, by tenant.");
   add(&Usage::computed);
-  page.Counter("attend_tenant_compute_seconds_total", "Time that threads computed, by tenant.");
+  page.Counter("attend_tenant_compute_seconds_total", "Time that threads decoded and computed, by tenant.");
   add(&Usage::compute_seconds);
   page.Counter("attend_tenant_refusals_total", "Requests that a quota of their tenant refused (TENANT_QUOTA).");
   add(&Usage::refusals);

@@ -123,6 +123,9 @@ class Admission {
     // `interrupts`: the task that has the thread, or null.
     RunningTask(Admission& admission, RunningTask* interrupts) : admission_(admission), interrupts_(interrupts) {}
 
+    // Also for a task that did not begin: what it did with the thread, decoding for the most part, took its time.
+    void ChargeTenant(Clock::duration took, Clock::time_point now);
+
     Admission& admission_;
     RunningTask* const interrupts_;
     const std::thread::id thread_ = std::this_thread::get_id();

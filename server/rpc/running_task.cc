@@ -67,15 +67,19 @@ bool Admission::RunningTask::PutBack(const WorkCost& cost, Task task) {
   return true;
 }
 
+void Admission::RunningTask::ChargeTenant(Clock::duration took, Clock::time_point now) {
+  if (account_ == nullptr) return;
+  if (begun_) return account_->tenant->Computed(took, /*waited=*/true, now);
+  account_->tenant->UsedThread(took, now);
+}
+
 Admission::RunningTask::~RunningTask() {
   if (!taken_) return;
-  const double took_ms = Milliseconds(Clock::now() - start_ - interrupted());
+  const Clock::time_point now = Clock::now();
+  const Clock::duration took = now - start_ - interrupted();
+  const double took_ms = Milliseconds(took);
   const bool completed = begun_ && !stopped_;
-  if (begun_ && account_ != nullptr) {
-    account_->tenant->Computed(
-        std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(took_ms)),
-        /*waited=*/true, Clock::now());
-  }
+  ChargeTenant(took, now);
   MutexLock lock(admission_.mu_);
   const bool alone = alone_on_its_core_ && admission_.running_ >= admission_.executor_.num_threads();
   admission_.queue_.Finish(charge_, took_ms, begun_);

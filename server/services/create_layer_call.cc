@@ -241,18 +241,19 @@ void CreateLayerCall::Complete(Call& call) {
   if (!upload_.has_value()) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
-  const bool replaces = services_.store->registry().Find(upload_->key()) != nullptr;
-  const absl::StatusOr<std::shared_ptr<const Layer>> layer =
+  const absl::StatusOr<LayerStore::Created> created =
       services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor, *services_.memory);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
-  if (!layer.ok()) return End(call, absl::IsCancelled(layer.status()) ? call.CancelledStatus() : layer.status());
+  if (!created.ok()) return End(call, absl::IsCancelled(created.status()) ? call.CancelledStatus() : created.status());
+  const v1::Layer& layer = created->layer->description();
   if (services_.audit != nullptr) {
-    services_.audit->Layer(replaces ? "layer replaced" : "layer created", call.principal(), call.tenant(), call.peer(),
-                           (*layer)->description().name(), (*layer)->description().etag());
+    services_.audit->Layer(created->replaced ? "layer replaced" : "layer created", call.principal(), call.tenant(),
+                           call.peer(), layer.name(), layer.etag());
   }
+  if (!created->kept.ok()) return End(call, created->kept);
   v1::CreateLayerResponse response;
-  *response.mutable_layer() = (*layer)->description();
+  *response.mutable_layer() = layer;
   ReleaseSlot(call);  // Before the answer: who hears it may begin the next upload.
   call.FinishWithResponse(SerializeControlMessage(response));
 }

@@ -79,21 +79,20 @@ class DeleteLayerCall final : public CallHandler {
   }
 
  private:
-  // Empty when there is none. Holds on to no layer: a deleted one counts until nobody does.
-  std::string EtagOf(const LayerKey& key) const {
-    const std::shared_ptr<const Layer> layer = services_.store->registry().Find(key);
-    return layer == nullptr ? "" : layer->description().etag();
+  absl::StatusOr<LayerStore::Deleted> DeleteUnlessCancelled(const Call& call) {
+    if (call.cancelled()) return call.CancelledStatus();
+    return services_.store->Delete({call.tenant(), request_.name()}, request_.etag());
   }
 
   void Delete(Call& call) {
-    const LayerKey key{call.tenant(), request_.name()};
-    const std::string etag = EtagOf(key);
-    absl::Status status = call.cancelled() ? call.CancelledStatus() : services_.store->Delete(key, request_.etag());
+    const absl::StatusOr<LayerStore::Deleted> deleted = DeleteUnlessCancelled(call);
     deletions_.fetch_sub(1);
-    if (!status.ok()) return call.Finish(status);
+    if (!deleted.ok()) return call.Finish(deleted.status());
     if (services_.audit != nullptr) {
-      services_.audit->Layer("layer deleted", call.principal(), call.tenant(), call.peer(), key.name, etag);
+      services_.audit->Layer("layer deleted", call.principal(), call.tenant(), call.peer(), request_.name(),
+                             deleted->etag);
     }
+    if (!deleted->kept.ok()) return call.Finish(deleted->kept);
     call.FinishWithResponse(SerializeControlMessage(v1::DeleteLayerResponse()));
   }
 

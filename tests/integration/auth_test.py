@@ -163,7 +163,8 @@ class TokenTest(AuthTestCase):
         good = json.loads(principals())["principals"][0]
         twice = {**good, "name": "again"}
         for entries, needle in {
-            "no json": "no JSON",
+            "no json": "not a JSON object",
+            json.dumps({"principals": [good]})[:-1] + ', "principals": []}': "the key 'principals' comes twice",
             "{}": "no list 'principals'",
             json.dumps({"principals": [{**good, "rolls": []}]}): "'rolls'",
             json.dumps({"principals": [{**good, "roles": ["root"]}]}): "'root' is no role",

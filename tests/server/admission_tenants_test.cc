@@ -127,6 +127,19 @@ TEST_F(AdmissionTenantsTest, RefusedRequestsAreTheirTenantsTime) {
   EXPECT_EQ(b_->tenant->TakeUnqueued().count(), 0);
 }
 
+// What cannot be decoded is found out at its last byte, by a compute thread.
+TEST_F(AdmissionTenantsTest, ATaskThatDoesNotBeginIsItsTenantsComputeTime) {
+  Make(4);
+  b_->tenant->SetLimits({.max_compute_threads = 0.001});
+  const auto decode_in_vain = [](RunningTask&) { absl::SleepFor(absl::Milliseconds(20)); };
+  ASSERT_TRUE(admission_->Submit(Asking(b_, 1e6), decode_in_vain).ok());
+  WaitUntilIdle();
+  EXPECT_GE(b_->tenant->compute_time(), milliseconds(20));
+  EXPECT_GT(b_->tenant->ComputeDelay(Clock::now()), std::chrono::seconds(10)) << "19 ms at a thousandth of a thread";
+  EXPECT_EQ(b_->tenant->requests_computed(), 0);
+  EXPECT_EQ(admission_->counts().dropped, 1);
+}
+
 TEST_F(AdmissionTenantsTest, OneCallerMayFillTheQueueAndGivesWayToOthersUpToTheirQuarter) {
   Make(8);
   HoldThread(/*with_tiles=*/false);
@@ -200,6 +213,8 @@ TEST_F(AdmissionTenantsTest, WhatTurnsOutTooLongToInterruptWaitsForItsTurn) {
   absl::SleepFor(absl::Milliseconds(10));
   EXPECT_EQ(events(), "");
   EXPECT_EQ(admission_->outstanding(), 2);
+  EXPECT_GT(b_->tenant->compute_time().count(), 0) << "it was decoded";
+  EXPECT_EQ(b_->tenant->requests_computed(), 0);
   Open();
   WaitUntilIdle();
   EXPECT_EQ(events(), "b");

@@ -18,6 +18,7 @@
 namespace attend::server {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 
 constexpr absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);  // 2027-01-15.
@@ -99,6 +100,17 @@ TEST_F(AuthenticatorTest, AFileThatCannotBeUsedKeepsTheLastOneInForce) {
   std::ofstream(path_) << R"({"principals": []})";
   EXPECT_TRUE(*authenticator->Reload());
   EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret"}), "BAD_CREDENTIAL");
+}
+
+TEST_F(AuthenticatorTest, AFileWithAKeyTwiceIsRefused) {
+  for (const auto& [text, key] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"principals": [{"name": "a"}], "principals": []})", "principals"},
+           {R"({"principals": [{"name": "a", "roles": ["layers"], "roles": ["compute"]}]})", "roles"},
+           {R"({"principals": [{"name": "a", "tokens": [], "tokens": []}]})", "tokens"},
+           {R"({"tenants": [{"name": "a", "weight": 1, "weight": 2}], "principals": []})", "weight"}}) {
+    const auto made = Authenticator::Create({.principals_path = folder_.Write("twice.json", text)});
+    EXPECT_THAT(std::string(made.status().message()), HasSubstr("the key '" + key + "' comes twice")) << text;
+  }
 }
 
 TEST(RolesTest, EachNeedsOneOfItsOwn) {

@@ -20,6 +20,7 @@ namespace attend::server {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 grpc::ByteBuffer InPieces(const std::string& text, std::size_t piece) {
   std::vector<grpc::Slice> slices;
@@ -65,8 +66,7 @@ TEST(JsonReader, WhatProtobufReadsIsReadAlike) {
         R"({"embeddings": {"shape": [2.0, 1e3, "3"]}})",
         R"({"layerName": "\"\\\/\b\f\n\r\t \u00e4 \ud83d\ude00 \u0000 ä 😀"})",
         R"({"embeddings": {"data": "AP+AfgA="}})", R"({"embeddings": {"data": "AP-Afg"}})",
-        R"({"embeddings": {"data": ""}})", R"({"layerName": "a", "layerName": "b"})",
-        R"({"embeddings": {"shape": [1]}, "embeddings": {"shape": [2]}})"}) {
+        R"({"embeddings": {"data": ""}})", R"({"layerName": "a", "embeddings": {"shape": [1]}, "outputs": [1]})"}) {
     ExpectSame<v1::AttendRequest>(text);
   }
   ExpectSame<v1::EstimateCostRequest>(R"({"attend": {"embeddings": {"shape": [1, 2]}}})");
@@ -130,6 +130,55 @@ TEST(JsonReader, WhatIsNotTheMessageIsRefusedWithItsPlace) {
       std::string(
           Read<v1::EstimateCostRequest>(R"({"attend": {}, "scaledDotProductAttention": {}})").status().message()),
       HasSubstr("only one of several"));
+}
+
+// protobuf 3.21 takes the last scalar, joins lists and merges messages; protobuf's readers in other languages refuse.
+TEST(JsonReader, AFieldComesOnce) {
+  for (const auto& [text, place] : std::vector<std::pair<std::string, std::string>>{
+           {R"({"layerName": "a", "layerName": "b"})", "layerName: "},
+           {R"({"layerName": "a", "layer_name": "a"})", "layerName: "},
+           {R"({"layerName": null, "layer_name": "a"})", "layerName: "},
+           {R"({"layerName": "a", "layerName": null})", "layerName: "},
+           {R"({"embeddings": {"values": [1], "shape": [2], "values": [2]}})", "embeddings.values: "},
+           {R"({"embeddings": {"values": [], "values": []}})", "embeddings.values: "},
+           {R"({"embeddings": {"shape": [1]}, "embeddings": {"dataType": 1}})", "embeddings: "}}) {
+    const auto read = Read<v1::AttendRequest>(text);
+    EXPECT_EQ(read.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(read.status().message()), StartsWith(place + "the field comes twice")) << text;
+  }
+  EXPECT_THAT(std::string(Read<v1::EstimateCostRequest>(R"({"attend": {}, "attend": {}})").status().message()),
+              StartsWith("attend: the field comes twice"));
+  EXPECT_TRUE(Read<v1::ScaledDotProductAttentionRequest>(R"({"query": {"shape": [1]}, "key": {"shape": [1]}})").ok());
+}
+
+// protobuf's reader rounds to double first, and takes half of the refused ones for a number that nobody wrote.
+TEST(JsonReader, AWholeNumberIsTheOneThatWasWritten) {
+  const auto shape = [](const std::string& number) {
+    const auto read = Read<v1::AttendRequest>(R"({"embeddings": {"shape": [)" + number + "]}}");
+    return read.ok() ? std::to_string(read->embeddings().shape(0)) : "refused";
+  };
+  for (const auto& [text, value] :
+       std::vector<std::pair<std::string, std::string>>{{"1.0", "1"},
+                                                        {"1e3", "1000"},
+                                                        {"-1.50e1", "-15"},
+                                                        {"1200e-2", "12"},
+                                                        {"0.001E+3", "1"},
+                                                        {"0e99999", "0"},
+                                                        {"\"2.0\"", "2"},
+                                                        {"0.0e-5", "0"},
+                                                        {"9007199254740992.0", "9007199254740992"},
+                                                        {"9007199254740993", "9007199254740993"},
+                                                        {"-9223372036854775808", "-9223372036854775808"}}) {
+    EXPECT_EQ(shape(text), value) << text;
+  }
+  for (const char* text : {"9007199254740993.0", "-9007199254740993.0", "0.99999999999999999999",
+                           "1.00000000000000000001", "15e-1", "1e-400", "1e16", "1e400", "1e-99999999999999999999",
+                           "1e9223372036854775807", "\"1e\"", "\"-\"", "\".\"", "\"1.0.0\"", "\"--1\""}) {
+    EXPECT_EQ(shape(text), "refused") << text;
+  }
+  for (const char* heads : {"2147483648.0", "-2147483649.0", "0.9999999999999999999999"}) {
+    EXPECT_FALSE(Read<v1::AttendRequest>(std::string(R"({"layer": {"numHeads": )") + heads + "}}").ok()) << heads;
+  }
 }
 
 // protobuf's reader takes it for an integer.

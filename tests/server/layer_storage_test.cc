@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,18 +119,23 @@ TEST_F(LayerStorageTest, AMappedPayloadOutlivesItsReplacement) {
                   })
                   .ok());
   Store(**storage, "a", "newer");
-  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
+  bool removed = false;
+  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok());
   EXPECT_EQ(old.bytes, "old");
 }
 
 TEST_F(LayerStorageTest, ARemovedLayerIsGone) {
   Store("a", "1");
   const auto storage = Open();
-  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
+  bool removed = false;
+  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok());
+  EXPECT_TRUE(removed);
   EXPECT_THAT(Files("layers"), IsEmpty());
-  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok()) << "what is gone stays gone";
+  EXPECT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok()) << "what is gone stays gone";
+  EXPECT_TRUE(removed);
   fs::create_directory(PathOf("b"));
-  EXPECT_FALSE((*storage)->Remove({kSharedTenant, "b"}).ok());
+  EXPECT_FALSE((*storage)->Remove({kSharedTenant, "b"}, removed).ok());
+  EXPECT_FALSE(removed);
 }
 
 // Every byte is covered by a checksum or a rule, so that every torn or changed file is found out.
@@ -167,10 +173,29 @@ TEST_F(LayerStorageTest, ForeignFilesAreQuarantinedAndNotFollowed) {
   fs::create_symlink(root_ / "outside", PathOf("link"));
   fs::create_directory(data_ / "layers" / "folder.layer");
   ASSERT_EQ(mkfifo((data_ / "layers" / "pipe.layer").c_str(), 0600), 0);
+  ASSERT_EQ(mknod((data_ / "layers" / "socket.layer").c_str(), S_IFSOCK | 0600, 0), 0);
   EXPECT_THAT(Load(), ElementsAre("a=1"));
   EXPECT_THAT(Files("layers"), ElementsAre("a.layer"));
-  EXPECT_THAT(Files("quarantine"), SizeIs(5));
+  EXPECT_THAT(Files("quarantine"), SizeIs(6));
   EXPECT_TRUE(fs::exists(root_ / "outside"));
+}
+
+// Whether a file can be opened says nothing about the layer in it.
+TEST_F(LayerStorageTest, AFileThatCannotBeOpenedStopsTheStartAndStays) {
+  for (const char* name : {"a", "b", "c"}) Store(name, "payload");
+  const auto storage = Open();
+  rlimit usual{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
+  const absl::Status loaded = (*storage)->LoadAll([&usual](const StoredLayer&) {
+    const rlimit none{.rlim_cur = 0, .rlim_max = usual.rlim_max};
+    return setrlimit(RLIMIT_NOFILE, &none) == 0 ? absl::OkStatus() : absl::InternalError("no limit");
+  });
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &usual), 0);
+  EXPECT_EQ(loaded.code(), absl::StatusCode::kFailedPrecondition) << loaded;
+  EXPECT_THAT(std::string(loaded.message()), HasSubstr("--data-dir"));
+  EXPECT_THAT(std::string(loaded.message()), HasSubstr("layers/b.layer: cannot open the file: Too many open files"));
+  EXPECT_THAT(Files("layers"), ElementsAre("a.layer", "b.layer", "c.layer"));
+  EXPECT_THAT(Files("quarantine"), IsEmpty());
 }
 
 TEST_F(LayerStorageTest, WhatTheServerCannotLoadIsQuarantined) {
@@ -178,6 +203,14 @@ TEST_F(LayerStorageTest, WhatTheServerCannotLoadIsQuarantined) {
   const auto storage = Open();
   EXPECT_TRUE((*storage)->LoadAll([](const StoredLayer&) { return absl::InvalidArgumentError("no weights"); }).ok());
   EXPECT_THAT(Files("quarantine"), SizeIs(1));
+}
+
+TEST_F(LayerStorageTest, AnErrorOfTheServersOwnStopsTheStartAndMovesNothing) {
+  Store("a", "1");
+  const auto storage = Open();
+  EXPECT_EQ((*storage)->LoadAll([](const StoredLayer&) { return absl::InternalError("a fault"); }).code(),
+            absl::StatusCode::kInternal);
+  EXPECT_THAT(Files("layers"), ElementsAre("a.layer"));
 }
 
 TEST_F(LayerStorageTest, ALimitStopsTheStartAndMovesNothing) {
@@ -247,7 +280,8 @@ TEST_F(LayerStorageTest, StepsComeInTheirOrder) {
   std::vector<StorageStep> steps;
   const auto storage = Open([&steps](StorageStep step) { steps.push_back(step); });
   Store(**storage, "a", "payload");
-  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}).ok());
+  bool removed = false;
+  ASSERT_TRUE((*storage)->Remove({kSharedTenant, "a"}, removed).ok());
   EXPECT_THAT(steps, ElementsAre(StorageStep::kCreated, StorageStep::kChunkWritten, StorageStep::kSealed,
                                  StorageStep::kSynced, StorageStep::kRenamed, StorageStep::kFolderSynced,
                                  StorageStep::kRemoved, StorageStep::kRemovalSynced));

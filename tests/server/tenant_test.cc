@@ -64,6 +64,12 @@ TEST(TenantTest, ItsComputeRateHoldsOverSecondsAndIsPaidBack) {
   EXPECT_EQ(Ms(tenant.TakeUnqueued()), 600);
   EXPECT_EQ(Ms(tenant.TakeUnqueued()), 0);
   EXPECT_EQ(Ms(tenant.compute_time()), 2100);
+  EXPECT_EQ(tenant.requests_computed(), 3);
+  tenant.UsedThread(milliseconds(400), kStart + seconds(200));
+  tenant.UsedThread(milliseconds(600), kStart + seconds(200));
+  EXPECT_NEAR(Ms(tenant.ComputeDelay(kStart + seconds(200))), 1000, 1) << "for what did not begin to compute, too";
+  EXPECT_EQ(Ms(tenant.compute_time()), 3100);
+  EXPECT_EQ(tenant.requests_computed(), 3);
 }
 
 TEST(TenantTest, AQuotaThatIsUsedUpSaysWhichAndWhenToComeBack) {
