@@ -64,6 +64,7 @@ HttpDoor::Options HttpDoorOptions(const ServerConfig& config, std::shared_ptr<Ht
   http.body_timeout = absl::ToChronoNanoseconds(std::min(config.calls.first_message_timeout, kLongestWait));
   http.write_timeout = absl::ToChronoNanoseconds(std::min(config.calls.stalled_answer_timeout, kLongestWait));
   http.handshake_timeout = absl::ToChronoNanoseconds(std::min(config.transport.handshake_timeout, kLongestWait));
+  http.max_age = absl::ToChronoNanoseconds(std::min(config.transport.max_connection_age, kLongestWait));
   http.min_bytes_per_second = static_cast<std::size_t>(config.calls.min_bytes_per_second);
   http.tls = std::move(tls);
   return options;
@@ -197,7 +198,9 @@ absl::Status AttentionServer::OpenHttpDoor() {
   if (config_.http.listen.empty()) return absl::OkStatus();
   if (tls_ != nullptr) {
     const bool mutual = !config_.tls.client_ca_path.empty();
-    auto tls = HttpTls::Load(tls_->identity_path(), mutual ? tls_->authorities_path() : "");
+    auto tls = HttpTls::Load(
+        tls_->identity_path(), mutual ? tls_->authorities_path() : "",
+        [revoked = tls_->revocations()](const std::string& certificate) { return revoked->Has(certificate); });
     if (!tls.ok()) return tls.status();
     http_tls_ = *std::move(tls);
   }

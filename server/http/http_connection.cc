@@ -59,6 +59,7 @@ HttpConnection::HttpConnection(tcp::socket socket, const HttpServer::Options& op
     : options_(options),
       service_(service),
       owner_(owner),
+      end_of_age_(std::chrono::steady_clock::now() + options.max_age),
       stream_(std::move(socket), options.tls == nullptr ? nullptr : options.tls->current()) {}
 
 void HttpConnection::Start() {
@@ -67,6 +68,7 @@ void HttpConnection::Start() {
   stream_.tcp().expires_after(options_.handshake_timeout);
   stream_.Handshake([self = shared_from_this()](Error error) {
     if (error || self->closed_) return self->Close();
+    if (!self->options_.tls->Admits(self->stream_.native_tls())) return self->Close();
     if (self->options_.tls->mutual()) self->certificate_ = PeerCertificateNames(self->stream_.native_tls());
     self->WaitForRequest();
   });
@@ -88,7 +90,7 @@ void HttpConnection::WaitForRequest() {
   header_bytes_ = 0;
   if (buffer_.size() > 0) return StartRequest();  // Sent together with the last one.
   buffer_.shrink_to_fit();
-  stream_.tcp().expires_after(options_.idle_timeout);
+  stream_.tcp().expires_after(std::clamp(TimeLeft(), HttpServer::Duration::zero(), options_.idle_timeout));
   Read(options_.first_read_bytes, &HttpConnection::StartRequest);
 }
 
@@ -269,7 +271,7 @@ void HttpConnection::Refuse(int status, const char* why) {
 }
 
 void HttpConnection::Write(HttpResponse answer, bool keep_alive) {
-  keep_alive = keep_alive && !answer.close;
+  keep_alive = keep_alive && !answer.close && TimeLeft() > HttpServer::Duration::zero();
   const std::size_t size = answer.body.size();
   response_ = {};
   response_.version(11);

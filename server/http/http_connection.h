@@ -8,6 +8,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -58,6 +59,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Its first bytes may take the idle timeout; the rest of its header has to follow within the read timeout.
   void WaitForRequest();
+  HttpServer::Duration TimeLeft() const { return end_of_age_ - std::chrono::steady_clock::now(); }
   void StartRequest();
   // Reads up to `size` bytes, then calls `next` of this object.
   void Read(std::size_t size, void (HttpConnection::*next)());
@@ -90,6 +92,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   const HttpServer::Options& options_;
   HttpService& service_;
   Owner& owner_;
+  const std::chrono::steady_clock::time_point end_of_age_;
   HttpStream stream_;
   std::string peer_;
   std::vector<std::string> certificate_;

@@ -37,10 +37,12 @@ class HttpServer {
     std::size_t max_header_bytes = 8 << 10;  // Of a request without its body; more: 431.
     bool bodies = false;  // Whether requests may have bodies, which an HttpCall bounds; else 413, or 411 for chunks.
     std::size_t first_read_bytes = 512;  // The first read of a request asks for no more: an idle connection is small.
-    Duration idle_timeout = std::chrono::seconds(90);   // From a connection's start or last answer to the next request.
-    Duration read_timeout = std::chrono::seconds(5);    // From a request's first byte to its last.
-    Duration write_timeout = std::chrono::seconds(10);  // For a response.
-    Duration body_timeout = std::chrono::seconds(5);    // From a request's header to the end of its body.
+    Duration idle_timeout = std::chrono::seconds(90);  // From a connection's start or last answer to the next request.
+    // An older connection ends: at once while it waits for a request, else after the answer to the one that has begun.
+    Duration max_age = std::chrono::hours(24 * 365);
+    Duration read_timeout = std::chrono::seconds(5);       // From a request's first byte to its last.
+    Duration write_timeout = std::chrono::seconds(10);     // For a response.
+    Duration body_timeout = std::chrono::seconds(5);       // From a request's header to the end of its body.
     Duration handshake_timeout = std::chrono::seconds(5);  // Of TLS.
     // Beside the write timeout, an answer may take the time that its bytes need at this rate.
     std::size_t min_bytes_per_second = std::size_t{1} << 40;

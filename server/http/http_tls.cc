@@ -1,5 +1,7 @@
 #include "server/http/http_tls.h"
 
+#include <openssl/bio.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -57,11 +59,24 @@ void AddCommonNames(X509* certificate, std::vector<std::string>& names) {
   }
 }
 
+// Empty when memory is short: that is no certificate.
+std::string PemOf(X509* certificate) {
+  BIO* const memory = BIO_new(BIO_s_mem());
+  std::string pem;
+  char* text = nullptr;
+  if (memory != nullptr && PEM_write_bio_X509(memory, certificate) == 1) {
+    const long size = BIO_get_mem_data(memory, &text);  // NOLINT(google-runtime-int)
+    pem.assign(text, static_cast<std::size_t>(size));
+  }
+  BIO_free(memory);
+  return pem;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<HttpTls>> HttpTls::Load(const std::string& identity_path,
-                                                       const std::string& authorities_path) {
-  std::shared_ptr<HttpTls> tls(new HttpTls(identity_path, authorities_path));
+                                                       const std::string& authorities_path, IsRevoked is_revoked) {
+  std::shared_ptr<HttpTls> tls(new HttpTls(identity_path, authorities_path, std::move(is_revoked)));
   if (absl::Status loaded = tls->Reload(); !loaded.ok()) return loaded;
   return tls;
 }
@@ -77,6 +92,15 @@ absl::Status HttpTls::Reload() {
 std::shared_ptr<ssl::context> HttpTls::current() const {
   const MutexLock lock(mu_);
   return context_;
+}
+
+bool HttpTls::Admits(SSL* connection) const {
+  if (!mutual() || !is_revoked_) return true;
+  X509* const certificate = SSL_get_peer_certificate(connection);
+  if (certificate == nullptr) return false;
+  const bool revoked = is_revoked_(PemOf(certificate));
+  X509_free(certificate);
+  return !revoked;
 }
 
 std::vector<std::string> PeerCertificateNames(SSL* connection) {

@@ -411,6 +411,45 @@ class IdentityTest(unittest.TestCase):
             server.hang_up()
             wait_until(lambda: shown() != before, "the new certificate is shown")
 
+    def test_a_revoked_certificate_makes_no_connection_from_the_next_reload_on(self):
+        """As by gRPC (auth_test.py). A connection that is open then ends with its age."""
+        certificates = Certificates(self.folder)
+        certificates.authority("authority")
+        for name in ("server", "caller", "other"):
+            certificates.leaf(name, "authority", "DNS:localhost,IP:127.0.0.1")
+        certificates.revoke("authority")
+        path = certificates.path
+        flags = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("authority.crt"),
+                 "--tls-client-crl", path("authority.crl"), "--max-connection-age", "3s")  # fmt: skip
+
+        def door(server, name):
+            context = ssl.create_default_context(cafile=path("authority.crt"))
+            context.load_cert_chain(path(f"{name}.crt"), path(f"{name}.key"))
+            port = server.http_port
+            return Door(port, lambda: http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context))
+
+        def status(server, name):
+            try:
+                with door(server, name) as once:
+                    return once.post("Attend", SMALL).status
+            except (OSError, http.client.HTTPException):
+                return None
+
+        with Server(*FLAGS, *flags) as server, door(server, "caller") as held:
+            self.assertEqual([held.post("Attend", SMALL).status, status(server, "other")], [200, 200])
+            certificates.revoke("authority", "caller")
+            server.hang_up()
+            wait_until(lambda: status(server, "caller") is None, "the certificate is revoked")
+            self.assertEqual(status(server, "other"), 200)
+
+            def held_is_closed():  # What comes next is a new connection.
+                try:
+                    return held.post("Attend", SMALL).status != 200
+                except (OSError, http.client.HTTPException):
+                    return True
+
+            wait_until(held_is_closed, "the connection that was open has ended")
+
 
 class LifeTest(unittest.TestCase):
     """Deadlines, callers who go, a server that stops."""

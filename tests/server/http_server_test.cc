@@ -252,6 +252,28 @@ TEST(HttpServer, AnIdleConnectionIsClosed) {
   EXPECT_EQ(silent.ReadToEnd(), "");
 }
 
+TEST(HttpServer, AConnectionEndsAtItsAge) {
+  HttpServer::Options options = SmallOptions();
+  options.max_age = std::chrono::milliseconds(200);
+  const auto server = Start(options);
+  const Socket idle(server->port());
+  EXPECT_EQ(idle.ReadToEnd(), "");
+}
+
+TEST(HttpServer, AnAnswerAfterTheAgeOfItsConnectionIsTheLast) {
+  HttpServer::Options options = SmallOptions();
+  options.max_age = std::chrono::milliseconds(200);
+  const auto server = HttpServer::Start(options, [&options](const HttpRequest& request) {
+    std::this_thread::sleep_for(2 * options.max_age);
+    return Echo(request);
+  });
+  const Socket socket((*server)->port());
+  socket.Send(Get("/late"));
+  const std::string answer = socket.ReadToEnd();
+  EXPECT_THAT(answer, HasSubstr("Connection: close\r\n"));
+  EXPECT_THAT(answer, EndsWith("GET /late;"));
+}
+
 // A reader that never reads does not keep its connection.
 TEST(HttpServer, AnAnswerThatNobodyReadsEndsTheConnection) {
   HttpServer::Options options = SmallOptions();
