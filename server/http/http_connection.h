@@ -65,9 +65,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Read(std::size_t size, void (HttpConnection::*next)());
   // Takes what has been read, as far as it belongs to this request's header.
   void ParseHeader();
+  // Has Beast parse what has been read. Errors: need_more; those of a header that cannot be read.
+  Error ParseRead();
   void RefuseToRead(const Error& error);
   void OnHeader();
-  HttpRequest MakeRequest() const;
+  // What is wrong with a header that is complete, if anything.
+  std::optional<HttpResponse> CheckHeader() const;
+  // Takes what parser_ knows, and lets go of it.
+  HttpRequest MakeRequest();
   // Answers a request whose body, if it has one, was not asked for.
   void AnswerWithoutBody(HttpResponse answer);
   void StartBody();
@@ -82,7 +87,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void WatchPeer();
   void OnAnswer(HttpResponse answer);
   // What is wrong with a request that cannot be read is said, and the connection ends.
-  void Refuse(int status, const char* why);
+  void Refuse(HttpResponse answer);
   void Write(HttpResponse answer, bool keep_alive);
   void OnWritten(bool keep_alive);
   // Ends the connection so that the peer can read the last response: an end with unread bytes would reset it.
@@ -97,11 +102,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::string peer_;
   std::vector<std::string> certificate_;
   boost::beast::flat_buffer buffer_;  // Read and not taken: a line that is incomplete, or the next request.
-  std::optional<boost::beast::http::request_parser<RequestBody>> parser_;
-  std::size_t header_bytes_ = 0;  // Parsed of this request's header.
-  std::uint64_t request_ = 0;     // Its number on this connection; one is answered at a time.
+  std::optional<boost::beast::http::request_parser<RequestBody>> parser_;  // Until the request is made of it.
+  std::size_t header_bytes_ = 0;                                           // Parsed of this request's header.
+  std::size_t header_lines_ = 0;
+  std::uint64_t request_ = 0;  // Its number on this connection; one is answered at a time.
   bool head_ = false;
   bool keep_alive_ = false;
+  std::optional<std::uint64_t> length_;  // Of its body; nothing for one in chunks.
+  bool expects_continue_ = false;
   std::optional<HttpBodyReader> body_;
   std::size_t read_bytes_ = 0;      // How much of it is asked for at a time.
   std::shared_ptr<HttpCall> call_;  // Until its answer is written.

@@ -200,6 +200,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"TwoHosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
         Refusal{"LongHeader", GetOf((8 << 10) + 1), "431"},
         Refusal{"ManyShortHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("X: y\r\n", 2000) + "\r\n", "431"},
+        Refusal{"TooManyEmptyHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("a:\r\n", 100) + "\r\n", "431"},
+        Refusal{"EndlessEmptyHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("a:\r\n", 102), "431"},
         Refusal{"EndlessHeader", "GET / HTTP/1.1\r\nHost: test\r\nX: " + std::string(64 << 10, 'x'), "431"},
         Refusal{"LongTarget", "GET /" + std::string(9000, 'x') + " HTTP/1.1\r\nHost: test\r\n\r\n", "431"},
         Refusal{"Body", "GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx", "413"},
@@ -207,6 +209,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"ChunkedBody", kPost + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "411"},
         Refusal{"OtherCoding", kPost + "Transfer-Encoding: gzip\r\n\r\nx", "501"},
         Refusal{"TwoCodings", kPost + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501"},
+        Refusal{"TwoCodingHeaders", kPost + "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+                "400"},
         // Beast 1.74 ends the process at the first piece of this one's chunks.
         Refusal{"ChunksInPieces", kPost + "Transfer-Encoding: chunked\r\n\r\n0", "411"},
         Refusal{"LengthAndChunks", kPost + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "4"}),
@@ -217,6 +221,33 @@ TEST(HttpServer, ARequestOfTheFullLengthIsRead) {
   const Socket socket(server->port());
   socket.Send(GetOf(8 << 10));
   EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+}
+
+TEST(HttpServer, ARequestWithAHundredHeadersIsRead) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  for (int i = 0; i < 2; ++i) {
+    socket.Send("GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("a:\r\n", 99) + "\r\n");
+    EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+  }
+}
+
+// Beast 1.74 throws at a value of 65,534 bytes, whatever the limit of the header.
+TEST(HttpServer, ALargerLimitOfHeadersEndsWhereBeastsOwnIs) {
+  HttpServer::Options options = SmallOptions();
+  options.max_header_bytes = 1 << 20;
+  const auto server = Start(options);
+  const Socket socket(server->port());
+  socket.Send(GetOf(64'000));
+  EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+  for (const std::size_t size : {64'001, 65'000, 65'533, 65'534, 65'535, 65'536, 70'000, 1 << 19}) {
+    const Socket refused(server->port());
+    refused.Send(GetOf(size));
+    EXPECT_THAT(refused.ReadToEnd(), StartsWith("HTTP/1.1 431 ")) << size;
+  }
+  const Socket value(server->port());  // 65,534 bytes of the value alone.
+  value.Send("GET / HTTP/1.1\r\nHost: test\r\nX: " + std::string(65'534, 'x') + "\r\n\r\n");
+  EXPECT_THAT(value.ReadToEnd(), StartsWith("HTTP/1.1 431 "));
 }
 
 // A byte now and then does not prolong the time that a request may take.
