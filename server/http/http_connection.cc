@@ -49,20 +49,6 @@ std::size_t CountLines(boost::asio::const_buffer bytes, std::size_t size) {
 
 HttpResponse Plain(int status, const char* why) { return {.status = status, .body = absl::StrCat(why, "\n")}; }
 
-// As gRPC writes it; empty when the peer is gone.
-std::string PeerOf(const tcp::socket& socket) {
-  boost::beast::error_code error;
-  const tcp::endpoint peer = socket.remote_endpoint(error);
-  if (error) return "";
-  boost::asio::ip::address address = peer.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    address = boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, address.to_v6());
-  }
-  const std::string text = address.to_string(error);
-  return address.is_v4() ? absl::StrCat("ipv4:", text, ":", peer.port())
-                         : absl::StrCat("ipv6:%5B", text, "%5D:", peer.port());
-}
-
 }  // namespace
 
 void HttpReply::Send(HttpResponse answer) const {
@@ -71,16 +57,16 @@ void HttpReply::Send(HttpResponse answer) const {
   }
 }
 
-HttpConnection::HttpConnection(tcp::socket socket, const HttpServer::Options& options, HttpService& service,
-                               Owner& owner)
+HttpConnection::HttpConnection(tcp::socket socket, std::string peer, const HttpServer::Options& options,
+                               HttpService& service, Owner& owner)
     : options_(options),
       service_(service),
       owner_(owner),
       end_of_age_(std::chrono::steady_clock::now() + options.max_age),
-      stream_(std::move(socket), options.tls == nullptr ? nullptr : options.tls->current()) {}
+      stream_(std::move(socket), options.tls == nullptr ? nullptr : options.tls->current()),
+      peer_(std::move(peer)) {}
 
 void HttpConnection::Start() {
-  peer_ = PeerOf(stream_.tcp().socket());
   if (!stream_.encrypted()) return WaitForRequest();
   stream_.tcp().expires_after(options_.handshake_timeout);
   stream_.Handshake([self = shared_from_this()](Error error) {

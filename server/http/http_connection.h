@@ -39,9 +39,17 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     virtual void OnClosed(HttpConnection& connection) = 0;
   };
 
-  // All must outlive the connection.
-  HttpConnection(boost::asio::ip::tcp::socket socket, const HttpServer::Options& options, HttpService& service,
-                 Owner& owner);
+  // Where the owner keeps it.
+  struct Place {
+    std::list<std::shared_ptr<HttpConnection>>::iterator position;
+    bool is_busy = false;     // In which of the lists.
+    std::int64_t number = 0;  // In the order in which they came.
+    std::string site;         // Whose share it belongs to.
+  };
+
+  // `peer`: its name, as gRPC writes it. All others must outlive the connection.
+  HttpConnection(boost::asio::ip::tcp::socket socket, std::string peer, const HttpServer::Options& options,
+                 HttpService& service, Owner& owner);
 
   // Serves until the connection ends; the operations under way hold it.
   void Start();
@@ -50,8 +58,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // Sends the answer to the request with this number; see HttpReply. Any thread.
   void Send(std::uint64_t request, HttpResponse answer);
 
-  std::list<std::shared_ptr<HttpConnection>>::iterator position;  // Where the owner keeps it.
-  bool is_busy = false;                                           // In which of the owner's lists.
+  Place place;  // The owner's.
 
  private:
   using Error = boost::beast::error_code;
@@ -99,7 +106,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   Owner& owner_;
   const std::chrono::steady_clock::time_point end_of_age_;
   HttpStream stream_;
-  std::string peer_;
+  const std::string peer_;
   std::vector<std::string> certificate_;
   boost::beast::flat_buffer buffer_;  // Read and not taken: a line that is incomplete, or the next request.
   std::optional<boost::beast::http::request_parser<RequestBody>> parser_;  // Until the request is made of it.
