@@ -46,7 +46,8 @@ int ConnectionsThatFit(const ServerConfig& config) {
 // Of a request to the HTTP door, for a small one to come whole: what an idle connection there costs.
 constexpr std::size_t kFirstReadBytes = 1536;
 
-HttpDoor::Options HttpDoorOptions(const ServerConfig& config, std::shared_ptr<HttpTls> tls) {
+HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const TrustedProxies& proxies,
+                                  std::shared_ptr<HttpTls> tls) {
   HttpDoor::Options options{.hosts = config.http.hosts, .origins = config.http.allowed_origins};
   for (const std::string& name : config.http.services) {
     options.services.emplace_back(name == "layers" ? "attend.v1.LayerService" : "attend.v1.AttentionService");
@@ -64,7 +65,9 @@ HttpDoor::Options HttpDoorOptions(const ServerConfig& config, std::shared_ptr<Ht
   http.body_timeout = absl::ToChronoNanoseconds(std::min(config.calls.first_message_timeout, kLongestWait));
   http.write_timeout = absl::ToChronoNanoseconds(std::min(config.calls.stalled_answer_timeout, kLongestWait));
   http.handshake_timeout = absl::ToChronoNanoseconds(std::min(config.transport.handshake_timeout, kLongestWait));
+  http.max_age = absl::ToChronoNanoseconds(std::min(config.transport.max_connection_age, kLongestWait));
   http.min_bytes_per_second = static_cast<std::size_t>(config.calls.min_bytes_per_second);
+  http.proxies = proxies;
   http.tls = std::move(tls);
   return options;
 }
@@ -197,11 +200,14 @@ absl::Status AttentionServer::OpenHttpDoor() {
   if (config_.http.listen.empty()) return absl::OkStatus();
   if (tls_ != nullptr) {
     const bool mutual = !config_.tls.client_ca_path.empty();
-    auto tls = HttpTls::Load(tls_->identity_path(), mutual ? tls_->authorities_path() : "");
+    auto tls = HttpTls::Load(
+        tls_->identity_path(), mutual ? tls_->authorities_path() : "",
+        [revoked = tls_->revocations()](const std::string& certificate) { return revoked->Has(certificate); });
     if (!tls.ok()) return tls.status();
     http_tls_ = *std::move(tls);
   }
-  auto door = HttpDoor::Open(HttpDoorOptions(config_, http_tls_), engine_->methods(), services_, engine_->options());
+  auto door = HttpDoor::Open(HttpDoorOptions(config_, engine_->options().proxies, http_tls_), engine_->methods(),
+                             services_, engine_->options());
   if (!door.ok()) return door.status();
   http_ = *std::move(door);
   log_.Info("HTTP door open",
@@ -280,6 +286,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   if (absl::Status started = server->StartEngine(std::move(options)); !started.ok()) return started;
   server->tls_ = std::move(settings->tls);
   if (absl::Status opened = server->OpenHttpDoor(); !opened.ok()) return opened;
+  server->PrepareTlsReload();
   server->reloader_ =
       std::make_unique<Reloader>(absl::ToChronoMilliseconds(std::min(config.tls.refresh_interval, kLongestWait)),
                                  [server = server.get()] { server->ReloadFiles(); });
@@ -287,16 +294,17 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   return server;
 }
 
+void AttentionServer::PrepareTlsReload() {
+  if (tls_ == nullptr) return;
+  std::function<absl::Status()> door;
+  if (http_tls_ != nullptr) door = [this] { return http_tls_->Reload(); };
+  tls_reload_.emplace([this] { return tls_->Reload(); }, std::move(door));
+}
+
 void AttentionServer::Reload() { reloader_->Now(); }
 
 void AttentionServer::ReloadFiles() {
-  if (tls_ != nullptr) {
-    absl::StatusOr<bool> reloaded = tls_->Reload();
-    if (http_tls_ != nullptr && reloaded.ok() && *reloaded) {
-      if (absl::Status taken = http_tls_->Reload(); !taken.ok()) reloaded = taken;
-    }
-    AuditReload("TLS files", reloaded, tls_error_);
-  }
+  if (tls_reload_.has_value()) AuditReload("TLS files", tls_reload_->Run(), tls_error_);
   AuditReload("principals", authenticator_->Reload(), principals_error_);
 }
 

@@ -16,6 +16,12 @@ namespace {
 namespace http = boost::beast::http;
 using boost::asio::ip::tcp;
 
+// A stranger's header is held until it is complete: each of its lines takes Beast some 150 bytes, however short it is.
+constexpr std::size_t kMostHeaderLines = 102;  // The first and the last are none of them.
+
+// Beast 1.74 throws when a header's value has 65,534 bytes.
+constexpr std::size_t kMostHeaderBytes = 64'000;
+
 constexpr std::size_t kReadBytes = 4096;
 constexpr std::size_t kMostReadBytes = 64 << 10;  // Of a body that comes fast.
 constexpr std::size_t kWatchBytes = 512;
@@ -32,19 +38,16 @@ std::string_view PathOf(boost::beast::string_view target) {
   return text.substr(0, text.find('?'));
 }
 
-// As gRPC writes it; empty when the peer is gone.
-std::string PeerOf(const tcp::socket& socket) {
-  boost::beast::error_code error;
-  const tcp::endpoint peer = socket.remote_endpoint(error);
-  if (error) return "";
-  boost::asio::ip::address address = peer.address();
-  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
-    address = boost::asio::ip::make_address_v4(boost::asio::ip::v4_mapped, address.to_v6());
-  }
-  const std::string text = address.to_string(error);
-  return address.is_v4() ? absl::StrCat("ipv4:", text, ":", peer.port())
-                         : absl::StrCat("ipv6:%5B", text, "%5D:", peer.port());
+std::size_t MostHeaderBytes(const HttpServer::Options& options) {
+  return std::min(options.max_header_bytes, kMostHeaderBytes);
 }
+
+std::size_t CountLines(boost::asio::const_buffer bytes, std::size_t size) {
+  const char* const text = static_cast<const char*>(bytes.data());
+  return static_cast<std::size_t>(std::count(text, text + size, '\n'));
+}
+
+HttpResponse Plain(int status, const char* why) { return {.status = status, .body = absl::StrCat(why, "\n")}; }
 
 }  // namespace
 
@@ -54,19 +57,21 @@ void HttpReply::Send(HttpResponse answer) const {
   }
 }
 
-HttpConnection::HttpConnection(tcp::socket socket, const HttpServer::Options& options, HttpService& service,
-                               Owner& owner)
+HttpConnection::HttpConnection(tcp::socket socket, std::string peer, const HttpServer::Options& options,
+                               HttpService& service, Owner& owner)
     : options_(options),
       service_(service),
       owner_(owner),
-      stream_(std::move(socket), options.tls == nullptr ? nullptr : options.tls->current()) {}
+      end_of_age_(std::chrono::steady_clock::now() + options.max_age),
+      stream_(std::move(socket), options.tls == nullptr ? nullptr : options.tls->current()),
+      peer_(std::move(peer)) {}
 
 void HttpConnection::Start() {
-  peer_ = PeerOf(stream_.tcp().socket());
   if (!stream_.encrypted()) return WaitForRequest();
   stream_.tcp().expires_after(options_.handshake_timeout);
   stream_.Handshake([self = shared_from_this()](Error error) {
     if (error || self->closed_) return self->Close();
+    if (!self->options_.tls->Admits(self->stream_.native_tls())) return self->Close();
     if (self->options_.tls->mutual()) self->certificate_ = PeerCertificateNames(self->stream_.native_tls());
     self->WaitForRequest();
   });
@@ -82,13 +87,14 @@ void HttpConnection::Read(std::size_t size, void (HttpConnection::*next)()) {
 
 void HttpConnection::WaitForRequest() {
   parser_.emplace();
-  parser_->header_limit(static_cast<std::uint32_t>(options_.max_header_bytes));
+  parser_->header_limit(static_cast<std::uint32_t>(MostHeaderBytes(options_)));
   // The parser reads no body. Beast 1.74 takes "no limit" for one that every length exceeds.
   parser_->body_limit(std::numeric_limits<std::uint64_t>::max());
-  header_bytes_ = 0;
+  parser_->eager(false);  // Stops where the header ends.
+  header_bytes_ = header_lines_ = 0;
   if (buffer_.size() > 0) return StartRequest();  // Sent together with the last one.
   buffer_.shrink_to_fit();
-  stream_.tcp().expires_after(options_.idle_timeout);
+  stream_.tcp().expires_after(std::clamp(TimeLeft(), HttpServer::Duration::zero(), options_.idle_timeout));
   Read(options_.first_read_bytes, &HttpConnection::StartRequest);
 }
 
@@ -98,44 +104,52 @@ void HttpConnection::StartRequest() {
 }
 
 void HttpConnection::ParseHeader() {
-  parser_->eager(false);  // Stops where the header ends.
   while (!parser_->is_header_done()) {
     if (buffer_.size() == 0) return Read(kReadBytes, &HttpConnection::ParseHeader);
-    Error error;
-    const std::size_t used = parser_->put(buffer_.data(), error);
-    buffer_.consume(used);
-    header_bytes_ += used;
-    const bool incomplete = error == http::error::need_more;
-    // Beast bounds each line and not all of them together.
-    if (header_bytes_ + (incomplete ? buffer_.size() : 0) > options_.max_header_bytes) {
-      error = http::error::header_limit;
-    }
-    if (error && error != http::error::need_more) return RefuseToRead(error);
-    if (incomplete) return Read(kReadBytes, &HttpConnection::ParseHeader);
+    const Error error = ParseRead();
+    if (error == http::error::need_more) return Read(kReadBytes, &HttpConnection::ParseHeader);
+    if (error) return RefuseToRead(error);
   }
   OnHeader();
 }
 
-void HttpConnection::RefuseToRead(const Error& error) {
-  if (error == http::error::header_limit) return Refuse(431, "the request's header is too long");
-  Refuse(400, "the request is not HTTP/1.1");
+// Beast bounds each line and not all of them together, so it is given no more than all of them may have.
+HttpConnection::Error HttpConnection::ParseRead() {
+  Error error;
+  const std::size_t most = MostHeaderBytes(options_);
+  const std::size_t used = parser_->put(boost::asio::buffer(buffer_.data(), most - header_bytes_), error);
+  header_lines_ += CountLines(buffer_.data(), used);
+  buffer_.consume(used);
+  header_bytes_ += used;
+  const bool incomplete = error == http::error::need_more;
+  if (incomplete && buffer_.size() >= most - header_bytes_) error = http::error::header_limit;
+  if (header_lines_ > kMostHeaderLines) error = http::error::header_limit;
+  return error;
 }
 
-void HttpConnection::OnHeader() {
+void HttpConnection::RefuseToRead(const Error& error) {
+  if (error == http::error::header_limit) return Refuse(Plain(431, "the request's header is too long"));
+  Refuse(Plain(400, "the request is not HTTP/1.1"));
+}
+
+std::optional<HttpResponse> HttpConnection::CheckHeader() const {
   const auto& message = parser_->get();
   if (message.version() == 11 && message.count(http::field::host) != 1) {
-    return Refuse(400, "the request must name its host once");
+    return Plain(400, "the request must name its host once");
   }
   // Of another coding it would not be known where the body ends.
   const auto coding = message.find(http::field::transfer_encoding);
   if (coding != message.end() && !boost::beast::iequals(coding->value(), "chunked")) {
-    return Refuse(501, "the only transfer coding is chunked");
+    return Plain(501, "the only transfer coding is chunked");
   }
-  if (!options_.bodies && parser_->chunked()) return Refuse(411, "a body must come with its length");
-  if (!options_.bodies && parser_->content_length().value_or(0) > 0)
-    return Refuse(413, "the request's body is too long");
-  head_ = message.method() == http::verb::head;
-  keep_alive_ = message.keep_alive();
+  if (options_.bodies) return std::nullopt;
+  if (parser_->chunked()) return Plain(411, "a body must come with its length");
+  if (parser_->content_length().value_or(0) > 0) return Plain(413, "the request's body is too long");
+  return std::nullopt;
+}
+
+void HttpConnection::OnHeader() {
+  if (auto refused = CheckHeader()) return Refuse(*std::move(refused));
   ++request_;
   auto outcome = service_.OnHeader(MakeRequest(), HttpReply(weak_from_this(), request_));
   if (auto* answer = std::get_if<HttpResponse>(&outcome)) return AnswerWithoutBody(std::move(*answer));
@@ -143,8 +157,13 @@ void HttpConnection::OnHeader() {
   StartBody();
 }
 
-HttpRequest HttpConnection::MakeRequest() const {
+HttpRequest HttpConnection::MakeRequest() {
   const auto& message = parser_->get();
+  head_ = message.method() == http::verb::head;
+  keep_alive_ = message.keep_alive();
+  length_.reset();
+  if (!parser_->chunked()) length_ = parser_->content_length().value_or(0);
+  expects_continue_ = http::token_list(message[http::field::expect]).exists("100-continue");
   HttpRequest request{.method = head_ ? "GET" : std::string(View(message.method_string())),
                       .path = std::string(PathOf(message.target())),
                       .headers = {},
@@ -156,23 +175,21 @@ HttpRequest HttpConnection::MakeRequest() const {
     request.headers.emplace_back(absl::AsciiStrToLower(absl::string_view(name.data(), name.size())),
                                  std::string(View(field.value())));
   }
+  parser_.reset();
   return request;
 }
 
 void HttpConnection::AnswerWithoutBody(HttpResponse answer) {
-  const std::uint64_t length = parser_->content_length().value_or(0);
-  const bool is_here = !parser_->chunked() && length <= buffer_.size();
-  if (is_here) buffer_.consume(static_cast<std::size_t>(length));
+  const bool is_here = length_.has_value() && *length_ <= buffer_.size();
+  if (is_here) buffer_.consume(static_cast<std::size_t>(*length_));
   Write(std::move(answer), keep_alive_ && is_here);
 }
 
 void HttpConnection::StartBody() {
-  std::optional<std::uint64_t> length;
-  if (!parser_->chunked()) length = parser_->content_length().value_or(0);
-  body_.emplace(length, call_->max_body_bytes(), options_.max_header_bytes);
+  body_.emplace(length_, call_->max_body_bytes(), options_.max_header_bytes);
   read_bytes_ = kReadBytes;
   stream_.tcp().expires_after(options_.body_timeout);
-  if (http::token_list(parser_->get()[http::field::expect]).exists("100-continue")) return Continue();
+  if (expects_continue_) return Continue();
   ReadBody();
 }
 
@@ -264,12 +281,13 @@ void HttpConnection::OnAnswer(HttpResponse answer) {
   Write(std::move(answer), keep_alive_);
 }
 
-void HttpConnection::Refuse(int status, const char* why) {
-  Write({.status = status, .body = absl::StrCat(why, "\n")}, /*keep_alive=*/false);
+void HttpConnection::Refuse(HttpResponse answer) {
+  parser_.reset();
+  Write(std::move(answer), /*keep_alive=*/false);
 }
 
 void HttpConnection::Write(HttpResponse answer, bool keep_alive) {
-  keep_alive = keep_alive && !answer.close;
+  keep_alive = keep_alive && !answer.close && TimeLeft() > HttpServer::Duration::zero();
   const std::size_t size = answer.body.size();
   response_ = {};
   response_.version(11);

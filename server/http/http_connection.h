@@ -8,6 +8,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <list>
@@ -38,9 +39,17 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     virtual void OnClosed(HttpConnection& connection) = 0;
   };
 
-  // All must outlive the connection.
-  HttpConnection(boost::asio::ip::tcp::socket socket, const HttpServer::Options& options, HttpService& service,
-                 Owner& owner);
+  // Where the owner keeps it.
+  struct Place {
+    std::list<std::shared_ptr<HttpConnection>>::iterator position;
+    bool is_busy = false;     // In which of the lists.
+    std::int64_t number = 0;  // In the order in which they came.
+    std::string site;         // Whose share it belongs to.
+  };
+
+  // `peer`: its name, as gRPC writes it. All others must outlive the connection.
+  HttpConnection(boost::asio::ip::tcp::socket socket, std::string peer, const HttpServer::Options& options,
+                 HttpService& service, Owner& owner);
 
   // Serves until the connection ends; the operations under way hold it.
   void Start();
@@ -49,8 +58,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // Sends the answer to the request with this number; see HttpReply. Any thread.
   void Send(std::uint64_t request, HttpResponse answer);
 
-  std::list<std::shared_ptr<HttpConnection>>::iterator position;  // Where the owner keeps it.
-  bool is_busy = false;                                           // In which of the owner's lists.
+  Place place;  // The owner's.
 
  private:
   using Error = boost::beast::error_code;
@@ -58,14 +66,20 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Its first bytes may take the idle timeout; the rest of its header has to follow within the read timeout.
   void WaitForRequest();
+  HttpServer::Duration TimeLeft() const { return end_of_age_ - std::chrono::steady_clock::now(); }
   void StartRequest();
   // Reads up to `size` bytes, then calls `next` of this object.
   void Read(std::size_t size, void (HttpConnection::*next)());
   // Takes what has been read, as far as it belongs to this request's header.
   void ParseHeader();
+  // Has Beast parse what has been read. Errors: need_more; those of a header that cannot be read.
+  Error ParseRead();
   void RefuseToRead(const Error& error);
   void OnHeader();
-  HttpRequest MakeRequest() const;
+  // What is wrong with a header that is complete, if anything.
+  std::optional<HttpResponse> CheckHeader() const;
+  // Takes what parser_ knows, and lets go of it.
+  HttpRequest MakeRequest();
   // Answers a request whose body, if it has one, was not asked for.
   void AnswerWithoutBody(HttpResponse answer);
   void StartBody();
@@ -80,7 +94,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void WatchPeer();
   void OnAnswer(HttpResponse answer);
   // What is wrong with a request that cannot be read is said, and the connection ends.
-  void Refuse(int status, const char* why);
+  void Refuse(HttpResponse answer);
   void Write(HttpResponse answer, bool keep_alive);
   void OnWritten(bool keep_alive);
   // Ends the connection so that the peer can read the last response: an end with unread bytes would reset it.
@@ -90,15 +104,19 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   const HttpServer::Options& options_;
   HttpService& service_;
   Owner& owner_;
+  const std::chrono::steady_clock::time_point end_of_age_;
   HttpStream stream_;
-  std::string peer_;
+  const std::string peer_;
   std::vector<std::string> certificate_;
   boost::beast::flat_buffer buffer_;  // Read and not taken: a line that is incomplete, or the next request.
-  std::optional<boost::beast::http::request_parser<RequestBody>> parser_;
-  std::size_t header_bytes_ = 0;  // Parsed of this request's header.
-  std::uint64_t request_ = 0;     // Its number on this connection; one is answered at a time.
+  std::optional<boost::beast::http::request_parser<RequestBody>> parser_;  // Until the request is made of it.
+  std::size_t header_bytes_ = 0;                                           // Parsed of this request's header.
+  std::size_t header_lines_ = 0;
+  std::uint64_t request_ = 0;  // Its number on this connection; one is answered at a time.
   bool head_ = false;
   bool keep_alive_ = false;
+  std::optional<std::uint64_t> length_;  // Of its body; nothing for one in chunks.
+  bool expects_continue_ = false;
   std::optional<HttpBodyReader> body_;
   std::size_t read_bytes_ = 0;      // How much of it is asked for at a time.
   std::shared_ptr<HttpCall> call_;  // Until its answer is written.

@@ -6,11 +6,16 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <list>
+#include <optional>
+#include <string>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/http/http_connection.h"
+#include "server/http/http_connections.h"
+#include "server/http/http_peer.h"
+#include "server/rpc/call_credentials.h"
 #include "server/rpc/listen_address.h"
 
 namespace attend::server {
@@ -53,9 +58,11 @@ class Server : public HttpServer, public HttpConnection::Owner {
 
  private:
   void CloseAll();
-  void Count() { count_.store(static_cast<std::int64_t>(waiting_.size() + busy_.size()), std::memory_order_relaxed); }
+  void Count() { count_.store(static_cast<std::int64_t>(connections_.size()), std::memory_order_relaxed); }
   void Accept(Listener& listener);
   void OnAccepted(Listener& listener, const Error& error, tcp::socket socket);
+  // Serves the connection, or closes it.
+  void Take(tcp::socket socket);
   void Tick();
 
   const Options options_;
@@ -63,9 +70,8 @@ class Server : public HttpServer, public HttpConnection::Owner {
   boost::asio::io_context context_{1};
   std::list<Listener> listeners_;
   boost::asio::steady_timer tick_{context_};
-  std::list<std::shared_ptr<HttpConnection>> waiting_;  // Those that have waited longest come first.
-  std::list<std::shared_ptr<HttpConnection>> busy_;     // Those whose requests are being answered.
-  std::atomic<std::int64_t> count_{0};                  // Of both, for other threads.
+  HttpConnections connections_{options_.max_connections};
+  std::atomic<std::int64_t> count_{0};  // Of them, for other threads.
   std::string address_;
   int port_ = 0;
   bool stopped_ = false;
@@ -115,31 +121,30 @@ void Server::OnAccepted(Listener& listener, const Error& error, tcp::socket sock
     });
     return;
   }
-  if (waiting_.size() + busy_.size() >= options_.max_connections) {
-    if (waiting_.empty()) return Accept(listener);  // The socket closes.
-    waiting_.front()->Close();
-  }
-  Error ignored;
-  socket.set_option(tcp::no_delay(true), ignored);
-  auto connection = std::make_shared<HttpConnection>(std::move(socket), options_, service_, *this);
-  connection->position = waiting_.insert(waiting_.end(), connection);
-  Count();
-  connection->Start();
+  Take(std::move(socket));
   Accept(listener);
 }
 
-void Server::OnBusy(HttpConnection& connection) {
-  busy_.splice(busy_.end(), waiting_, connection.position);
-  connection.is_busy = true;
+void Server::Take(tcp::socket socket) {
+  std::optional<HttpPeer> peer = PeerOf(socket);
+  if (!peer.has_value()) return;
+  std::string site = options_.proxies.HasAddress(peer->host) ? "" : PeerAddress(peer->name);
+  if (!connections_.MakeRoomFor(site)) return;
+  Error ignored;
+  socket.set_option(tcp::no_delay(true), ignored);
+  auto connection =
+      std::make_shared<HttpConnection>(std::move(socket), std::move(peer->name), options_, service_, *this);
+  connections_.Add(connection, std::move(site));
+  Count();
+  connection->Start();
 }
 
-void Server::OnAnswered(HttpConnection& connection) {
-  waiting_.splice(waiting_.end(), connection.is_busy ? busy_ : waiting_, connection.position);
-  connection.is_busy = false;
-}
+void Server::OnBusy(HttpConnection& connection) { connections_.SetBusy(connection); }
+
+void Server::OnAnswered(HttpConnection& connection) { connections_.SetWaiting(connection); }
 
 void Server::OnClosed(HttpConnection& connection) {
-  (connection.is_busy ? busy_ : waiting_).erase(connection.position);
+  connections_.Remove(connection);
   Count();
 }
 
@@ -151,8 +156,7 @@ void Server::CloseAll() {
     listener.acceptor.close(ignored);
     listener.pause.cancel();
   }
-  while (!waiting_.empty()) waiting_.front()->Close();
-  while (!busy_.empty()) busy_.front()->Close();
+  connections_.CloseAll();
 }
 
 void Server::Stop() {

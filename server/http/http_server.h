@@ -2,8 +2,8 @@
 //
 // Connections are waited for with epoll and cost about a kilobyte each while they are idle. What a stranger can make
 // the server hold is bounded: connections in number, and each of them in bytes and in time. With as many connections as
-// it may have, the server closes the one that has waited longest for its request to be whole, so that a new one, such
-// as a probe's, is served; where all have requests that are being answered, the new one is closed.
+// it may have, the server closes one for a new one, such as a probe's (http_connections.h says which); where none may
+// go, the new one is closed.
 //
 // Requests are read and written by Boost.Beast (docs/decisions/037-one-http-server.md).
 #ifndef ATTEND_SERVER_HTTP_HTTP_SERVER_H_
@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "server/http/http_message.h"
 #include "server/http/http_service.h"
+#include "server/identity/trusted_proxies.h"
 
 namespace attend::server {
 
@@ -37,14 +38,17 @@ class HttpServer {
     std::size_t max_header_bytes = 8 << 10;  // Of a request without its body; more: 431.
     bool bodies = false;  // Whether requests may have bodies, which an HttpCall bounds; else 413, or 411 for chunks.
     std::size_t first_read_bytes = 512;  // The first read of a request asks for no more: an idle connection is small.
-    Duration idle_timeout = std::chrono::seconds(90);   // From a connection's start or last answer to the next request.
-    Duration read_timeout = std::chrono::seconds(5);    // From a request's first byte to its last.
-    Duration write_timeout = std::chrono::seconds(10);  // For a response.
-    Duration body_timeout = std::chrono::seconds(5);    // From a request's header to the end of its body.
+    Duration idle_timeout = std::chrono::seconds(90);  // From a connection's start or last answer to the next request.
+    // An older connection ends: at once while it waits for a request, else after the answer to the one that has begun.
+    Duration max_age = std::chrono::hours(24 * 365);
+    Duration read_timeout = std::chrono::seconds(5);       // From a request's first byte to its last.
+    Duration write_timeout = std::chrono::seconds(10);     // For a response.
+    Duration body_timeout = std::chrono::seconds(5);       // From a request's header to the end of its body.
     Duration handshake_timeout = std::chrono::seconds(5);  // Of TLS.
     // Beside the write timeout, an answer may take the time that its bytes need at this rate.
     std::size_t min_bytes_per_second = std::size_t{1} << 40;
     std::shared_ptr<const HttpTls> tls = nullptr;  // Null: plaintext.
+    TrustedProxies proxies = {};                   // Whose connections have no share: they are many callers'.
     // Called on the server's thread every `tick_interval`. Empty: nothing is. Must not throw.
     std::function<void()> on_tick;
     Duration tick_interval = std::chrono::milliseconds(100);

@@ -1,5 +1,7 @@
 #include "server/http/http_tls.h"
 
+#include <openssl/bio.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
@@ -45,23 +47,37 @@ void AddSubjectNames(X509* certificate, int type, const char* prefix, std::vecto
   GENERAL_NAMES_free(alternatives);
 }
 
-void AddCommonNames(X509* certificate, std::vector<std::string>& names) {
+// The first alone, as gRPC knows it: who is nobody at one door must be nobody at the other.
+void AddCommonName(X509* certificate, std::vector<std::string>& names) {
   const X509_NAME* const subject = X509_get_subject_name(certificate);
-  for (int i = -1; (i = X509_NAME_get_index_by_NID(subject, NID_commonName, i)) >= 0;) {
-    unsigned char* text = nullptr;
-    const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
-    if (size < 0) continue;
-    names.push_back(
-        absl::StrCat("cn:", absl::string_view(reinterpret_cast<char*>(text), static_cast<std::size_t>(size))));
-    OPENSSL_free(text);
+  const int first = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+  if (first < 0) return;
+  unsigned char* text = nullptr;
+  const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, first)));
+  if (size < 0) return;
+  names.push_back(
+      absl::StrCat("cn:", absl::string_view(reinterpret_cast<char*>(text), static_cast<std::size_t>(size))));
+  OPENSSL_free(text);
+}
+
+// Empty when memory is short: that is no certificate.
+std::string PemOf(X509* certificate) {
+  BIO* const memory = BIO_new(BIO_s_mem());
+  std::string pem;
+  char* text = nullptr;
+  if (memory != nullptr && PEM_write_bio_X509(memory, certificate) == 1) {
+    const long size = BIO_get_mem_data(memory, &text);  // NOLINT(google-runtime-int)
+    pem.assign(text, static_cast<std::size_t>(size));
   }
+  BIO_free(memory);
+  return pem;
 }
 
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<HttpTls>> HttpTls::Load(const std::string& identity_path,
-                                                       const std::string& authorities_path) {
-  std::shared_ptr<HttpTls> tls(new HttpTls(identity_path, authorities_path));
+                                                       const std::string& authorities_path, IsRevoked is_revoked) {
+  std::shared_ptr<HttpTls> tls(new HttpTls(identity_path, authorities_path, std::move(is_revoked)));
   if (absl::Status loaded = tls->Reload(); !loaded.ok()) return loaded;
   return tls;
 }
@@ -79,13 +95,22 @@ std::shared_ptr<ssl::context> HttpTls::current() const {
   return context_;
 }
 
+bool HttpTls::Admits(SSL* connection) const {
+  if (!mutual() || !is_revoked_) return true;
+  X509* const certificate = SSL_get_peer_certificate(connection);
+  if (certificate == nullptr) return false;
+  const bool revoked = is_revoked_(PemOf(certificate));
+  X509_free(certificate);
+  return !revoked;
+}
+
 std::vector<std::string> PeerCertificateNames(SSL* connection) {
   std::vector<std::string> names;
   X509* const certificate = SSL_get_peer_certificate(connection);
   if (certificate == nullptr) return names;
   AddSubjectNames(certificate, GEN_URI, "uri:", names);
   AddSubjectNames(certificate, GEN_DNS, "dns:", names);
-  AddCommonNames(certificate, names);
+  AddCommonName(certificate, names);
   // A certificate without a name is one all the same: nobody's.
   if (names.empty()) names.emplace_back("a certificate without a name");
   X509_free(certificate);

@@ -39,12 +39,13 @@ absl::StatusOr<std::optional<std::string_view>> OnlyOne(const CallerEvidence& sh
   return header.value;
 }
 
-// `127.0.0.1` of `ipv4:127.0.0.1:40000`; `unix` of a Unix socket. gRPC writes `ipv6:%5B::1%5D:40000`, and `ipv6:[::1]:`
-// in newer versions.
+// `127.0.0.1` of `ipv4:127.0.0.1:40000`; `unix` of a Unix socket; empty of anything else. gRPC writes
+// `ipv6:%5B::1%5D:40000`, and `ipv6:[::1]:` in newer versions.
 absl::string_view HostOf(absl::string_view peer) {
   const std::size_t colon = peer.rfind(':');
   const bool is_ip = absl::StartsWith(peer, kIpv4) || absl::StartsWith(peer, "ipv6:");
-  if (!is_ip || colon <= kIpv4.size()) return "unix";
+  if (absl::StartsWith(peer, "unix")) return "unix";
+  if (!is_ip || colon <= kIpv4.size()) return "";
   absl::string_view host = peer.substr(kIpv4.size(), colon - kIpv4.size());
   if (absl::ConsumePrefix(&host, "%5B") || absl::ConsumePrefix(&host, "[")) {
     if (!absl::ConsumeSuffix(&host, "%5D")) absl::ConsumeSuffix(&host, "]");

@@ -117,7 +117,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   boost::asio::io_context context(1);
   boost::asio::ip::tcp::socket socket(context);
   socket.assign(boost::asio::ip::tcp::v4(), ends[0]);
-  std::make_shared<HttpConnection>(std::move(socket), options, service, owner)->Start();
+  std::make_shared<HttpConnection>(std::move(socket), "ipv4:127.0.0.1:1", options, service, owner)->Start();
   std::string answers;
   for (std::size_t at = 1; at < size; at += piece) {
     (void)send(ends[1], data + at, std::min(piece, size - at), MSG_NOSIGNAL | MSG_DONTWAIT);

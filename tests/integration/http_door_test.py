@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import http.client
 import json
 import pathlib
@@ -26,7 +27,7 @@ from attend_testing.load import endless_request, wait_until, wait_until_computin
 from attend_testing.refusals import attend, sdpa
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, TIMING, Server, ServerTestCase
-from attend_testing.stubs import layers_pb, pb
+from attend_testing.stubs import layers_pb, pb, pb_grpc
 from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, WEIGHTS
 from auth_test import SECRETS, Certificates, principals
 
@@ -216,7 +217,9 @@ class HttpRulesTest(DoorTestCase):
             ({"Content-Encoding": "gzip"}, "UNIMPLEMENTED"), ({"Content-Encoding": "br"}, "UNIMPLEMENTED"),
             ({"Connect-Protocol-Version": "2"}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": "0"}, "INVALID_ARGUMENT"),
             ({"Connect-Timeout-Ms": "-1"}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": "1s"}, "INVALID_ARGUMENT"),
-            ({"Connect-Timeout-Ms": "12345678901"}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": ["5", "6"]}, "INVALID_ARGUMENT"),
+            ({"Content-Encoding": ["identity", "gzip"]}, "INVALID_ARGUMENT"), ({"Content-Encoding": ["", "gzip"]}, "INVALID_ARGUMENT"),
+            ({"Connect-Protocol-Version": ["1", "2"]}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": "12345678901"}, "INVALID_ARGUMENT"),
+            ({"Connect-Timeout-Ms": ["5", "6"]}, "INVALID_ARGUMENT"),
         ):  # fmt: skip
             with self.subTest(headers):
                 self.assertEqual(HttpError(self.door.post("Attend", SMALL, headers=headers)).failure.code.name, code)
@@ -322,6 +325,13 @@ class FlagsTest(unittest.TestCase):
                 door.call("ScaledDotProductAttention", request, pb.ScaledDotProductAttentionResponse, JSON)
             self.assertEqual(long.exception.failure.metadata["flag"], "--max-json-bytes")
 
+    def test_a_request_in_json_has_one_limit_as_text_and_one_as_a_message(self):
+        with Server(*FLAGS, "--max-json-bytes", "4000", "--max-request-bytes", "1000") as server, Door(server.http_port) as door:
+            self.assertEqual(door.post("Attend", SMALL + b" " * 3000).status, 200)
+            values = {"embeddings": {"shape": [300, 1], "values": [1] * 300}}
+            failure = HttpError(door.post("Attend", json.dumps(values, separators=(",", ":")).encode())).failure
+            self.assertEqual((failure.code, failure.metadata["flag"]), (grpc.StatusCode.RESOURCE_EXHAUSTED, "--max-request-bytes"))
+
     def test_bad_flags(self):
         for flags, text in (
             (("--http-listen", "0.0.0.0:0"), "--insecure"), (("--http-listen", "unix:/tmp/x"), "--http-listen"),
@@ -411,6 +421,67 @@ class IdentityTest(unittest.TestCase):
             server.hang_up()
             wait_until(lambda: shown() != before, "the new certificate is shown")
 
+    def test_the_first_common_name_is_the_only_one(self):
+        """As gRPC knows certificates."""
+        certificates = Certificates(self.folder)
+        certificates.authority("authority")
+        certificates.leaf("server", "authority", "DNS:localhost,IP:127.0.0.1")
+        certificates.leaf("caller", "authority", names=None, common_names=["first", "second"])
+        path = certificates.path
+        tls = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("authority.crt"))
+        context = ssl.create_default_context(cafile=path("authority.crt"))
+        context.load_cert_chain(path("caller.crt"), path("caller.key"))
+        credentials = grpc.ssl_channel_credentials(*map(certificates.text, ("authority.crt", "caller.key", "caller.crt")))
+        for name, is_known in (("first", True), ("second", False)):
+            file = self.write("principals.json", principals(compute=[f"cn:{name}"]))
+            with self.subTest(name), Server(*FLAGS, *tls, "--principals", file) as server:
+                port = server.http_port
+                connect = functools.partial(http.client.HTTPSConnection, "127.0.0.1", port, timeout=PATIENCE, context=context)
+                with Door(port, connect) as door:
+                    self.assertEqual(door.post("Attend", SMALL).status == 200, is_known)
+                with grpc.secure_channel(f"localhost:{server.port}", credentials) as channel:
+                    by_grpc = pb_grpc.AttentionServiceStub(channel).GetServerInfo.future(pb.GetServerInfoRequest(), timeout=PATIENCE)
+                    self.assertEqual(by_grpc.code() == grpc.StatusCode.OK, is_known)
+
+    def test_a_revoked_certificate_makes_no_connection_from_the_next_reload_on(self):
+        """As by gRPC (auth_test.py). A connection that is open then ends with its age."""
+        certificates = Certificates(self.folder)
+        certificates.authority("authority")
+        for name in ("server", "caller", "other"):
+            certificates.leaf(name, "authority", "DNS:localhost,IP:127.0.0.1")
+        certificates.revoke("authority")
+        path = certificates.path
+        flags = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("authority.crt"),
+                 "--tls-client-crl", path("authority.crl"), "--max-connection-age", "3s")  # fmt: skip
+
+        def door(server, name):
+            context = ssl.create_default_context(cafile=path("authority.crt"))
+            context.load_cert_chain(path(f"{name}.crt"), path(f"{name}.key"))
+            port = server.http_port
+            return Door(port, lambda: http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context))
+
+        def status(server, name):
+            try:
+                with door(server, name) as once:
+                    return once.post("Attend", SMALL).status
+            except (OSError, http.client.HTTPException):
+                return None
+
+        with Server(*FLAGS, *flags) as server, door(server, "caller") as held:
+            self.assertEqual([held.post("Attend", SMALL).status, status(server, "other")], [200, 200])
+            certificates.revoke("authority", "caller")
+            server.hang_up()
+            wait_until(lambda: status(server, "caller") is None, "the certificate is revoked")
+            self.assertEqual(status(server, "other"), 200)
+
+            def held_is_closed():  # What comes next is a new connection.
+                try:
+                    return held.post("Attend", SMALL).status != 200
+                except (OSError, http.client.HTTPException):
+                    return True
+
+            wait_until(held_is_closed, "the connection that was open has ended")
+
 
 class LifeTest(unittest.TestCase):
     """Deadlines, callers who go, a server that stops."""
@@ -424,6 +495,20 @@ class LifeTest(unittest.TestCase):
             self.assertEqual(late.exception.failure.code, grpc.StatusCode.DEADLINE_EXCEEDED)
             self.assertLess(time.monotonic() - started, PATIENCE)
             self.assertEqual(door.post("Attend", SMALL).status, 200)  # The connection goes on.
+
+    def test_a_body_that_comes_after_the_deadline_is_not_computed(self):
+        with Server(*FLAGS) as server:
+            body = sdpa_request(*(np.ones((1, 1), np.float32),) * 3).SerializeToString()
+            for kind in (PROTO, JSON):
+                sent = body if kind == PROTO else b"{}"
+                with self.subTest(kind), socket.create_connection(("127.0.0.1", server.http_port), PATIENCE) as raw:
+                    raw.sendall(f"POST {ATTENTION}ScaledDotProductAttention HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+                                f"Connect-Timeout-Ms: 10\r\nContent-Length: {len(sent)}\r\n\r\n".encode())  # fmt: skip
+                    time.sleep(0.2)
+                    raw.sendall(sent)
+                    answer = http.client.HTTPResponse(raw)
+                    answer.begin()
+                    self.assertEqual((answer.status, json.loads(answer.read())["code"]), (504, "deadline_exceeded"))
 
     def test_a_caller_who_goes_cancels_the_work(self):
         with Server(*FLAGS, "--admin-listen", "127.0.0.1:0", "--threads", "1") as server:

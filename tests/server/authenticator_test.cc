@@ -130,6 +130,13 @@ TEST(RolesTest, EachNeedsOneOfItsOwn) {
             (std::vector<std::pair<std::string, std::string>>{{"role", "compute,layers"}}));
 }
 
+TEST(PeerAddressTest, APeerWithoutANameIsNoUnixSocket) {
+  EXPECT_EQ(PeerAddress("ipv4:10.0.0.7:40000"), "10.0.0.7");
+  EXPECT_EQ(PeerAddress("unix:"), "unix");
+  EXPECT_EQ(PeerAddress("unix:/run/attend.sock"), "unix");
+  for (const char* unknown : {"", "ipv4", "fd:7"}) EXPECT_EQ(PeerAddress(unknown), "") << unknown;
+}
+
 TEST(IsLocalPeerTest, LoopbackAndUnixSocketsAre) {
   for (const char* local :
        {"ipv4:127.0.0.1:1", "ipv4:127.1.2.3:50051", "ipv6:%5B::1%5D:1", "ipv6:[::1]:1", "unix:", "unix:/run/a"}) {

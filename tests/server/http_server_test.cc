@@ -9,7 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
+#include <future>
+#include <memory>
 #include <string>
 #include <thread>
 #include <utility>
@@ -28,12 +31,12 @@ constexpr int kPatienceMs = 20'000;  // Only a hang reaches it.
 // A connection of the test's own, blocking.
 class Socket {
  public:
-  explicit Socket(int port, const char* host = "127.0.0.1") : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    inet_pton(AF_INET, host, &address.sin_addr);
-    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  // `from`: its own address.
+  explicit Socket(int port, const char* host = "127.0.0.1", const char* from = "127.0.0.1")
+      : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const sockaddr_in own = Address(from, 0), address = Address(host, port);
+    bind(fd_, reinterpret_cast<const sockaddr*>(&own), sizeof own);
+    connected_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
   }
   Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_) {}
   Socket& operator=(Socket&&) = delete;
@@ -43,6 +46,13 @@ class Socket {
 
   bool connected() const { return connected_; }
   void Send(const std::string& bytes) const { (void)send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+
+  // Ends it by a reset.
+  void Reset() {
+    const linger at_once{.l_onoff = 1, .l_linger = 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(std::exchange(fd_, -1));
+  }
 
   // All bytes until the peer closes; "HANG" at the end when it does not.
   std::string ReadToEnd() const {
@@ -65,6 +75,13 @@ class Socket {
   }
 
  private:
+  static sockaddr_in Address(const char* host, int port) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<std::uint16_t>(port));
+    inet_pton(AF_INET, host, &address.sin_addr);
+    return address;
+  }
   std::string Read() const {
     pollfd waited{.fd = fd_, .events = POLLIN, .revents = 0};
     if (poll(&waited, 1, kPatienceMs) != 1) return "HANG";
@@ -200,6 +217,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"TwoHosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"},
         Refusal{"LongHeader", GetOf((8 << 10) + 1), "431"},
         Refusal{"ManyShortHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("X: y\r\n", 2000) + "\r\n", "431"},
+        Refusal{"TooManyEmptyHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("a:\r\n", 100) + "\r\n", "431"},
+        Refusal{"EndlessEmptyHeaders", "GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("a:\r\n", 102), "431"},
         Refusal{"EndlessHeader", "GET / HTTP/1.1\r\nHost: test\r\nX: " + std::string(64 << 10, 'x'), "431"},
         Refusal{"LongTarget", "GET /" + std::string(9000, 'x') + " HTTP/1.1\r\nHost: test\r\n\r\n", "431"},
         Refusal{"Body", "GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx", "413"},
@@ -207,6 +226,8 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"ChunkedBody", kPost + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "411"},
         Refusal{"OtherCoding", kPost + "Transfer-Encoding: gzip\r\n\r\nx", "501"},
         Refusal{"TwoCodings", kPost + "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "501"},
+        Refusal{"TwoCodingHeaders", kPost + "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+                "400"},
         // Beast 1.74 ends the process at the first piece of this one's chunks.
         Refusal{"ChunksInPieces", kPost + "Transfer-Encoding: chunked\r\n\r\n0", "411"},
         Refusal{"LengthAndChunks", kPost + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "4"}),
@@ -217,6 +238,33 @@ TEST(HttpServer, ARequestOfTheFullLengthIsRead) {
   const Socket socket(server->port());
   socket.Send(GetOf(8 << 10));
   EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+}
+
+TEST(HttpServer, ARequestWithAHundredHeadersIsRead) {
+  const auto server = Start(SmallOptions());
+  const Socket socket(server->port());
+  for (int i = 0; i < 2; ++i) {
+    socket.Send("GET / HTTP/1.1\r\nHost: test\r\n" + Repeat("a:\r\n", 99) + "\r\n");
+    EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+  }
+}
+
+// Beast 1.74 throws at a value of 65,534 bytes, whatever the limit of the header.
+TEST(HttpServer, ALargerLimitOfHeadersEndsWhereBeastsOwnIs) {
+  HttpServer::Options options = SmallOptions();
+  options.max_header_bytes = 1 << 20;
+  const auto server = Start(options);
+  const Socket socket(server->port());
+  socket.Send(GetOf(64'000));
+  EXPECT_THAT(socket.ReadUntil("GET /;"), StartsWith("HTTP/1.1 200 OK"));
+  for (const std::size_t size : {64'001, 65'000, 65'533, 65'534, 65'535, 65'536, 70'000, 1 << 19}) {
+    const Socket refused(server->port());
+    refused.Send(GetOf(size));
+    EXPECT_THAT(refused.ReadToEnd(), StartsWith("HTTP/1.1 431 ")) << size;
+  }
+  const Socket value(server->port());  // 65,534 bytes of the value alone.
+  value.Send("GET / HTTP/1.1\r\nHost: test\r\nX: " + std::string(65'534, 'x') + "\r\n\r\n");
+  EXPECT_THAT(value.ReadToEnd(), StartsWith("HTTP/1.1 431 "));
 }
 
 // A byte now and then does not prolong the time that a request may take.
@@ -250,6 +298,28 @@ TEST(HttpServer, AnIdleConnectionIsClosed) {
   }
   EXPECT_THAT(answer, HasSubstr("200 OK"));
   EXPECT_EQ(silent.ReadToEnd(), "");
+}
+
+TEST(HttpServer, AConnectionEndsAtItsAge) {
+  HttpServer::Options options = SmallOptions();
+  options.max_age = std::chrono::milliseconds(200);
+  const auto server = Start(options);
+  const Socket idle(server->port());
+  EXPECT_EQ(idle.ReadToEnd(), "");
+}
+
+TEST(HttpServer, AnAnswerAfterTheAgeOfItsConnectionIsTheLast) {
+  HttpServer::Options options = SmallOptions();
+  options.max_age = std::chrono::milliseconds(200);
+  const auto server = HttpServer::Start(options, [&options](const HttpRequest& request) {
+    std::this_thread::sleep_for(2 * options.max_age);
+    return Echo(request);
+  });
+  const Socket socket((*server)->port());
+  socket.Send(Get("/late"));
+  const std::string answer = socket.ReadToEnd();
+  EXPECT_THAT(answer, HasSubstr("Connection: close\r\n"));
+  EXPECT_THAT(answer, EndsWith("GET /late;"));
 }
 
 // A reader that never reads does not keep its connection.
@@ -288,6 +358,126 @@ TEST(HttpServer, ANewConnectionIsServedWhenAllAreTaken) {
   idle[0].Send(Get("/still"));
   EXPECT_THAT(idle[0].ReadUntil("GET /still;"), HasSubstr("200 OK"));
   EXPECT_EQ(server->connections(), 8);
+}
+
+// Whether the server has answered on this connection.
+bool IsServed(const Socket& socket) {
+  socket.Send(Get("/served"));
+  return socket.ReadUntil("GET /served;").find("200 OK") != std::string::npos;
+}
+
+class HttpShares : public ::testing::Test {
+ protected:
+  static constexpr char kMany[] = "127.0.0.2", kFew[] = "127.0.0.3";
+
+  static HttpServer::Options EightConnections() {
+    HttpServer::Options options = SmallOptions();
+    options.listen = "127.0.0.1:0";
+    options.max_connections = 8;
+    return options;
+  }
+  // All that there may be, of one address.
+  static std::vector<Socket> TakeAll(const HttpServer& server) {
+    std::vector<Socket> all;
+    for (int i = 0; i < 8; ++i) {
+      all.emplace_back(server.port(), "127.0.0.1", kMany);
+      EXPECT_TRUE(IsServed(all.back()));
+    }
+    return all;
+  }
+};
+
+TEST_F(HttpShares, AnAddressBelowAQuarterTakesFromTheOneThatHasMost) {
+  const auto server = Start(EightConnections());
+  const std::vector<Socket> many = TakeAll(*server);
+  const Socket first(server->port(), "127.0.0.1", kFew), second(server->port(), "127.0.0.1", kFew);
+  EXPECT_TRUE(IsServed(first));
+  EXPECT_TRUE(IsServed(second));
+  // The newest went. Now the other address has its quarter, and takes from itself.
+  EXPECT_EQ(many[7].ReadToEnd(), "");
+  EXPECT_EQ(many[6].ReadToEnd(), "");
+  const Socket third(server->port(), "127.0.0.1", kFew);
+  EXPECT_TRUE(IsServed(third));
+  EXPECT_EQ(first.ReadToEnd(), "");
+  for (int i = 0; i < 6; ++i) EXPECT_TRUE(IsServed(many[static_cast<std::size_t>(i)])) << i;
+}
+
+TEST_F(HttpShares, AnAddressOfTrustedProxiesHasNone) {
+  HttpServer::Options options = EightConnections();
+  options.proxies = *TrustedProxies::Parse({kMany});
+  const auto server = Start(options);
+  const std::vector<Socket> many = TakeAll(*server);
+  const Socket other(server->port(), "127.0.0.1", kFew);
+  EXPECT_TRUE(IsServed(other));
+  EXPECT_EQ(many[0].ReadToEnd(), "") << "the one that waited longest";
+  EXPECT_TRUE(IsServed(many[7]));
+}
+
+// Begins calls that are never answered.
+class Endless final : public HttpService {
+ public:
+  class Call final : public HttpCall {
+   public:
+    explicit Call(Endless& service) : service_(service) {}
+    std::optional<HttpResponse> OnBodyGrows(std::size_t /*bytes*/) override { return std::nullopt; }
+    void OnBody(grpc::ByteBuffer& /*body*/) override { service_.begun.fetch_add(1); }
+    std::optional<std::chrono::system_clock::time_point> watched_deadline() const override { return std::nullopt; }
+    void OnDeadline() override {}
+    void OnGone() override { service_.gone.fetch_add(1); }
+    HttpResponse OnUnreadableBody(bool /*too_long*/) override { return {.status = 400}; }
+    std::size_t max_body_bytes() const override { return 0; }
+
+   private:
+    Endless& service_;
+  };
+
+  Outcome OnHeader(HttpRequest request, const HttpReply& /*reply*/) override {
+    if (request.path == "/served") return Echo(request);
+    return std::make_shared<Call>(*this);
+  }
+
+  std::atomic<int> begun{0}, gone{0};
+};
+
+TEST_F(HttpShares, CallsGiveWayWhenNothingElseDoes) {
+  Endless service;
+  const auto server = *HttpServer::Start(EightConnections(), service);
+  std::vector<Socket> many = TakeAll(*server);
+  for (const Socket& socket : many) socket.Send(Get("/call"));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  while (service.begun.load() < 8 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+  const Socket refused(server->port(), "127.0.0.1", kMany);
+  EXPECT_EQ(refused.ReadToEnd(), "");
+  EXPECT_EQ(service.gone.load(), 0);
+  const Socket other(server->port(), "127.0.0.1", kFew);
+  EXPECT_TRUE(IsServed(other));
+  EXPECT_EQ(many[7].ReadToEnd(), "");
+  EXPECT_EQ(service.gone.load(), 1);
+}
+
+// What such a peer sent could still be read, and nobody could say whose it is.
+TEST(HttpServer, NothingIsReadOfAPeerThatHasGone) {
+  std::promise<void> reset;
+  std::vector<std::string> peers;
+  auto server = *HttpServer::Start(SmallOptions(), [&](const HttpRequest& request) {
+    if (request.path == "/wait") reset.get_future().wait();
+    peers.push_back(request.peer);
+    return Echo(request);
+  });
+  const Socket waiting(server->port());
+  waiting.Send(Get("/wait"));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));  // It waits, and nothing is accepted.
+  for (int i = 0; i < 3; ++i) {
+    Socket gone(server->port());
+    gone.Send(Get("/gone"));
+    gone.Reset();
+  }
+  reset.set_value();
+  EXPECT_THAT(waiting.ReadUntil("GET /wait;"), HasSubstr("200 OK"));
+  EXPECT_TRUE(IsServed(Socket(server->port())));
+  server.reset();
+  EXPECT_EQ(peers.size(), 2U);
+  for (const std::string& peer : peers) EXPECT_THAT(peer, StartsWith("ipv4:127.0.0.1:"));
 }
 
 TEST(HttpServer, TicksAndEndsWithConnectionsOpen) {
