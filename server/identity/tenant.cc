@@ -67,16 +67,16 @@ void Tenant::UsedThread(Clock::duration took, Clock::time_point now) {
 TenantRef Tenants::Get(const std::string& name) {
   const MutexLock lock(mu_);
   TenantRef& tenant = tenants_[name];
-  if (tenant == nullptr) tenant = std::make_shared<Tenant>(name);
+  if (tenant == nullptr) {
+    tenant = std::make_shared<Tenant>(name);
+    in_order_.push_back(tenant);
+  }
   return tenant;
 }
 
 std::vector<TenantRef> Tenants::All() const {
   const MutexLock lock(mu_);
-  std::vector<TenantRef> all;
-  all.reserve(tenants_.size());
-  for (const auto& [name, tenant] : tenants_) all.push_back(tenant);
-  return all;
+  return in_order_;
 }
 
 AccountRef Accounts::Get(const std::string& name, const TenantRef& tenant, bool exempt) {

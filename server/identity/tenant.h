@@ -125,12 +125,13 @@ class Tenants {
  public:
   // REQUIRES: CheckTenantName is OK.
   TenantRef Get(const std::string& name) ABSL_LOCKS_EXCLUDED(mu_);
-  // In the order of their names.
+  // In the order in which they were first named, which never changes.
   std::vector<TenantRef> All() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   mutable Mutex mu_;
   std::map<std::string, TenantRef> tenants_ ABSL_GUARDED_BY(mu_);
+  std::vector<TenantRef> in_order_ ABSL_GUARDED_BY(mu_);
 };
 
 // What one caller holds of what all callers share. A caller is a principal or, where nobody says who calls, a peer's

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -37,14 +38,17 @@ std::optional<double> Field(const std::vector<std::string>& fields, std::size_t 
   return value;
 }
 
-// Seconds since 1970 at which the machine was started.
-std::optional<double> BootTime() {
-  const std::string text = ReadAll("/proc/stat");
-  for (const absl::string_view line : absl::StrSplit(text, '\n')) {
-    double seconds = 0;
-    if (line.substr(0, 6) == "btime " && absl::SimpleAtod(line.substr(6), &seconds)) return seconds;
-  }
-  return std::nullopt;
+double SecondsOf(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Seconds since 1970 at which this process was started, `start` after the machine was. By the clocks, because a service
+// may not see /proc/stat; once, because clocks are set and Prometheus takes another number for another start.
+double StartTime(double start) {
+  static const double seconds = SecondsOf(CLOCK_REALTIME) - SecondsOf(CLOCK_BOOTTIME) + start;
+  return seconds;
 }
 
 std::optional<double> OpenFiles() {
@@ -72,9 +76,8 @@ void WriteProcessMetrics(Exposition& page) {
     page.Counter("process_cpu_seconds_total", "User and system time of this process.");
     page.Add({}, (*user + *system) / ticks);
   }
-  const std::optional<double> boot = BootTime();
-  if (start.has_value() && boot.has_value()) {
-    page.Gauge("process_start_time_seconds", "When this process was started, since 1970.", *boot + *start / ticks);
+  if (start.has_value()) {
+    page.Gauge("process_start_time_seconds", "When this process was started, since 1970.", StartTime(*start / ticks));
   }
   AddGauge("process_threads", "Threads of this process.", Field(fields, 20), page);
   AddGauge("process_virtual_memory_bytes", "Address space of this process.", Field(fields, 23), page);

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -9,8 +8,8 @@
 namespace attend::server {
 namespace {
 
-// Tenants with labels of their own: those that have computed the longest. All others are one, whose label is no
-// tenant's name.
+// Tenants with labels of their own: the first, whose labels they keep, so that counters never fall. All others are one,
+// whose label is no tenant's name.
 constexpr std::size_t kMostLabels = 20;
 constexpr char kOthers[] = "_other";
 
@@ -47,8 +46,6 @@ Usage UsageOf(const Tenant& tenant, const LayerStore& layers) {
 std::vector<Usage> Rows(const MetricSources& sources) {
   std::vector<Usage> rows;
   for (const TenantRef& tenant : sources.tenants->All()) rows.push_back(UsageOf(*tenant, *sources.layers));
-  std::stable_sort(rows.begin(), rows.end(),
-                   [](const Usage& a, const Usage& b) { return a.compute_seconds > b.compute_seconds; });
   Usage others{.label = kOthers};
   for (std::size_t i = kMostLabels; i < rows.size(); ++i) others.Add(rows[i]);
   if (rows.size() > kMostLabels) rows.resize(kMostLabels);
@@ -64,7 +61,7 @@ void WriteTenants(const MetricSources& sources, Exposition& page) {
     for (const Usage& row : rows) page.Add({{"tenant", row.label}}, row.*value);
   };
   page.Gauge("attend_tenant_requests_in_flight",
-             "Requests that compute, or wait to, by tenant; the tenants beyond 20 that computed the least are _other.");
+             "Requests that compute, or wait to, by tenant; those named after the first 20 are _other.");
   add(&Usage::requests_in_flight);
   page.Gauge("attend_tenant_memory_bytes", "Memory of requests, answers and uploads in flight, by tenant.");
   add(&Usage::memory_bytes);

@@ -91,6 +91,15 @@ TEST(TenantTest, AQuotaThatIsUsedUpSaysWhichAndWhenToComeBack) {
   EXPECT_TRUE(TenantRequest::Begin(nullptr).ok());
 }
 
+// Metrics give the first twenty labels of their own, which no later tenant may take from them.
+TEST(TenantsTest, AreListedInTheOrderInWhichTheyWereFirstNamed) {
+  Tenants tenants;
+  for (const char* name : {"b", "c", "a", "c", "b"}) tenants.Get(name);
+  std::vector<std::string> names;
+  for (const TenantRef& tenant : tenants.All()) names.push_back(tenant->name());
+  EXPECT_EQ(names, (std::vector<std::string>{"b", "c", "a"}));
+}
+
 TEST(AccountsTest, OneForEachCallerForAsLongAsItIsHeld) {
   Accounts accounts;
   const auto tenant = std::make_shared<Tenant>("a");

@@ -157,7 +157,7 @@ func TestProbesAskTheAdminDoor(t *testing.T) {
 			name, path string
 			probe      *corev1.Probe
 		}{
-			{"startup", "/readyz", container.StartupProbe},
+			{"startup", "/livez", container.StartupProbe},
 			{"readiness", "/readyz", container.ReadinessProbe},
 			{"liveness", "/livez", container.LivenessProbe},
 		} {
