@@ -46,6 +46,12 @@ bool CheckSlopesHeads(ModelConfig& config, std::int64_t heads) {
   return false;
 }
 
+// What MPT's dictionary may have: what ReadMptAttention looks at, which code computes it, and what is of use with
+// `rope` alone.
+constexpr const char* kMptKeys =
+    "alibi alibi_bias_max attn_impl attn_pdrop attn_type attn_uses_sequence_id clip_qkv fused_qkv prefix_lm qk_ln rope "
+    "rope_dail_config rope_hf_config rope_impl rope_theta sliding_window_size softmax_scale";
+
 // MPT's config.json has a dictionary of its own for attention.
 void ReadMptAttention(ModelConfig& config, std::int64_t heads, const CallerSettings& caller, LayerSettings& layer) {
   ModelConfig attention = config.Object("attn_config");
@@ -65,6 +71,7 @@ void ReadMptAttention(ModelConfig& config, std::int64_t heads, const CallerSetti
   const bool is_usual =
       attention.Boolean("alibi").value_or(true) && attention.Number({"alibi_bias_max"}).value_or(8) == 8;
   config.Update(attention.status());
+  config.Update(CheckInnerKeys(attention, "attn_config", kMptKeys, caller));
   if (caller.alibi_slopes) return;
   if (!is_usual) {
     return config.Fail("attn_config",

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "formats/hugging_face/model_rules.h"
 #include "formats/layers/layer_place.h"
 #include "formats/layers/layer_settings.h"
@@ -95,6 +96,11 @@ void SetAlibi(ModelConfig& config, std::int64_t heads, const CallerSettings& cal
 // nothing. Of a type whose rules are not known no key is applied; what `caller` sets is settled. Pure. Errors:
 // INVALID_ARGUMENT naming the key.
 absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& caller);
+
+// The same of the dictionary `inner`, which the model has under `name`: `known` are the keys, separated by spaces, that
+// are applied, looked at or known to change nothing. One that is false is not set. Pure. Errors: as above.
+absl::Status CheckInnerKeys(const ModelConfig& inner, absl::string_view name, absl::string_view known,
+                            const CallerSettings& caller);
 
 }  // namespace attend::formats
 

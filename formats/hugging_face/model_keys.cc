@@ -270,7 +270,34 @@ bool IsLive(const nlohmann::json& value) {
   return !value.is_null() && !((value.is_array() || value.is_object()) && value.empty());
 }
 
+// Whether the key holds a configuration of its own, of a part or of something else than attention.
+bool IsConfiguration(absl::string_view key, const ModelConfig& config) {
+  if (!absl::EndsWith(key, "_config")) return false;
+  return config.Reads(std::string(key).c_str()) ||
+         !HasWord(key, {"alibi", "attention", "attn", "rope", "rotary", "slid"});
+}
+
+absl::Status NotKnown(absl::string_view key, const ModelConfig& config) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "'", key.substr(0, 64), "' is set, and what it does to the attention of a ", config.model_type(),
+      " model is not known. Set what it stands for in the layer's configuration, or remove the key if it is about "
+      "something else"));
+}
+
 }  // namespace
+
+absl::Status CheckInnerKeys(const ModelConfig& inner, absl::string_view name, absl::string_view known,
+                            const CallerSettings& caller) {
+  const std::vector<std::string> words = absl::StrSplit(std::string(known), ' ');
+  for (const auto& [key, value] : inner.json().items()) {
+    const std::string lower = absl::AsciiStrToLower(key);
+    if (!IsLive(value) || value == false || !HasWord(lower, kWords)) continue;
+    if (std::find(words.begin(), words.end(), key) != words.end()) continue;
+    if (Contains(kInert, key) || HasInertEnding(lower) || IsSettled(lower, caller)) continue;
+    return NotKnown(absl::StrCat(name, ".", key), inner);
+  }
+  return absl::OkStatus();
+}
 
 absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& caller) {
   for (const nlohmann::json* const json : {&config.json(), &config.outer()}) {
@@ -278,15 +305,12 @@ absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& cal
     for (const auto& [key, value] : json->items()) {
       const std::string lower = absl::AsciiStrToLower(key);
       const bool may_matter = json == &config.json() ? HasWord(lower, kWords) : HasWord(lower, kOuterWords);
-      if (!IsLive(value) || !may_matter || absl::EndsWith(lower, "_config")) continue;
+      if (!IsLive(value) || !may_matter || IsConfiguration(lower, config)) continue;
       if (Contains(kInert, key) || HasInertEnding(lower)) continue;
       if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
       if (json == &config.outer() && IsJoint(key, config)) continue;
       if (key == "is_decoder" && value == false) continue;
-      return absl::InvalidArgumentError(absl::StrCat(
-          "'", key.substr(0, 64), "' is set, and what it does to the attention of a ", config.model_type(),
-          " model is not known. Set what it stands for in the layer's configuration, or remove the key if it is about "
-          "something else"));
+      return NotKnown(key, config);
     }
   }
   return absl::OkStatus();

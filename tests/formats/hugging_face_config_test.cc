@@ -330,6 +330,18 @@ TEST(HuggingFaceConfig, WhatIsNoConfigIsRefused) {
               HasSubstr("'is_decoder' is neither true nor false"));
   EXPECT_EQ(Refusal(R"({"model_type": "bert", "architectures": 3, "text_config": []})"), "");
   EXPECT_THAT(Refusal(std::string(100000, '[')), HasSubstr("not a JSON object"));
+  const auto mpt = [](const std::string& keys) {
+    return Refusal(R"({"model_type": "mpt", "n_heads": 4, "attn_config": {)" + keys + "}}");
+  };
+  EXPECT_THAT(mpt(R"("kv_n_heads": 2)"), HasSubstr("'attn_config.kv_n_heads' is set"));
+  EXPECT_THAT(mpt(R"("attn_logit_softcapping": 30.0)"), HasSubstr("'attn_config.attn_logit_softcapping' is set"));
+  EXPECT_EQ(mpt(R"("alibi": true, "alibi_bias_max": 8, "attn_impl": "torch", "attn_pdrop": 0, "qk_gn": false,
+                   "attn_type": "multihead_attention", "attn_uses_sequence_id": false, "clip_qkv": null, "rope": false,
+                   "rope_theta": 10000, "prefix_lm": false, "qk_ln": false, "softmax_scale": null, "is_decoder": false)"),
+            "");
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "attn_config": {"window": 8}})"), HasSubstr("'attn_config' is set"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_config": {"factor": 8}})"), HasSubstr("'rope_config' is set"));
+  EXPECT_EQ(Refusal(R"({"model_type": "llama", "mask_decoder_config": {"factor": 8}, "quantization_config": {}})"), "");
   EXPECT_THAT(Refusal(R"({"model_type": "mpt", "n_heads": 4, "attn_config": {"alibi_bias_max": "8"}})"),
               HasSubstr("'alibi_bias_max' is not a number"));
 }
