@@ -258,6 +258,18 @@ class LimitsTest(TenantTestCase):
         for _ in range(20):
             bob.call(bob.attention.ScaledDotProductAttention, short_call())
 
+    def test_compute_rate_counts_what_cannot_be_decoded(self):
+        _, ann, art, bob, _ = self.limited(max_compute_threads=0.001)
+        wrong = short_call()
+        wrong.key.shape[1] += 1
+        def is_over():
+            failure = call_failure(lambda message, timeout: ann.call(ann.attention.ScaledDotProductAttention, message), wrong)
+            return failure.reason == "TENANT_QUOTA"
+        self.assertFalse(is_over(), "INVALID_ARGUMENT at first")
+        wait_until(is_over, "what the tenant may use is used up")
+        self.exhausted(art, art.attention.ScaledDotProductAttention, short_call(), "max_compute_threads")
+        bob.call(bob.attention.ScaledDotProductAttention, short_call())
+
     def test_compute_time_comes_again(self):
         _, ann, art, _, _ = self.limited(max_compute_threads=0.1)
         long = short_call(tokens=4 * SHORT)
