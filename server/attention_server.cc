@@ -286,6 +286,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   if (absl::Status started = server->StartEngine(std::move(options)); !started.ok()) return started;
   server->tls_ = std::move(settings->tls);
   if (absl::Status opened = server->OpenHttpDoor(); !opened.ok()) return opened;
+  server->PrepareTlsReload();
   server->reloader_ =
       std::make_unique<Reloader>(absl::ToChronoMilliseconds(std::min(config.tls.refresh_interval, kLongestWait)),
                                  [server = server.get()] { server->ReloadFiles(); });
@@ -293,16 +294,17 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   return server;
 }
 
+void AttentionServer::PrepareTlsReload() {
+  if (tls_ == nullptr) return;
+  std::function<absl::Status()> door;
+  if (http_tls_ != nullptr) door = [this] { return http_tls_->Reload(); };
+  tls_reload_.emplace([this] { return tls_->Reload(); }, std::move(door));
+}
+
 void AttentionServer::Reload() { reloader_->Now(); }
 
 void AttentionServer::ReloadFiles() {
-  if (tls_ != nullptr) {
-    absl::StatusOr<bool> reloaded = tls_->Reload();
-    if (http_tls_ != nullptr && reloaded.ok() && *reloaded) {
-      if (absl::Status taken = http_tls_->Reload(); !taken.ok()) reloaded = taken;
-    }
-    AuditReload("TLS files", reloaded, tls_error_);
-  }
+  if (tls_reload_.has_value()) AuditReload("TLS files", tls_reload_->Run(), tls_error_);
   AuditReload("principals", authenticator_->Reload(), principals_error_);
 }
 

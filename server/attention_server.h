@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -30,6 +31,7 @@
 #include "server/services/attend_services.h"
 #include "server/services/health_service.h"
 #include "server/services/reflection_service.h"
+#include "server/tls_reload.h"
 
 namespace attend::server {
 
@@ -82,6 +84,8 @@ class AttentionServer {
   // Shows this server at `door`, from now on its own.
   void ShowAt(std::unique_ptr<AdminDoor> door);
   MetricSources Sources() const;
+  // REQUIRES: the doors are open.
+  void PrepareTlsReload();
   void ReloadFiles();
   void AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded, std::string& last_error);
   // Waits for `drain_wait`, or for ForceStop: true then.
@@ -109,8 +113,9 @@ class AttentionServer {
   std::unique_ptr<ServerMetrics> metrics_;  // Null without the admin door.
   std::shared_ptr<TlsPair> tls_;            // Null for plaintext; what gRPC reads for as long as the engine lives.
   std::unique_ptr<CallEngine> engine_;
-  std::shared_ptr<HttpTls> http_tls_;  // The same for the HTTP door.
-  std::unique_ptr<HttpDoor> http_;     // Null when there is none.
+  std::shared_ptr<HttpTls> http_tls_;    // The same for the HTTP door.
+  std::unique_ptr<HttpDoor> http_;       // Null when there is none.
+  std::optional<TlsReload> tls_reload_;  // The reloader's thread's; nothing for plaintext.
   // The last ones, so that each is logged once; the reloader's thread's.
   std::string tls_error_;
   std::string principals_error_;

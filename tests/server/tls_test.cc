@@ -11,9 +11,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/config/start_settings.h"
+#include "server/tls_reload.h"
 #include "tests/server/engine_fixture.h"
 #include "tests/support/server_process.h"
 #include "tests/support/temporary_folder.h"
@@ -76,6 +78,25 @@ class Certificates {
   const TemporaryFolder folder_;
   const std::string directory_ = folder_.path();
 };
+
+TEST(TlsReloadTest, ADoorThatFailedIsAskedAgain) {
+  bool changed = true;
+  absl::Status door = absl::ResourceExhaustedError("no descriptors");
+  int asked = 0;
+  server::TlsReload reload([&changed] { return absl::StatusOr<bool>(std::exchange(changed, false)); },
+                           [&] {
+                             ++asked;
+                             return door;
+                           });
+  EXPECT_EQ(reload.Run().status(), door);
+  EXPECT_EQ(reload.Run().status(), door) << "the files have not changed since, and it still has the old ones";
+  door = absl::OkStatus();
+  const absl::StatusOr<bool> taken = reload.Run();
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  EXPECT_TRUE(*taken);
+  EXPECT_FALSE(*reload.Run());
+  EXPECT_EQ(asked, 3);
+}
 
 class TlsTest : public ::testing::Test {
  protected:
