@@ -98,8 +98,11 @@ bool RequestRun::BeginForTenant() {
 }
 
 bool RequestRun::Reserve(std::size_t bytes) {
-  if (absl::Status s = CheckRequestBytes(static_cast<std::int64_t>(bytes), services_.limits); !s.ok()) {
-    owner_.OnError(s);
+  // What is sent in another form has a limit of its own, which its transport knows.
+  const absl::Status size =
+      method_.transcode ? absl::OkStatus() : CheckRequestBytes(static_cast<std::int64_t>(bytes), services_.limits);
+  if (!size.ok()) {
+    owner_.OnError(size);
     return false;
   }
   absl::StatusOr<MemoryBudget::Reservation> memory =
@@ -129,8 +132,9 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
 absl::Status RequestRun::Transcode(grpc::ByteBuffer& request) const {
   if (!method_.transcode) return absl::OkStatus();
   absl::StatusOr<grpc::ByteBuffer> serialized = method_.transcode(request);
-  if (serialized.ok()) request.Swap(&*serialized);
-  return serialized.status();
+  if (!serialized.ok()) return serialized.status();
+  request.Swap(&*serialized);
+  return CheckRequestBytes(static_cast<std::int64_t>(request.Length()), services_.limits);
 }
 
 void RequestRun::Compute(Admission::RunningTask* task) {

@@ -66,7 +66,8 @@ struct RequestMethod {
   std::size_t inline_decode_bytes = 64 << 10;
   // Bytes that decoding takes at most, for each byte of the request.
   double decode_memory = 1;
-  // Of requests that are sent in another form, before `decode`. Empty: they are not.
+  // Of requests that are sent in another form, before `decode`: what it returns has --max-request-bytes. Empty: they
+  // are not.
   Transcoder transcode = nullptr;
 };
 

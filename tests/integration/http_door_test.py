@@ -322,6 +322,13 @@ class FlagsTest(unittest.TestCase):
                 door.call("ScaledDotProductAttention", request, pb.ScaledDotProductAttentionResponse, JSON)
             self.assertEqual(long.exception.failure.metadata["flag"], "--max-json-bytes")
 
+    def test_a_request_in_json_has_one_limit_as_text_and_one_as_a_message(self):
+        with Server(*FLAGS, "--max-json-bytes", "4000", "--max-request-bytes", "1000") as server, Door(server.http_port) as door:
+            self.assertEqual(door.post("Attend", SMALL + b" " * 3000).status, 200)
+            values = {"embeddings": {"shape": [300, 1], "values": [1] * 300}}
+            failure = HttpError(door.post("Attend", json.dumps(values, separators=(",", ":")).encode())).failure
+            self.assertEqual((failure.code, failure.metadata["flag"]), (grpc.StatusCode.RESOURCE_EXHAUSTED, "--max-request-bytes"))
+
     def test_bad_flags(self):
         for flags, text in (
             (("--http-listen", "0.0.0.0:0"), "--insecure"), (("--http-listen", "unix:/tmp/x"), "--http-listen"),
