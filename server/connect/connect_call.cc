@@ -140,6 +140,11 @@ void ConnectCall::OnBody(grpc::ByteBuffer& body) {
   running_ = true;
   request_bytes_ = static_cast<std::int64_t>(body.Length());
   ReleaseBody();  // The run takes its own at once.
+  // The body may have taken its time, and small requests are computed at once.
+  if (DeadlinePassed()) {
+    cancelled_.store(true, std::memory_order_release);
+    return OnError(CancelledStatus());
+  }
   run_->Start(*this, *this, body);
 }
 

@@ -471,6 +471,20 @@ class LifeTest(unittest.TestCase):
             self.assertLess(time.monotonic() - started, PATIENCE)
             self.assertEqual(door.post("Attend", SMALL).status, 200)  # The connection goes on.
 
+    def test_a_body_that_comes_after_the_deadline_is_not_computed(self):
+        with Server(*FLAGS) as server:
+            body = sdpa_request(*(np.ones((1, 1), np.float32),) * 3).SerializeToString()
+            for kind in (PROTO, JSON):
+                sent = body if kind == PROTO else b"{}"
+                with self.subTest(kind), socket.create_connection(("127.0.0.1", server.http_port), PATIENCE) as raw:
+                    raw.sendall(f"POST {ATTENTION}ScaledDotProductAttention HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+                                f"Connect-Timeout-Ms: 10\r\nContent-Length: {len(sent)}\r\n\r\n".encode())  # fmt: skip
+                    time.sleep(0.2)
+                    raw.sendall(sent)
+                    answer = http.client.HTTPResponse(raw)
+                    answer.begin()
+                    self.assertEqual((answer.status, json.loads(answer.read())["code"]), (504, "deadline_exceeded"))
+
     def test_a_caller_who_goes_cancels_the_work(self):
         with Server(*FLAGS, "--admin-listen", "127.0.0.1:0", "--threads", "1") as server:
             body = endless_request().SerializeToString()
