@@ -91,6 +91,9 @@ HttpResponse ConnectError(const google::rpc::Status& status) {
 }
 
 absl::Status CheckConnectHeaders(const HttpRequest& request) {
+  for (const char* const once : {"connect-protocol-version", "content-encoding"}) {
+    if (request.CountHeader(once) > 1) return Malformed(absl::StrCat("the header ", once, " came more than once"));
+  }
   if (const std::string_view version = request.Header("connect-protocol-version"); !version.empty() && version != "1") {
     return Malformed("the header Connect-Protocol-Version must be 1");
   }

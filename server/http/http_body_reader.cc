@@ -13,6 +13,8 @@ constexpr std::size_t kMaxLine = 1024;  // A chunk's size with its extensions, o
 // Hexadecimal, up to eight digits; nothing for anything else.
 std::optional<std::uint64_t> ChunkSize(std::string_view line) {
   const std::string_view digits = line.substr(0, line.find_first_of("; \t"));
+  const std::size_t next = line.find_first_not_of(" \t", digits.size());
+  if (next != std::string_view::npos && line[next] != ';') return std::nullopt;
   if (digits.empty() || digits.size() > 8) return std::nullopt;
   std::uint64_t size = 0;
   for (const char c : digits) {

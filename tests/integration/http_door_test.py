@@ -216,7 +216,9 @@ class HttpRulesTest(DoorTestCase):
             ({"Content-Encoding": "gzip"}, "UNIMPLEMENTED"), ({"Content-Encoding": "br"}, "UNIMPLEMENTED"),
             ({"Connect-Protocol-Version": "2"}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": "0"}, "INVALID_ARGUMENT"),
             ({"Connect-Timeout-Ms": "-1"}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": "1s"}, "INVALID_ARGUMENT"),
-            ({"Connect-Timeout-Ms": "12345678901"}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": ["5", "6"]}, "INVALID_ARGUMENT"),
+            ({"Content-Encoding": ["identity", "gzip"]}, "INVALID_ARGUMENT"), ({"Content-Encoding": ["", "gzip"]}, "INVALID_ARGUMENT"),
+            ({"Connect-Protocol-Version": ["1", "2"]}, "INVALID_ARGUMENT"), ({"Connect-Timeout-Ms": "12345678901"}, "INVALID_ARGUMENT"),
+            ({"Connect-Timeout-Ms": ["5", "6"]}, "INVALID_ARGUMENT"),
         ):  # fmt: skip
             with self.subTest(headers):
                 self.assertEqual(HttpError(self.door.post("Attend", SMALL, headers=headers)).failure.code.name, code)

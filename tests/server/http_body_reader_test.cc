@@ -68,7 +68,7 @@ TEST(HttpBodyReader, NoBodyTakesNothing) {
 }
 
 TEST(HttpBodyReader, ChunksInPiecesOfEverySizeGiveTheBody) {
-  const std::string text = "5\r\nhello\r\n00A;name=\"v\"\r\n, world!!!\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\nGET /";
+  const std::string text = "5 \r\nhello\r\n00A \t;name=\"v\"\r\n, world!!!\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\nGET /";
   for (std::size_t size = 1; size <= text.size(); ++size) {
     HttpBodyReader reader(std::nullopt, kMost, kOverhead);
     const Read read = InPieces(reader, text, size);
@@ -79,8 +79,9 @@ TEST(HttpBodyReader, ChunksInPiecesOfEverySizeGiveTheBody) {
 }
 
 TEST(HttpBodyReader, WhatIsNoChunkIsRefused) {
-  for (const char* text : {"\r\n", "x\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5\nhello\n", "5\r\nhello!\r\n",
-                           "123456789\r\n", " 5\r\nhello\r\n", "5\r\nhello\r\nx\r\n"}) {
+  for (const char* text :
+       {"\r\n", "x\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5\nhello\n", "5\r\nhello!\r\n", "123456789\r\n",
+        " 5\r\nhello\r\n", "5 junk\r\nhello\r\n", "5\tx;name=value\r\nhello\r\n", "5\r\nhello\r\nx\r\n"}) {
     HttpBodyReader reader(std::nullopt, std::size_t{1} << 40, kOverhead);
     EXPECT_EQ(InPieces(reader, text, 3).result, Result::kMalformed) << text;
   }
