@@ -47,16 +47,17 @@ void AddSubjectNames(X509* certificate, int type, const char* prefix, std::vecto
   GENERAL_NAMES_free(alternatives);
 }
 
-void AddCommonNames(X509* certificate, std::vector<std::string>& names) {
+// The first alone, as gRPC knows it: who is nobody at one door must be nobody at the other.
+void AddCommonName(X509* certificate, std::vector<std::string>& names) {
   const X509_NAME* const subject = X509_get_subject_name(certificate);
-  for (int i = -1; (i = X509_NAME_get_index_by_NID(subject, NID_commonName, i)) >= 0;) {
-    unsigned char* text = nullptr;
-    const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
-    if (size < 0) continue;
-    names.push_back(
-        absl::StrCat("cn:", absl::string_view(reinterpret_cast<char*>(text), static_cast<std::size_t>(size))));
-    OPENSSL_free(text);
-  }
+  const int first = X509_NAME_get_index_by_NID(subject, NID_commonName, -1);
+  if (first < 0) return;
+  unsigned char* text = nullptr;
+  const int size = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, first)));
+  if (size < 0) return;
+  names.push_back(
+      absl::StrCat("cn:", absl::string_view(reinterpret_cast<char*>(text), static_cast<std::size_t>(size))));
+  OPENSSL_free(text);
 }
 
 // Empty when memory is short: that is no certificate.
@@ -109,7 +110,7 @@ std::vector<std::string> PeerCertificateNames(SSL* connection) {
   if (certificate == nullptr) return names;
   AddSubjectNames(certificate, GEN_URI, "uri:", names);
   AddSubjectNames(certificate, GEN_DNS, "dns:", names);
-  AddCommonNames(certificate, names);
+  AddCommonName(certificate, names);
   // A certificate without a name is one all the same: nobody's.
   if (names.empty()) names.emplace_back("a certificate without a name");
   X509_free(certificate);

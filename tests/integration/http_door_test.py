@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import http.client
 import json
 import pathlib
@@ -26,7 +27,7 @@ from attend_testing.load import endless_request, wait_until, wait_until_computin
 from attend_testing.refusals import attend, sdpa
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, TIMING, Server, ServerTestCase
-from attend_testing.stubs import layers_pb, pb
+from attend_testing.stubs import layers_pb, pb, pb_grpc
 from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, WEIGHTS
 from auth_test import SECRETS, Certificates, principals
 
@@ -419,6 +420,28 @@ class IdentityTest(unittest.TestCase):
             certificates.leaf("server", "authority", "IP:127.0.0.1")
             server.hang_up()
             wait_until(lambda: shown() != before, "the new certificate is shown")
+
+    def test_the_first_common_name_is_the_only_one(self):
+        """As gRPC knows certificates."""
+        certificates = Certificates(self.folder)
+        certificates.authority("authority")
+        certificates.leaf("server", "authority", "DNS:localhost,IP:127.0.0.1")
+        certificates.leaf("caller", "authority", names=None, common_names=["first", "second"])
+        path = certificates.path
+        tls = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("authority.crt"))
+        context = ssl.create_default_context(cafile=path("authority.crt"))
+        context.load_cert_chain(path("caller.crt"), path("caller.key"))
+        credentials = grpc.ssl_channel_credentials(*map(certificates.text, ("authority.crt", "caller.key", "caller.crt")))
+        for name, is_known in (("first", True), ("second", False)):
+            file = self.write("principals.json", principals(compute=[f"cn:{name}"]))
+            with self.subTest(name), Server(*FLAGS, *tls, "--principals", file) as server:
+                port = server.http_port
+                connect = functools.partial(http.client.HTTPSConnection, "127.0.0.1", port, timeout=PATIENCE, context=context)
+                with Door(port, connect) as door:
+                    self.assertEqual(door.post("Attend", SMALL).status == 200, is_known)
+                with grpc.secure_channel(f"localhost:{server.port}", credentials) as channel:
+                    by_grpc = pb_grpc.AttentionServiceStub(channel).GetServerInfo.future(pb.GetServerInfoRequest(), timeout=PATIENCE)
+                    self.assertEqual(by_grpc.code() == grpc.StatusCode.OK, is_known)
 
     def test_a_revoked_certificate_makes_no_connection_from_the_next_reload_on(self):
         """As by gRPC (auth_test.py). A connection that is open then ends with its age."""

@@ -30,8 +30,9 @@ class Certificates:
         self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
                       "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt")  # fmt: skip
 
-    def leaf(self, name, authority, names="DNS:localhost", days="2"):
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+    def leaf(self, name, authority, names="DNS:localhost", days="2", common_names=None):
+        subject = "".join(f"/CN={common_name}" for common_name in common_names or [name])
+        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", subject,
                       "-keyout", f"{name}.key", "-out", f"{name}.csr")  # fmt: skip
         (self._folder / "ext").write_text(f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n")
         self._openssl("x509", "-req", "-days", days, "-in", f"{name}.csr", "-CA", f"{authority}.crt", "-CAkey",
