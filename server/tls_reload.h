@@ -21,7 +21,7 @@ class TlsReload {
   // True when others are in force now. The door may fail, without descriptors for example: it is asked again each time
   // until it has what is in force. Errors: any of the two.
   absl::StatusOr<bool> Run() {
-    const absl::StatusOr<bool> read = pair_();
+    absl::StatusOr<bool> read = pair_();
     if (read.ok() && *read) door_is_behind_ = true;
     if (!door_ || !door_is_behind_) return read;
     if (absl::Status taken = door_(); !taken.ok()) return taken;
