@@ -166,6 +166,28 @@ class CallTest(unittest.TestCase):
         self.assertEqual(fake.metadata[0]["authorization"], "Bearer secret")
         self.assertEqual(float(fake.metadata[0]["attend-cost-flops"]), 2 * (8 + 4) * 2 * 3 * 5)
 
+    def test_a_token_that_grpc_would_log_is_refused_before_it_sees_it(self):
+        async def asynchronous(target):
+            async with attend.aio.Client(target, token=lambda: "SE\nCRET") as client:
+                await client.attend(X)
+
+        async def asynchronous_stream(target):
+            async with attend.aio.Client(target, token=lambda: "SE\nCRET") as client:
+                async for _ in client.stream([attend.requests.attend(X)]):
+                    pass
+
+        with serving(Fake()) as target, attend.Client(target, token=lambda: "SE\nCRET") as client:
+            for call in (
+                lambda: client.attend(X),
+                lambda: list(client.stream([attend.requests.attend(X)])),
+                lambda: client.layers.create("a", b"bytes"),
+                lambda: asyncio.run(asynchronous(target)),
+                lambda: asyncio.run(asynchronous_stream(target)),
+            ):
+                with self.assertRaisesRegex(ValueError, "the token has a blank or a character") as raised:
+                    call()
+                self.assertNotIn("CRET", str(raised.exception))
+
     def test_timing_and_receipt(self):
         with serving(Fake()) as target, attend.Client(target) as client:
             result = client.attend(X)

@@ -306,6 +306,20 @@ class TargetTest(unittest.TestCase):
         channel = self.channel("localhost", token=lambda: next(tokens))
         self.assertEqual([channel.metadata()[0][1] for _ in range(2)], ["Bearer a", "Bearer b"])
 
+    def test_white_space_around_a_token_is_not_sent(self):
+        for token in ("secret\n", " secret\r\n", lambda: "\tsecret\n"):
+            self.assertEqual(self.channel("localhost", token=token).metadata(), (("authorization", "Bearer secret"),))
+
+    def test_what_is_no_token_is_refused_without_being_quoted(self):
+        for token, error in (
+            ("", ValueError), (" \n", ValueError), ("sec\nret", ValueError), ("sec ret", ValueError), ("secr\u00e9t", ValueError),
+            ("secret\0", ValueError), ("sec\x7fret", ValueError), (b"secret", TypeError), (7, TypeError),
+        ):  # fmt: skip
+            for given in (token, lambda token=token: token):
+                with self.subTest(token=token), self.assertRaisesRegex(error, "the token (is|has)") as raised:
+                    self.channel("localhost", token=given).metadata()
+                self.assertNotIn("sec", str(raised.exception))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -81,7 +81,19 @@ class Channel(NamedTuple):
     token: Callable[[], str] | None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        return () if self.token is None else (("authorization", f"Bearer {self.token()}"),)
+        return () if self.token is None else (("authorization", f"Bearer {_checked_token(self.token())}"),)
+
+
+def _checked_token(token: Any) -> str:
+    """The token without the white space around it, as a file's last line has it. No error quotes it: gRPC's own does, and its log."""
+    if not isinstance(token, str):
+        raise TypeError(f"the token is of the type {type(token).__name__}; expected str")
+    token = token.strip()
+    if not token:
+        raise ValueError("the token is empty; leave it out, or give None, where there is none")
+    if not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token has a blank or a character that is not printable ASCII")
+    return token
 
 
 def _contents(file: str | os.PathLike[str] | bytes | None) -> bytes | None:
@@ -152,8 +164,12 @@ def make_channel(
     credentials: grpc.ChannelCredentials | None,
     watch_health: bool | None,
 ) -> Channel:
-    """See attend.Client. Raises ValueError for a target that is none, and for plaintext that nobody asked for."""
+    """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for."""
     uri = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
+    get_token = token
+    if token is not None and not callable(token):
+        checked = _checked_token(token)
+        get_token = lambda: checked  # noqa: E731
     if watch_health is None:
         watch_health = "," in uri
     service_config = {**_SERVICE_CONFIG, **_HEALTH_CONFIG} if watch_health else _SERVICE_CONFIG
@@ -171,4 +187,4 @@ def make_channel(
             f"{uri} may be another machine, and without TLS {sent} would be sent as plaintext: give tls=True (or attend.Tls), or "
             "insecure=True for a network that you trust"
         )
-    return Channel(uri, credentials, options, (lambda: token) if isinstance(token, str) else token)
+    return Channel(uri, credentials, options, get_token)

@@ -33,7 +33,8 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         localhost:50051.
     tls: True, or attend.Tls for a private authority or a client certificate. Default: plaintext, which is for this machine
         alone: any other target needs `tls`, `credentials` or `insecure`.
-    token: a bearer token, or a function that returns the present one; called for each call.
+    token: a bearer token, or a function that returns the present one; called for each call. White space around it is left out;
+        it must be printable ASCII without blanks. Default: none.
     insecure: whether plaintext, token included, may be sent to other machines.
     credentials: gRPC's own channel credentials, in place of `tls`.
     watch_health: whether a server that says NOT_SERVING, as one does that is about to end, gets no new calls; each connection then
@@ -42,7 +43,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         to go to.
     timeout: seconds that a call may take in all, unless it says otherwise.
 
-    Raises ValueError for a target that is none and for plaintext that nobody asked for.
+    Raises ValueError for a target or a token that is none and for plaintext that nobody asked for.
     """
 
     def __init__(
