@@ -171,6 +171,15 @@ class RefusalTest(unittest.TestCase):
         self.refused(TypeError, "key_mask has the type float32", key_mask=normal(3))
         self.refused(TypeError, "valid_lengths", valid_lengths=[2.5])
 
+    def test_masked_arrays(self):
+        x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)
+        self.refused(TypeError, r"key is a masked array.*key.filled\(value\), or hide keys by key_mask", normal(3, 8), x, normal(3, 8))
+        self.refused(TypeError, "bias is a masked array", bias=np.ma.zeros((3, 3), np.float32))
+        self.refused(TypeError, "mask is a masked array", mask=np.ma.ones((3, 3), bool))
+        self.refused(TypeError, "sinks is a masked array", sinks=[np.ma.masked])
+        with self.assertRaisesRegex(TypeError, "embeddings is a masked array"):
+            attend.requests.attend([list(x[:2]), list(x[:2])])
+
     def test_names_that_are_none(self):
         self.refused(TypeError, "no option 'windw'", windw=3)
         self.refused(TypeError, "did you mean 'softcap'", soft_cap=3)

@@ -58,6 +58,15 @@ def _torch_buffer(tensor: Any, name: str) -> Any:
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
+def _refuse_masked(array: Any, name: str) -> None:
+    """NumPy's masked arrays, also in lists: their elements alone would be sent."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; give {name}.filled(value), or hide keys by key_mask")
+    if isinstance(array, (list, tuple)):
+        for part in array:
+            _refuse_masked(part, name)
+
+
 def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_type: str | None = None) -> Tensor:
     """`array` as a Tensor; nested lists of numbers too, as `list_type` or NumPy's own choice (float64).
 
@@ -66,7 +75,8 @@ def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_ty
     if is_torch(array):
         type_name = str(array.dtype)[len("torch.") :]
     else:
-        if not isinstance(array, np.ndarray):
+        if type(array) is not np.ndarray:
+            _refuse_masked(array, name)
             array = np.asarray(array, list_type if not hasattr(array, "dtype") else None)
         type_name = _NAMES_OF_TYPES.get(array.dtype) or array.dtype.name
     if type_name not in types:
