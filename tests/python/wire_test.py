@@ -107,6 +107,9 @@ class MessageTest(unittest.TestCase):
         array = normal(4, 8)
         for other in (array.astype(">f4"), np.asfortranarray(array), np.repeat(array, 2, axis=1)[:, ::2]):
             self.assertEqual(sent(attend.requests.sdpa(other, other, other)).query, tensor(array))
+        for name in ("f2", "f8"):
+            other = array.astype(">" + name)
+            self.assertEqual(sent(attend.requests.sdpa(other, other, other)).query.data, array.astype("<" + name).tobytes())
 
     def test_large_arrays_are_referred_to_and_not_copied(self):
         array = normal(64, 64)

@@ -35,7 +35,7 @@ class Tensor(NamedTuple):
         if is_torch(array):
             return _torch_buffer(array, name)
         if self.type == "bfloat16":
-            return np.ascontiguousarray(array).view(np.uint16)
+            array = np.ascontiguousarray(array).view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
         return np.ascontiguousarray(array, _STORED_TYPES[self.type])
 
 
@@ -93,7 +93,7 @@ def to_mask(array: Any, name: str) -> Tensor:
 
 
 class Kind(NamedTuple):
-    """What results are made as: torch tensors, or NumPy arrays whose bfloat16 is the given dtype."""
+    """What results are made as: torch tensors, or NumPy arrays whose bfloat16 is the given dtype, in this machine's order of bytes."""
 
     torch: bool
     bfloat16: Any = None
@@ -101,7 +101,7 @@ class Kind(NamedTuple):
     @staticmethod
     def of(tensor: Tensor) -> Kind:
         torch = is_torch(tensor.array)
-        return Kind(torch, tensor.array.dtype if tensor.type == "bfloat16" and not torch else None)
+        return Kind(torch, tensor.array.dtype.newbyteorder("=") if tensor.type == "bfloat16" and not torch else None)
 
     def make(self, type_number: int, shape: tuple[int, ...], data: Any) -> Any:
         """An array of its own memory, aligned and writable, from little-endian bytes."""
@@ -115,7 +115,9 @@ class Kind(NamedTuple):
             if type_name == "bfloat16":
                 return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
             return torch.from_numpy(array)
-        return array.view(self.bfloat16) if type_name == "bfloat16" and self.bfloat16 is not None else array
+        if type_name == "bfloat16" and self.bfloat16 is not None:
+            return array.astype(np.uint16, copy=False).view(self.bfloat16)
+        return array
 
 
 def name_of_type(type_number: int) -> str:
