@@ -350,9 +350,13 @@ class UploadTest(unittest.TestCase):
                 ("exactly one", {}),
                 ("exactly one", {"source": b"", "init": (1, 8)}),
                 ("num_head", {"source": b"", "config": {"num_head": 3}}),
+                ("^etag is empty", {"source": b"", "replace": True, "etag": ""}),
+                ("^sha256 is empty", {"source": b"", "sha256": ""}),
             ):
                 with self.subTest(text), self.assertRaisesRegex(ValueError, text):
                     client.layers.create("a", **arguments)
+            with self.assertRaisesRegex(ValueError, "^etag is empty"):
+                client.layers.delete("a", etag="")
 
 
 if __name__ == "__main__":

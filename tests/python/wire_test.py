@@ -147,6 +147,16 @@ class CausalTest(unittest.TestCase):
         self.assertEqual(self.mode(6, 6, causal=True, **same), "CAUSAL_MODE_BOTTOM_RIGHT")
         with self.assertRaisesRegex(ValueError, "bottom_right"):
             self.mode(6, 6, causal=True, **(same | {"cumulative_key_lengths": [0, 4, 6]}))
+        with self.assertRaisesRegex(ValueError, "bottom_right"):
+            self.mode(6, 6, causal=True, cumulative_key_lengths=[0, 2, 6])
+
+    def test_ragged_sequences_may_be_arrays(self):
+        lengths = np.array([0, 2, 6])
+        for keys in (lengths, [0, 2, 6], lengths.astype(">i4")):
+            same = {"cumulative_query_lengths": lengths, "cumulative_key_lengths": keys}
+            self.assertEqual(self.mode(6, 6, causal=True, **same), "CAUSAL_MODE_BOTTOM_RIGHT")
+        with self.assertRaisesRegex(ValueError, "bottom_right"):
+            self.mode(6, 6, causal=True, cumulative_query_lengths=lengths, cumulative_key_lengths=np.array([0, 4, 6]))
 
     def test_layout_says_which_axis_counts_tokens(self):
         query, key = normal(3, 4, 8), normal(3, 2, 8)
@@ -173,6 +183,19 @@ class RefusalTest(unittest.TestCase):
         self.refused(TypeError, "mask has the type int64.*true is visible", mask=np.ones((3, 3), int))
         self.refused(TypeError, "key_mask has the type float32", key_mask=normal(3))
         self.refused(TypeError, "valid_lengths", valid_lengths=[2.5])
+
+    def test_what_is_empty_is_not_taken_for_what_is_not_given(self):
+        x = normal(3, 8)
+        for name in ("valid_lengths", "cumulative_query_lengths", "cumulative_key_lengths"):
+            for empty in ([], (), np.zeros(0, int)):
+                self.refused(ValueError, f"{name} is empty", **{name: empty})
+        self.refused(ValueError, "outputs is empty", outputs=[])
+        sent(attend.requests.sdpa(x, x, x, outputs=[], top_k=1))
+        for name, arguments in (
+            ("layer", {"layer": ""}), ("layer_etag", {"layer": "a", "layer_etag": ""}), ("position_offset", {"layer": "a", "position_offset": []}),
+        ):  # fmt: skip
+            with self.subTest(name), self.assertRaisesRegex(ValueError, f"^{name} is empty"):
+                attend.requests.attend(x, **arguments)
 
     def test_masked_arrays(self):
         x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)
@@ -309,9 +332,15 @@ class TargetTest(unittest.TestCase):
             ("unix:/run/attend.sock", "unix:/run/attend.sock"),
         ):
             self.assertEqual(self.channel(target, insecure=True).target, uri)
-        for wrong in ("host:port", "http://host:1", "host:0", "::1", "a:1,b:2", "127.0.0.1,[::1]", ":50051"):
+        for wrong in ("host:port", "http://host:1", "host:0", "::1", "a:1,b:2", "127.0.0.1,[::1]", ":50051", ""):
             with self.subTest(wrong), self.assertRaises(ValueError):
                 self.channel(wrong, insecure=True)
+
+    def test_tls_files_and_names_that_are_empty(self):
+        for name in ("ca", "certificate", "key", "server_name"):
+            for empty in ("", b""):
+                with self.subTest(name), self.assertRaisesRegex(ValueError, rf"^tls\.{name} is empty"):
+                    self.channel("localhost", tls=attend.Tls(**{"certificate": b"a", "key": b"a", name: empty}))
 
     def test_a_token_may_change(self):
         tokens = iter("ab")

@@ -22,6 +22,12 @@ _STORED_TYPES = {name: np.dtype(stored) for name, stored in _STORED.items()}
 _NAMES_OF_TYPES = {np.dtype(name): name for name in ("float32", "float64", "float16", "bool", "int32")}
 
 
+def refuse_empty(value: Any, name: str) -> None:
+    """The protocol takes an empty string or list for one that is not given, which here None says."""
+    if isinstance(value, (str, bytes)) and not value:
+        raise ValueError(f"{name} is empty; leave it out, or give None, where there is none")
+
+
 class Tensor(NamedTuple):
     """An array on its way: the name of its element type, its shape, and the array itself."""
 

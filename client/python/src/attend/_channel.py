@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from attend._arrays import refuse_empty
+
 DEFAULT_PORT = 50051
 _SCHEMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "xds:", "passthrough:")
 
@@ -89,8 +91,7 @@ def _checked_token(token: Any) -> str:
     if not isinstance(token, str):
         raise TypeError(f"the token is of the type {type(token).__name__}; expected str")
     token = token.strip()
-    if not token:
-        raise ValueError("the token is empty; leave it out, or give None, where there is none")
+    refuse_empty(token, "the token")
     if not all("!" <= character <= "~" for character in token):
         raise ValueError("the token has a blank or a character that is not printable ASCII")
     return token
@@ -151,6 +152,8 @@ def _is_local(uri: str) -> bool:
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    for name, value in tls._asdict().items():
+        refuse_empty(value, f"tls.{name}")
     if (tls.certificate is None) != (tls.key is None):
         raise ValueError("tls.certificate and tls.key go together")
     return grpc.ssl_channel_credentials(_contents(tls.ca), _contents(tls.key), _contents(tls.certificate))
@@ -165,6 +168,7 @@ def make_channel(
     watch_health: bool | None,
 ) -> Channel:
     """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for."""
+    refuse_empty(target, "target")
     uri = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
     get_token = token
     if token is not None and not callable(token):

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from google.protobuf import json_format
 
-from attend._arrays import Tensor, to_tensor
+from attend._arrays import Tensor, refuse_empty, to_tensor
 from attend._errors import AttendError
 from attend._flows import Call, Flow, refuse_old_server
 from attend._options import NEWER_OPTIONS
@@ -70,6 +70,7 @@ def get_layer(name: str) -> Flow[LayerInfo]:
 
 
 def delete_layer(name: str, etag: str | None) -> Flow[None]:
+    refuse_empty(etag, "etag")
     request = _message("DeleteLayerRequest", name=name, etag=etag or "")
     yield Call(LAYERS + "DeleteLayer", [request.SerializeToString()])
 
@@ -109,6 +110,8 @@ def create_layer(
 ) -> Flow[LayerInfo]:  # fmt: skip
     if (source is None) == (init is None):
         raise ValueError("a layer is made from `source` or from `init`: exactly one of them must be given")
+    refuse_empty(etag, "etag")
+    refuse_empty(sha256, "sha256")
     if newer := _newer_fields(config):
         yield from _refuse_if_old(newer)
     header = _message(

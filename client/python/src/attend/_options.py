@@ -92,9 +92,10 @@ class Extent:
         """Whether the masks anchored at both corners are the same mask."""
         if self.self_attention:
             return True
-        lengths = [options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")]
-        if any(length is not None for length in lengths):
-            return None not in lengths and list(lengths[0] or ()) == list(lengths[1] or ())
+        names = ("cumulative_query_lengths", "cumulative_key_lengths")
+        queries, keys = (None if options.get(name) is None else integers(name, options[name]) for name in names)
+        if queries is not None or keys is not None:
+            return queries == keys
         return self.queries == self.keys and options.get("valid_lengths") is None
 
 
@@ -119,11 +120,15 @@ def _causal(value: Any, options: Options, extent: Extent) -> int:
     return _choice("causal", value, CAUSAL_MODES)
 
 
-def _integers(name: str, values: Any) -> list[int]:
+def integers(name: str, values: Any) -> list[int]:
+    """Of a list, an array or a tensor. Without any the protocol would not tell it from one that is not given."""
     try:
-        return [operator.index(value) for value in values]
+        out = [operator.index(value) for value in values]
     except TypeError:
         raise TypeError(f"{name} is {values!r}; expected integers") from None
+    if not out:
+        raise ValueError(f"{name} is empty; leave it out, or give None, where there is none")
+    return out
 
 
 def _vector(options: Message, name: str, value: Any, type_name: str) -> None:
@@ -139,7 +144,7 @@ def _number(options: Message, name: str, value: Any, _: str) -> None:
 
 
 def _lengths(options: Message, name: str, value: Any, _: str) -> None:
-    options.numbers(name, _integers(name, value))
+    options.numbers(name, integers(name, value))
 
 
 def _mask(options: Message, name: str, value: Any, _: str) -> None:

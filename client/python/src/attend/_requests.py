@@ -7,11 +7,9 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from attend._arrays import Kind, Tensor, to_tensor
+from attend._arrays import Kind, Tensor, refuse_empty, to_tensor
 from attend._cost import attend_cost, sdpa_cost
-from attend._options import Extent, Options, write_options
+from attend._options import Extent, Options, integers, write_options
 from attend._protocol import LAYOUTS, OUTPUTS
 from attend._wire import Message
 
@@ -48,6 +46,8 @@ def _write_common(message: Message, options: Options, type_name: str, extent: Ex
         option_message, newer = write_options(options, type_name, extent)
         message.message("options", option_message)
     wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if not wanted and options.get("top_k") is None:
+        raise ValueError("outputs is empty: nothing would be returned")
     message.raw("outputs", _output_numbers(wanted if options.get("top_k") is None else (*wanted, "top_attention_weights")))
     return newer
 
@@ -114,8 +114,8 @@ def _write_named_layer(message: Message, name: str, etag: str | None, offset: in
     if etag is not None:
         message.raw("layer_etag", etag.encode())
         newer.append("layer_etag")
-    if isinstance(offset, (Sequence, np.ndarray)):
-        message.numbers("position_offsets", [operator.index(value) for value in offset])
+    if getattr(offset, "ndim", 0) or isinstance(offset, Sequence):
+        message.numbers("position_offsets", integers("position_offset", offset))
         newer.append("position_offset for each batch entry")
     elif offset is not None:
         message.number("position_offset", operator.index(offset))
@@ -126,6 +126,8 @@ def make_attend(
     embeddings: Any, context: Any, layer: Any, num_heads: int | None, num_kv_heads: int | None, layer_etag: str | None,
     position_offset: int | Sequence[int] | None, outputs: Sequence[str], timeout: float | None, options: Options,
 ) -> Request:  # fmt: skip
+    refuse_empty(layer, "layer")
+    refuse_empty(layer_etag, "layer_etag")
     message, newer = Message("AttendRequest"), []
     tokens = to_tensor(embeddings, "embeddings")
     message.tensor("embeddings", tokens)
