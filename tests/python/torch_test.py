@@ -1,6 +1,7 @@
 """attend.torch against torch itself, in float64: 200 random attentions and 60 modules. Needs PyTorch (`make test-python`)."""
 
 import unittest
+import unittest.mock
 
 import attend
 import attend.torch
@@ -207,6 +208,18 @@ class ModuleTest(TorchTestCase):
                         modules[1](inputs[0], inputs[1], inputs[1], **options)
         with torch.no_grad(), self.assertRaisesRegex(ValueError, "of different tokens"):
             attend.torch.MultiheadAttention(8, 2)(one, keys, one)
+
+    def test_the_layers_of_torchs_encoder_call_it(self):
+        """In eval() and without gradients torch's layers have a fast path, which goes past their modules."""
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
+        layer.self_attn = attend.torch.MultiheadAttention(8, 2, batch_first=True).eval()
+        calls = []
+        layer.self_attn.client = unittest.mock.Mock(sdpa=lambda *args, **options: calls.append(1) or attend.default_client().sdpa(*args, **options))
+        with torch.no_grad():
+            layer(torch.randn(1, 3, 8))
+            self.assertEqual(len(calls), 1)
+            torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()(torch.randn(1, 3, 8))
+            self.assertGreaterEqual(len(calls), 2)
 
     def test_dropout_is_refused_in_training_alone(self):
         module, x = attend.torch.MultiheadAttention(8, 2, dropout=0.5, batch_first=True), torch.randn(1, 3, 8)

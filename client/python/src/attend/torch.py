@@ -116,7 +116,8 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
     """torch.nn.MultiheadAttention for inference, with the attention itself computed by a server.
 
     Takes the same arguments and loads the same state_dict(). The projections are computed here, so that query, key and value
-    may be three different tensors; the server needs no layer.
+    may be three different tensors; the server needs no layer. As a part of torch's TransformerEncoderLayer it is called too: torch's
+    fast path around it is off.
 
     `dropout` above 0 is ignored in eval() and refused in training. In place of torch's NaN, a query that sees no key gets
     weights of 0 and the output projection's bias.
@@ -124,6 +125,13 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
 
     client: Client | None = None
     """Who computes. Default: attend.default_client()."""
+
+    def _reset_parameters(self) -> None:
+        """Torch's, which ends its constructor. TransformerEncoderLayer computes attention itself, without a call of its module, in
+        eval() without gradients, unless this attribute is false."""
+        self._qkv_same_embed_dim = self.in_proj_weight is not None
+        super()._reset_parameters()
+        self._qkv_same_embed_dim = False
 
     def forward(
         self,
