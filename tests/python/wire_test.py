@@ -81,6 +81,16 @@ class MessageTest(unittest.TestCase):
         expected.layer.value_projection.bias.CopyFrom(tensor(weights["value.bias"]))
         self.assertEqual(sent(request), expected)
 
+    def test_weights_may_be_lists_and_none(self):
+        x = normal(3, 2).astype(np.float64)
+        weights = {f"{name}.weight": normal(2, 2).astype(np.float64) for name in ("query", "key", "value")}
+        lists = {name: array.tolist() for name, array in weights.items()}
+        none = {"output.weight": None, "output.bias": None, "key.bias": None}
+        expected = attend.requests.attend(x, layer=weights)
+        for layer in (lists, weights | none):
+            request = attend.requests.attend(x, layer=layer)
+            self.assertEqual((sent(request), request.cost), (sent(expected), expected.cost))
+
     def test_attend_by_name(self):
         x = normal(2, 3, 8)
         request = attend.requests.attend(x, layer="minilm/0", layer_etag="abc", position_offset=np.array([0, 2**40]), causal=False)
@@ -221,6 +231,9 @@ class RefusalTest(unittest.TestCase):
             ("by its weights", {"layer": "notebook", "num_heads": 2}),
             ("no key.weight", {"layer": {"query.weight": x}}),
             ("'gate.weight' is none", {"layer": {"gate.weight": x}}),
+            ("3 is none", {"layer": {3: x}}),
+            ("no value.weight", {"layer": {"query.weight": x, "key.weight": x, "value.weight": None}}),
+            ("output.bias and no output.weight", {"layer": {"query.weight": x, "key.weight": x, "value.weight": x, "output.bias": x[0]}}),
         ):
             with self.subTest(arguments), self.assertRaisesRegex(ValueError, text):
                 attend.requests.attend(x, **arguments)

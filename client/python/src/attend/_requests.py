@@ -86,21 +86,31 @@ def make_sdpa(
     )
 
 
-def _write_layer(message: Message, weights: Mapping[str, Any], num_heads: int, num_kv_heads: int | None) -> None:
-    """`weights` as torch's state_dict of the teaching notebook names them: `query.weight`, `query.bias`, ..."""
-    layer = Message("AttentionLayer")
+def _layer_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """`weights` as torch's state_dict of the teaching notebook names them: `query.weight`, `query.bias`, ... None is none."""
     known = {f"{projection}.{part}" for projection in _PROJECTIONS for part in ("weight", "bias")}
-    if unknown := sorted(set(weights) - known):
+    if unknown := sorted(set(weights) - known, key=repr):
         raise ValueError(f"the layer's weight {unknown[0]!r} is none of {', '.join(sorted(known))}")
+    tensors = {name: to_tensor(array, f"layer[{name}]") for name, array in weights.items() if array is not None}
     for projection in _PROJECTIONS:
-        if f"{projection}.weight" not in weights:
-            if projection != "output":
-                raise ValueError(f"the layer has no {projection}.weight")
+        if f"{projection}.weight" in tensors:
+            continue
+        if projection != "output":
+            raise ValueError(f"the layer has no {projection}.weight")
+        if "output.bias" in tensors:
+            raise ValueError("the layer has an output.bias and no output.weight, without which it would not be added")
+    return tensors
+
+
+def _write_layer(message: Message, tensors: Mapping[str, Tensor], num_heads: int, num_kv_heads: int | None) -> None:
+    layer = Message("AttentionLayer")
+    for projection in _PROJECTIONS:
+        if f"{projection}.weight" not in tensors:
             continue
         linear = Message("Linear")
         for part in ("weight", "bias"):
-            if (array := weights.get(f"{projection}.{part}")) is not None:
-                linear.tensor(part, to_tensor(array, f"layer[{projection}.{part}]"))
+            if (tensor := tensors.get(f"{projection}.{part}")) is not None:
+                linear.tensor(part, tensor)
         layer.message(f"{projection}_projection", linear)
     layer.number("num_heads", num_heads)
     if num_kv_heads is not None:
@@ -135,15 +145,16 @@ def make_attend(
     if context is not None:
         message.tensor("context", looked_at)
     named = isinstance(layer, str)
+    weights = None if named or layer is None else _layer_tensors(layer)
     if named:
         newer += _write_named_layer(message, layer, layer_etag, position_offset)
-    elif layer is not None:
-        _write_layer(message, layer, 1 if num_heads is None else num_heads, num_kv_heads)
+    elif weights is not None:
+        _write_layer(message, weights, 1 if num_heads is None else num_heads, num_kv_heads)
     if not named and (layer_etag is not None or position_offset is not None):
         raise ValueError("layer_etag and position_offset go with a layer that is given by its name")
     if (named or layer is None) and (num_heads is not None or num_kv_heads is not None):
         raise ValueError("num_heads and num_kv_heads go with a layer that is given by its weights")
     extent = Extent(_axis(tokens, "embeddings", -2), _axis(looked_at, "context", -2), context is None)
     newer += _write_common(message, options, tokens.type, extent, outputs)
-    cost = attend_cost(tokens, looked_at, None if named else layer, extent, options)
+    cost = attend_cost(tokens, looked_at, weights, extent, options)
     return Request("Attend", message, Kind.of(tokens), tuple(newer), cost, timeout)
