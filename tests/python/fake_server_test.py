@@ -3,9 +3,12 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
+import tempfile
 import threading
 import time
 import unittest
+import warnings
 
 import attend
 import attend.aio
@@ -343,6 +346,34 @@ class UploadTest(unittest.TestCase):
             begin, end = (8 + size + offset for offset in entry["data_offsets"])
             read = np.frombuffer(content[begin:end], {"F16": "<f2", "F64": "<f8"}[entry["dtype"]]).reshape(entry["shape"])
             np.testing.assert_array_equal(read, arrays[name])
+
+    def uploads_raise(self, error, text, source, calls=0):
+        """Of both clients, also when no server is asked."""
+
+        async def asynchronous(target):
+            async with attend.aio.Client(target) as client:
+                await client.layers.create("a", source)
+
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target) as client, warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            with self.assertRaisesRegex(error, text):
+                client.layers.create("a", source)
+            with self.assertRaisesRegex(error, text):
+                asyncio.run(asynchronous(target))
+        if not calls:
+            self.assertEqual(fake.calls, 0, "a source that cannot be opened is not even announced")
+
+    def test_a_source_that_cannot_be_opened(self):
+        with tempfile.TemporaryDirectory() as directory:
+            self.uploads_raise(IsADirectoryError, "Is a directory", directory)
+            self.uploads_raise(FileNotFoundError, "missing.safetensors", directory + "/missing.safetensors")
+
+    def test_a_source_that_cannot_be_read_to_its_end(self):
+        """A process cannot read its memory at address 0."""
+        logging.getLogger("grpc").addHandler(handler := logging.NullHandler())
+        self.addCleanup(logging.getLogger("grpc").removeHandler, handler)
+        self.uploads_raise(OSError, "Input/output error", "/proc/self/mem", calls=2)
 
     def test_configurations_that_are_none_are_refused_here(self):
         with attend.Client("127.0.0.1:1") as client:

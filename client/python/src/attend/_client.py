@@ -88,7 +88,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         try:
             content, done = self._method(call).with_call(call.pieces, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise error_of_call(error) from None
+            raise call.failure or error_of_call(error) from None
         return Reply(content, server_timing_of(done.trailing_metadata()))
 
     def _drive(self, flow: Flow[T]) -> T:

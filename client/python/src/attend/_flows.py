@@ -5,7 +5,7 @@ The synchronous and the asynchronous client differ only in how they make the cal
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
@@ -21,11 +21,36 @@ class Call(NamedTuple):
     """A call to make."""
 
     method: str  # `/attend.v1.AttentionService/Attend`
-    pieces: Any  # Of the request; with `is_upload`, an iterable of the pieces of each message.
+    pieces: Any  # Of the request; with `is_upload`, an Upload.
     timeout: float | None = None  # Seconds; None for the client's own.
     extra_seconds: float = 0.0  # Added to it, for the time of sending.
     metadata: tuple[tuple[str, str], ...] = ()
     is_upload: bool = False
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the request from within."""
+        return self.pieces.failure if self.is_upload else None
+
+
+class Upload:
+    """The messages of an upload, each as its pieces. Remembers the exception that ended them: gRPC has another one, without a cause."""
+
+    def __init__(self, messages: Iterator[list[bytes]]):
+        self._messages = messages
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Upload:
+        return self
+
+    def __next__(self) -> list[bytes]:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as failure:
+            self.failure = failure
+            raise
 
 
 class Reply(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,7 @@ from google.protobuf import json_format
 
 from attend._arrays import Tensor, refuse_empty, to_tensor
 from attend._errors import AttendError
-from attend._flows import Call, Flow, refuse_old_server
+from attend._flows import Call, Flow, Upload, refuse_old_server
 from attend._options import NEWER_OPTIONS
 from attend._protocol import ATTENTION, LAYERS, message_class
 from attend._results import LayerInfo, fill, type_names
@@ -112,16 +113,17 @@ def create_layer(
         raise ValueError("a layer is made from `source` or from `init`: exactly one of them must be given")
     refuse_empty(etag, "etag")
     refuse_empty(sha256, "sha256")
-    if newer := _newer_fields(config):
-        yield from _refuse_if_old(newer)
     header = _message(
         "CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=sha256 or ""
     )
     if init is not None:
         header.init.seed, header.init.embed_dim = init
-    chunks, size = ([], 0) if source is None else _chunks(source)
-    messages = _messages(header, chunks)
-    reply = yield Call(LAYERS + "CreateLayer", messages, timeout, extra_seconds=size / (1 << 20), is_upload=True)
+    with contextlib.ExitStack() as files:
+        chunks, size = ([], 0) if source is None else _chunks(source, files)
+        if newer := _newer_fields(config):
+            yield from _refuse_if_old(newer)
+        upload = Upload(_messages(header, chunks))
+        reply = yield Call(LAYERS + "CreateLayer", upload, timeout, extra_seconds=size / (1 << 20), is_upload=True)
     return _to_info(message_class("attend.v1.CreateLayerResponse").FromString(reply.content).layer)
 
 
@@ -131,21 +133,15 @@ def _messages(header: Any, chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield [_message("CreateLayerRequest", chunk=chunk).SerializeToString()]
 
 
-def _chunks(source: Source) -> tuple[Iterable[bytes], int]:
-    """The bytes of a .safetensors file in pieces of _CHUNK, and how many they are."""
+def _chunks(source: Source, files: contextlib.ExitStack) -> tuple[Iterable[bytes], int]:
+    """The bytes of a .safetensors file in pieces of _CHUNK, and how many they are. `files` closes what is opened here."""
     if isinstance(source, Mapping):
         pieces, size = _safetensors(source)
         return (bytes(piece[at : at + _CHUNK]) for piece in pieces for at in range(0, len(piece), _CHUNK)), size
     if isinstance(source, bytes):
         return (source[at : at + _CHUNK] for at in range(0, len(source), _CHUNK)), len(source)
-    size = os.stat(source).st_size
-    return _file_chunks(source), size
-
-
-def _file_chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+    file = files.enter_context(open(source, "rb"))
+    return iter(lambda: file.read(_CHUNK), b""), os.fstat(file.fileno()).st_size
 
 
 def _safetensors(arrays: Mapping[str, Any]) -> tuple[list[memoryview], int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -70,7 +71,11 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         try:
             content = await under_way
         except grpc.RpcError as error:
-            raise error_of_call(error) from None
+            raise call.failure or error_of_call(error) from None
+        except asyncio.CancelledError:  # gRPC cancels an upload whose messages raise.
+            if call.failure is None:
+                raise
+            raise call.failure from None
         return Reply(content, server_timing_of(await under_way.trailing_metadata()))
 
     async def _drive(self, flow: Flow[T]) -> T:
