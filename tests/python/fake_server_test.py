@@ -4,6 +4,8 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import pathlib
+import resource
 import tempfile
 import threading
 import time
@@ -374,6 +376,30 @@ class UploadTest(unittest.TestCase):
         logging.getLogger("grpc").addHandler(handler := logging.NullHandler())
         self.addCleanup(logging.getLogger("grpc").removeHandler, handler)
         self.uploads_raise(OSError, "Input/output error", "/proc/self/mem", calls=2)
+
+    def test_an_upload_is_not_kept_in_memory(self):
+        def resident():
+            return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+        class Reader(Fake):
+            def CreateLayer(self, requests, context):
+                before, self.size = resident(), 0
+                for message in requests:
+                    self.size += len(message.chunk)
+                self.grown = resident() - before
+                return layers_pb.CreateLayerResponse()
+
+        async def asynchronous(target):
+            async with attend.aio.Client(target) as client:
+                await client.layers.create("a", file.name)
+
+        fake = Reader()
+        with serving(fake) as target, attend.Client(target) as client, tempfile.NamedTemporaryFile() as file:
+            file.truncate(300 << 20)
+            for upload in (lambda: client.layers.create("a", file.name), lambda: asyncio.run(asynchronous(target))):
+                upload()
+                self.assertEqual(fake.size, 300 << 20)
+                self.assertLess(fake.grown, 150 << 20)
 
     def test_configurations_that_are_none_are_refused_here(self):
         with attend.Client("127.0.0.1:1") as client:

@@ -75,12 +75,23 @@ class Tls(NamedTuple):
 
 
 class Channel(NamedTuple):
-    """What grpc.secure_channel takes, or grpc.insecure_channel when there are no credentials."""
+    """What the channels of a client are made of, and what their calls say."""
 
     target: str
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, Any], ...]
     token: Callable[[], str] | None
+
+    def open(self, module: Any) -> tuple[Any, Any]:
+        """The channels of `module`, which is grpc or grpc.aio, for calls and for uploads. To be able to repeat a request, gRPC keeps all
+        of it in memory; uploads are not repeated."""
+
+        def channel(options: tuple[tuple[str, Any], ...]) -> Any:
+            if self.credentials is None:
+                return module.insecure_channel(self.target, options)
+            return module.secure_channel(self.target, self.credentials, options)
+
+        return channel(self.options), channel((*self.options, ("grpc.enable_retries", 0)))
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return () if self.token is None else (("authorization", f"Bearer {_checked_token(self.token())}"),)

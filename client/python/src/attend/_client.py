@@ -59,16 +59,14 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
     ):
         self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
         self._timeout = timeout
-        if self._setup.credentials is None:
-            self._channel = grpc.insecure_channel(self._setup.target, self._setup.options)
-        else:
-            self._channel = grpc.secure_channel(self._setup.target, self._setup.credentials, self._setup.options)
+        self._channel, self._uploads = self._setup.open(grpc)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
 
     def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
         self._channel.close()
+        self._uploads.close()
 
     def __enter__(self) -> Client:
         return self
@@ -78,7 +76,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
 
     def _method(self, call: Call) -> Any:
         if call.method not in self._methods:
-            make = self._channel.stream_unary if call.is_upload else self._channel.unary_unary
+            make = self._uploads.stream_unary if call.is_upload else self._channel.unary_unary
             self._methods[call.method] = make(call.method, request_serializer=join)
         return self._methods[call.method]
 

@@ -42,16 +42,14 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
     ):
         self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
         self._timeout = timeout
-        if self._setup.credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._setup.target, self._setup.options)
-        else:
-            self._channel = grpc.aio.secure_channel(self._setup.target, self._setup.credentials, self._setup.options)
+        self._channel, self._uploads = self._setup.open(grpc.aio)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
 
     async def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
         await self._channel.close()
+        await self._uploads.close()
 
     async def __aenter__(self) -> Client:
         return self
@@ -61,7 +59,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
 
     def _method(self, call: Call) -> Any:
         if call.method not in self._methods:
-            make = self._channel.stream_unary if call.is_upload else self._channel.unary_unary
+            make = self._uploads.stream_unary if call.is_upload else self._channel.unary_unary
             self._methods[call.method] = make(call.method, request_serializer=join)
         return self._methods[call.method]
 
