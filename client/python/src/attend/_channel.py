@@ -71,7 +71,7 @@ class Tls(NamedTuple):
     key: str | os.PathLike[str] | bytes | None = None
     """Its private key; given exactly when `certificate` is."""
     server_name: str | None = None
-    """The name in the server's certificate. Default: the target's host."""
+    """The name in the server's certificate. Default: the target's host; of several addresses the first."""
 
 
 class Channel(NamedTuple):
@@ -147,6 +147,14 @@ def _uri(target: str) -> str:
     return f"ipv{versions.pop()}:{','.join(hosts)}"
 
 
+def _name_to_check(uri: str) -> str | None:
+    """The first host of a list of addresses: gRPC would look for the whole list in a server's certificate. None for anything else."""
+    scheme, _, rest = uri.partition(":")
+    if scheme not in ("ipv4", "ipv6") or "," not in rest:
+        return None
+    return _address(rest.split(",")[0])[0]
+
+
 def _is_local(uri: str) -> bool:
     """Whether what is sent there does not leave this machine."""
     if uri.startswith(("unix:", "unix-abstract:")):
@@ -191,11 +199,13 @@ def make_channel(
     options = (("grpc.service_config", json.dumps(service_config)), *_OPTIONS)
     if tls and credentials is not None:
         raise ValueError("tls and credentials exclude each other")
+    server_name = _name_to_check(uri)
     if tls:
         wanted = tls if isinstance(tls, Tls) else Tls()
         credentials = _credentials(wanted)
-        if wanted.server_name is not None:
-            options += (("grpc.ssl_target_name_override", wanted.server_name),)
+        server_name = wanted.server_name or server_name
+    if credentials is not None and server_name is not None:
+        options += (("grpc.ssl_target_name_override", server_name),)
     if credentials is None and not insecure and not _is_local(uri):
         sent = "the token and the data" if token is not None else "the data"
         raise ValueError(

@@ -36,7 +36,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
     token: a bearer token, or a function that returns the present one; called for each call. White space around it is left out;
         it must be printable ASCII without blanks. Default: none.
     insecure: whether plaintext, token included, may be sent to other machines.
-    credentials: gRPC's own channel credentials, in place of `tls`.
+    credentials: gRPC's own channel credentials, in place of `tls`; of several addresses, the first is in each server's certificate.
     watch_health: whether a server that says NOT_SERVING, as one does that is about to end, gets no new calls; each connection then
         holds a call of Watch. Default: where the target has several addresses. Set it for a name with an address for each server,
         such as a headless Service of Kubernetes; not for a load balancer's name, whose one connection would have no other server
