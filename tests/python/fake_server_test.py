@@ -36,7 +36,7 @@ class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
     def __init__(self, receipt=RECEIPT, refusals=0, pushback="10"):
         self.receipt, self.refusals, self.pushback = receipt, refusals, pushback
         self.calls, self.metadata, self.deadlines = 0, [], []
-        self.released = threading.Event()
+        self.released, self.info_delay = threading.Event(), 0
 
     def note(self, context):
         self.calls += 1
@@ -62,6 +62,7 @@ class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
         return pb.ScaledDotProductAttentionResponse(output=request.query, receipt=self.receipt)
 
     def GetServerInfo(self, request, context):
+        self.released.wait(self.info_delay)
         return pb.GetServerInfoResponse(version="0.1.7")
 
     def EstimateCost(self, request, context):
@@ -156,6 +157,41 @@ class CallTest(unittest.TestCase):
                 client.attend(X, layer="slow", timeout=0.2)
             self.assertIsInstance(raised.exception, TimeoutError)
 
+    def test_all_that_a_call_does_has_one_deadline(self):
+        class Pages(Fake):
+            def ListLayers(self, request, context):
+                self.calls += 1
+                time.sleep(0.3)
+                return layers_pb.ListLayersResponse(next_page_token="" if self.calls == 10 else "more")
+
+        begun = time.monotonic()
+        with serving(Pages()) as target, attend.Client(target, timeout=1) as client, self.assertRaises(attend.DeadlineExceededError):
+            client.layers.list()
+        self.assertLess(time.monotonic() - begun, 20)
+
+    def test_timeouts_that_are_none_are_refused(self):
+        async def asynchronous_stream(timeout):
+            async with attend.aio.Client("127.0.0.1:1") as client:
+                async for _ in client.stream([], timeout=timeout):
+                    pass
+
+        with attend.Client("127.0.0.1:1") as client:
+            for timeout, error in (
+                (0, ValueError), (-0.5, ValueError), (float("inf"), ValueError), (float("nan"), ValueError), (1e300, ValueError),
+                ("5", TypeError), (True, TypeError),
+            ):  # fmt: skip
+                for call in (
+                    lambda timeout: attend.Client("127.0.0.1:1", timeout=timeout),
+                    lambda timeout: attend.aio.Client("127.0.0.1:1", timeout=timeout),
+                    lambda timeout: client.attend(X, timeout=timeout),
+                    lambda timeout: client.sdpa(X, X, X, timeout=timeout),
+                    lambda timeout: client.layers.create("a", b"bytes", timeout=timeout),
+                    lambda timeout: list(client.stream([], timeout=timeout)),
+                    lambda timeout: asyncio.run(asynchronous_stream(timeout)),
+                ):
+                    with self.subTest(timeout=timeout), self.assertRaisesRegex(error, "^timeout is "):
+                        call(timeout)
+
     def test_calls_go_round_all_addresses(self):
         fakes = [Fake(), Fake()]
         with serving(*fakes) as target, attend.Client(target) as client:
@@ -238,6 +274,34 @@ class OldServerTest(unittest.TestCase):
         self.old_server_refused(lambda client: client.sdpa(wide, wide, wide, sinks=np.zeros(1)), ("sinks",))
         self.old_server_refused(lambda client: client.estimate(attend.requests.attend(X)), ("EstimateCost",))
 
+    def test_a_server_that_is_slow_to_say_its_version_is_too_old_all_the_same(self):
+        """What is left of the call's timeout is for the version."""
+        fake = Fake(receipt=None)
+        fake.info_delay = 30
+        config = {"options": {"scale": 0.5}}
+        begun = time.monotonic()
+        with serving(fake) as target, attend.Client(target) as client:
+            for call in (
+                lambda client: client.attend(X, scale=0.5, timeout=0.4),
+                lambda client: client.estimate(attend.requests.attend(X, timeout=0.4)),
+                lambda client: client.layers.create("a", b"bytes", config=config, timeout=0.4),
+                lambda client: list(client.stream([attend.requests.attend(X, scale=0.5)], timeout=0.4)),
+            ):
+                with self.assertRaisesRegex(attend.ServerTooOldError, "older than 0.2.*(scale|EstimateCost)") as raised:
+                    call(client)
+                self.assertEqual(raised.exception.server_version, "")
+
+            async def asynchronous():
+                async with attend.aio.Client(target, timeout=0.4) as client:
+                    with self.assertRaises(attend.ServerTooOldError):
+                        await client.attend(X, scale=0.5)
+                    with self.assertRaises(attend.ServerTooOldError):
+                        async for _ in client.stream([attend.requests.attend(X, scale=0.5)], timeout=0.4):
+                            pass
+
+            asyncio.run(asynchronous())
+        self.assertLess(time.monotonic() - begun, 20)
+
     def test_a_layer_is_not_even_uploaded(self):
         fake = Fake(receipt=None)
         with serving(fake) as target, attend.Client(target) as client:
@@ -273,6 +337,12 @@ class StreamTest(unittest.TestCase):
         with self.assertRaisesRegex(attend.NotFoundError, "no layer 'missing'"):
             answers[1].result  # noqa: B018
         self.assertEqual(fake.deadlines, [7, 1, 2])
+
+    def test_timeouts_of_requests_are_sent_to_the_nanosecond(self):
+        fake, timeouts = Fake(), (np.float32(0.5), 1.999999999, 1e-12, 3e11)
+        with serving(fake) as target, attend.Client(target) as client:
+            list(client.stream(attend.requests.attend(X, timeout=timeout) for timeout in timeouts))
+        self.assertEqual(fake.deadlines, [0.5, 1.999999999, 1e-9, 3e11])
 
     def test_the_end_of_the_stream_and_errors_of_the_iterable_are_raised(self):
         def broken():

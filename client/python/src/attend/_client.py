@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import grpc
 
 from attend._calls import ClientCalls, LayerCalls
 from attend._channel import Tls, make_channel
+from attend._deadline import optional_seconds, seconds
 from attend._errors import error_of_call
 from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
 from attend._protocol import ATTENTION
@@ -41,9 +43,9 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         holds a call of Watch. Default: where the target has several addresses. Set it for a name with an address for each server,
         such as a headless Service of Kubernetes; not for a load balancer's name, whose one connection would have no other server
         to go to.
-    timeout: seconds that a call may take in all, unless it says otherwise.
+    timeout: seconds that a call may take in all, unless it says otherwise; above 0 and finite.
 
-    Raises ValueError for a target or a token that is none and for plaintext that nobody asked for.
+    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         timeout: float = 60.0,
     ):
         self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
-        self._timeout = timeout
+        self._timeout = seconds(timeout)
         self._channel, self._uploads = self._setup.open(grpc)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
@@ -80,21 +82,22 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
             self._methods[call.method] = make(call.method, request_serializer=join)
         return self._methods[call.method]
 
-    def _call(self, call: Call) -> Reply:
-        timeout = (self._timeout + call.extra_seconds) if call.timeout is None else call.timeout
+    def _call(self, call: Call, begun: float) -> Reply:
         metadata = self._setup.metadata() + call.metadata
+        timeout = call.seconds_left(self._timeout, begun)
         try:
             content, done = self._method(call).with_call(call.pieces, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
             raise call.failure or error_of_call(error) from None
         return Reply(content, server_timing_of(done.trailing_metadata()))
 
-    def _drive(self, flow: Flow[T]) -> T:
+    def _drive(self, flow: Flow[T], begun: float | None = None) -> T:
+        begun = time.monotonic() if begun is None else begun
         try:
             call = next(flow)
             while True:
                 try:
-                    reply = self._call(call)
+                    reply = self._call(call, begun)
                 except Exception as error:
                     call = flow.throw(error)
                 else:
@@ -113,6 +116,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         A request that fails gives an answer with its error, and the others go on. What ends the stream as a whole is raised
         here, also an exception of `requests` itself. Stopping to iterate cancels what has not been answered.
         """
+        timeout, begun = optional_seconds(timeout), time.monotonic()
         conversation = Conversation(self._timeout)
         failures: list[BaseException] = []
 
@@ -132,6 +136,6 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         except grpc.RpcError as error:
             raise failures[0] if failures else error_of_call(error) from None
         except OldServer as old:
-            self._drive(refuse_old_server(old.fields))
+            self._drive(refuse_old_server(old.fields, timeout), None if timeout is None else begun)
         finally:
             call.cancel()

@@ -90,14 +90,14 @@ class AuthenticationError(AttendError, PermissionError):
 
 class ServerTooOldError(AttendError):
     """The server's version does not know a field of the request and would have ignored it, with another result than the one
-    that was asked for. `server_version` names it, `fields` what it does not know."""
+    that was asked for. `server_version` names it, empty when it did not answer in time; `fields` is what it does not know."""
 
     def __init__(self, fields: Iterable[str], server_version: str):
         self.fields, self.server_version = tuple(fields), server_version
         super().__init__(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"the server has version {server_version}, which does not know {', '.join(self.fields)} and would ignore it. Call a newer "
-            "server, or leave that out",
+            f"the server {'has version ' + server_version if server_version else 'is older than 0.2'}, which does not know "
+            f"{', '.join(self.fields)} and would ignore it. Call a newer server, or leave that out",
             reason="SERVER_TOO_OLD",
         )
 

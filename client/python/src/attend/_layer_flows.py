@@ -13,6 +13,7 @@ import numpy as np
 from google.protobuf import json_format
 
 from attend._arrays import Tensor, refuse_empty, to_tensor
+from attend._deadline import optional_seconds
 from attend._errors import AttendError
 from attend._flows import Call, Flow, Upload, refuse_old_server
 from attend._options import NEWER_OPTIONS
@@ -94,13 +95,13 @@ def _newer_fields(config: Any) -> list[str]:
     return fields + [f"config.options.{field.name}" for field, _ in config.options.ListFields() if field.name in NEWER_OPTIONS]
 
 
-def _refuse_if_old(fields: list[str]) -> Flow[None]:
+def _refuse_if_old(fields: list[str], timeout: float | None) -> Flow[None]:
     """EstimateCost came with the fields: a server that does not know it does not know them either."""
     try:
-        yield Call(ATTENTION + "EstimateCost", [])
+        yield Call(ATTENTION + "EstimateCost", [], timeout)
     except AttendError as error:
         if error.code == grpc.StatusCode.UNIMPLEMENTED:
-            yield from refuse_old_server(fields)
+            yield from refuse_old_server(fields, timeout)
         if error.code != grpc.StatusCode.INVALID_ARGUMENT:
             raise
 
@@ -113,6 +114,7 @@ def create_layer(
         raise ValueError("a layer is made from `source` or from `init`: exactly one of them must be given")
     refuse_empty(etag, "etag")
     refuse_empty(sha256, "sha256")
+    timeout = optional_seconds(timeout)
     header = _message(
         "CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=sha256 or ""
     )
@@ -121,7 +123,7 @@ def create_layer(
     with contextlib.ExitStack() as files:
         chunks, size = ([], 0) if source is None else _chunks(source, files)
         if newer := _newer_fields(config):
-            yield from _refuse_if_old(newer)
+            yield from _refuse_if_old(newer, timeout)
         upload = Upload(_messages(header, chunks))
         reply = yield Call(LAYERS + "CreateLayer", upload, timeout, extra_seconds=size / (1 << 20), is_upload=True)
     return _to_info(message_class("attend.v1.CreateLayerResponse").FromString(reply.content).layer)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from attend._arrays import Kind, Tensor, refuse_empty, to_tensor
 from attend._cost import attend_cost, sdpa_cost
+from attend._deadline import optional_seconds
 from attend._options import Extent, Options, integers, write_options
 from attend._protocol import LAYOUTS, OUTPUTS
 from attend._wire import Message
@@ -63,6 +64,7 @@ def _output_numbers(outputs: tuple[str, ...]) -> bytes:
 def make_sdpa(
     query: Any, key: Any, value: Any, outputs: Sequence[str], layout: str, partials: Any, timeout: float | None, options: Options
 ) -> Request:
+    timeout = optional_seconds(timeout)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; expected 'bhte' (heads before tokens) or 'bthe' (tokens before heads)")
     message = Message("ScaledDotProductAttentionRequest")
@@ -136,6 +138,7 @@ def make_attend(
     embeddings: Any, context: Any, layer: Any, num_heads: int | None, num_kv_heads: int | None, layer_etag: str | None,
     position_offset: int | Sequence[int] | None, outputs: Sequence[str], timeout: float | None, options: Options,
 ) -> Request:  # fmt: skip
+    timeout = optional_seconds(timeout)
     refuse_empty(layer, "layer")
     refuse_empty(layer_etag, "layer_etag")
     message, newer = Message("AttendRequest"), []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,7 @@ import grpc.aio
 
 from attend._calls import ClientCalls, LayerCalls
 from attend._channel import Tls, make_channel
+from attend._deadline import optional_seconds, seconds
 from attend._errors import error_of_call
 from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
 from attend._protocol import ATTENTION
@@ -41,7 +43,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         timeout: float = 60.0,
     ):
         self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
-        self._timeout = timeout
+        self._timeout = seconds(timeout)
         self._channel, self._uploads = self._setup.open(grpc.aio)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
@@ -63,9 +65,10 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
             self._methods[call.method] = make(call.method, request_serializer=join)
         return self._methods[call.method]
 
-    async def _call(self, call: Call) -> Reply:
-        timeout = (self._timeout + call.extra_seconds) if call.timeout is None else call.timeout
-        under_way = self._method(call)(call.pieces, timeout=timeout, metadata=self._setup.metadata() + call.metadata)
+    async def _call(self, call: Call, begun: float) -> Reply:
+        metadata = self._setup.metadata() + call.metadata
+        timeout = call.seconds_left(self._timeout, begun)
+        under_way = self._method(call)(call.pieces, timeout=timeout, metadata=metadata)
         try:
             content = await under_way
         except grpc.RpcError as error:
@@ -76,12 +79,13 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
             raise call.failure from None
         return Reply(content, server_timing_of(await under_way.trailing_metadata()))
 
-    async def _drive(self, flow: Flow[T]) -> T:
+    async def _drive(self, flow: Flow[T], begun: float | None = None) -> T:
+        begun = time.monotonic() if begun is None else begun
         try:
             call = next(flow)
             while True:
                 try:
-                    reply = await self._call(call)
+                    reply = await self._call(call, begun)
                 except Exception as error:
                     call = flow.throw(error)
                 else:
@@ -93,6 +97,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         self, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
     ) -> AsyncIterator[Answer]:
         """As attend.Client.stream; `requests` may be an asynchronous iterable, and is taken within the event loop."""
+        timeout, begun = optional_seconds(timeout), time.monotonic()
         conversation = Conversation(self._timeout)
         failures: list[BaseException] = []
 
@@ -110,7 +115,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
             async for content in call:
                 yield conversation.answer(content)
         except OldServer as old:
-            await self._drive(refuse_old_server(old.fields))
+            await self._drive(refuse_old_server(old.fields, timeout), None if timeout is None else begun)
         except BaseException as error:
             if failures:
                 raise failures[0] from None
