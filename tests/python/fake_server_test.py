@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import json
 import logging
 import pathlib
 import resource
@@ -401,9 +402,7 @@ class StreamTest(unittest.TestCase):
 
 class UploadTest(unittest.TestCase):
     def test_named_arrays_become_a_safetensors_file(self):
-        import json
-
-        arrays = {"b": np.arange(6, dtype=np.float16).reshape(2, 3), "a": np.arange(3, dtype=np.float64)}
+        arrays = {"p.b": np.arange(6, dtype=np.float16).reshape(2, 3), "p.a": np.arange(3, dtype=">f8")}
         fake = Fake()
         with serving(fake) as target, attend.Client(target) as client:
             layer = client.layers.create("x/y", arrays, num_heads=2, prefix="p.", replace=True, etag="e", sha256="00")
@@ -418,6 +417,19 @@ class UploadTest(unittest.TestCase):
             begin, end = (8 + size + offset for offset in entry["data_offsets"])
             read = np.frombuffer(content[begin:end], {"F16": "<f2", "F64": "<f8"}[entry["dtype"]]).reshape(entry["shape"])
             np.testing.assert_array_equal(read, arrays[name])
+
+    def test_what_is_not_below_the_prefix_stays_here(self):
+        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "position_ids": np.arange(3)}
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target) as client:
+            for prefix in ("a.1.", "a.1"):
+                client.layers.create("a", arrays, prefix=prefix)
+                content = b"".join(message.chunk for message in fake.uploaded[1:])
+                self.assertEqual(list(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])), ["a.1.x"])
+            with self.assertRaisesRegex(ValueError, r"no name in `source` has the prefix 'b\.'; the first are 'a.1.x', 'a.10.x'"):
+                client.layers.create("a", arrays, prefix="b")
+            with self.assertRaisesRegex(TypeError, "position_ids has the type int64"):
+                client.layers.create("a", arrays)
 
     def uploads_raise(self, error, text, source, calls=0):
         """Of both clients, also when no server is asked."""

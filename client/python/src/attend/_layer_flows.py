@@ -121,7 +121,7 @@ def create_layer(
     if init is not None:
         header.init.seed, header.init.embed_dim = init
     with contextlib.ExitStack() as files:
-        chunks, size = ([], 0) if source is None else _chunks(source, files)
+        chunks, size = ([], 0) if source is None else _chunks(source, prefix, files)
         if newer := _newer_fields(config):
             yield from _refuse_if_old(newer, timeout)
         upload = Upload(_messages(header, chunks))
@@ -135,15 +135,26 @@ def _messages(header: Any, chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield [_message("CreateLayerRequest", chunk=chunk).SerializeToString()]
 
 
-def _chunks(source: Source, files: contextlib.ExitStack) -> tuple[Iterable[bytes], int]:
+def _chunks(source: Source, prefix: str, files: contextlib.ExitStack) -> tuple[Iterable[bytes], int]:
     """The bytes of a .safetensors file in pieces of _CHUNK, and how many they are. `files` closes what is opened here."""
     if isinstance(source, Mapping):
-        pieces, size = _safetensors(source)
+        pieces, size = _safetensors(_with_prefix(source, prefix))
         return (bytes(piece[at : at + _CHUNK]) for piece in pieces for at in range(0, len(piece), _CHUNK)), size
     if isinstance(source, bytes):
         return (source[at : at + _CHUNK] for at in range(0, len(source), _CHUNK)), len(source)
-    file = files.enter_context(open(source, "rb"))
+    file = files.enter_context(open(source, "rb"))  # noqa: SIM115
     return iter(lambda: file.read(_CHUNK), b""), os.fstat(file.fileno()).st_size
+
+
+def _with_prefix(arrays: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    """Those of a layer at `prefix`, as the server takes it: a dot at its end may be left out. The others need be no weights."""
+    if not prefix:
+        return arrays
+    start = prefix if prefix.endswith(".") else prefix + "."
+    chosen = {name: array for name, array in arrays.items() if name.startswith(start)}
+    if not chosen:
+        raise ValueError(f"no name in `source` has the prefix {start!r}; the first are {', '.join(map(repr, list(arrays)[:5]))}")
+    return chosen
 
 
 def _safetensors(arrays: Mapping[str, Any]) -> tuple[list[memoryview], int]:
