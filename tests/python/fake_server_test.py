@@ -17,6 +17,7 @@ import attend
 import attend.aio
 import grpc
 import numpy as np
+from attend import _errors
 
 from attend_testing.stubs import error_details_pb2, layers_grpc, layers_pb, pb, pb_grpc, status_pb2, tensor_pb2
 
@@ -323,6 +324,30 @@ class OldServerTest(unittest.TestCase):
     def test_what_it_knows_is_answered_without_a_receipt(self):
         with serving(Fake(receipt=None)) as target, attend.Client(target) as client:
             self.assertIsNone(client.attend(X, causal=True, valid_lengths=[3]).receipt)
+
+
+class DetailsTest(unittest.TestCase):
+    """What a proxy or a stranger may put into an error's details."""
+
+    def test_details_that_cannot_be_read_leave_the_error_as_it_is(self):
+        status = status_pb2.Status(code=5, message="gone")
+        status.details.add(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff")
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason="LAYER_NOT_FOUND"))
+        for details, reason in ((b"\xff\xff", ""), (b"\x0a", ""), (status.SerializeToString(), "LAYER_NOT_FOUND")):
+
+            class Damaged(Fake):
+                def Attend(self, request, context, details=details):
+                    context.set_trailing_metadata((("grpc-status-details-bin", details),))
+                    context.abort(grpc.StatusCode.NOT_FOUND, "gone")
+
+            with self.subTest(details), serving(Damaged()) as target, attend.Client(target) as client:
+                with self.assertRaises(attend.NotFoundError) as raised:
+                    client.attend(X)
+                self.assertEqual((raised.exception.message, raised.exception.reason), ("gone", reason))
+
+    def test_a_status_in_a_stream_that_cannot_be_read(self):
+        error = _errors.error_of_status(b"\xff")
+        self.assertEqual((error.code, error.reason), (grpc.StatusCode.UNKNOWN, ""))
 
 
 class StreamTest(unittest.TestCase):

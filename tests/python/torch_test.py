@@ -214,7 +214,12 @@ class ModuleTest(TorchTestCase):
         layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
         layer.self_attn = attend.torch.MultiheadAttention(8, 2, batch_first=True).eval()
         calls = []
-        layer.self_attn.client = unittest.mock.Mock(sdpa=lambda *args, **options: calls.append(1) or attend.default_client().sdpa(*args, **options))
+
+        def sdpa(*arguments, **options):
+            calls.append(options)
+            return attend.default_client().sdpa(*arguments, **options)
+
+        layer.self_attn.client = unittest.mock.Mock(sdpa=sdpa)
         with torch.no_grad():
             layer(torch.randn(1, 3, 8))
             self.assertEqual(len(calls), 1)

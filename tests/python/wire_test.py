@@ -202,8 +202,10 @@ class RefusalTest(unittest.TestCase):
         self.refused(ValueError, "outputs is empty", outputs=[])
         sent(attend.requests.sdpa(x, x, x, outputs=[], top_k=1))
         for name, arguments in (
-            ("layer", {"layer": ""}), ("layer_etag", {"layer": "a", "layer_etag": ""}), ("position_offset", {"layer": "a", "position_offset": []}),
-        ):  # fmt: skip
+            ("layer", {"layer": ""}),
+            ("layer_etag", {"layer": "a", "layer_etag": ""}),
+            ("position_offset", {"layer": "a", "position_offset": []}),
+        ):
             with self.subTest(name), self.assertRaisesRegex(ValueError, f"^{name} is empty"):
                 attend.requests.attend(x, **arguments)
 
@@ -354,6 +356,11 @@ class TargetTest(unittest.TestCase):
             for empty in ("", b""):
                 with self.subTest(name), self.assertRaisesRegex(ValueError, rf"^tls\.{name} is empty"):
                     self.channel("localhost", tls=attend.Tls(**{"certificate": b"a", "key": b"a", name: empty}))
+
+    def test_a_private_key_is_not_shown(self):
+        tls = attend.Tls(ca="ca.pem", certificate=b"CHAIN", key=b"PRIVATE")
+        for text in (repr(tls), str(tls), f"{tls}", f"{[tls]}"):
+            self.assertIn("Tls(ca='ca.pem', certificate=<bytes>, key=<bytes>, server_name=None)", text)
 
     def test_a_token_may_change(self):
         tokens = iter("ab")

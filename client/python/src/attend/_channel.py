@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import os
@@ -72,6 +73,11 @@ class Tls(NamedTuple):
     """Its private key; given exactly when `certificate` is."""
     server_name: str | None = None
     """The name in the server's certificate. Default: the target's host; of several addresses the first."""
+
+    def __repr__(self) -> str:
+        """Without what is in PEM texts: one of them is a private key."""
+        shown = {name: "<bytes>" if isinstance(value, bytes) else repr(value) for name, value in self._asdict().items()}
+        return f"Tls({', '.join(f'{name}={text}' for name, text in shown.items())})"
 
 
 class Channel(NamedTuple):
@@ -189,10 +195,7 @@ def make_channel(
     """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for."""
     refuse_empty(target, "target")
     uri = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
-    get_token = token
-    if token is not None and not callable(token):
-        checked = _checked_token(token)
-        get_token = lambda: checked  # noqa: E731
+    get_token = token if token is None or callable(token) else functools.partial(_checked_token, _checked_token(token))
     if watch_health is None:
         watch_health = "," in uri
     service_config = {**_SERVICE_CONFIG, **_HEALTH_CONFIG} if watch_health else _SERVICE_CONFIG

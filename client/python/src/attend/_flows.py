@@ -5,6 +5,7 @@ The synchronous and the asynchronous client differ only in how they make the cal
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
@@ -92,10 +93,8 @@ def compute(request: Request) -> Flow[Result]:
 def refuse_old_server(fields: Iterable[str], timeout: float | None) -> Flow[None]:
     """Raises ServerTooOldError, with the server's version if it says so within what is left of `timeout`."""
     version = ""
-    try:
+    with contextlib.suppress(AttendError):  # What the server has done is known without it.
         version = (yield from server_info(timeout)).version
-    except AttendError:
-        pass  # What the server has done is known without it.
     raise ServerTooOldError(fields, version)
 
 

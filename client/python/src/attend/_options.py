@@ -92,10 +92,11 @@ class Extent:
         """Whether the masks anchored at both corners are the same mask."""
         if self.self_attention:
             return True
-        names = ("cumulative_query_lengths", "cumulative_key_lengths")
-        queries, keys = (None if options.get(name) is None else integers(name, options[name]) for name in names)
-        if queries is not None or keys is not None:
-            return queries == keys
+        query_lengths, key_lengths = options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")
+        if query_lengths is not None and key_lengths is not None:
+            return integers("cumulative_query_lengths", query_lengths) == integers("cumulative_key_lengths", key_lengths)
+        if query_lengths is not None or key_lengths is not None:
+            return False
         return self.queries == self.keys and options.get("valid_lengths") is None
 
 
