@@ -514,6 +514,8 @@ class UploadTest(unittest.TestCase):
                 ("exactly one", {}),
                 ("exactly one", {"source": b"", "init": (1, 8)}),
                 ("num_head", {"source": b"", "config": {"num_head": 3}}),
+                ("num_heads is 4, and 3 in config", {"source": b"", "num_heads": 4, "config": {"num_heads": 3}}),
+                ("^num_kv_heads is 0", {"source": b"", "num_kv_heads": 0}),
                 ("^etag is empty", {"source": b"", "replace": True, "etag": ""}),
                 ("^sha256 is empty", {"source": b"", "sha256": ""}),
             ):

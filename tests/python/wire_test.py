@@ -209,6 +209,14 @@ class RefusalTest(unittest.TestCase):
             with self.subTest(name), self.assertRaisesRegex(ValueError, f"^{name} is empty"):
                 attend.requests.attend(x, **arguments)
 
+    def test_numbers_of_heads_that_are_none(self):
+        x = normal(3, 8)
+        weights = {f"{name}.weight": x for name in ("query", "key", "value")}
+        for name in ("num_heads", "num_kv_heads"):
+            for value, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), ("2", TypeError)):
+                with self.subTest(name, value=value), self.assertRaisesRegex(error, f"^{name} is "):
+                    attend.requests.attend(x, layer=weights, **{name: value})
+
     def test_masked_arrays(self):
         x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)
         self.refused(TypeError, r"key is a masked array.*key.filled\(value\), or hide keys by key_mask", normal(3, 8), x, normal(3, 8))

@@ -16,7 +16,7 @@ from attend._arrays import Tensor, refuse_empty, to_tensor
 from attend._deadline import optional_seconds
 from attend._errors import AttendError
 from attend._flows import Call, Flow, Upload, refuse_old_server
-from attend._options import NEWER_OPTIONS
+from attend._options import NEWER_OPTIONS, count
 from attend._protocol import ATTENTION, LAYERS, message_class
 from attend._results import LayerInfo, fill, type_names
 
@@ -85,7 +85,9 @@ def make_config(config: Mapping[str, Any] | None, num_heads: int | None, num_kv_
         raise ValueError(f"config: {error}") from None
     for name, value in (("num_heads", num_heads), ("num_kv_heads", num_kv_heads)):
         if value is not None:
-            setattr(message, name, value)
+            if getattr(message, name) not in (0, count(name, value)):
+                raise ValueError(f"{name} is {value}, and {getattr(message, name)} in config")
+            setattr(message, name, count(name, value))
     return message
 
 

@@ -132,6 +132,17 @@ def integers(name: str, values: Any) -> list[int]:
     return out
 
 
+def count(name: str, value: Any) -> int:
+    """A number of heads: the protocol would take 0 for one that is not given."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected an integer") from None
+    if number < 1:
+        raise ValueError(f"{name} is {value!r}; expected 1 or more")
+    return number
+
+
 def _vector(options: Message, name: str, value: Any, type_name: str) -> None:
     options.tensor(name, to_tensor(value, name, list_type="float64" if type_name == "float64" else "float32"))
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from attend._arrays import Kind, Tensor, refuse_empty, to_tensor
 from attend._cost import attend_cost, sdpa_cost
 from attend._deadline import optional_seconds
-from attend._options import Extent, Options, integers, write_options
+from attend._options import Extent, Options, count, integers, write_options
 from attend._protocol import LAYOUTS, OUTPUTS
 from attend._wire import Message
 
@@ -114,9 +114,9 @@ def _write_layer(message: Message, tensors: Mapping[str, Tensor], num_heads: int
             if (tensor := tensors.get(f"{projection}.{part}")) is not None:
                 linear.tensor(part, tensor)
         layer.message(f"{projection}_projection", linear)
-    layer.number("num_heads", num_heads)
+    layer.number("num_heads", count("num_heads", num_heads))
     if num_kv_heads is not None:
-        layer.number("num_kv_heads", num_kv_heads)
+        layer.number("num_kv_heads", count("num_kv_heads", num_kv_heads))
     message.message("layer", layer)
 
 
