@@ -134,6 +134,26 @@ class ExamplesTest(unittest.TestCase):
                 self.check(name)
 
 
+class StubsTest(unittest.TestCase):
+    def test_the_documented_commands_find_the_documented_stubs(self):
+        """The sentence encoder's need a checkpoint, and are not run; what they import must be there all the same."""
+        protocol = (SOURCE_DIR / "docs" / "protocol.md").read_text()
+        generate = next(block.code for block in all_blocks(protocol) if block.code.startswith("protoc "))
+        with tempfile.TemporaryDirectory() as directory:
+            for name in ("proto", "examples"):
+                (pathlib.Path(directory) / name).symlink_to(SOURCE_DIR / name)
+            environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+            for name in ("docs/layers.md", "examples/sentence_encoder/README.md"):
+                command = re.search(r"^.*examples/sentence_encoder/main\.py", (SOURCE_DIR / name).read_text(), re.MULTILINE)[0]
+                for package in ({}, {"PYTHONPATH": str(BUILD_DIR / "python-site")}):
+                    done = subprocess.run(
+                        ["bash", "-euc", f"{generate}{command} --help"], cwd=directory, env=environment | package,
+                        capture_output=True, text=True, timeout=60, check=False,
+                    )  # fmt: skip
+                    with self.subTest(name, package=bool(package)):
+                        self.assertEqual(done.returncode, 0, done.stderr)
+
+
 class DocumentsTest(unittest.TestCase):
     def test_readme_shows_each_language(self):
         self.assertEqual({block.language for block in all_blocks(README) if block.run}, {"sh", "cpp", "python"})

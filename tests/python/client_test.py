@@ -1,14 +1,17 @@
 """The Python package against a real server: results have the bits of a plain gRPC call, in the caller's kind of array."""
 
 import asyncio
+import tempfile
 import unittest
 
 import attend
 import attend.aio
+import grpc
 import numpy as np
 
 from attend_testing import safetensors
 from attend_testing.admin import Scrape
+from attend_testing.certificates import Certificates
 from attend_testing.server import SOURCE_DIR, Server, ServerTestCase
 from attend_testing.stubs import health_pb2, health_pb2_grpc, pb
 from attend_testing.tensors import assert_near, assert_same_bits, from_tensor, to_tensor
@@ -281,6 +284,52 @@ class HealthTest(unittest.TestCase):
         with attend.Client(self.leaving.address, watch_health=True) as client, self.assertRaises(attend.UnavailableError) as raised:
             client.sdpa(*[np.eye(2, dtype=np.float32)] * 3, timeout=60)
         self.assertIn("backend unhealthy", str(raised.exception))
+
+
+class TlsTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        cls.certificates = Certificates(directory.name)
+        cls.certificates.authority("ca")
+
+    def server(self, names):
+        """Its port; its certificate has the names."""
+        self.certificates.leaf("server", "ca", names)
+        flags = ("--tls-cert", self.certificates.path("server.crt"), "--tls-key", self.certificates.path("server.key"))
+        server = Server(*flags)
+        self.addCleanup(server.kill)
+        return server.port
+
+    def info(self, target, **arguments):
+        with attend.Client(target, timeout=20, **arguments) as client:
+            client.info()
+
+        async def asynchronous():
+            async with attend.aio.Client(target, timeout=20, **arguments) as client:
+                await client.info()
+
+        asyncio.run(asynchronous())
+
+    def test_several_addresses_have_the_firsts_name(self):
+        ports = [self.server("IP:127.0.0.1") for _ in range(2)]
+        ca = self.certificates.path("ca.crt")
+        credentials = grpc.ssl_channel_credentials(self.certificates.text("ca.crt"))
+        listed = f"127.0.0.1:{ports[0]},127.0.0.1:{ports[1]}"
+        for target in (f"127.0.0.1:{ports[0]}", listed, f"ipv4:{listed}"):
+            with self.subTest(target):
+                self.info(target, tls=attend.Tls(ca=ca))
+                self.info(target, credentials=credentials)
+        with self.assertRaises(attend.UnavailableError):
+            self.info(f"127.0.0.2:1,{listed}", tls=attend.Tls(ca=ca))
+
+    def test_a_name_that_is_given_is_the_one_that_counts(self):
+        port, ca = self.server("DNS:attend.example"), self.certificates.path("ca.crt")
+        target = f"127.0.0.1:{port},127.0.0.1:{port}"
+        self.info(target, tls=attend.Tls(ca=ca, server_name="attend.example"))
+        with self.assertRaises(attend.UnavailableError):
+            self.info(target, tls=attend.Tls(ca=ca))
 
 
 class PackageTest(unittest.TestCase):

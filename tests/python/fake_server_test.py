@@ -3,14 +3,21 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import json
+import logging
+import pathlib
+import resource
+import tempfile
 import threading
 import time
 import unittest
+import warnings
 
 import attend
 import attend.aio
 import grpc
 import numpy as np
+from attend import _errors
 
 from attend_testing.stubs import error_details_pb2, layers_grpc, layers_pb, pb, pb_grpc, status_pb2, tensor_pb2
 
@@ -31,7 +38,7 @@ class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
     def __init__(self, receipt=RECEIPT, refusals=0, pushback="10"):
         self.receipt, self.refusals, self.pushback = receipt, refusals, pushback
         self.calls, self.metadata, self.deadlines = 0, [], []
-        self.released = threading.Event()
+        self.released, self.info_delay = threading.Event(), 0
 
     def note(self, context):
         self.calls += 1
@@ -57,6 +64,7 @@ class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
         return pb.ScaledDotProductAttentionResponse(output=request.query, receipt=self.receipt)
 
     def GetServerInfo(self, request, context):
+        self.released.wait(self.info_delay)
         return pb.GetServerInfoResponse(version="0.1.7")
 
     def EstimateCost(self, request, context):
@@ -151,6 +159,41 @@ class CallTest(unittest.TestCase):
                 client.attend(X, layer="slow", timeout=0.2)
             self.assertIsInstance(raised.exception, TimeoutError)
 
+    def test_all_that_a_call_does_has_one_deadline(self):
+        class Pages(Fake):
+            def ListLayers(self, request, context):
+                self.calls += 1
+                time.sleep(0.3)
+                return layers_pb.ListLayersResponse(next_page_token="" if self.calls == 10 else "more")
+
+        begun = time.monotonic()
+        with serving(Pages()) as target, attend.Client(target, timeout=1) as client, self.assertRaises(attend.DeadlineExceededError):
+            client.layers.list()
+        self.assertLess(time.monotonic() - begun, 20)
+
+    def test_timeouts_that_are_none_are_refused(self):
+        async def asynchronous_stream(timeout):
+            async with attend.aio.Client("127.0.0.1:1") as client:
+                async for _ in client.stream([], timeout=timeout):
+                    pass
+
+        with attend.Client("127.0.0.1:1") as client:
+            for timeout, error in (
+                (0, ValueError), (-0.5, ValueError), (float("inf"), ValueError), (float("nan"), ValueError), (1e300, ValueError),
+                ("5", TypeError), (True, TypeError),
+            ):  # fmt: skip
+                for call in (
+                    lambda timeout: attend.Client("127.0.0.1:1", timeout=timeout),
+                    lambda timeout: attend.aio.Client("127.0.0.1:1", timeout=timeout),
+                    lambda timeout: client.attend(X, timeout=timeout),
+                    lambda timeout: client.sdpa(X, X, X, timeout=timeout),
+                    lambda timeout: client.layers.create("a", b"bytes", timeout=timeout),
+                    lambda timeout: list(client.stream([], timeout=timeout)),
+                    lambda timeout: asyncio.run(asynchronous_stream(timeout)),
+                ):
+                    with self.subTest(timeout=timeout), self.assertRaisesRegex(error, "^timeout is "):
+                        call(timeout)
+
     def test_calls_go_round_all_addresses(self):
         fakes = [Fake(), Fake()]
         with serving(*fakes) as target, attend.Client(target) as client:
@@ -165,6 +208,28 @@ class CallTest(unittest.TestCase):
             client.sdpa(np.zeros((2, 3, 8), np.float32), np.zeros((2, 5, 8), np.float32), np.zeros((2, 5, 4), np.float32))
         self.assertEqual(fake.metadata[0]["authorization"], "Bearer secret")
         self.assertEqual(float(fake.metadata[0]["attend-cost-flops"]), 2 * (8 + 4) * 2 * 3 * 5)
+
+    def test_a_token_that_grpc_would_log_is_refused_before_it_sees_it(self):
+        async def asynchronous(target):
+            async with attend.aio.Client(target, token=lambda: "SE\nCRET") as client:
+                await client.attend(X)
+
+        async def asynchronous_stream(target):
+            async with attend.aio.Client(target, token=lambda: "SE\nCRET") as client:
+                async for _ in client.stream([attend.requests.attend(X)]):
+                    pass
+
+        with serving(Fake()) as target, attend.Client(target, token=lambda: "SE\nCRET") as client:
+            for call in (
+                lambda: client.attend(X),
+                lambda: list(client.stream([attend.requests.attend(X)])),
+                lambda: client.layers.create("a", b"bytes"),
+                lambda: asyncio.run(asynchronous(target)),
+                lambda: asyncio.run(asynchronous_stream(target)),
+            ):
+                with self.assertRaisesRegex(ValueError, "the token has a blank or a character") as raised:
+                    call()
+                self.assertNotIn("CRET", str(raised.exception))
 
     def test_timing_and_receipt(self):
         with serving(Fake()) as target, attend.Client(target) as client:
@@ -211,6 +276,34 @@ class OldServerTest(unittest.TestCase):
         self.old_server_refused(lambda client: client.sdpa(wide, wide, wide, sinks=np.zeros(1)), ("sinks",))
         self.old_server_refused(lambda client: client.estimate(attend.requests.attend(X)), ("EstimateCost",))
 
+    def test_a_server_that_is_slow_to_say_its_version_is_too_old_all_the_same(self):
+        """What is left of the call's timeout is for the version."""
+        fake = Fake(receipt=None)
+        fake.info_delay = 30
+        config = {"options": {"scale": 0.5}}
+        begun = time.monotonic()
+        with serving(fake) as target, attend.Client(target) as client:
+            for call in (
+                lambda client: client.attend(X, scale=0.5, timeout=0.4),
+                lambda client: client.estimate(attend.requests.attend(X, timeout=0.4)),
+                lambda client: client.layers.create("a", b"bytes", config=config, timeout=0.4),
+                lambda client: list(client.stream([attend.requests.attend(X, scale=0.5)], timeout=0.4)),
+            ):
+                with self.assertRaisesRegex(attend.ServerTooOldError, "older than 0.2.*(scale|EstimateCost)") as raised:
+                    call(client)
+                self.assertEqual(raised.exception.server_version, "")
+
+            async def asynchronous():
+                async with attend.aio.Client(target, timeout=0.4) as client:
+                    with self.assertRaises(attend.ServerTooOldError):
+                        await client.attend(X, scale=0.5)
+                    with self.assertRaises(attend.ServerTooOldError):
+                        async for _ in client.stream([attend.requests.attend(X, scale=0.5)], timeout=0.4):
+                            pass
+
+            asyncio.run(asynchronous())
+        self.assertLess(time.monotonic() - begun, 20)
+
     def test_a_layer_is_not_even_uploaded(self):
         fake = Fake(receipt=None)
         with serving(fake) as target, attend.Client(target) as client:
@@ -233,6 +326,30 @@ class OldServerTest(unittest.TestCase):
             self.assertIsNone(client.attend(X, causal=True, valid_lengths=[3]).receipt)
 
 
+class DetailsTest(unittest.TestCase):
+    """What a proxy or a stranger may put into an error's details."""
+
+    def test_details_that_cannot_be_read_leave_the_error_as_it_is(self):
+        status = status_pb2.Status(code=5, message="gone")
+        status.details.add(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff")
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason="LAYER_NOT_FOUND"))
+        for details, reason in ((b"\xff\xff", ""), (b"\x0a", ""), (status.SerializeToString(), "LAYER_NOT_FOUND")):
+
+            class Damaged(Fake):
+                def Attend(self, request, context, details=details):
+                    context.set_trailing_metadata((("grpc-status-details-bin", details),))
+                    context.abort(grpc.StatusCode.NOT_FOUND, "gone")
+
+            with self.subTest(details), serving(Damaged()) as target, attend.Client(target) as client:
+                with self.assertRaises(attend.NotFoundError) as raised:
+                    client.attend(X)
+                self.assertEqual((raised.exception.message, raised.exception.reason), ("gone", reason))
+
+    def test_a_status_in_a_stream_that_cannot_be_read(self):
+        error = _errors.error_of_status(b"\xff")
+        self.assertEqual((error.code, error.reason), (grpc.StatusCode.UNKNOWN, ""))
+
+
 class StreamTest(unittest.TestCase):
     def test_answers_name_their_requests_and_failures_end_nothing(self):
         fake = Fake()
@@ -246,6 +363,12 @@ class StreamTest(unittest.TestCase):
         with self.assertRaisesRegex(attend.NotFoundError, "no layer 'missing'"):
             answers[1].result  # noqa: B018
         self.assertEqual(fake.deadlines, [7, 1, 2])
+
+    def test_timeouts_of_requests_are_sent_to_the_nanosecond(self):
+        fake, timeouts = Fake(), (np.float32(0.5), 1.999999999, 1e-12, 3e11)
+        with serving(fake) as target, attend.Client(target) as client:
+            list(client.stream(attend.requests.attend(X, timeout=timeout) for timeout in timeouts))
+        self.assertEqual(fake.deadlines, [0.5, 1.999999999, 1e-9, 3e11])
 
     def test_the_end_of_the_stream_and_errors_of_the_iterable_are_raised(self):
         def broken():
@@ -304,9 +427,7 @@ class StreamTest(unittest.TestCase):
 
 class UploadTest(unittest.TestCase):
     def test_named_arrays_become_a_safetensors_file(self):
-        import json
-
-        arrays = {"b": np.arange(6, dtype=np.float16).reshape(2, 3), "a": np.arange(3, dtype=np.float64)}
+        arrays = {"p.b": np.arange(6, dtype=np.float16).reshape(2, 3), "p.a": np.arange(3, dtype=">f8")}
         fake = Fake()
         with serving(fake) as target, attend.Client(target) as client:
             layer = client.layers.create("x/y", arrays, num_heads=2, prefix="p.", replace=True, etag="e", sha256="00")
@@ -322,15 +443,86 @@ class UploadTest(unittest.TestCase):
             read = np.frombuffer(content[begin:end], {"F16": "<f2", "F64": "<f8"}[entry["dtype"]]).reshape(entry["shape"])
             np.testing.assert_array_equal(read, arrays[name])
 
+    def test_what_is_not_below_the_prefix_stays_here(self):
+        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "position_ids": np.arange(3)}
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target) as client:
+            for prefix in ("a.1.", "a.1"):
+                client.layers.create("a", arrays, prefix=prefix)
+                content = b"".join(message.chunk for message in fake.uploaded[1:])
+                self.assertEqual(list(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])), ["a.1.x"])
+            with self.assertRaisesRegex(ValueError, r"no name in `source` has the prefix 'b\.'; the first are 'a.1.x', 'a.10.x'"):
+                client.layers.create("a", arrays, prefix="b")
+            with self.assertRaisesRegex(TypeError, "position_ids has the type int64"):
+                client.layers.create("a", arrays)
+
+    def uploads_raise(self, error, text, source, calls=0):
+        """Of both clients, also when no server is asked."""
+
+        async def asynchronous(target):
+            async with attend.aio.Client(target) as client:
+                await client.layers.create("a", source)
+
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target) as client, warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            with self.assertRaisesRegex(error, text):
+                client.layers.create("a", source)
+            with self.assertRaisesRegex(error, text):
+                asyncio.run(asynchronous(target))
+        if not calls:
+            self.assertEqual(fake.calls, 0, "a source that cannot be opened is not even announced")
+
+    def test_a_source_that_cannot_be_opened(self):
+        with tempfile.TemporaryDirectory() as directory:
+            self.uploads_raise(IsADirectoryError, "Is a directory", directory)
+            self.uploads_raise(FileNotFoundError, "missing.safetensors", directory + "/missing.safetensors")
+
+    def test_a_source_that_cannot_be_read_to_its_end(self):
+        """A process cannot read its memory at address 0."""
+        logging.getLogger("grpc").addHandler(handler := logging.NullHandler())
+        self.addCleanup(logging.getLogger("grpc").removeHandler, handler)
+        self.uploads_raise(OSError, "Input/output error", "/proc/self/mem", calls=2)
+
+    def test_an_upload_is_not_kept_in_memory(self):
+        def resident():
+            return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+        class Reader(Fake):
+            def CreateLayer(self, requests, context):
+                before, self.size = resident(), 0
+                for message in requests:
+                    self.size += len(message.chunk)
+                self.grown = resident() - before
+                return layers_pb.CreateLayerResponse()
+
+        async def asynchronous(target):
+            async with attend.aio.Client(target) as client:
+                await client.layers.create("a", file.name)
+
+        fake = Reader()
+        with serving(fake) as target, attend.Client(target) as client, tempfile.NamedTemporaryFile() as file:
+            file.truncate(300 << 20)
+            for upload in (lambda: client.layers.create("a", file.name), lambda: asyncio.run(asynchronous(target))):
+                upload()
+                self.assertEqual(fake.size, 300 << 20)
+                self.assertLess(fake.grown, 150 << 20)
+
     def test_configurations_that_are_none_are_refused_here(self):
         with attend.Client("127.0.0.1:1") as client:
             for text, arguments in (
                 ("exactly one", {}),
                 ("exactly one", {"source": b"", "init": (1, 8)}),
                 ("num_head", {"source": b"", "config": {"num_head": 3}}),
+                ("num_heads is 4, and 3 in config", {"source": b"", "num_heads": 4, "config": {"num_heads": 3}}),
+                ("^num_kv_heads is 0", {"source": b"", "num_kv_heads": 0}),
+                ("^etag is empty", {"source": b"", "replace": True, "etag": ""}),
+                ("^sha256 is empty", {"source": b"", "sha256": ""}),
             ):
                 with self.subTest(text), self.assertRaisesRegex(ValueError, text):
                     client.layers.create("a", **arguments)
+            with self.assertRaisesRegex(ValueError, "^etag is empty"):
+                client.layers.delete("a", etag="")
 
 
 if __name__ == "__main__":

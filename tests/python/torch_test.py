@@ -1,6 +1,7 @@
 """attend.torch against torch itself, in float64: 200 random attentions and 60 modules. Needs PyTorch (`make test-python`)."""
 
 import unittest
+import unittest.mock
 
 import attend
 import attend.torch
@@ -105,9 +106,24 @@ class AttentionTest(TorchTestCase):
             ("requires a gradient", lambda: attend.torch.scaled_dot_product_attention(x.clone().requires_grad_(), x, x)),
             ("device meta", lambda: attend.torch.scaled_dot_product_attention(x.to("meta"), x, x)),
             ("two axes", lambda: attend.torch.scaled_dot_product_attention(x[0, 0], x, x)),
+            ("dropout_p is -0.1", lambda: attend.torch.scaled_dot_product_attention(x, x, x, dropout_p=-0.1)),
         ):
             with self.subTest(text), self.assertRaisesRegex(ValueError, text):
                 call()
+
+
+    def test_masks_that_torch_refuses_are_refused(self):
+        x = torch.randn(1, 2, 3, 4)
+        ones = torch.ones
+        for mask in (
+            ones(3, 3, dtype=torch.int64), ones(3, 3, dtype=torch.uint8), ones(3, 3, dtype=torch.complex64), ones(3), ones(()), ones(4, 3),
+            ones(5, 2, 3, 3), ones(1, 1, 2, 3, 3), ones(5, 3, 3), ones(5, 2, 3, 3, dtype=torch.bool),
+        ):  # fmt: skip
+            with self.subTest(dtype=mask.dtype, shape=mask.shape):
+                with self.assertRaises((RuntimeError, IndexError)):
+                    scaled_dot_product_attention(x, x, x, mask)
+                with self.assertRaisesRegex(ValueError, "attn_mask has the"):
+                    attend.torch.scaled_dot_product_attention(x, x, x, mask)
 
 
 class ModuleTest(TorchTestCase):
@@ -159,6 +175,56 @@ class ModuleTest(TorchTestCase):
                 self.assertEqual(weights is None, expected_weights is None)
                 if weights is not None:
                     assert_near(weights.numpy(), expected_weights.numpy(), 1e-5, "weights")
+
+    def test_what_torch_refuses_is_refused(self):
+        ones, integer = torch.ones, {"dtype": torch.int64}
+        one, batch = torch.randn(3, 8), torch.randn(2, 3, 8)
+        keys, batch_keys = torch.randn(5, 8), torch.randn(2, 5, 8)
+        for text, inputs, options in (
+            ("key_padding_mask has the type torch.uint8", (batch, batch_keys), {"key_padding_mask": ones(2, 5, dtype=torch.uint8)}),
+            ("key_padding_mask has the type torch.int64", (batch, batch_keys), {"key_padding_mask": ones(2, 5, **integer)}),
+            ("attn_mask has the type torch.int64", (batch, batch_keys), {"attn_mask": ones(3, 5, **integer)}),
+            ("key_padding_mask has the type torch.int64", (one, keys), {"key_padding_mask": ones(5, **integer)}),
+            (r"key_padding_mask has the shape \(1, 5\)", (batch, batch_keys), {"key_padding_mask": ones(1, 5)}),
+            (r"key_padding_mask has the shape \(5,\)", (batch, batch_keys), {"key_padding_mask": ones(5, dtype=torch.bool)}),
+            (r"key_padding_mask has the shape \(1, 5\)", (one, keys), {"key_padding_mask": ones(1, 5)}),
+            (r"attn_mask has the shape \(1, 5\)", (batch, batch_keys), {"attn_mask": ones(1, 5)}),
+            (r"attn_mask has the shape \(2, 3, 5\)", (batch, batch_keys), {"attn_mask": ones(2, 3, 5)}),
+            (r"attn_mask has the shape \(2, 2, 3, 5\)", (batch, batch_keys), {"attn_mask": ones(2, 2, 3, 5)}),
+            (r"attn_mask has the shape \(1, 3, 5\)", (one, keys), {"attn_mask": ones(1, 3, 5)}),
+            ("3, 2 and 2 axes", (batch, keys), {}),
+            ("2, 3 and 3 axes", (one, batch_keys), {}),
+            ("4, 4 and 4 axes", (batch[None], batch_keys[None]), {}),
+            ("batch sizes 2 and 1", (batch, batch_keys[:1]), {}),
+        ):
+            for first in (True, False):
+                if not first and inputs[0].dim() == 3 == inputs[1].dim():
+                    inputs = [x.transpose(0, 1) for x in inputs]
+                modules = [kind(8, 2, batch_first=first).eval() for kind in (torch.nn.MultiheadAttention, attend.torch.MultiheadAttention)]
+                with self.subTest(text, batch_first=first), torch.no_grad():
+                    with self.assertRaises((AssertionError, RuntimeError, ValueError, IndexError)):
+                        modules[0](inputs[0], inputs[1], inputs[1], **options, need_weights=False)
+                    with self.assertRaisesRegex(ValueError, text):
+                        modules[1](inputs[0], inputs[1], inputs[1], **options)
+        with torch.no_grad(), self.assertRaisesRegex(ValueError, "of different tokens"):
+            attend.torch.MultiheadAttention(8, 2)(one, keys, one)
+
+    def test_the_layers_of_torchs_encoder_call_it(self):
+        """In eval() and without gradients torch's layers have a fast path, which goes past their modules."""
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
+        layer.self_attn = attend.torch.MultiheadAttention(8, 2, batch_first=True).eval()
+        calls = []
+
+        def sdpa(*arguments, **options):
+            calls.append(options)
+            return attend.default_client().sdpa(*arguments, **options)
+
+        layer.self_attn.client = unittest.mock.Mock(sdpa=sdpa)
+        with torch.no_grad():
+            layer(torch.randn(1, 3, 8))
+            self.assertEqual(len(calls), 1)
+            torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()(torch.randn(1, 3, 8))
+            self.assertGreaterEqual(len(calls), 2)
 
     def test_dropout_is_refused_in_training_alone(self):
         module, x = attend.torch.MultiheadAttention(8, 2, dropout=0.5, batch_first=True), torch.randn(1, 3, 8)

@@ -81,6 +81,16 @@ class MessageTest(unittest.TestCase):
         expected.layer.value_projection.bias.CopyFrom(tensor(weights["value.bias"]))
         self.assertEqual(sent(request), expected)
 
+    def test_weights_may_be_lists_and_none(self):
+        x = normal(3, 2).astype(np.float64)
+        weights = {f"{name}.weight": normal(2, 2).astype(np.float64) for name in ("query", "key", "value")}
+        lists = {name: array.tolist() for name, array in weights.items()}
+        none = {"output.weight": None, "output.bias": None, "key.bias": None}
+        expected = attend.requests.attend(x, layer=weights)
+        for layer in (lists, weights | none):
+            request = attend.requests.attend(x, layer=layer)
+            self.assertEqual((sent(request), request.cost), (sent(expected), expected.cost))
+
     def test_attend_by_name(self):
         x = normal(2, 3, 8)
         request = attend.requests.attend(x, layer="minilm/0", layer_etag="abc", position_offset=np.array([0, 2**40]), causal=False)
@@ -107,6 +117,9 @@ class MessageTest(unittest.TestCase):
         array = normal(4, 8)
         for other in (array.astype(">f4"), np.asfortranarray(array), np.repeat(array, 2, axis=1)[:, ::2]):
             self.assertEqual(sent(attend.requests.sdpa(other, other, other)).query, tensor(array))
+        for name in ("f2", "f8"):
+            other = array.astype(">" + name)
+            self.assertEqual(sent(attend.requests.sdpa(other, other, other)).query.data, array.astype("<" + name).tobytes())
 
     def test_large_arrays_are_referred_to_and_not_copied(self):
         array = normal(64, 64)
@@ -144,6 +157,16 @@ class CausalTest(unittest.TestCase):
         self.assertEqual(self.mode(6, 6, causal=True, **same), "CAUSAL_MODE_BOTTOM_RIGHT")
         with self.assertRaisesRegex(ValueError, "bottom_right"):
             self.mode(6, 6, causal=True, **(same | {"cumulative_key_lengths": [0, 4, 6]}))
+        with self.assertRaisesRegex(ValueError, "bottom_right"):
+            self.mode(6, 6, causal=True, cumulative_key_lengths=[0, 2, 6])
+
+    def test_ragged_sequences_may_be_arrays(self):
+        lengths = np.array([0, 2, 6])
+        for keys in (lengths, [0, 2, 6], lengths.astype(">i4")):
+            same = {"cumulative_query_lengths": lengths, "cumulative_key_lengths": keys}
+            self.assertEqual(self.mode(6, 6, causal=True, **same), "CAUSAL_MODE_BOTTOM_RIGHT")
+        with self.assertRaisesRegex(ValueError, "bottom_right"):
+            self.mode(6, 6, causal=True, cumulative_query_lengths=lengths, cumulative_key_lengths=np.array([0, 4, 6]))
 
     def test_layout_says_which_axis_counts_tokens(self):
         query, key = normal(3, 4, 8), normal(3, 2, 8)
@@ -171,6 +194,38 @@ class RefusalTest(unittest.TestCase):
         self.refused(TypeError, "key_mask has the type float32", key_mask=normal(3))
         self.refused(TypeError, "valid_lengths", valid_lengths=[2.5])
 
+    def test_what_is_empty_is_not_taken_for_what_is_not_given(self):
+        x = normal(3, 8)
+        for name in ("valid_lengths", "cumulative_query_lengths", "cumulative_key_lengths"):
+            for empty in ([], (), np.zeros(0, int)):
+                self.refused(ValueError, f"{name} is empty", **{name: empty})
+        self.refused(ValueError, "outputs is empty", outputs=[])
+        sent(attend.requests.sdpa(x, x, x, outputs=[], top_k=1))
+        for name, arguments in (
+            ("layer", {"layer": ""}),
+            ("layer_etag", {"layer": "a", "layer_etag": ""}),
+            ("position_offset", {"layer": "a", "position_offset": []}),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(ValueError, f"^{name} is empty"):
+                attend.requests.attend(x, **arguments)
+
+    def test_numbers_of_heads_that_are_none(self):
+        x = normal(3, 8)
+        weights = {f"{name}.weight": x for name in ("query", "key", "value")}
+        for name in ("num_heads", "num_kv_heads"):
+            for value, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), ("2", TypeError)):
+                with self.subTest(name, value=value), self.assertRaisesRegex(error, f"^{name} is "):
+                    attend.requests.attend(x, layer=weights, **{name: value})
+
+    def test_masked_arrays(self):
+        x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)
+        self.refused(TypeError, r"key is a masked array.*key.filled\(value\), or hide keys by key_mask", normal(3, 8), x, normal(3, 8))
+        self.refused(TypeError, "bias is a masked array", bias=np.ma.zeros((3, 3), np.float32))
+        self.refused(TypeError, "mask is a masked array", mask=np.ma.ones((3, 3), bool))
+        self.refused(TypeError, "sinks is a masked array", sinks=[np.ma.masked])
+        with self.assertRaisesRegex(TypeError, "embeddings is a masked array"):
+            attend.requests.attend([list(x[:2]), list(x[:2])])
+
     def test_names_that_are_none(self):
         self.refused(TypeError, "no option 'windw'", windw=3)
         self.refused(TypeError, "did you mean 'softcap'", soft_cap=3)
@@ -186,6 +241,9 @@ class RefusalTest(unittest.TestCase):
             ("by its weights", {"layer": "notebook", "num_heads": 2}),
             ("no key.weight", {"layer": {"query.weight": x}}),
             ("'gate.weight' is none", {"layer": {"gate.weight": x}}),
+            ("3 is none", {"layer": {3: x}}),
+            ("no value.weight", {"layer": {"query.weight": x, "key.weight": x, "value.weight": None}}),
+            ("output.bias and no output.weight", {"layer": {"query.weight": x, "key.weight": x, "value.weight": x, "output.bias": x[0]}}),
         ):
             with self.subTest(arguments), self.assertRaisesRegex(ValueError, text):
                 attend.requests.attend(x, **arguments)
@@ -297,14 +355,39 @@ class TargetTest(unittest.TestCase):
             ("unix:/run/attend.sock", "unix:/run/attend.sock"),
         ):
             self.assertEqual(self.channel(target, insecure=True).target, uri)
-        for wrong in ("host:port", "http://host:1", "host:0", "::1", "a:1,b:2", "127.0.0.1,[::1]", ":50051"):
+        for wrong in ("host:port", "http://host:1", "host:0", "::1", "a:1,b:2", "127.0.0.1,[::1]", ":50051", ""):
             with self.subTest(wrong), self.assertRaises(ValueError):
                 self.channel(wrong, insecure=True)
+
+    def test_tls_files_and_names_that_are_empty(self):
+        for name in ("ca", "certificate", "key", "server_name"):
+            for empty in ("", b""):
+                with self.subTest(name), self.assertRaisesRegex(ValueError, rf"^tls\.{name} is empty"):
+                    self.channel("localhost", tls=attend.Tls(**{"certificate": b"a", "key": b"a", name: empty}))
+
+    def test_a_private_key_is_not_shown(self):
+        tls = attend.Tls(ca="ca.pem", certificate=b"CHAIN", key=b"PRIVATE")
+        for text in (repr(tls), str(tls), f"{tls}", f"{[tls]}"):
+            self.assertIn("Tls(ca='ca.pem', certificate=<bytes>, key=<bytes>, server_name=None)", text)
 
     def test_a_token_may_change(self):
         tokens = iter("ab")
         channel = self.channel("localhost", token=lambda: next(tokens))
         self.assertEqual([channel.metadata()[0][1] for _ in range(2)], ["Bearer a", "Bearer b"])
+
+    def test_white_space_around_a_token_is_not_sent(self):
+        for token in ("secret\n", " secret\r\n", lambda: "\tsecret\n"):
+            self.assertEqual(self.channel("localhost", token=token).metadata(), (("authorization", "Bearer secret"),))
+
+    def test_what_is_no_token_is_refused_without_being_quoted(self):
+        for token, error in (
+            ("", ValueError), (" \n", ValueError), ("sec\nret", ValueError), ("sec ret", ValueError), ("secr\u00e9t", ValueError),
+            ("secret\0", ValueError), ("sec\x7fret", ValueError), (b"secret", TypeError), (7, TypeError),
+        ):  # fmt: skip
+            for given in (token, lambda token=token: token):
+                with self.subTest(token=token), self.assertRaisesRegex(error, "the token (is|has)") as raised:
+                    self.channel("localhost", token=given).metadata()
+                self.assertNotIn("sec", str(raised.exception))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,12 @@ _STORED_TYPES = {name: np.dtype(stored) for name, stored in _STORED.items()}
 _NAMES_OF_TYPES = {np.dtype(name): name for name in ("float32", "float64", "float16", "bool", "int32")}
 
 
+def refuse_empty(value: Any, name: str) -> None:
+    """The protocol takes an empty string or list for one that is not given, which here None says."""
+    if isinstance(value, (str, bytes)) and not value:
+        raise ValueError(f"{name} is empty; leave it out, or give None, where there is none")
+
+
 class Tensor(NamedTuple):
     """An array on its way: the name of its element type, its shape, and the array itself."""
 
@@ -35,7 +41,7 @@ class Tensor(NamedTuple):
         if is_torch(array):
             return _torch_buffer(array, name)
         if self.type == "bfloat16":
-            return np.ascontiguousarray(array).view(np.uint16)
+            array = np.ascontiguousarray(array).view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
         return np.ascontiguousarray(array, _STORED_TYPES[self.type])
 
 
@@ -58,6 +64,15 @@ def _torch_buffer(tensor: Any, name: str) -> Any:
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
+def _refuse_masked(array: Any, name: str) -> None:
+    """NumPy's masked arrays, also in lists: their elements alone would be sent."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be lost; give {name}.filled(value), or hide keys by key_mask")
+    if isinstance(array, (list, tuple)):
+        for part in array:
+            _refuse_masked(part, name)
+
+
 def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_type: str | None = None) -> Tensor:
     """`array` as a Tensor; nested lists of numbers too, as `list_type` or NumPy's own choice (float64).
 
@@ -66,7 +81,8 @@ def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_ty
     if is_torch(array):
         type_name = str(array.dtype)[len("torch.") :]
     else:
-        if not isinstance(array, np.ndarray):
+        if type(array) is not np.ndarray:
+            _refuse_masked(array, name)
             array = np.asarray(array, list_type if not hasattr(array, "dtype") else None)
         type_name = _NAMES_OF_TYPES.get(array.dtype) or array.dtype.name
     if type_name not in types:
@@ -83,7 +99,7 @@ def to_mask(array: Any, name: str) -> Tensor:
 
 
 class Kind(NamedTuple):
-    """What results are made as: torch tensors, or NumPy arrays whose bfloat16 is the given dtype."""
+    """What results are made as: torch tensors, or NumPy arrays whose bfloat16 is the given dtype, in this machine's order of bytes."""
 
     torch: bool
     bfloat16: Any = None
@@ -91,7 +107,7 @@ class Kind(NamedTuple):
     @staticmethod
     def of(tensor: Tensor) -> Kind:
         torch = is_torch(tensor.array)
-        return Kind(torch, tensor.array.dtype if tensor.type == "bfloat16" and not torch else None)
+        return Kind(torch, tensor.array.dtype.newbyteorder("=") if tensor.type == "bfloat16" and not torch else None)
 
     def make(self, type_number: int, shape: tuple[int, ...], data: Any) -> Any:
         """An array of its own memory, aligned and writable, from little-endian bytes."""
@@ -105,7 +121,9 @@ class Kind(NamedTuple):
             if type_name == "bfloat16":
                 return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
             return torch.from_numpy(array)
-        return array.view(self.bfloat16) if type_name == "bfloat16" and self.bfloat16 is not None else array
+        if type_name == "bfloat16" and self.bfloat16 is not None:
+            return array.astype(np.uint16, copy=False).view(self.bfloat16)
+        return array
 
 
 def name_of_type(type_number: int) -> str:

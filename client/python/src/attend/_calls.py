@@ -81,7 +81,8 @@ class AttentionCalls(Generic[ResultT]):
         context: the tokens that are looked at, [S, D'] or [B, S, D']. Default: the embeddings (self-attention).
         layer: the name of a layer that the server keeps (see client.layers); or its weights, sent along: a mapping of
             `query.weight` [H * E, D], `key.weight` [K * E, D'], `value.weight` [K * V, D'], optional `output.weight`
-            [D_out, H * V] and `.bias` of each. Default: query = embeddings and key = value = context, with one head.
+            [D_out, H * V] and `.bias` of each; None is one that is not there. Default: query = embeddings and key = value =
+            context, with one head.
         num_heads, num_kv_heads: H and K, with weights. Default: 1 and H.
         layer_etag: the etag that the named layer must have (LayerInfo.etag), else AbortedError. Default: any.
         position_offset: the position of the first token in its text, for a named layer with rotary embeddings; a number, or
@@ -161,11 +162,14 @@ class LayerCalls(Generic[LayerT, LayersT, NoneT]):
         init: in place of `source`, (seed, embed_dim): the teaching notebook's layer as torch.manual_seed(seed) draws it.
         num_heads, num_kv_heads: what the weights do not say; most namings need `num_heads`.
         config: the rest of LayerConfig, as JSON has it: {"rotary_embedding": {"base": 10000}, "options": {"scale": 0.125}}.
-        prefix: what comes before the layer's tensors in the source, as `encoder.layer.0.`; others are ignored.
+        prefix: what comes before the layer's tensors in the source, as `encoder.layer.0.`; others are ignored, and those of a
+            mapping are not sent.
         replace: whether a layer of this name is replaced. Default: AlreadyExistsError.
         etag: with `replace`, only when the layer there has this etag, else AbortedError.
         sha256: the SHA-256 of the source's bytes in hexadecimal; another content is refused. Default: not compared.
         timeout: seconds. Default: the client's, and one more for each MiB.
+
+        Raises OSError for a file that cannot be read, as open() does; AttendError, TypeError and ValueError as attend does.
         """
         message = _layer_flows.make_config(config, num_heads, num_kv_heads)
         flow = _layer_flows.create_layer(name, source, init, message, prefix, replace, etag, sha256, timeout)

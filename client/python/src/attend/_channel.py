@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 import os
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import grpc
+
+from attend._arrays import refuse_empty
 
 DEFAULT_PORT = 50051
 _SCHEMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "xds:", "passthrough:")
@@ -69,19 +72,46 @@ class Tls(NamedTuple):
     key: str | os.PathLike[str] | bytes | None = None
     """Its private key; given exactly when `certificate` is."""
     server_name: str | None = None
-    """The name in the server's certificate. Default: the target's host."""
+    """The name in the server's certificate. Default: the target's host; of several addresses the first."""
+
+    def __repr__(self) -> str:
+        """Without what is in PEM texts: one of them is a private key."""
+        shown = {name: "<bytes>" if isinstance(value, bytes) else repr(value) for name, value in self._asdict().items()}
+        return f"Tls({', '.join(f'{name}={text}' for name, text in shown.items())})"
 
 
 class Channel(NamedTuple):
-    """What grpc.secure_channel takes, or grpc.insecure_channel when there are no credentials."""
+    """What the channels of a client are made of, and what their calls say."""
 
     target: str
     credentials: grpc.ChannelCredentials | None
     options: tuple[tuple[str, Any], ...]
     token: Callable[[], str] | None
 
+    def open(self, module: Any) -> tuple[Any, Any]:
+        """The channels of `module`, which is grpc or grpc.aio, for calls and for uploads. To be able to repeat a request, gRPC keeps all
+        of it in memory; uploads are not repeated."""
+
+        def channel(options: tuple[tuple[str, Any], ...]) -> Any:
+            if self.credentials is None:
+                return module.insecure_channel(self.target, options)
+            return module.secure_channel(self.target, self.credentials, options)
+
+        return channel(self.options), channel((*self.options, ("grpc.enable_retries", 0)))
+
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        return () if self.token is None else (("authorization", f"Bearer {self.token()}"),)
+        return () if self.token is None else (("authorization", f"Bearer {_checked_token(self.token())}"),)
+
+
+def _checked_token(token: Any) -> str:
+    """The token without the white space around it, as a file's last line has it. No error quotes it: gRPC's own does, and its log."""
+    if not isinstance(token, str):
+        raise TypeError(f"the token is of the type {type(token).__name__}; expected str")
+    token = token.strip()
+    refuse_empty(token, "the token")
+    if not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token has a blank or a character that is not printable ASCII")
+    return token
 
 
 def _contents(file: str | os.PathLike[str] | bytes | None) -> bytes | None:
@@ -123,6 +153,14 @@ def _uri(target: str) -> str:
     return f"ipv{versions.pop()}:{','.join(hosts)}"
 
 
+def _name_to_check(uri: str) -> str | None:
+    """The first host of a list of addresses: gRPC would look for the whole list in a server's certificate. None for anything else."""
+    scheme, _, rest = uri.partition(":")
+    if scheme not in ("ipv4", "ipv6") or "," not in rest:
+        return None
+    return _address(rest.split(",")[0])[0]
+
+
 def _is_local(uri: str) -> bool:
     """Whether what is sent there does not leave this machine."""
     if uri.startswith(("unix:", "unix-abstract:")):
@@ -139,6 +177,8 @@ def _is_local(uri: str) -> bool:
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    for name, value in tls._asdict().items():
+        refuse_empty(value, f"tls.{name}")
     if (tls.certificate is None) != (tls.key is None):
         raise ValueError("tls.certificate and tls.key go together")
     return grpc.ssl_channel_credentials(_contents(tls.ca), _contents(tls.key), _contents(tls.certificate))
@@ -152,23 +192,27 @@ def make_channel(
     credentials: grpc.ChannelCredentials | None,
     watch_health: bool | None,
 ) -> Channel:
-    """See attend.Client. Raises ValueError for a target that is none, and for plaintext that nobody asked for."""
+    """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for."""
+    refuse_empty(target, "target")
     uri = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
+    get_token = token if token is None or callable(token) else functools.partial(_checked_token, _checked_token(token))
     if watch_health is None:
         watch_health = "," in uri
     service_config = {**_SERVICE_CONFIG, **_HEALTH_CONFIG} if watch_health else _SERVICE_CONFIG
     options = (("grpc.service_config", json.dumps(service_config)), *_OPTIONS)
     if tls and credentials is not None:
         raise ValueError("tls and credentials exclude each other")
+    server_name = _name_to_check(uri)
     if tls:
         wanted = tls if isinstance(tls, Tls) else Tls()
         credentials = _credentials(wanted)
-        if wanted.server_name is not None:
-            options += (("grpc.ssl_target_name_override", wanted.server_name),)
+        server_name = wanted.server_name or server_name
+    if credentials is not None and server_name is not None:
+        options += (("grpc.ssl_target_name_override", server_name),)
     if credentials is None and not insecure and not _is_local(uri):
         sent = "the token and the data" if token is not None else "the data"
         raise ValueError(
             f"{uri} may be another machine, and without TLS {sent} would be sent as plaintext: give tls=True (or attend.Tls), or "
             "insecure=True for a network that you trust"
         )
-    return Channel(uri, credentials, options, (lambda: token) if isinstance(token, str) else token)
+    return Channel(uri, credentials, options, get_token)

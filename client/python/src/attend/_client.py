@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import grpc
 
 from attend._calls import ClientCalls, LayerCalls
 from attend._channel import Tls, make_channel
+from attend._deadline import optional_seconds, seconds
 from attend._errors import error_of_call
 from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
 from attend._protocol import ATTENTION
@@ -33,16 +35,17 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         localhost:50051.
     tls: True, or attend.Tls for a private authority or a client certificate. Default: plaintext, which is for this machine
         alone: any other target needs `tls`, `credentials` or `insecure`.
-    token: a bearer token, or a function that returns the present one; called for each call.
+    token: a bearer token, or a function that returns the present one; called for each call. White space around it is left out;
+        it must be printable ASCII without blanks. Default: none.
     insecure: whether plaintext, token included, may be sent to other machines.
-    credentials: gRPC's own channel credentials, in place of `tls`.
+    credentials: gRPC's own channel credentials, in place of `tls`; of several addresses, the first is in each server's certificate.
     watch_health: whether a server that says NOT_SERVING, as one does that is about to end, gets no new calls; each connection then
         holds a call of Watch. Default: where the target has several addresses. Set it for a name with an address for each server,
         such as a headless Service of Kubernetes; not for a load balancer's name, whose one connection would have no other server
         to go to.
-    timeout: seconds that a call may take in all, unless it says otherwise.
+    timeout: seconds that a call may take in all, unless it says otherwise; above 0 and finite.
 
-    Raises ValueError for a target that is none and for plaintext that nobody asked for.
+    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for.
     """
 
     def __init__(
@@ -57,17 +60,15 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         timeout: float = 60.0,
     ):
         self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
-        self._timeout = timeout
-        if self._setup.credentials is None:
-            self._channel = grpc.insecure_channel(self._setup.target, self._setup.options)
-        else:
-            self._channel = grpc.secure_channel(self._setup.target, self._setup.credentials, self._setup.options)
+        self._timeout = seconds(timeout)
+        self._channel, self._uploads = self._setup.open(grpc)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
 
     def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
         self._channel.close()
+        self._uploads.close()
 
     def __enter__(self) -> Client:
         return self
@@ -77,25 +78,26 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
 
     def _method(self, call: Call) -> Any:
         if call.method not in self._methods:
-            make = self._channel.stream_unary if call.is_upload else self._channel.unary_unary
+            make = self._uploads.stream_unary if call.is_upload else self._channel.unary_unary
             self._methods[call.method] = make(call.method, request_serializer=join)
         return self._methods[call.method]
 
-    def _call(self, call: Call) -> Reply:
-        timeout = (self._timeout + call.extra_seconds) if call.timeout is None else call.timeout
+    def _call(self, call: Call, begun: float) -> Reply:
         metadata = self._setup.metadata() + call.metadata
+        timeout = call.seconds_left(self._timeout, begun)
         try:
             content, done = self._method(call).with_call(call.pieces, timeout=timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise error_of_call(error) from None
+            raise call.failure or error_of_call(error) from None
         return Reply(content, server_timing_of(done.trailing_metadata()))
 
-    def _drive(self, flow: Flow[T]) -> T:
+    def _drive(self, flow: Flow[T], begun: float | None = None) -> T:
+        begun = time.monotonic() if begun is None else begun
         try:
             call = next(flow)
             while True:
                 try:
-                    reply = self._call(call)
+                    reply = self._call(call, begun)
                 except Exception as error:
                     call = flow.throw(error)
                 else:
@@ -114,6 +116,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         A request that fails gives an answer with its error, and the others go on. What ends the stream as a whole is raised
         here, also an exception of `requests` itself. Stopping to iterate cancels what has not been answered.
         """
+        timeout, begun = optional_seconds(timeout), time.monotonic()
         conversation = Conversation(self._timeout)
         failures: list[BaseException] = []
 
@@ -133,6 +136,6 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         except grpc.RpcError as error:
             raise failures[0] if failures else error_of_call(error) from None
         except OldServer as old:
-            self._drive(refuse_old_server(old.fields))
+            self._drive(refuse_old_server(old.fields, timeout), None if timeout is None else begun)
         finally:
             call.cancel()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from attend._arrays import Tensor
 from attend._options import Extent, Options
@@ -41,14 +40,14 @@ def _plain_cost(embeddings: tuple[int, ...], queries: int, keys: int) -> str:
     return _format(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys, {})
 
 
-def attend_cost(embeddings: Tensor, context: Tensor, layer: Any, extent: Extent, options: Options) -> str:
-    """`layer` is a mapping of weights or None; a named layer's projections are not counted."""
+def attend_cost(embeddings: Tensor, context: Tensor, layer: Mapping[str, Tensor] | None, extent: Extent, options: Options) -> str:
+    """`layer` has the weights that are sent along; a named layer's projections are not counted."""
     if not options and layer is None:
         return _plain_cost(embeddings.shape, extent.queries, extent.keys)
     batch = math.prod(embeddings.shape[:-2])
     dims = 2 * (embeddings.shape[-1] if embeddings.shape else 1)  # H (E + V).
     flops = 0.0
-    if isinstance(layer, Mapping):
+    if layer is not None:
         sizes = {name[: -len(".weight")]: math.prod(w.shape) for name, w in layer.items() if name.endswith(".weight")}
         tokens = {"query": extent.queries, "key": extent.keys, "value": extent.keys, "output": extent.queries}
         flops = sum(2.0 * batch * tokens.get(name, 0) * size for name, size in sizes.items())

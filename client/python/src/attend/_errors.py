@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from attend._protocol import message_class
 
@@ -90,14 +92,14 @@ class AuthenticationError(AttendError, PermissionError):
 
 class ServerTooOldError(AttendError):
     """The server's version does not know a field of the request and would have ignored it, with another result than the one
-    that was asked for. `server_version` names it, `fields` what it does not know."""
+    that was asked for. `server_version` names it, empty when it did not answer in time; `fields` is what it does not know."""
 
     def __init__(self, fields: Iterable[str], server_version: str):
         self.fields, self.server_version = tuple(fields), server_version
         super().__init__(
             grpc.StatusCode.UNIMPLEMENTED,
-            f"the server has version {server_version}, which does not know {', '.join(self.fields)} and would ignore it. Call a newer "
-            "server, or leave that out",
+            f"the server {'has version ' + server_version if server_version else 'is older than 0.2'}, which does not know "
+            f"{', '.join(self.fields)} and would ignore it. Call a newer server, or leave that out",
             reason="SERVER_TOO_OLD",
         )
 
@@ -117,12 +119,13 @@ _CLASSES: dict[str, Any] = {
 
 
 def make_error(code: grpc.StatusCode, message: str, packed_details: Iterable[Any]) -> AttendError:
-    """The exception of a status. Details of kinds that this version does not know are passed over."""
+    """The exception of a status. Details of kinds that this version does not know, and those that cannot be read, are passed over."""
     given: dict[str, Any] = {}
     for packed in packed_details:
         name = packed.type_url.rsplit("/", 1)[-1]
         if name in _DETAILS:
-            given[name] = _DETAILS[name].FromString(packed.value)
+            with contextlib.suppress(DecodeError):
+                given[name] = _DETAILS[name].FromString(packed.value)
     arguments: dict[str, Any] = {}
     if info := given.get("google.rpc.ErrorInfo"):
         arguments.update(reason=info.reason, metadata=dict(info.metadata))
@@ -135,7 +138,10 @@ def make_error(code: grpc.StatusCode, message: str, packed_details: Iterable[Any
 
 def error_of_status(content: bytes) -> AttendError:
     """The exception of a serialized google.rpc.Status."""
-    status = _STATUS.FromString(content)
+    try:
+        status = _STATUS.FromString(content)
+    except DecodeError:
+        return AttendError(grpc.StatusCode.UNKNOWN, "the server answered with a status that cannot be read")
     return make_error(_CODES.get(status.code, grpc.StatusCode.UNKNOWN), status.message, status.details)
 
 
@@ -144,5 +150,6 @@ def error_of_call(error: Any) -> AttendError:
     details: Any = ()
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
-            details = _STATUS.FromString(value).details
+            with contextlib.suppress(DecodeError):  # Whoever is between may have damaged it; code and message are gRPC's.
+                details = _STATUS.FromString(value).details
     return make_error(error.code(), error.details() or "", details)

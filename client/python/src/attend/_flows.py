@@ -5,7 +5,9 @@ The synchronous and the asynchronous client differ only in how they make the cal
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import contextlib
+import time
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import grpc
@@ -21,11 +23,41 @@ class Call(NamedTuple):
     """A call to make."""
 
     method: str  # `/attend.v1.AttentionService/Attend`
-    pieces: Any  # Of the request; with `is_upload`, an iterable of the pieces of each message.
-    timeout: float | None = None  # Seconds; None for the client's own.
-    extra_seconds: float = 0.0  # Added to it, for the time of sending.
+    pieces: Any  # Of the request; with `is_upload`, an Upload.
+    timeout: float | None = None  # Seconds, counted from the start of the flow; None for the client's own.
+    extra_seconds: float = 0.0  # Added to the client's own, for the time of sending.
     metadata: tuple[tuple[str, str], ...] = ()
     is_upload: bool = False
+
+    def seconds_left(self, default: float, begun: float) -> float:
+        """`default` is the client's own timeout; the flow has begun at `begun`, a value of time.monotonic()."""
+        whole = default + self.extra_seconds if self.timeout is None else self.timeout
+        return max(begun + whole - time.monotonic(), 0.0)
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the request from within."""
+        return self.pieces.failure if self.is_upload else None
+
+
+class Upload:
+    """The messages of an upload, each as its pieces. Remembers the exception that ended them: gRPC has another one, without a cause."""
+
+    def __init__(self, messages: Iterator[list[bytes]]):
+        self._messages = messages
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Upload:
+        return self
+
+    def __next__(self) -> list[bytes]:
+        try:
+            return next(self._messages)
+        except StopIteration:
+            raise
+        except Exception as failure:
+            self.failure = failure
+            raise
 
 
 class Reply(NamedTuple):
@@ -54,18 +86,20 @@ def compute(request: Request) -> Flow[Result]:
     reply = yield Call(ATTENTION + request.method, pieces, request.timeout, metadata=metadata)
     result = read_result(response_name(request.method), reply.content, request.kind, reply.server_timing)
     if request.newer_fields and result.receipt is None:
-        yield from refuse_old_server(request.newer_fields)
+        yield from refuse_old_server(request.newer_fields, request.timeout)
     return result
 
 
-def refuse_old_server(fields: Iterable[str]) -> Flow[None]:
-    """Raises ServerTooOldError with the server's version."""
-    info = yield from server_info()
-    raise ServerTooOldError(fields, info.version)
+def refuse_old_server(fields: Iterable[str], timeout: float | None) -> Flow[None]:
+    """Raises ServerTooOldError, with the server's version if it says so within what is left of `timeout`."""
+    version = ""
+    with contextlib.suppress(AttendError):  # What the server has done is known without it.
+        version = (yield from server_info(timeout)).version
+    raise ServerTooOldError(fields, version)
 
 
-def server_info() -> Flow[ServerInfo]:
-    reply = yield Call(ATTENTION + "GetServerInfo", [])
+def server_info(timeout: float | None = None) -> Flow[ServerInfo]:
+    reply = yield Call(ATTENTION + "GetServerInfo", [], timeout)
     message = message_class("attend.v1.GetServerInfoResponse").FromString(reply.content)
     types = type_names(message.supported_data_types)
     return fill(ServerInfo, message, supported_data_types=types, limits=fill(Limits, message.limits))
@@ -78,6 +112,6 @@ def estimate(request: Request) -> Flow[Estimate]:
         reply = yield Call(ATTENTION + "EstimateCost", message.pieces(with_data=False)[0], request.timeout)
     except AttendError as error:
         if error.code == grpc.StatusCode.UNIMPLEMENTED:
-            yield from refuse_old_server(["EstimateCost"])
+            yield from refuse_old_server(["EstimateCost"], request.timeout)
         raise
     return fill(Estimate, message_class("attend.v1.EstimateCostResponse").FromString(reply.content))

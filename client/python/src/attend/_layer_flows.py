@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,11 @@ import grpc
 import numpy as np
 from google.protobuf import json_format
 
-from attend._arrays import Tensor, to_tensor
+from attend._arrays import Tensor, refuse_empty, to_tensor
+from attend._deadline import optional_seconds
 from attend._errors import AttendError
-from attend._flows import Call, Flow, refuse_old_server
-from attend._options import NEWER_OPTIONS
+from attend._flows import Call, Flow, Upload, refuse_old_server
+from attend._options import NEWER_OPTIONS, count
 from attend._protocol import ATTENTION, LAYERS, message_class
 from attend._results import LayerInfo, fill, type_names
 
@@ -70,6 +72,7 @@ def get_layer(name: str) -> Flow[LayerInfo]:
 
 
 def delete_layer(name: str, etag: str | None) -> Flow[None]:
+    refuse_empty(etag, "etag")
     request = _message("DeleteLayerRequest", name=name, etag=etag or "")
     yield Call(LAYERS + "DeleteLayer", [request.SerializeToString()])
 
@@ -82,7 +85,9 @@ def make_config(config: Mapping[str, Any] | None, num_heads: int | None, num_kv_
         raise ValueError(f"config: {error}") from None
     for name, value in (("num_heads", num_heads), ("num_kv_heads", num_kv_heads)):
         if value is not None:
-            setattr(message, name, value)
+            if getattr(message, name) not in (0, count(name, value)):
+                raise ValueError(f"{name} is {value}, and {getattr(message, name)} in config")
+            setattr(message, name, count(name, value))
     return message
 
 
@@ -92,13 +97,13 @@ def _newer_fields(config: Any) -> list[str]:
     return fields + [f"config.options.{field.name}" for field, _ in config.options.ListFields() if field.name in NEWER_OPTIONS]
 
 
-def _refuse_if_old(fields: list[str]) -> Flow[None]:
+def _refuse_if_old(fields: list[str], timeout: float | None) -> Flow[None]:
     """EstimateCost came with the fields: a server that does not know it does not know them either."""
     try:
-        yield Call(ATTENTION + "EstimateCost", [])
+        yield Call(ATTENTION + "EstimateCost", [], timeout)
     except AttendError as error:
         if error.code == grpc.StatusCode.UNIMPLEMENTED:
-            yield from refuse_old_server(fields)
+            yield from refuse_old_server(fields, timeout)
         if error.code != grpc.StatusCode.INVALID_ARGUMENT:
             raise
 
@@ -109,16 +114,20 @@ def create_layer(
 ) -> Flow[LayerInfo]:  # fmt: skip
     if (source is None) == (init is None):
         raise ValueError("a layer is made from `source` or from `init`: exactly one of them must be given")
-    if newer := _newer_fields(config):
-        yield from _refuse_if_old(newer)
+    refuse_empty(etag, "etag")
+    refuse_empty(sha256, "sha256")
+    timeout = optional_seconds(timeout)
     header = _message(
         "CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=sha256 or ""
     )
     if init is not None:
         header.init.seed, header.init.embed_dim = init
-    chunks, size = ([], 0) if source is None else _chunks(source)
-    messages = _messages(header, chunks)
-    reply = yield Call(LAYERS + "CreateLayer", messages, timeout, extra_seconds=size / (1 << 20), is_upload=True)
+    with contextlib.ExitStack() as files:
+        chunks, size = ([], 0) if source is None else _chunks(source, prefix, files)
+        if newer := _newer_fields(config):
+            yield from _refuse_if_old(newer, timeout)
+        upload = Upload(_messages(header, chunks))
+        reply = yield Call(LAYERS + "CreateLayer", upload, timeout, extra_seconds=size / (1 << 20), is_upload=True)
     return _to_info(message_class("attend.v1.CreateLayerResponse").FromString(reply.content).layer)
 
 
@@ -128,21 +137,26 @@ def _messages(header: Any, chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield [_message("CreateLayerRequest", chunk=chunk).SerializeToString()]
 
 
-def _chunks(source: Source) -> tuple[Iterable[bytes], int]:
-    """The bytes of a .safetensors file in pieces of _CHUNK, and how many they are."""
+def _chunks(source: Source, prefix: str, files: contextlib.ExitStack) -> tuple[Iterable[bytes], int]:
+    """The bytes of a .safetensors file in pieces of _CHUNK, and how many they are. `files` closes what is opened here."""
     if isinstance(source, Mapping):
-        pieces, size = _safetensors(source)
+        pieces, size = _safetensors(_with_prefix(source, prefix))
         return (bytes(piece[at : at + _CHUNK]) for piece in pieces for at in range(0, len(piece), _CHUNK)), size
     if isinstance(source, bytes):
         return (source[at : at + _CHUNK] for at in range(0, len(source), _CHUNK)), len(source)
-    size = os.stat(source).st_size
-    return _file_chunks(source), size
+    file = files.enter_context(open(source, "rb"))  # noqa: SIM115
+    return iter(lambda: file.read(_CHUNK), b""), os.fstat(file.fileno()).st_size
 
 
-def _file_chunks(path: str | os.PathLike[str]) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
+def _with_prefix(arrays: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    """Those of a layer at `prefix`, as the server takes it: a dot at its end may be left out. The others need be no weights."""
+    if not prefix:
+        return arrays
+    start = prefix if prefix.endswith(".") else prefix + "."
+    chosen = {name: array for name, array in arrays.items() if name.startswith(start)}
+    if not chosen:
+        raise ValueError(f"no name in `source` has the prefix {start!r}; the first are {', '.join(map(repr, list(arrays)[:5]))}")
+    return chosen
 
 
 def _safetensors(arrays: Mapping[str, Any]) -> tuple[list[memoryview], int]:

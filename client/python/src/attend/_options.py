@@ -92,9 +92,11 @@ class Extent:
         """Whether the masks anchored at both corners are the same mask."""
         if self.self_attention:
             return True
-        lengths = [options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")]
-        if any(length is not None for length in lengths):
-            return None not in lengths and list(lengths[0] or ()) == list(lengths[1] or ())
+        query_lengths, key_lengths = options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")
+        if query_lengths is not None and key_lengths is not None:
+            return integers("cumulative_query_lengths", query_lengths) == integers("cumulative_key_lengths", key_lengths)
+        if query_lengths is not None or key_lengths is not None:
+            return False
         return self.queries == self.keys and options.get("valid_lengths") is None
 
 
@@ -119,11 +121,26 @@ def _causal(value: Any, options: Options, extent: Extent) -> int:
     return _choice("causal", value, CAUSAL_MODES)
 
 
-def _integers(name: str, values: Any) -> list[int]:
+def integers(name: str, values: Any) -> list[int]:
+    """Of a list, an array or a tensor. Without any the protocol would not tell it from one that is not given."""
     try:
-        return [operator.index(value) for value in values]
+        out = [operator.index(value) for value in values]
     except TypeError:
         raise TypeError(f"{name} is {values!r}; expected integers") from None
+    if not out:
+        raise ValueError(f"{name} is empty; leave it out, or give None, where there is none")
+    return out
+
+
+def count(name: str, value: Any) -> int:
+    """A number of heads: the protocol would take 0 for one that is not given."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected an integer") from None
+    if number < 1:
+        raise ValueError(f"{name} is {value!r}; expected 1 or more")
+    return number
 
 
 def _vector(options: Message, name: str, value: Any, type_name: str) -> None:
@@ -139,7 +156,7 @@ def _number(options: Message, name: str, value: Any, _: str) -> None:
 
 
 def _lengths(options: Message, name: str, value: Any, _: str) -> None:
-    options.numbers(name, _integers(name, value))
+    options.numbers(name, integers(name, value))
 
 
 def _mask(options: Message, name: str, value: Any, _: str) -> None:

@@ -7,11 +7,10 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from attend._arrays import Kind, Tensor, to_tensor
+from attend._arrays import Kind, Tensor, refuse_empty, to_tensor
 from attend._cost import attend_cost, sdpa_cost
-from attend._options import Extent, Options, write_options
+from attend._deadline import optional_seconds
+from attend._options import Extent, Options, count, integers, write_options
 from attend._protocol import LAYOUTS, OUTPUTS
 from attend._wire import Message
 
@@ -48,6 +47,8 @@ def _write_common(message: Message, options: Options, type_name: str, extent: Ex
         option_message, newer = write_options(options, type_name, extent)
         message.message("options", option_message)
     wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if not wanted and options.get("top_k") is None:
+        raise ValueError("outputs is empty: nothing would be returned")
     message.raw("outputs", _output_numbers(wanted if options.get("top_k") is None else (*wanted, "top_attention_weights")))
     return newer
 
@@ -63,6 +64,7 @@ def _output_numbers(outputs: tuple[str, ...]) -> bytes:
 def make_sdpa(
     query: Any, key: Any, value: Any, outputs: Sequence[str], layout: str, partials: Any, timeout: float | None, options: Options
 ) -> Request:
+    timeout = optional_seconds(timeout)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; expected 'bhte' (heads before tokens) or 'bthe' (tokens before heads)")
     message = Message("ScaledDotProductAttentionRequest")
@@ -86,25 +88,35 @@ def make_sdpa(
     )
 
 
-def _write_layer(message: Message, weights: Mapping[str, Any], num_heads: int, num_kv_heads: int | None) -> None:
-    """`weights` as torch's state_dict of the teaching notebook names them: `query.weight`, `query.bias`, ..."""
-    layer = Message("AttentionLayer")
+def _layer_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """`weights` as torch's state_dict of the teaching notebook names them: `query.weight`, `query.bias`, ... None is none."""
     known = {f"{projection}.{part}" for projection in _PROJECTIONS for part in ("weight", "bias")}
-    if unknown := sorted(set(weights) - known):
+    if unknown := sorted(set(weights) - known, key=repr):
         raise ValueError(f"the layer's weight {unknown[0]!r} is none of {', '.join(sorted(known))}")
+    tensors = {name: to_tensor(array, f"layer[{name}]") for name, array in weights.items() if array is not None}
     for projection in _PROJECTIONS:
-        if f"{projection}.weight" not in weights:
-            if projection != "output":
-                raise ValueError(f"the layer has no {projection}.weight")
+        if f"{projection}.weight" in tensors:
+            continue
+        if projection != "output":
+            raise ValueError(f"the layer has no {projection}.weight")
+        if "output.bias" in tensors:
+            raise ValueError("the layer has an output.bias and no output.weight, without which it would not be added")
+    return tensors
+
+
+def _write_layer(message: Message, tensors: Mapping[str, Tensor], num_heads: int, num_kv_heads: int | None) -> None:
+    layer = Message("AttentionLayer")
+    for projection in _PROJECTIONS:
+        if f"{projection}.weight" not in tensors:
             continue
         linear = Message("Linear")
         for part in ("weight", "bias"):
-            if (array := weights.get(f"{projection}.{part}")) is not None:
-                linear.tensor(part, to_tensor(array, f"layer[{projection}.{part}]"))
+            if (tensor := tensors.get(f"{projection}.{part}")) is not None:
+                linear.tensor(part, tensor)
         layer.message(f"{projection}_projection", linear)
-    layer.number("num_heads", num_heads)
+    layer.number("num_heads", count("num_heads", num_heads))
     if num_kv_heads is not None:
-        layer.number("num_kv_heads", num_kv_heads)
+        layer.number("num_kv_heads", count("num_kv_heads", num_kv_heads))
     message.message("layer", layer)
 
 
@@ -114,8 +126,8 @@ def _write_named_layer(message: Message, name: str, etag: str | None, offset: in
     if etag is not None:
         message.raw("layer_etag", etag.encode())
         newer.append("layer_etag")
-    if isinstance(offset, (Sequence, np.ndarray)):
-        message.numbers("position_offsets", [operator.index(value) for value in offset])
+    if getattr(offset, "ndim", 0) or isinstance(offset, Sequence):
+        message.numbers("position_offsets", integers("position_offset", offset))
         newer.append("position_offset for each batch entry")
     elif offset is not None:
         message.number("position_offset", operator.index(offset))
@@ -126,6 +138,9 @@ def make_attend(
     embeddings: Any, context: Any, layer: Any, num_heads: int | None, num_kv_heads: int | None, layer_etag: str | None,
     position_offset: int | Sequence[int] | None, outputs: Sequence[str], timeout: float | None, options: Options,
 ) -> Request:  # fmt: skip
+    timeout = optional_seconds(timeout)
+    refuse_empty(layer, "layer")
+    refuse_empty(layer_etag, "layer_etag")
     message, newer = Message("AttendRequest"), []
     tokens = to_tensor(embeddings, "embeddings")
     message.tensor("embeddings", tokens)
@@ -133,15 +148,16 @@ def make_attend(
     if context is not None:
         message.tensor("context", looked_at)
     named = isinstance(layer, str)
+    weights = None if named or layer is None else _layer_tensors(layer)
     if named:
         newer += _write_named_layer(message, layer, layer_etag, position_offset)
-    elif layer is not None:
-        _write_layer(message, layer, 1 if num_heads is None else num_heads, num_kv_heads)
+    elif weights is not None:
+        _write_layer(message, weights, 1 if num_heads is None else num_heads, num_kv_heads)
     if not named and (layer_etag is not None or position_offset is not None):
         raise ValueError("layer_etag and position_offset go with a layer that is given by its name")
     if (named or layer is None) and (num_heads is not None or num_kv_heads is not None):
         raise ValueError("num_heads and num_kv_heads go with a layer that is given by its weights")
     extent = Extent(_axis(tokens, "embeddings", -2), _axis(looked_at, "context", -2), context is None)
     newer += _write_common(message, options, tokens.type, extent, outputs)
-    cost = attend_cost(tokens, looked_at, None if named else layer, extent, options)
+    cost = attend_cost(tokens, looked_at, weights, extent, options)
     return Request("Attend", message, Kind.of(tokens), tuple(newer), cost, timeout)

@@ -55,8 +55,9 @@ class Conversation:
         message.number("id", self._count)
         timeout = self._default_timeout if request.timeout is None else request.timeout
         duration = Message("google.protobuf.Duration")
-        duration.number("seconds", int(timeout))
-        duration.number("nanos", int(timeout % 1 * 1e9))
+        seconds, nanos = divmod(max(round(timeout * 1e9), 1), 10**9)
+        duration.number("seconds", seconds)
+        duration.number("nanos", nanos)
         message.message("timeout", duration)
         message.message(request.stream_field, request.message)
         pieces, _ = message.pieces()

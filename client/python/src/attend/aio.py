@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -10,6 +12,7 @@ import grpc.aio
 
 from attend._calls import ClientCalls, LayerCalls
 from attend._channel import Tls, make_channel
+from attend._deadline import optional_seconds, seconds
 from attend._errors import error_of_call
 from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
 from attend._protocol import ATTENTION
@@ -40,17 +43,15 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         timeout: float = 60.0,
     ):
         self._setup = make_channel(target, tls, token, insecure, credentials, watch_health)
-        self._timeout = timeout
-        if self._setup.credentials is None:
-            self._channel = grpc.aio.insecure_channel(self._setup.target, self._setup.options)
-        else:
-            self._channel = grpc.aio.secure_channel(self._setup.target, self._setup.credentials, self._setup.options)
+        self._timeout = seconds(timeout)
+        self._channel, self._uploads = self._setup.open(grpc.aio)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
 
     async def close(self) -> None:
         """Closes the connection; calls under way are cancelled."""
         await self._channel.close()
+        await self._uploads.close()
 
     async def __aenter__(self) -> Client:
         return self
@@ -60,25 +61,31 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
 
     def _method(self, call: Call) -> Any:
         if call.method not in self._methods:
-            make = self._channel.stream_unary if call.is_upload else self._channel.unary_unary
+            make = self._uploads.stream_unary if call.is_upload else self._channel.unary_unary
             self._methods[call.method] = make(call.method, request_serializer=join)
         return self._methods[call.method]
 
-    async def _call(self, call: Call) -> Reply:
-        timeout = (self._timeout + call.extra_seconds) if call.timeout is None else call.timeout
-        under_way = self._method(call)(call.pieces, timeout=timeout, metadata=self._setup.metadata() + call.metadata)
+    async def _call(self, call: Call, begun: float) -> Reply:
+        metadata = self._setup.metadata() + call.metadata
+        timeout = call.seconds_left(self._timeout, begun)
+        under_way = self._method(call)(call.pieces, timeout=timeout, metadata=metadata)
         try:
             content = await under_way
         except grpc.RpcError as error:
-            raise error_of_call(error) from None
+            raise call.failure or error_of_call(error) from None
+        except asyncio.CancelledError:  # gRPC cancels an upload whose messages raise.
+            if call.failure is None:
+                raise
+            raise call.failure from None
         return Reply(content, server_timing_of(await under_way.trailing_metadata()))
 
-    async def _drive(self, flow: Flow[T]) -> T:
+    async def _drive(self, flow: Flow[T], begun: float | None = None) -> T:
+        begun = time.monotonic() if begun is None else begun
         try:
             call = next(flow)
             while True:
                 try:
-                    reply = await self._call(call)
+                    reply = await self._call(call, begun)
                 except Exception as error:
                     call = flow.throw(error)
                 else:
@@ -90,6 +97,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         self, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
     ) -> AsyncIterator[Answer]:
         """As attend.Client.stream; `requests` may be an asynchronous iterable, and is taken within the event loop."""
+        timeout, begun = optional_seconds(timeout), time.monotonic()
         conversation = Conversation(self._timeout)
         failures: list[BaseException] = []
 
@@ -107,7 +115,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
             async for content in call:
                 yield conversation.answer(content)
         except OldServer as old:
-            await self._drive(refuse_old_server(old.fields))
+            await self._drive(refuse_old_server(old.fields, timeout), None if timeout is None else begun)
         except BaseException as error:
             if failures:
                 raise failures[0] from None

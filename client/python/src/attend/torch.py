@@ -17,8 +17,18 @@ __all__ = ["MultiheadAttention", "scaled_dot_product_attention"]
 
 
 def _refuse_dropout(dropout: float, name: str) -> None:
-    if dropout > 0:
+    if dropout != 0:  # Also what is no probability.
         raise ValueError(f"{name} is {dropout}: attend computes no dropout, which changes the result. Give 0, or call eval()")
+
+
+def _check_mask_type(mask: torch.Tensor, name: str) -> None:
+    if mask.dtype != torch.bool and not mask.is_floating_point():
+        raise ValueError(f"{name} has the type {mask.dtype}; expected torch.bool, or floating-point numbers to be added, as in torch")
+
+
+def _check_mask_shape(mask: torch.Tensor, name: str, *expected: tuple[int, ...]) -> None:
+    if tuple(mask.shape) not in expected:
+        raise ValueError(f"{name} has the shape {tuple(mask.shape)}; expected {' or '.join(map(str, expected))}")
 
 
 def _lead(*shapes: Any) -> tuple[int, ...]:
@@ -40,6 +50,16 @@ def _mask_in_four_axes(mask: torch.Tensor, batch: tuple[int, ...]) -> torch.Tens
     if mask.shape[:-3].numel() > 1:
         mask = mask.expand(*batch, *mask.shape[-3:])
     return mask.reshape(-1, *mask.shape[-3:])
+
+
+def _check_broadcast(mask: torch.Tensor, scores: tuple[int, ...]) -> None:
+    """Refuses a mask that does not broadcast to the scores: torch adds it in place, so that it may not add axes or repeat them."""
+    try:
+        fits = mask.dim() >= 2 and _lead(mask.shape, scores) == scores
+    except RuntimeError:
+        fits = False
+    if not fits:
+        raise ValueError(f"attn_mask has the shape {tuple(mask.shape)}, which does not broadcast to the scores' {scores}")
 
 
 def _heads(tensor: torch.Tensor) -> int:
@@ -76,14 +96,15 @@ def scaled_dot_product_attention(
         raise ValueError("is_causal and attn_mask exclude each other, as in torch")
     if min(query.dim(), key.dim(), value.dim()) < 2:
         raise ValueError(f"query, key and value need two axes or more; they have {query.dim()}, {key.dim()} and {value.dim()}")
-    mask_lead = () if attn_mask is None else attn_mask.shape[:-2]
-    lead = [tensor.shape[:-2] for tensor in (query, key, value)] + [mask_lead]
+    lead = [tensor.shape[:-2] for tensor in (query, key, value)]
     batch = _lead(*(axes[:-1] for axes in lead))
     heads = kv_heads = _lead(*(axes[-1:] for axes in lead))[0] if not enable_gqa and any(lead) else _heads(query)
     if enable_gqa:
         kv_heads = _heads(key)
     options: dict[str, Any] = {"causal": "top_left" if is_causal else None, "scale": scale}
     if attn_mask is not None:
+        _check_mask_type(attn_mask, "attn_mask")
+        _check_broadcast(attn_mask, ((*batch, heads) if any(lead) else ()) + (query.shape[-2], key.shape[-2]))
         options["mask" if attn_mask.dtype == torch.bool else "bias"] = _mask_in_four_axes(attn_mask, batch)
     inputs = (_in_four_axes(query, batch, heads), _in_four_axes(key, batch, kv_heads), _in_four_axes(value, batch, kv_heads))
     output = (client or default_client()).sdpa(*inputs, **options).output
@@ -95,7 +116,8 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
     """torch.nn.MultiheadAttention for inference, with the attention itself computed by a server.
 
     Takes the same arguments and loads the same state_dict(). The projections are computed here, so that query, key and value
-    may be three different tensors; the server needs no layer.
+    may be three different tensors; the server needs no layer. As a part of torch's TransformerEncoderLayer it is called too: torch's
+    fast path around it is off.
 
     `dropout` above 0 is ignored in eval() and refused in training. In place of torch's NaN, a query that sees no key gets
     weights of 0 and the output projection's bias.
@@ -103,6 +125,13 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
 
     client: Client | None = None
     """Who computes. Default: attend.default_client()."""
+
+    def _reset_parameters(self) -> None:
+        """Torch's, which ends its constructor. TransformerEncoderLayer computes attention itself, without a call of its module, in
+        eval() without gradients, unless this attribute is false."""
+        self._qkv_same_embed_dim = self.in_proj_weight is not None
+        super()._reset_parameters()
+        self._qkv_same_embed_dim = False
 
     def forward(
         self,
@@ -123,12 +152,15 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
         is_causal: as in torch a promise that attn_mask, which it requires, is causal: the mask is applied as it is given.
 
         Returns the output, of the query's shape, and the attention weights: [(B,) T, S], with average_attn_weights=False
-        [(B,) H, T, S]; None unless need_weights.
+        [(B,) H, T, S]; None unless need_weights. Raises ValueError for what torch refuses: other shapes, and masks that are neither
+        booleans nor floating-point numbers.
         """
         _refuse_dropout(self.dropout if self.training else 0.0, "dropout")
         if is_causal and attn_mask is None:
             raise ValueError("is_causal=True is a promise about attn_mask, which must be given too, as in torch")
+        self._check_shapes(query, key, value)
         batched, first = query.dim() == 3, self.batch_first
+        self._check_masks(query, key, key_padding_mask, attn_mask)
         if not batched:
             query, key, value = (tensor.unsqueeze(0) for tensor in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
@@ -145,6 +177,30 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
         if not batched:
             return output.squeeze(0), None if weights is None else weights.squeeze(0)
         return (output if first else output.transpose(0, 1)), weights
+
+    def _check_shapes(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """What torch refuses."""
+        if query.dim() not in (2, 3) or key.dim() != query.dim() or value.dim() != query.dim():
+            raise ValueError(f"query, key and value have {query.dim()}, {key.dim()} and {value.dim()} axes; expected 2 each, or 3 each")
+        if key.shape[:-1] != value.shape[:-1]:
+            raise ValueError(f"key and value have the shapes {tuple(key.shape)} and {tuple(value.shape)}, of different tokens")
+        batch = 0 if self.batch_first else 1
+        if query.dim() == 3 and query.shape[batch] != key.shape[batch]:
+            raise ValueError(f"query and key have the batch sizes {query.shape[batch]} and {key.shape[batch]}")
+
+    def _check_masks(
+        self, query: torch.Tensor, key: torch.Tensor, padding: torch.Tensor | None, mask: torch.Tensor | None
+    ) -> None:
+        """What torch refuses; query and key are as they were given. An integer would be added to the scores, or broadcast."""
+        batched, tokens = query.dim() == 3, 1 if query.dim() == 3 and self.batch_first else 0
+        batch = query.shape[1 - tokens] if batched else 1
+        queries, keys = query.shape[tokens], key.shape[tokens]
+        if padding is not None:
+            _check_mask_type(padding, "key_padding_mask")
+            _check_mask_shape(padding, "key_padding_mask", (batch, keys) if batched else (keys,))
+        if mask is not None:
+            _check_mask_type(mask, "attn_mask")
+            _check_mask_shape(mask, "attn_mask", (queries, keys), (batch * self.num_heads, queries, keys))
 
     def _project(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Query, key and value [B, H, tokens, E], the last two with the module's own keys behind the given ones."""
