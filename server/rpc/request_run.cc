@@ -119,7 +119,11 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
   const Clock::time_point start = Clock::now();
   absl::Status status = Transcode(request);
   if (status.ok()) {
-    absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant()});
+    const auto take_memory = [this](double bytes) {
+      // Not less as yet: the request is still there.
+      return bytes <= static_cast<double>(memory_.bytes()) ? absl::OkStatus() : memory_.Resize(bytes);
+    };
+    absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant(), take_memory});
     request.Clear();
     status = job.ok() ? memory_.Resize((*job)->memory_bytes()) : job.status();
     if (status.ok()) job_ = *std::move(job);
@@ -163,7 +167,9 @@ void RequestRun::Compute(Admission::RunningTask* task) {
   }
   if (!computed.ok() && task != nullptr) task->Stopped();
   if (!computed.ok()) return owner_.OnError(absl::IsCancelled(computed) ? call_.CancelledStatus() : computed);
-  Respond(job_->TakeResponse(), end);
+  const grpc::ByteBuffer response = job_->TakeResponse();
+  job_.reset();  // The answer may wait for its reader for long.
+  Respond(response, end);
 }
 
 void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point computed) {

@@ -64,7 +64,7 @@ struct RequestMethod {
   // Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
   // thread, and the polling thread has other calls to serve.
   std::size_t inline_decode_bytes = 64 << 10;
-  // Bytes that decoding takes at most, for each byte of the request.
+  // Bytes that decoding takes at most, for each byte of the request, before the decoder asks for more.
   double decode_memory = 1;
   // Of requests that are sent in another form, before `decode`: what it returns has --max-request-bytes. Empty: they
   // are not.
