@@ -22,8 +22,8 @@ class RawHttp2Call {
   using Headers = std::vector<std::pair<std::string, std::string>>;
 
   // Sends `headers`, beside those that every call has, and `body`, shorter than 16 KiB; ends the request if `body` is a
-  // whole message. The connection closes with this object.
-  RawHttp2Call(int port, const std::string& path, const Headers& headers, const std::string& body)
+  // whole message. `resets`: cancels the call in the same breath. The connection closes with this object.
+  RawHttp2Call(int port, const std::string& path, const Headers& headers, const std::string& body, bool resets = false)
       : connection_(socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in server{};
     server.sin_family = AF_INET;
@@ -37,7 +37,8 @@ class RawHttp2Call {
                         Header("content-type", "application/grpc");
     for (const auto& [name, value] : headers) block += Header(name, value);
     const std::string bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, "") + Frame(1, 4, 1, block) +
-                              Frame(0, IsWhole(body), 1, body);
+                              Frame(0, IsWhole(body), 1, body) +
+                              (resets ? Frame(3, 0, 1, std::string("\0\0\0\x08", 4)) : "");
     EXPECT_EQ(write(connection_, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   }
   RawHttp2Call(const RawHttp2Call&) = delete;
