@@ -113,6 +113,8 @@ class RequestRun {
   void SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops);
   void SubmitJob();
   void Respond(const grpc::ByteBuffer& response, Clock::time_point computed);
+  // Tells the owner, who may destroy *this.
+  void Fail(const absl::Status& status);
   bool PutBack(Admission::RunningTask& task);
   WorkCost Cost() const { return {.flops = job_->flops(), .bytes = job_->memory_bytes()}; }
 
@@ -122,7 +124,7 @@ class RequestRun {
   Owner& owner_;
   CallTiming& timing_;
   std::chrono::system_clock::time_point deadline_;
-  TenantRequest tenant_request_;
+  TenantRequest tenant_request_;  // Until it is answered, whether or not the answer is read.
   MemoryBudget::Reservation memory_;
   std::unique_ptr<Job> job_;
 };

@@ -100,6 +100,14 @@ TEST_F(RequestRunTest, AnUnreadAnswerIsItsBytesAndNothingElse) {
   ASSERT_TRUE(sender_.answer().ok()) << sender_.answer().status();
   EXPECT_EQ(alive_, 0) << "the job has served";
   EXPECT_EQ(run_->memory_bytes(), 6);
+  EXPECT_EQ(tenant_->requests_in_flight(), 0) << "it is computed, and no reader holds up the tenant's next";
+}
+
+TEST_F(RequestRunTest, AnUnreadErrorIsNoRequestInFlight) {
+  const RequestMethod method{.decode = Counted(/*fails=*/true)};
+  Run(method, "request");
+  EXPECT_EQ(sender_.answer().status().code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(tenant_->requests_in_flight(), 0);
 }
 
 // 4 bytes on the wire become 8.
