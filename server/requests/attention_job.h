@@ -91,6 +91,8 @@ class AttentionJob final : public Job {
     absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, inputs, context.limits.num_threads, method);
     if (!job.ok()) return job.status();
     if (absl::Status s = CheckCost((*job)->cost_, context.limits); !s.ok()) return s;
+    // Elements may take more bytes than they were sent in: `values` of FLOAT64 take twice as many.
+    if (absl::Status s = context.take_memory((*job)->memory_bytes()); !s.ok()) return s;
     (*job)->Gather(bytes, inputs);
     return *std::move(job);
   }

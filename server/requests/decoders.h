@@ -5,7 +5,7 @@
 //   2. each tensor's type, shape and number of bytes, the enums, and how many axes tensors have in common; then that
 //      all tensors have contents;
 //   3. the rules of attention (AttendProblem::Create, SdpaProblem::Create);
-//   4. the limits on response, memory and arithmetic.
+//   4. the limits on response, memory and arithmetic; then the memory budget.
 // What a rejected request costs is bounded by the bytes it sent, whatever it claims.
 //
 // The jobs own their inputs, aligned, in one piece of memory; Compute writes straight into the memory that TakeResponse

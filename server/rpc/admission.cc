@@ -77,11 +77,12 @@ absl::Status Admission::Verdict(const Request& request) {
   if (IsFull() && !(IsBelowShare(request.account) && queue_.HasLargerThan(Share()))) return QueueFull();
   const double left_ms = LeftMs(request.deadline);
   if (left_ms == HUGE_VAL) return absl::OkStatus();
-  if (request.cost && LeastMs(*request.cost) > left_ms * kHopeless) return TooShort(LeastMs(*request.cost), left_ms);
+  const double least_ms = request.cost ? LeastMs(request.account, *request.cost) : 0;
+  if (least_ms > left_ms * kHopeless) return TooShort(least_ms, left_ms);
   // A free thread takes it at once.
   if (static_cast<int>(queue_.size()) + running_ < executor_.num_threads()) return absl::OkStatus();
   const double wait_ms = WaitMs(request);
-  const double own_ms = request.cost ? model_.Milliseconds(*request.cost) : 0;
+  const double own_ms = request.cost ? ModelOf(request.account).Milliseconds(*request.cost) : 0;
   if (wait_ms + own_ms <= left_ms * kPlannedShare) return absl::OkStatus();
   return Unreachable(request.account, wait_ms + own_ms);
 }
@@ -123,12 +124,14 @@ double Admission::BacklogMs(const AccountRef& account) const {
   return queue_.AheadMs(account) + std::max(0.0, running_end_ms_ - running_ * NowMs());
 }
 
-double Admission::LeastMs(const WorkCost& cost) const {
-  return model_.LeastMilliseconds(cost) / executor_.num_threads();
+double Admission::LeastMs(const AccountRef& account, const WorkCost& cost) const {
+  return ModelOf(account).LeastMilliseconds(cost) / executor_.num_threads();
 }
 
 double Admission::ExpectedMs(const Request& request) const {
-  return request.cost ? model_.Milliseconds(*request.cost) : mean_task_ms_;
+  // What callers say of themselves is no reason to refuse others.
+  const bool is_known = request.cost.has_value() && request.undecoded_bytes == 0;
+  return is_known ? ModelOf(request.account).Milliseconds(*request.cost) : queue_.MeanMs(request.account);
 }
 
 std::int64_t Admission::RetryDelayMs(const AccountRef& account) const {
@@ -145,9 +148,9 @@ Admission::Counts Admission::counts() const {
   return counts_;
 }
 
-double Admission::PredictedMs(const WorkCost& cost) const {
+double Admission::PredictedMs(const WorkCost& cost, std::string_view tenant) const {
   MutexLock lock(mu_);
-  return model_.Milliseconds(cost) / (cost.flops < kMinParallelFlops ? 1 : executor_.num_threads());
+  return models_.Of(tenant).Milliseconds(cost) / (cost.flops < kMinParallelFlops ? 1 : executor_.num_threads());
 }
 
 double Admission::WaitMs() const {

@@ -5,9 +5,9 @@
 // a decoded job knows what it costs. Once a compute thread has taken the task, it calls RunningTask::Begin, which
 // asks for the last time.
 //
-// Time is predicted by a CostModel. The queue is first in, first out for one tenant and fair between several (see
-// FairQueue): nobody is let in who could not be done in time, so that under overload those inside are served within
-// their deadlines and all others hear so at once. The verdicts:
+// Time is predicted by a CostModel for each tenant. The queue is first in, first out for one tenant and fair between
+// several (see FairQueue): nobody is let in who could not be done in time, so that under overload those inside are
+// served within their deadlines and all others hear so at once. The verdicts:
 //   - UNAVAILABLE, QUEUE_FULL: `max_queued` tasks wait already. A caller of whom less than a quarter of those is takes
 //     the place of the newest task of the caller with the most, if that one has more than a quarter;
 //   - UNAVAILABLE, DEADLINE_UNREACHABLE: what is before it would take too long;
@@ -30,6 +30,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -62,9 +63,10 @@ class Admission {
 
   struct Request {
     Deadline deadline = Deadline::max();
-    std::optional<WorkCost> cost = std::nullopt;  // As far as it is known; nothing: as the latest tasks.
+    std::optional<WorkCost> cost = std::nullopt;  // As far as it is known; nothing: as its tenant's latest tasks.
     AccountRef account = nullptr;                 // Whose it is; null: of callers of whom nothing is known.
-    // Bytes of a request whose cost is not known before they are decoded, whatever its caller says.
+    // Bytes of a request whose cost is not known before they are decoded, whatever its caller says: then `cost` counts
+    // for the verdict, and others wait as for its tenant's latest tasks.
     double undecoded_bytes = 0;
   };
 
@@ -151,7 +153,7 @@ class Admission {
   // `executor` must outlive this object; `max_queued` is the bound of waiting tasks, and the executor's is no less.
   // (Where tasks of several tenants come, it needs one more place for each of its threads.) `rates`: see MeasureRates.
   Admission(Executor& executor, int max_queued, const ComputeRates& rates = {})
-      : executor_(executor), max_queued_(max_queued), model_(rates) {}
+      : executor_(executor), max_queued_(max_queued), models_(rates) {}
 
   // Waits until no compute thread can come for a task any more. REQUIRES: no task waits or runs.
   ~Admission();
@@ -167,8 +169,8 @@ class Admission {
   // Tasks handed to the executor and not finished.
   int outstanding() const;
   Counts counts() const;
-  // How long work that costs this much takes on an otherwise idle server, as far as is known.
-  double PredictedMs(const WorkCost& cost) const;
+  // How long work of a tenant that costs this much takes on an otherwise idle server, as far as is known.
+  double PredictedMs(const WorkCost& cost, std::string_view tenant = kSharedTenant) const;
   // How long a task that came now would wait for a compute thread; of a caller of whom nothing is known.
   double WaitMs() const;
 
@@ -198,6 +200,13 @@ class Admission {
   static double NowMs();                    // On the monotonic clock.
   static double LeftMs(Deadline deadline);  // Until then; infinite when there is none.
 
+  static std::string_view TenantOf(const AccountRef& account) {
+    return account == nullptr ? std::string_view(kSharedTenant) : std::string_view(account->tenant->name());
+  }
+  const CostModel& ModelOf(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return models_.Of(TenantOf(account));
+  }
+
   // As Verdict, and the tenant of a refused request is charged for the refusal.
   absl::Status Judge(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Verdict(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -206,14 +215,14 @@ class Admission {
   absl::Status TooShort(double least_ms, double left_ms) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What has to be computed before a task of `account` that came now, on one thread.
   double BacklogMs(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  double LeastMs(const WorkCost& cost) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  double LeastMs(const AccountRef& account, const WorkCost& cost) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double ExpectedMs(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::int64_t RetryDelayMs(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Executor& executor_;
   const int max_queued_;
   mutable Mutex mu_;
-  CostModel model_ ABSL_GUARDED_BY(mu_);
+  TenantCostModels models_ ABSL_GUARDED_BY(mu_);
   Counts counts_ ABSL_GUARDED_BY(mu_);
   FairQueue<Waiting> queue_ ABSL_GUARDED_BY(mu_);
   std::atomic<int> waiting_{0};                                     // The queue's size, for a look without the lock.
@@ -221,7 +230,6 @@ class Admission {
   std::vector<const RunningTask*> computing_ ABSL_GUARDED_BY(mu_);  // Begun, and interrupting none.
   int running_ ABSL_GUARDED_BY(mu_) = 0;                            // Those that interrupt another do not count.
   double running_end_ms_ ABSL_GUARDED_BY(mu_) = 0;                  // The sum of the expected ends of those that run.
-  double mean_task_ms_ ABSL_GUARDED_BY(mu_) = 1;                    // Moving average of tasks that were computed.
 };
 
 }  // namespace attend::server

@@ -21,6 +21,9 @@ constexpr std::size_t kOrdinaryEntries = 64;
 // What an entry counts beside its name and value.
 constexpr std::int64_t kEntryBytes = 32;
 
+// Nobody waits until then, in seconds since 1970.
+constexpr std::int64_t kYear2200 = 7258118400;
+
 absl::Status TooMuchMetadata(std::int64_t limit) {
   return LimitExceeded("--max-metadata-bytes", absl::StrCat("the call's metadata are more than the ", limit,
                                                             " bytes that this server takes (--max-metadata-bytes)"));
@@ -131,6 +134,12 @@ void Call::WakeWhenIdle() { poller_.WakeWhenIdle(*this); }
 absl::Status Call::MissingRequestStatus() const {
   return cancelled() ? CancelledStatus()
                      : absl::UnimplementedError("the call ended without the one request message it must have");
+}
+
+std::chrono::system_clock::time_point Call::deadline() const {
+  // gRPC 1.51 counts nanoseconds, and what they do not hold becomes a time in the past.
+  return context_.raw_deadline().tv_sec > kYear2200 ? std::chrono::system_clock::time_point::max()
+                                                    : context_.deadline();
 }
 
 std::string_view Call::Metadata(const char* name) const {

@@ -110,7 +110,7 @@ class Call final : public InboundCall {
   absl::Status MissingRequestStatus() const;
 
   // gRPC watches the deadline, and cancels the call when it passes.
-  std::chrono::system_clock::time_point deadline() const override { return context_.deadline(); }
+  std::chrono::system_clock::time_point deadline() const override;
   const std::string& method() const override { return context_.method(); }
   std::string peer() const override { return context_.peer(); }
   std::string_view Metadata(const char* name) const override;

@@ -2,7 +2,7 @@
 //
 // Two rates are measured when the server starts, on the real kernels (MeasureRates). They are right for the shapes they
 // were measured on; small heads, softmax-bound or FLOAT64 problems take longer per operation, and so does every problem
-// on a machine that others use too. So one factor, observed over predicted time of the latest work, corrects both. It
+// on a machine that others use too. So a factor, observed over predicted time of the latest work, corrects both. It
 // is the ratio of two sums that fade with the time observed: a second of computing halves what was known before, tiny
 // jobs hardly count, and no sample counts for more than its share.
 //
@@ -14,7 +14,10 @@
 #ifndef ATTEND_SERVER_RPC_COST_MODEL_H_
 #define ATTEND_SERVER_RPC_COST_MODEL_H_
 
+#include <functional>
+#include <map>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "core/kernels/instruction_set.h"
@@ -61,6 +64,28 @@ class CostModel {
   // As if the measured rates had been confirmed by a tenth of a second of work.
   double observed_ms_ = 100;
   double predicted_ms_ = 100;
+};
+
+// A model for each tenant, corrected by that tenant's work alone: no tenant's problems change what is expected of
+// another's. Thread-compatible.
+class TenantCostModels {
+ public:
+  explicit TenantCostModels(const ComputeRates& rates) : uncorrected_(rates) {}
+
+  // The rates as they were measured, for a tenant of which nothing was observed. Valid until the next Observe.
+  const CostModel& Of(std::string_view tenant) const {
+    const auto found = models_.find(tenant);
+    return found == models_.end() ? uncorrected_ : found->second;
+  }
+  void Observe(std::string_view tenant, const WorkCost& cost, double ms) {
+    auto found = models_.find(tenant);
+    if (found == models_.end()) found = models_.emplace(std::string(tenant), uncorrected_).first;
+    found->second.Observe(cost, ms);
+  }
+
+ private:
+  const CostModel uncorrected_;
+  std::map<std::string, CostModel, std::less<>> models_;
 };
 
 // What a caller says that its request costs, in the metadata kCostHintKey: a decimal number of floating-point

@@ -31,6 +31,9 @@ namespace attend::server {
 template <typename Item>
 class FairQueue {
  private:
+  // What a task takes of a tenant that had none.
+  static constexpr double kFirstMeanMs = 1;
+
   struct Entry {
     Item item;
     AccountRef account;
@@ -45,7 +48,7 @@ class FairQueue {
     double waiting_ms = 0;
     int running = 0;
     double virtual_ms = 0;
-    double mean_ms = 1;  // Moving average of what its tasks took.
+    double mean_ms = kFirstMeanMs;  // Moving average of what its tasks took.
 
     double weight() const { return tenant == nullptr ? 1 : tenant->weight(); }
   };
@@ -142,6 +145,12 @@ class FairQueue {
       ahead += std::min(flow->waiting_ms, before);
     }
     return ahead;
+  }
+
+  // What a task of `account` takes, by its tenant's latest ones.
+  double MeanMs(const AccountRef& account) const {
+    const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
+    return found == flows_.end() ? kFirstMeanMs : found->second->mean_ms;
   }
 
   // How many tasks of `account` wait.

@@ -14,6 +14,7 @@
 #include <memory>
 #include <string_view>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/compute/context.h"
@@ -40,15 +41,23 @@ class Job {
   virtual grpc::ByteBuffer TakeResponse() = 0;
 };
 
+// Memory without a budget.
+inline absl::Status TakeAnyMemory(double /*bytes*/) { return absl::OkStatus(); }
+
 // For whom a request is read: by which limits, and for which tenant's caller, which decides what a layer's name stands
 // for. Views; a decoder keeps none of it.
 struct DecodeContext {
+  using TakeMemory = absl::FunctionRef<absl::Status(double bytes)>;
+
   // NOLINTNEXTLINE(google-explicit-constructor): limits alone are those of a caller of whom nothing is known.
-  DecodeContext(const Limits& server_limits, std::string_view caller_tenant = kSharedTenant)
-      : limits(server_limits), tenant(caller_tenant) {}
+  DecodeContext(const Limits& server_limits, std::string_view caller_tenant = kSharedTenant,
+                TakeMemory take = TakeAnyMemory)
+      : limits(server_limits), tenant(caller_tenant), take_memory(take) {}
 
   const Limits& limits;
   std::string_view tenant;
+  // Asked before a job takes memory for its tensors, with its memory_bytes(). Errors: those of a memory budget.
+  TakeMemory take_memory;
 };
 
 // Reads one serialized request message. Errors: INVALID_ARGUMENT with the field, RESOURCE_EXHAUSTED with the

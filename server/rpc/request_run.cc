@@ -90,7 +90,7 @@ absl::Status CheckRequestBytes(std::int64_t bytes, const Limits& limits) {
 bool RequestRun::BeginForTenant() {
   absl::StatusOr<TenantRequest> begun = TenantRequest::Begin(call_.account());
   if (!begun.ok()) {
-    owner_.OnError(begun.status());
+    Fail(begun.status());
     return false;
   }
   tenant_request_ = *std::move(begun);
@@ -102,13 +102,13 @@ bool RequestRun::Reserve(std::size_t bytes) {
   const absl::Status size =
       method_.transcode ? absl::OkStatus() : CheckRequestBytes(static_cast<std::int64_t>(bytes), services_.limits);
   if (!size.ok()) {
-    owner_.OnError(size);
+    Fail(size);
     return false;
   }
   absl::StatusOr<MemoryBudget::Reservation> memory =
       services_.memory->Reserve(method_.decode_memory * static_cast<double>(bytes), call_.account());
   if (!memory.ok()) {
-    owner_.OnError(memory.status());
+    Fail(memory.status());
     return false;
   }
   memory_ = *std::move(memory);
@@ -119,13 +119,17 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
   const Clock::time_point start = Clock::now();
   absl::Status status = Transcode(request);
   if (status.ok()) {
-    absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant()});
+    const auto take_memory = [this](double bytes) {
+      // Not less as yet: the request is still there.
+      return bytes <= static_cast<double>(memory_.bytes()) ? absl::OkStatus() : memory_.Resize(bytes);
+    };
+    absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant(), take_memory});
     request.Clear();
     status = job.ok() ? memory_.Resize((*job)->memory_bytes()) : job.status();
     if (status.ok()) job_ = *std::move(job);
   }
   timing_.receive += Clock::now() - start;
-  if (!status.ok()) owner_.OnError(status);
+  if (!status.ok()) Fail(status);
   return status.ok();
 }
 
@@ -139,7 +143,7 @@ absl::Status RequestRun::Transcode(grpc::ByteBuffer& request) const {
 
 void RequestRun::Compute(Admission::RunningTask* task) {
   if (task != nullptr) {
-    if (absl::Status begun = task->Begin(Cost()); !begun.ok()) return owner_.OnError(begun);
+    if (absl::Status begun = task->Begin(Cost()); !begun.ok()) return Fail(begun);
   }
   Executor* const helpers = task != nullptr ? &services_.admission->executor() : nullptr;
   const Clock::time_point start = Clock::now();
@@ -162,14 +166,22 @@ void RequestRun::Compute(Admission::RunningTask* task) {
         {.kind = method_.kind, .flops = job_->flops(), .took = timing_.compute, .completed = computed.ok()});
   }
   if (!computed.ok() && task != nullptr) task->Stopped();
-  if (!computed.ok()) return owner_.OnError(absl::IsCancelled(computed) ? call_.CancelledStatus() : computed);
-  Respond(job_->TakeResponse(), end);
+  if (!computed.ok()) return Fail(absl::IsCancelled(computed) ? call_.CancelledStatus() : computed);
+  const grpc::ByteBuffer response = job_->TakeResponse();
+  job_.reset();  // The answer may wait for its reader for long.
+  Respond(response, end);
 }
 
 void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point computed) {
   memory_.ShrinkTo(static_cast<std::int64_t>(response.Length()));
+  tenant_request_ = TenantRequest();
   timing_.send = Clock::now() - computed;
   owner_.OnResponse(response);
+}
+
+void RequestRun::Fail(const absl::Status& status) {
+  tenant_request_ = TenantRequest();
+  owner_.OnError(status);
 }
 
 void RequestRun::SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops) {
@@ -185,7 +197,7 @@ void RequestRun::SubmitRequest(grpc::ByteBuffer& request, std::optional<double> 
         if (task.MustWait(Cost()) && PutBack(task)) return;
         Compute(&task);
       });
-  if (!admitted.ok()) owner_.OnError(admitted);
+  if (!admitted.ok()) Fail(admitted);
 }
 
 void RequestRun::SubmitJob() {
@@ -196,7 +208,7 @@ void RequestRun::SubmitJob() {
                                     timing_.queue = Clock::now() - submitted;
                                     if (StillWanted(task)) Compute(&task);
                                   });
-  if (!admitted.ok()) owner_.OnError(admitted);
+  if (!admitted.ok()) Fail(admitted);
 }
 
 // A decoded job that is too long to interrupt another waits for a thread of its own.
@@ -211,13 +223,13 @@ bool RequestRun::PutBack(Admission::RunningTask& task) {
 // Looked at when a job leaves the queue: whether the caller has gone or its time is up.
 bool RequestRun::StillWanted(const Admission::RunningTask& task) {
   if (!task.admitted().ok()) {
-    owner_.OnError(task.admitted());
+    Fail(task.admitted());
     return false;
   }
   if (!call_.cancelled() && std::chrono::system_clock::now() < deadline_) return true;
-  owner_.OnError(call_.cancelled() || call_.DeadlinePassed()
-                     ? call_.CancelledStatus()
-                     : absl::DeadlineExceededError("the request's timeout passed before it could be computed"));
+  Fail(call_.cancelled() || call_.DeadlinePassed()
+           ? call_.CancelledStatus()
+           : absl::DeadlineExceededError("the request's timeout passed before it could be computed"));
   return false;
 }
 

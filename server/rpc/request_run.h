@@ -64,7 +64,7 @@ struct RequestMethod {
   // Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
   // thread, and the polling thread has other calls to serve.
   std::size_t inline_decode_bytes = 64 << 10;
-  // Bytes that decoding takes at most, for each byte of the request.
+  // Bytes that decoding takes at most, for each byte of the request, before the decoder asks for more.
   double decode_memory = 1;
   // Of requests that are sent in another form, before `decode`: what it returns has --max-request-bytes. Empty: they
   // are not.
@@ -113,6 +113,8 @@ class RequestRun {
   void SubmitRequest(grpc::ByteBuffer& request, std::optional<double> hinted_flops);
   void SubmitJob();
   void Respond(const grpc::ByteBuffer& response, Clock::time_point computed);
+  // Tells the owner, who may destroy *this.
+  void Fail(const absl::Status& status);
   bool PutBack(Admission::RunningTask& task);
   WorkCost Cost() const { return {.flops = job_->flops(), .bytes = job_->memory_bytes()}; }
 
@@ -122,7 +124,7 @@ class RequestRun {
   Owner& owner_;
   CallTiming& timing_;
   std::chrono::system_clock::time_point deadline_;
-  TenantRequest tenant_request_;
+  TenantRequest tenant_request_;  // Until it is answered, whether or not the answer is read.
   MemoryBudget::Reservation memory_;
   std::unique_ptr<Job> job_;
 };

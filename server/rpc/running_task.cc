@@ -12,9 +12,6 @@
 namespace attend::server {
 namespace {
 
-// The weight of the newest task in the moving average: about the last ten tasks count.
-constexpr double kAverageWeight = 0.1;
-
 // How often a computing task asks for the lock to see whether it is to be interrupted.
 constexpr Clock::duration kLookInterval = std::chrono::milliseconds(1);
 
@@ -29,10 +26,11 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   if (!admitted_.ok()) return admitted_;
   MutexLock lock(admission_.mu_);
   const double left_ms = LeftMs(deadline_);
-  const double expected_ms = admission_.model_.Milliseconds(cost);
+  const double expected_ms = admission_.ModelOf(account_).Milliseconds(cost);
+  const double least_ms = admission_.LeastMs(account_, cost);
   absl::Status verdict;
-  if (admission_.LeastMs(cost) > left_ms * kHopeless) {
-    verdict = admission_.TooShort(admission_.LeastMs(cost), left_ms);
+  if (least_ms > left_ms * kHopeless) {
+    verdict = admission_.TooShort(least_ms, left_ms);
   } else if (admission_.queue_.size() > 0 && expected_ms > left_ms) {
     verdict = admission_.Unreachable(account_, expected_ms);
   }
@@ -53,14 +51,14 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
 bool Admission::RunningTask::MustWait(const WorkCost& cost) {
   if (interrupts_ == nullptr) return false;
   MutexLock lock(admission_.mu_);
-  return admission_.model_.Milliseconds(cost) > kMostInterruptionMs;
+  return admission_.ModelOf(account_).Milliseconds(cost) > kMostInterruptionMs;
 }
 
 bool Admission::RunningTask::PutBack(const WorkCost& cost, Task task) {
   MutexLock lock(admission_.mu_);
   // The one that it was queued with is spare, unless another task or an idle thread has had it.
   if (!admission_.SendTicket()) return false;
-  const double expected_ms = admission_.model_.Milliseconds(cost);
+  const double expected_ms = admission_.ModelOf(account_).Milliseconds(cost);
   admission_.queue_.PutBack(charge_, account_, expected_ms, {std::move(task), deadline_, account_, 0});
   admission_.waiting_.store(static_cast<int>(admission_.queue_.size()), std::memory_order_relaxed);
   put_back_ = true;
@@ -96,9 +94,7 @@ Admission::RunningTask::~RunningTask() {
   } else {
     ++admission_.counts_.finished;
   }
-  if (!completed) return;
-  admission_.mean_task_ms_ += kAverageWeight * (took_ms - admission_.mean_task_ms_);
-  if (alone) admission_.model_.Observe(cost_, took_ms);
+  if (completed && alone) admission_.models_.Observe(TenantOf(account_), cost_, took_ms);
 }
 
 void Admission::RunningTask::Look() {
@@ -142,7 +138,7 @@ bool Admission::Interrupt(RunningTask& running) {
 
 bool Admission::WouldInterrupt(const Request& request) const {
   if (request.undecoded_bytes > kMostInterruptionBytes) return false;
-  if (request.cost && model_.Milliseconds(*request.cost) > kMostInterruptionMs) return false;
+  if (request.cost && ModelOf(request.account).Milliseconds(*request.cost) > kMostInterruptionMs) return false;
   const Tenant* const tenant = request.account == nullptr ? nullptr : request.account->tenant.get();
   return std::any_of(computing_.begin(), computing_.end(),
                      [tenant](const RunningTask* task) { return !task->charge_.is_of(tenant); });

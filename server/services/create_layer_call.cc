@@ -63,6 +63,7 @@ class CreateLayerCall final : public CallHandler {
   void End(Call& call, const absl::Status& status);
 
   const UploadServices& services_;
+  bool has_begun_ = false;  // It got a slot, which it may have lost since.
 
   Mutex mu_;
   std::deque<grpc::ByteBuffer> waiting_ ABSL_GUARDED_BY(mu_);
@@ -78,6 +79,7 @@ class CreateLayerCall final : public CallHandler {
 
 void CreateLayerCall::OnStart(Call& call) {
   if (absl::Status admitted = services_.slots->Acquire(call); !admitted.ok()) return call.Finish(admitted);
+  has_begun_ = true;
   {
     const MutexLock lock(mu_);
     memory_ = *services_.memory->Reserve(0, call.account(), MemoryBudget::User::kUploads);  // Nothing never fails.
@@ -136,7 +138,10 @@ void CreateLayerCall::OnWake(Call& call) {
   if (resume) ReadOn(call);
 }
 
-void CreateLayerCall::OnCancelled(Call& call) { EndEarly(call, call.CancelledStatus()); }
+void CreateLayerCall::OnCancelled(Call& call) {
+  // A call that got no slot has nothing to remove, and no place for a task among those of the uploads.
+  if (has_begun_) EndEarly(call, call.CancelledStatus());
+}
 
 void CreateLayerCall::OnDrain(Call& call) {
   {

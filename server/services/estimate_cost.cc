@@ -97,7 +97,7 @@ absl::StatusOr<v1::EstimateCostResponse> EstimateCost(const v1::EstimateCostRequ
   response.set_request_bytes(Whole(request_bytes));
   response.set_response_bytes(Whole(cost->response_bytes));
   response.set_predicted_milliseconds(
-      services.admission->PredictedMs({.flops = cost->flops, .bytes = cost->memory_bytes}));
+      services.admission->PredictedMs({.flops = cost->flops, .bytes = cost->memory_bytes}, tenant));
   const absl::Status refused = CheckLimits(request_bytes, *cost, services);
   response.set_admissible(refused.ok());
   response.set_limit(LimitName(refused));

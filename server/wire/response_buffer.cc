@@ -80,27 +80,33 @@ double ResponseBuffer::MemoryBytes() const {
 
 void ResponseBuffer::Allocate() {
   std::int64_t size = 0;
+  std::int64_t own_size = 0;
   for (Part& part : parts_) {
     part.position = size + RoundUp(static_cast<std::int64_t>(part.header.size()), kCacheLine);
     size = part.position + RoundUp(SentBytes(part), kCacheLine);
-    part.own_position = part.own_bytes == 0 ? part.position : size;
-    size += RoundUp(part.own_bytes, kCacheLine);
+    part.own_position = own_size;
+    own_size += RoundUp(part.own_bytes, kCacheLine);
   }
   memory_ = AlignedBuffer<std::byte>(size);
+  if (own_size > 0) own_memory_ = AlignedBuffer<std::byte>(own_size);
   for (const Part& part : parts_) {
     std::memcpy(memory_.data() + part.position - part.header.size(), part.header.data(), part.header.size());
   }
 }
 
+void* ResponseBuffer::Computed(const Part& part) const {
+  return part.own_bytes == 0 ? memory_.data() + part.position : own_memory_.data() + part.own_position;
+}
+
 void* ResponseBuffer::Elements(int field_number) const {
   for (const Part& part : parts_) {
-    if (part.field_number == field_number && memory_.data() != nullptr) return memory_.data() + part.own_position;
+    if (part.field_number == field_number && memory_.data() != nullptr) return Computed(part);
   }
   return nullptr;
 }
 
 void ResponseBuffer::ConvertToValues(const Part& part) {
-  const void* from = memory_.data() + part.own_position;
+  const void* from = Computed(part);
   auto* to = reinterpret_cast<float*>(memory_.data() + part.position);
   const ConvertKernels& convert = ConvertKernelsFor(BestInstructionSet());  // All give the same bits.
   switch (part.type) {
@@ -115,6 +121,7 @@ grpc::ByteBuffer ResponseBuffer::Take() {
   for (const Part& part : parts_) {
     if (part.own_bytes != 0) ConvertToValues(part);
   }
+  own_memory_ = AlignedBuffer<std::byte>();  // The message may wait for its reader for long.
   // Not before: kernels may write beyond their elements, up to the end of a cache line.
   const Part& last = parts_.back();
   std::memcpy(memory_.data() + last.position + last.wire_bytes, last_field_.data(), last_field_.size());

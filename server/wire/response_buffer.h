@@ -8,8 +8,8 @@
 //   [ gap | header 1 | elements 1 | gap | header 2 | elements 2 | last field ]
 //           \______ slice 1 ______/       \____________ slice 2 ____________/
 //
-// `values` are floats whatever the type: elements of another one are computed behind them and converted at the end.
-// That is the easy path, not the fast one.
+// `values` are floats whatever the type: elements of another one are computed in a second piece of memory, converted at
+// the end, and given back before anything is sent. That is the easy path, not the fast one.
 //
 // Thread-compatible.
 #ifndef ATTEND_SERVER_WIRE_RESPONSE_BUFFER_H_
@@ -63,8 +63,8 @@ class ResponseBuffer {
   // The same. REQUIRES: its type is FLOAT32.
   float* Floats(int field_number) const { return static_cast<float*>(Elements(field_number)); }
 
-  // The serialized message, which owns the memory from now on. REQUIRES: Allocate was called, every element is
-  // written; called once.
+  // The serialized message, which owns its memory from now on: its own size and at most two cache lines for each
+  // tensor. REQUIRES: Allocate was called, every element is written; called once.
   grpc::ByteBuffer Take();
 
  private:
@@ -76,12 +76,14 @@ class ResponseBuffer {
     std::int64_t own_bytes;   // and in their type, where that is something else; 0 otherwise.
     std::string header;
     std::int64_t position = 0;      // In `memory_`, of the elements as they are sent.
-    std::int64_t own_position = 0;  // In `memory_`, of the elements as they are computed.
+    std::int64_t own_position = 0;  // In `own_memory_`, of those in their type, where there are any.
   };
 
   // Most responses have one tensor: then neither it nor its slice takes memory of its own.
   static constexpr std::size_t kInlinedParts = 1;
 
+  // Where kernels write the elements of `part`.
+  void* Computed(const Part& part) const;
   void ConvertToValues(const Part& part);
 
   // Of the elements of `part` and what follows them directly.
@@ -90,7 +92,8 @@ class ResponseBuffer {
   TensorForm form_;
   SerializedField last_field_;
   absl::InlinedVector<Part, kInlinedParts> parts_;
-  AlignedBuffer<std::byte> memory_;
+  AlignedBuffer<std::byte> memory_;      // What is sent.
+  AlignedBuffer<std::byte> own_memory_;  // Elements in a type that is not sent.
 };
 
 }  // namespace attend::server

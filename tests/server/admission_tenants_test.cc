@@ -243,6 +243,35 @@ TEST_F(AdmissionTenantsTest, WhoInterruptsHasNoMoreThanItsPartOfTheThread) {
   EXPECT_EQ(done, 400);
 }
 
+TEST_F(AdmissionTenantsTest, AFalseHintRefusesNobodyElse) {
+  Make(100);
+  HoldThread(/*with_tiles=*/false);
+  Admission::Request lie = Asking(b_, 1e12);
+  lie.undecoded_bytes = 1e5;
+  ASSERT_TRUE(admission_->Submit(lie, Note("b")).ok());
+  Admission::Request asked{.deadline = system_clock::now() + milliseconds(60'000), .account = c_};
+  EXPECT_TRUE(admission_->Check(asked).ok());
+  asked.account = b_;
+  EXPECT_TRUE(admission_->Check(asked).ok()) << "nor another caller of the tenant";
+  lie.deadline = asked.deadline;
+  EXPECT_FALSE(admission_->Check(lie).ok()) << "but whoever gives it";
+}
+
+TEST_F(AdmissionTenantsTest, WhatOneTenantsTasksTakeIsNotExpectedOfAnothers) {
+  Make(100);
+  const auto slow = [](RunningTask& task) {
+    EXPECT_TRUE(task.Begin({.flops = 1000}).ok());  // A millisecond, by the model.
+    absl::SleepFor(absl::Milliseconds(20));
+  };
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1000), slow).ok());
+  WaitUntilIdle();
+  EXPECT_GT(admission_->PredictedMs({.flops = 10'000}, "b"), 20);
+  EXPECT_DOUBLE_EQ(admission_->PredictedMs({.flops = 10'000}, "c"), 10);
+  HoldThread(/*with_tiles=*/true);
+  ASSERT_TRUE(admission_->Submit(Asking(c_, 10'000), Note("c")).ok());
+  EXPECT_TRUE(WaitForEvents("c")) << "short enough to interrupt";
+}
+
 TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
   Make(100);
   HoldThread(/*with_tiles=*/false);

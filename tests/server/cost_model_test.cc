@@ -43,6 +43,13 @@ TEST(CostModelTest, NoSampleSaysMoreThanAFactorOf64) {
   EXPECT_NEAR(model.correction(), 1.0 / 64, 1e-6);
 }
 
+TEST(CostModelTest, EachTenantIsCorrectedByItsOwnWork) {
+  TenantCostModels models(kRates);
+  for (int i = 0; i < 100; ++i) models.Observe("slow", {.flops = 50'000}, 150);
+  EXPECT_NEAR(models.Of("slow").Milliseconds({.flops = 1000}), 3, 0.01);
+  EXPECT_DOUBLE_EQ(models.Of("other").Milliseconds({.flops = 1000}), 1);
+}
+
 TEST(CostModelTest, TheMachineHasRates) {
   const ComputeRates rates = MeasureRates(BestInstructionSet());
   EXPECT_GT(rates.flops_per_ms, 1e3);  // A million operations a second: less is a mistake, not a machine.

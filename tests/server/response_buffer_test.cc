@@ -84,5 +84,18 @@ TEST(ResponseBuffer, BytesAreThoseOfProtobuf) {
   }
 }
 
+// The message may wait for its reader for long, and is counted as no more than it is.
+TEST(ResponseBuffer, ComputedElementsAreGivenBackBeforeTheMessageIsSent) {
+  constexpr std::int64_t kElements = 3 << 20;  // Blocks of this size are kept when they are freed, which is counted.
+  ResponseBuffer response(TensorForm::kValues);
+  response.AddTensor(v1::AttendResponse::kOutputFieldNumber, v1::DATA_TYPE_FLOAT64, Axes{kElements});
+  response.Allocate();
+  std::memset(response.Elements(v1::AttendResponse::kOutputFieldNumber), 0, kElements * sizeof(double));
+  const std::size_t before = PooledBytes();
+  const grpc::ByteBuffer message = response.Take();
+  EXPECT_GE(PooledBytes(), before + kElements * sizeof(double));
+  EXPECT_GE(message.Length(), kElements * sizeof(float));
+}
+
 }  // namespace
 }  // namespace attend::server

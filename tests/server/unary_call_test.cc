@@ -4,16 +4,16 @@
 #include <gmock/gmock.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "tests/server/engine_fixture.h"
 #include "tests/support/error_details.h"
 #include "tests/support/raw_call.h"
+#include "tests/support/raw_http2_call.h"
 
 namespace attend::testing {
 namespace {
@@ -217,6 +217,26 @@ TEST_F(UnaryCallTest, AJobWhoseDeadlinePassesInTheQueueNeverStarts) {
   EXPECT_EQ(admission_->counts().dropped, admission_->counts().queued - 1);
 }
 
+// 2562047H is Go's longest time; 99999999H the longest of gRPC's protocol. Neither fits nanoseconds since 1970.
+TEST_F(UnaryCallTest, ADeadlineInAFarFutureIsNone) {
+  Start({.threads = 1, .limits = {.max_queued_requests = 4}});
+  std::thread first([this] { EXPECT_TRUE(CallRaw(channel_, kEcho, "large").status.ok()); });
+  ASSERT_TRUE(WaitFor([&] { return log_.started == 1; }));
+  std::vector<std::unique_ptr<RawHttp2Call>> calls;
+  for (const char* timeout : {"2562047H", "99999999H"}) {
+    const std::string message = std::string("large for ") + timeout;
+    const std::string prefix = {0, 0, 0, 0, static_cast<char>(message.size())};
+    calls.push_back(std::make_unique<RawHttp2Call>(engine_->ports()[0], kEcho,
+                                                   RawHttp2Call::Headers{{"grpc-timeout", timeout}}, prefix + message));
+  }
+  EXPECT_TRUE(WaitFor([&] { return admission_->counts().refused + admission_->counts().queued == 3; }));
+  EXPECT_EQ(admission_->counts().refused, 0);
+  log_.gate.Notify();
+  first.join();
+  EXPECT_TRUE(calls[0]->Receives("large for 2562047H"));
+  EXPECT_TRUE(calls[1]->Receives("large for 99999999H"));
+}
+
 TEST_F(UnaryCallTest, DeadlineDuringComputeStopsTheJob) {
   Start({.threads = 1});
   // On a busy machine a deadline may pass before the job has begun; then a longer one is needed.
@@ -265,34 +285,13 @@ TEST_F(UnaryCallTest, AClientThatGoesAwayDuringItsUploadLeavesNothingBehind) {
   EXPECT_TRUE(CallRaw(channel_, kEcho, "small").status.ok());
 }
 
-// One HTTP/2 frame; `payload` shorter than 16 KiB.
-std::string Frame(char type, char flags, char stream, const std::string& payload) {
-  const std::string length = {0, static_cast<char>(payload.size() >> 8), static_cast<char>(payload.size())};
-  return length + type + flags + std::string(3, '\0') + stream + payload;
-}
-
-// A header as HPACK's literal without indexing.
-std::string Header(const std::string& name, const std::string& value) {
-  return std::string(1, '\0') + static_cast<char>(name.size()) + name + static_cast<char>(value.size()) + value;
-}
-
 TEST_F(UnaryCallTest, AConnectionThatBreaksInTheMiddleOfAMessageLeavesNothingBehind) {
   Start({});
-  const int connection = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in server{};
-  server.sin_family = AF_INET;
-  server.sin_port = htons(static_cast<std::uint16_t>(engine_->ports()[0]));
-  server.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(connect(connection, reinterpret_cast<sockaddr*>(&server), sizeof(server)), 0);
-  const std::string headers = Header(":method", "POST") + Header(":scheme", "http") + Header(":path", kEcho) +
-                              Header(":authority", "test") + Header("te", "trailers") +
-                              Header("content-type", "application/grpc");
-  const std::string half_message = std::string("\0\0\0\x10\0", 5) + "only the beginning";  // Of 4096 bytes.
-  const std::string bytes =
-      "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, "") + Frame(1, 4, 1, headers) + Frame(0, 0, 1, half_message);
-  ASSERT_EQ(write(connection, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
-  ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));
-  close(connection);
+  {
+    // Of 4096 bytes.
+    const RawHttp2Call half(engine_->ports()[0], kEcho, {}, std::string("\0\0\0\x10\0", 5) + "only the beginning");
+    ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 1; }));
+  }
   EXPECT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 0; }));
   EXPECT_EQ(log_.decoded, 0);
   EXPECT_TRUE(CallRaw(channel_, kEcho, "small").status.ok());

@@ -28,6 +28,11 @@ class ServerContext {
   ServerContext& operator=(const ServerContext&) = delete;
 
   std::chrono::system_clock::time_point deadline() const { return deadline_; }
+  // Its nanoseconds are left out.
+  gpr_timespec raw_deadline() const {
+    const auto since = std::chrono::duration_cast<std::chrono::seconds>(deadline_.time_since_epoch());
+    return gpr_time_from_seconds(since.count(), GPR_CLOCK_REALTIME);
+  }
   const std::multimap<string_ref, string_ref>& client_metadata() const { return client_metadata_; }
   std::string peer() const { return "ipv4:127.0.0.1:1"; }
   // Nobody shows a certificate here.
