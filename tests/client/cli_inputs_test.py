@@ -116,6 +116,15 @@ class BatchTest(cli_harness.CliTestCase):
         self.assertIn("tensors", answers[5])
         self.assertEqual(run.err, "attend: 4 of 6 requests failed\n")
 
+    def test_an_empty_text_is_not_a_field_that_is_left_out(self):
+        x = [[1, 0], [0, 1]]
+        answers, _ = self.batch({"id": "", "embeddings": x}, {"embeddings": x, "layer_name": ""}, {"embeddings": x, "context": ""},
+                                {"embeddings": x, "options": {"causal": ""}}, code=2)  # fmt: skip
+        self.assertIn("tensors", answers[0])
+        why = "is an empty text; give a value, or leave the field out"
+        self.assertEqual([answer["error"]["message"] for answer in answers[1:]],
+                         [f"{name}: {why}" for name in ("layer_name", "context", "options.causal")])  # fmt: skip
+
     def test_the_first_failure_is_the_exit_code(self):
         refused = {"query": [[1, 2]], "key": [[1, 2, 3]], "value": [[1]]}
         self.batch(refused, "{", code=3)

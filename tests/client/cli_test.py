@@ -93,6 +93,36 @@ class UsageTest(unittest.TestCase):
                 self.assertEqual(run.out, b"")
                 self.assertIn(needle, run.err)
 
+    def test_an_empty_value_is_not_a_flag_that_was_left_out(self):
+        """Nor does a flag that ends with an equals sign take the next argument."""
+        compute, delete = ("compute", "--input", f"{NOTEBOOK}:x"), ("layers", "delete", "minilm/0")
+        upload = ("layers", "upload", "minilm/0", NOTEBOOK)
+        cases = (
+            ((*compute, "--layer", ""), "--layer"),
+            ((*compute, "--layer="), "--layer"),
+            ((*compute, "--layer=", "--weights"), "--layer"),
+            ((*compute, "--layer-name", ""), "--layer-name"),
+            ((*compute, "--context", ""), "--context"),
+            ((*compute, "--mask", ""), "--mask"),
+            ((*compute, "--output", ""), "--output"),
+            ((*compute, "--plot", ""), "--plot"),
+            ((*compute, "--input", ""), "--input"),
+            ((*compute, "--tls-ca", ""), "--tls-ca"),
+            (("--tls-ca", "", *compute), "--tls-ca"),
+            ((*compute, "--token-file", ""), "--token-file"),
+            ((*compute, "--endpoints", ""), "--endpoints"),
+            ((*delete, "--etag", ""), "--etag"),
+            ((*upload, "--replace", "--etag", ""), "--etag"),
+            ((*upload, "--replace", "--etag="), "--etag"),
+            ((*upload, "--sha256", ""), "--sha256"),
+            (("layers", "upload", "minilm/0", "", "--init", "1:64"), "FILE"),
+        )
+        for arguments, name in cases:
+            with self.subTest(arguments=arguments):
+                run = attend(*arguments)
+                expected = f"attend: {name} has an empty value; give one, or leave {name} out\n"
+                self.assertEqual((run.code, run.out, run.err), (2, b"", expected))
+
     def test_what_the_flag_parser_finds_is_said_as_everything_else(self):
         for arguments in ([], ["frobnicate"], ["compute"], ["info", "--no-such-flag"], ["info", "--timeout", "0s"]):
             with self.subTest(" ".join(arguments)):
@@ -239,6 +269,11 @@ class ServerTest(cli_harness.CliTestCase):
         self.assertEqual(attend("health", env={"ATTEND_ENDPOINTS": f"{nowhere},{self.server.address}"}).code, 0)
         self.assertIn("the timeout 'never'", self.attend("health", env={"ATTEND_TIMEOUT": "never"}).err)
         json.loads(self.attend_ok("info", env={"ATTEND_FORMAT": "json"}).out)
+
+    def test_an_empty_variable_counts_as_not_set(self):
+        names = ("TIMEOUT", "TLS", "TLS_CA", "CLIENT_TLS_CERT", "CLIENT_TLS_KEY", "TLS_SERVER_NAME", "TOKEN_FILE", "TOKEN", "FORMAT")
+        run = self.attend_ok("health", env={f"ATTEND_{name}": "" for name in names})
+        self.assertEqual(run.text, "SERVING\n")
 
     def test_the_common_flags_stand_on_either_side_of_the_command(self):
         flags = ("--endpoints", self.server.address, "--timeout", "20s")
