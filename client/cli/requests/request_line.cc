@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -66,6 +67,11 @@ absl::Status Flatten(const Json& list, const std::vector<std::int64_t>& shape, s
     return absl::InvalidArgumentError(absl::StrCat("'", list.dump(-1, ' ', false, Json::error_handler_t::replace),
                                                    "' is not a ", is_bool ? "boolean" : "number",
                                                    " as the others are"));
+  }
+  if (number.has_value() && std::isinf(*number) && list.is_number()) {
+    const auto index = static_cast<std::int64_t>(bytes->size() / sizeof *number);
+    return absl::InvalidArgumentError(
+        absl::StrCat(ElementName(index, shape), ": ", list.dump(), " is beyond the range of float32"));
   }
   if (is_bool) {
     bytes->push_back(list.get<bool>() ? '\1' : '\0');
