@@ -293,6 +293,15 @@ class ServerTest(cli_harness.CliTestCase):
         for word in ("attention_weights", "round trip"):
             self.assertIn(word, run.err)
 
+    def test_output_that_does_not_arrive_is_an_error_of_every_command(self):
+        for arguments in (["info"], ["info", "-o", "json"], ["health"], ["layers", "list", "-o", "json"], ["layers", "check", NOTEBOOK],
+                          [*NOTEBOOK_FLAGS, "--estimate"], [*NOTEBOOK_FLAGS, "--show", "--timing"], ["demo"], ["help"],
+                          ["help", "compute"], ["version"], ["--version"], ["--help"], ["completions", "bash"]):  # fmt: skip
+            with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
+                done = subprocess.run([ATTEND, *arguments], stdout=full, stderr=subprocess.PIPE, env=environment(self.env),
+                                      timeout=PATIENCE, check=False)  # fmt: skip
+                self.assertEqual((done.returncode, done.stderr), (5, b"attend: cannot write to standard output\n"))
+
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "wb") as full:
             done = subprocess.run([ATTEND, *map(str, NOTEBOOK_FLAGS)], stdout=full, stderr=subprocess.PIPE, env=environment(self.env),

@@ -82,6 +82,13 @@ int RefuseUsage(const Program& program, const std::string& why) {
   return kExitUsage;
 }
 
+// `code`, unless what was printed did not arrive: then kExitLocal in place of success.
+int CheckOutput(int code) {
+  std::cout.flush();
+  return code != kExitOk || std::cout.good() ? code
+                                             : ReportResult(absl::UnknownError("cannot write to standard output"));
+}
+
 int Run(const Program& program, int argc, char** argv) {
   const std::string unset = formats::EmptyAssignment({argv + 1, argv + argc});
   if (!unset.empty()) return RefuseUsage(program, unset);
@@ -128,7 +135,7 @@ int RunProgram(const Program& program, int argc, char** argv) {
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     // gRPC and OpenSSL write their view of a failed connection to stderr; ReportCall says it in one sentence.
     if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
-    return Run(program, argc, argv);
+    return CheckOutput(Run(program, argc, argv));
   } catch (const std::bad_alloc&) {  // Memory can run out: that is this machine's fault, not the user's.
     std::fputs("attend: out of memory; send less at once\n", stderr);
   } catch (const std::exception& error) {
