@@ -1,5 +1,6 @@
 """What `attend` reads besides .npy and .safetensors: .npz and .csv files, and batches of JSON lines."""
 
+import io
 import json
 import unittest
 
@@ -178,6 +179,20 @@ class BatchTest(cli_harness.CliTestCase):
         self.assertNotEqual(messages[2], "")
         self.assertRegex(messages[3], "embeddings: .*1e")
         self.assertIn("tensors", answers[4])
+
+    def test_standard_input_holds_requests_or_a_tensor(self):
+        x, lines = np.float32([[1, 0], [0, 1]]), (b'{"embeddings": "-"}\n', b'{"embeddings": [[1, 0], [0, 1]]}\n')
+        array, path = io.BytesIO(), self.directory / "requests.jsonl"
+        np.save(array, x)
+        # What a reader of "-" would swallow, and what it would leave of the next request.
+        stdin = lines[0] + array.getvalue() + b"\n" + lines[1]
+        for arguments in ([], ["/dev/stdin"]):
+            run = self.attend("batch", *arguments, stdin=stdin)
+            first, *_, last = map(json.loads, run.text.splitlines())
+            self.assertEqual(first["error"]["message"], "embeddings: - is standard input, where the requests come from; name a file")
+            self.assertIn("tensors", last)
+        path.write_bytes(lines[0])
+        self.assertIn("tensors", json.loads(self.attend_ok("batch", path, stdin=array.getvalue()).text))
 
     def test_a_file_and_an_empty_one(self):
         path = self.directory / "requests.jsonl"
