@@ -54,7 +54,7 @@ bool TensorSource::is_safetensors() const { return absl::EndsWith(path, ".safete
 
 absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
   if (source == "-") {
-    absl::StatusOr<Tensor> tensor = ReadNpy(std::cin);
+    absl::StatusOr<Tensor> tensor = ReadOnlyNpy(std::cin);
     return tensor.ok() ? std::move(tensor) : Annotate("standard input", tensor.status());
   }
   const TensorSource parsed = TensorSource::Parse(source);
