@@ -12,7 +12,7 @@ import unittest
 import numpy as np
 
 import cli_harness
-from attend_testing.server import PATIENCE, Server, is_sanitized
+from attend_testing.server import BINARY, PATIENCE, Server, is_sanitized
 from cli_harness import ATTEND, GOLDEN, attend, attend_on_terminal, environment, npy_array
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
@@ -301,6 +301,12 @@ class ServerTest(cli_harness.CliTestCase):
                 done = subprocess.run([ATTEND, *arguments], stdout=full, stderr=subprocess.PIPE, env=environment(self.env),
                                       timeout=PATIENCE, check=False)  # fmt: skip
                 self.assertEqual((done.returncode, done.stderr), (5, b"attend: cannot write to standard output\n"))
+
+    def test_what_the_server_prints_likewise(self):
+        for flag in ("--help", "--version", "--print-config", "--check-config"):
+            with self.subTest(flag=flag), open("/dev/full", "wb") as full:
+                done = subprocess.run([BINARY, flag], stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=PATIENCE, check=False)
+                self.assertEqual((done.returncode, done.stderr), (1, b"attend-server: cannot write to standard output\n"))
 
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "wb") as full:
