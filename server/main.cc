@@ -1,6 +1,7 @@
 // attend-server: serves attend.v1.AttentionService until SIGTERM or SIGINT.
 //
-// Exit codes: 0 after a drain and after --help and its like; 1 when it cannot serve; 2 when it was asked wrongly.
+// Exit codes: 0 after a drain and after --help and its like; 1 when it cannot serve or cannot print what was asked for;
+// 2 when it was asked wrongly.
 #include <algorithm>
 #include <iostream>
 #include <memory>
@@ -145,6 +146,14 @@ int Check(const ParsedFlags& flags) {
   return 0;
 }
 
+// `code`, unless what was printed did not arrive: a configuration that is half written is no success.
+int CheckOutput(int code) {
+  std::cout.flush();
+  if (code != 0 || std::cout.good()) return code;
+  std::cerr << "attend-server: cannot write to standard output\n";
+  return 1;
+}
+
 int Main(const std::vector<std::string>& arguments) {
   ChooseGrpcExperiments();
   const ShutdownSignals signals;
@@ -162,10 +171,10 @@ int Main(const std::vector<std::string>& arguments) {
   }
   if (flags->output.has_value()) {
     std::cout << *flags->output;
-    return 0;
+    return CheckOutput(0);
   }
   if (flags->config.http.playground) flags->config = Playground(flags->config);
-  if (flags->check_only) return Check(*flags);
+  if (flags->check_only) return CheckOutput(Check(*flags));
   return Serve(*flags, signals, manager);
 }
 

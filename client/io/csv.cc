@@ -1,5 +1,7 @@
 #include "client/io/csv.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <fstream>
 #include <utility>
@@ -24,18 +26,25 @@ absl::Status AddRow(absl::string_view line, std::int64_t number, std::vector<dou
   for (const absl::string_view cell : absl::StrSplit(line, ',')) {
     double value = 0;
     ++column;
-    if (!absl::SimpleAtod(cell, &value)) {
-      const std::string shown = absl::CHexEscape(absl::StripAsciiWhitespace(cell).substr(0, kMostShown));
-      return absl::InvalidArgumentError(
-          absl::StrCat("line ", number, ", column ", column, ": '", shown,
-                       "' is no number; expected numbers with commas between them, no headings"));
+    const bool is_number = absl::SimpleAtod(cell, &value);
+    if (is_number && !IsBeyondFloat64(cell, value)) {
+      values->push_back(value);
+      continue;
     }
-    values->push_back(value);
+    const std::string shown = absl::CHexEscape(absl::StripAsciiWhitespace(cell).substr(0, kMostShown));
+    return absl::InvalidArgumentError(
+        absl::StrCat("line ", number, ", column ", column, ": '", shown, "' is ",
+                     is_number ? "beyond the range of float64"
+                               : "no number; expected numbers with commas between them, no headings"));
   }
   return absl::OkStatus();
 }
 
 }  // namespace
+
+bool IsBeyondFloat64(absl::string_view text, double value) {
+  return std::isinf(value) && std::any_of(text.begin(), text.end(), absl::ascii_isdigit);
+}
 
 absl::StatusOr<Tensor> ReadCsv(std::istream& in) {
   std::vector<double> values;

@@ -6,13 +6,18 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "client/lib/tensor.h"
 
 namespace attend::client {
 
+// Whether `text`, read as the infinite `value`, is a number that float64 does not reach, as 1e999, and no infinity.
+bool IsBeyondFloat64(absl::string_view text, double value);
+
 // A float64 tensor [rows, columns]. Numbers are decimal, `nan` or `inf`, with spaces around them or not; lines end as
 // on Unix or Windows; empty lines may end the file. Errors: INVALID_ARGUMENT naming line and column for what is no
-// number (a line of headings among them), for rows of different lengths, and for a file without numbers.
+// number (a line of headings among them) or beyond the range of float64, for rows of different lengths, and for a file
+// without numbers.
 absl::StatusOr<Tensor> ReadCsv(std::istream& in);
 
 // Errors: as ReadCsv, with the path; NOT_FOUND.

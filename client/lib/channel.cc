@@ -136,27 +136,6 @@ absl::Status CheckOptions(const ClientOptions& options) {
   return absl::OkStatus();
 }
 
-grpc::ChannelArguments Arguments(const ClientOptions& options, const Target& target, bool watch_health) {
-  const int max_bytes = static_cast<int>(options.max_message_bytes);
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxSendMessageSize(max_bytes);
-  arguments.SetMaxReceiveMessageSize(max_bytes);
-  arguments.SetServiceConfigJSON(absl::Substitute(kServiceConfig, watch_health ? kHealthConfig : ""));
-  // A server's operator may publish another service config in DNS; this client's promise is its own.
-  arguments.SetInt("grpc.service_config_disable_resolution", 1);
-  // A request that does not fit in this buffer (256 KiB by default) would never be repeated, whatever the policy says.
-  arguments.SetInt("grpc.per_rpc_retry_buffer_size", max_bytes);
-  // Proxies of the environment are for the web; a service in the same network is not behind one.
-  arguments.SetInt("grpc.enable_http_proxy", 0);
-  // Between two attempts a connection must have had the time to come back; gRPC would wait a second at first.
-  arguments.SetInt("grpc.initial_reconnect_backoff_ms", 100);
-  arguments.SetInt("grpc.max_reconnect_backoff_ms", 5000);
-  if (!options.tls.has_value()) return arguments;
-  const std::string& name = options.tls->server_name.empty() ? target.host : options.tls->server_name;
-  if (!name.empty()) arguments.SetSslTargetNameOverride(name);
-  return arguments;
-}
-
 std::shared_ptr<grpc::ChannelCredentials> Credentials(const std::optional<TlsOptions>& tls) {
   if (!tls.has_value()) return grpc::InsecureChannelCredentials();
   grpc::SslCredentialsOptions options;
@@ -197,6 +176,31 @@ absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints) {
   return target;
 }
 
+grpc::ChannelArguments internal::Arguments(const ClientOptions& options, const Target& target, bool watch_health) {
+  const int max_bytes = static_cast<int>(options.max_message_bytes);
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxSendMessageSize(max_bytes);
+  arguments.SetMaxReceiveMessageSize(max_bytes);
+  arguments.SetServiceConfigJSON(absl::Substitute(kServiceConfig, watch_health ? kHealthConfig : ""));
+  // A server's operator may publish another service config in DNS; this client's promise is its own.
+  arguments.SetInt("grpc.service_config_disable_resolution", 1);
+  // A request that does not fit in this buffer (256 KiB by default) would never be repeated, whatever the policy says.
+  arguments.SetInt("grpc.per_rpc_retry_buffer_size", max_bytes);
+  // Proxies of the environment are for the web; a service in the same network is not behind one.
+  arguments.SetInt("grpc.enable_http_proxy", 0);
+  // Between two attempts a connection must have had the time to come back; gRPC would wait a second at first.
+  arguments.SetInt("grpc.initial_reconnect_backoff_ms", 100);
+  arguments.SetInt("grpc.max_reconnect_backoff_ms", 5000);
+  // A connection whose server has vanished fails within a minute of a call, so that another endpoint takes its place.
+  // A server of attend lets clients ping every 10 seconds (--min-ping-interval).
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 40000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  if (!options.tls.has_value()) return arguments;
+  const std::string& name = options.tls->server_name.empty() ? target.host : options.tls->server_name;
+  if (!name.empty()) arguments.SetSslTargetNameOverride(name);
+  return arguments;
+}
+
 absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   const absl::StatusOr<Target> target = ResolveTarget(options.endpoints);
@@ -208,10 +212,10 @@ absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
                                                                    internal::SendToken(options.token));
   };
   const bool watch_health = options.watch_health.value_or(options.endpoints.size() > 1);
-  grpc::ChannelArguments arguments = Arguments(options, *target, watch_health);
+  grpc::ChannelArguments arguments = internal::Arguments(options, *target, watch_health);
   Channels channels;
   channels.calls = make(arguments);
-  channels.health = watch_health ? make(Arguments(options, *target, /*watch_health=*/false)) : channels.calls;
+  channels.health = watch_health ? make(internal::Arguments(options, *target, /*watch_health=*/false)) : channels.calls;
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   channels.uploads = make(arguments);
   return channels;

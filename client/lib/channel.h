@@ -3,6 +3,7 @@
 #define ATTEND_CLIENT_LIB_CHANNEL_H_
 
 #include <grpcpp/channel.h>
+#include <grpcpp/support/channel_arguments.h>
 
 #include <memory>
 #include <string>
@@ -43,6 +44,13 @@ struct Channels {
 
 // Errors: as Client::Connect. May be called concurrently.
 absl::StatusOr<Channels> MakeChannels(const ClientOptions& options);
+
+namespace internal {
+
+// What gRPC is told of a channel to `target`. REQUIRES: options.max_message_bytes fits in 31 bits.
+grpc::ChannelArguments Arguments(const ClientOptions& options, const Target& target, bool watch_health);
+
+}  // namespace internal
 
 }  // namespace attend::client
 

@@ -30,12 +30,11 @@ void AddCostHint(const Request& request, grpc::ClientContext* context) {
 // `result`, unless the server ignored a part of the request: one of 0.2 or newer gives a receipt.
 template <typename Request, typename Response>
 absl::StatusOr<CallResult<Response>> CheckUnderstood(v1::AttentionService::Stub& stub, const Request& request,
-                                                     const CallOptions& options,
-                                                     absl::StatusOr<CallResult<Response>> result) {
+                                                     absl::Time deadline, absl::StatusOr<CallResult<Response>> result) {
   if (result.ok() && result->response.has_receipt()) return result;
   const std::string field = internal::FieldUnknownTo01(request);
   if (field.empty()) return result;
-  return internal::WithoutReceipt(stub, absl::Now() + options.timeout, field, result.status());
+  return internal::WithoutReceipt(stub, deadline, field, result.status());
 }
 
 HealthState FromProto(grpc::health::v1::HealthCheckResponse::ServingStatus status) {
@@ -99,7 +98,8 @@ absl::StatusOr<CallResult<v1::AttendResponse>> Client::Attend(const v1::AttendRe
     AddCostHint(request, context);
     return stubs_->attention.Attend(context, request, response);
   };
-  return CheckUnderstood(stubs_->attention, request, options, Call<Response>(options, call));
+  const absl::Time deadline = absl::Now() + options.timeout;  // Of the call and all that follows it.
+  return CheckUnderstood(stubs_->attention, request, deadline, Call<Response>(options, call));
 }
 
 absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotProductAttention(
@@ -109,7 +109,8 @@ absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> Client::Scaled
     AddCostHint(request, context);
     return stubs_->attention.ScaledDotProductAttention(context, request, response);
   };
-  return CheckUnderstood(stubs_->attention, request, options, Call<Response>(options, call));
+  const absl::Time deadline = absl::Now() + options.timeout;
+  return CheckUnderstood(stubs_->attention, request, deadline, Call<Response>(options, call));
 }
 
 absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOptions& options) const {
@@ -124,12 +125,13 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOpt
 absl::StatusOr<CallResult<v1::EstimateCostResponse>> Client::EstimateCost(const v1::EstimateCostRequest& request,
                                                                           const CallOptions& options) const {
   using Response = v1::EstimateCostResponse;
+  const absl::Time deadline = absl::Now() + options.timeout;
   absl::StatusOr<CallResult<Response>> result =
       Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
         return stubs_->attention.EstimateCost(context, request, response);
       });
   if (!absl::IsUnimplemented(result.status())) return result;
-  return internal::UnknownField(stubs_->attention, absl::Now() + options.timeout, "EstimateCost", "ask a newer server");
+  return internal::UnknownField(stubs_->attention, deadline, "EstimateCost", "ask a newer server");
 }
 
 absl::StatusOr<CallResult<v1::GetServerInfoResponse>> Client::GetServerInfo(const CallOptions& options) const {

@@ -95,22 +95,39 @@ class Upload {
   absl::Status own_error_;
 };
 
-// Errors: UNIMPLEMENTED when the server would ignore a field of `header`, before anything is uploaded or replaced.
-absl::Status CheckUnderstood(v1::AttentionService::Stub& stub, const v1::CreateLayerHeader& header,
-                             const CallOptions& options) {
+// What the upload that follows has left of `options`. Errors: UNIMPLEMENTED when the server would ignore a field of
+// `header`, before anything is uploaded or replaced; DEADLINE_EXCEEDED when nothing is left.
+absl::StatusOr<CallOptions> CheckUnderstood(v1::AttentionService::Stub& stub, const v1::CreateLayerHeader& header,
+                                            const CallOptions& options) {
+  if (absl::Status status = internal::CheckTimeout(options); !status.ok()) return status;
   const std::string field = internal::FieldUnknownTo01(header);
-  if (field.empty()) return absl::OkStatus();
+  if (field.empty()) return options;
   const absl::Time deadline = absl::Now() + options.timeout;
-  if (!internal::IsVersion01(stub, deadline)) return absl::OkStatus();
+  if (!internal::IsVersion01(stub, deadline)) {
+    CallOptions left = options;
+    left.timeout = deadline - absl::Now();
+    if (left.timeout > absl::ZeroDuration()) return left;
+    return absl::DeadlineExceededError("the server did not say in time whether it knows all of the layer's fields");
+  }
   return internal::UnknownField(
       stub, deadline, absl::StrCat("header.", field),
       "the layer would be another one and was not uploaded; leave the field out, or upload it to "
       "a newer server");
 }
 
+// `options` with the time that the look at the server's version leaves. Errors: those of both checks.
+absl::StatusOr<UploadOptions> PrepareUpload(v1::AttentionService::Stub& stub, const v1::CreateLayerHeader& header,
+                                            const UploadOptions& options) {
+  if (absl::Status status = CheckUpload(header, options); !status.ok()) return status;
+  const absl::StatusOr<CallOptions> call = CheckUnderstood(stub, header, options.call);
+  if (!call.ok()) return call.status();
+  UploadOptions left = options;
+  left.call = *call;
+  return left;
+}
+
 LayerClient::Created RunUpload(v1::LayerService::Stub* stub, const v1::CreateLayerHeader& header,
                                std::optional<std::int64_t> total, const UploadOptions& options, const ReadChunk& read) {
-  if (absl::Status status = CheckUpload(header, options); !status.ok()) return status;
   Upload upload(options, total);
   LayerClient::Created created =
       Call<v1::CreateLayerResponse>(options.call, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
@@ -135,8 +152,9 @@ LayerClient::LayerClient(const Client& client) : stubs_(std::make_shared<Stubs>(
 
 LayerClient::Created LayerClient::Create(const v1::CreateLayerHeader& header, std::istream& in,
                                          const UploadOptions& options) const {
-  if (absl::Status known = CheckUnderstood(stubs_->attention, header, options.call); !known.ok()) return known;
-  return RunUpload(&stubs_->uploads, header, BytesLeft(in), options,
+  const absl::StatusOr<UploadOptions> left = PrepareUpload(stubs_->attention, header, options);
+  if (!left.ok()) return left.status();
+  return RunUpload(&stubs_->uploads, header, BytesLeft(in), *left,
                    [&in](char* buffer, std::int64_t size) -> absl::StatusOr<std::int64_t> {
                      in.read(buffer, size);
                      if (in.bad()) return absl::DataLossError("reading what is to be uploaded failed");
@@ -156,19 +174,21 @@ LayerClient::Created LayerClient::CreateFromFile(const v1::CreateLayerHeader& he
 
 LayerClient::Created LayerClient::CreateFromBytes(const v1::CreateLayerHeader& header, std::string_view bytes,
                                                   const UploadOptions& options) const {
-  if (absl::Status known = CheckUnderstood(stubs_->attention, header, options.call); !known.ok()) return known;
-  return RunUpload(&stubs_->uploads, header, static_cast<std::int64_t>(bytes.size()), options,
-                   [left = bytes](char* buffer, std::int64_t size) mutable -> absl::StatusOr<std::int64_t> {
-                     const std::size_t taken = left.copy(buffer, static_cast<std::size_t>(size));
-                     left.remove_prefix(taken);
+  const absl::StatusOr<UploadOptions> left = PrepareUpload(stubs_->attention, header, options);
+  if (!left.ok()) return left.status();
+  return RunUpload(&stubs_->uploads, header, static_cast<std::int64_t>(bytes.size()), *left,
+                   [rest = bytes](char* buffer, std::int64_t size) mutable -> absl::StatusOr<std::int64_t> {
+                     const std::size_t taken = rest.copy(buffer, static_cast<std::size_t>(size));
+                     rest.remove_prefix(taken);
                      return static_cast<std::int64_t>(taken);
                    });
 }
 
 LayerClient::Created LayerClient::CreateSeeded(const v1::CreateLayerHeader& header, const CallOptions& options) const {
   if (!header.has_init()) return absl::InvalidArgumentError("header.init is not set: without it bytes are uploaded");
-  if (absl::Status known = CheckUnderstood(stubs_->attention, header, options); !known.ok()) return known;
-  return Call<v1::CreateLayerResponse>(options, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
+  const absl::StatusOr<CallOptions> left = CheckUnderstood(stubs_->attention, header, options);
+  if (!left.ok()) return left.status();
+  return Call<v1::CreateLayerResponse>(*left, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
     const auto writer = stubs_->uploads.CreateLayer(context, response);
     v1::CreateLayerRequest message;
     *message.mutable_header() = header;

@@ -68,6 +68,16 @@ void Convert(const std::string& bytes, bool is_bool, void* out) {
   }
 }
 
+// The least magnitude that rounds to infinity: half a unit in the last place beyond the largest number of the type.
+double LeastInfinite(ElementType type) {
+  switch (type) {
+    case ElementType::kFloat64: return std::numeric_limits<double>::infinity();
+    case ElementType::kFloat16: return 65520;
+    case ElementType::kBFloat16: return 0x1.ffp127;
+    default: return 0x1.ffffffp127;
+  }
+}
+
 v1::DataType ToProtoType(ElementType type) {
   switch (type) {
     case ElementType::kFloat32: return v1::DATA_TYPE_FLOAT32;
@@ -184,6 +194,21 @@ Tensor Tensor::ToFloat(ElementType type) && {
     }
   });
   return Tensor(type, std::move(shape_), std::move(converted));
+}
+
+std::optional<std::int64_t> Tensor::FirstBeyond(ElementType type) const {
+  const double least = LeastInfinite(type);
+  return VisitType(type_, [&](auto zero) -> std::optional<std::int64_t> {
+    using T = decltype(zero);
+    const std::int64_t count = type_ == type || type_ == ElementType::kBool ? 0 : num_elements();
+    for (std::int64_t i = 0; i < count; ++i) {
+      T element;
+      std::memcpy(&element, bytes_.data() + static_cast<std::size_t>(i) * sizeof(T), sizeof(T));
+      const auto value = static_cast<double>(element);
+      if (std::isfinite(value) && std::abs(value) >= least) return i;
+    }
+    return std::nullopt;
+  });
 }
 
 absl::StatusOr<std::vector<std::int64_t>> Tensor::ToInt64() const {

@@ -10,6 +10,7 @@
 #define ATTEND_CLIENT_LIB_TENSOR_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -57,6 +58,9 @@ class Tensor {
   // infinite. A tensor that has the type already is passed through without a copy. REQUIRES: IsFloatingPoint(type).
   Tensor ToFloat(ElementType type) &&;
   Tensor ToFloat32() && { return std::move(*this).ToFloat(ElementType::kFloat32); }
+
+  // The first finite element, in row-major order, that ToFloat(type) would make infinite. REQUIRES: as ToFloat.
+  std::optional<std::int64_t> FirstBeyond(ElementType type) const;
 
   // The values as int64. Errors: INVALID_ARGUMENT when the type is not an integer or a value does not fit.
   absl::StatusOr<std::vector<std::int64_t>> ToInt64() const;

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "formats/command_line/empty_value.h"
 #include "formats/command_line/nearest.h"
 #include "formats/command_line/outline.h"
 #include "formats/command_line/usage_error.h"
@@ -133,6 +134,12 @@ std::string ConfigPath(const std::string& flag, const Environment& environment) 
   return !flag.empty() || variable == environment.end() ? flag : variable->second;
 }
 
+// An empty value of any other flag is a mistake: it would turn off what --tls-client-ca or --principals are there for.
+absl::Status CheckValues(const CLI::App& app) {
+  const std::string empty = formats::EmptyValue(app, {"--admin-listen", "--http-listen", "--data-dir"});
+  return empty.empty() ? absl::OkStatus() : absl::InvalidArgumentError(empty);
+}
+
 // Parses; empty when the server should go on, else what to print before it exits.
 absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the back.
@@ -168,12 +175,15 @@ Environment ReadEnvironment() {
 absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments, const Environment& environment) {
   // CLI11 would let the file win over the environment. So the command line is read once to see which flags it lacks,
   // and once more with those from the environment added.
+  const std::string unset = formats::EmptyAssignment(arguments);
+  if (!unset.empty()) return absl::InvalidArgumentError(unset);
   CommandLine first;
   std::string config_path;
   first.app.add_option("--config", config_path, kConfigHelp);
   absl::StatusOr<std::optional<std::string>> output = Parse(first.app, arguments);
   if (!output.ok()) return output.status();
   if (output->has_value()) return ParsedFlags{.config = {}, .output = *output};
+  if (absl::Status given = CheckValues(first.app); !given.ok()) return given;
 
   std::vector<std::string> merged = FromEnvironment(first.app, environment);
   merged.insert(merged.end(), arguments.begin(), arguments.end());
@@ -185,6 +195,7 @@ absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments
   }
   output = Parse(second.app, merged);
   if (!output.ok()) return output.status();
+  if (absl::Status given = CheckValues(second.app); !given.ok()) return given;  // The file's.
   if (absl::Status valid = ValidateConfig(second.config); !valid.ok()) return valid;
 
   ParsedFlags parsed{.config = second.config,

@@ -201,6 +201,8 @@ class ComputeTest(cli_harness.CliTestCase):
         path = self.save("x.npy", x)
         from_file = self.attend_ok("compute", "--input", path)
         self.assertEqual(self.attend_ok("compute", "--input", "-", stdin=path.read_bytes()).out, from_file.out)
+        twice = self.attend("compute", "--input", "-", stdin=2 * path.read_bytes())
+        self.assert_fails(twice, 2, "^attend: standard input: more bytes follow the .npy array\n$")
 
     def test_json(self):
         x = np.float32([[0.1, 0], [0, 1]])

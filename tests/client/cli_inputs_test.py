@@ -1,5 +1,6 @@
 """What `attend` reads besides .npy and .safetensors: .npz and .csv files, and batches of JSON lines."""
 
+import io
 import json
 import unittest
 
@@ -61,6 +62,34 @@ class CsvTest(cli_harness.CliTestCase):
         path.write_text("a,b\n1,2\n")
         self.assert_fails(self.attend("compute", "--input", path), 2, f"{path}: line 1, column 1: 'a' is no number; expected numbers")
 
+    def test_a_finite_number_never_becomes_infinite(self):
+        path = self.directory / "x.csv"
+        for text, flags, why in (
+            ("1,2\n3,1e39\n", (), r"line 2, column 2: 1e\+39 is beyond the range of float32"),
+            ("1,-1e39\n", ("--dtype", "float32"), r"line 1, column 2: -1e\+39 is beyond the range of float32"),
+            ("65519,65520\n", ("--dtype", "float16"), "line 1, column 2: 65520 is beyond the range of float16"),
+            ("1,1e999\n", ("--dtype", "float64"), "line 1, column 2: '1e999' is beyond the range of float64"),
+        ):
+            path.write_text(text)
+            self.assert_fails(self.attend("compute", "--input", path, *flags), 2, f"^attend: {path}: {why}\n$")
+        path.write_text("1,1e39\n")
+        self.assertEqual(self.attend_npz("compute", "--input", path, "--dtype", "float64").arrays[0][0, 1], 1e39)
+        path.write_text("inf,1\n")
+        self.attend_ok("compute", "--input", path)
+
+    def test_files_and_lists_of_other_flags_likewise(self):
+        x, wide = self.save("x.npy", self.random(2, 2)), self.save("wide.npy", np.array([[0, 1], [2, -1e39]]))
+        narrow = self.save("narrow.npy", np.float32([[1, 3.4028235e38]]))
+        for arguments, why in (
+            (("--input", wide, "--dtype", "float32"), rf"{wide}: element \[1, 1\]: -1e\+39 is beyond the range of float32"),
+            (("--input", narrow, "--dtype", "bfloat16"), rf"{narrow}: element \[0, 1\]: 3.40282347e\+38 is beyond the range of bfloat16"),
+            (("--input", x, "--bias", wide), rf"--bias: {wide}: element \[1, 1\]: -1e\+39 is beyond the range of float32"),
+            (("--input", x, "--sinks", "1e39"), r"--sinks: 1e39: element \[0\]: 1e\+39 is beyond the range of float32"),
+            (("--input", wide, "--sinks", "1e999"), "--sinks: '1e999' is beyond the range of float64"),
+        ):
+            self.assertRegex(self.attend("compute", *arguments).err, f"attend: {why}\n$")
+            self.assert_fails(self.attend("compute", *arguments), 2)
+
 
 class BatchTest(cli_harness.CliTestCase):
     def batch(self, *lines, code=0, **keywords):
@@ -116,6 +145,15 @@ class BatchTest(cli_harness.CliTestCase):
         self.assertIn("tensors", answers[5])
         self.assertEqual(run.err, "attend: 4 of 6 requests failed\n")
 
+    def test_an_empty_text_is_not_a_field_that_is_left_out(self):
+        x = [[1, 0], [0, 1]]
+        answers, _ = self.batch({"id": "", "embeddings": x}, {"embeddings": x, "layer_name": ""}, {"embeddings": x, "context": ""},
+                                {"embeddings": x, "options": {"causal": ""}}, code=2)  # fmt: skip
+        self.assertIn("tensors", answers[0])
+        why = "is an empty text; give a value, or leave the field out"
+        self.assertEqual([answer["error"]["message"] for answer in answers[1:]],
+                         [f"{name}: {why}" for name in ("layer_name", "context", "options.causal")])  # fmt: skip
+
     def test_the_first_failure_is_the_exit_code(self):
         refused = {"query": [[1, 2]], "key": [[1, 2, 3]], "value": [[1]]}
         self.batch(refused, "{", code=3)
@@ -129,6 +167,32 @@ class BatchTest(cli_harness.CliTestCase):
     def test_numbers_that_json_does_not_have_are_those_of_the_answers(self):
         (answer,), _ = self.batch({"query": [[0]], "key": [[0]], "value": [["NaN", "-Infinity"]]})
         self.assertEqual(answer["tensors"]["output"]["values"], ["NaN", "-Infinity"])
+
+    def test_a_finite_number_never_becomes_infinite(self):
+        x = [[0, 1], [1, 0]]
+        answers, _ = self.batch({"embeddings": [[0, 1], [-1e40, 1]]}, {"embeddings": x, "options": {"sinks": [1e39]}},
+                                '{"embeddings": [[1e999]]}', {"embeddings": {"shape": [1, 1], "values": [1e39]}},
+                                {"embeddings": [[3.4028235e38]]}, code=2)  # fmt: skip
+        messages = [answer.get("error", {}).get("message", "") for answer in answers]
+        self.assertEqual(messages[:2], ["embeddings: element [1, 0]: -1e+40 is beyond the range of float32",
+                                        "options.sinks: element [0]: 1e+39 is beyond the range of float32"])  # fmt: skip
+        self.assertNotEqual(messages[2], "")
+        self.assertRegex(messages[3], "embeddings: .*1e")
+        self.assertIn("tensors", answers[4])
+
+    def test_standard_input_holds_requests_or_a_tensor(self):
+        x, lines = np.float32([[1, 0], [0, 1]]), (b'{"embeddings": "-"}\n', b'{"embeddings": [[1, 0], [0, 1]]}\n')
+        array, path = io.BytesIO(), self.directory / "requests.jsonl"
+        np.save(array, x)
+        # What a reader of "-" would swallow, and what it would leave of the next request.
+        stdin = lines[0] + array.getvalue() + b"\n" + lines[1]
+        for arguments in ([], ["/dev/stdin"]):
+            run = self.attend("batch", *arguments, stdin=stdin)
+            first, *_, last = map(json.loads, run.text.splitlines())
+            self.assertEqual(first["error"]["message"], "embeddings: - is standard input, where the requests come from; name a file")
+            self.assertIn("tensors", last)
+        path.write_bytes(lines[0])
+        self.assertIn("tensors", json.loads(self.attend_ok("batch", path, stdin=array.getvalue()).text))
 
     def test_a_file_and_an_empty_one(self):
         path = self.directory / "requests.jsonl"

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import subprocess
 import tempfile
 import threading
 import unittest
@@ -13,6 +14,7 @@ import unittest
 import grpc
 import numpy as np
 
+import cli_harness
 from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
 from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_array, write_safetensors
@@ -205,6 +207,18 @@ class UploadTest(LayersCase):
         self.attend("layers", "upload", "a", pipe)
         self.attend("layers", "upload", "a", self.file(5))
         self.assertEqual(self.fake.uploads, [sent, self.file(5).read_bytes()])
+
+    def test_a_pipe_has_no_digest_before_it_is_sent(self):
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.write(writing, b"weights")
+        os.close(writing)
+        command = [cli_harness.ATTEND, "layers", "upload", "a", f"/dev/fd/{reading}", "--sha256", "auto"]
+        run = subprocess.run(command, pass_fds=[reading], env=cli_harness.environment(self.env), capture_output=True,
+                             timeout=cli_harness.PATIENCE, check=False)  # fmt: skip
+        why = f"--sha256 auto reads the file before it is sent, and /dev/fd/{reading} can be read only once; give the digits"
+        self.assertEqual((run.returncode, run.stderr.decode()), (2, f"attend: {why}\n"))
+        self.assertEqual(self.fake.headers, [])
 
     def test_wrong_flags_and_files_send_nothing(self):
         path, config = self.file(8), self.directory / "c.json"

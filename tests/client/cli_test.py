@@ -12,7 +12,7 @@ import unittest
 import numpy as np
 
 import cli_harness
-from attend_testing.server import PATIENCE, Server, is_sanitized
+from attend_testing.server import BINARY, PATIENCE, Server, is_sanitized
 from cli_harness import ATTEND, GOLDEN, attend, attend_on_terminal, environment, npy_array
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
@@ -92,6 +92,36 @@ class UsageTest(unittest.TestCase):
                 self.assertEqual(run.code, 2, run.err)
                 self.assertEqual(run.out, b"")
                 self.assertIn(needle, run.err)
+
+    def test_an_empty_value_is_not_a_flag_that_was_left_out(self):
+        """Nor does a flag that ends with an equals sign take the next argument."""
+        compute, delete = ("compute", "--input", f"{NOTEBOOK}:x"), ("layers", "delete", "minilm/0")
+        upload = ("layers", "upload", "minilm/0", NOTEBOOK)
+        cases = (
+            ((*compute, "--layer", ""), "--layer"),
+            ((*compute, "--layer="), "--layer"),
+            ((*compute, "--layer=", "--weights"), "--layer"),
+            ((*compute, "--layer-name", ""), "--layer-name"),
+            ((*compute, "--context", ""), "--context"),
+            ((*compute, "--mask", ""), "--mask"),
+            ((*compute, "--output", ""), "--output"),
+            ((*compute, "--plot", ""), "--plot"),
+            ((*compute, "--input", ""), "--input"),
+            ((*compute, "--tls-ca", ""), "--tls-ca"),
+            (("--tls-ca", "", *compute), "--tls-ca"),
+            ((*compute, "--token-file", ""), "--token-file"),
+            ((*compute, "--endpoints", ""), "--endpoints"),
+            ((*delete, "--etag", ""), "--etag"),
+            ((*upload, "--replace", "--etag", ""), "--etag"),
+            ((*upload, "--replace", "--etag="), "--etag"),
+            ((*upload, "--sha256", ""), "--sha256"),
+            (("layers", "upload", "minilm/0", "", "--init", "1:64"), "FILE"),
+        )
+        for arguments, name in cases:
+            with self.subTest(arguments=arguments):
+                run = attend(*arguments)
+                expected = f"attend: {name} has an empty value; give one, or leave {name} out\n"
+                self.assertEqual((run.code, run.out, run.err), (2, b"", expected))
 
     def test_what_the_flag_parser_finds_is_said_as_everything_else(self):
         for arguments in ([], ["frobnicate"], ["compute"], ["info", "--no-such-flag"], ["info", "--timeout", "0s"]):
@@ -240,6 +270,11 @@ class ServerTest(cli_harness.CliTestCase):
         self.assertIn("the timeout 'never'", self.attend("health", env={"ATTEND_TIMEOUT": "never"}).err)
         json.loads(self.attend_ok("info", env={"ATTEND_FORMAT": "json"}).out)
 
+    def test_an_empty_variable_counts_as_not_set(self):
+        names = ("TIMEOUT", "TLS", "TLS_CA", "CLIENT_TLS_CERT", "CLIENT_TLS_KEY", "TLS_SERVER_NAME", "TOKEN_FILE", "TOKEN", "FORMAT")
+        run = self.attend_ok("health", env={f"ATTEND_{name}": "" for name in names})
+        self.assertEqual(run.text, "SERVING\n")
+
     def test_the_common_flags_stand_on_either_side_of_the_command(self):
         flags = ("--endpoints", self.server.address, "--timeout", "20s")
         for arguments in ((*flags, "health"), ("health", *flags), (*flags[:2], "health", *flags[2:])):
@@ -257,6 +292,21 @@ class ServerTest(cli_harness.CliTestCase):
         self.assertEqual(npy_array(run.out).shape, (5, 64))
         for word in ("attention_weights", "round trip"):
             self.assertIn(word, run.err)
+
+    def test_output_that_does_not_arrive_is_an_error_of_every_command(self):
+        for arguments in (["info"], ["info", "-o", "json"], ["health"], ["layers", "list", "-o", "json"], ["layers", "check", NOTEBOOK],
+                          [*NOTEBOOK_FLAGS, "--estimate"], [*NOTEBOOK_FLAGS, "--show", "--timing"], ["demo"], ["help"],
+                          ["help", "compute"], ["version"], ["--version"], ["--help"], ["completions", "bash"]):  # fmt: skip
+            with self.subTest(arguments=arguments), open("/dev/full", "wb") as full:
+                done = subprocess.run([ATTEND, *arguments], stdout=full, stderr=subprocess.PIPE, env=environment(self.env),
+                                      timeout=PATIENCE, check=False)  # fmt: skip
+                self.assertEqual((done.returncode, done.stderr), (5, b"attend: cannot write to standard output\n"))
+
+    def test_what_the_server_prints_likewise(self):
+        for flag in ("--help", "--version", "--print-config", "--check-config"):
+            with self.subTest(flag=flag), open("/dev/full", "wb") as full:
+                done = subprocess.run([BINARY, flag], stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=PATIENCE, check=False)
+                self.assertEqual((done.returncode, done.stderr), (1, b"attend-server: cannot write to standard output\n"))
 
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "wb") as full:

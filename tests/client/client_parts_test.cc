@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +37,28 @@ TEST(Tensor, BytesAndShapeMustAgree) {
   EXPECT_TRUE(Tensor::Create(ElementType::kFloat32, {2, 3}, std::string(24, 'x')).ok());
   const absl::Status status = Tensor::Create(ElementType::kFloat32, {2, 3}, std::string(23, 'x')).status();
   EXPECT_EQ(status.message(), "a float32 tensor of shape [2, 3] has 24 bytes, but 23 were given");
+}
+
+TEST(Tensor, FindsWhatWouldBecomeInfinite) {
+  const auto first = [](double value, ElementType from, ElementType to) {
+    const std::vector<double> values = {0, -HUGE_VAL, std::nan(""), value};
+    std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
+    Tensor tensor = (*Tensor::Create(ElementType::kFloat64, {4}, std::move(bytes))).ToFloat(from);
+    const std::optional<std::int64_t> beyond = tensor.FirstBeyond(to);
+    const bool becomes_infinite =
+        std::isfinite(tensor.ToDoubles()[3]) && std::isinf(std::move(tensor).ToFloat(to).ToDoubles()[3]);
+    EXPECT_EQ(becomes_infinite, beyond.has_value()) << value;
+    return beyond.value_or(-1);
+  };
+  using enum ElementType;
+  EXPECT_EQ(first(std::nextafter(0x1.ffffffp127, 0), kFloat64, kFloat32), -1);
+  EXPECT_EQ(first(-0x1.ffffffp127, kFloat64, kFloat32), 3);
+  EXPECT_EQ(first(std::nextafter(0x1.ffp127, 0), kFloat64, kBFloat16), -1);
+  EXPECT_EQ(first(0x1.ffp127, kFloat64, kBFloat16), 3);
+  EXPECT_EQ(first(0x1.fffffep127, kFloat32, kBFloat16), 3);
+  EXPECT_EQ(first(std::nextafter(65520, 0), kFloat64, kFloat16), -1);
+  EXPECT_EQ(first(65520, kFloat32, kFloat16), 3);
+  EXPECT_EQ(first(-1.7e308, kFloat64, kFloat64), -1);
 }
 
 TEST(Tensor, TravelsThroughMessagesWithoutCopies) {
@@ -231,6 +256,17 @@ TEST(Token, IsOneWordOfPrintableAscii) {
   for (const char* token : {" ", "a b", "a\n", "a\tb", "\x7f", "\xc3\xbc"}) {
     EXPECT_EQ(CheckToken(token).code(), absl::StatusCode::kInvalidArgument) << token;
   }
+}
+
+TEST(Arguments, PingAServerThatIsSilent) {
+  const grpc::ChannelArguments arguments = internal::Arguments({}, {}, /*watch_health=*/true);
+  std::map<std::string, int> integers;
+  const grpc_channel_args all = arguments.c_channel_args();
+  for (std::size_t i = 0; i < all.num_args; ++i) {
+    if (all.args[i].type == GRPC_ARG_INTEGER) integers[all.args[i].key] = all.args[i].value.integer;
+  }
+  EXPECT_EQ(integers["grpc.keepalive_time_ms"], 40000);
+  EXPECT_EQ(integers["grpc.keepalive_timeout_ms"], 20000);
 }
 
 }  // namespace

@@ -29,6 +29,7 @@ TEST(Csv, RowsBecomeAMatrixOfDoubles) {
     EXPECT_EQ(tensor->ToDoubles(), (std::vector<double>{1, 2, 3, 0.1}));
   }
   EXPECT_TRUE(std::isnan(Read("nan,-inf\n")->ToDoubles()[0]));
+  EXPECT_TRUE(std::isinf(Read("nan, -Infinity\n")->ToDoubles()[1]));
 }
 
 TEST(Csv, WhatIsNotAMatrixOfNumbersIsRefusedWithItsPlace) {
@@ -38,6 +39,8 @@ TEST(Csv, WhatIsNotAMatrixOfNumbersIsRefusedWithItsPlace) {
       {"a,b\n1,2\n", "line 1, column 1: 'a' is no number; expected numbers with commas between them, no headings"},
       {"1,2\n3,\n", "line 2, column 2: '' is no number; expected numbers with commas between them, no headings"},
       {"1;2\n", "line 1, column 1: '1;2' is no number; expected numbers with commas between them, no headings"},
+      {"1,2\n3,1e999\n", "line 2, column 2: '1e999' is beyond the range of float64"},
+      {"-1e309\n", "line 1, column 1: '-1e309' is beyond the range of float64"},
       {"1,2\n3\n", "line 2 has 1 numbers, and the lines before it have 2"},
       {"1\n\n2\n", "line 3 follows an empty line"},
       {"\x93NUMPY\n",

@@ -12,11 +12,13 @@
 
 #include <atomic>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
 
+#include "absl/time/clock.h"
 #include "attend/v1/layer_service.grpc.pb.h"
 #include "client/lib/attend_stream.h"
 #include "client/lib/client.h"
@@ -34,7 +36,8 @@ using ::testing::HasSubstr;
 const CallOptions kCall(absl::Seconds(20));
 
 struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
-  explicit OldServer(bool gives_receipts = false) : receipts(gives_receipts) {
+  explicit OldServer(bool gives_receipts = false, absl::Duration takes = absl::ZeroDuration())
+      : receipts(gives_receipts), work(takes) {
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -47,6 +50,7 @@ struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
 
   template <typename Response>
   void Answer(Response* response) {
+    absl::SleepFor(work);
     response->mutable_output()->add_shape(1);
     if (receipts) response->mutable_receipt()->set_server_version("0.2.0");
   }
@@ -62,6 +66,7 @@ struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
     return grpc::Status::OK;
   }
   grpc::Status EstimateCost(grpc::ServerContext*, const v1::EstimateCostRequest*, v1::EstimateCostResponse*) override {
+    absl::SleepFor(work);
     return {receipts ? grpc::INVALID_ARGUMENT : grpc::UNIMPLEMENTED, "EstimateCost"};
   }
   grpc::Status StreamAttend(
@@ -84,11 +89,13 @@ struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
   }
   grpc::Status GetServerInfo(grpc::ServerContext*, const v1::GetServerInfoRequest*,
                              v1::GetServerInfoResponse* response) override {
+    absl::SleepFor(work);
     response->set_version("0.1.0");
     return grpc::Status::OK;
   }
   grpc::Status CreateLayer(grpc::ServerContext*, grpc::ServerReader<v1::CreateLayerRequest>* reader,
                            v1::CreateLayerResponse* response) override {
+    absl::SleepFor(work);
     ++uploads;
     v1::CreateLayerRequest request;
     while (reader->Read(&request)) {
@@ -98,6 +105,7 @@ struct OldServer : v1::AttentionService::Service, v1::LayerService::Service {
   }
 
   const bool receipts;
+  const absl::Duration work;  // Of each method.
   std::atomic<int> uploads = 0;
   std::unique_ptr<grpc::Server> server;
   std::string endpoint;
@@ -189,6 +197,32 @@ TEST(ServerVersion, EachRequestOfAStreamIsLookedAt) {
 TEST(ServerVersion, AMethodThatItDoesNotKnowIsNamed) {
   OldServer server;
   ExpectNames(Connect(server).EstimateCost({}, kCall).status(), "EstimateCost");
+}
+
+TEST(ServerVersion, TheLookAtTheVersionEndsAtTheCallsDeadline) {
+  const absl::Duration timeout = absl::Seconds(2);
+  v1::AttendRequest request;
+  request.mutable_options()->set_scale(0.3);
+  v1::CreateLayerHeader header;
+  header.mutable_config()->set_norm_epsilon(0.1);
+  v1::CreateLayerHeader seeded = header;
+  seeded.mutable_init()->set_seed(1);
+  // Two methods of 1.5 s each, where a deadline of its own would let both end.
+  OldServer old(/*gives_receipts=*/false, absl::Seconds(1.5)), today(/*gives_receipts=*/true, absl::Seconds(1.5));
+  const Client to_old = Connect(old), to_today = Connect(today);
+  const LayerClient layers(to_today);
+  const std::function<absl::Status()> calls[] = {
+      [&] { return to_old.Attend(request, CallOptions(timeout)).status(); },
+      [&] { return to_old.EstimateCost({}, CallOptions(timeout)).status(); },
+      [&] { return layers.CreateFromBytes(header, "bytes", UploadOptions(timeout)).status(); },
+      [&] { return layers.CreateSeeded(seeded, CallOptions(timeout)).status(); },
+  };
+  for (const auto& call : calls) {
+    const absl::Time start = absl::Now();
+    const absl::Status status = call();
+    EXPECT_FALSE(status.ok());
+    EXPECT_LT(absl::Now() - start, absl::Seconds(2.7)) << status;
+  }
 }
 
 TEST(ServerVersion, ALayerThatWouldBeAnotherIsNotUploaded) {

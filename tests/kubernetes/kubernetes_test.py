@@ -153,7 +153,8 @@ class SingleNodeTest(ClusterTestCase):
 
     def test_a_pod_whose_admin_door_is_shut_never_becomes_ready(self):
         patch = [{"op": "add", "path": "/spec/template/spec/containers/0/env", "value": [{"name": "X", "value": "1"}]},
-                 {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--admin-listen="}]  # fmt: skip
+                 {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--admin-listen"},
+                 {"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": ""}]  # fmt: skip
         kubectl("-n", "attend", "patch", "deployment", "attend", "--type=json", "-p", json.dumps(patch))
         self.addCleanup(kubectl, "-n", "attend", "rollout", "undo", "deployment/attend")
         wait_for(lambda: len(pods()) == 2, "the new pod is there")

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "server/base/protocol.h"
 #include "tests/support/status_message.h"
 
@@ -62,6 +63,31 @@ TEST(FlagsTest, FlagWinsOverEnvironmentOverFileOverDefault) {
     EXPECT_EQ(parsed->config.limits.max_queued_requests, c.expected)
         << ::testing::PrintToString(c.arguments) << ::testing::PrintToString(c.environment);
   }
+}
+
+TEST(FlagsTest, AnEmptyValueTurnsNothingOff) {
+  for (const char* name : {"tls-cert", "tls-client-ca", "tls-client-crl", "principals", "anonymous-roles",
+                           "trusted-proxies", "http-host", "layer-dir"}) {
+    const std::string flag = absl::StrCat("--", name);
+    const TemporaryFile file(absl::StrCat(name, " = \"\"\n"));
+    const std::vector<std::vector<std::string>> command_lines = {
+        {flag, ""}, {flag + "="}, {flag + "=", "--threads=1"}, {"--config", file.path()}};
+    for (const std::vector<std::string>& arguments : command_lines) {
+      EXPECT_THAT(Message(ParseFlags(arguments, {}).status()), HasSubstr(flag + " has an empty value"))
+          << ::testing::PrintToString(arguments);
+    }
+  }
+  EXPECT_THAT(Message(ParseFlags({"--config", ""}, {}).status()), HasSubstr("--config has an empty value"));
+}
+
+TEST(FlagsTest, AnEmptyValueIsNoneWhereTheHelpSaysSo) {
+  const TemporaryFile file("data-dir = \"/d\"\nadmin-listen = \"127.0.0.1:1\"\nhttp-listen = \"127.0.0.1:2\"\n");
+  const auto parsed =
+      ParseFlags({"--config", file.path(), "--data-dir", "", "--admin-listen", "", "--http-listen", ""}, {});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->config.data_dir, "");
+  EXPECT_EQ(parsed->config.admin_listen, "");
+  EXPECT_EQ(parsed->config.http.listen, "");
 }
 
 TEST(FlagsTest, EveryKindOfValueIsReadFromEachSource) {

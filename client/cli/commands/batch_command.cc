@@ -1,5 +1,8 @@
 // `attend batch`: requests as lines of JSON, an answer for each.
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <fstream>
 #include <iostream>
 #include <utility>
@@ -37,12 +40,29 @@ ExitCode CodeOf(const absl::Status& status, bool was_sent) {
   return AnsweredByServer(status) || absl::IsInternal(status) ? kExitServer : kExitNetwork;
 }
 
+// Where requests come from, and who answers them.
+struct Batch {
+  std::istream& in;
+  const bool is_stdin;
+  const ConnectionFlags& connection;
+};
+
+// Whether `path` is what standard input is, as /dev/stdin.
+bool IsStdin(const std::string& path) {
+  struct stat file {
+  }, standard{};  // std::filesystem::equivalent compares no pipes.
+  return stat(path.c_str(), &file) == 0 && fstat(STDIN_FILENO, &standard) == 0 && file.st_dev == standard.st_dev &&
+         file.st_ino == standard.st_ino;
+}
+
 // Answers one line. `*failure` becomes the exit code of a failure and stays otherwise.
-Json Answer(const Client& client, const CallOptions& call, const std::string& text, ExitCode* failure) {
+Json Answer(const Batch& batch, const Client& client, const CallOptions& call, const std::string& text,
+            ExitCode* failure) {
   Json answer = Json::object();
   const absl::StatusOr<nlohmann::json> line = formats::ParseJsonObject(text);
   if (line.ok() && line->contains("id")) answer["id"] = (*line)["id"];
-  const absl::StatusOr<ComputationRequest> request = line.ok() ? ParseRequestLine(*line) : line.status();
+  const absl::StatusOr<ComputationRequest> request =
+      line.ok() ? ParseRequestLine(*line, batch.is_stdin) : line.status();
   absl::StatusOr<Outcome> outcome = request.ok() ? Send(client, *request, call) : request.status();
   if (outcome.ok()) {
     answer.update(OutcomeJson(outcome->tensors, *outcome));
@@ -53,19 +73,19 @@ Json Answer(const Client& client, const CallOptions& call, const std::string& te
   return answer;
 }
 
-ExitCode RunBatch(std::istream& in, const ConnectionFlags& connection) {
-  const absl::StatusOr<Client> client = ConnectWith(connection);
+ExitCode RunBatch(const Batch& batch) {
+  const absl::StatusOr<Client> client = ConnectWith(batch.connection);
   if (!client.ok()) return ReportConnect(client.status());
-  const CallOptions call(*ParseTimeout(connection.timeout));
+  const CallOptions call(*ParseTimeout(batch.connection.timeout));
   ExitCode result = kExitOk;
   std::int64_t number = 0, requests = 0, failures = 0;
-  for (std::string text; std::getline(in, text);) {
+  for (std::string text; std::getline(batch.in, text);) {
     ++number;
     if (absl::StripAsciiWhitespace(text).empty()) continue;
     ++requests;
     ExitCode failure = kExitOk;
     Json answer = {{"line", number}};
-    answer.update(Answer(*client, call, text, &failure));
+    answer.update(Answer(batch, *client, call, text, &failure));
     std::cout << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
     if (!std::cout.good()) return ReportResult(absl::UnknownError("cannot write to standard output"));
     failures += failure == kExitOk ? 0 : 1;
@@ -92,9 +112,9 @@ Command AddBatchCommand(CLI::App* app, const ConnectionFlags& connection) {
       "\"bottom_right\"}}\n"
       "An error is a line too; the exit code is that of the first error, and 0 without one.");
   return {command, [path, &connection] {
-            if (*path == "-") return RunBatch(std::cin, connection);
+            if (*path == "-") return RunBatch({std::cin, true, connection});
             absl::StatusOr<std::ifstream> file = OpenFile(*path);
-            return file.ok() ? RunBatch(*file, connection) : ReportUsage(file.status());
+            return file.ok() ? RunBatch({*file, IsStdin(*path), connection}) : ReportUsage(file.status());
           }};
 }
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -131,8 +133,15 @@ absl::Status CheckSource(const LayersFlags& flags) {
   return absl::OkStatus();
 }
 
-// In lower-case hexadecimal. Errors: NOT_FOUND when the file cannot be opened; DATA_LOSS when reading fails.
+// In lower-case hexadecimal. Errors: NOT_FOUND when the file cannot be opened; INVALID_ARGUMENT when it can be read
+// only once, as a pipe; DATA_LOSS when reading fails.
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
+  std::error_code error;
+  const bool is_pipe = std::filesystem::is_other(path, error);  // Before it is opened: that waits for a writer.
+  if (is_pipe) {
+    return absl::InvalidArgumentError(absl::StrCat("--sha256 auto reads the file before it is sent, and ", path,
+                                                   " can be read only once; give the digits"));
+  }
   absl::StatusOr<std::ifstream> file = OpenFile(path);
   if (!file.ok()) return file.status();
   formats::Sha256 hash;

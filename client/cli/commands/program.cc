@@ -15,6 +15,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "client/cli/commands/commands.h"
+#include "formats/command_line/empty_value.h"
 #include "formats/command_line/nearest.h"
 #include "formats/command_line/outline.h"
 #include "formats/command_line/usage_error.h"
@@ -76,7 +77,21 @@ ExitCode ShowHelp(const CLI::App& app, const std::vector<std::string>& words) {
   return kExitOk;
 }
 
+int RefuseUsage(const Program& program, const std::string& why) {
+  std::cerr << program.name << ": " << why << "\n";
+  return kExitUsage;
+}
+
+// `code`, unless what was printed did not arrive: then kExitLocal in place of success.
+int CheckOutput(int code) {
+  std::cout.flush();
+  return code != kExitOk || std::cout.good() ? code
+                                             : ReportResult(absl::UnknownError("cannot write to standard output"));
+}
+
 int Run(const Program& program, int argc, char** argv) {
+  const std::string unset = formats::EmptyAssignment({argv + 1, argv + argc});
+  if (!unset.empty()) return RefuseUsage(program, unset);
   CLI::App app(program.description, program.name);
   const std::string version = program.name + " " + program.version;
   app.set_version_flag("--version", version);
@@ -97,13 +112,11 @@ int Run(const Program& program, int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {
     const std::string wrong = formats::WordInPlaceOfCommand(app);
-    if (wrong.empty()) return app.exit(asked);
-    std::cerr << program.name << ": " << wrong << "\n";
-    return kExitUsage;
+    return wrong.empty() ? app.exit(asked) : RefuseUsage(program, wrong);
   } catch (const CLI::ParseError& error) {
-    std::cerr << program.name << ": " << formats::UsageMessage(app, error) << "\n";
-    return kExitUsage;
+    return RefuseUsage(program, formats::UsageMessage(app, error));
   }
+  if (const std::string empty = formats::EmptyValue(app); !empty.empty()) return RefuseUsage(program, empty);
   if (help_command->parsed()) return ShowHelp(app, help_words);
   if (version_command->parsed()) std::cout << version << "\n";
   if (completions_command->parsed()) std::cout << formats::CompletionScript(app, shell);
@@ -122,7 +135,7 @@ int RunProgram(const Program& program, int argc, char** argv) {
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
     // gRPC and OpenSSL write their view of a failed connection to stderr; ReportCall says it in one sentence.
     if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
-    return Run(program, argc, argv);
+    return CheckOutput(Run(program, argc, argv));
   } catch (const std::bad_alloc&) {  // Memory can run out: that is this machine's fault, not the user's.
     std::fputs("attend: out of memory; send less at once\n", stderr);
   } catch (const std::exception& error) {

@@ -21,20 +21,23 @@ absl::Status Place(const std::string& source, const AttentionFlags& flags, v1::T
   absl::StatusOr<Tensor> tensor = type.has_value() ? LoadTensor(source) : LoadFloats(source, /*allow_float64=*/true);
   if (!tensor.ok()) return tensor.status();
   const ElementType sent_as = type.value_or(tensor->type());
-  return (*std::move(tensor)).ToFloat(sent_as).MoveTo(message);
+  absl::StatusOr<Tensor> converted = Convert(*std::move(tensor), sent_as, source);
+  return converted.ok() ? (*std::move(converted)).MoveTo(message) : converted.status();
 }
 
 bool IsDouble(const v1::Tensor& message) { return message.data_type() == v1::DATA_TYPE_FLOAT64; }
 
-absl::Status Convert(v1::Tensor* message, ElementType type) {
+// Converts a message in place; `source` says where it is from.
+absl::Status ConvertMessage(v1::Tensor* message, ElementType type, const std::string& source) {
   absl::StatusOr<Tensor> tensor = Tensor::FromProto(std::move(*message));
-  return tensor.ok() ? (*std::move(tensor)).ToFloat(type).MoveTo(message) : tensor.status();
+  if (tensor.ok()) tensor = Convert(*std::move(tensor), type, source);
+  return tensor.ok() ? (*std::move(tensor)).MoveTo(message) : tensor.status();
 }
 
 // Makes a tensor float64 for float64 arithmetic, and anything but that for the other.
-absl::Status SetPrecision(v1::Tensor* message, bool is_double) {
+absl::Status SetPrecision(v1::Tensor* message, bool is_double, const std::string& source) {
   if (IsDouble(*message) == is_double) return absl::OkStatus();
-  return Convert(message, is_double ? ElementType::kFloat64 : ElementType::kFloat32);
+  return ConvertMessage(message, is_double ? ElementType::kFloat64 : ElementType::kFloat32, source);
 }
 
 // The weights and biases that `layer` has.
@@ -56,9 +59,10 @@ absl::Status ConvertLayer(const ComputeFlags& flags, bool is_double, v1::Attenti
   bool narrowed = false;
   absl::Status status;
   for (v1::Tensor* tensor : TensorsOf(layer)) {
-    if (type.has_value()) status.Update(Convert(tensor, *type));
+    if (type.has_value()) status.Update(ConvertMessage(tensor, *type, flags.layer));
+    if (!status.ok()) return status;
     narrowed = narrowed || (IsDouble(*tensor) && !is_double);
-    status.Update(SetPrecision(tensor, is_double));
+    status.Update(SetPrecision(tensor, is_double, flags.layer));
   }
   if (narrowed) {
     std::cerr << "attend: note: " << flags.layer
@@ -187,9 +191,11 @@ absl::Status AttendRequestBuilder::Prepare(std::size_t index) {
   }
   if (!status.ok()) return status;
   const bool is_double = has_double_context_ || IsDouble(request_->embeddings());
-  status.Update(SetPrecision(request_->mutable_embeddings(), is_double));
+  status.Update(SetPrecision(request_->mutable_embeddings(), is_double, flags_.inputs[index]));
   // A context that was not float64 at first can go there and back without loss.
-  if (request_->has_context()) status.Update(SetPrecision(request_->mutable_context(), is_double));
+  if (request_->has_context()) {
+    status.Update(SetPrecision(request_->mutable_context(), is_double, flags_.context));
+  }
   if (is_double_ == is_double || !status.ok()) return status;
   is_double_ = is_double;
   if (status = PlaceLayer(is_double); !status.ok()) return status;
@@ -209,7 +215,7 @@ absl::Status BuildSdpaRequest(const SdpaFlags& flags, v1::ScaledDotProductAttent
     is_double = is_double || IsDouble(*message);
   }
   absl::Status status;
-  for (const auto& [source, message] : inputs) status.Update(SetPrecision(message, is_double));
+  for (const auto& [source, message] : inputs) status.Update(SetPrecision(message, is_double, source));
   if (!flags.partials.empty()) status.Update(PlacePartials(flags.partials, request->mutable_partials()));
   status.Update(flags.request.Fill(is_double, request));
   status.Update(flags.attention.options.Fill(is_double, request->mutable_options()));

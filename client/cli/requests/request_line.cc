@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -67,6 +68,11 @@ absl::Status Flatten(const Json& list, const std::vector<std::int64_t>& shape, s
                                                    "' is not a ", is_bool ? "boolean" : "number",
                                                    " as the others are"));
   }
+  if (number.has_value() && std::isinf(*number) && list.is_number()) {
+    const auto index = static_cast<std::int64_t>(bytes->size() / sizeof *number);
+    return absl::InvalidArgumentError(
+        absl::StrCat(ElementName(index, shape), ": ", list.dump(), " is beyond the range of float32"));
+  }
   if (is_bool) {
     bytes->push_back(list.get<bool>() ? '\1' : '\0');
   } else {
@@ -85,7 +91,10 @@ absl::StatusOr<Tensor> TensorOf(const Json& list) {
   return Tensor::Create(is_bool ? ElementType::kBool : ElementType::kFloat32, std::move(shape), std::move(bytes));
 }
 
-absl::Status SetTensor(const FieldDescriptor& field, const Json& value, Message* message) {
+absl::Status SetTensor(const FieldDescriptor& field, const Json& value, bool from_stdin, Message* message) {
+  if (from_stdin && value == "-") {
+    return absl::InvalidArgumentError("- is standard input, where the requests come from; name a file");
+  }
   absl::StatusOr<Tensor> tensor = value.is_array()                       ? TensorOf(value)
                                   : absl::EndsWith(field.name(), "mask") ? LoadMask(value.get<std::string>())
                                                                          : LoadFloats(value.get<std::string>(), true);
@@ -127,18 +136,21 @@ absl::Status UnknownField(const Message& message, const std::string& prefix, con
   return Wrong(prefix + name, absl::StrCat("there is no such field", formats::DidYouMean(name, known)));
 }
 
-absl::Status Fill(const Json& object, const std::string& prefix, Message* message) {
+absl::Status Fill(const Json& object, const std::string& prefix, bool from_stdin, Message* message) {
   for (const auto& [name, value] : object.items()) {
     if (prefix.empty() && name == "id") continue;
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(name);
     if (field == nullptr) return UnknownField(*message, prefix, name);
+    // protobuf's JSON would take it for a field that is not there, and compute without the layer.
+    if (value == "") return Wrong(prefix + name, "is an empty text; give a value, or leave the field out");
     const bool is_message = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field->is_repeated();
     const bool is_tensor = is_message && field->message_type() == v1::Tensor::descriptor();
     absl::Status status;
     if (is_tensor && (value.is_array() || value.is_string())) {
-      status = SetTensor(*field, value, message);
+      status = SetTensor(*field, value, from_stdin, message);
     } else if (is_message && !is_tensor && value.is_object()) {
-      status = Fill(value, absl::StrCat(prefix, name, "."), message->GetReflection()->MutableMessage(message, field));
+      status = Fill(value, absl::StrCat(prefix, name, "."), from_stdin,
+                    message->GetReflection()->MutableMessage(message, field));
       if (!status.ok()) return status;
     } else {
       status = SetOther(*field, value, message);
@@ -150,10 +162,10 @@ absl::Status Fill(const Json& object, const std::string& prefix, Message* messag
 
 }  // namespace
 
-absl::StatusOr<ComputationRequest> ParseRequestLine(const Json& line) {
+absl::StatusOr<ComputationRequest> ParseRequestLine(const Json& line, bool from_stdin) {
   ComputationRequest request = v1::AttendRequest();
   if (line.contains("query")) request = v1::ScaledDotProductAttentionRequest();
-  absl::Status status = std::visit([&line](auto& message) { return Fill(line, "", &message); }, request);
+  absl::Status status = std::visit([&](auto& message) { return Fill(line, "", from_stdin, &message); }, request);
   if (!status.ok()) return status;
   return request;
 }

@@ -14,7 +14,9 @@ namespace attend::client {
 // names in the protocol. A tensor is nested lists of numbers or booleans, the name of a file as `--input` takes it, or
 // an object {"shape", "values"}; an enumeration is its word, as in "bottom_right". `id` belongs to no request; who
 // reads answers may use it. Errors: INVALID_ARGUMENT naming the field; those of reading files.
-absl::StatusOr<ComputationRequest> ParseRequestLine(const nlohmann::json& line);
+// With `from_stdin` the line itself comes from standard input, and a tensor `-` is refused: it would take the next
+// line.
+absl::StatusOr<ComputationRequest> ParseRequestLine(const nlohmann::json& line, bool from_stdin);
 
 }  // namespace attend::client
 

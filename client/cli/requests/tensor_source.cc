@@ -1,11 +1,13 @@
 #include "client/cli/requests/tensor_source.h"
 
 #include <iostream>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "client/io/csv.h"
@@ -52,7 +54,7 @@ bool TensorSource::is_safetensors() const { return absl::EndsWith(path, ".safete
 
 absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
   if (source == "-") {
-    absl::StatusOr<Tensor> tensor = ReadNpy(std::cin);
+    absl::StatusOr<Tensor> tensor = ReadOnlyNpy(std::cin);
     return tensor.ok() ? std::move(tensor) : Annotate("standard input", tensor.status());
   }
   const TensorSource parsed = TensorSource::Parse(source);
@@ -66,16 +68,34 @@ absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
       ".npy array on standard input"));
 }
 
+std::string ElementName(std::int64_t index, const std::vector<std::int64_t>& shape) {
+  std::vector<std::int64_t> place(shape.size());
+  for (std::size_t axis = shape.size(); axis-- > 0; index /= shape[axis]) place[axis] = index % shape[axis];
+  return absl::StrCat("element ", ShapeString(place));
+}
+
+absl::StatusOr<Tensor> Convert(Tensor tensor, ElementType type, const std::string& source) {
+  const std::optional<std::int64_t> beyond = tensor.FirstBeyond(type);
+  if (!beyond.has_value()) return std::move(tensor).ToFloat(type);
+  const std::vector<std::int64_t>& shape = tensor.shape();
+  const std::string place =
+      IsCsv(source) ? absl::StrCat("line ", *beyond / shape.back() + 1, ", column ", *beyond % shape.back() + 1)
+                    : ElementName(*beyond, shape);
+  return absl::InvalidArgumentError(absl::StrFormat("%s: %s: %.9g is beyond the range of %s", source, place,
+                                                    tensor.ToDoubles()[static_cast<std::size_t>(*beyond)],
+                                                    ElementTypeName(type)));
+}
+
 absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
   absl::StatusOr<Tensor> tensor = LoadTensor(source);
   if (!tensor.ok()) return tensor.status();
-  if (IsCsv(source)) return (*std::move(tensor)).ToFloat32();
+  if (IsCsv(source)) return Convert(*std::move(tensor), ElementType::kFloat32, source);
   const bool is_double = tensor->type() == ElementType::kFloat64;
   if (IsFloatingPoint(tensor->type()) && (allow_float64 || !is_double)) return tensor;
   if (LosesPrecision(tensor->type())) {
     std::cerr << "attend: note: " << source << " is " << ElementTypeName(tensor->type()) << ", sent as float32\n";
   }
-  return (*std::move(tensor)).ToFloat32();
+  return Convert(*std::move(tensor), ElementType::kFloat32, source);
 }
 
 absl::StatusOr<Tensor> LoadMask(const std::string& source) {
@@ -108,12 +128,16 @@ absl::StatusOr<Tensor> LoadFloatList(const std::string& text, bool allow_float64
   for (const absl::string_view part : absl::StrSplit(text, ',')) {
     double value = 0;
     if (!absl::SimpleAtod(part, &value)) return LoadFloats(text, allow_float64);
+    if (IsBeyondFloat64(part, value)) {
+      return absl::InvalidArgumentError(absl::StrCat("'", part, "' is beyond the range of float64"));
+    }
     values.push_back(value);
   }
   std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
   absl::StatusOr<Tensor> tensor =
       Tensor::Create(ElementType::kFloat64, {static_cast<std::int64_t>(values.size())}, std::move(bytes));
-  return allow_float64 || !tensor.ok() ? std::move(tensor) : (*std::move(tensor)).ToFloat32();
+  if (allow_float64 || !tensor.ok()) return tensor;
+  return Convert(*std::move(tensor), ElementType::kFloat32, text);
 }
 
 }  // namespace attend::client

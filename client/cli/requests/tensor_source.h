@@ -25,8 +25,16 @@ struct TensorSource {
 // Errors: those of the readers in client/io; INVALID_ARGUMENT for any other file.
 absl::StatusOr<Tensor> LoadTensor(const std::string& source);
 
+// `element [0, 2]`: element number `index` of a tensor of this shape, in row-major order.
+std::string ElementName(std::int64_t index, const std::vector<std::int64_t>& shape);
+
+// `tensor`, which `source` names, as `type`. Errors: INVALID_ARGUMENT, with the element or the line and column, when a
+// finite number is beyond the type's range and would become infinite.
+absl::StatusOr<Tensor> Convert(Tensor tensor, ElementType type, const std::string& source);
+
 // The same as a type that the service computes with: integers and booleans become float32, as does float64 where it is
 // not allowed, and the numbers of a .csv file, which have no type. A note on stderr says when that loses precision.
+// Errors: as LoadTensor and Convert.
 absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64);
 
 // A mask is BOOL on the wire; files often hold it as bytes. Errors: INVALID_ARGUMENT for other types.
