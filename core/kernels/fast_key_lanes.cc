@@ -309,7 +309,7 @@ struct FastProducts {
 
 const RowKernels& FastKeyLanes() {
   static constexpr RowKernels kKernels = {.max_rows = kMaxRows,
-                                          .reads_16_bits = true,
+                                          .reads_narrow = true,
                                           .row_multiple = 1,
                                           .packed_size = PackedSize,
                                           .state_size = StateSize,
