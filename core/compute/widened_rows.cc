@@ -21,13 +21,10 @@ WidenedRows::WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs,
                          const RowKernels& kernels, const RowRange& range)
     : problem_(problem), outputs_(outputs), convert_(convert), range_(range), pack_values_(kernels.pack_values) {
   const auto is_narrow = [](DataType type) { return type != DataType::kFloat32; };
-  const auto reads = [&](DataType type) {
-    return !is_narrow(type) || (kernels.reads_narrow && type != DataType::kInt8);
-  };
   const std::int64_t tile = std::min(kKeysPerTile, problem.key_length());
   queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
-  keys_ = MakeCopy(!reads(problem.key().type), problem.head_dim(), tile);
-  values_ = MakeCopy(!reads(problem.value().type), problem.value_dim(), tile);
+  keys_ = MakeCopy(!kernels.reads_narrow && is_narrow(problem.key().type), problem.head_dim(), tile);
+  values_ = MakeCopy(!kernels.reads_narrow && is_narrow(problem.value().type), problem.value_dim(), tile);
   value_pairs_ = MakeCopy(pack_values_ != nullptr, problem.value_dim(), CeilDiv<std::int64_t>(tile, 2));
   results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
 }

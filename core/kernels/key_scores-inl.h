@@ -16,17 +16,33 @@ namespace HWY_NAMESPACE {
 // there.
 namespace {
 
-// Keys as columns: kColumns vectors, each of one dimension of kLanes keys, or of two where those are of 16 bits and
-// widened by a shift or a mask, or by an instruction that takes halves of lanes.
+// How many dimensions of a key a lane has before they are widened: two of 16 bits where a shift, a mask, or an
+// instruction that takes halves of lanes widens them, and four of 8 bits.
 template <typename T>
+constexpr int kDimsInLane = kLanes == 1                                           ? 1
+                            : std::is_same_v<T, std::int8_t>                      ? 4
+                            : std::is_same_v<T, BFloat16>                         ? 2
+                            : std::is_same_v<T, Float16>&& HWY_TARGET == HWY_AVX3 ? 2
+                                                                                  : 1;
+
+// One of the four numbers of each lane.
+HWY_INLINE Vec WidenByte(Vec quads, int byte) {
+  const auto all = hn::BitCast(Int32Tag(), quads);
+  const auto first = byte == 0   ? hn::ShiftLeft<24>(all)
+                     : byte == 1 ? hn::ShiftLeft<16>(all)
+                     : byte == 2 ? hn::ShiftLeft<8>(all)
+                                 : all;
+  return hn::ConvertTo(FloatTag(), hn::ShiftRight<24>(first));
+}
+
+// Keys as columns: kColumns vectors, each of kInLane dimensions of kLanes keys.
+template <typename T, int kInLane = kDimsInLane<T>>
 struct Columns {
-  static constexpr bool kPairs =
-      (std::is_same_v<T, BFloat16> && kLanes > 1) || (std::is_same_v<T, Float16> && HWY_TARGET == HWY_AVX3);
-  static constexpr int kDims = static_cast<int>(kColumns) * (kPairs ? 2 : 1);
+  static constexpr int kDims = static_cast<int>(kColumns) * kInLane;
 
   Columns() = default;
   HWY_INLINE Columns(const T* key, int64_t stride) {
-    using Number = std::conditional_t<kPairs, float, T>;
+    using Number = std::conditional_t<(kInLane > 1), float, T>;
     // From every fourth row the next three are within what an instruction adds to an address. The compiler, if it could
     // see where `key` comes from, would keep a pointer for every row instead, in memory.
     asm("" : "+r"(key));
@@ -38,7 +54,8 @@ struct Columns {
   }
 
   HWY_INLINE Vec Dim(int i) const {
-    if constexpr (!kPairs) return vectors[i];
+    if constexpr (kInLane == 1) return vectors[i];
+    if constexpr (kInLane == 4) return WidenByte(vectors[i / 4], i % 4);
     const Bits pairs = hn::BitCast(Uint32Tag(), vectors[i / 2]);
 #if HWY_TARGET == HWY_AVX3
     if constexpr (std::is_same_v<T, Float16>) {
@@ -51,27 +68,34 @@ struct Columns {
   Vec vectors[kColumns];
 };
 
+// Whole blocks have a head size that is a multiple of it. The many dimensions of a tile of 8 bits are not asked for.
+template <typename T>
+constexpr int kLeastDims = kHasScales<T> ? Columns<T, 1>::kDims : Columns<T>::kDims;
+
 // The scores of kGroups groups of kLanes keys for kRows rows, which stay in registers while dimensions are added to
 // them; where there are fewer rows, the last is computed again.
 template <typename T, int kRows, int kGroups>
 struct GroupScores {
-  HWY_INLINE explicit GroupScores(const Panel& panel) {
+  HWY_INLINE GroupScores(const Panel& panel, int64_t key) {
     const int64_t dim = panel.task->head_dim;
     for (int r = 0; r < kRows; ++r) query[r] = panel.packed + HWY_MIN(r, panel.num_rows - 1) * dim;
     HWY_UNROLL(4)
     for (int g = 0; g < kGroups; ++g) {
+      scale[g] = ScalesOfKeys<T>(panel.task->keys, key + g * kLanes, kLanes);
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) sum[g][r] = hn::Zero(FloatTag());
     }
   }
 
   // Adds the dimensions from `from` on, whose columns are of each group's keys.
-  HWY_INLINE void Add(const Columns<T> (&columns)[kGroups], int64_t from) {
-    HWY_UNROLL(16)
-    for (int i = 0; i < Columns<T>::kDims; ++i) {
+  template <int kInLane>
+  HWY_INLINE void Add(const Columns<T, kInLane> (&columns)[kGroups], int64_t from) {
+    HWY_UNROLL(32)
+    for (int i = 0; i < Columns<T, kInLane>::kDims; ++i) {
       HWY_UNROLL(2)
       for (int g = 0; g < kGroups; ++g) {
-        const Vec keys = columns[g].Dim(i);
+        Vec keys = columns[g].Dim(i);
+        if constexpr (kHasScales<T>) keys = hn::Mul(keys, scale[g]);
         HWY_UNROLL(8)
         for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][from + i]), keys, sum[g][r]);
       }
@@ -88,17 +112,37 @@ struct GroupScores {
   }
 
   const float* query[kRows];
+  Vec scale[kGroups];
   Vec sum[kGroups][kRows];
 };
+
+// Adds dimensions [c, end) in tiles of Columns<T, kInLane> as long as they fill one, and returns the first that is
+// left.
+template <int kInLane, class Ahead, typename T, int kRows, int kGroups>
+HWY_INLINE int64_t AddColumns(GroupScores<T, kRows, kGroups>& scores, const T* key, int64_t stride, int64_t c,
+                              int64_t end, Ahead& ahead) {
+  constexpr int kDims = Columns<T, kInLane>::kDims;
+  constexpr int kLinesPerTile = HWY_MAX(1, static_cast<int>(kLanes * kDims * sizeof(T) / kLine));
+  for (; c + kDims <= end; c += kDims) {
+    Columns<T, kInLane> columns[kGroups] = {};
+    HWY_UNROLL(2)
+    for (int g = 0; g < kGroups; ++g) {
+      columns[g] = Columns<T, kInLane>(key + g * kLanes * stride + c, stride);
+      ahead.template Request<kLinesPerTile>();
+    }
+    scores.Add(columns, c);
+  }
+  return c;
+}
 
 // Scores of kGroups groups of keys from `k` on for all rows. What is transposed is used straight from registers.
 template <typename T, int kRows, int kGroups, class Ahead>
 HWY_INLINE void ScoreKeys(const Block& block, int64_t k, Ahead& ahead) {
   constexpr int kDims = Columns<T>::kDims;
-  constexpr int kLinesPerTile = HWY_MAX(1, static_cast<int>(kLanes * kDims * sizeof(T) / kLine));
+  [[maybe_unused]] constexpr int kLinesPerTile = kLanes * kDims * sizeof(T) / kLine;
   const int64_t head_dim = block.task.head_dim, stride = Ahead::kDense ? head_dim : block.task.keys.stride;
   const T* key = block.task.keys.Row<T>(block.first + k);
-  GroupScores<T, kRows, kGroups> scores(block.panel);
+  GroupScores<T, kRows, kGroups> scores(block.panel, block.first + k);
   int64_t c = 0;
 #if HWY_TARGET == HWY_AVX3
   // Whole lines, because keys far apart may share the few places of a cache's set.
@@ -118,15 +162,8 @@ HWY_INLINE void ScoreKeys(const Block& block, int64_t k, Ahead& ahead) {
     scores.Add(high, c + kDims);
   }
 #endif
-  for (; c < head_dim; c += kDims) {
-    Columns<T> columns[kGroups] = {};
-    HWY_UNROLL(2)
-    for (int g = 0; g < kGroups; ++g) {
-      columns[g] = Columns<T>(key + g * kLanes * stride + c, stride);
-      ahead.template Request<kLinesPerTile>();
-    }
-    scores.Add(columns, c);
-  }
+  c = AddColumns<kDimsInLane<T>>(scores, key, stride, c, head_dim, ahead);
+  if constexpr (kLeastDims<T> < kDims) AddColumns<1>(scores, key, stride, c, head_dim, ahead);
   scores.Store(block.scratch.scores + k);
 }
 
@@ -162,8 +199,8 @@ void ScorePartialBlock(const Block& block) {
     for (int64_t k = 0; k < RoundUp(block.count, kLanes); k += kLanes) {
       const T* key = task.keys.Row<T>(block.first + k) + d;
       const int64_t stride = task.keys.stride;
-      PackTransposed([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth, 1.0f,
-                     block.scratch.keys + k, kKeyBlock);
+      PackTransposed([key, stride](int64_t i) { return key + i * stride; }, block.count - k, depth,
+                     ScalesOfKeys<T>(task.keys, block.first + k, block.count - k), block.scratch.keys + k, kKeyBlock);
     }
     Multiply<Walk::kAlongRows>(block.panel.num_rows, RoundUp(block.count, kLanes) / kLanes,
                                {block.panel.packed + d, task.head_dim}, {block.scratch.keys, kKeyBlock}, depth,
@@ -173,7 +210,7 @@ void ScorePartialBlock(const Block& block) {
 
 template <typename T>
 void ScoreBlockOf(const Block& block) {
-  if (block.count != kKeyBlock || block.task.head_dim % Columns<T>::kDims != 0) {
+  if (block.count != kKeyBlock || block.task.head_dim % kLeastDims<T> != 0) {
     ScorePartialBlock<T>(block);
   } else if (block.panel.num_rows == 1) {
     ScoreWholeBlock<T, 1>(block);
@@ -191,6 +228,7 @@ void ScoreBlock(const Block& block) {
   switch (block.task.keys.type) {
     case DataType::kFloat16: ScoreBlockOf<Float16>(block); break;
     case DataType::kBFloat16: ScoreBlockOf<BFloat16>(block); break;
+    case DataType::kInt8: ScoreBlockOf<std::int8_t>(block); break;
     default: ScoreBlockOf<float>(block); break;
   }
 }
