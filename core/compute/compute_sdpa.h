@@ -35,7 +35,7 @@ struct SdpaExtents {
   std::int64_t head_dim = 0;
   std::int64_t value_dim = 0;
   bool is_double = false;
-  bool has_narrow = false;        // Something is FLOAT16 or BFLOAT16.
+  bool has_narrow = false;        // Something is FLOAT16, BFLOAT16 or INT8.
   bool consumes_weights = false;  // Averaged or top weights are wanted.
   std::int64_t top_k = 0;         // How many top weights of a row.
 };

@@ -86,10 +86,9 @@ ExactRows::ExactRows(const SdpaRun& run, KvHead kv)
 }
 
 // Row j of a head, valid until the next call.
-const float* ExactRows::Floats(const TypedHeadsView& view, std::int64_t head, std::int64_t j) {
-  const std::byte* row = view.Row(kv_.batch, head, j);
-  if (!IsNarrow(view)) return reinterpret_cast<const float*>(row);
-  run_.kernels.convert.widen(view.type, row, view.dim, narrow_.data());
+const float* ExactRows::Floats(const InputRows& rows, std::int64_t head, std::int64_t j) {
+  if (!IsNarrow(rows.tensor)) return rows.tensor.As<const float>().Row(kv_.batch, head, j);
+  rows.Widen(run_.kernels.convert, {kv_.batch, head}, j, narrow_.data());
   return narrow_.data();
 }
 
@@ -133,10 +132,10 @@ void ExactRows::Magnitudes::Add(double number) {
 }
 
 // Of row j of keys or values. `known` is negative if a number is not finite, and NaN before the row has been read.
-ExactRows::Magnitudes ExactRows::MagnitudesOf(const TypedHeadsView& view, std::int64_t j, float& known) {
+ExactRows::Magnitudes ExactRows::MagnitudesOf(const InputRows& rows, std::int64_t j, float& known) {
   Magnitudes of;
   if (std::isnan(known)) {
-    of.Add(Floats(view, kv_.head, j), view.dim);
+    of.Add(Floats(rows, kv_.head, j), rows.tensor.dim);
     known = static_cast<float>(of.finite ? of.largest_finite : -of.largest_finite);
   }
   of.finite = !std::signbit(known);
@@ -154,9 +153,9 @@ bool ExactRows::InspectKeys(const RowCoordinates& at, bool behind_bias) {
     const bool masked = bias == -kInfinity;
     if (masked && !behind_bias) continue;
     if (query_seen_.nan) return true;
-    keys_seen_.Add(MagnitudesOf(problem_.key(), j, largest_[2 * j]));
+    keys_seen_.Add(MagnitudesOf(KeysOf(problem_), j, largest_[2 * j]));
     if (masked) continue;
-    values_seen_.Add(MagnitudesOf(problem_.value(), j, largest_[2 * j + 1]));
+    values_seen_.Add(MagnitudesOf(ValuesOf(problem_), j, largest_[2 * j + 1]));
     logits_seen_.Add(bias);
     any = true;
   }
@@ -166,7 +165,7 @@ bool ExactRows::InspectKeys(const RowCoordinates& at, bool behind_bias) {
 ExactRows::Inputs ExactRows::Inspect(const RowCoordinates& at, bool behind_bias) {
   const AttentionOptions& options = problem_.options();
   query_seen_ = keys_seen_ = values_seen_ = logits_seen_ = Magnitudes();
-  query_seen_.Add(Floats(problem_.query(), at.head, at.query), problem_.head_dim());
+  query_seen_.Add(Floats(QueriesOf(problem_), at.head, at.query), problem_.head_dim());
   const bool any = InspectKeys(at, behind_bias);
   if (any && query_seen_.nan) return Inputs::kNan;
   if (!any && !behind_bias) return Inputs::kNoKeys;
@@ -195,7 +194,7 @@ bool ExactRows::LosesSink(const RowCoordinates& at, const QueryRow& row) const {
 }
 
 DoubleRow ExactRows::MakeRow(const RowCoordinates& at) {
-  const float* query = Floats(problem_.query(), at.head, at.query);
+  const float* query = Floats(QueriesOf(problem_), at.head, at.query);
   std::copy(query, query + problem_.head_dim(), query_);
   DoubleRow row = MakeDoubleRow(problem_, kv_.batch, at.head, at.query);
   row.query = query_;
@@ -203,12 +202,12 @@ DoubleRow ExactRows::MakeRow(const RowCoordinates& at) {
 }
 
 void ExactRows::WidenKey(std::int64_t j) {
-  const float* key = Floats(problem_.key(), kv_.head, j);
+  const float* key = Floats(KeysOf(problem_), kv_.head, j);
   std::copy(key, key + problem_.head_dim(), key_);
 }
 
 void ExactRows::WidenValue(std::int64_t j) {
-  const float* value = Floats(problem_.value(), kv_.head, j);
+  const float* value = Floats(ValuesOf(problem_), kv_.head, j);
   std::copy(value, value + problem_.value_dim(), value_);
 }
 

@@ -18,7 +18,7 @@
 
 namespace attend {
 
-// Doubles that one ExactRows allocates; and floats, if a tensor has 16 bits.
+// Doubles that one ExactRows allocates; and floats, if a tensor is not FLOAT32.
 std::int64_t ExactRowsDoubles(std::int64_t key_length, std::int64_t head_dim, std::int64_t value_dim);
 std::int64_t ExactRowsFloats(std::int64_t head_dim, std::int64_t value_dim);
 
@@ -66,9 +66,9 @@ class ExactRows {
     double largest_finite = 0;
   };
 
-  Magnitudes MagnitudesOf(const TypedHeadsView& view, std::int64_t j, float& known);
+  Magnitudes MagnitudesOf(const InputRows& rows, std::int64_t j, float& known);
   bool InspectKeys(const RowCoordinates& at, bool behind_bias);
-  const float* Floats(const TypedHeadsView& view, std::int64_t head, std::int64_t j);
+  const float* Floats(const InputRows& rows, std::int64_t head, std::int64_t j);
   bool Sees(const RowCoordinates& at, std::int64_t j) const;
   float Bias(const RowCoordinates& at, std::int64_t j) const;
   DoubleRow MakeRow(const RowCoordinates& at);
@@ -81,7 +81,7 @@ class ExactRows {
   const DoubleKernels& kernels_;
   DoubleTask task_;
   AlignedBuffer<double> memory_;
-  AlignedBuffer<float> narrow_;  // A row of 16-bit numbers as floats.
+  AlignedBuffer<float> narrow_;  // A row of narrow numbers as floats.
   double* query_;
   double* key_;
   double* value_;

@@ -34,11 +34,13 @@ bool IsBeyondCaches(const SdpaProblem& problem) { return KeyValueBytes(problem) 
 AttentionTask MakeTask(const SdpaProblem& problem, KvHead kv) {
   const AttentionOptions& options = problem.options();
   AttentionTask task;
-  const auto rows_of = [kv](const TypedHeadsView& tensor) {
-    return KeyRows{tensor.Row(kv.batch, kv.head, 0), tensor.type, tensor.row_stride};
+  const auto rows_of = [kv](const TypedHeadsView& tensor, const HeadsView& scales) {
+    KeyRows rows{tensor.Row(kv.batch, kv.head, 0), tensor.type, tensor.row_stride};
+    if (scales) rows.scales = scales.Row(kv.batch, kv.head, 0), rows.scale_stride = scales.row_stride;
+    return rows;
   };
-  task.keys = rows_of(problem.key());
-  task.values = rows_of(problem.value());
+  task.keys = rows_of(problem.key(), problem.key_scales());
+  task.values = rows_of(problem.value(), problem.value_scales());
   task.key_length = problem.key_length();
   task.head_dim = problem.head_dim();
   task.value_dim = problem.value_dim();

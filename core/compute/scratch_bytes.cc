@@ -88,7 +88,7 @@ double SdpaScratchBytes(const SdpaExtents& extents, int num_threads) {
 }
 
 double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_weights, std::int64_t top_k) {
-  const auto is_narrow = [](const TypedHeadsView& view) { return ElementSize(view.type) == 2; };
+  const auto is_narrow = [](const TypedHeadsView& view) { return ElementSize(view.type) < 4; };
   return SdpaScratchBytes(
       {.rows = problem.query_length() * problem.group_size(),
        .kv_heads = problem.batch() * problem.num_kv_heads(),

@@ -7,6 +7,12 @@
 
 namespace attend {
 
+void InputRows::Widen(const ConvertKernels& convert, KvHead head, std::int64_t j, float* to) const {
+  const std::byte* row = tensor.Row(head.batch, head.head, j);
+  if (tensor.type != DataType::kInt8) return convert.widen(tensor.type, row, tensor.dim, to);
+  convert.dequantize(reinterpret_cast<const std::int8_t*>(row), tensor.dim, *scales->Row(head.batch, head.head, j), to);
+}
+
 WidenedRows::Copy WidenedRows::MakeCopy(bool needed, std::int64_t dim, std::int64_t num_rows) {
   return {needed, PadToCacheLine(dim), num_rows, nullptr};
 }
@@ -17,8 +23,8 @@ WidenedRows::WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs,
   const auto is_narrow = [](DataType type) { return type != DataType::kFloat32; };
   const std::int64_t tile = std::min(kKeysPerTile, problem.key_length());
   queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
-  keys_ = MakeCopy(!kernels.reads_16_bits && is_narrow(problem.key().type), problem.head_dim(), tile);
-  values_ = MakeCopy(!kernels.reads_16_bits && is_narrow(problem.value().type), problem.value_dim(), tile);
+  keys_ = MakeCopy(!kernels.reads_narrow && is_narrow(problem.key().type), problem.head_dim(), tile);
+  values_ = MakeCopy(!kernels.reads_narrow && is_narrow(problem.value().type), problem.value_dim(), tile);
   value_pairs_ = MakeCopy(pack_values_ != nullptr, problem.value_dim(), CeilDiv<std::int64_t>(tile, 2));
   results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
 }
@@ -35,31 +41,31 @@ void WidenedRows::UseMemory(float* memory, QueryRow* rows) {
   for (std::int64_t i = 0; i < range_.count; ++i) {
     const RowCoordinates at = CoordinatesOfRow(problem_, range_.kv, range_.first + i);
     if (queries_.needed) {
-      const TypedHeadsView& query = problem_.query();
-      convert_.widen(query.type, query.Row(range_.kv.batch, at.head, at.query), query.dim, queries_.Row(i));
+      QueriesOf(problem_).Widen(convert_, {range_.kv.batch, at.head}, at.query, queries_.Row(i));
       rows[i].query = queries_.Row(i);
     }
     if (results_.needed) rows[i].output = results_.Row(i);
   }
 }
 
-void WidenedRows::WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end,
-                            const Copy& copy) const {
-  const auto row = [&](std::int64_t j) { return tensor.Row(range_.kv.batch, range_.kv.head, j); };
-  if (tensor.row_stride == copy.stride) {  // In one go; what follows the last row may not be the tensor's.
-    convert_.widen(tensor.type, row(begin), (end - begin - 1) * copy.stride + tensor.dim, copy.memory);
+void WidenedRows::WidenRows(const InputRows& rows, std::int64_t begin, std::int64_t end, const Copy& copy) const {
+  const TypedHeadsView& tensor = rows.tensor;
+  if (tensor.row_stride == copy.stride && tensor.type != DataType::kInt8) {
+    // In one go; what follows the last row may not be the tensor's.
+    convert_.widen(tensor.type, tensor.Row(range_.kv.batch, range_.kv.head, begin),
+                   (end - begin - 1) * copy.stride + tensor.dim, copy.memory);
     return;
   }
-  for (std::int64_t j = begin; j < end; ++j) convert_.widen(tensor.type, row(j), tensor.dim, copy.Row(j - begin));
+  for (std::int64_t j = begin; j < end; ++j) rows.Widen(convert_, range_.kv, j, copy.Row(j - begin));
 }
 
 void WidenedRows::WidenKeys(std::int64_t begin, std::int64_t end, AttentionTask& task) const {
   if (keys_.needed) {
-    WidenRows(problem_.key(), begin, end, keys_);
+    WidenRows(KeysOf(problem_), begin, end, keys_);
     task.keys = {keys_.memory, DataType::kFloat32, keys_.stride, begin};
   }
   if (values_.needed) {
-    WidenRows(problem_.value(), begin, end, values_);
+    WidenRows(ValuesOf(problem_), begin, end, values_);
     task.values = {values_.memory, DataType::kFloat32, values_.stride, begin};
   }
   if (value_pairs_.needed) {

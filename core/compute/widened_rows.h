@@ -1,9 +1,9 @@
-// Float copies of the parts of 16-bit tensors that a row group reads and writes.
+// Float copies of the parts of narrow tensors, those of 16 and of 8 bits, that a row group reads and writes.
 //
 // Queries are widened once; keys and values a tile at a time, just before the group's panels read them, so that they
 // stay in the second-level cache, or by the kernels in registers, for which values may be packed as pairs instead;
-// outputs are narrowed at the end. Widening is exact, so the bits are those of the same problem given in FLOAT32, and
-// each output is rounded once.
+// outputs are narrowed at the end. Widening is exact, and of INT8 rounds as SdpaProblem says, so the bits are those of
+// the same problem given in FLOAT32, and each output is rounded once.
 //
 // Thread-compatible.
 #ifndef ATTEND_CORE_COMPUTE_WIDENED_ROWS_H_
@@ -16,6 +16,18 @@
 #include "core/problem/sdpa_problem.h"
 
 namespace attend {
+
+// One of a problem's inputs, which outlives it, and what its numbers are multiplied with if they are INT8.
+struct InputRows {
+  const TypedHeadsView& tensor;
+  const HeadsView* scales;  // Read for INT8 alone.
+
+  // Row j of a batch entry and head (of the tensor's) as floats, to `to` [tensor.dim].
+  void Widen(const ConvertKernels& convert, KvHead head, std::int64_t j, float* to) const;
+};
+inline InputRows QueriesOf(const SdpaProblem& problem) { return {problem.query(), nullptr}; }
+inline InputRows KeysOf(const SdpaProblem& problem) { return {problem.key(), &problem.key_scales()}; }
+inline InputRows ValuesOf(const SdpaProblem& problem) { return {problem.value(), &problem.value_scales()}; }
 
 // Rows [first, first + count) of one key/value head, numbered as in row_panels.h.
 struct RowRange {
@@ -59,7 +71,7 @@ class WidenedRows {
   };
 
   static Copy MakeCopy(bool needed, std::int64_t dim, std::int64_t num_rows);
-  void WidenRows(const TypedHeadsView& tensor, std::int64_t begin, std::int64_t end, const Copy& copy) const;
+  void WidenRows(const InputRows& rows, std::int64_t begin, std::int64_t end, const Copy& copy) const;
 
   const SdpaProblem& problem_;
   const SdpaOutputs& outputs_;

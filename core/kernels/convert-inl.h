@@ -1,7 +1,6 @@
-// FLOAT16 and BFLOAT16 to float and back, from integer operations and one product or sum each where no instruction
-// does the same: Highway 1.0.3 truncates where it converts to bfloat16, and what it does for float16 depends on the
-// instruction set. Included once per
-// instruction set.
+// INT8 to float; FLOAT16 and BFLOAT16 to float and back, from integer operations and one product or sum each where no
+// instruction does the same: Highway 1.0.3 truncates where it converts to bfloat16, and what it does for float16
+// depends on the instruction set. Included once per instruction set.
 #include "core/kernels/vector_math-inl.h"
 
 #if defined(ATTEND_CORE_KERNELS_CONVERT_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -23,6 +22,7 @@ using Uint16Tag = hn::Rebind<std::uint16_t, FloatTag>;
 using Int32Tag = hn::RebindToSigned<FloatTag>;
 using Bits = hn::Vec<Uint32Tag>;
 using Halves = hn::Vec<Uint16Tag>;
+using Int8Tag = hn::Rebind<std::int8_t, FloatTag>;
 
 HWY_INLINE Bits SetBits(std::uint32_t bits) { return hn::Set(Uint32Tag(), bits); }
 
@@ -48,6 +48,8 @@ HWY_INLINE Vec WidenFloat16(Halves halves) {
   return hn::BitCast(d, hn::Or(hn::Or(scaled, special), sign));
 #endif
 }
+
+HWY_INLINE Vec WidenInt8(hn::Vec<Int8Tag> bytes) { return hn::ConvertTo(FloatTag(), hn::PromoteTo(Int32Tag(), bytes)); }
 
 HWY_INLINE Halves Demote(Bits bits) { return hn::DemoteTo(Uint16Tag(), hn::BitCast(Int32Tag(), bits)); }
 
@@ -80,14 +82,15 @@ HWY_INLINE Halves NarrowToFloat16(Vec number) {
 // kLanes numbers at `from`, which need the alignment of one.
 HWY_INLINE Vec LoadWide(const float* from) { return hn::LoadU(FloatTag(), from); }
 HWY_INLINE Vec LoadWide(const BFloat16* from) { return WidenBFloat16(hn::LoadU(Uint16Tag(), &from->bits)); }
+HWY_INLINE Vec LoadWide(const std::int8_t* from) { return WidenInt8(hn::LoadU(Int8Tag(), from)); }
 HWY_INLINE Vec LoadWide(const Float16* from) { return WidenFloat16(hn::LoadU(Uint16Tag(), &from->bits)); }
 
 // The first `count` of them; zeros behind. Reads nothing beyond them.
-template <typename Half>
-HWY_INLINE Vec LoadFirst(const Half* from, int64_t count) {
+template <typename Narrow>
+HWY_INLINE Vec LoadFirst(const Narrow* from, int64_t count) {
   if (count >= kLanes) return LoadWide(from);
-  HWY_ALIGN Half padded[kLanes] = {};
-  if (count > 0) std::memcpy(padded, from, static_cast<size_t>(count) * sizeof(Half));
+  HWY_ALIGN Narrow padded[kLanes] = {};
+  if (count > 0) std::memcpy(padded, from, static_cast<size_t>(count) * sizeof(Narrow));
   return LoadWide(padded);
 }
 
@@ -150,6 +153,14 @@ HWY_INLINE void Narrow(DataType type, const float* from, int64_t count, void* to
     ConvertAll<NarrowToBFloat16>(from, count, halves);
   } else if (count > 0) {
     std::memcpy(to, from, static_cast<size_t>(count) * sizeof(float));
+  }
+}
+
+// What ConvertKernels::dequantize does.
+HWY_INLINE void Dequantize(const std::int8_t* from, int64_t count, float scale, float* to) {
+  const Vec factor = Broadcast(scale);
+  for (int64_t i = 0; i < count; i += kLanes) {
+    StoreFirst(hn::Mul(LoadFirst(from + i, count - i), factor), to + i, count - i);
   }
 }
 

@@ -118,7 +118,7 @@ struct FastProducts {
 
 const RowKernels& FastQueryLanes() {
   static constexpr RowKernels kKernels = {.max_rows = kMaxRows,
-                                          .reads_16_bits = true,
+                                          .reads_narrow = true,
                                           .flushes_products = true,
                                           .row_multiple = kLanes,
                                           .packed_size = PackedSize,

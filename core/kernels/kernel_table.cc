@@ -18,7 +18,8 @@ namespace HWY_NAMESPACE {
 const ConvertKernels& ConvertFunctions() {
   static constexpr ConvertKernels kKernels = {
       [](DataType type, const void* from, int64_t count, float* to) { Widen(type, from, count, to); },
-      [](DataType type, const float* from, int64_t count, void* to) { Narrow(type, from, count, to); }};
+      [](DataType type, const float* from, int64_t count, void* to) { Narrow(type, from, count, to); },
+      [](const std::int8_t* from, int64_t count, float scale, float* to) { Dequantize(from, count, scale, to); }};
   return kKernels;
 }
 

@@ -35,15 +35,19 @@ inline constexpr float kLn2 = 0.6931471805599453f;
 // A row of numbers for each key.
 struct KeyRows {
   const void* data = nullptr;          // The row of key `first`.
-  DataType type = DataType::kFloat32;  // FLOAT32; for kernels that read 16 bits also FLOAT16 or BFLOAT16.
+  DataType type = DataType::kFloat32;  // FLOAT32; for kernels that read narrow types also those.
   std::int64_t stride = 0;             // From row to row, in numbers.
   std::int64_t first = 0;              // More than 0 where rows are widened piece by piece.
+  const float* scales = nullptr;       // Of INT8: that of key `first`, whose numbers are products with it.
+  std::int64_t scale_stride = 0;       // From scale to scale.
 
   // The row of key j. REQUIRES: T is the type; j is within what is there.
   template <typename T>
   const T* Row(std::int64_t j) const {
     return static_cast<const T*>(data) + (j - first) * stride;
   }
+  // The scale of key j. REQUIRES: the type is INT8; j is within what is there.
+  const float* Scale(std::int64_t j) const { return scales + (j - first) * scale_stride; }
 };
 
 // What all rows of a panel share: one key/value head and the rules.
@@ -138,8 +142,9 @@ struct DoubtfulRows {
 
 // One way of mapping rows and keys to vector lanes. Sizes are in floats; buffers are aligned to 64 bytes.
 struct RowKernels {
-  std::int64_t max_rows = 0;      // At most 64.
-  bool reads_16_bits = false;     // Keys and values may be FLOAT16 or BFLOAT16; otherwise they are FLOAT32.
+  std::int64_t max_rows = 0;  // At most 64.
+  // Keys and values may be FLOAT16, BFLOAT16 or INT8; otherwise they are FLOAT32.
+  bool reads_narrow = false;
   bool flushes_products = false;  // Products of queries and keys below float32's normal numbers are 0.
   std::int64_t row_multiple = 1;  // Panels of a multiple of it waste no lanes; divides max_rows.
   std::int64_t (*packed_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
@@ -204,6 +209,8 @@ struct ConvertKernels {
   // to[i] = from[i] rounded to the nearest number of `type`, ties to even: beyond the largest to infinity, below the
   // smallest through subnormal numbers to zero. A NaN stays one.
   void (*narrow)(DataType type, const float* from, std::int64_t count, void* to);
+  // to[i] = from[i] * scale, rounded once to float.
+  void (*dequantize)(const std::int8_t* from, std::int64_t count, float scale, float* to);
 };
 
 struct KernelTable {

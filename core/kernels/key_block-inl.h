@@ -62,21 +62,44 @@ struct Keys {
   int64_t end;
 };
 
+// Whether rows of T have scales.
+template <typename T>
+constexpr bool kHasScales = std::is_same_v<T, std::int8_t>;
+
+// The scales of `count` keys from j on, a lane each, and zeros behind; ones where T has none.
+template <typename T>
+HWY_INLINE Vec ScalesOfKeys(const KeyRows& rows, int64_t j, int64_t count) {
+  if constexpr (!kHasScales<T>) return Broadcast(1.0f);
+  if (rows.scale_stride == 1) return LoadFirst(rows.Scale(j), count);
+  HWY_ALIGN float scales[kLanes] = {};
+  for (int64_t i = 0; i < HWY_MIN(count, kLanes); ++i) scales[i] = *rows.Scale(j + i);
+  return hn::Load(FloatTag(), scales);
+}
+
+// Numbers of key j, widened, times its scale if T has one: rounded once.
+template <typename T>
+HWY_INLINE Vec TimesScale(Vec widened, const KeyRows& rows, int64_t j) {
+  if constexpr (!kHasScales<T>) return widened;
+  return hn::Mul(widened, Broadcast(*rows.Scale(j)));
+}
+
 // How many groups of kLanes keys are scored side by side. Each waits for its last sums, and few rows have few sums; but
 // what comes from memory comes fastest when few lines are used at once.
 template <int kRows>
 constexpr int kGroupsInCaches = kRows > 4 ? 1 : 2;
 template <typename T, int kRows>
-constexpr int kGroupsFromMemory = kRows == 1 && sizeof(T) == 2 ? 2 : 1;
+constexpr int kGroupsFromMemory = kRows == 1 && sizeof(T) <= 2 ? 2 : 1;
 
 // How many bytes before their use keys are requested: about as many as are used at once, as all rows of kGroups groups
-// are.
-template <int kGroups>
-constexpr int64_t kKeyBytesAhead = (kGroups + 1) * 4096;
+// are. INT8 takes longer to widen than to fetch, so it comes slower, and fewer of its bytes are on their way.
+template <typename T, int kGroups>
+constexpr int64_t kKeyBytesAhead = (kGroups + 1) * (sizeof(T) == 1 ? 2048 : 4096);
 
 // The same for values, where one pass over each key's does, and where it does not. Then a few keys at a time are
 // computed, so that all passes find their values in the first-level cache.
-constexpr int64_t kValueBytesAhead = 6144, kPassedBytesAhead = 12288;
+template <typename T>
+constexpr int64_t kValueBytesAhead = sizeof(T) == 1 ? 4096 : 6144;
+constexpr int64_t kPassedBytesAhead = 12288;
 constexpr int64_t kPassedKeys = 32;
 
 constexpr int64_t kLine = 64;  // Bytes.

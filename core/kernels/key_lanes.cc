@@ -53,7 +53,7 @@ struct ExactProducts {
 
 const RowKernels& KeyLanes() {
   static constexpr RowKernels kKernels = {.max_rows = kMaxRows,
-                                          .reads_16_bits = true,
+                                          .reads_narrow = true,
                                           .row_multiple = 1,
                                           .packed_size = PackedSize,
                                           .state_size = StateSize,

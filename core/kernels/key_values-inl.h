@@ -36,7 +36,7 @@ HWY_INLINE void AddTile(const Block& block, const State& state, Keys keys, Ahead
     if (row == 0) lines.template Request<kLinesPerKey>();
     HWY_UNROLL(8)
     for (int i = 0; i < kVectors; ++i) {
-      const Vec column = LoadWide(value + k * stride + i * kLanes);
+      const Vec column = TimesScale<T>(LoadWide(value + k * stride + i * kLanes), block.task.values, block.first + k);
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) sum[r][i] = hn::MulAdd(Broadcast(p[r * kKeyBlock + k]), column, sum[r][i]);
     }
@@ -90,7 +90,7 @@ void AddWholeValues(const Block& block, const State& state) {
   const int64_t most = rows == 1 ? kMostVectors<1> : rows == 2 ? kMostVectors<2> : 0;
   const bool one_pass = task.value_dim <= most * kLanes;
   const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
-  const int64_t bytes = one_pass ? kValueBytesAhead : kPassedBytesAhead;
+  const int64_t bytes = one_pass ? kValueBytesAhead<T> : kPassedBytesAhead;
   LinesAhead<false> dense(block, task.values, task.value_dim, bytes);
   LinesAhead<true> far(block, task.values, task.value_dim, bytes);
   ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);
@@ -117,7 +117,8 @@ void AddPartialValues(const Block& block, const State& state) {
   for (int64_t k = 0; k < block.count && values.data == block.scratch.values; ++k) {
     const T* value = task.values.Row<T>(block.first + k);
     for (int64_t v = 0; v < task.value_dim; v += kLanes) {
-      hn::StoreU(LoadFirst(value + v, task.value_dim - v), d, block.scratch.values + k * values.stride + v);
+      const Vec numbers = TimesScale<T>(LoadFirst(value + v, task.value_dim - v), task.values, block.first + k);
+      hn::StoreU(numbers, d, block.scratch.values + k * values.stride + v);
     }
   }
   Multiply<Walk::kAlongRows>(block.panel.num_rows, RoundUp(task.value_dim, kLanes) / kLanes,
@@ -137,7 +138,8 @@ void AddSelectedValues(const Block& block, const State& state) {
       if (p == 0 && std::signbit(p)) continue;
       for (int64_t v = 0; v < task.value_dim; v += kLanes) {
         float* o = state.output + r * state.stride + v;
-        hn::StoreU(hn::MulAdd(Broadcast(p), LoadFirst(value + v, task.value_dim - v), hn::LoadU(d, o)), d, o);
+        const Vec numbers = TimesScale<T>(LoadFirst(value + v, task.value_dim - v), task.values, block.first + k);
+        hn::StoreU(hn::MulAdd(Broadcast(p), numbers, hn::LoadU(d, o)), d, o);
       }
     }
   }
@@ -159,6 +161,7 @@ void AddBlockValues(const Block& block, const State& state) {
   switch (block.task.values.type) {
     case DataType::kFloat16: AddValuesOf<Float16>(block, state); break;
     case DataType::kBFloat16: AddValuesOf<BFloat16>(block, state); break;
+    case DataType::kInt8: AddValuesOf<std::int8_t>(block, state); break;
     default: AddValuesOf<float>(block, state); break;
   }
 }

@@ -68,7 +68,7 @@ void PackFloats(const LinearPanel& panel, float* to) {
     for (int64_t o = 0; o < panel.width; o += kLanes) {
       const int64_t rows = HWY_MIN(kLanes, panel.width - o);
       const WeightBlock block = GetWeights(task, panel.first + o, rows, i, columns, wide);
-      PackTransposed([block](int64_t r) { return block.data + r * block.stride; }, rows, columns, 1.0f,
+      PackTransposed([block](int64_t r) { return block.data + r * block.stride; }, rows, columns, Broadcast(1.0f),
                      to + i * panel.stride() + o, panel.stride());
     }
   }

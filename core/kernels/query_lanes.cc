@@ -27,8 +27,8 @@ PackedQueries Pack(const Panel& panel) {
   const int64_t width = Width(panel.num_rows);
   for (int64_t r = 0; r < panel.num_rows; r += kLanes) {
     const QueryRow* rows = panel.rows + r;
-    PackTransposed([rows](int64_t i) { return rows[i].query; }, panel.num_rows - r, task.head_dim, task.query_scale,
-                   panel.packed + r, width);
+    PackTransposed([rows](int64_t i) { return rows[i].query; }, panel.num_rows - r, task.head_dim,
+                   Broadcast(task.query_scale), panel.packed + r, width);
   }
   Magnitudes magnitudes = NoMagnitudes();
   for (int64_t r = 0; r < panel.num_rows; ++r) AddMagnitudes(panel.rows[r].query, task.head_dim, magnitudes);

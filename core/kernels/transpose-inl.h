@@ -128,6 +128,22 @@ HWY_INLINE Vec LoadSideBySide(const BFloat16* row, const BFloat16* other) {
   return WidenSideBySide<WidenBFloat16>(row, other);
 }
 
+HWY_INLINE Vec LoadSideBySide(const std::int8_t* row, const std::int8_t* other) {
+#if HWY_TARGET == HWY_AVX3
+  const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(row));
+  const __m128i high = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(other));
+  return WidenInt8(hn::Vec<Int8Tag>{_mm_unpacklo_epi64(low, high)});
+#elif HWY_TARGET == HWY_AVX2
+  HWY_ALIGN std::int8_t both[kLanes];
+  std::memcpy(both, row, kLanes / 2);
+  std::memcpy(both + kLanes / 2, other, kLanes / 2);
+  return LoadWide(both);
+#else
+  (void)other;
+  return LoadWide(row);
+#endif
+}
+
 // The row in the lower half of a vector before TransposeColumns; the one kHalfRows further is in the upper half.
 constexpr int64_t kHalfRows = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 ? 4 : 0;
 constexpr int64_t LowerRow(int64_t i) { return HWY_TARGET == HWY_AVX3 && i >= 4 ? i + 4 : i; }
@@ -170,13 +186,12 @@ HWY_INLINE void LoadTransposed(const Row& row, int64_t c, Vec (&tile)[kLanes]) {
   }
 }
 
-// to[c * to_stride + r] = factor * row(r)[c] for c in [0, columns), r in [0, kLanes). Rows from num_rows on, for which
-// row() is not called, count as zeros.
+// to[c * to_stride + r] = scale[r] * row(r)[c] for c in [0, columns), r in [0, kLanes). Rows from num_rows on, for
+// which row() is not called, count as zeros.
 template <class Row>
-HWY_INLINE void PackTransposed(const Row& row, int64_t num_rows, int64_t columns, float factor, float* to,
+HWY_INLINE void PackTransposed(const Row& row, int64_t num_rows, int64_t columns, Vec scale, float* to,
                                int64_t to_stride) {
   const FloatTag d;
-  const Vec scale = Broadcast(factor);
   for (int64_t c = 0; c < columns; c += kLanes) {
     const int64_t width = HWY_MIN(kLanes, columns - c);
     Vec tile[kLanes];

@@ -17,8 +17,10 @@ AttentionShape ShapeOf(const SdpaProblem::Spec& spec) {
   return {spec.query.batch, spec.query.heads, spec.query.length, spec.key.length};
 }
 
-// Checks one tensor by itself. `name` is `query`, `key` or `value`.
-absl::Status ValidateTensor(const TypedHeadsView& view, const char* name) {
+bool HasScales(const TypedHeadsView& view) { return view.type == DataType::kInt8; }
+
+// Checks one tensor by itself. `name` is `query`, `key` or `value`; it `may_scale` if scales may belong to it.
+absl::Status ValidateTensor(const TypedHeadsView& view, const char* name, bool may_scale) {
   if (!view) return InvalidField(name, absl::StrCat(name, " is missing; query, key and value are all required"));
   if (view.batch < 1 || view.heads < 1 || view.length < 1 || view.dim < 1) {
     const std::string shape = absl::StrCat(name, ".shape");
@@ -34,7 +36,7 @@ absl::Status ValidateTensor(const TypedHeadsView& view, const char* name) {
     return InvalidField(
         name, absl::StrCat(name, " has a stride of ", view.dim_stride, " within its rows; rows must be dense"));
   }
-  if (!IsFloatingPoint(view.type)) {
+  if (!IsFloatingPoint(view.type) && !(may_scale && HasScales(view))) {
     const std::string type = absl::StrCat(name, ".data_type");
     return InvalidField(type, absl::StrCat(type, " is ", std::string(DataTypeName(view.type)),
                                            "; it must be FLOAT32, FLOAT64, FLOAT16 or BFLOAT16"));
@@ -49,6 +51,25 @@ absl::Status ValidateType(const TypedHeadsView& view, const char* name, DataType
   return InvalidField(type,
                       absl::StrCat(type, " is ", std::string(DataTypeName(view.type)), ", but query.data_type is ",
                                    std::string(DataTypeName(query_type)), "; FLOAT64 does not mix with other types"));
+}
+
+// `name` is `key` or `value`: scales are there if its type is INT8 and not otherwise, one for each row.
+absl::Status ValidateScales(const TypedHeadsView& view, const HeadsView& scales, const char* name) {
+  if (!HasScales(view) && !scales) return absl::OkStatus();
+  const std::string field = absl::StrCat(name, "_scales");
+  const auto invalid = [&field](const std::string& problem) {
+    return InvalidField(field, absl::StrCat(field, " ", problem));
+  };
+  if (!scales) return invalid(absl::StrCat("is missing; an INT8 ", name, " needs a scale for each token and head"));
+  if (!HasScales(view)) {
+    return invalid(absl::StrCat("is there, but ", name, ".data_type is ", std::string(DataTypeName(view.type)),
+                                "; scales go with INT8 alone"));
+  }
+  if (scales.batch == view.batch && scales.heads == view.heads && scales.length == view.length && scales.dim == 1) {
+    return absl::OkStatus();
+  }
+  return invalid(absl::StrCat("has the shape [", scales.batch, ", ", scales.heads, ", ", scales.length, ", ",
+                              scales.dim, "]; it must be [", view.batch, ", ", view.heads, ", ", view.length, ", 1]"));
 }
 
 // Compares an axis that two tensors share. The error is about `field`.
@@ -67,11 +88,11 @@ absl::Status ValidateHeads(const TypedHeadsView& query, const TypedHeadsView& ke
 }
 
 absl::Status ValidateShapes(const SdpaProblem::Spec& spec) {
-  const auto& [query, key, value, options] = spec;
+  const auto& [query, key, value, options, key_scales, value_scales] = spec;
   for (absl::Status status : {
-           ValidateTensor(query, "query"),
-           ValidateTensor(key, "key"),
-           ValidateTensor(value, "value"),
+           ValidateTensor(query, "query", false),
+           ValidateTensor(key, "key", true),
+           ValidateTensor(value, "value", true),
        }) {
     if (!status.ok()) return status;
   }
@@ -84,6 +105,8 @@ absl::Status ValidateShapes(const SdpaProblem::Spec& spec) {
            ValidateSame("value.shape", "number of tokens", value.length, "key.shape", key.length),
            ValidateType(key, "key", query.type),
            ValidateType(value, "value", query.type),
+           ValidateScales(key, key_scales, "key"),
+           ValidateScales(value, value_scales, "value"),
        }) {
     if (!status.ok()) return status;
   }
@@ -100,8 +123,9 @@ absl::Status ValidateShapes(const SdpaProblem::Spec& spec) {
 constexpr std::int64_t kNoKeys[] = {0};
 
 // Rows [begin, begin + length) of the one batch entry of a ragged batch.
-TypedHeadsView RowsOf(TypedHeadsView view, std::int64_t begin, std::int64_t length) {
-  view.data = view.Row(0, 0, begin);
+template <class View>
+View RowsOf(View view, std::int64_t begin, std::int64_t length) {
+  if (view) view.data = view.Row(0, 0, begin);
   view.length = length;
   return view;
 }
@@ -126,6 +150,8 @@ void SdpaProblem::Rebind(const Spec& spec) {
   spec_.query.data = spec.query.data;
   spec_.key.data = spec.key.data;
   spec_.value.data = spec.value.data;
+  spec_.key_scales.data = spec.key_scales.data;
+  spec_.value_scales.data = spec.value_scales.data;
   RebindOptions(spec.options, spec_.options);
 }
 
@@ -151,8 +177,12 @@ SdpaProblem SdpaProblem::SequenceAlone(std::int64_t n) const {
   // A problem has at least one key. That of a sequence without keys is not valid.
   const std::int64_t columns = std::max<std::int64_t>(sequence.num_keys(), 1);
   const std::int64_t first_key = std::min(sequence.keys.begin, key_length() - columns);
-  Spec alone{RowsOf(query(), sequence.queries.begin, sequence.num_queries()), RowsOf(key(), first_key, columns),
-             RowsOf(value(), first_key, columns), WithoutSequences(spec_.options)};
+  Spec alone{RowsOf(query(), sequence.queries.begin, sequence.num_queries()),
+             RowsOf(key(), first_key, columns),
+             RowsOf(value(), first_key, columns),
+             WithoutSequences(spec_.options),
+             RowsOf(key_scales(), first_key, columns),
+             RowsOf(value_scales(), first_key, columns)};
   alone.options.mask = RowsAndColumnsOf(spec_.options.mask, sequence.queries, columns);
   alone.options.bias = RowsAndColumnsOf(spec_.options.bias, sequence.queries, columns);
   MaskView& key_mask = alone.options.key_mask;

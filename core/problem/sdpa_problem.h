@@ -8,6 +8,9 @@
 // Types: FLOAT32, FLOAT16 and BFLOAT16 in any mixture, for example a 16-bit key/value cache under FLOAT32 queries; the
 // arithmetic is FLOAT32 then. FLOAT64 goes with FLOAT64 alone, also in arithmetic.
 //
+// Key and value, each by itself, may also be INT8 beside scales [B, K, S, 1] in FLOAT32. Such a problem is the one
+// whose row j is float(row[d]) * scale[j], each product rounded once to FLOAT32, and has its bits.
+//
 // Immutable and non-owning: views must outlive it. May be shared between threads.
 #ifndef ATTEND_CORE_PROBLEM_SDPA_PROBLEM_H_
 #define ATTEND_CORE_PROBLEM_SDPA_PROBLEM_H_
@@ -34,8 +37,8 @@ struct TopWeights {
 // Where the results go; results with an absent view are not computed. Every row is written, also a fully masked one.
 //
 // In a ragged batch S is score_columns(). The type of `output` is any that the arithmetic can be rounded to: FLOAT64
-// for FLOAT64, any other otherwise. The other views have the type of the arithmetic, FLOAT32 or FLOAT64: rounding them
-// would gain nothing.
+// for FLOAT64, FLOAT32, FLOAT16 or BFLOAT16 otherwise. The other views have the type of the arithmetic, FLOAT32 or
+// FLOAT64: rounding them would gain nothing.
 struct SdpaOutputs {
   MutableTypedHeadsView output;             // [B, H, T, V]
   MutableTypedHeadsView attention_weights;  // [B, H, T, S]
@@ -53,12 +56,14 @@ class SdpaProblem {
     TypedHeadsView key;
     TypedHeadsView value;
     AttentionOptions options;
+    HeadsView key_scales = {};  // Of an INT8 key, and absent for any other; likewise below.
+    HeadsView value_scales = {};
   };
 
   using KeyRange = attend::KeyRange;
 
   // Errors: INVALID_ARGUMENT with the field (`query`, `key`, `options.valid_lengths[2]`, ...) when shapes disagree, an
-  // option is out of its range, or a view is absent.
+  // option is out of its range, or a view is absent. Scales are not read.
   static absl::StatusOr<SdpaProblem> Create(const Spec& spec);
 
   // Views the tensors of `spec` from now on. REQUIRES: `spec` differs from that of Create in the tensors' addresses
@@ -79,6 +84,8 @@ class SdpaProblem {
   const TypedHeadsView& query() const { return spec_.query; }
   const TypedHeadsView& key() const { return spec_.key; }
   const TypedHeadsView& value() const { return spec_.value; }
+  const HeadsView& key_scales() const { return spec_.key_scales; }
+  const HeadsView& value_scales() const { return spec_.value_scales; }
   const AttentionOptions& options() const { return spec_.options; }
 
   bool is_double() const { return spec_.query.type == DataType::kFloat64; }  // Of the arithmetic.

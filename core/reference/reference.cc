@@ -141,12 +141,18 @@ void Attend(const Head& head, std::int64_t columns, ReferenceResult& result) {
   }
 }
 
-std::vector<Matrix> Widen(const TypedHeadsView& view) {
+// `scales` are there for INT8 alone. The product of an integer and a float32 number is rounded to float32, as a problem
+// says what its numbers are.
+std::vector<Matrix> Widen(const TypedHeadsView& view, const HeadsView& scales = {}) {
+  const auto number = [&](std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t d) {
+    const double stored = Number(view, b, h, t, d);
+    return scales ? double{static_cast<float>(stored) * *scales.Row(b, h, t)} : stored;
+  };
   std::vector<Matrix> heads;
   for (std::int64_t b = 0; b < view.batch; ++b) {
     for (std::int64_t h = 0; h < view.heads; ++h) {
       heads.push_back(Matrix::NullaryExpr(view.length, view.dim,
-                                          [&](Eigen::Index t, Eigen::Index d) { return Number(view, b, h, t, d); }));
+                                          [&](Eigen::Index t, Eigen::Index d) { return number(b, h, t, d); }));
     }
   }
   return heads;
@@ -161,6 +167,7 @@ double Number(const void* numbers, DataType type, std::int64_t i) {
     case DataType::kFloat64: return static_cast<const double*>(numbers)[i];
     case DataType::kFloat16: return double{static_cast<float>(static_cast<const Eigen::half*>(numbers)[i])};
     case DataType::kBFloat16: return double{static_cast<float>(static_cast<const Eigen::bfloat16*>(numbers)[i])};
+    case DataType::kInt8: return static_cast<double>(static_cast<const std::int8_t*>(numbers)[i]);
     default: return double{static_cast<const float*>(numbers)[i]};
   }
 }
@@ -196,7 +203,8 @@ ReferenceResult Attention(const Operands& x) {
 ReferenceResult ReferenceSdpa(const SdpaProblem& problem) {
   const Axes axes{problem.batch(), problem.num_heads(), problem.query_length(), problem.key_length()};
   return reference::Attention({axes, problem.options(), problem.num_kv_heads(), Widen(problem.query()),
-                               Widen(problem.key()), Widen(problem.value())});
+                               Widen(problem.key(), problem.key_scales()),
+                               Widen(problem.value(), problem.value_scales())});
 }
 
 }  // namespace attend

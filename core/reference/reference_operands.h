@@ -57,7 +57,7 @@ struct Operands {
   }
 };
 
-// Number i of a row of any type.
+// Number i of a row of any type; of INT8 the integer.
 double Number(const void* numbers, DataType type, std::int64_t i);
 
 template <typename Dense>

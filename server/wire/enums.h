@@ -18,7 +18,8 @@ constexpr v1::DataType ToWire(DataType type) {
     case DataType::kFloat64: return v1::DATA_TYPE_FLOAT64;
     case DataType::kFloat16: return v1::DATA_TYPE_FLOAT16;
     case DataType::kBFloat16: return v1::DATA_TYPE_BFLOAT16;
-    case DataType::kBool: break;
+    case DataType::kBool:
+    case DataType::kInt8: break;  // No tensor of a request or an answer is INT8.
   }
   return v1::DATA_TYPE_BOOL;
 }

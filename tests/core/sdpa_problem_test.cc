@@ -32,6 +32,10 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kFloat = 0;
 constexpr std::uint8_t kBool = 0;
 
+constexpr std::int8_t kByte = 0;
+const TypedHeadsView kInt8Key = SplitHeads(&kByte, 2, 3, 5, 8);
+const HeadsView kScales = SplitHeads(&kFloat, 2, 3, 5, 1);
+
 // B = 2, H = 6, K = 3, T = 4, S = 5, E = 8, V = 7.
 Spec ValidSpec() {
   return {.query = SplitHeads(&kFloat, 2, 6, 4, 8),
@@ -74,6 +78,28 @@ std::vector<Case> ShapeCases() {
       {"NoKeys", [](Spec& s) { s.key.length = s.value.length = 0; }, "key.shape", "at least 1"},
       {"NoValueSize", [](Spec& s) { s.value.dim = 0; }, "value.shape", "at least 1"},
       {"NegativeLength", [](Spec& s) { s.query.length = -1; }, "query.shape", "-1"},
+      {"Int8KeyWithScales", [](Spec& s) { s.key = kInt8Key, s.key_scales = kScales; }, ""},
+      {"Int8KeyAndValue",
+       [](Spec& s) {
+         s.key = kInt8Key, s.value.type = DataType::kInt8;
+         s.key_scales = s.value_scales = kScales;
+       },
+       ""},
+      {"Int8KeyWithoutScales", [](Spec& s) { s.key = kInt8Key; }, "key_scales", "missing"},
+      {"Int8ValueWithoutScales", [](Spec& s) { s.value.type = DataType::kInt8; }, "value_scales", "missing"},
+      {"ScalesOfAFloatKey", [](Spec& s) { s.key_scales = kScales; }, "key_scales", "FLOAT32"},
+      {"ScalesOfAnotherBatch", [](Spec& s) { s.key = kInt8Key, s.key_scales = SplitHeads(&kFloat, 1, 3, 5, 1); },
+       "key_scales", "[1, 3, 5, 1]; it must be [2, 3, 5, 1]"},
+      {"ScalesForQueryHeads", [](Spec& s) { s.key = kInt8Key, s.key_scales = SplitHeads(&kFloat, 2, 6, 5, 1); },
+       "key_scales", "[2, 6, 5, 1]"},
+      {"ScalesForFewerKeys", [](Spec& s) { s.key = kInt8Key, s.key_scales = SplitHeads(&kFloat, 2, 3, 4, 1); },
+       "key_scales", "[2, 3, 4, 1]"},
+      {"ScalesForEachNumber", [](Spec& s) { s.key = kInt8Key, s.key_scales = SplitHeads(&kFloat, 2, 3, 5, 8); },
+       "key_scales", "[2, 3, 5, 8]"},
+      {"Int8Query", [](Spec& s) { s.query.type = DataType::kInt8; }, "query.data_type", "INT8"},
+      {"Int8KeyBesideFloat64",
+       [](Spec& s) { s.key = kInt8Key, s.key_scales = kScales, s.query.type = s.value.type = DataType::kFloat64; },
+       "key.data_type", "FLOAT64 does not mix"},
       {"KeyBatchDiffers", [](Spec& s) { s.key.batch = 1; }, "key.shape", "batch size 1"},
       {"ValueBatchDiffers", [](Spec& s) { s.value.batch = 3; }, "value.shape", "batch size 3"},
       {"HeadSizeDiffers", [](Spec& s) { s.key.dim = 9; }, "key.shape", "head size 9"},

@@ -72,6 +72,17 @@ double Microseconds(const Shape& shape) {
                    ThreadClock, [&] { sdpa.Compute(); }, 1));
 }
 
+void RegisterInt8Cases() {
+  const auto over_float32 = [](const std::string& name, const Shape& shape) {
+    Register("core/decode/int8/" + name + "/over_f32", [shape] { return Figure{Int8OverFloat32(shape)}; });
+  };
+  over_float32("S65536/D128", {.queries = 1, .keys = 65536, .dim = 128});
+  over_float32("gqa4/S32768/H32/D128", {.heads = 32, .kv_heads = 8, .queries = 1, .keys = 32768, .dim = 128});
+  over_float32("S512/H8/D128", {.heads = 8, .kv_heads = 8, .queries = 1, .keys = 512, .dim = 128});
+  const Shape merged{.heads = 8, .kv_heads = 8, .queries = 1, .keys = 16384, .dim = 128, .merged = true};
+  over_float32("S16384/H8/D128/merged", merged);
+}
+
 }  // namespace
 
 void RegisterDecodeCases() {
@@ -88,6 +99,7 @@ void RegisterDecodeCases() {
     Register("core/decode/" + prefix + "/S512/H8/D128/attend_us",
              [in_caches] { return Figure{Microseconds(in_caches)}; });
   }
+  RegisterInt8Cases();
 }
 
 }  // namespace attend::bench
