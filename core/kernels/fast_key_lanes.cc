@@ -94,13 +94,14 @@ void ScoreWholeBlock(const Block& block) {
   if (task.keys.stride != task.head_dim) {
     ScoreGroups<kRows, 1>(block, ApartLinesAhead(block, task.keys, task.head_dim, task.keys_ahead));
   } else if (task.far_bytes != 0) {
-    ScoreGroups<kRows, kFromMemory>(block,
-                                    LinesAhead<true>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+    ScoreGroups<kRows, kFromMemory>(
+        block, LinesAhead<true>(block, task.keys, task.head_dim, kKeyBytesAhead<BFloat16, kFromMemory>));
   } else if (task.beyond_caches) {
-    ScoreGroups<kRows, kFromMemory>(block,
-                                    LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+    ScoreGroups<kRows, kFromMemory>(
+        block, LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<BFloat16, kFromMemory>));
   } else {
-    ScoreGroups<kRows, kInCaches>(block, LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
+    ScoreGroups<kRows, kInCaches>(
+        block, LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<BFloat16, kInCaches>));
   }
 }
 
@@ -240,7 +241,7 @@ HWY_NOINLINE void AddWholeValues(const Block& block, const State& state) {
   const AttentionTask& task = block.task;
   const bool one_pass = block.panel.num_rows <= 2 && task.value_dim <= kMostUnits<2> * kUnit;
   const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
-  const int64_t bytes = one_pass ? kValueBytesAhead : kPassedBytesAhead;
+  const int64_t bytes = one_pass ? kValueBytesAhead<BFloat16> : kPassedBytesAhead;
   LinesAhead<false> dense(block, task.values, task.value_dim, bytes);
   LinesAhead<true> far(block, task.values, task.value_dim, bytes);
   ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);

@@ -91,13 +91,15 @@ template <typename T, int kRows>
 constexpr int kGroupsFromMemory = kRows == 1 && sizeof(T) <= 2 ? 2 : 1;
 
 // How many bytes before their use keys are requested: about as many as are used at once, as all rows of kGroups groups
-// are.
-template <int kGroups>
-constexpr int64_t kKeyBytesAhead = (kGroups + 1) * 4096;
+// are. INT8 takes longer to widen than to fetch, so it comes slower, and fewer of its bytes are on their way.
+template <typename T, int kGroups>
+constexpr int64_t kKeyBytesAhead = (kGroups + 1) * (sizeof(T) == 1 ? 2048 : 4096);
 
 // The same for values, where one pass over each key's does, and where it does not. Then a few keys at a time are
 // computed, so that all passes find their values in the first-level cache.
-constexpr int64_t kValueBytesAhead = 6144, kPassedBytesAhead = 12288;
+template <typename T>
+constexpr int64_t kValueBytesAhead = sizeof(T) == 1 ? 4096 : 6144;
+constexpr int64_t kPassedBytesAhead = 12288;
 constexpr int64_t kPassedKeys = 32;
 
 constexpr int64_t kLine = 64;  // Bytes.

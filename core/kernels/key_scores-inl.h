@@ -25,14 +25,20 @@ constexpr int kDimsInLane = kLanes == 1                                         
                             : std::is_same_v<T, Float16>&& HWY_TARGET == HWY_AVX3 ? 2
                                                                                   : 1;
 
-// One of the four numbers of each lane.
-HWY_INLINE Vec WidenByte(Vec quads, int byte) {
-  const auto all = hn::BitCast(Int32Tag(), quads);
-  const auto first = byte == 0   ? hn::ShiftLeft<24>(all)
-                     : byte == 1 ? hn::ShiftLeft<16>(all)
-                     : byte == 2 ? hn::ShiftLeft<8>(all)
-                                 : all;
-  return hn::ConvertTo(FloatTag(), hn::ShiftRight<24>(first));
+// The bits of `lanes` in `mask` as a number less 128: where they are low bits of a float's mantissa, neither a shift
+// nor a conversion is needed. `zero` is that float with 128 in those bits.
+HWY_INLINE Vec WidenInMantissa(Bits lanes, std::uint32_t mask, std::uint32_t zero) {
+  const Bits number = hn::Xor(hn::And(lanes, SetBits(mask)), SetBits(zero));
+  return hn::Sub(hn::BitCast(FloatTag(), number), hn::BitCast(FloatTag(), SetBits(zero)));
+}
+
+// Byte n of each lane as a signed number. Lower ones go into floats from 2^23 and from 2^15 on, which is 10 % faster.
+HWY_INLINE Vec WidenByte(Vec quads, int n) {
+  const Bits lanes = hn::BitCast(Uint32Tag(), quads);
+  if (n == 0) return WidenInMantissa(lanes, 0xff, 0x4b000080);
+  if (n == 1) return WidenInMantissa(lanes, 0xff00, 0x47008000);
+  if (n == 2) return WidenInMantissa(hn::ShiftRight<16>(lanes), 0xff, 0x4b000080);
+  return hn::ConvertTo(FloatTag(), hn::ShiftRight<24>(hn::BitCast(Int32Tag(), quads)));
 }
 
 // Keys as columns: kColumns vectors, each of kInLane dimensions of kLanes keys.
@@ -53,16 +59,17 @@ struct Columns {
     LoadColumns(row, 0, vectors);
   }
 
-  HWY_INLINE Vec Dim(int i) const {
-    if constexpr (kInLane == 1) return vectors[i];
-    if constexpr (kInLane == 4) return WidenByte(vectors[i / 4], i % 4);
-    const Bits pairs = hn::BitCast(Uint32Tag(), vectors[i / 2]);
+  // Number n of the lanes of vector v.
+  HWY_INLINE Vec Dim(int v, int n) const {
+    if constexpr (kInLane == 1) return vectors[v];
+    if constexpr (kInLane == 4) return WidenByte(vectors[v], n);
+    const Bits pairs = hn::BitCast(Uint32Tag(), vectors[v]);
 #if HWY_TARGET == HWY_AVX3
     if constexpr (std::is_same_v<T, Float16>) {
-      return WidenFloat16(Halves{_mm512_cvtepi32_epi16((i % 2 == 0 ? pairs : hn::ShiftRight<16>(pairs)).raw)});
+      return WidenFloat16(Halves{_mm512_cvtepi32_epi16((n == 0 ? pairs : hn::ShiftRight<16>(pairs)).raw)});
     }
 #endif
-    return hn::BitCast(FloatTag(), i % 2 == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, SetBits(0xffff0000u)));
+    return hn::BitCast(FloatTag(), n == 0 ? hn::ShiftLeft<16>(pairs) : hn::And(pairs, SetBits(0xffff0000u)));
   }
 
   Vec vectors[kColumns];
@@ -81,7 +88,7 @@ struct GroupScores {
     for (int r = 0; r < kRows; ++r) query[r] = panel.packed + HWY_MIN(r, panel.num_rows - 1) * dim;
     HWY_UNROLL(4)
     for (int g = 0; g < kGroups; ++g) {
-      scale[g] = ScalesOfKeys<T>(panel.task->keys, key + g * kLanes, kLanes);
+      if constexpr (kHasScales<T>) scale[g] = ScalesOfKeys<T>(panel.task->keys, key + g * kLanes, kLanes);
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) sum[g][r] = hn::Zero(FloatTag());
     }
@@ -90,15 +97,22 @@ struct GroupScores {
   // Adds the dimensions from `from` on, whose columns are of each group's keys.
   template <int kInLane>
   HWY_INLINE void Add(const Columns<T, kInLane> (&columns)[kGroups], int64_t from) {
-    HWY_UNROLL(32)
-    for (int i = 0; i < Columns<T, kInLane>::kDims; ++i) {
-      HWY_UNROLL(2)
-      for (int g = 0; g < kGroups; ++g) {
-        Vec keys = columns[g].Dim(i);
-        if constexpr (kHasScales<T>) keys = hn::Mul(keys, scale[g]);
-        HWY_UNROLL(8)
-        for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][from + i]), keys, sum[g][r]);
-      }
+    HWY_UNROLL(16)
+    for (int v = 0; v < kColumns; ++v) {
+      HWY_UNROLL(4)
+      for (int n = 0; n < kInLane; ++n) AddDim(columns, v, n, from + v * kInLane + n);
+    }
+  }
+
+  // Adds dimension `dim`, number n of the lanes of vector v.
+  template <int kInLane>
+  HWY_INLINE void AddDim(const Columns<T, kInLane> (&columns)[kGroups], int v, int n, int64_t dim) {
+    HWY_UNROLL(2)
+    for (int g = 0; g < kGroups; ++g) {
+      Vec keys = columns[g].Dim(v, n);
+      if constexpr (kHasScales<T>) keys = hn::Mul(keys, scale[g]);
+      HWY_UNROLL(8)
+      for (int r = 0; r < kRows; ++r) sum[g][r] = hn::MulAdd(Broadcast(query[r][dim]), keys, sum[g][r]);
     }
   }
 
@@ -179,14 +193,14 @@ void ScoreWholeBlock(const Block& block) {
   if (task.keys.stride != task.head_dim) {
     ScoreGroups<T, kRows, 1>(block, ApartLinesAhead(block, task.keys, task.head_dim, task.keys_ahead));
   } else if (task.far_bytes != 0) {
-    ScoreGroups<T, kRows, kFromMemory>(block,
-                                       LinesAhead<true>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+    ScoreGroups<T, kRows, kFromMemory>(
+        block, LinesAhead<true>(block, task.keys, task.head_dim, kKeyBytesAhead<T, kFromMemory>));
   } else if (task.beyond_caches) {
-    ScoreGroups<T, kRows, kFromMemory>(block,
-                                       LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kFromMemory>));
+    ScoreGroups<T, kRows, kFromMemory>(
+        block, LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<T, kFromMemory>));
   } else {
     ScoreGroups<T, kRows, kInCaches>(block,
-                                     LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<kInCaches>));
+                                     LinesAhead<false>(block, task.keys, task.head_dim, kKeyBytesAhead<T, kInCaches>));
   }
 }
 

@@ -90,7 +90,7 @@ void AddWholeValues(const Block& block, const State& state) {
   const int64_t most = rows == 1 ? kMostVectors<1> : rows == 2 ? kMostVectors<2> : 0;
   const bool one_pass = task.value_dim <= most * kLanes;
   const int64_t step = one_pass ? kKeyBlock : kPassedKeys;
-  const int64_t bytes = one_pass ? kValueBytesAhead : kPassedBytesAhead;
+  const int64_t bytes = one_pass ? kValueBytesAhead<T> : kPassedBytesAhead;
   LinesAhead<false> dense(block, task.values, task.value_dim, bytes);
   LinesAhead<true> far(block, task.values, task.value_dim, bytes);
   ApartLinesAhead apart(block, task.values, task.value_dim, task.values_ahead);

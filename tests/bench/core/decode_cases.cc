@@ -65,17 +65,6 @@ double LayoutQuotient(const Shape& shape) {
                             ThreadClock, [&] { merged_sdpa.Compute(); }, 1));
 }
 
-// How many times as fast INT8 keys and values are as the same shape in FLOAT32.
-double OverFloat32(Shape shape) {
-  const Sdpa float32(shape);
-  shape.type = DataType::kInt8;
-  const Sdpa int8(shape);
-  return MedianQuotient(RateOf(
-                            ThreadClock, [&] { int8.Compute(); }, 1),
-                        RateOf(
-                            ThreadClock, [&] { float32.Compute(); }, 1));
-}
-
 // Where keys and values are in caches, and the kernel is what takes time.
 double Microseconds(const Shape& shape) {
   const Sdpa sdpa(shape);
@@ -85,7 +74,7 @@ double Microseconds(const Shape& shape) {
 
 void RegisterInt8Cases() {
   const auto over_float32 = [](const std::string& name, const Shape& shape) {
-    Register("core/decode/int8/" + name + "/over_f32", [shape] { return Figure{OverFloat32(shape)}; });
+    Register("core/decode/int8/" + name + "/over_f32", [shape] { return Figure{Int8OverFloat32(shape)}; });
   };
   over_float32("S65536/D128", {.queries = 1, .keys = 65536, .dim = 128});
   over_float32("gqa4/S32768/H32/D128", {.heads = 32, .kv_heads = 8, .queries = 1, .keys = 32768, .dim = 128});

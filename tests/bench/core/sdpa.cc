@@ -103,4 +103,14 @@ void Sdpa::ComputeUntil(const std::atomic<bool>* cancelled) const {
   ComputeSdpa(*problem_, outputs_, {.cancelled = cancelled}).IgnoreError();
 }
 
+double Int8OverFloat32(const Shape& shape) {
+  Shape narrow = shape;
+  narrow.type = DataType::kInt8;
+  const Sdpa int8(narrow), float32(shape);
+  return MedianQuotient(RateOf(
+                            ThreadClock, [&] { int8.Compute(); }, 1),
+                        RateOf(
+                            ThreadClock, [&] { float32.Compute(); }, 1));
+}
+
 }  // namespace attend::bench

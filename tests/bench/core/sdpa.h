@@ -48,6 +48,9 @@ class Sdpa {
   SdpaOutputs outputs_;
 };
 
+// How many times as fast one thread is with INT8 keys and values as with the same shape in FLOAT32.
+double Int8OverFloat32(const Shape& shape);
+
 }  // namespace attend::bench
 
 #endif  // ATTEND_TESTS_BENCH_CORE_SDPA_H_

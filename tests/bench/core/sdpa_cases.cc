@@ -68,6 +68,12 @@ void RegisterSdpaCases() {
     Register("core/sdpa/bf16/T2048/D" + std::to_string(dim) + "/1t/fast_over_exact_f32",
              [shape] { return FastOverExact(shape); });
   }
+  const auto over_float32 = [](const std::string& name, const Shape& shape) {
+    Register("core/sdpa/int8/" + name + "/1t/over_f32", [shape] { return Figure{Int8OverFloat32(shape)}; });
+  };
+  over_float32("T2048/D64", {.queries = 2048, .keys = 2048, .dim = 64});
+  over_float32("T2048/D128", {.queries = 2048, .keys = 2048, .dim = 128});
+  over_float32("cross/T32/S8192/H8/D128", {.heads = 8, .kv_heads = 8, .queries = 32, .keys = 8192, .dim = 128});
   Register("core/scaling/T2048/H8/D64/2t_over_1t", [] { return Figure{Scaling()}; });
 }
 
