@@ -88,7 +88,7 @@ struct GroupScores {
     for (int r = 0; r < kRows; ++r) query[r] = panel.packed + HWY_MIN(r, panel.num_rows - 1) * dim;
     HWY_UNROLL(4)
     for (int g = 0; g < kGroups; ++g) {
-      scale[g] = ScalesOfKeys<T>(panel.task->keys, key + g * kLanes, kLanes);
+      if constexpr (kHasScales<T>) scale[g] = ScalesOfKeys<T>(panel.task->keys, key + g * kLanes, kLanes);
       HWY_UNROLL(8)
       for (int r = 0; r < kRows; ++r) sum[g][r] = hn::Zero(FloatTag());
     }
