@@ -135,8 +135,10 @@ std::string ConfigPath(const std::string& flag, const Environment& environment) 
 }
 
 // An empty value of any other flag is a mistake: it would turn off what --tls-client-ca or --principals are there for.
+// Empty --anonymous-roles are none: they let nobody in.
 absl::Status CheckValues(const CLI::App& app) {
-  const std::string empty = formats::EmptyValue(app, {"--admin-listen", "--http-listen", "--data-dir"});
+  const std::string empty =
+      formats::EmptyValue(app, {"--admin-listen", "--anonymous-roles", "--http-listen", "--data-dir"});
   return empty.empty() ? absl::OkStatus() : absl::InvalidArgumentError(empty);
 }
 

@@ -66,8 +66,8 @@ TEST(FlagsTest, FlagWinsOverEnvironmentOverFileOverDefault) {
 }
 
 TEST(FlagsTest, AnEmptyValueTurnsNothingOff) {
-  for (const char* name : {"tls-cert", "tls-client-ca", "tls-client-crl", "principals", "anonymous-roles",
-                           "trusted-proxies", "http-host", "layer-dir"}) {
+  for (const char* name :
+       {"tls-cert", "tls-client-ca", "tls-client-crl", "principals", "trusted-proxies", "http-host", "layer-dir"}) {
     const std::string flag = absl::StrCat("--", name);
     const TemporaryFile file(absl::StrCat(name, " = \"\"\n"));
     const std::vector<std::vector<std::string>> command_lines = {
@@ -88,6 +88,7 @@ TEST(FlagsTest, AnEmptyValueIsNoneWhereTheHelpSaysSo) {
   EXPECT_EQ(parsed->config.data_dir, "");
   EXPECT_EQ(parsed->config.admin_listen, "");
   EXPECT_EQ(parsed->config.http.listen, "");
+  EXPECT_TRUE(ParseFlags({"--anonymous-roles", ""}, {}).ok());
 }
 
 TEST(FlagsTest, EveryKindOfValueIsReadFromEachSource) {
