@@ -14,7 +14,7 @@
 namespace attend::server {
 
 // Thread-safe. Its lock is held for a look at a map alone, because the one thread that answers /livez reads the counts
-// for /metrics. LayerStore sees to it that nobody else changes them between its look at them and its change.
+// for /metrics. LayerStore sees to it that nobody else raises them between its look at them and its change.
 class LayerBytes {
  public:
   // Of the layers that can be called.

@@ -150,7 +150,8 @@ class LayerStore {
   Log& log_;
   LayerRegistry registry_;
 
-  LayerBytes bytes_;  // They grow with mu_ held, so that what a limit allowed is still allowed when it is taken.
+  LayerBytes
+      bytes_;  // After Open they grow with mu_ held, so that what a limit allowed is still allowed when it is taken.
 
   // Held while disk and registry change together, so that they never disagree: for as long as the disk takes. What only
   // reads the registry or bytes_ does not take it.

@@ -21,8 +21,9 @@ constexpr std::size_t kOrdinaryEntries = 64;
 // What an entry counts beside its name and value.
 constexpr std::int64_t kEntryBytes = 32;
 
-// Nobody waits until then, in seconds since 1970.
-constexpr std::int64_t kYear2200 = 7258118400;
+// Nobody waits until then, whether gRPC's clock counts these seconds from 1970 or from the machine's start: to 2096, or
+// 126 years.
+constexpr std::int64_t kLongestDeadline = 4'000'000'000;
 
 absl::Status TooMuchMetadata(std::int64_t limit) {
   return LimitExceeded("--max-metadata-bytes", absl::StrCat("the call's metadata are more than the ", limit,
@@ -138,8 +139,8 @@ absl::Status Call::MissingRequestStatus() const {
 
 std::chrono::system_clock::time_point Call::deadline() const {
   // gRPC 1.51 counts nanoseconds, and what they do not hold becomes a time in the past.
-  return context_.raw_deadline().tv_sec > kYear2200 ? std::chrono::system_clock::time_point::max()
-                                                    : context_.deadline();
+  return context_.raw_deadline().tv_sec > kLongestDeadline ? std::chrono::system_clock::time_point::max()
+                                                           : context_.deadline();
 }
 
 std::string_view Call::Metadata(const char* name) const {

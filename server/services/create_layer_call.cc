@@ -246,19 +246,20 @@ void CreateLayerCall::Complete(Call& call) {
   if (!upload_.has_value()) {
     return End(call, InvalidField("header", "the stream ended without a header; its first message must have one"));
   }
-  const absl::StatusOr<LayerStore::Created> created =
+  absl::StatusOr<LayerStore::Created> created =
       services_.store->FinishUpload(*upload_, call.cancelled(), *services_.executor, *services_.memory);
   upload_.reset();
   call.timing().compute = Clock::now() - start;
   if (!created.ok()) return End(call, absl::IsCancelled(created.status()) ? call.CancelledStatus() : created.status());
-  const v1::Layer& layer = created->layer->description();
+  v1::CreateLayerResponse response;
+  *response.mutable_layer() = created->layer->description();
+  created->layer.reset();  // A layer counts for as long as somebody holds it, also when it is deleted at once.
+  const v1::Layer& layer = response.layer();
   if (services_.audit != nullptr) {
     services_.audit->Layer(created->replaced ? "layer replaced" : "layer created", call.principal(), call.tenant(),
                            call.peer(), layer.name(), layer.etag());
   }
   if (!created->kept.ok()) return End(call, created->kept);
-  v1::CreateLayerResponse response;
-  *response.mutable_layer() = layer;
   ReleaseSlot(call);  // Before the answer: who hears it may begin the next upload.
   call.FinishWithResponse(SerializeControlMessage(response));
 }

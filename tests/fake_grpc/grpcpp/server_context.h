@@ -31,7 +31,7 @@ class ServerContext {
   // Its nanoseconds are left out.
   gpr_timespec raw_deadline() const {
     const auto since = std::chrono::duration_cast<std::chrono::seconds>(deadline_.time_since_epoch());
-    return gpr_time_from_seconds(since.count(), GPR_CLOCK_REALTIME);
+    return {since.count(), 0, GPR_CLOCK_REALTIME};
   }
   const std::multimap<string_ref, string_ref>& client_metadata() const { return client_metadata_; }
   std::string peer() const { return "ipv4:127.0.0.1:1"; }
