@@ -85,19 +85,15 @@ absl::StatusOr<Tensor> ReadNpy(std::istream& in) {
   return Tensor::Create(header->type, std::move(header->shape), *std::move(bytes));
 }
 
-absl::StatusOr<Tensor> ReadOnlyNpy(std::istream& in) {
-  absl::StatusOr<Tensor> tensor = ReadNpy(in);
-  if (tensor.ok() && in.peek() != std::istream::traits_type::eof()) {
-    return absl::InvalidArgumentError("more bytes follow the .npy array");
-  }
-  return tensor;
-}
-
 absl::StatusOr<Tensor> ReadNpyFile(const std::string& path) {
   absl::StatusOr<std::ifstream> in = OpenFile(path);
   if (!in.ok()) return in.status();
-  absl::StatusOr<Tensor> tensor = ReadOnlyNpy(*in);
-  return tensor.ok() ? std::move(tensor) : Annotate(path, tensor.status());
+  absl::StatusOr<Tensor> tensor = ReadNpy(*in);
+  if (!tensor.ok()) return Annotate(path, tensor.status());
+  if (in->peek() != std::ifstream::traits_type::eof()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": more bytes follow the .npy array"));
+  }
+  return tensor;
 }
 
 absl::StatusOr<std::string> FormatNpy(const Tensor& tensor) {

@@ -19,10 +19,8 @@ namespace attend::client {
 // that is malformed or asks for what is not supported), DATA_LOSS (it ends too early).
 absl::StatusOr<Tensor> ReadNpy(std::istream& in);
 
-// The same, and refuses bytes behind the array: INVALID_ARGUMENT. Reads `in` to its end.
-absl::StatusOr<Tensor> ReadOnlyNpy(std::istream& in);
-
-// Reads a file that holds exactly one array. Errors: as ReadOnlyNpy, with the path; NOT_FOUND.
+// Reads a file that holds exactly one array. Errors: as ReadNpy, with the path; INVALID_ARGUMENT when bytes follow the
+// array; NOT_FOUND.
 absl::StatusOr<Tensor> ReadNpyFile(const std::string& path);
 
 // The contents of a .npy file (version 1.0, C order). Errors: INVALID_ARGUMENT for bfloat16, which NumPy does not have.

@@ -278,10 +278,13 @@ bool IsConfiguration(absl::string_view key, const ModelConfig& config) {
 }
 
 absl::Status NotKnown(absl::string_view key, const ModelConfig& config) {
-  return absl::InvalidArgumentError(absl::StrCat(
-      "'", key.substr(0, 64), "' is set, and what it does to the attention of a ", config.model_type(),
-      " model is not known. Set what it stands for in the layer's configuration, or remove the key if it is about "
-      "something else"));
+  const char* const way_out =
+      absl::EndsWith(key, "_config")
+          ? "Remove the key if the layer is to be computed without it"
+          : "Set what it stands for in the layer's configuration, or remove the key if it is about something else";
+  return absl::InvalidArgumentError(absl::StrCat("'", key.substr(0, 64),
+                                                 "' is set, and what it does to the attention of a ",
+                                                 config.model_type(), " model is not known. ", way_out));
 }
 
 }  // namespace

@@ -79,17 +79,15 @@ absl::StatusOr<Checkpoint> Checkpoint::OpenFile(const std::string& path, const S
 absl::Status Checkpoint::TakeFrom(Checkpoint& shard, const std::vector<std::string>& names,
                                   const std::string& index_path) {
   for (const std::string& name : names) {
-    auto node = shard.tensors_.extract(name);
-    if (node.empty()) {
+    if (shard.tensors_.count(name) == 0) {
       return absl::InvalidArgumentError(
           absl::StrCat("there is no tensor '", name, "', although ", index_path, " says so"));
     }
-    tensors_.insert(std::move(node));
   }
+  tensors_.merge(shard.tensors_);
   if (shard.tensors_.empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "it has the tensor '", shard.tensors_.begin()->first.substr(0, 200), "', which ", index_path,
-      " does not say is in it; what the index leaves out may be part of a layer. Add it to weight_map, or remove it"));
+  return absl::InvalidArgumentError(absl::StrCat("it has the tensor '", shard.tensors_.begin()->first.substr(0, 200),
+                                                 "', and so has another file of ", index_path, "; remove one of them"));
 }
 
 absl::StatusOr<Checkpoint> Checkpoint::OpenSharded(const std::string& index_path, const SafetensorsLimits& limits) {

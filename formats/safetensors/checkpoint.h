@@ -29,8 +29,9 @@ class Checkpoint {
  public:
   // A path that ends in `.safetensors` is one file, mapped. One that ends in `.index.json` lists the files of a sharded
   // model (`weight_map`: tensor -> file); each is mapped and its header read once. A file of a shard is a plain name
-  // beside the index: neither `/` nor `..`; it has no tensor that the index does not say is in it. Errors, with the
-  // path: NOT_FOUND; INVALID_ARGUMENT; DATA_LOSS when a file ends too early.
+  // beside the index: neither `/` nor `..`. All its tensors are taken, as transformers does, also those that the index
+  // does not name: they may be part of a layer. Errors, with the path: NOT_FOUND; INVALID_ARGUMENT, also for a tensor
+  // that two files have; DATA_LOSS when a file ends too early.
   static absl::StatusOr<Checkpoint> Open(const std::string& path, const SafetensorsLimits& limits = {});
 
   // The bytes of a .safetensors file, which `owner` keeps alive. Errors: those of ParseSafetensors.
@@ -55,7 +56,7 @@ class Checkpoint {
   Checkpoint() = default;
   static absl::StatusOr<Checkpoint> OpenFile(const std::string& path, const SafetensorsLimits& limits);
   static absl::StatusOr<Checkpoint> OpenSharded(const std::string& index_path, const SafetensorsLimits& limits);
-  // Moves the tensors `names`, which must be all of `shard`.
+  // Moves all tensors of `shard`, which must have `names`.
   absl::Status TakeFrom(Checkpoint& shard, const std::vector<std::string>& names, const std::string& index_path);
 
   std::map<std::string, CheckpointTensor, std::less<>> tensors_;

@@ -202,7 +202,10 @@ class ComputeTest(cli_harness.CliTestCase):
         from_file = self.attend_ok("compute", "--input", path)
         self.assertEqual(self.attend_ok("compute", "--input", "-", stdin=path.read_bytes()).out, from_file.out)
         twice = self.attend("compute", "--input", "-", stdin=2 * path.read_bytes())
-        self.assert_fails(twice, 2, "^attend: standard input: more bytes follow the .npy array\n$")
+        self.assert_fails(twice, 2, "^attend: standard input: more bytes follow the .npy array that is read last\n$")
+        both = self.attend_ok("sdpa", "--query", "-", "--key", "-", "--value", "-", stdin=3 * path.read_bytes())
+        alike = self.attend_ok("sdpa", "--query", path, "--key", path, "--value", path)
+        self.assertEqual(both.out, alike.out)
 
     def test_json(self):
         x = np.float32([[0.1, 0], [0, 1]])

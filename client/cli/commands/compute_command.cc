@@ -7,6 +7,7 @@
 #include "client/cli/commands/commands.h"
 #include "client/cli/commands/progress.h"
 #include "client/cli/requests/request_builder.h"
+#include "client/cli/requests/tensor_source.h"
 
 namespace attend::client {
 namespace {
@@ -81,8 +82,11 @@ Command AddCompute(CLI::App* app, const ConnectionFlags& connection, const std::
   return {command, [flags, sink, &connection] {
             ComputationRequest request = v1::AttendRequest();
             AttendRequestBuilder builder(*flags, &std::get<v1::AttendRequest>(request));
-            return RunBatch({connection, flags->attention, *sink, flags->inputs}, &request,
-                            [&](std::size_t index) { return builder.Prepare(index); });
+            return RunBatch({connection, flags->attention, *sink, flags->inputs}, &request, [&](std::size_t index) {
+              const bool is_last = index + 1 >= flags->inputs.size();
+              absl::Status prepared = builder.Prepare(index);
+              return prepared.ok() && is_last ? CheckStandardInputIsUsedUp() : prepared;
+            });
           }};
 }
 
@@ -95,8 +99,10 @@ Command AddSdpa(CLI::App* app, const ConnectionFlags& connection, const std::sha
   return {command, [flags, sink, &connection] {
             ComputationRequest request = v1::ScaledDotProductAttentionRequest();
             auto& message = std::get<v1::ScaledDotProductAttentionRequest>(request);
-            return RunBatch({connection, flags->attention, *sink, {flags->query}}, &request,
-                            [&](std::size_t) { return BuildSdpaRequest(*flags, &message); });
+            return RunBatch({connection, flags->attention, *sink, {flags->query}}, &request, [&](std::size_t) {
+              absl::Status built = BuildSdpaRequest(*flags, &message);
+              return built.ok() ? CheckStandardInputIsUsedUp() : built;
+            });
           }};
 }
 

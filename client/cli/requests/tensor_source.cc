@@ -38,6 +38,12 @@ bool IsCsv(absl::string_view path) { return absl::EndsWith(path, ".csv"); }
 // Whether float32 cannot hold all of its numbers.
 bool LosesPrecision(ElementType type) { return ElementSize(type) >= 4 && type != ElementType::kFloat32; }
 
+// Where a stream notes that a tensor was read from it.
+int ReadMark() {
+  static const int mark = std::ios_base::xalloc();
+  return mark;
+}
+
 }  // namespace
 
 TensorSource TensorSource::Parse(const std::string& text) {
@@ -52,9 +58,15 @@ TensorSource TensorSource::Parse(const std::string& text) {
 
 bool TensorSource::is_safetensors() const { return absl::EndsWith(path, ".safetensors"); }
 
+absl::Status CheckStandardInputIsUsedUp() {
+  if (std::cin.iword(ReadMark()) == 0 || std::cin.peek() == std::istream::traits_type::eof()) return absl::OkStatus();
+  return absl::InvalidArgumentError("standard input: more bytes follow the .npy array that is read last");
+}
+
 absl::StatusOr<Tensor> LoadTensor(const std::string& source) {
   if (source == "-") {
-    absl::StatusOr<Tensor> tensor = ReadOnlyNpy(std::cin);
+    std::cin.iword(ReadMark()) = 1;
+    absl::StatusOr<Tensor> tensor = ReadNpy(std::cin);
     return tensor.ok() ? std::move(tensor) : Annotate("standard input", tensor.status());
   }
   const TensorSource parsed = TensorSource::Parse(source);
@@ -92,10 +104,12 @@ absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64)
   if (IsCsv(source)) return Convert(*std::move(tensor), ElementType::kFloat32, source);
   const bool is_double = tensor->type() == ElementType::kFloat64;
   if (IsFloatingPoint(tensor->type()) && (allow_float64 || !is_double)) return tensor;
-  if (LosesPrecision(tensor->type())) {
-    std::cerr << "attend: note: " << source << " is " << ElementTypeName(tensor->type()) << ", sent as float32\n";
+  const ElementType given = tensor->type();
+  tensor = Convert(*std::move(tensor), ElementType::kFloat32, source);
+  if (tensor.ok() && LosesPrecision(given)) {
+    std::cerr << "attend: note: " << source << " is " << ElementTypeName(given) << ", sent as float32\n";
   }
-  return Convert(*std::move(tensor), ElementType::kFloat32, source);
+  return tensor;
 }
 
 absl::StatusOr<Tensor> LoadMask(const std::string& source) {

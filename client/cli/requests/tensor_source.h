@@ -22,8 +22,12 @@ struct TensorSource {
   bool is_safetensors() const;
 };
 
-// Errors: those of the readers in client/io; INVALID_ARGUMENT for any other file.
+// Errors: those of the readers in client/io; INVALID_ARGUMENT for any other file. Each `-` reads the next array.
 absl::StatusOr<Tensor> LoadTensor(const std::string& source);
+
+// To be asked after the last LoadTensor: waits for the end of standard input, if a tensor was read from it. Errors:
+// INVALID_ARGUMENT when it does not end there.
+absl::Status CheckStandardInputIsUsedUp();
 
 // `element [0, 2]`: element number `index` of a tensor of this shape, in row-major order.
 std::string ElementName(std::int64_t index, const std::vector<std::int64_t>& shape);

@@ -158,7 +158,7 @@ def _name_to_check(uri: str) -> str | None:
     scheme, _, rest = uri.partition(":")
     if scheme not in ("ipv4", "ipv6") or "," not in rest:
         return None
-    return _address(rest.split(",")[0])[0]
+    return _address(rest.rsplit("/", 1)[-1].split(",")[0])[0]
 
 
 def _is_local(uri: str) -> bool:

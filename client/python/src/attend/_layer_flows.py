@@ -154,7 +154,11 @@ def _with_prefix(arrays: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
         return arrays
     start = prefix if prefix.endswith(".") else prefix + "."
     chosen = {name: array for name, array in arrays.items() if name.startswith(start)}
-    if not chosen:
+    if chosen:  # And what the modules around it say of its rotary embedding: the server refuses what it does not know.
+        parts = start.split(".")
+        around = {".".join([*parts[:depth], "rotary_emb.inv_freq"]) for depth in range(len(parts))}
+        chosen.update((name, array) for name, array in arrays.items() if name in around)
+    else:
         raise ValueError(f"no name in `source` has the prefix {start!r}; the first are {', '.join(map(repr, list(arrays)[:5]))}")
     return chosen
 

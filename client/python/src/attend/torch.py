@@ -54,8 +54,10 @@ def _mask_in_four_axes(mask: torch.Tensor, batch: tuple[int, ...]) -> torch.Tens
 
 def _check_broadcast(mask: torch.Tensor, scores: tuple[int, ...]) -> None:
     """Refuses a mask that does not broadcast to the scores: torch adds it in place, so that it may not add axes or repeat them."""
+    # Queries without a batch are a batch of one to torch, and those without heads may have a mask of one row.
+    whole, least = ((1, *scores), 2) if len(scores) == 3 else (scores, 1 if len(scores) == 2 else 2)
     try:
-        fits = mask.dim() >= 2 and _lead(mask.shape, scores) == scores
+        fits = mask.dim() >= least and _lead(mask.shape, whole) == whole
     except RuntimeError:
         fits = False
     if not fits:
