@@ -188,7 +188,8 @@ class Trial:
         path.write_text(mutant.mutation.apply(mutant.text))
         try:
             result = self._judge(self.plain, mutant, tests)
-            if result["verdict"] == "survived" and self.sanitized is not None:  # As `make test` would: with AddressSanitizer and UndefinedBehaviorSanitizer.
+            # As `make test` would: with AddressSanitizer and UndefinedBehaviorSanitizer, and with ThreadSanitizer.
+            if result["verdict"] == "survived" and self.sanitized is not None:
                 result = self._judge(self.sanitized, mutant, self._with_sanitizers(tests))
             if result["verdict"] == "survived" and self.threads is not None and mutant.file.startswith("server/"):
                 result = self._judge(self.threads, mutant, self._of_threads())

@@ -2,6 +2,7 @@
 #ifndef ATTEND_TESTS_FAKE_GRPC_GRPCPP_SERVER_CONTEXT_H_
 #define ATTEND_TESTS_FAKE_GRPC_GRPCPP_SERVER_CONTEXT_H_
 
+#include <grpc/support/time.h>
 #include <grpcpp/security/auth_context.h>
 #include <grpcpp/support/string_ref.h>
 
