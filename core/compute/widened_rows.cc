@@ -9,7 +9,7 @@ namespace attend {
 
 void InputRows::Widen(const ConvertKernels& convert, KvHead head, std::int64_t j, float* to) const {
   const std::byte* row = tensor.Row(head.batch, head.head, j);
-  if (tensor.type != DataType::kInt8) return convert.widen(tensor.type, row, tensor.dim, to);
+  if (tensor.type != DataType::kInt8 || scales == nullptr) return convert.widen(tensor.type, row, tensor.dim, to);
   convert.dequantize(reinterpret_cast<const std::int8_t*>(row), tensor.dim, *scales->Row(head.batch, head.head, j), to);
 }
 
