@@ -130,15 +130,23 @@ class CoveringTest(unittest.TestCase):
     def test_tests_are_listed_although_nothing_is_built(self):
         with tempfile.TemporaryDirectory() as folder:
             build = pathlib.Path(folder)
+            (build / "b_test.py").write_text("unittest.main()\n")
+            (build / "d_test.py").write_text("print('takes no flags')\n")
             (build / "CTestTestfile.cmake").write_text(
                 f'add_test([=[a_test]=] "{build}/bin/a_test" "--x")\n'
                 "set_tests_properties([=[a_test]=] PROPERTIES  LABELS \"core\")\n"
                 f'add_test(b_test "/usr/bin/python3" "{build}/b_test.py")\n'
-                'add_test([=[c_test]=] "/usr/bin/cmake" "-P" "c.cmake")\n')
+                "set_tests_properties(b_test PROPERTIES ENVIRONMENT PYTHONPATH=/b"
+                " ENVIRONMENT_MODIFICATION PYTHONPATH=path_list_prepend:/a)\n"
+                'add_test([=[c_test]=] "/usr/bin/cmake" "-P" "c.cmake")\n'
+                f'add_test(d_test "/usr/bin/python3" "{build}/d_test.py")\n')
             tests = covering.list_tests(build)
-        self.assertEqual([(test.name, test.target, test.labels) for test in tests], [("a_test", "a_test", ["core"]), ("b_test", None, [])])
+        self.assertEqual([(test.name, test.target, test.labels) for test in tests],
+                         [("a_test", "a_test", ["core"]), ("b_test", None, []), ("d_test", None, [])])
         self.assertEqual(tests[0].command, [f"{build}/bin/a_test", "--x"])
         self.assertEqual(tests[1].command, ["/usr/bin/python3", f"{build}/b_test.py", "--failfast"])
+        self.assertEqual(tests[1].environment, {"PYTHONPATH": "/a:/b"})
+        self.assertEqual(tests[2].command, ["/usr/bin/python3", f"{build}/d_test.py"])
 
 
 class ProcessesTest(unittest.TestCase):
