@@ -142,7 +142,9 @@ absl::Status Fill(const Json& object, const std::string& prefix, bool from_stdin
     const FieldDescriptor* field = message->GetDescriptor()->FindFieldByName(name);
     if (field == nullptr) return UnknownField(*message, prefix, name);
     // protobuf's JSON would take it for a field that is not there, and compute without the layer.
-    if (value == "") return Wrong(prefix + name, "is an empty text; give a value, or leave the field out");
+    if (value.is_string() && value.get_ref<const std::string&>().empty()) {
+      return Wrong(prefix + name, "is an empty text; give a value, or leave the field out");
+    }
     const bool is_message = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field->is_repeated();
     const bool is_tensor = is_message && field->message_type() == v1::Tensor::descriptor();
     absl::Status status;
