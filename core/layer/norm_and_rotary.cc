@@ -26,15 +26,15 @@ double Sum(std::int64_t size, const Term& term) {
   return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]));
 }
 
-// No square is out of range: a row of FLOAT32 needs nothing, and of FLOAT64 one whose largest number is within
-// [2^-400, 2^400]. Any other is computed in a unit that makes it so; which, unlike the row, changes epsilon.
+// The power of two by which a row is multiplied, and epsilon by its square, so that no square leaves the range of
+// double: 1 for a row of FLOAT32, and for one of FLOAT64 whose largest magnitude is within [2^-400, 2^400].
 double UnitOf(const float*, const NormView&) { return 1; }
 double UnitOf(const double* row, const NormView& norm) {
   double largest = 0;
   for (std::int64_t i = 0; i < norm.size; ++i) largest = std::max(largest, std::abs(row[i]));
   if (largest == 0 || !std::isfinite(largest) || std::abs(std::ilogb(largest)) <= 400) return 1;
   const double unit = std::ldexp(1.0, std::clamp(-std::ilogb(largest), -1000, 1000));
-  return std::isfinite(norm.epsilon * unit * unit) ? unit : 1;  // Not finite: next to it the squares are nothing.
+  return std::isfinite(norm.epsilon * unit * unit) ? unit : 1;  // Not finite: epsilon outweighs any of these squares.
 }
 
 template <typename T>

@@ -23,7 +23,7 @@ struct RotaryParameters {
 RotaryParameters FindRotaryParameters(ModelConfig& config, bool is_sliding);
 
 // Sets what the type makes of the frequencies of a head of `head_dim` elements (0: not known). REQUIRES: the base and
-// how many elements are turned are set. Mistakes set the status of `config` or of `parameters.values`.
+// how many elements are turned are set. Mistakes set the status of `config` or of `source.values`.
 void SetScaling(ModelConfig& config, RotaryParameters& source, std::int64_t head_dim, Rotary& rotary);
 
 }  // namespace attend::formats

@@ -1,15 +1,10 @@
 """The HTTP door beside gRPC's: the same bits, the same errors, the same rights; and what only HTTP has to refuse."""
 
-import contextlib
 import dataclasses
-import functools
 import http.client
 import json
-import pathlib
 import re
 import socket
-import ssl
-import tempfile
 import threading
 import time
 import unittest
@@ -27,9 +22,8 @@ from attend_testing.load import endless_request, wait_until, wait_until_computin
 from attend_testing.refusals import attend, sdpa
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, TIMING, Server, ServerTestCase
-from attend_testing.stubs import layers_pb, pb, pb_grpc
+from attend_testing.stubs import layers_pb, pb
 from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, WEIGHTS
-from auth_test import SECRETS, Certificates, principals
 
 RESPONSES = {"Attend": pb.AttendResponse, "ScaledDotProductAttention": pb.ScaledDotProductAttentionResponse,
              "EstimateCost": pb.EstimateCostResponse, "GetServerInfo": pb.GetServerInfoResponse}  # fmt: skip
@@ -344,143 +338,6 @@ class FlagsTest(unittest.TestCase):
                 with self.assertRaises(RuntimeError) as error:
                     Server(*flags).stop()
                 self.assertIn(text, str(error.exception))
-
-
-class IdentityTest(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
-
-    def write(self, name, text):
-        (self.folder / name).write_text(text)
-        return str(self.folder / name)
-
-    def test_tokens(self):
-        flags = (*FLAGS, "--principals", self.write("principals.json", principals()), "--anonymous-roles", "none")
-        with Server(*flags) as server, Door(server.http_port) as door:
-            for authorization, status, reason in (
-                (f"Bearer {SECRETS['compute']}", 200, None), (None, 401, "NO_CREDENTIAL"), ("Bearer garbage", 401, "BAD_CREDENTIAL"),
-                (f"Bearer {SECRETS['expired']}", 401, "BAD_CREDENTIAL"), (f"Bearer {SECRETS['layers']}", 403, "MISSING_ROLE"),
-                ([f"Bearer {SECRETS['compute']}"] * 2, 401, "BAD_CREDENTIAL"),
-            ):  # fmt: skip
-                with self.subTest(authorization):
-                    answer = door.post("Attend", SMALL, headers={"Authorization": authorization})
-                    self.assertEqual(answer.status, status, answer.body)
-                    if reason:
-                        self.assertEqual(HttpError(answer).failure.reason, reason)
-
-    def test_tls_and_client_certificates(self):
-        certificates = Certificates(self.folder)
-        for authority in ("authority", "stranger"):
-            certificates.authority(authority)
-        certificates.leaf("server", "authority", "DNS:localhost,IP:127.0.0.1")
-        certificates.leaf("caller", "authority", "URI:spiffe://example/caller")
-        certificates.leaf("stranger-leaf", "stranger")
-        path = certificates.path
-        tls = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"))
-        file = self.write("principals.json", principals(compute=["uri:spiffe://example/caller"]))
-
-        def connect(server, certificate=None):
-            context = ssl.create_default_context(cafile=path("authority.crt"))
-            if certificate:
-                context.load_cert_chain(path(f"{certificate}.crt"), path(f"{certificate}.key"))
-            return lambda: http.client.HTTPSConnection("127.0.0.1", server.http_port, timeout=PATIENCE, context=context)
-
-        with Server(*FLAGS, *tls) as server:
-            with Door(server.http_port, connect(server)) as door:
-                self.assertEqual(door.post("Attend", SMALL).status, 200)
-                x = np.random.default_rng(0).standard_normal((1, 2, 300, 64)).astype(np.float32)
-                request = sdpa_request(x, x, x)
-                for form in FORMS:  # Many records of TLS.
-                    door.call("ScaledDotProductAttention", request, pb.ScaledDotProductAttentionResponse, form)
-                origin = f"https://127.0.0.1:{server.http_port}"
-                self.assertEqual(door.post("Attend", SMALL, headers={"Origin": origin}).status, 200)
-            with contextlib.suppress(OSError, http.client.HTTPException), Door(server.http_port) as plain:
-                self.assertNotEqual(plain.post("Attend", SMALL).status, 200)
-        with Server(*FLAGS, *tls, "--tls-client-ca", path("authority.crt"), "--principals", file) as server:
-            with Door(server.http_port, connect(server, "caller")) as door:
-                self.assertEqual(door.post("Attend", SMALL).status, 200)
-            with Door(server.http_port, connect(server, "server")) as door:
-                self.assertEqual(HttpError(door.post("Attend", SMALL)).failure.reason, "BAD_CREDENTIAL")
-            for certificate in (None, "stranger-leaf"):
-                refused = self.assertRaises((OSError, http.client.HTTPException))
-                with self.subTest(certificate), refused, Door(server.http_port, connect(server, certificate)) as door:
-                    door.post("Attend", SMALL)
-
-    def test_a_renewed_certificate_is_shown_to_new_connections(self):
-        certificates = Certificates(self.folder)
-        certificates.authority("authority")
-        certificates.leaf("server", "authority", "IP:127.0.0.1")
-        path = certificates.path
-        with Server(*FLAGS, "--tls-cert", path("server.crt"), "--tls-key", path("server.key")) as server:
-            def shown():
-                return ssl.get_server_certificate(("127.0.0.1", server.http_port))
-            before = shown()
-            certificates.leaf("server", "authority", "IP:127.0.0.1")
-            server.hang_up()
-            wait_until(lambda: shown() != before, "the new certificate is shown")
-
-    def test_the_first_common_name_is_the_only_one(self):
-        """As gRPC knows certificates."""
-        certificates = Certificates(self.folder)
-        certificates.authority("authority")
-        certificates.leaf("server", "authority", "DNS:localhost,IP:127.0.0.1")
-        certificates.leaf("caller", "authority", names=None, common_names=["first", "second"])
-        path = certificates.path
-        tls = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("authority.crt"))
-        context = ssl.create_default_context(cafile=path("authority.crt"))
-        context.load_cert_chain(path("caller.crt"), path("caller.key"))
-        credentials = grpc.ssl_channel_credentials(*map(certificates.text, ("authority.crt", "caller.key", "caller.crt")))
-        for name, is_known in (("first", True), ("second", False)):
-            file = self.write("principals.json", principals(compute=[f"cn:{name}"]))
-            with self.subTest(name), Server(*FLAGS, *tls, "--principals", file) as server:
-                port = server.http_port
-                connect = functools.partial(http.client.HTTPSConnection, "127.0.0.1", port, timeout=PATIENCE, context=context)
-                with Door(port, connect) as door:
-                    self.assertEqual(door.post("Attend", SMALL).status == 200, is_known)
-                with grpc.secure_channel(f"localhost:{server.port}", credentials) as channel:
-                    by_grpc = pb_grpc.AttentionServiceStub(channel).GetServerInfo.future(pb.GetServerInfoRequest(), timeout=PATIENCE)
-                    self.assertEqual(by_grpc.code() == grpc.StatusCode.OK, is_known)
-
-    def test_a_revoked_certificate_makes_no_connection_from_the_next_reload_on(self):
-        """As by gRPC (auth_test.py). A connection that is open then ends with its age."""
-        certificates = Certificates(self.folder)
-        certificates.authority("authority")
-        for name in ("server", "caller", "other"):
-            certificates.leaf(name, "authority", "DNS:localhost,IP:127.0.0.1")
-        certificates.revoke("authority")
-        path = certificates.path
-        flags = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("authority.crt"),
-                 "--tls-client-crl", path("authority.crl"), "--max-connection-age", "3s")  # fmt: skip
-
-        def door(server, name):
-            context = ssl.create_default_context(cafile=path("authority.crt"))
-            context.load_cert_chain(path(f"{name}.crt"), path(f"{name}.key"))
-            port = server.http_port
-            return Door(port, lambda: http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context))
-
-        def status(server, name):
-            try:
-                with door(server, name) as once:
-                    return once.post("Attend", SMALL).status
-            except (OSError, http.client.HTTPException):
-                return None
-
-        with Server(*FLAGS, *flags) as server, door(server, "caller") as held:
-            self.assertEqual([held.post("Attend", SMALL).status, status(server, "other")], [200, 200])
-            certificates.revoke("authority", "caller")
-            server.hang_up()
-            wait_until(lambda: status(server, "caller") is None, "the certificate is revoked")
-            self.assertEqual(status(server, "other"), 200)
-
-            def held_is_closed():  # What comes next is a new connection.
-                try:
-                    return held.post("Attend", SMALL).status != 200
-                except (OSError, http.client.HTTPException):
-                    return True
-
-            wait_until(held_is_closed, "the connection that was open has ended")
 
 
 class LifeTest(unittest.TestCase):
