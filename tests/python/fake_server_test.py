@@ -3,15 +3,9 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import json
-import logging
-import pathlib
-import resource
-import tempfile
 import threading
 import time
 import unittest
-import warnings
 
 import attend
 import attend.aio
@@ -423,106 +417,6 @@ class StreamTest(unittest.TestCase):
             outputs = asyncio.run(main())
         for i in range(50):
             np.testing.assert_array_equal(outputs[i], X + i)
-
-
-class UploadTest(unittest.TestCase):
-    def test_named_arrays_become_a_safetensors_file(self):
-        arrays = {"p.b": np.arange(6, dtype=np.float16).reshape(2, 3), "p.a": np.arange(3, dtype=">f8")}
-        fake = Fake()
-        with serving(fake) as target, attend.Client(target) as client:
-            layer = client.layers.create("x/y", arrays, num_heads=2, prefix="p.", replace=True, etag="e", sha256="00")
-        self.assertEqual((layer.name, layer.weight_types), ("a", ("bfloat16",)))
-        header = fake.uploaded[0].header
-        self.assertEqual((header.name, header.config.num_heads, header.prefix), ("x/y", 2, "p."))
-        self.assertEqual((header.replace, header.etag, header.sha256), (True, "e", "00"))
-        content = b"".join(message.chunk for message in fake.uploaded[1:])
-        size = int.from_bytes(content[:8], "little")
-        self.assertEqual(size % 8, 0)
-        for name, entry in json.loads(content[8 : 8 + size]).items():
-            begin, end = (8 + size + offset for offset in entry["data_offsets"])
-            read = np.frombuffer(content[begin:end], {"F16": "<f2", "F64": "<f8"}[entry["dtype"]]).reshape(entry["shape"])
-            np.testing.assert_array_equal(read, arrays[name])
-
-    def test_what_is_not_below_the_prefix_stays_here(self):
-        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "position_ids": np.arange(3)}
-        fake = Fake()
-        with serving(fake) as target, attend.Client(target) as client:
-            for prefix in ("a.1.", "a.1"):
-                client.layers.create("a", arrays, prefix=prefix)
-                content = b"".join(message.chunk for message in fake.uploaded[1:])
-                self.assertEqual(list(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])), ["a.1.x"])
-            with self.assertRaisesRegex(ValueError, r"no name in `source` has the prefix 'b\.'; the first are 'a.1.x', 'a.10.x'"):
-                client.layers.create("a", arrays, prefix="b")
-            with self.assertRaisesRegex(TypeError, "position_ids has the type int64"):
-                client.layers.create("a", arrays)
-
-    def uploads_raise(self, error, text, source, calls=0):
-        """Of both clients, also when no server is asked."""
-
-        async def asynchronous(target):
-            async with attend.aio.Client(target) as client:
-                await client.layers.create("a", source)
-
-        fake = Fake()
-        with serving(fake) as target, attend.Client(target) as client, warnings.catch_warnings():
-            warnings.simplefilter("error", ResourceWarning)
-            with self.assertRaisesRegex(error, text):
-                client.layers.create("a", source)
-            with self.assertRaisesRegex(error, text):
-                asyncio.run(asynchronous(target))
-        if not calls:
-            self.assertEqual(fake.calls, 0, "a source that cannot be opened is not even announced")
-
-    def test_a_source_that_cannot_be_opened(self):
-        with tempfile.TemporaryDirectory() as directory:
-            self.uploads_raise(IsADirectoryError, "Is a directory", directory)
-            self.uploads_raise(FileNotFoundError, "missing.safetensors", directory + "/missing.safetensors")
-
-    def test_a_source_that_cannot_be_read_to_its_end(self):
-        """A process cannot read its memory at address 0."""
-        logging.getLogger("grpc").addHandler(handler := logging.NullHandler())
-        self.addCleanup(logging.getLogger("grpc").removeHandler, handler)
-        self.uploads_raise(OSError, "Input/output error", "/proc/self/mem", calls=2)
-
-    def test_an_upload_is_not_kept_in_memory(self):
-        def resident():
-            return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-        class Reader(Fake):
-            def CreateLayer(self, requests, context):
-                before, self.size = resident(), 0
-                for message in requests:
-                    self.size += len(message.chunk)
-                self.grown = resident() - before
-                return layers_pb.CreateLayerResponse()
-
-        async def asynchronous(target):
-            async with attend.aio.Client(target) as client:
-                await client.layers.create("a", file.name)
-
-        fake = Reader()
-        with serving(fake) as target, attend.Client(target) as client, tempfile.NamedTemporaryFile() as file:
-            file.truncate(300 << 20)
-            for upload in (lambda: client.layers.create("a", file.name), lambda: asyncio.run(asynchronous(target))):
-                upload()
-                self.assertEqual(fake.size, 300 << 20)
-                self.assertLess(fake.grown, 150 << 20)
-
-    def test_configurations_that_are_none_are_refused_here(self):
-        with attend.Client("127.0.0.1:1") as client:
-            for text, arguments in (
-                ("exactly one", {}),
-                ("exactly one", {"source": b"", "init": (1, 8)}),
-                ("num_head", {"source": b"", "config": {"num_head": 3}}),
-                ("num_heads is 4, and 3 in config", {"source": b"", "num_heads": 4, "config": {"num_heads": 3}}),
-                ("^num_kv_heads is 0", {"source": b"", "num_kv_heads": 0}),
-                ("^etag is empty", {"source": b"", "replace": True, "etag": ""}),
-                ("^sha256 is empty", {"source": b"", "sha256": ""}),
-            ):
-                with self.subTest(text), self.assertRaisesRegex(ValueError, text):
-                    client.layers.create("a", **arguments)
-            with self.assertRaisesRegex(ValueError, "^etag is empty"):
-                client.layers.delete("a", etag="")
 
 
 if __name__ == "__main__":

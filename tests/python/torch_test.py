@@ -112,6 +112,17 @@ class AttentionTest(TorchTestCase):
                 call()
 
 
+    def test_masks_that_torch_takes_beside_fewer_axes_are_taken(self):
+        for query, masks in (((2, 3, 4), ((1, 1, 3, 3), (1, 2, 3, 3), (1, 1, 1, 3), (2, 3, 3))), ((3, 4), ((3,), (3, 3)))):
+            x = torch.randn(*query)
+            for shape in masks:
+                with self.subTest(query=query, mask=shape):
+                    mask = torch.randn(*shape)
+                    expected = torch.nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+                    actual = attend.torch.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+                    self.assertEqual(actual.shape, expected.reshape(query).shape)
+                    torch.testing.assert_close(actual, expected.reshape(query), rtol=0, atol=1e-5)
+
     def test_masks_that_torch_refuses_are_refused(self):
         x = torch.randn(1, 2, 3, 4)
         ones = torch.ones

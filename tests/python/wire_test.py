@@ -346,6 +346,12 @@ class TargetTest(unittest.TestCase):
                 self.assertIsNone(self.channel(target, insecure=True).credentials)
                 self.assertIsNotNone(self.channel(target, tls=True).credentials)
 
+    def test_lists_in_every_form_may_be_called(self):
+        for target in ("127.0.0.1:1,127.0.0.2:1", "ipv4:127.0.0.1:1,127.0.0.2:1", "ipv4:///127.0.0.1:1,127.0.0.2:1"):
+            with self.subTest(target):
+                self.assertIsNotNone(self.channel(target, tls=True).credentials)
+                self.assertIsNone(self.channel(target).credentials)
+
     def test_targets_are_named_as_grpc_names_them(self):
         for target, uri in (
             ("attend.example", "dns:///attend.example:50051"),
