@@ -1,13 +1,8 @@
 // HttpServer as strangers meet it: raw bytes over sockets, whole requests and pieces, and what it does not put up with.
 #include "server/http/http_server.h"
 
-#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -18,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/support/http_socket.h"
+
 namespace attend::server {
 namespace {
 
@@ -25,96 +22,6 @@ using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
-
-constexpr int kPatienceMs = 20'000;  // Only a hang reaches it.
-
-// A connection of the test's own, blocking.
-class Socket {
- public:
-  // `from`: its own address.
-  explicit Socket(int port, const char* host = "127.0.0.1", const char* from = "127.0.0.1")
-      : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    const sockaddr_in own = Address(from, 0), address = Address(host, port);
-    bind(fd_, reinterpret_cast<const sockaddr*>(&own), sizeof own);
-    connected_ = connect(fd_, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-  }
-  Socket(Socket&& other) noexcept : fd_(std::exchange(other.fd_, -1)), connected_(other.connected_) {}
-  Socket& operator=(Socket&&) = delete;
-  ~Socket() {
-    if (fd_ >= 0) close(fd_);
-  }
-
-  bool connected() const { return connected_; }
-  void Send(const std::string& bytes) const { (void)send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
-
-  // Ends it by a reset.
-  void Reset() {
-    const linger at_once{.l_onoff = 1, .l_linger = 0};
-    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
-    close(std::exchange(fd_, -1));
-  }
-
-  // All bytes until the peer closes; "HANG" at the end when it does not.
-  std::string ReadToEnd() const {
-    std::string all;
-    for (;;) {
-      const std::string piece = Read();
-      all += piece;
-      if (piece.empty() || piece == "HANG") return all;
-    }
-  }
-  // Bytes until `end` is the end of them.
-  std::string ReadUntil(const std::string& end) const {
-    std::string all;
-    while (all.size() < end.size() || all.compare(all.size() - end.size(), end.size(), end) != 0) {
-      const std::string piece = Read();
-      all += piece;
-      if (piece.empty() || piece == "HANG") break;
-    }
-    return all;
-  }
-
- private:
-  static sockaddr_in Address(const char* host, int port) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<std::uint16_t>(port));
-    inet_pton(AF_INET, host, &address.sin_addr);
-    return address;
-  }
-  std::string Read() const {
-    pollfd waited{.fd = fd_, .events = POLLIN, .revents = 0};
-    if (poll(&waited, 1, kPatienceMs) != 1) return "HANG";
-    char bytes[4096];
-    const ssize_t size = recv(fd_, bytes, sizeof bytes, 0);
-    return size <= 0 ? std::string() : std::string(bytes, static_cast<std::size_t>(size));
-  }
-
-  int fd_;
-  bool connected_ = false;
-};
-
-HttpServer::Options SmallOptions() {
-  HttpServer::Options options;
-  options.flag = "--test-listen";
-  options.listen = "127.0.0.1:0";
-  return options;
-}
-
-// Answers with what was asked.
-HttpResponse Echo(const HttpRequest& request) {
-  if (request.path == "/big") return {.body = std::string(1 << 20, 'x')};
-  if (request.path == "/headers") return {.headers = {{"x-one", "1"}, {"x-one", "2"}, {"cache-control", "no-cache"}}};
-  return {.body = std::string(request.method) + " " + std::string(request.path) + ";"};
-}
-
-std::unique_ptr<HttpServer> Start(const HttpServer::Options& options) {
-  auto server = HttpServer::Start(options, Echo);
-  EXPECT_TRUE(server.ok()) << server.status();
-  return *std::move(server);
-}
-
-std::string Get(const std::string& path) { return "GET " + path + " HTTP/1.1\r\nHost: test\r\n\r\n"; }
 
 TEST(HttpServer, AnswersOneRequestAfterTheOtherOnOneConnection) {
   const auto server = Start(SmallOptions());
@@ -338,123 +245,6 @@ TEST(HttpServer, AnAnswerThatNobodyReadsEndsTheConnection) {
 }
 
 // Whoever opens connections and waits cannot keep a probe out: the oldest of them goes.
-TEST(HttpServer, ANewConnectionIsServedWhenAllAreTaken) {
-  HttpServer::Options options = SmallOptions();
-  options.max_connections = 8;
-  const auto server = Start(options);
-  std::vector<Socket> idle;
-  for (int i = 0; i < 8; ++i) {
-    idle.emplace_back(server->port());
-    idle.back().Send(Get("/" + std::to_string(i)));
-    EXPECT_THAT(idle.back().ReadUntil("GET /" + std::to_string(i) + ";"), HasSubstr("200 OK"));
-  }
-  // The first has just been answered again, so that the second has waited longest.
-  idle[0].Send(Get("/again"));
-  EXPECT_THAT(idle[0].ReadUntil("GET /again;"), HasSubstr("200 OK"));
-  const Socket probe(server->port());
-  probe.Send(Get("/probe"));
-  EXPECT_THAT(probe.ReadUntil("GET /probe;"), HasSubstr("200 OK"));
-  EXPECT_EQ(idle[1].ReadToEnd(), "");
-  idle[0].Send(Get("/still"));
-  EXPECT_THAT(idle[0].ReadUntil("GET /still;"), HasSubstr("200 OK"));
-  EXPECT_EQ(server->connections(), 8);
-}
-
-// Whether the server has answered on this connection.
-bool IsServed(const Socket& socket) {
-  socket.Send(Get("/served"));
-  return socket.ReadUntil("GET /served;").find("200 OK") != std::string::npos;
-}
-
-class HttpShares : public ::testing::Test {
- protected:
-  static constexpr char kMany[] = "127.0.0.2", kFew[] = "127.0.0.3";
-
-  static HttpServer::Options EightConnections() {
-    HttpServer::Options options = SmallOptions();
-    options.listen = "127.0.0.1:0";
-    options.max_connections = 8;
-    return options;
-  }
-  // All that there may be, of one address.
-  static std::vector<Socket> TakeAll(const HttpServer& server) {
-    std::vector<Socket> all;
-    for (int i = 0; i < 8; ++i) {
-      all.emplace_back(server.port(), "127.0.0.1", kMany);
-      EXPECT_TRUE(IsServed(all.back()));
-    }
-    return all;
-  }
-};
-
-TEST_F(HttpShares, AnAddressBelowAQuarterTakesFromTheOneThatHasMost) {
-  const auto server = Start(EightConnections());
-  const std::vector<Socket> many = TakeAll(*server);
-  const Socket first(server->port(), "127.0.0.1", kFew), second(server->port(), "127.0.0.1", kFew);
-  EXPECT_TRUE(IsServed(first));
-  EXPECT_TRUE(IsServed(second));
-  // The newest went. Now the other address has its quarter, and takes from itself.
-  EXPECT_EQ(many[7].ReadToEnd(), "");
-  EXPECT_EQ(many[6].ReadToEnd(), "");
-  const Socket third(server->port(), "127.0.0.1", kFew);
-  EXPECT_TRUE(IsServed(third));
-  EXPECT_EQ(first.ReadToEnd(), "");
-  for (int i = 0; i < 6; ++i) EXPECT_TRUE(IsServed(many[static_cast<std::size_t>(i)])) << i;
-}
-
-TEST_F(HttpShares, AnAddressOfTrustedProxiesHasNone) {
-  HttpServer::Options options = EightConnections();
-  options.proxies = *TrustedProxies::Parse({kMany});
-  const auto server = Start(options);
-  const std::vector<Socket> many = TakeAll(*server);
-  const Socket other(server->port(), "127.0.0.1", kFew);
-  EXPECT_TRUE(IsServed(other));
-  EXPECT_EQ(many[0].ReadToEnd(), "") << "the one that waited longest";
-  EXPECT_TRUE(IsServed(many[7]));
-}
-
-// Begins calls that are never answered.
-class Endless final : public HttpService {
- public:
-  class Call final : public HttpCall {
-   public:
-    explicit Call(Endless& service) : service_(service) {}
-    std::optional<HttpResponse> OnBodyGrows(std::size_t /*bytes*/) override { return std::nullopt; }
-    void OnBody(grpc::ByteBuffer& /*body*/) override { service_.begun.fetch_add(1); }
-    std::optional<std::chrono::system_clock::time_point> watched_deadline() const override { return std::nullopt; }
-    void OnDeadline() override {}
-    void OnGone() override { service_.gone.fetch_add(1); }
-    HttpResponse OnUnreadableBody(bool /*too_long*/) override { return {.status = 400}; }
-    std::size_t max_body_bytes() const override { return 0; }
-
-   private:
-    Endless& service_;
-  };
-
-  Outcome OnHeader(HttpRequest request, const HttpReply& /*reply*/) override {
-    if (request.path == "/served") return Echo(request);
-    return std::make_shared<Call>(*this);
-  }
-
-  std::atomic<int> begun{0}, gone{0};
-};
-
-TEST_F(HttpShares, CallsGiveWayWhenNothingElseDoes) {
-  Endless service;
-  const auto server = *HttpServer::Start(EightConnections(), service);
-  std::vector<Socket> many = TakeAll(*server);
-  for (const Socket& socket : many) socket.Send(Get("/call"));
-  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
-  while (service.begun.load() < 8 && std::chrono::steady_clock::now() < end) std::this_thread::yield();
-  const Socket refused(server->port(), "127.0.0.1", kMany);
-  EXPECT_EQ(refused.ReadToEnd(), "");
-  EXPECT_EQ(service.gone.load(), 0);
-  const Socket other(server->port(), "127.0.0.1", kFew);
-  EXPECT_TRUE(IsServed(other));
-  EXPECT_EQ(many[7].ReadToEnd(), "");
-  EXPECT_EQ(service.gone.load(), 1);
-}
-
 // What such a peer sent could still be read, and nobody could say whose it is.
 TEST(HttpServer, NothingIsReadOfAPeerThatHasGone) {
   std::promise<void> reset;
