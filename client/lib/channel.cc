@@ -20,6 +20,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/substitute.h"
 #include "client/lib/bearer_token.h"
+#include "client/lib/connect_errno.h"
 
 namespace attend::client {
 namespace {
@@ -206,6 +207,7 @@ absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   const absl::StatusOr<Target> target = ResolveTarget(options.endpoints);
   if (!target.ok()) return target.status();
   if (absl::Status status = internal::CheckTokenMayGo(options, *target); !status.ok()) return status;
+  internal::ReadClockFrequency();
   const std::shared_ptr<grpc::ChannelCredentials> credentials = Credentials(options.tls);
   const auto make = [&](const grpc::ChannelArguments& arguments) {
     return grpc::experimental::CreateCustomChannelWithInterceptors(target->uri, credentials, arguments,

@@ -7,6 +7,7 @@
 #include <iostream>
 
 #include "absl/synchronization/mutex.h"
+#include "client/lib/connect_errno.h"
 
 namespace attend::testing {
 
@@ -19,6 +20,7 @@ server::ServerConfig TestConfig() {
 }
 
 std::shared_ptr<grpc::Channel> MakeTestChannel(const std::string& address) {
+  client::internal::ReadClockFrequency();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

@@ -18,6 +18,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "client/lib/connect_errno.h"
 #include "tests/bench/rpc/load_run.h"
 #include "tests/bench/rpc/stream_run.h"
 
@@ -73,6 +74,7 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const Tls& tls) {
 }
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& target, const Tls& tls) {
+  attend::client::internal::ReadClockFrequency();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "attend/v1/layer_service.pb.h"
+#include "client/lib/connect_errno.h"
 
 namespace {
 
@@ -53,6 +54,7 @@ bool Next(grpc::CompletionQueue& queue) {
 }
 
 grpc::Status Upload(const std::string& target, const std::vector<grpc::ByteBuffer>& messages) {
+  attend::client::internal::ReadClockFrequency();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   grpc::GenericStub stub(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments));
