@@ -28,8 +28,10 @@ ShutdownSignals::ShutdownSignals() {
   sigemptyset(&signals_);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, kWorkDone}) sigaddset(&signals_, signal);
   pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-  // A log reader or client that goes away is an error code of a write, not the end of the server.
+  // A log reader or client that goes away, and a file at the limit of its size (ulimit -f), are error codes of a write,
+  // not the end of the server.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 void ShutdownSignals::Wait(const std::function<void()>& reload) const {

@@ -8,8 +8,8 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
-#include <iterator>
 #include <memory>
+#include <sstream>
 #include <thread>
 #include <vector>
 
@@ -23,7 +23,9 @@ namespace {
 std::optional<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path);
   if (!file) return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  std::ostringstream text;
+  text << file.rdbuf();  // An iterator over the file would throw where reading fails.
+  return text.str();
 }
 
 std::optional<double> Ratio(absl::string_view quota, absl::string_view period) {

@@ -7,24 +7,47 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 
 namespace attend::formats {
 
-absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
+namespace {
+
+absl::Status Failed(std::string_view what, const std::string& path, int error) {
+  return absl::NotFoundError(absl::StrCat("cannot ", std::string(what), " ", path, ": ", std::strerror(error)));
+}
+
+// A regular file that is open for as long as this lives.
+struct OpenFile {
+  ~OpenFile() {
+    if (fd >= 0) close(fd);
+  }
+  int fd = -1;
+  std::size_t bytes = 0;
+};
+
+absl::Status OpenRegular(const std::string& path, OpenFile* file) {
   // Without O_NONBLOCK, opening a pipe waits for somebody to write to it.
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0) return absl::NotFoundError(absl::StrCat("cannot open ", path, ": ", std::strerror(errno)));
-  const absl::Cleanup close_it = [descriptor] { close(descriptor); };
+  file->fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file->fd < 0) return Failed("open", path, errno);
   struct stat status {};
-  if (fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode)) {
+  if (fstat(file->fd, &status) != 0 || !S_ISREG(status.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
   }
-  std::shared_ptr<const MappedFile> file = Map(descriptor, static_cast<std::size_t>(status.st_size));
-  if (file == nullptr) return absl::NotFoundError(absl::StrCat("cannot map ", path, ": ", std::strerror(errno)));
-  return file;
+  file->bytes = static_cast<std::size_t>(status.st_size);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Open(const std::string& path) {
+  OpenFile file;
+  if (absl::Status opened = OpenRegular(path, &file); !opened.ok()) return opened;
+  std::shared_ptr<const MappedFile> mapped = Map(file.fd, file.bytes);
+  if (mapped == nullptr) return Failed("map", path, errno);
+  return mapped;
 }
 
 std::shared_ptr<const MappedFile> MappedFile::Map(int fd, std::size_t size) {
@@ -38,13 +61,17 @@ MappedFile::~MappedFile() {
 }
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, std::size_t max_bytes) {
-  const absl::StatusOr<std::shared_ptr<const MappedFile>> file = MappedFile::Open(path);
-  if (!file.ok()) return file.status();
-  if ((*file)->bytes().size() > max_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, " has ", (*file)->bytes().size(), " bytes; at most ", max_bytes, " are read"));
+  OpenFile file;
+  if (absl::Status opened = OpenRegular(path, &file); !opened.ok()) return opened;
+  // To the end and not to the size, which may change meanwhile and is 0 for files of /proc and /sys.
+  std::string text;
+  for (char piece[4096]; text.size() <= max_bytes;) {
+    const ssize_t count = read(file.fd, piece, sizeof piece);
+    if (count == 0) return text;
+    if (count < 0 && errno != EINTR) return Failed("read", path, errno);
+    if (count > 0) text.append(piece, static_cast<std::size_t>(count));
   }
-  return std::string((*file)->bytes());
+  return absl::InvalidArgumentError(absl::StrCat(path, " is too large; at most ", max_bytes, " bytes are read"));
 }
 
 }  // namespace attend::formats

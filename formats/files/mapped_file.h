@@ -38,8 +38,8 @@ class MappedFile {
   std::size_t size_;
 };
 
-// The whole of a small text file (a config.json). Errors: as MappedFile::Open; INVALID_ARGUMENT when it is larger than
-// `max_bytes`. Every message names the file.
+// The whole of a small text file (a config.json), which may be rewritten meanwhile. Errors: as MappedFile::Open, and
+// NOT_FOUND when it cannot be read; INVALID_ARGUMENT when it is larger than `max_bytes`. Every message names the file.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path, std::size_t max_bytes);
 
 }  // namespace attend::formats

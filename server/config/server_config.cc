@@ -4,8 +4,6 @@
 #include <netinet/in.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -14,18 +12,17 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "formats/files/mapped_file.h"
 
 namespace attend::server {
 namespace {
 
+constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
 constexpr std::int64_t kWithoutLimit = std::int64_t{4} << 30;
 // Version 1 has no word for "unlimited"; it shows the largest multiple of a page.
 constexpr std::int64_t kUnlimited = std::int64_t{1} << 60;
 
-std::string ReadAll(const std::string& path) {
-  std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
+std::string ReadAll(const std::string& path) { return formats::ReadTextFile(path, kMaxFileBytes).value_or(""); }
 
 // Lowers `tightest` to the number in the file `path`, if there is one.
 void Lower(const std::string& path, std::optional<std::int64_t>& tightest) {

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
@@ -77,10 +78,12 @@ absl::Status ReadError(int error_number, std::string_view what) {
 
 absl::StatusOr<Folder> Folder::Open(const std::string& path) {
   if (mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS) {
-    return StorageError(errno, absl::StrCat("cannot make the folder '", path, "'"));
+    const int error = errno;
+    return StorageError(error, absl::StrCat("cannot make the folder '", path, "'"));
   }
   FileDescriptor fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0) return StorageError(errno, absl::StrCat("cannot open the folder '", path, "'"));
+  const int error = errno;
+  if (fd.get() < 0) return StorageError(error, absl::StrCat("cannot open the folder '", path, "'"));
   if (const FileDescriptor probe(OpenBeneath(fd.get(), ".", O_PATH)); probe.get() < 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         Sentence("openat2", errno), "; keeping files needs Linux 5.6 and a sandbox that permits this system call"));
@@ -91,10 +94,13 @@ absl::StatusOr<Folder> Folder::Open(const std::string& path) {
 absl::StatusOr<Folder> Folder::OpenFolder(const std::string& name, bool make) const {
   if (make && mkdirat(fd_.get(), name.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS &&
       errno != EACCES) {
-    return StorageError(errno, absl::StrCat("cannot make the folder '", name, "'"));
+    const int error = errno;
+    return StorageError(error, absl::StrCat("cannot make the folder '", name, "'"));
   }
   FileDescriptor fd(OpenBeneath(fd_.get(), name, O_RDONLY | O_DIRECTORY));
-  if (fd.get() < 0) return StorageError(errno, absl::StrCat("cannot open the folder '", name, "'"));
+  const int error = errno;
+  if (fd.get() < 0 && error == ENOENT && !make) return absl::NotFoundError(absl::StrCat("no folder '", name, "'"));
+  if (fd.get() < 0) return StorageError(error, absl::StrCat("cannot open the folder '", name, "'"));
   return Folder(std::move(fd));
 }
 
@@ -147,11 +153,14 @@ absl::StatusOr<std::vector<std::string>> Folder::List() const {
     return error;
   }
   std::vector<std::string> names;
-  while (const dirent* entry = readdir(stream.get())) {  // NOLINT(concurrency-mt-unsafe): the stream is ours alone.
-    const std::string name = entry->d_name;
-    if (name != "." && name != "..") names.push_back(name);
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = readdir(stream.get());  // NOLINT(concurrency-mt-unsafe): the stream is ours alone.
+    if (entry == nullptr && errno != 0) return StorageError(errno, "cannot list the folder");
+    if (entry == nullptr) return names;
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
   }
-  return names;
 }
 
 }  // namespace attend::server

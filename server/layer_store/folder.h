@@ -55,7 +55,8 @@ class Folder {
   // StorageError, and FAILED_PRECONDITION when the kernel has no openat2.
   static absl::StatusOr<Folder> Open(const std::string& path);
 
-  // The folder `name` in this one, made when missing and wanted.
+  // The folder `name` in this one, made when missing and wanted. Errors: NOT_FOUND when missing and not wanted; those
+  // of StorageError.
   absl::StatusOr<Folder> OpenFolder(const std::string& name, bool make = true) const;
 
   // Keeps other processes from locking this folder until this object's end. Errors: FAILED_PRECONDITION when one has.

@@ -44,10 +44,15 @@ absl::Status LayerStorage::OpenFolders() {
   return absl::OkStatus();
 }
 
-void LayerStorage::CountFiles(const Folder& folder) {
-  const absl::StatusOr<std::vector<std::string>> files = folder.List();
-  if (!files.ok()) return;
-  for (const std::string& file : *files) quota_.Add(folder.SizeOf(file));
+void LayerStorage::CountQuarantine() {
+  const absl::StatusOr<Folder> quarantine = root_.OpenFolder(kQuarantineFolder, /*make=*/false);
+  if (absl::IsNotFound(quarantine.status())) return;
+  const absl::StatusOr<std::vector<std::string>> files = quarantine.ok() ? quarantine->List() : quarantine.status();
+  if (!files.ok()) {
+    log_.Warning("--max-data-dir-bytes does not count the quarantine", {{"reason", Text(files.status())}});
+    return;
+  }
+  for (const std::string& file : *files) quota_.Add(quarantine->SizeOf(file));
 }
 
 absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(const StoredLayer&)> load) {
@@ -55,10 +60,8 @@ absl::Status LayerStorage::LoadAll(absl::FunctionRef<absl::Status(const StoredLa
   absl::StatusOr<std::vector<std::string>> files = layers_.List();
   if (!files.ok()) return files.status();
   std::sort(files->begin(), files->end());
-  CountFiles(layers_);
-  if (const absl::StatusOr<Folder> quarantine = root_.OpenFolder(kQuarantineFolder, /*make=*/false); quarantine.ok()) {
-    CountFiles(*quarantine);
-  }
+  for (const std::string& file : *files) quota_.Add(layers_.SizeOf(file));
+  CountQuarantine();
   for (const std::string& file : *files) {
     if (absl::EndsWith(file, absl::string_view(kTemporarySuffix.data(), kTemporarySuffix.size()))) {
       RemoveTemporary(file);

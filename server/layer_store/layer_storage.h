@@ -57,7 +57,7 @@ class LayerStorage {
  private:
   LayerStorage(Options options, Log& log) : options_(std::move(options)), log_(log), quota_(options_.max_bytes) {}
   absl::Status OpenFolders();
-  void CountFiles(const Folder& folder);
+  void CountQuarantine();
   absl::Status LoadFile(const std::string& file, absl::FunctionRef<absl::Status(const StoredLayer&)> load);
   void RemoveTemporary(const std::string& file);
   void Quarantine(const std::string& file, const absl::Status& why);

@@ -5,8 +5,6 @@
 
 #include <ctime>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -14,18 +12,16 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+#include "formats/files/mapped_file.h"
 
 namespace attend::server {
 namespace {
 
-std::string ReadAll(const char* path) {
-  std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
+constexpr std::size_t kMaxStatBytes = std::size_t{1} << 20;
 
 // The fields of /proc/self/stat behind the program's name, which may hold spaces: field 3 comes first.
 std::vector<std::string> StatFields() {
-  const std::string stat = ReadAll("/proc/self/stat");
+  const std::string stat = formats::ReadTextFile("/proc/self/stat", kMaxStatBytes).value_or("");
   const std::size_t name_end = stat.rfind(')');
   if (name_end == std::string::npos) return {};
   return absl::StrSplit(stat.substr(name_end + 1), ' ', absl::SkipWhitespace());

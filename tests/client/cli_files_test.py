@@ -145,7 +145,6 @@ class FilesTest(cli_harness.CliTestCase):
 
     def test_a_disk_without_room_leaves_the_old_file_and_no_other(self):
         def small_files():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 
         for name, old in (("old.npy", b"old"), ("new.npy", None)):

@@ -168,7 +168,6 @@ class DiskTest(Folder):
         self.store_old()
 
         def limit_files():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # Then writing fails with EFBIG; ignoring outlives exec.
             resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10, 8 << 10))
 
         with self.start(prepare=limit_files) as server:

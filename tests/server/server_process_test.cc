@@ -257,6 +257,7 @@ TEST(ServerProcessTest, CheckConfigMakesTheChecksOfAStart) {
       {{"--instruction-set=neon"},
        "--instruction-set: this machine does not run neon"},  // The tests' machines are x86.
       {{"--listen=nowhere"}, "--listen: 'nowhere' is not host:port"},
+      {{"--config=/proc/self/mem"}, "--config: the configuration file cannot be read to its end"},
   };
   for (const Case& c : cases) {
     for (const bool check : {true, false}) {

@@ -5,6 +5,7 @@
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -133,6 +134,7 @@ int RunProgram(const Program& program, int argc, char** argv) {
   try {
     // Debian's Abseil is built with its lock-order detector live; its default on a finding is to end the process.
     absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+    std::signal(SIGXFSZ, SIG_IGN);  // A file at the limit of its size (ulimit -f) is an error of its writing.
     // gRPC and OpenSSL write their view of a failed connection to stderr; ReportCall says it in one sentence.
     if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_function([](gpr_log_func_args*) {});
     return CheckOutput(Run(program, argc, argv));
