@@ -209,11 +209,10 @@ TEST_F(AdmissionTenantsTest, WhatTurnsOutTooLongToInterruptWaitsForItsTurn) {
                              put_back = true;
                            })
                   .ok());
-  while (!put_back) absl::SleepFor(absl::Milliseconds(1));
-  absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_TRUE(WaitFor([&] { return b_->tenant->compute_time().count() > 0; })) << "it was decoded";
+  EXPECT_TRUE(put_back);
   EXPECT_EQ(events(), "");
   EXPECT_EQ(admission_->outstanding(), 2);
-  EXPECT_GT(b_->tenant->compute_time().count(), 0) << "it was decoded";
   EXPECT_EQ(b_->tenant->requests_computed(), 0);
   Open();
   WaitUntilIdle();

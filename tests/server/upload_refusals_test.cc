@@ -1,7 +1,6 @@
 // Uploads that are refused take nothing from those that are not.
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -11,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "attend/v1/layer_service.grpc.pb.h"
 #include "server/attention_server.h"
+#include "tests/support/http_get.h"
 #include "tests/support/raw_http2_call.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/test_server.h"
@@ -35,11 +35,10 @@ class UploadRefusalsTest : public ::testing::Test {
     server::ServerConfig config = TestConfig();
     config.data_dir = folder_.path() + "/data";
     config.layers.max_uploads = 3;
+    config.admin_listen = "127.0.0.1:0";
     config.polling_threads = 1;  // Calls of one connection are begun in their order.
     auto server = server::AttentionServer::Start(config, log_, [this](server::StorageStep step) {
-      if (step != server::StorageStep::kSynced) return;
-      stored_ = true;
-      gate_.WaitForNotification();
+      if (step == server::StorageStep::kSynced) gate_.WaitForNotification();
     });
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -54,8 +53,8 @@ class UploadRefusalsTest : public ::testing::Test {
         EXPECT_TRUE(writer->Finish().ok());
       });
     }
-    while (!stored_) absl::SleepFor(absl::Milliseconds(1));
-    absl::SleepFor(absl::Milliseconds(100));  // For the other, which may wait for the first one's lock.
+    while (HttpGet(server_->admin_port(), "/metrics").find("\nattend_uploads 2\n") == std::string::npos)
+      absl::SleepFor(absl::Milliseconds(1));
   }
   ~UploadRefusalsTest() override {
     Open();
@@ -78,7 +77,6 @@ class UploadRefusalsTest : public ::testing::Test {
   const TemporaryFolder folder_;
   server::Log log_{{.level = spdlog::level::off}};
   absl::Notification gate_;
-  std::atomic<bool> stored_{false};
   std::unique_ptr<server::AttentionServer> server_;
   std::unique_ptr<v1::LayerService::Stub> stub_;
   std::vector<std::thread> storing_;

@@ -4,11 +4,17 @@ The build writes grpc/health/v1/... and google/rpc/... beside attend/v1/..., und
 installed elsewhere: their search paths are extended so that both are found.
 """
 
+import contextlib
+import ctypes
 import os
 import pathlib
 
 import google
 import grpc
+
+# Abseil reads a file now and not while a connection is made (client/lib/connect_errno.h); other builds of gRPC have no such library.
+with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL("libabsl_base.so.20220623")._ZN4absl7debian313base_internal19NominalCPUFrequencyEv()
 
 _GENERATED = pathlib.Path(os.environ["ATTEND_BUILD_DIR"]) / "generated" / "python"
 grpc.__path__.append(str(_GENERATED / "grpc"))
