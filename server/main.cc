@@ -3,11 +3,13 @@
 // Exit codes: 0 after a drain and after --help and its like; 1 when it cannot serve or cannot print what was asked for;
 // 2 when it was asked wrongly.
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -36,13 +38,20 @@ bool HasName(const std::vector<std::string>& settings, const std::string& name) 
                      [&name](const std::string& setting) { return absl::StartsWith(setting, name + "="); });
 }
 
+bool HasDemo(const LayerSources& sources) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::path(sources.directory) / "demo";
+  return HasName(sources.layers, "demo") ||
+         (!sources.directory.empty() && std::filesystem::is_directory(folder, error));
+}
+
 // `--playground`: attention in a browser, on this machine alone. The HTTP door on a free port of loopback unless it has
 // one, all services at that door, a layer `demo` of seeded weights with four heads unless the configuration has one of
 // that name, and, where the usual address of gRPC is taken, gRPC on a free port.
 ServerConfig Playground(ServerConfig config) {
   if (config.http.listen.empty()) config.http.listen = kAnyPort;
   config.http.services = {"attention", "layers"};
-  if (!HasName(config.layer_sources.layers, "demo")) {
+  if (!HasDemo(config.layer_sources)) {
     config.layer_sources.layers.emplace_back("demo=init:7:64");
     if (!HasName(config.layer_sources.configs, "demo")) {
       config.layer_sources.configs.emplace_back("demo={\"num_heads\": 4}");

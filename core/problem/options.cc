@@ -107,7 +107,7 @@ absl::Status ValidateBiasType(const TypedHeadsView& bias, DataType query_type) {
   }
   constexpr char kField[] = "options.bias.data_type";
   return InvalidField(kField, absl::StrCat(kField, " is ", std::string(DataTypeName(bias.type)),
-                                           "; it must be FLOAT32, or FLOAT64 where the queries are FLOAT64 too"));
+                                           "; FLOAT64 needs queries of FLOAT64 too"));
 }
 
 absl::Status ValidatePerHead(const PerHeadView& values, const char* field, std::int64_t heads) {

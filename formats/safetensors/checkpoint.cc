@@ -73,6 +73,7 @@ absl::StatusOr<Checkpoint> Checkpoint::OpenFile(const std::string& path, const S
   const std::string_view bytes = (*file)->bytes();
   absl::StatusOr<Checkpoint> checkpoint = FromBytes(bytes, *std::move(file), limits);
   if (!checkpoint.ok()) return Annotate(path, checkpoint.status());
+  checkpoint->files_ = {path};
   return checkpoint;
 }
 
@@ -103,6 +104,7 @@ absl::StatusOr<Checkpoint> Checkpoint::OpenSharded(const std::string& index_path
     if (!shard.ok()) return shard.status();
     if (absl::Status status = all.TakeFrom(*shard, names, index_path); !status.ok()) return Annotate(path, status);
     files.push_back(shard->memory_);
+    all.files_.push_back(path);
   }
   all.memory_ = std::make_shared<const std::vector<std::shared_ptr<const void>>>(std::move(files));
   return all;

@@ -50,6 +50,9 @@ class Checkpoint {
   // `__metadata__`; of a sharded model what its files agree on is not known, so it has none.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
+  // The files that its tensors are from, in no order; none when it was made of bytes.
+  const std::vector<std::string>& files() const { return files_; }
+
   const std::shared_ptr<const void>& memory() const { return memory_; }
 
  private:
@@ -61,6 +64,7 @@ class Checkpoint {
 
   std::map<std::string, CheckpointTensor, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
+  std::vector<std::string> files_;
   std::shared_ptr<const void> memory_;
 };
 

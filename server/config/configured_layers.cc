@@ -184,8 +184,17 @@ class Loader {
     return std::optional<std::string>(*text);
   }
 
+  // Whatever decides on the layer and may change between two starts. REQUIRES: its checkpoint has been opened.
+  std::vector<std::string> FilesOf(const Source& source) const {
+    if (source.init) return {};
+    std::vector<std::string> files = checkpoints_.at(source.file).files();
+    files.push_back(source.file);  // Of a sharded model, the index.
+    files.push_back(ConfigBeside(source));
+    return files;
+  }
+
   // The etag is made of what the layer is made of; a file is known by its size and its time.
-  static Layer::Identity MakeIdentity(const std::string& name, const Source& source) {
+  Layer::Identity MakeIdentity(const std::string& name, const Source& source) const {
     Layer::Identity identity;
     identity.name = name;
     identity.origin = source.init ? absl::StrCat("init seed ", source.init->seed())
@@ -193,9 +202,9 @@ class Loader {
                                   : absl::StrCat(std::filesystem::path(source.file).filename().string(),
                                                  source.prefix.empty() ? "" : "#", source.prefix);
     std::string made_of = absl::StrCat(source.file, "\n", source.prefix, "\n", source.config.SerializeAsString());
-    for (const std::string& file : {source.file, ConfigBeside(source)}) {
+    for (const std::string& file : FilesOf(source)) {
       struct stat status {};
-      if (source.init || stat(file.c_str(), &status) != 0) continue;
+      if (stat(file.c_str(), &status) != 0) continue;
       absl::StrAppend(&made_of, "\n", status.st_size, ".", status.st_mtim.tv_sec, ".", status.st_mtim.tv_nsec);
     }
     identity.etag = formats::ToHex(formats::Sha256::Of(made_of)).substr(0, kEtagDigits);

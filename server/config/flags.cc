@@ -94,8 +94,10 @@ std::vector<std::string> FindTypos(const CLI::App& app, const Environment& envir
 // `value` as the file has it: numbers bare, all else in quotes.
 std::string FileValue(const std::string& value) {
   if (double number = 0; absl::SimpleAtod(value, &number) && std::isfinite(number)) return value;
-  const char* quote = value.find('"') == std::string::npos ? "\"" : "'";
-  return absl::StrCat(quote, value, quote);
+  for (const char* quote : {"\"", "'", "`"}) {
+    if (!absl::StrContains(value, quote)) return absl::StrCat(quote, value, quote);
+  }
+  return value;  // No line of a file says it.
 }
 
 // Every configurable flag with its value, in the form that --config reads. One without a value is left as a comment.

@@ -74,7 +74,7 @@ absl::StatusOr<grpc::ByteBuffer> JsonToBinary(grpc::ByteBuffer& json, const goog
   if (binary.ok()) return binary;
   return WithDetails(absl::InvalidArgumentError(absl::StrCat("the request is not the JSON of a ", type.full_name(),
                                                              ": ", binary.status().message())),
-                     {.reason = reason::kMalformedRequest, .field = "", .metadata = {}});
+                     GetErrorDetails(binary.status()));
 }
 
 absl::StatusOr<HttpBody> BinaryToJson(const grpc::ByteBuffer& binary, const google::protobuf::Descriptor& type,

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "core/base/error.h"
+#include "server/base/protocol.h"
 #include "server/connect/json_cursor.h"
 #include "server/connect/json_scalars.h"
 #include "server/connect/wire_blocks.h"
@@ -20,6 +24,7 @@ using google::protobuf::OneofDescriptor;
 
 constexpr int kVarint = 0, kFixed64 = 1, kLengthDelimited = 2, kFixed32 = 5;
 constexpr std::size_t kMaxDepth = 32;
+constexpr std::size_t kMostNameBytes = 64;
 
 int WireTypeOf(const FieldDescriptor& field) {
   switch (field.type()) {
@@ -59,6 +64,9 @@ const FieldDescriptor* FindField(const Descriptor& type, const std::string& name
   return nullptr;
 }
 
+// The beginning of a name that a stranger wrote.
+std::string Shown(const std::string& name) { return absl::CHexEscape(name.substr(0, kMostNameBytes)); }
+
 // False when it is there already.
 template <typename Element>
 bool AddOnce(const Element& element, std::vector<Element>& elements) {
@@ -75,7 +83,8 @@ class Reader {
     if (Object(type) && (in_.PeekToken() == JsonCursor::kEnd || Fail("something follows the request"))) {
       return out_.Take();
     }
-    return absl::InvalidArgumentError(error_);
+    return WithDetails(absl::InvalidArgumentError(error_),
+                       {.reason = reason::kMalformedRequest, .field = field_, .metadata = {}});
   }
 
  private:
@@ -84,7 +93,7 @@ class Reader {
     std::int64_t index;  // -1 outside of a list.
   };
 
-  bool Fail(const char* why);
+  bool Fail(std::string_view why);
   void Tag(const FieldDescriptor& field, int wire_type) {
     out_.Varint(static_cast<std::uint64_t>(field.number()) << 3 | static_cast<unsigned>(wire_type));
   }
@@ -106,14 +115,16 @@ class Reader {
   std::string token_;
   std::vector<Place> path_;
   std::string error_;
+  std::string field_;  // Where, in the names of proto/.
 };
 
-bool Reader::Fail(const char* why) {
+bool Reader::Fail(std::string_view why) {
   for (const Place& place : path_) {
-    absl::StrAppend(&error_, error_.empty() ? "" : ".", place.field->json_name());
-    if (place.index >= 0) absl::StrAppend(&error_, "[", place.index, "]");
+    const std::string index = place.index >= 0 ? absl::StrCat("[", place.index, "]") : "";
+    absl::StrAppend(&error_, error_.empty() ? "" : ".", place.field->json_name(), index);
+    absl::StrAppend(&field_, field_.empty() ? "" : ".", place.field->name(), index);
   }
-  absl::StrAppend(&error_, error_.empty() ? "" : ": ", why, " (at character ", in_.offset(), ")");
+  absl::StrAppend(&error_, error_.empty() ? "" : ": ", std::string(why), " (at character ", in_.offset(), ")");
   return false;
 }
 
@@ -132,7 +143,7 @@ bool Reader::Member(const Descriptor& type, Seen& seen) {
   if (!in_.Take('"')) return Fail("the name of a field, in quotes, is expected");
   if (!in_.TakeString(token_)) return Fail("the name of a field is no string");
   const FieldDescriptor* const field = FindField(type, token_);
-  if (field == nullptr) return Fail("there is no field of this name");
+  if (field == nullptr) return Fail(absl::StrCat("there is no field '", Shown(token_), "'"));
   if (!in_.Take(':')) return Fail("a colon is expected");
   path_.push_back({field, -1});
   if (!AddOnce(field, seen.fields)) return Fail("the field comes twice, under the same name or its other one");

@@ -18,7 +18,8 @@
 namespace attend::server {
 
 // The bytes of a message of this type; `json` is empty afterwards. Errors: INVALID_ARGUMENT with a sentence that names
-// the field and the character. Maps and the well-known types are not supported, because no request has one.
+// the field and the character, and with the field as a detail. Maps and the well-known types are not supported, because
+// no request has one.
 absl::StatusOr<grpc::ByteBuffer> ReadJson(grpc::ByteBuffer& json, const google::protobuf::Descriptor& type);
 
 }  // namespace attend::server

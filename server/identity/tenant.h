@@ -62,6 +62,7 @@ class Tenant {
   void GiveRequest() { requests_.fetch_sub(1, std::memory_order_relaxed); }
   // The same for bytes of requests in flight.
   bool TakeMemory(std::int64_t bytes) { return Take(memory_bytes_, bytes, max_memory_bytes_); }
+  std::int64_t max_memory_bytes() const { return max_memory_bytes_.load(std::memory_order_relaxed); }
   void GiveMemory(std::int64_t bytes) { memory_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
 
   // How long until its compute rate lets it begin again; zero: it may. A tenant may use what it has not used in the

@@ -143,7 +143,9 @@ absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, st
   const std::shared_ptr<const Layer> old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
   if (bytes > max_tenant_bytes - (bytes_.OfTenant(key.tenant) - old_bytes - claimed)) {
-    return QuotaError(key.tenant, "max_layers_bytes", kQuotaRetryDelayMs);
+    constexpr char kQuota[] = "max_layers_bytes";
+    return bytes > max_tenant_bytes ? BeyondQuota(key.tenant, kQuota, bytes, max_tenant_bytes)
+                                    : QuotaError(key.tenant, kQuota, kQuotaRetryDelayMs);
   }
   const std::int64_t others = bytes_.held() - old_bytes - claimed;
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();

@@ -13,6 +13,7 @@ namespace attend::server {
 namespace {
 
 constexpr char kFlag[] = "--max-memory-in-flight-bytes";
+constexpr char kTenantMemory[] = "max_memory_in_flight_bytes";
 
 // How long readers of answers take is not known; long enough that callers do not hammer a full server.
 constexpr std::int64_t kRetryDelayMs = 250;
@@ -62,7 +63,10 @@ absl::Status MemoryBudget::Reservation::TakeOwn(std::int64_t wanted) {
   }
   if (account_->tenant->TakeMemory(more)) return absl::OkStatus();
   account_->memory_bytes.fetch_sub(more, std::memory_order_relaxed);
-  return QuotaError(*account_->tenant, "max_memory_in_flight_bytes", kRetryDelayMs);
+  Tenant& tenant = *account_->tenant;
+  if (wanted <= tenant.max_memory_bytes()) return QuotaError(tenant, kTenantMemory, kRetryDelayMs);
+  tenant.Refused();
+  return BeyondQuota(tenant.name(), kTenantMemory, wanted, tenant.max_memory_bytes());
 }
 
 absl::Status MemoryBudget::Reservation::Resize(double bytes) {

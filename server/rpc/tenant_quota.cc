@@ -30,6 +30,13 @@ absl::Status QuotaError(const std::string& tenant, const char* quota, std::int64
        .metadata = {{"quota", quota}, {kRetryDelayKey, absl::StrCat(delay_ms)}}});
 }
 
+absl::Status BeyondQuota(const std::string& tenant, const char* quota, std::int64_t wanted, std::int64_t most) {
+  return WithDetails(
+      absl::ResourceExhaustedError(absl::StrCat("this takes ", wanted, " bytes, and the tenant '", tenant, "' has ",
+                                                most, " in all (", quota, ", --principals)")),
+      {.reason = reason::kTenantQuota, .field = "", .metadata = {{"quota", quota}}});
+}
+
 absl::Status TenantRequest::CheckRate(const AccountRef& account) {
   if (account == nullptr) return absl::OkStatus();
   const Tenant::Clock::duration delay = account->tenant->ComputeDelay(Tenant::Clock::now());

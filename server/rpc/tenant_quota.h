@@ -17,6 +17,9 @@ absl::Status QuotaError(const std::string& tenant, const char* quota, std::int64
 // The same, and the tenant counts it.
 absl::Status QuotaError(Tenant& tenant, const char* quota, std::int64_t delay_ms);
 
+// Without a retry delay: `wanted` bytes alone are more than the `most` that the quota ever allows.
+absl::Status BeyondQuota(const std::string& tenant, const char* quota, std::int64_t wanted, std::int64_t most);
+
 // One request of a tenant while it is in flight. A default or moved-from one is nobody's. Thread-compatible.
 class TenantRequest {
  public:

@@ -44,9 +44,10 @@ class Fake(layers_grpc.LayerServiceServicer, pb_grpc.AttentionServiceServicer):
 
     def __init__(self):
         self.layers, self.headers, self.uploads, self.requests = [], [], [], []
-        self.refusal, self.hold = None, None
+        self.refusal, self.trailers, self.hold = None, (), None
 
     def _refuse(self, context):
+        context.set_trailing_metadata(self.trailers)
         if self.refusal:
             context.abort(*self.refusal)
 
@@ -276,10 +277,20 @@ class ComputeTest(LayersCase):
         self.attend("compute", *self.input, "--layer", "llama/0", "--position-offset", 1 << 40)
         self.assertEqual(self.fake.requests[0].position_offset, 1 << 40)
 
+    def test_a_deadline_that_the_server_finds_too_short_is_its_refusal(self):
+        self.fake.refusal = (grpc.StatusCode.DEADLINE_EXCEEDED, "this would take longer")
+        self.fake.trailers = (("server-timing", "receive;dur=1.0, queue;dur=2.0, compute;dur=3.0, send;dur=4.0"),)
+        self.assertIn("this would take longer", self.fails("compute", *self.input, code=3))
+
+    def test_a_folder_is_no_file(self):
+        self.attend("compute", *self.input, "--layer", self.directory)
+        self.assertEqual(self.fake.requests[0].layer_name, str(self.directory))
+
     def test_a_file_is_still_a_file(self):
         self.attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", NOTEBOOK)
         self.assertEqual((self.fake.requests[0].layer_name, self.fake.requests[0].HasField("layer")), ("", True))
-        self.assertIn("expected FILE.safetensors", self.fails("compute", *self.input, "--layer", self.directory / "x.npy"))
+        self.assertIn("is no .safetensors; a layer in the server is called with --layer-name",
+                      self.fails("compute", *self.input, "--layer", self.directory / "x.npy"))
 
     def test_what_a_named_layer_cannot_have(self):
         cases = (

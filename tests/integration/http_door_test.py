@@ -3,8 +3,10 @@
 import dataclasses
 import http.client
 import json
+import pathlib
 import re
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -18,6 +20,7 @@ import golden_cases
 from attend_testing.admin import Scrape
 from attend_testing.errors import call_failure
 from attend_testing.http_door import ATTENTION, FLAGS, FORMS, JSON, PROTO, Door, HttpError
+from attend_testing.layers import Weights
 from attend_testing.load import endless_request, wait_until, wait_until_computing
 from attend_testing.refusals import attend, sdpa
 from attend_testing.requests import sdpa_request
@@ -135,6 +138,9 @@ class SameErrorsTest(DoorTestCase):
                 self.assertEqual(without_trailers(HttpError(answer).failure), expected)
 
     def test_json_that_is_none_of_the_message(self):
+        fields = {"half": ["embeddings"], "a word for a number": ["embeddings.values[0]"], "a float for an int": ["embeddings.shape[0]"],
+                  "beyond float": ["embeddings.values[0]"], "an unknown enum": ["outputs[0]"], "deep": ["embeddings"],
+                  "no UTF-8": ["layer_name"]}  # fmt: skip
         for what, text in {
             "nothing": "", "half": '{"embeddings": ', "a list": "[]", "more": "{} {}", "an unknown field": '{"embedding": {}}',
             "a word for a number": '{"embeddings": {"shape": [2], "values": ["one", 2]}}',
@@ -146,6 +152,7 @@ class SameErrorsTest(DoorTestCase):
                 answer = self.door.post("Attend", text if isinstance(text, bytes) else text.encode())
                 failure = HttpError(answer).failure
                 self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"))
+                self.assertEqual(failure.fields, fields.get(what, [""]))
         self.check_same("Attend", attend())
 
     def test_unknown_methods_and_those_that_are_no_unary_calls(self):
@@ -415,6 +422,15 @@ class LifeTest(unittest.TestCase):
             request = {"layerName": "demo", "embeddings": {"shape": [1, 64], "values": [0.5] * 64}}
             self.assertEqual(door.post("Attend", json.dumps(request).encode()).status, 200)
             self.assertEqual(door.request("GET", "/").status, 200)
+
+    def test_a_playground_with_a_folder_of_layers_that_has_a_demo(self):
+        with tempfile.TemporaryDirectory() as folder:
+            demo = pathlib.Path(folder) / "demo"
+            demo.mkdir()
+            (demo / "layer.safetensors").write_bytes(Weights(1).file())
+            with Server("--playground", "--layer-dir", folder) as server, Door(server.http_port) as door:
+                listed = json.loads(door.post("/attend.v1.LayerService/ListLayers", b"{}").body)
+                self.assertEqual([layer["origin"] for layer in listed["layers"]], ["layer.safetensors"])
 
 
 if __name__ == "__main__":

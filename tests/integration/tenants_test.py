@@ -243,7 +243,10 @@ class LimitsTest(TenantTestCase):
 
     def test_memory_in_flight(self):
         _, ann, _, bob, _ = self.limited(max_memory_in_flight_bytes=100_000)
-        self.exhausted(ann, ann.attention.ScaledDotProductAttention, short_call(tokens=512), "max_memory_in_flight_bytes")
+        failure = call_failure(lambda message, timeout: ann.call(ann.attention.ScaledDotProductAttention, message), short_call(tokens=512))
+        self.assertEqual((failure.code, failure.reason), (Code.RESOURCE_EXHAUSTED, "TENANT_QUOTA"), failure.message)
+        self.assertEqual(failure.metadata["quota"], "max_memory_in_flight_bytes")
+        self.assertIsNone(failure.retry_seconds, "no wait helps")
         ann.call(ann.attention.ScaledDotProductAttention, short_call(tokens=8))
         bob.call(bob.attention.ScaledDotProductAttention, short_call())
 

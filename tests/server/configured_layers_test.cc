@@ -1,9 +1,12 @@
 // Guards the layers of the configuration: where they are found, what configures them, and the sentences when they fail.
 #include "server/config/configured_layers.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -95,6 +98,25 @@ TEST(ConfiguredLayers, AreFoundInFolders) {
   EXPECT_EQ(loaded.layers[0]->description().config().num_heads(), 12);
   EXPECT_EQ(loaded.layers[1]->description().config().num_heads(), 4);
   EXPECT_EQ(loaded.layers[2]->description().config().num_heads(), 2);
+}
+
+// A shard that is replaced makes another layer, although the index stays.
+TEST(ConfiguredLayers, TheEtagIsOfAllFilesOfASharded) {
+  const TemporaryFolder folder;
+  const std::string index = folder.Write("model.safetensors.index.json", R"({"weight_map": {
+      "attention.self.query.weight": "a.safetensors", "attention.self.key.weight": "a.safetensors",
+      "attention.self.value.weight": "a.safetensors", "attention.output.dense.weight": "a.safetensors"}})");
+  const std::string shard = folder.Write("a.safetensors", Bert({""}));
+  const std::string config = folder.Write("config.json", R"({"model_type": "bert", "num_attention_heads": 4})");
+  const auto etag = [&] { return Load({.layers = {"m=" + index}}).layers.at(0)->description().etag(); };
+  const std::string first = etag();
+  EXPECT_EQ(etag(), first);
+  std::set<std::string> etags = {first};
+  for (const std::string& file : {index, shard, config}) {
+    const timespec times[] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1, .tv_nsec = 0}};
+    ASSERT_EQ(utimensat(AT_FDCWD, file.c_str(), times, 0), 0);
+    EXPECT_TRUE(etags.insert(etag()).second) << file;
+  }
 }
 
 TEST(ConfiguredLayers, AFailureNamesFlagLayerFileAndReason) {

@@ -121,7 +121,7 @@ TEST(FlagsTest, PrintedConfigurationReadsBackTheSame) {
       {},
       {"--listen=127.0.0.1:1", "--listen=127.0.0.1:2", "--grpc-channel-argument=a=1", "--grpc-channel-argument=b=x y",
        "--max-request-flops=123456789", "--max-connection-age=inf", "--drain-timeout=1h2m3s", "--tls-cert=/a b",
-       "--tls-key=/c\"d", "--max-request-bytes=1GiB", "--instruction-set=AVX2", "--inline-flops=0"},
+       "--tls-key=/c\"d'e", "--max-request-bytes=1GiB", "--instruction-set=AVX2", "--inline-flops=0"},
   };
   for (std::vector<std::string> arguments : command_lines) {
     arguments.push_back("--print-config");
@@ -138,6 +138,7 @@ TEST(FlagsTest, PrintedConfigurationReadsBackTheSame) {
     EXPECT_EQ(again->config.limits.max_request_flops, printed->config.limits.max_request_flops);
     EXPECT_EQ(again->config.limits.max_request_bytes, printed->config.limits.max_request_bytes);
     EXPECT_EQ(again->config.tls.certificate_path, printed->config.tls.certificate_path);
+    EXPECT_EQ(again->config.tls.key_path, printed->config.tls.key_path);
     EXPECT_EQ(again->config.tls.key_path, printed->config.tls.key_path);
     EXPECT_EQ(again->config.drain_timeout, printed->config.drain_timeout);
   }

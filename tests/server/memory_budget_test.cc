@@ -194,5 +194,24 @@ TEST(MemoryBudgetTest, ATenantsQuotaBoundsAllItsCallers) {
   EXPECT_EQ(a->tenant->memory_bytes(), 60);
 }
 
+TEST(MemoryBudgetTest, WhatNoWaitHelpsHasNoRetryDelay) {
+  MemoryBudget budget(1000);
+  const AccountRef a = MakeAccount("a");
+  a->tenant->SetLimits({.max_memory_in_flight_bytes = 100});
+  const auto retries = [&](double bytes) {
+    const absl::Status refused = budget.Reserve(bytes, a).status();
+    EXPECT_EQ(GetErrorDetails(refused).reason, "TENANT_QUOTA") << refused;
+    return GetErrorDetails(refused).metadata.count(kRetryDelayKey) > 0;
+  };
+  EXPECT_FALSE(retries(101));
+  EXPECT_EQ(a->tenant->refusals(), 1);
+  auto held = budget.Reserve(1, a);
+  EXPECT_TRUE(retries(100));
+  EXPECT_FALSE(retries(101));
+  EXPECT_TRUE(absl::IsResourceExhausted(held->Resize(101)));
+  EXPECT_EQ(a->tenant->refusals(), 4);
+  EXPECT_EQ(a->tenant->memory_bytes(), 1);
+}
+
 }  // namespace
 }  // namespace attend::server

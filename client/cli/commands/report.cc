@@ -148,7 +148,7 @@ ExitCode ReportCall(const absl::Status& status, const ConnectionFlags& flags) {
   }
   std::cerr << "attend: " << ServersWord(status, error) << "\n";
   PrintDetails(error);
-  return IsNetworkError(status) ? kExitNetwork : kExitServer;
+  return kExitServer;
 }
 
 }  // namespace attend::client

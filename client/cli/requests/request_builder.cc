@@ -105,10 +105,11 @@ absl::Status PlacePartials(const std::vector<std::string>& paths, v1::PartialAtt
   return absl::OkStatus();
 }
 
-// The layer that is called by its name: --layer-name, or a --layer that is no .safetensors file. Empty: there is none.
+// The layer that is called by its name: --layer-name, or a --layer that is no file. Empty: there is none.
 std::string NamedLayer(const ComputeFlags& flags) {
   std::error_code error;
-  const bool is_file = TensorSource::Parse(flags.layer).is_safetensors() || std::filesystem::exists(flags.layer, error);
+  const bool is_file =
+      TensorSource::Parse(flags.layer).is_safetensors() || std::filesystem::is_regular_file(flags.layer, error);
   return flags.layer_name.empty() && !is_file ? flags.layer : flags.layer_name;
 }
 
@@ -173,7 +174,7 @@ absl::Status AttendRequestBuilder::PlaceLayer(bool is_double) {
   const TensorSource source = TensorSource::Parse(flags_.layer);
   if (!source.is_safetensors()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "--layer ", flags_.layer, ": expected FILE.safetensors, FILE.safetensors:PREFIX or a layer's name"));
+        "--layer ", flags_.layer, ": this file is no .safetensors; a layer in the server is called with --layer-name"));
   }
   absl::StatusOr<InlineLayer> layer = LoadInlineLayer(source.path, source.name, flags_.heads);
   if (!layer.ok()) return layer.status();
