@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -20,10 +19,12 @@
 namespace attend {
 namespace {
 
+// Nothing when it is empty or cannot be read. An iterator over the file would throw then.
 std::optional<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path);
-  if (!file) return std::nullopt;
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  std::string text;
+  if (!std::getline(file, text, '\0')) return std::nullopt;
+  return text;
 }
 
 std::optional<double> Ratio(absl::string_view quota, absl::string_view period) {

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -22,9 +21,11 @@ constexpr std::int64_t kWithoutLimit = std::int64_t{4} << 30;
 // Version 1 has no word for "unlimited"; it shows the largest multiple of a page.
 constexpr std::int64_t kUnlimited = std::int64_t{1} << 60;
 
+// Empty when it cannot be read. An iterator over the file would throw then.
 std::string ReadAll(const std::string& path) {
   std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  std::string text;
+  return std::getline(file, text, '\0') ? text : "";
 }
 
 // Lowers `tightest` to the number in the file `path`, if there is one.

@@ -6,7 +6,6 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -18,9 +17,11 @@
 namespace attend::server {
 namespace {
 
+// Empty when it cannot be read. An iterator over the file would throw then.
 std::string ReadAll(const char* path) {
   std::ifstream file(path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
+  std::string text;
+  return std::getline(file, text, '\0') ? text : "";
 }
 
 // The fields of /proc/self/stat behind the program's name, which may hold spaces: field 3 comes first.

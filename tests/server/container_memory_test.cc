@@ -49,6 +49,13 @@ TEST(ContainerMemoryTest, TheTightestLimitAlongThePathCounts) {
   }
 }
 
+TEST(ContainerMemoryTest, WhatCannotBeReadLimitsNothing) {
+  const attend::testing::TemporaryFolder root;
+  root.Write("memory.max/a-folder-opens-and-cannot-be-read", "");
+  root.Write("a/memory.max", "10\n");
+  EXPECT_EQ(CgroupMemoryLimit(root.path(), "0::/a\n"), 10);
+}
+
 TEST(ContainerMemoryTest, ThePlanIsTheSumOfAllThatMayBeHeld) {
   ServerConfig config;
   config.limits.max_memory_in_flight_bytes = std::int64_t{512} << 20;
