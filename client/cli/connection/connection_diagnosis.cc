@@ -39,6 +39,7 @@ struct Context {
 const char* Template(Finding finding) {
   switch (finding) {
     case Finding::kRefused: return "nothing listens on $0; start attend-server --listen $0, or $5";
+    case Finding::kNoWay:
     case Finding::kUnreachable: return "$0 cannot be reached ($1); check the address and firewalls, or $5";
     case Finding::kSilent:
       return "$0 takes connections and says nothing, so it is no attend-server, or one that hangs; $5";
