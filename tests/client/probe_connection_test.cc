@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <cstring>
 
 #include "absl/time/clock.h"
+#include "tests/support/without_descriptors.h"
 
 namespace attend::client {
 namespace {
@@ -55,12 +55,8 @@ class FullListener {
 };
 
 TEST(ProbeConnectionTest, WithoutDescriptorsThatIsTheReason) {
-  rlimit usual{};
-  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &usual), 0);
-  const rlimit none{.rlim_cur = 0, .rlim_max = usual.rlim_max};
-  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const attend::testing::WithoutDescriptors none;
   const ProbeConnection connection(Loopback(htons(1)), absl::Now() + absl::Seconds(1));
-  setrlimit(RLIMIT_NOFILE, &usual);
   ASSERT_FALSE(connection.ok());
   EXPECT_EQ(connection.Failure().finding, Finding::kUnreachable);
   EXPECT_EQ(connection.Failure().detail, std::strerror(EMFILE));

@@ -20,6 +20,7 @@
 #include "tests/support/raw_call.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/test_server.h"
+#include "tests/support/without_descriptors.h"
 
 namespace attend::testing {
 namespace {
@@ -196,6 +197,12 @@ TEST(ListenAddressTest, APortInUseIsOneSentenceThatNamesItsAddress) {
                   " (--listen): another process uses this port; end that process, or choose another port (0: any free "
                   "one)");
   }
+}
+
+TEST(ListenAddressTest, ANameThatTheSystemCannotLookUpHasTheSystemsReason) {
+  const WithoutDescriptors none;
+  EXPECT_THAT(std::string(server::ListenOn("no.such.name.invalid:0").status().message()),
+              HasSubstr("'no.such.name.invalid' has no address: Too many open files"));
 }
 
 TEST(ListenAddressTest, AnAddressThatIsNotThisMachinesIsSaidSo) {

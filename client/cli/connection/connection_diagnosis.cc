@@ -106,7 +106,8 @@ std::string DiagnoseHost(const std::string& endpoint, const Context& context) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* list = nullptr;
   if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list); error != 0) {
-    return absl::StrCat("the name '", host, "' does not resolve: ", gai_strerror(error), "; ", kChoose);
+    const std::string why = internal::ResolutionError(error);
+    return absl::StrCat("the name '", host, "' does not resolve: ", why, "; ", kChoose);
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, freeaddrinfo);
   const std::string expected = context.server_name.empty() ? host : context.server_name;
