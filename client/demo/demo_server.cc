@@ -12,7 +12,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -38,9 +37,11 @@ bool IsProgram(const std::filesystem::path& path) {
   return std::filesystem::is_regular_file(path, error) && access(path.c_str(), X_OK) == 0;
 }
 
+// Empty when there is no such file yet, or it cannot be read. An iterator over the file would throw then.
 std::string Contents(const std::string& path) {
   std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string text;
+  return std::getline(file, text, '\0') ? text : "";
 }
 
 // The last lines of a log, indented.
@@ -103,7 +104,8 @@ absl::StatusOr<std::unique_ptr<DemoServer>> DemoServer::Start(const std::string&
                                                               const std::vector<std::string>& flags) {
   std::error_code error;
   std::string folder = (std::filesystem::temp_directory_path(error) / "attend-demo-XXXXXX").string();
-  if (error || mkdtemp(folder.data()) == nullptr) {
+  if (error) return absl::UnknownError(absl::StrCat("there is no folder for temporary files: ", error.message()));
+  if (mkdtemp(folder.data()) == nullptr) {
     return absl::UnknownError(absl::StrCat("cannot make a temporary folder: ", std::strerror(errno)));
   }
   std::vector<std::string> arguments = {path,           "--listen", "127.0.0.1:0", "--port-file", folder + "/port",
@@ -118,14 +120,16 @@ absl::StatusOr<std::unique_ptr<DemoServer>> DemoServer::Start(const std::string&
   const pid_t parent = getpid();
   const pid_t pid = fork();
   if (pid == 0) Become(path.c_str(), argument_list.data(), environment_list.data(), log.c_str(), parent);
+  const int fork_error = errno;
   std::unique_ptr<DemoServer> server(new DemoServer(std::move(folder), pid));
-  if (pid < 0) return absl::UnknownError(absl::StrCat("cannot start a process: ", std::strerror(errno)));
+  if (pid < 0) return absl::UnknownError(absl::StrCat("cannot start a process: ", std::strerror(fork_error)));
   if (absl::Status status = server->WaitForPorts(); !status.ok()) return status;
   return server;
 }
 
 bool DemoServer::HasEnded() {
-  if (waitpid(pid_, nullptr, WNOHANG) != pid_) return false;
+  // Where SIGCHLD is ignored, as by some who start this program, the kernel has forgotten it: ECHILD.
+  if (waitpid(pid_, nullptr, WNOHANG) == 0) return false;
   pid_ = -1;
   return true;
 }

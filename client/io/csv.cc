@@ -69,6 +69,7 @@ absl::StatusOr<Tensor> ReadCsv(std::istream& in) {
           absl::StrCat("line ", number, " has ", added, " numbers, and the lines before it have ", columns));
     }
   }
+  if (ReadFailed(in)) return absl::DataLossError(absl::StrCat("reading failed after line ", number));
   if (rows == 0) return absl::InvalidArgumentError("it has no numbers");
   std::string bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(double));
   return Tensor::Create(ElementType::kFloat64, {rows, columns}, std::move(bytes));

@@ -17,7 +17,7 @@ bool IsBeyondFloat64(absl::string_view text, double value);
 // A float64 tensor [rows, columns]. Numbers are decimal, `nan` or `inf`, with spaces around them or not; lines end as
 // on Unix or Windows; empty lines may end the file. Errors: INVALID_ARGUMENT naming line and column for what is no
 // number (a line of headings among them) or beyond the range of float64, for rows of different lengths, and for a file
-// without numbers.
+// without numbers; DATA_LOSS when reading fails.
 absl::StatusOr<Tensor> ReadCsv(std::istream& in);
 
 // Errors: as ReadCsv, with the path; NOT_FOUND.

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -15,6 +17,8 @@ constexpr std::int64_t kFirstChunk = std::int64_t{1} << 20;
 
 }  // namespace
 
+bool ReadFailed(const std::istream& in) { return in.bad() || (&in == &std::cin && std::ferror(stdin) != 0); }
+
 absl::StatusOr<std::string> ReadExactly(std::istream& in, std::int64_t size, const std::string& what) {
   std::string bytes;
   std::int64_t got = 0;
@@ -23,9 +27,9 @@ absl::StatusOr<std::string> ReadExactly(std::istream& in, std::int64_t size, con
     bytes.resize(static_cast<std::size_t>(got + chunk));
     in.read(bytes.data() + got, chunk);
     got += in.gcount();
-    if (in.gcount() < chunk) {
-      return absl::DataLossError(absl::StrCat(what, " is incomplete: expected ", size, " bytes, found ", got));
-    }
+    if (in.gcount() == chunk) continue;
+    if (ReadFailed(in)) return absl::DataLossError(absl::StrCat("reading ", what, " failed"));
+    return absl::DataLossError(absl::StrCat(what, " is incomplete: expected ", size, " bytes, found ", got));
   }
   return bytes;
 }
@@ -46,6 +50,7 @@ absl::StatusOr<std::string> ReadSmallFile(const std::string& path, std::int64_t 
   if (!in.ok()) return in.status();
   std::string contents(static_cast<std::size_t>(max_bytes) + 1, '\0');
   in->read(contents.data(), max_bytes + 1);
+  if (ReadFailed(*in)) return absl::DataLossError(absl::StrCat("reading ", path, " failed"));
   if (in->gcount() > max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is larger than ", max_bytes, " bytes"));
   }

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -73,7 +74,8 @@ absl::Status Resolve(const HostPort& parts, std::vector<Address>* addresses) {
   addrinfo* list = nullptr;
   const int error = getaddrinfo(parts.host.c_str(), parts.port.c_str(), &hints, &list);
   if (error != 0) {
-    return absl::UnavailableError(absl::StrCat("cannot resolve '", parts.host, "': ", gai_strerror(error)));
+    const std::string why = internal::ResolutionError(error);
+    return absl::UnavailableError(absl::StrCat("cannot resolve '", parts.host, "': ", why));
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, freeaddrinfo);
   for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
@@ -175,6 +177,10 @@ absl::StatusOr<Target> ResolveTarget(absl::Span<const std::string> endpoints) {
   }
   target.uri = Uri(addresses);
   return target;
+}
+
+std::string internal::ResolutionError(int error) {
+  return error == EAI_SYSTEM ? std::strerror(errno) : gai_strerror(error);
 }
 
 grpc::ChannelArguments internal::Arguments(const ClientOptions& options, const Target& target, bool watch_health) {

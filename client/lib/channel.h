@@ -47,6 +47,9 @@ absl::StatusOr<Channels> MakeChannels(const ClientOptions& options);
 
 namespace internal {
 
+// Why getaddrinfo has just failed with `error`; for EAI_SYSTEM errno knows. Internal to attend.
+std::string ResolutionError(int error);
+
 // What gRPC is told of a channel to `target`. REQUIRES: options.max_message_bytes fits in 31 bits.
 grpc::ChannelArguments Arguments(const ClientOptions& options, const Target& target, bool watch_health);
 

@@ -4,23 +4,20 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <memory>
 #include <string_view>
 #include <vector>
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "client/probe/probe_connection.h"
 
 namespace attend::client {
 namespace {
-
-// How long one step may take: connecting, reading, writing.
-constexpr absl::Duration kStep = absl::Seconds(1);
 
 // The client's side of an HTTP/2 connection: the preface and empty SETTINGS (RFC 9113, 3.4). A server sends its own
 // SETTINGS, whose header has type 4 and stream 0.
@@ -28,10 +25,10 @@ constexpr std::string_view kPreface("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\
 constexpr std::size_t kFrameHeaderBytes = 9;
 
 // What `step`, a system call with a timeout, returns. A process that is stopped and goes on ends it early; then it is
-// tried again, for kStep in all.
+// tried again, for kProbeStep in all.
 template <typename Step>
 auto Uninterrupted(Step step) {
-  const absl::Time end = absl::Now() + kStep;
+  const absl::Time end = absl::Now() + kProbeStep;
   while (true) {
     errno = 0;
     const auto result = step();
@@ -51,39 +48,6 @@ struct Free {
 template <typename T>
 using Owned = std::unique_ptr<T, Free>;
 
-// A connection of the probe's own, no step of which blocks for longer than kStep.
-class Connection {
- public:
-  Connection(const SocketAddress& address, absl::Time deadline)
-      : fd_(socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    const timeval patience =
-        absl::ToTimeval(std::clamp(deadline - absl::Now(), absl::Milliseconds(1), kStep));  // 0 would be for ever.
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    const auto* const to = reinterpret_cast<const sockaddr*>(&address.storage);
-    if (Uninterrupted([&] { return connect(fd_, to, address.size); }) == 0) return;
-    error_ = errno == EINPROGRESS || errno == EAGAIN ? ETIMEDOUT : errno;
-  }
-  ~Connection() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
-
-  int fd() const { return fd_; }
-  bool ok() const { return error_ == 0; }
-
-  // Why there is none. A Unix socket may lack its file, or its server.
-  ProbeResult Failure() const {
-    const bool refused = error_ == ECONNREFUSED || error_ == ENOENT;
-    return {refused ? Finding::kRefused : Finding::kUnreachable, std::strerror(error_)};
-  }
-
- private:
-  int fd_;
-  int error_ = 0;
-};
-
 // What the first bytes of an answer are; `silent` is the finding without any.
 Finding Classify(std::string_view answer, Finding silent) {
   if (answer.empty()) return silent;
@@ -98,7 +62,7 @@ Finding Classify(std::string_view answer, Finding silent) {
 
 // Says `greeting` in plaintext and looks at what comes back.
 ProbeResult Greet(const SocketAddress& address, std::string_view greeting, absl::Time deadline) {
-  const Connection connection(address, deadline);
+  const ProbeConnection connection(address, deadline);
   if (!connection.ok()) return connection.Failure();
   const auto greet = [&] { return send(connection.fd(), greeting.data(), greeting.size(), MSG_NOSIGNAL); };
   if (Uninterrupted(greet) < 0) return {Finding::kClosed};
@@ -231,7 +195,7 @@ class TlsProbe {
     }
   }
 
-  const Connection connection_;
+  const ProbeConnection connection_;
   const bool has_certificate_;
   bool asked_for_certificate_ = false;
   bool timed_out_ = false;

@@ -16,8 +16,9 @@ namespace attend::client {
 
 // From what tells least to what tells most: of several addresses behind one name, the last of these is reported.
 enum class Finding : std::uint8_t {
+  kNoWay,        // This machine has no way to such addresses, as without IPv6: `detail` is the system's reason.
   kRefused,      // Nothing listens there.
-  kUnreachable,  // No way there, no permission or no response: `detail` is the system's reason.
+  kUnreachable,  // No permission, no response or no descriptor: `detail` is the system's reason.
   kSilent,       // The connection is made, and nothing comes.
   kClosed,       // The connection is made and closed without a word.
   kForeign,      // Something else than HTTP/2 or TLS answers.

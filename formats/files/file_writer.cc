@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -85,10 +86,17 @@ std::string Follow(std::string path) {
   return path;
 }
 
-// 0, or errno.
+// Waits until `fd` takes bytes, if it is one that says EAGAIN. False, with errno, when nobody can wait.
+bool WaitUntilWritable(int fd) {
+  pollfd writable{.fd = fd, .events = POLLOUT, .revents = 0};
+  return poll(&writable, 1, /*timeout=*/-1) >= 0 || errno == EINTR;
+}
+
+// 0, or errno. A program that shares a pipe or a terminal may have made it non-blocking.
 int WriteAll(int fd, std::string_view contents) {
   while (!contents.empty()) {
     const ssize_t written = write(fd, contents.data(), contents.size());
+    if (written < 0 && errno == EAGAIN && WaitUntilWritable(fd)) continue;
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) return errno;
     contents.remove_prefix(static_cast<std::size_t>(written));
@@ -124,7 +132,9 @@ absl::Status WriteInPlace(Descriptor file, const std::string& path, std::string_
 class NewFile {
  public:
   explicit NewFile(const std::string& target)
-      : folder_(open(FolderOf(target).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), name_(NameOf(target)) {
+      : folder_(open(FolderOf(target).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)),
+        error_(folder_.ok() ? 0 : errno),
+        name_(NameOf(target)) {
     if (!folder_.ok()) return;
     file_ = Descriptor(openat(folder_.get(), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, kNewFileMode));
     for (int attempt = 0; !file_.ok() && attempt < 100; ++attempt) {
@@ -133,13 +143,17 @@ class NewFile {
           Descriptor(openat(folder_.get(), temporary_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, kNewFileMode));
       if (!file_.ok() && errno != EEXIST) break;
     }
-    if (!file_.ok()) temporary_.clear();
+    if (file_.ok()) return;
+    error_ = errno;
+    temporary_.clear();
   }
   ~NewFile() { Discard(); }
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
 
   bool ok() const { return file_.ok(); }
+  // Of the call that could not make it. REQUIRES: !ok().
+  int error() const { return error_; }
 
   // Owner first: changing it clears bits of the mode. False when the file cannot be like `old`.
   bool Resemble(const struct stat& old) const {
@@ -178,6 +192,7 @@ class NewFile {
   }
 
   Descriptor folder_;
+  int error_;
   std::string name_;
   std::string temporary_;  // Empty: the file has no name yet, or its own.
   Descriptor file_;
@@ -190,7 +205,7 @@ absl::Status Replace(const std::string& target, const struct stat* old, const st
   if (old != nullptr && !in_place.ok()) return WriteError(path, errno);
   if (old != nullptr && old->st_nlink > 1) return WriteInPlace(std::move(in_place), path, contents);
   NewFile file(target);
-  if (!file.ok() && old == nullptr) return WriteError(path, errno, "create");
+  if (!file.ok() && old == nullptr) return WriteError(path, file.error(), "create");
   if (!file.ok() || (old != nullptr && !file.Resemble(*old))) return WriteInPlace(std::move(in_place), path, contents);
   int error = file.Fill(contents);
   if (error == 0) error = file.Publish();

@@ -23,7 +23,7 @@ namespace attend {
 // A failure leaves no other file behind. Errors: UNKNOWN naming `path` and the system's reason; a folder is refused, as
 // is a file that this process may not write.
 //
-// May be called concurrently. Blocks while a pipe has no reader.
+// May be called concurrently. Blocks while a pipe has no reader or is full, also one that is non-blocking.
 absl::Status WriteFile(const std::string& path, std::string_view contents);
 
 }  // namespace attend

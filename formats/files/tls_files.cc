@@ -179,6 +179,7 @@ absl::StatusOr<PemFile> ReadPemFile(const std::string& flag, const std::string& 
   if (!in) return absl::InvalidArgumentError(absl::StrCat(flag, ": cannot read '", path, "': ", std::strerror(errno)));
   file.contents.resize(kMaxBytes + 1);
   in.read(file.contents.data(), static_cast<std::streamsize>(file.contents.size()));
+  if (in.bad()) return absl::InvalidArgumentError(absl::StrCat(flag, ": reading '", path, "' failed"));
   file.contents.resize(static_cast<std::size_t>(in.gcount()));
   if (file.contents.empty()) return Refuse(file, "is empty");
   if (file.contents.size() > kMaxBytes) return Refuse(file, "is larger than 1 MiB; name a PEM file");

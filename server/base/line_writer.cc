@@ -1,10 +1,12 @@
 #include "server/base/line_writer.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 #include <utility>
 
 namespace attend::server {
@@ -14,11 +16,36 @@ namespace {
 constexpr std::size_t kPieceBytes = 4096;
 
 // How often a writer without a reader looks whether the end has come.
-constexpr int kLookMs = 50;
+constexpr std::chrono::milliseconds kLook(50);
+
+// The terminal `fd`, opened anew so that writing waits for nobody: poll promises of a terminal a single byte, and a
+// longer write would wait for its reader. -1 where `fd` is no terminal, or one that this process may not open.
+int OpenTerminal(int fd) {
+  if (isatty(fd) == 0) return -1;
+  return open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+// Writes a piece of `text` as soon as `fd` takes it. How many bytes; 0 when it took none for kLook; -1 when it is
+// broken.
+ssize_t WritePiece(int fd, std::string_view text) {
+  pollfd writable{.fd = fd, .events = POLLOUT, .revents = 0};
+  const int ready = poll(&writable, 1, static_cast<int>(kLook.count()));
+  if (ready == 0) return 0;
+  if (ready > 0 && (writable.revents & POLLOUT) == 0) return -1;
+  const ssize_t written = ready < 0 ? -1 : write(fd, text.data(), std::min(kPieceBytes, text.size()));
+  if (written >= 0) return written;
+  if (ready > 0 && errno != EINTR && errno != EAGAIN) return -1;
+  std::this_thread::sleep_for(kLook);  // The kernel is out of memory, or a terminal out of room after all.
+  return 0;
+}
 
 }  // namespace
 
-LineWriter::LineWriter(int fd, std::size_t max_bytes) : fd_(fd), max_bytes_(max_bytes), thread_([this] { Run(); }) {}
+LineWriter::LineWriter(int fd, std::size_t max_bytes)
+    : terminal_(OpenTerminal(fd)),
+      fd_(terminal_ >= 0 ? terminal_ : fd),
+      max_bytes_(max_bytes),
+      thread_([this] { Run(); }) {}
 
 LineWriter::~LineWriter() {
   {
@@ -28,6 +55,7 @@ LineWriter::~LineWriter() {
   }
   changed_.SignalAll();
   thread_.join();
+  if (terminal_ >= 0) close(terminal_);
 }
 
 void LineWriter::Write(std::string line) {
@@ -67,15 +95,11 @@ bool LineWriter::GivesUp() const {
 }
 
 bool LineWriter::WriteAll(const std::string& line) {
-  for (std::size_t done = 0; done < line.size();) {
-    pollfd writable{.fd = fd_, .events = POLLOUT, .revents = 0};
-    const int ready = poll(&writable, 1, kLookMs);
-    if (ready == 0 && GivesUp()) return false;
-    if (ready <= 0) continue;
-    if ((writable.revents & POLLOUT) == 0) return true;  // Broken. Nobody can be told; the next line may fare better.
-    const ssize_t written = write(fd_, line.data() + done, std::min(kPieceBytes, line.size() - done));
-    if (written < 0 && errno != EINTR && errno != EAGAIN) return true;
-    if (written > 0) done += static_cast<std::size_t>(written);
+  for (std::string_view rest = line; !rest.empty();) {
+    if (GivesUp()) return false;  // Asked each time: a reader that is slow keeps nobody either.
+    const ssize_t written = WritePiece(fd_, rest);
+    if (written < 0) return true;  // Nobody can be told; the next line may fare better.
+    rest.remove_prefix(static_cast<std::size_t>(written));
   }
   return true;
 }

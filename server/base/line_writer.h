@@ -14,7 +14,8 @@
 
 namespace attend::server {
 
-// Thread-safe. Never blocks but in Flush and at its end, and there for a bounded time.
+// Thread-safe. Never blocks but in Flush and at its end, and there for a bounded time; at its end longer only for a
+// terminal that nobody reads and this process may not open (another user's), or a pipe that others fill meanwhile.
 class LineWriter {
  public:
   // How long the end waits for a reader.
@@ -41,10 +42,11 @@ class LineWriter {
   using Clock = std::chrono::steady_clock;
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
-  // False when the end has come and nobody reads, or the descriptor is broken.
+  // False when the end has come and its patience is over. A line that cannot be written is left out.
   bool WriteAll(const std::string& line) ABSL_LOCKS_EXCLUDED(mu_);
   bool GivesUp() const ABSL_LOCKS_EXCLUDED(mu_);
 
+  const int terminal_;  // Of its own; else -1.
   const int fd_;
   const std::size_t max_bytes_;
   mutable Mutex mu_;

@@ -51,7 +51,7 @@ std::string WithoutComment(const std::string& line) {
 std::vector<CLI::ConfigItem> ConfigFileFormat::from_config(std::istream& input) const {
   std::stringstream text;
   for (std::string line; std::getline(input, line);) text << WithoutComment(line) << "\n";
-  if (input.bad()) throw CLI::FileError("the configuration file cannot be read to its end");
+  if (input.bad()) throw CLI::ConfigError("reading it failed");  // As CLI11 says it of what it cannot read.
   CLI::ConfigTOML format;
   format.comment('\0');  // No line has one any more.
   return format.from_config(text);

@@ -56,8 +56,9 @@ absl::StatusOr<Contents> ReadAndCheck(const TlsConfig& config) {
 bool WriteAll(int fd, const std::string& contents) {
   for (std::size_t done = 0; done < contents.size();) {
     const ssize_t written = write(fd, contents.data() + done, contents.size() - done);
-    if (written <= 0 && errno != EINTR) return false;
-    done += static_cast<std::size_t>(std::max<ssize_t>(written, 0));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return false;
+    done += static_cast<std::size_t>(written);
   }
   return true;
 }

@@ -86,8 +86,9 @@ absl::Status Server::Listen() {
     absl::StrAppend(&address_, address_.empty() ? "" : ", ", socket.address());
     const tcp protocol = socket.address().front() == '[' ? tcp::v6() : tcp::v4();
     Error error;
-    listeners_.emplace_back(context_).acceptor.assign(protocol, socket.Release(), error);
+    listeners_.emplace_back(context_).acceptor.assign(protocol, socket.fd(), error);
     if (error) return absl::InternalError(error.message());
+    socket.Release();  // It is the acceptor's now.
   }
   return absl::OkStatus();
 }

@@ -88,8 +88,10 @@ absl::StatusOr<std::unique_ptr<CallEngine>> CallEngine::Start(Options options, M
   ConnectionAcceptor::Options accepting{.max_connections = engine->options_.max_connections,
                                         .proxies = engine->options_.proxies};
   if (engine->guard_ != nullptr) accepting.on_accepted = [guard = engine->guard_.get()] { guard->OnTraffic(); };
-  engine->acceptor_ =
-      std::make_unique<ConnectionAcceptor>(std::move(engine->listeners_), *engine->receiver_, accepting);
+  absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> acceptor =
+      ConnectionAcceptor::Start(std::move(engine->listeners_), *engine->receiver_, accepting);
+  if (!acceptor.ok()) return acceptor.status();
+  engine->acceptor_ = *std::move(acceptor);
   if (engine->guard_ != nullptr) engine->guard_->Start();
   for (const auto& socket : engine->unix_sockets_) {
     if (absl::Status published = socket->Publish(); !published.ok()) return published;

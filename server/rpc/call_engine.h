@@ -83,7 +83,8 @@ class CallEngine {
     std::optional<Guard> guard = std::nullopt;
   };
 
-  // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound, and why.
+  // Binds, starts polling and answers calls. Errors: UNAVAILABLE naming the address that cannot be bound, and why, or
+  // when descriptors are short.
   static absl::StatusOr<std::unique_ptr<CallEngine>> Start(Options options, MethodTable methods);
 
   // Stops at once, if Drain was not called.

@@ -11,9 +11,12 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <thread>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace attend::server {
 namespace {
@@ -50,7 +53,16 @@ std::string SiteOf(const sockaddr_storage& address, const std::string& host) {
 
 }  // namespace
 
-ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Receiver& receiver, const Options& options)
+absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> ConnectionAcceptor::Start(std::vector<ListenSocket> listeners,
+                                                                              Receiver& receiver,
+                                                                              const Options& options) {
+  const int stop = eventfd(0, EFD_CLOEXEC);
+  if (stop < 0) return absl::UnavailableError(absl::StrCat("cannot accept connections: ", std::strerror(errno)));
+  return std::unique_ptr<ConnectionAcceptor>(new ConnectionAcceptor(std::move(listeners), receiver, options, stop));
+}
+
+ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Receiver& receiver, const Options& options,
+                                       int stop)
     : listeners_(std::move(listeners)),
       receiver_(receiver),
       options_(options),
@@ -61,7 +73,7 @@ ConnectionAcceptor::ConnectionAcceptor(std::vector<ListenSocket> listeners, Rece
                  refused_.fetch_add(1, std::memory_order_relaxed);
                }
              }),
-      stop_(eventfd(0, EFD_CLOEXEC)) {
+      stop_(stop) {
   thread_.Start([this] { Run(); });
 }
 

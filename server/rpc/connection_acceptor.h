@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "server/identity/trusted_proxies.h"
 #include "server/rpc/hand_over_guard.h"
 #include "server/rpc/listen_address.h"
@@ -47,8 +48,10 @@ class ConnectionAcceptor {
     std::function<void()> on_accepted;
   };
 
-  // Starts to accept. `receiver` is told of each connection on this object's thread, and must outlive it.
-  ConnectionAcceptor(std::vector<ListenSocket> listeners, Receiver& receiver, const Options& options);
+  // Starts to accept. `receiver` is told of each connection on this object's thread, and must outlive it. Errors:
+  // UNAVAILABLE when the system refuses the descriptor with which Stop wakes the thread.
+  static absl::StatusOr<std::unique_ptr<ConnectionAcceptor>> Start(std::vector<ListenSocket> listeners,
+                                                                   Receiver& receiver, const Options& options);
   // Stops.
   ~ConnectionAcceptor();
   ConnectionAcceptor(const ConnectionAcceptor&) = delete;
@@ -65,6 +68,9 @@ class ConnectionAcceptor {
   std::int64_t refused_connections() const { return refused_.load(std::memory_order_relaxed); }
 
  private:
+  // Takes over `stop`.
+  ConnectionAcceptor(std::vector<ListenSocket> listeners, Receiver& receiver, const Options& options, int stop);
+
   void Run();
   // Whether to go on at once; not when descriptors are short.
   bool AcceptSome(int listener);

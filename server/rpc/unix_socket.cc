@@ -50,21 +50,27 @@ class FolderLock {
   int error() const { return error_; }
 
  private:
-  // Another user's file cannot be opened, but goes away as any other.
+  // Whether there is nothing to wait for. Another user's file cannot be opened, but goes away as any other.
   bool Try() {
     const int fd = openat(folder_, kLockName, O_CREAT | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600);
-    error_ = errno;
+    error_ = fd < 0 ? errno : Lock(fd);
     if (fd < 0) return error_ != EACCES && error_ != EPERM;  // Others do not pass with time.
+    if (error_ == 0) {
+      fd_ = fd;
+    } else {
+      close(fd);
+    }
+    return error_ != EWOULDBLOCK;
+  }
+
+  // 0 when `fd` is locked and still has the name; EWOULDBLOCK when another server has the lock, or had it and removed
+  // the file; else errno, as of a file system without locks.
+  int Lock(int fd) const {
     struct stat locked {
     }, named{};
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &locked) == 0 &&
-        fstatat(folder_, kLockName, &named, AT_SYMLINK_NOFOLLOW) == 0 && IsSameFile(locked, named)) {
-      fd_ = fd;
-      return true;
-    }
-    error_ = EWOULDBLOCK;
-    close(fd);
-    return false;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 || fstat(fd, &locked) != 0) return errno;
+    if (fstatat(folder_, kLockName, &named, AT_SYMLINK_NOFOLLOW) != 0) return errno == ENOENT ? EWOULDBLOCK : errno;
+    return IsSameFile(locked, named) ? 0 : EWOULDBLOCK;
   }
 
   const int folder_;
@@ -123,12 +129,12 @@ std::string UnixSocket::NearPath(const std::string& name) const {
 }
 
 absl::StatusOr<ListenSocket> UnixSocket::Listen() const {
-  ListenSocket listener(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), absl::StrCat("unix:", path_),
-                        /*port=*/0);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return CannotListen(path_, std::strerror(errno));
+  ListenSocket listener(fd, absl::StrCat("unix:", path_), /*port=*/0);
   sockaddr_un address{.sun_family = AF_UNIX};
   NearPath(own_name_).copy(address.sun_path, kMaxPathBytes);
-  if (listener.fd() < 0 || bind(listener.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      listen(listener.fd(), SOMAXCONN) != 0) {
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(fd, SOMAXCONN) != 0) {
     return CannotListen(path_, std::strerror(errno));
   }
   return listener;

@@ -219,6 +219,8 @@ class ConnectionTest(unittest.TestCase):
             (("--tls-ca", key), "--tls-ca: ", "holds a private key and no certificate"),
             (("--tls-ca", str(empty)), "--tls-ca: ", "is empty"),
             (("--tls-ca", self.certificates.folder.name), "--tls-ca: ", "is a directory"),
+            (("--tls-ca", "/proc/self/mem"), "--tls-ca: ", "reading '/proc/self/mem' failed"),
+            (("--token-file", "/proc/self/mem"), "--token-file: ", "reading /proc/self/mem failed"),
         )
         for flags, *needles in cases:
             run = attend("health", "--endpoints", "127.0.0.1:1", *flags)

@@ -91,6 +91,24 @@ class DemoTest(unittest.TestCase):
         run = attend("demo", program=str(alone / "attend"), env={"TMPDIR": self.temporary})
         self.assertEqual((run.code, run.err), (5, "attend: attend-server did not start:\n  cannot do it\n"))
 
+    def test_a_server_that_ends_is_noticed_where_nobody_is_told_of_children(self):
+        """Some programs ignore SIGCHLD, and those that they start do too."""
+        alone = pathlib.Path(self.temporary, "alone")
+        alone.mkdir()
+        shutil.copy(ATTEND, alone / "attend")
+        (alone / "attend-server").write_text("#!/bin/sh\necho cannot do it >&2\nexit 3\n")
+        (alone / "attend-server").chmod(0o755)
+        run = subprocess.run([alone / "attend", "demo"], env=environment({"TMPDIR": self.temporary}), capture_output=True, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), timeout=PATIENCE, check=False)
+        self.assertEqual((run.returncode, run.stderr), (5, "attend: attend-server did not start:\n  cannot do it\n"))
+        self.assertEqual(os.listdir(self.temporary), ["alone"], "nothing is left")
+
+    def test_a_temporary_folder_that_is_none_is_said_so(self):
+        file = pathlib.Path(self.temporary, "file")
+        file.touch()
+        run = attend("demo", env={"TMPDIR": str(file)})
+        self.assertEqual((run.code, run.err), (5, "attend: there is no folder for temporary files: Not a directory\n"))
+
     def test_the_server_ends_with_a_demo_that_is_killed(self):
         slow = pathlib.Path(self.temporary, "slow")
         slow.mkdir()

@@ -2,12 +2,15 @@
 
 import io
 import json
+import os
+import subprocess
 import unittest
 
 import numpy as np
 
 import cli_harness
 from attend_testing import oracle, tolerance
+from attend_testing.server import PATIENCE
 from cli_harness import GOLDEN
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
@@ -201,6 +204,21 @@ class BatchTest(cli_harness.CliTestCase):
         path.write_text('{"embeddings": [[1, 0], [0, 1]]}\n')
         self.assertEqual(json.loads(self.attend_ok("batch", path).text)["line"], 1)
         self.assert_fails(self.attend("batch", self.directory / "none.jsonl"), 2, "cannot open .*none.jsonl")
+
+    def test_requests_that_cannot_be_read_are_not_the_end(self):
+        """Nothing is mapped at a process's address 0. The writer of a pipe may have made it non-blocking."""
+        why = "attend: reading {} failed after line {}; what follows was not sent\n"
+        run = self.attend("batch", "/proc/self/mem")
+        self.assertEqual((run.code, run.out, run.err), (2, b"", why.format("/proc/self/mem", 0)))
+        out, end = os.pipe()
+        os.set_blocking(out, False)
+        os.write(end, b'{"embeddings": [[1, 0], [0, 1]]}\n{"embeddings": [[1, 0]')
+        run = subprocess.run([cli_harness.ATTEND, "batch"], stdin=out, capture_output=True, env=cli_harness.environment(self.env),
+                             timeout=PATIENCE, check=False)
+        os.close(out)
+        os.close(end)
+        self.assertEqual((run.returncode, run.stderr.decode()), (2, why.format("standard input", 1)))
+        self.assertEqual(len(run.stdout.splitlines()), 1, "half a line is no request")
 
 
 if __name__ == "__main__":

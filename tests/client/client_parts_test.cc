@@ -14,6 +14,7 @@
 #include "client/lib/channel.h"
 #include "client/lib/server_timing.h"
 #include "client/lib/tensor.h"
+#include "tests/support/without_descriptors.h"
 
 namespace attend::client {
 namespace {
@@ -215,6 +216,12 @@ TEST(Endpoints, NamesInAListAreResolved) {
   EXPECT_THAT(target->uri, ::testing::AnyOf(HasSubstr("127.0.0.1:2"), HasSubstr("[::1]:2")));
   // An empty label: no resolver asks a DNS server for it.
   EXPECT_EQ(ResolveTarget({"10.0.0.1:1", "no..name:2"}).status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST(Endpoints, ANameThatTheSystemCannotLookUpHasTheSystemsReason) {
+  const attend::testing::WithoutDescriptors none;
+  EXPECT_EQ(ResolveTarget({"10.0.0.1:1", "no.such.name.invalid:2"}).status().message(),
+            "cannot resolve 'no.such.name.invalid': Too many open files");
 }
 
 TEST(Endpoints, AreLocalWhereNothingLeavesThisMachine) {

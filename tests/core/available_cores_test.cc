@@ -56,8 +56,8 @@ std::vector<Case> Cases() {
        "3:cpuset:/\n",
        std::nullopt},
       {"Garbage", {{"cpu.max", "lots of it\n"}, {"a/cpu.max", ""}}, "0::/a\nnonsense\n::\n", std::nullopt},
-      {"AFolderLimitsNothing", {{"cpu.max/file", ""}, {"a/cpu.max", "50000 100000\n"}}, "0::/a\n", 0.5},
       {"ZeroPeriod", {{"cpu.max", "100000 0\n"}}, "0::/\n", std::nullopt},
+      {"UnreadableAsAFolderIs", {{"cpu.max/file", ""}, {"a/cpu.max", "50000 100000\n"}}, "0::/a\n", 0.5},
       {"NotANumber", {{"cpu.max", "nan 100000\n"}}, "0::/\n", std::nullopt},
   };
 }

@@ -21,6 +21,7 @@
 
 #include "absl/time/clock.h"
 #include "tests/server/engine_fixture.h"
+#include "tests/support/without_descriptors.h"
 
 namespace attend::testing {
 namespace {
@@ -56,8 +57,7 @@ class AcceptorTest : public ::testing::Test {
   void Start(int max_connections) {
     std::vector<ListenSocket> listeners = *server::ListenOn("127.0.0.1:0");
     port_ = listeners.front().port();
-    acceptor_ = std::make_unique<ConnectionAcceptor>(std::move(listeners), keeper_,
-                                                     ConnectionAcceptor::Options{.max_connections = max_connections});
+    acceptor_ = *ConnectionAcceptor::Start(std::move(listeners), keeper_, {.max_connections = max_connections});
   }
   static int Socket() { return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); }
   int Connect(int fd) const {
@@ -106,6 +106,14 @@ TEST_F(AcceptorTest, WithoutDescriptorsItWaitsAndGoesOn) {
   EXPECT_TRUE(WaitForConnections(1)) << "accepting has ended for good";
   setrlimit(RLIMIT_NOFILE, &before);
   close(client);
+}
+
+TEST_F(AcceptorTest, WhatCouldNotBeStoppedIsNotStarted) {
+  std::vector<ListenSocket> listeners = *server::ListenOn("127.0.0.1:0");
+  const WithoutDescriptors none;
+  const auto acceptor = ConnectionAcceptor::Start(std::move(listeners), keeper_, {.max_connections = 2});
+  ASSERT_FALSE(acceptor.ok());
+  EXPECT_EQ(acceptor.status().message(), "cannot accept connections: Too many open files");
 }
 
 TEST_F(AcceptorTest, BeyondTheCapConnectionsAreClosedAtOnceUntilOneEnds) {
@@ -182,13 +190,13 @@ TEST_F(AcceptorTest, AConnectionThatKeepsTheThreadIsShutDown) {
   Reader reader;
   std::vector<ListenSocket> listeners = *server::ListenOn("127.0.0.1:0");
   port_ = listeners.front().port();
-  ConnectionAcceptor acceptor(std::move(listeners), reader,
-                              {.max_connections = 10, .hand_over_patience = std::chrono::milliseconds(200)});
+  const auto acceptor = *ConnectionAcceptor::Start(
+      std::move(listeners), reader, {.max_connections = 10, .hand_over_patience = std::chrono::milliseconds(200)});
   const int keeping = Connect(Socket());
   ASSERT_TRUE(WaitFor([&] { return reader.handed_over.load() == 1; }));
   const int other = Connect(Socket());
   EXPECT_TRUE(WaitFor([&] { return reader.handed_over.load() == 2; }));
-  EXPECT_EQ(acceptor.refused_connections(), 1);
+  EXPECT_EQ(acceptor->refused_connections(), 1);
   close(keeping);
   close(other);
 }

@@ -187,6 +187,7 @@ TEST(FlagsTest, WrongInputIsAnErrorThatNamesTheFlag) {
       {{"--max-memory-in-flight-bytes=0"}, {}, "max-memory-in-flight-bytes"},
       {{"--config=" + wrong.path()}, {}, "threads"},
       {{"--config=/no/such/file"}, {}, "/no/such/file"},
+      {{"--config=/proc/self/mem"}, {}, "/proc/self/mem: reading it failed"},  // Nothing is mapped at its beginning.
       {{}, {{"ATTEND_THREADS", "many"}}, "threads"},
       {{"--threads=0"}, {}, "threads"},
       {{"--threads=4097"}, {}, "threads"},

@@ -5,7 +5,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -22,6 +26,7 @@ class Pipe {
     CloseEnd();
   }
   int end() const { return fds_[1]; }
+  int reading_end() const { return fds_[0]; }
   void CloseEnd() {
     if (fds_[1] >= 0) close(fds_[1]);
     fds_[1] = -1;
@@ -54,6 +59,7 @@ TEST(LineWriterTest, LinesOfManyThreadsComeOutWholeAndEachThreadsInOrder) {
       });
     }
     for (std::thread& thread : threads) thread.join();
+    writer.Flush(std::chrono::seconds(60));
     EXPECT_EQ(writer.dropped(), 0);
   }
   pipe.CloseEnd();
@@ -91,6 +97,43 @@ TEST(LineWriterTest, WhatWasDroppedIsToldOnceThereIsRoomAgain) {
   EXPECT_EQ(writer.TakeDropped(), 0) << "told twice";
   pipe.CloseEnd();
   reader.join();
+}
+
+TEST(LineWriterTest, TheEndDoesNotWaitForAReaderThatIsSlow) {
+  constexpr std::size_t kBytes = 1 << 20;  // At the reader's pace, of a page in 20 ms, five seconds.
+  Pipe pipe;
+  std::atomic<bool> ended = false;
+  std::size_t got = 0;
+  std::thread reader([&] {
+    char page[4096];
+    while (!ended) {
+      got += static_cast<std::size_t>(std::max<ssize_t>(read(pipe.reading_end(), page, sizeof page), 0));
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    got += pipe.ReadAll().size();
+  });
+  {
+    LineWriter writer(pipe.end(), kBytes);
+    for (std::size_t i = 0; i < kBytes / 1024; ++i) writer.Write(std::string(1023, 'x') + "\n");
+  }
+  ended = true;
+  pipe.CloseEnd();
+  reader.join();
+  EXPECT_LT(got, kBytes) << "it waited until all was read";
+}
+
+TEST(LineWriterTest, TheEndDoesNotWaitForATerminalThatNobodyReads) {
+  const int reader = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  char name[64] = "";
+  ASSERT_TRUE(grantpt(reader) == 0 && unlockpt(reader) == 0 && ptsname_r(reader, name, sizeof name) == 0);
+  const int terminal = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+  auto writer = std::make_unique<LineWriter>(terminal, /*max_bytes=*/1 << 20);
+  for (int i = 0; i < 100; ++i) writer->Write(std::string(9999, 'x') + "\n");
+  const std::future<void> end = std::async(std::launch::async, [&writer] { writer.reset(); });
+  EXPECT_EQ(end.wait_for(std::chrono::seconds(30)), std::future_status::ready);
+  close(reader);  // Ends a write that waits.
+  end.wait();
+  close(terminal);
 }
 
 TEST(LineWriterTest, ADescriptorThatIsBrokenStopsNobody) {

@@ -1,12 +1,18 @@
 // Where a server listens: Unix sockets that have an owner, ports that are taken, names with several addresses.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstddef>
 #include <filesystem>
 #include <iterator>
 #include <memory>
@@ -20,6 +26,7 @@
 #include "tests/support/raw_call.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/test_server.h"
+#include "tests/support/without_descriptors.h"
 
 namespace attend::testing {
 namespace {
@@ -144,6 +151,28 @@ TEST_F(UnixListenTest, OfServersThatStartAtOnceOneServes) {
   }
 }
 
+// From here on flock(2) fails in this thread, as on a file system without locks. False where the kernel does not do it.
+bool RefuseLocks() {
+  sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_flock, 0, 1),
+                        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOLCK),
+                        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  const sock_fprog program{.len = std::size(code), .filter = code};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+TEST_F(UnixListenTest, AFolderWithoutLocksIsSaidSoAtOnce) {
+  bool refused = false;
+  absl::Status published;
+  std::thread([&] {
+    const auto socket = server::UnixSocket::Reserve(path_);
+    refused = socket.ok() && (*socket)->Listen().ok() && RefuseLocks();
+    if (refused) published = (*socket)->Publish();
+  }).join();
+  if (!refused) GTEST_SKIP() << "this kernel cannot refuse a lock";
+  EXPECT_THAT(std::string(published.message()), HasSubstr("its folder cannot be locked: No locks available"));
+}
+
 TEST_F(UnixListenTest, ThePathOfASocketHasAnEnd) {
   std::string folder = folder_.path() + "/" + std::string(40, 'd');
   std::filesystem::create_directory(folder);
@@ -196,6 +225,12 @@ TEST(ListenAddressTest, APortInUseIsOneSentenceThatNamesItsAddress) {
                   " (--listen): another process uses this port; end that process, or choose another port (0: any free "
                   "one)");
   }
+}
+
+TEST(ListenAddressTest, ANameThatTheSystemCannotLookUpHasTheSystemsReason) {
+  const WithoutDescriptors none;
+  EXPECT_THAT(std::string(server::ListenOn("no.such.name.invalid:0").status().message()),
+              HasSubstr("'no.such.name.invalid' has no address: Too many open files"));
 }
 
 TEST(ListenAddressTest, AnAddressThatIsNotThisMachinesIsSaidSo) {

@@ -257,7 +257,7 @@ TEST(ServerProcessTest, CheckConfigMakesTheChecksOfAStart) {
       {{"--instruction-set=neon"},
        "--instruction-set: this machine does not run neon"},  // The tests' machines are x86.
       {{"--listen=nowhere"}, "--listen: 'nowhere' is not host:port"},
-      {{"--config=/proc/self/mem"}, "--config: the configuration file cannot be read to its end"},
+      {{"--config=/proc/self/mem"}, "/proc/self/mem: reading it failed"},
   };
   for (const Case& c : cases) {
     for (const bool check : {true, false}) {

@@ -43,6 +43,7 @@ ExitCode CodeOf(const absl::Status& status, bool was_sent) {
 // Where requests come from, and who answers them.
 struct Batch {
   std::istream& in;
+  const std::string name;  // Of `in`, for people.
   const bool is_stdin;
   const ConnectionFlags& connection;
 };
@@ -73,13 +74,22 @@ Json Answer(const Batch& batch, const Client& client, const CallOptions& call, c
   return answer;
 }
 
+// The exit code when no line follows the first `number`, which had the code `result`.
+ExitCode AtEnd(const Batch& batch, std::int64_t number, ExitCode result) {
+  if (!ReadFailed(batch.in)) return result;
+  const ExitCode failed = ReportUsage(absl::DataLossError(
+      absl::StrCat("reading ", batch.name, " failed after line ", number, "; what follows was not sent")));
+  return result == kExitOk ? failed : result;
+}
+
 ExitCode RunBatch(const Batch& batch) {
   const absl::StatusOr<Client> client = ConnectWith(batch.connection);
   if (!client.ok()) return ReportConnect(client.status());
   const CallOptions call(*ParseTimeout(batch.connection.timeout));
   ExitCode result = kExitOk;
   std::int64_t number = 0, requests = 0, failures = 0;
-  for (std::string text; std::getline(batch.in, text);) {
+  // Where reading failed, the text may be a part of a line.
+  for (std::string text; std::getline(batch.in, text) && !ReadFailed(batch.in);) {
     ++number;
     if (absl::StripAsciiWhitespace(text).empty()) continue;
     ++requests;
@@ -92,7 +102,7 @@ ExitCode RunBatch(const Batch& batch) {
     if (result == kExitOk) result = failure;
   }
   if (failures > 0) std::cerr << "attend: " << failures << " of " << requests << " requests failed\n";
-  return result;
+  return AtEnd(batch, number, result);
 }
 
 }  // namespace
@@ -112,9 +122,9 @@ Command AddBatchCommand(CLI::App* app, const ConnectionFlags& connection) {
       "\"bottom_right\"}}\n"
       "An error is a line too; the exit code is that of the first error, and 0 without one.");
   return {command, [path, &connection] {
-            if (*path == "-") return RunBatch({std::cin, true, connection});
+            if (*path == "-") return RunBatch({std::cin, "standard input", true, connection});
             absl::StatusOr<std::ifstream> file = OpenFile(*path);
-            return file.ok() ? RunBatch({*file, IsStdin(*path), connection}) : ReportUsage(file.status());
+            return file.ok() ? RunBatch({*file, *path, IsStdin(*path), connection}) : ReportUsage(file.status());
           }};
 }
 

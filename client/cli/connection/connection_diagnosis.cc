@@ -39,6 +39,7 @@ struct Context {
 const char* Template(Finding finding) {
   switch (finding) {
     case Finding::kRefused: return "nothing listens on $0; start attend-server --listen $0, or $5";
+    case Finding::kNoWay:
     case Finding::kUnreachable: return "$0 cannot be reached ($1); check the address and firewalls, or $5";
     case Finding::kSilent:
       return "$0 takes connections and says nothing, so it is no attend-server, or one that hangs; $5";
@@ -105,7 +106,8 @@ std::string DiagnoseHost(const std::string& endpoint, const Context& context) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* list = nullptr;
   if (const int error = getaddrinfo(host.c_str(), port.c_str(), &hints, &list); error != 0) {
-    return absl::StrCat("the name '", host, "' does not resolve: ", gai_strerror(error), "; ", kChoose);
+    const std::string why = internal::ResolutionError(error);
+    return absl::StrCat("the name '", host, "' does not resolve: ", why, "; ", kChoose);
   }
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(list, freeaddrinfo);
   const std::string expected = context.server_name.empty() ? host : context.server_name;
