@@ -54,7 +54,11 @@ class CreateLayerCall final : public CallHandler {
 
   // Upload threads, one at a time.
   void Work(Call& call);
-  bool Pop(grpc::ByteBuffer& message, bool& complete) ABSL_LOCKS_EXCLUDED(mu_);
+  // A message or, when none is left, whether the caller has sent everything. False when there is nothing to do: then
+  // the next event schedules again.
+  bool Pop(const Call& call, grpc::ByteBuffer& message, bool& complete) ABSL_LOCKS_EXCLUDED(mu_);
+  // Queues this call's work behind that of others.
+  bool Submit(Call& call);
   absl::Status Consume(const Call& call, const grpc::ByteBuffer& message);
   void Written(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
   void Complete(Call& call);
@@ -120,12 +124,14 @@ absl::Status CreateLayerCall::Push(Call& call, grpc::ByteBuffer& message) {
 }
 
 void CreateLayerCall::ReadOn(Call& call) {
+  bool was_paused = false, is_paused = false;
   {
     const MutexLock lock(mu_);
-    paused_ = waiting_bytes_ >= kReadAheadBytes;
-    if (paused_) return;
+    was_paused = paused_;
+    is_paused = paused_ = waiting_bytes_ >= kReadAheadBytes;
   }
-  call.Read();
+  if (is_paused != was_paused) services_.slots->SetPaused(call, is_paused);
+  if (!is_paused) call.Read();
 }
 
 void CreateLayerCall::OnWake(Call& call) {
@@ -168,22 +174,32 @@ void CreateLayerCall::Schedule(Call& call) {
     if (working_) return;
     working_ = true;
   }
-  // A call has one task at a time and gives its slot back with the last, so that there is room for all.
-  if (services_.executor->Submit([this, ref = CallRef(call)] { Work(*ref); })) return;
+  // A call has one task at a time and leaves UploadSlots with the last, so that there is room for all.
+  if (Submit(call)) return;
   End(call, BusyError(reason::kQueueFull, "the upload threads have too much to do", /*delay_ms=*/1000));
+}
+
+bool CreateLayerCall::Submit(Call& call) {
+  return services_.executor->Submit([this, ref = CallRef(call)] { Work(*ref); });
 }
 
 void CreateLayerCall::Work(Call& call) {
   grpc::ByteBuffer message;
   bool complete = false;
+  std::int64_t written = 0;
   while (!call.finished() && !call.cancelled()) {
-    if (!Pop(message, complete)) return;
+    if (!Pop(call, message, complete)) return;
     if (complete) return Complete(call);
     const std::int64_t bytes = BytesOf(message);
     const absl::Status consumed = Consume(call, message);
     message.Clear();
     Written(call, bytes);
-    if (consumed.ok()) continue;
+    written += bytes;
+    if (consumed.ok()) {
+      // Whoever sends faster than the disk writes would keep the thread from others.
+      if (written >= kReadAheadBytes && Submit(call)) return;
+      continue;
+    }
     upload_.reset();  // Before the answer: who hears of a failure finds nothing left of it.
     ReleaseSlot(call);
     call.Finish(consumed);
@@ -198,7 +214,7 @@ void CreateLayerCall::Work(Call& call) {
   End(call, call.CancelledStatus());
 }
 
-bool CreateLayerCall::Pop(grpc::ByteBuffer& message, bool& complete) {
+bool CreateLayerCall::Pop(const Call& call, grpc::ByteBuffer& message, bool& complete) {
   const MutexLock lock(mu_);
   if (!waiting_.empty()) {
     message.Swap(&waiting_.front());
@@ -206,8 +222,9 @@ bool CreateLayerCall::Pop(grpc::ByteBuffer& message, bool& complete) {
     return true;
   }
   complete = complete_;
-  working_ = complete_;
-  return complete_;
+  // An end that came after Work looked has found `working_` set, and scheduled nothing.
+  working_ = complete_ || call.finished() || call.cancelled();
+  return working_;
 }
 
 absl::Status CreateLayerCall::Consume(const Call& call, const grpc::ByteBuffer& message) {

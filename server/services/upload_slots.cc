@@ -23,7 +23,9 @@ constexpr double kMostSeconds = 1e6;
 
 absl::Status UploadSlots::Acquire(Call& call) {
   const MutexLock lock(mu_);
-  if (static_cast<int>(slots_.size()) >= max_uploads_ && !EvictSlowest() && !EvictFor(call.account().get())) {
+  const bool is_full = static_cast<int>(slots_.size()) >= max_uploads_;
+  const bool may_evict = static_cast<int>(lost_.size()) < max_uploads_;
+  if (is_full && !(may_evict && (EvictSlowest() || EvictFor(call.account().get())))) {
     return BusyError(reason::kTooManyUploads,
                      absl::StrCat(max_uploads_,
                                   " uploads of layers are under way, which is as many as this server takes "
@@ -36,9 +38,9 @@ absl::Status UploadSlots::Acquire(Call& call) {
 
 bool UploadSlots::EvictSlowest() {
   const auto slowest = std::min_element(slots_.begin(), slots_.end(), [](const auto& a, const auto& b) {
-    return a.second.safe_until < b.second.safe_until;
+    return std::pair(a.second.paused, a.second.safe_until) < std::pair(b.second.paused, b.second.safe_until);
   });
-  if (slowest == slots_.end() || slowest->second.safe_until > Clock::now()) return false;
+  if (slowest == slots_.end() || slowest->second.paused || slowest->second.safe_until > Clock::now()) return false;
   Evict(slowest, BusyError(reason::kUploadTooSlow,
                            "the upload sent less than --min-transfer-rate and others were waiting for its place",
                            kRetryDelayMs));
@@ -84,6 +86,14 @@ void UploadSlots::Touch(Call& call, std::int64_t bytes) {
   const auto slot = slots_.find(&call);
   if (slot == slots_.end()) return;
   slot->second.safe_until = std::min(slot->second.safe_until + gained, Clock::now() + patience_);
+}
+
+void UploadSlots::SetPaused(Call& call, bool paused) {
+  const MutexLock lock(mu_);
+  const auto slot = slots_.find(&call);
+  if (slot == slots_.end()) return;
+  slot->second.paused = paused;
+  if (!paused) slot->second.safe_until = Clock::now() + patience_;
 }
 
 void UploadSlots::Pin(Call& call) {

@@ -31,10 +31,13 @@ class UploadSlots {
         min_bytes_per_second_(static_cast<double>(min_bytes_per_second)),
         patience_(patience) {}
 
-  // Errors: UNAVAILABLE with reason TOO_MANY_UPLOADS and a retry delay. Else Release must follow.
+  // Errors: UNAVAILABLE with reason TOO_MANY_UPLOADS and a retry delay. Else Release must follow. At most twice
+  // `max_uploads` calls are between the two: those with a slot, and those that have lost theirs.
   absl::Status Acquire(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
   // Notes that the upload has sent so many bytes.
   void Touch(Call& call, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether this server reads nothing more of the upload for now; that is no falling behind.
+  void SetPaused(Call& call, bool paused) ABSL_LOCKS_EXCLUDED(mu_);
   // Marks the upload as one that does not depend on its caller any more and keeps its slot.
   void Pin(Call& call) ABSL_LOCKS_EXCLUDED(mu_);
   // OK while the upload has its slot. Errors: UNAVAILABLE with reason UPLOAD_TOO_SLOW or TOO_MANY_UPLOADS.
@@ -50,6 +53,7 @@ class UploadSlots {
     CallRef call;
     Clock::time_point safe_until;  // max(): for ever.
     std::int64_t number;           // In the order in which they were acquired.
+    bool paused = false;
   };
   using Slots = absl::flat_hash_map<Call*, Slot>;
 
