@@ -325,6 +325,46 @@ class OldServerTest(unittest.TestCase):
             self.assertEqual(fake.calls, 0)
             client.layers.create("a", b"bytes", config={"num_heads": 2})
 
+    def test_a_caller_who_may_not_ask_for_costs_creates_layers_all_the_same(self):
+        """A server that refuses the question knows it, so it is not too old. The role `layers` does not admit to EstimateCost."""
+        config = {"options": {"scale": 0.5}}
+
+        class Refusing(Fake):
+            code = None
+
+            def EstimateCost(self, request, context):
+                context.abort(self.code, "refused")
+
+        async def asynchronous(target):
+            async with attend.aio.Client(target) as client:
+                await client.layers.create("a", b"bytes", config=config)
+
+        fake = Refusing()
+        with serving(fake) as target, attend.Client(target) as client:
+            for fake.code in (
+                grpc.StatusCode.PERMISSION_DENIED,
+                grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                grpc.StatusCode.INTERNAL,
+            ):
+                with self.subTest(fake.code.name):
+                    fake.calls = 0
+                    client.layers.create("a", b"bytes", config=config)
+                    asyncio.run(asynchronous(target))
+                    self.assertEqual(fake.calls, 2)
+            fake.calls = 0
+            for fake.code, error in (
+                (grpc.StatusCode.UNAVAILABLE, attend.UnavailableError),
+                (grpc.StatusCode.DEADLINE_EXCEEDED, attend.DeadlineExceededError),
+                (grpc.StatusCode.CANCELLED, attend.AttendError),
+            ):
+                with self.subTest(fake.code.name):
+                    with self.assertRaisesRegex(error, fake.code.name):
+                        client.layers.create("a", b"bytes", config=config)
+                    with self.assertRaisesRegex(error, fake.code.name):
+                        asyncio.run(asynchronous(target))
+            self.assertEqual(fake.calls, 0, "nothing is uploaded while nobody has said what the server knows")
+
     def test_in_a_stream(self):
         requests = [attend.requests.attend(X), attend.requests.attend(X, softcap=1.0)]
         with (
