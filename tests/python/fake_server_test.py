@@ -222,6 +222,38 @@ class CallTest(unittest.TestCase):
                 client.attend(X)
         self.assertTrue(all(fake.calls for fake in fakes))
 
+    def test_calls_go_round_a_list_with_names(self):
+        async def asynchronous(target, fakes):
+            async with attend.aio.Client(target) as client:
+                end = time.monotonic() + 30
+                while not all(fake.calls for fake in fakes) and time.monotonic() < end:
+                    await client.attend(X)
+
+        fakes = [Fake(), Fake()]
+        with serving(*fakes) as target:
+            named = target.replace("127.0.0.1", "localhost", 1)
+            for target in (named, f"{named},[::1]:1"):  # The second: IPv4 addresses in a list of IPv6 addresses.
+                with attend.Client(target) as client:
+                    end = time.monotonic() + 30
+                    while not all(fake.calls for fake in fakes) and time.monotonic() < end:
+                        client.attend(X)
+                self.assertTrue(all(fake.calls for fake in fakes), target)
+                for fake in fakes:
+                    fake.calls = 0
+                asyncio.run(asynchronous(target, fakes))
+                self.assertTrue(all(fake.calls for fake in fakes), target)
+                for fake in fakes:
+                    fake.calls = 0
+
+    def test_a_name_in_a_list_that_has_no_address(self):
+        async def asynchronous():
+            attend.aio.Client("127.0.0.1:1,no..name:2")
+
+        with self.assertRaisesRegex(attend.UnavailableError, r"cannot resolve 'no\.\.name'"):
+            attend.Client("127.0.0.1:1,no..name:2")
+        with self.assertRaisesRegex(attend.UnavailableError, r"cannot resolve 'no\.\.name'"):
+            asyncio.run(asynchronous())
+
     def test_metadata_tells_who_calls_and_what_it_costs(self):
         fake = Fake()
         with serving(fake) as target, attend.Client(target, token=lambda: "secret") as client:
