@@ -119,9 +119,8 @@ def create_layer(
     refuse_empty(etag, "etag")
     refuse_empty(sha256, "sha256")
     timeout = optional_seconds(timeout)
-    header = _message(
-        "CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=sha256 or ""
-    )
+    digest = (sha256 or "").lower()  # As the server has it.
+    header = _message("CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=digest)
     if init is not None:
         header.init.seed, header.init.embed_dim = init
     with contextlib.ExitStack() as files:
