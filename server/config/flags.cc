@@ -42,7 +42,9 @@ struct CommandLine {
     DeclareOptions(app, config);
     app.footer(
         "Every flag is also read from the environment (--some-flag as ATTEND_SOME_FLAG) and from the file that\n"
-        "--config names (some-flag = value). A flag wins over the environment, that over the file.");
+        "--config names (some-flag = value). A flag wins over the environment, that over the file.\n"
+        "SIZE is a whole number of bytes, or has a unit, each 1024 times the one before: 64KiB, 256MB, 2G.\n"
+        "DURATION has a unit, as in 500ms, 1.5s, 10m and 1h30m; 0 needs none, and inf has no end.");
     app.set_version_flag("--version", VersionLine())->configurable(false);
     app.add_flag("--print-config", print_config, "Print the effective configuration as a file for --config, and exit")
         ->configurable(false);

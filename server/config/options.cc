@@ -62,8 +62,8 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(1, 4096));
   app.add_option(
          "--polling-threads", config.polling_threads,
-         "Threads that read and write connections; each has another that stands in for it when one connection keeps it "
-         "busy")
+         "Threads that read and write connections; each has eleven more that stand in for one another while "
+         "connections occupy them")
       ->check(CLI::Range(1, 256));
   app.add_option("--instruction-set", config.instruction_set, "Vector instructions of the kernels")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "neon", "sse4", "baseline"}, CLI::ignore_case));
@@ -74,7 +74,8 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
   app.add_option(
          "--inline-flops", config.inline_flops,
          "Requests of at most so many floating-point operations are computed on the polling thread, because handing "
-         "them over would take longer; the default was measured with AVX-512")
+         "them over would take longer; those of more than 64 KiB, and those for attention in JSON, never are. The "
+         "default was measured with AVX-512")
       ->check(CLI::Range(0.0, 1e12));
   AddDuration(app, "--drain-wait", config.drain_wait,
               "On SIGTERM, how long to take calls after health went to NOT_SERVING", absl::ZeroDuration());
@@ -139,11 +140,13 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
 void DeclareCalls(CLI::App& app, ServerConfig& config) {
   CallLimits& calls = config.calls;
   app.add_option("--max-connections", config.max_connections,
-                 "Connections at a time; further ones are closed at once. At most what the limit of open files leaves")
+                 "Connections at a time to the gRPC door, and again to the HTTP door; further ones are closed at once. "
+                 "At most what the limit of open files leaves, half of it for each door where both are open")
       ->check(CLI::Range(1, 1 << 24));
   app.add_option("--max-calls", calls.max_calls,
-                 "Calls in progress on all connections; beyond it the call that has waited longest for its first "
-                 "message is ended with UNAVAILABLE, or else the new one")
+                 "Calls in progress on all connections of the gRPC door; beyond it the call that has waited longest "
+                 "for its first message is ended with UNAVAILABLE, or else the new one. Also the most connections to "
+                 "the HTTP door, which have a call each")
       ->check(CLI::Range(1, 1 << 24));
   AddDuration(app, "--first-message-timeout", calls.first_message_timeout,
               "How long a call's first message may take to arrive whole", absl::Milliseconds(100));

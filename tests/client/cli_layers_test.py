@@ -188,6 +188,8 @@ class UploadTest(LayersCase):
         self.assertEqual(self.fake.headers[-1].sha256, hashlib.sha256(path.read_bytes()).hexdigest())
         self.attend("layers", "upload", "a", path, "--sha256", "ab" * 32)
         self.assertEqual(self.fake.headers[-1].sha256, "ab" * 32)
+        self.attend("layers", "upload", "a", path, "--sha256", "AB" * 32)  # As PowerShell's Get-FileHash prints it.
+        self.assertEqual(self.fake.headers[-1].sha256, "ab" * 32)
 
     def test_a_file_of_another_format_is_not_sent(self):
         array = self.directory / "x.npy"

@@ -19,6 +19,8 @@ import sys
 import tempfile
 import unittest
 
+import grpc
+
 from attend_testing.server import BINARY, BUILD_DIR, SOURCE_DIR
 from readme_blocks import MARK, Block, all_blocks, shell_script, waiting_for_servers
 
@@ -189,18 +191,35 @@ class TextTest(unittest.TestCase):
         first = next(block for block in all_blocks(README) if block.language == "python")
         self.assertEqual(first.code.count("\n"), 5)
 
+    def test_every_reason_is_in_the_table_of_reasons(self):
+        header = (SOURCE_DIR / "server" / "base" / "protocol.h").read_text().split("namespace reason {")[1]
+        constants = set(re.findall(r'constexpr char k\w+\[\] =\s+"([A-Z_]+)";', header))
+        constants |= set(re.findall(r'\{"([A-Z_]+)", ', (SOURCE_DIR / "core" / "base" / "error.cc").read_text()))
+        document = (SOURCE_DIR / "docs" / "protocol.md").read_text()
+        rows = re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) \|(.*)$", document, re.MULTILINE)
+        # An error without a reason has the name of its code.
+        self.assertEqual({reason for reason, code, _ in rows if reason != code}, constants)
+        self.assertEqual({code for _, code, _ in rows} - {code.name for code in grpc.StatusCode}, set())
+        flags = {flag for *_, rest in rows for flag in re.findall(r"`(--[a-z-]+)`", rest)}
+        self.assertEqual(flags - existing_flags(), set(), "in the table, but not in --help")
+
     def test_every_flag_of_the_table_exists_and_every_flag_is_in_the_table(self):
-        text = subprocess.run([BINARY, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
         # There `--max-connection-idle`, `-age` abbreviates what follows a common beginning.
         document = (SOURCE_DIR / "docs" / "configuration.md").read_text()
         table = "\n".join(line for line in document.splitlines() if line.startswith("| `--"))
         self.assertTrue(table, "docs/configuration.md has lost its table of flags")
-        existing = set(re.findall(r"^\s+(?:-\w,)?(--[a-z-]+)", text, re.MULTILINE))
+        existing = existing_flags()
         about_flags = {"--help", "--version", "--config", "--print-config", "--check-config"}
         written = set(re.findall(r"`(--[a-z-]+)`", table))
         self.assertEqual(written - existing, set(), "in the table, but not in --help")
         abbreviated = {flag for flag in existing - written if any(f"`-{tail}`" in table for tail in tails(flag))}
         self.assertEqual(existing - written - abbreviated - about_flags, set(), "in --help, but not in the table")
+
+
+def existing_flags():
+    """Those of attend-server."""
+    text = subprocess.run([BINARY, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
+    return set(re.findall(r"^\s+(?:-\w,)?(--[a-z-]+)", text, re.MULTILINE))
 
 
 def tails(flag):

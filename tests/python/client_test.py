@@ -324,6 +324,12 @@ class TlsTest(unittest.TestCase):
         with self.assertRaises(attend.UnavailableError):
             self.info(f"127.0.0.2:1,{listed}", tls=attend.Tls(ca=ca))
 
+    def test_a_list_with_names_has_the_firsts_name(self):
+        port, ca = self.server("DNS:localhost"), self.certificates.path("ca.crt")
+        self.info(f"localhost:{port},127.0.0.1:{port}", tls=attend.Tls(ca=ca))
+        with self.assertRaises(attend.UnavailableError):
+            self.info(f"127.0.0.1:{port},localhost:{port}", tls=attend.Tls(ca=ca))
+
     def test_a_name_that_is_given_is_the_one_that_counts(self):
         port, ca = self.server("DNS:attend.example"), self.certificates.path("ca.crt")
         target = f"127.0.0.1:{port},127.0.0.1:{port}"

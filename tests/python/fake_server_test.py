@@ -222,6 +222,38 @@ class CallTest(unittest.TestCase):
                 client.attend(X)
         self.assertTrue(all(fake.calls for fake in fakes))
 
+    def test_calls_go_round_a_list_with_names(self):
+        async def asynchronous(target, fakes):
+            async with attend.aio.Client(target) as client:
+                end = time.monotonic() + 30
+                while not all(fake.calls for fake in fakes) and time.monotonic() < end:
+                    await client.attend(X)
+
+        fakes = [Fake(), Fake()]
+        with serving(*fakes) as target:
+            named = target.replace("127.0.0.1", "localhost", 1)
+            for target in (named, f"{named},[::1]:1"):  # The second: IPv4 addresses in a list of IPv6 addresses.
+                with attend.Client(target) as client:
+                    end = time.monotonic() + 30
+                    while not all(fake.calls for fake in fakes) and time.monotonic() < end:
+                        client.attend(X)
+                self.assertTrue(all(fake.calls for fake in fakes), target)
+                for fake in fakes:
+                    fake.calls = 0
+                asyncio.run(asynchronous(target, fakes))
+                self.assertTrue(all(fake.calls for fake in fakes), target)
+                for fake in fakes:
+                    fake.calls = 0
+
+    def test_a_name_in_a_list_that_has_no_address(self):
+        async def asynchronous():
+            attend.aio.Client("127.0.0.1:1,no..name:2")
+
+        with self.assertRaisesRegex(attend.UnavailableError, r"cannot resolve 'no\.\.name'"):
+            attend.Client("127.0.0.1:1,no..name:2")
+        with self.assertRaisesRegex(attend.UnavailableError, r"cannot resolve 'no\.\.name'"):
+            asyncio.run(asynchronous())
+
     def test_metadata_tells_who_calls_and_what_it_costs(self):
         fake = Fake()
         with serving(fake) as target, attend.Client(target, token=lambda: "secret") as client:
@@ -324,6 +356,46 @@ class OldServerTest(unittest.TestCase):
                 client.layers.create("a", b"bytes", config={"options": {"scale": 0.5}})
             self.assertEqual(fake.calls, 0)
             client.layers.create("a", b"bytes", config={"num_heads": 2})
+
+    def test_a_caller_who_may_not_ask_for_costs_creates_layers_all_the_same(self):
+        """A server that refuses the question knows it, so it is not too old. The role `layers` does not admit to EstimateCost."""
+        config = {"options": {"scale": 0.5}}
+
+        class Refusing(Fake):
+            code = None
+
+            def EstimateCost(self, request, context):
+                context.abort(self.code, "refused")
+
+        async def asynchronous(target):
+            async with attend.aio.Client(target) as client:
+                await client.layers.create("a", b"bytes", config=config)
+
+        fake = Refusing()
+        with serving(fake) as target, attend.Client(target) as client:
+            for fake.code in (
+                grpc.StatusCode.PERMISSION_DENIED,
+                grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                grpc.StatusCode.INTERNAL,
+            ):
+                with self.subTest(fake.code.name):
+                    fake.calls = 0
+                    client.layers.create("a", b"bytes", config=config)
+                    asyncio.run(asynchronous(target))
+                    self.assertEqual(fake.calls, 2)
+            fake.calls = 0
+            for fake.code, error in (
+                (grpc.StatusCode.UNAVAILABLE, attend.UnavailableError),
+                (grpc.StatusCode.DEADLINE_EXCEEDED, attend.DeadlineExceededError),
+                (grpc.StatusCode.CANCELLED, attend.AttendError),
+            ):
+                with self.subTest(fake.code.name):
+                    with self.assertRaisesRegex(error, fake.code.name):
+                        client.layers.create("a", b"bytes", config=config)
+                    with self.assertRaisesRegex(error, fake.code.name):
+                        asyncio.run(asynchronous(target))
+            self.assertEqual(fake.calls, 0, "nothing is uploaded while nobody has said what the server knows")
 
     def test_in_a_stream(self):
         requests = [attend.requests.attend(X), attend.requests.attend(X, softcap=1.0)]

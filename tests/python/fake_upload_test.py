@@ -22,11 +22,11 @@ class UploadTest(unittest.TestCase):
         arrays = {"p.b": np.arange(6, dtype=np.float16).reshape(2, 3), "p.a": np.arange(3, dtype=">f8")}
         fake = Fake()
         with serving(fake) as target, attend.Client(target) as client:
-            layer = client.layers.create("x/y", arrays, num_heads=2, prefix="p.", replace=True, etag="e", sha256="00")
+            layer = client.layers.create("x/y", arrays, num_heads=2, prefix="p.", replace=True, etag="e", sha256="0A")
         self.assertEqual((layer.name, layer.weight_types), ("a", ("bfloat16",)))
         header = fake.uploaded[0].header
         self.assertEqual((header.name, header.config.num_heads, header.prefix), ("x/y", 2, "p."))
-        self.assertEqual((header.replace, header.etag, header.sha256), (True, "e", "00"))
+        self.assertEqual((header.replace, header.etag, header.sha256), (True, "e", "0a"))
         content = b"".join(message.chunk for message in fake.uploaded[1:])
         size = int.from_bytes(content[:8], "little")
         self.assertEqual(size % 8, 0)

@@ -2,6 +2,7 @@
 
 import pathlib
 import resource
+import socket
 import unittest
 import unittest.mock
 
@@ -357,13 +358,67 @@ class TargetTest(unittest.TestCase):
             ("attend.example", "dns:///attend.example:50051"),
             ("attend.example:443", "dns:///attend.example:443"),
             ("10.0.0.1:1, 10.0.0.2", "ipv4:10.0.0.1:1,10.0.0.2:50051"),
+            ("10.0.0.1:5,[::1]:6", "ipv6:[::ffff:10.0.0.1]:5,[::1]:6"),
             ("[fe80::1]", "ipv6:[fe80::1]:50051"),
             ("unix:/run/attend.sock", "unix:/run/attend.sock"),
         ):
             self.assertEqual(self.channel(target, insecure=True).target, uri)
-        for wrong in ("host:port", "http://host:1", "host:0", "::1", "a:1,b:2", "127.0.0.1,[::1]", ":50051", ""):
+        wrongs = ("host:port", "http://host:1", "host:0", "::1", ":50051", "", "[::1:1", "[]:1", "ho[st:1", "a,,b", "a,unix:/b", "a b,c")
+        for wrong in wrongs:
             with self.subTest(wrong), self.assertRaises(ValueError):
                 self.channel(wrong, insecure=True)
+
+    def resolved(self, target, **arguments):
+        """The channel to `target` where a name in a list has the addresses below."""
+        hosts = {"four": ["10.0.0.1", "10.0.0.2"], "six": ["fd00::1"], "both": ["::1", "127.0.0.1"], "near": ["127.0.0.1"]}
+
+        def resolve(host, port, type):
+            if host not in hosts:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            families = [socket.AF_INET6 if ":" in address else socket.AF_INET for address in hosts[host]]
+            return [(family, type, 6, "", (address, int(port))) for family, address in zip(families, hosts[host], strict=True)]
+
+        with unittest.mock.patch("socket.getaddrinfo", resolve):
+            return self.channel(target, **arguments)
+
+    def test_names_in_a_list_are_resolved(self):
+        for target, uri in (
+            ("four, near:2", "ipv4:10.0.0.1:50051,10.0.0.2:50051,127.0.0.1:2"),
+            ("10.0.0.3,near:2", "ipv4:10.0.0.3:50051,127.0.0.1:2"),
+            ("six:1,[::1]", "ipv6:[fd00::1]:1,[::1]:50051"),
+            ("four:1,six:2", "ipv6:[::ffff:10.0.0.1]:1,[::ffff:10.0.0.2]:1,[fd00::1]:2"),
+        ):
+            with self.subTest(target):
+                self.assertEqual(self.resolved(target, insecure=True).target, uri)
+
+    def test_a_name_in_a_list_that_has_no_address(self):
+        for target in ("near:1,nowhere:2", "nowhere,10.0.0.1"):
+            with self.subTest(target), self.assertRaisesRegex(attend.UnavailableError, "cannot resolve 'nowhere': Name or"):
+                self.resolved(target, insecure=True)
+        # An empty label: no resolver asks a DNS server for it.
+        with self.assertRaisesRegex(attend.UnavailableError, r"cannot resolve 'no\.\.name'"):
+            self.channel("10.0.0.1:1,no..name:2", insecure=True)
+
+    def test_plaintext_to_names_in_a_list_goes_by_their_addresses(self):
+        for target in ("near:1,both:2", "127.0.0.1:1,[::1]:1"):
+            with self.subTest(target):
+                self.assertIsNone(self.resolved(target, token="secret").credentials)
+        for target in ("near,four", "both,six", "10.0.0.1,[::1]"):
+            with self.subTest(target), self.assertRaisesRegex(ValueError, "plaintext"):
+                self.resolved(target)
+
+    def test_a_list_is_looked_for_in_certificates_by_its_first_host(self):
+        for target, name in (
+            ("four:1,near:2", "four"),
+            ("10.0.0.3:1,both:2", "10.0.0.3"),
+            ("[fd00::1],four", "fd00::1"),
+            ("ipv4:10.0.0.1:1,10.0.0.2:1", "10.0.0.1"),
+            ("four", None),
+            ("10.0.0.1", None),
+        ):
+            with self.subTest(target):
+                options = dict(self.resolved(target, tls=True).options)
+                self.assertEqual(options.get("grpc.ssl_target_name_override"), name)
 
     def test_tls_files_and_names_that_are_empty(self):
         for name in ("ca", "certificate", "key", "server_name"):

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -163,7 +164,7 @@ absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
   header.set_prefix(flags.prefix);
   header.set_replace(flags.replace);
   header.set_etag(flags.etag);
-  header.set_sha256(flags.sha256);
+  header.set_sha256(absl::AsciiStrToLower(flags.sha256));  // As the server has it.
   if (!flags.init.empty()) {
     if (absl::Status status = ReadInit(flags.init, header.mutable_init()); !status.ok()) return status;
   }

@@ -166,7 +166,7 @@ class LayerCalls(Generic[LayerT, LayersT, NoneT]):
             mapping are not sent.
         replace: whether a layer of this name is replaced. Default: AlreadyExistsError.
         etag: with `replace`, only when the layer there has this etag, else AbortedError.
-        sha256: the SHA-256 of the source's bytes in hexadecimal; another content is refused. Default: not compared.
+        sha256: the SHA-256 of the source's bytes in hexadecimal, in either case; another content is refused. Default: not compared.
         timeout: seconds. Default: the client's, and one more for each MiB.
 
         Raises OSError for a file that cannot be read, as open() does; AttendError, TypeError and ValueError as attend does.

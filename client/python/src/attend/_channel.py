@@ -6,12 +6,16 @@ import functools
 import ipaddress
 import json
 import os
+import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import grpc
 
 from attend._arrays import refuse_empty
+from attend._errors import UnavailableError
+
+IpAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
 DEFAULT_PORT = 50051
 _SCHEMES = ("unix:", "unix-abstract:", "dns:", "ipv4:", "ipv6:", "xds:", "passthrough:")
@@ -72,7 +76,7 @@ class Tls(NamedTuple):
     key: str | os.PathLike[str] | bytes | None = None
     """Its private key; given exactly when `certificate` is."""
     server_name: str | None = None
-    """The name in the server's certificate. Default: the target's host; of several addresses the first."""
+    """The name in the server's certificate. Default: the target's host; of several the first."""
 
     def __repr__(self) -> str:
         """Without what is in PEM texts: one of them is a private key."""
@@ -126,35 +130,55 @@ def _address(endpoint: str) -> tuple[str, str]:
     host, colon, port = endpoint.rpartition(":")
     if not colon or endpoint.endswith("]"):
         host, port = endpoint, str(DEFAULT_PORT)
-    if not host or "/" in host or (":" in host and not host.startswith("[")) or not (port.isdigit() and 0 < int(port) < 65536):
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    wrong = set("[]/ ") & set(bare) or (":" in bare and bare == host)
+    if not bare or wrong or not (port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"the target {endpoint!r} is not host:port, as in localhost:{DEFAULT_PORT}")
-    return host.strip("[]"), port
+    return bare, port
 
 
-def _numeric(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _numeric(host: str) -> IpAddress | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
 
 
-def _uri(target: str) -> str:
-    """gRPC's name of `target`: as it is when it is one already."""
+def _addresses(host: str, port: str) -> list[tuple[IpAddress, str]]:
+    """Where `host` is, which is asked now when it is a name."""
+    numeric = _numeric(host)
+    if numeric is not None:
+        return [(numeric, port)]
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UnavailableError(grpc.StatusCode.UNAVAILABLE, f"cannot resolve {host!r}: {why}") from None
+    families = (socket.AF_INET, socket.AF_INET6)
+    return [(ipaddress.ip_address(entry[0]), port) for family, _, _, _, entry in found if family in families]
+
+
+def _uri(target: str) -> tuple[str, str | None]:
+    """gRPC's name of `target`, which is as it is when it is one already; and the host to look for in a server's certificate, the first
+    of a list: gRPC would look for the whole list. None where gRPC looks for the right one by itself.
+
+    Names in a list are resolved here, once: gRPC has no target for several. UnavailableError for one that has no address."""
     if target.startswith(_SCHEMES):
-        return target
-    addresses = [_address(endpoint.strip()) for endpoint in target.split(",")]
-    numeric = [_numeric(host) for host, _ in addresses]
-    if len(addresses) == 1 and numeric[0] is None:
-        return f"dns:///{addresses[0][0]}:{addresses[0][1]}"
-    versions = {address.version for address in numeric if address is not None}
-    if None in numeric or len(versions) != 1:
-        raise ValueError(f"the target {target!r} is a list, which may hold IPv4 addresses or IPv6 addresses; a name goes alone")
-    hosts = [f"[{host}]:{port}" if 6 in versions else f"{host}:{port}" for host, port in addresses]
-    return f"ipv{versions.pop()}:{','.join(hosts)}"
+        return target, _first_host(target)
+    hosts = [_address(endpoint.strip()) for endpoint in target.split(",")]
+    if len(hosts) == 1 and _numeric(hosts[0][0]) is None:
+        return f"dns:///{hosts[0][0]}:{hosts[0][1]}", None
+    addresses = [address for host, port in hosts for address in _addresses(host, port)]
+    if any(address.version == 6 for address, _ in addresses):  # gRPC has no mixed list either.
+        mapped = [f"[{'::ffff:' if address.version == 4 else ''}{address}]:{port}" for address, port in addresses]
+        uri = f"ipv6:{','.join(mapped)}"
+    else:
+        uri = f"ipv4:{','.join(f'{address}:{port}' for address, port in addresses)}"
+    return uri, hosts[0][0] if len(hosts) > 1 else None
 
 
-def _name_to_check(uri: str) -> str | None:
-    """The first host of a list of addresses: gRPC would look for the whole list in a server's certificate. None for anything else."""
+def _first_host(uri: str) -> str | None:
+    """That of a list of addresses; None for anything else."""
     scheme, _, rest = uri.partition(":")
     if scheme not in ("ipv4", "ipv6") or "," not in rest:
         return None
@@ -171,6 +195,7 @@ def _is_local(uri: str) -> bool:
     for endpoint in rest.rsplit("/", 1)[-1].split(","):
         host = _address(endpoint)[0]
         address = _numeric(host)
+        address = getattr(address, "ipv4_mapped", None) or address
         if not (address.is_loopback if address is not None else host == "localhost"):
             return False
     return True
@@ -192,9 +217,10 @@ def make_channel(
     credentials: grpc.ChannelCredentials | None,
     watch_health: bool | None,
 ) -> Channel:
-    """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for."""
+    """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for; UnavailableError
+    for a name in a list that cannot be resolved."""
     refuse_empty(target, "target")
-    uri = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
+    uri, server_name = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
     get_token = token if token is None or callable(token) else functools.partial(_checked_token, _checked_token(token))
     if watch_health is None:
         watch_health = "," in uri
@@ -202,7 +228,6 @@ def make_channel(
     options = (("grpc.service_config", json.dumps(service_config)), *_OPTIONS)
     if tls and credentials is not None:
         raise ValueError("tls and credentials exclude each other")
-    server_name = _name_to_check(uri)
     if tls:
         wanted = tls if isinstance(tls, Tls) else Tls()
         credentials = _credentials(wanted)

@@ -30,22 +30,24 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
     Every call ends at its timeout. One that a server refuses as busy (UNAVAILABLE) is repeated, at most four attempts in all,
     when the server says; that is safe, because attention is stateless. Calls go round all addresses of the target.
 
-    target: `host:port` (without a port, 50051), `[::1]:50051`, several addresses with commas between them, or any target of
-        gRPC (`dns:///attend.example:50051`, `unix:/run/attend.sock`). Default: the environment's ATTEND_ENDPOINTS, else
-        localhost:50051.
+    target: `host:port` (without a port, 50051), `[::1]:50051`, several of these with commas between them, or any target of
+        gRPC (`dns:///attend.example:50051`, `unix:/run/attend.sock`). gRPC resolves a single name again when connections break.
+        Names in a list are resolved once, here, which blocks until the resolver has answered. Default: the environment's
+        ATTEND_ENDPOINTS, else localhost:50051.
     tls: True, or attend.Tls for a private authority or a client certificate. Default: plaintext, which is for this machine
         alone: any other target needs `tls`, `credentials` or `insecure`.
     token: a bearer token, or a function that returns the present one; called for each call. White space around it is left out;
         it must be printable ASCII without blanks. Default: none.
     insecure: whether plaintext, token included, may be sent to other machines.
-    credentials: gRPC's own channel credentials, in place of `tls`; of several addresses, the first is in each server's certificate.
+    credentials: gRPC's own channel credentials, in place of `tls`; of several hosts, the first is in each server's certificate.
     watch_health: whether a server that says NOT_SERVING, as one does that is about to end, gets no new calls; each connection then
-        holds a call of Watch. Default: where the target has several addresses. Set it for a name with an address for each server,
+        holds a call of Watch. Default: where the target is a list. Set it for a name with an address for each server,
         such as a headless Service of Kubernetes; not for a load balancer's name, whose one connection would have no other server
         to go to.
     timeout: seconds that a call may take in all, unless it says otherwise; above 0 and finite.
 
-    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for.
+    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for, and UnavailableError for
+    a name in a list that cannot be resolved.
     """
 
     def __init__(

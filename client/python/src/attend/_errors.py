@@ -28,7 +28,8 @@ class AttendError(Exception):
 
     code: gRPC's status code, for example `grpc.StatusCode.INVALID_ARGUMENT`.
     message: the server's sentence, or gRPC's when no server answered.
-    reason: the constant that a program may compare, for example `QUEUE_FULL`; empty when no attend server said it.
+    reason: the constant that a program may compare, for example `QUEUE_FULL` (docs/protocol.md lists all); empty when no attend
+        server said it.
     violations: what is wrong with the request, field by field; empty for errors of other kinds.
     metadata: further named values, for example `flag` -> `--max-request-bytes`.
     retry_after: the seconds after which the server asks to try again; None when it does not.

@@ -23,6 +23,7 @@ from attend._results import LayerInfo, fill, type_names
 Source = Union[str, os.PathLike[str], bytes, Mapping[str, Any]]
 
 _CHUNK = 1 << 20  # Bytes of an upload's messages.
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 _SAFETENSORS_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -98,13 +99,14 @@ def _newer_fields(config: Any) -> list[str]:
 
 
 def _refuse_if_old(fields: list[str], timeout: float | None) -> Flow[None]:
-    """EstimateCost came with the fields: a server that does not know it does not know them either."""
+    """EstimateCost came with the fields: a server that does not know it does not know them either. Whatever else a server answers
+    (its caller may lack the role for this method, which the upload does not need), it knows the method."""
     try:
         yield Call(ATTENTION + "EstimateCost", [], timeout)
     except AttendError as error:
         if error.code == grpc.StatusCode.UNIMPLEMENTED:
             yield from refuse_old_server(fields, timeout)
-        if error.code != grpc.StatusCode.INVALID_ARGUMENT:
+        if error.code in _NO_ANSWER:
             raise
 
 
@@ -117,9 +119,8 @@ def create_layer(
     refuse_empty(etag, "etag")
     refuse_empty(sha256, "sha256")
     timeout = optional_seconds(timeout)
-    header = _message(
-        "CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=sha256 or ""
-    )
+    digest = (sha256 or "").lower()  # As the server has it.
+    header = _message("CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=digest)
     if init is not None:
         header.init.seed, header.init.embed_dim = init
     with contextlib.ExitStack() as files:

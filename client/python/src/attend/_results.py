@@ -42,7 +42,8 @@ class Result:
 
     Tensors are of the kind that came in: NumPy arrays or torch CPU tensors, in memory of their own. B batch entries, H query
     heads, K key heads, T queries, S keys; axes in parentheses are there when the inputs had them. `output`, `query`, `key`
-    and `value` have the type of the query or the embeddings; all else is float32 (float64 where the arithmetic is).
+    and `value` have the type of the query or the embeddings; `log_sum_exp` is float32 and `top_attention_indices` int32; all else is
+    float32, or float64 where the arithmetic is.
     """
 
     output: Any = None
@@ -204,7 +205,7 @@ class LayerInfo:
 
     name: str
     etag: str  # Changes whenever the layer does.
-    config: dict[str, Any]  # LayerConfig as JSON has it, with every default filled in.
+    config: dict[str, Any]  # LayerConfig as JSON has it; what is absent has its default.
     embed_dim: int  # The size of `embeddings`.
     context_dim: int
     head_dim: int

@@ -29,7 +29,8 @@ class Layers(LayerCalls[Awaitable[LayerInfo], Awaitable[list[LayerInfo]], Awaita
 
 
 class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Estimate]]):
-    """As attend.Client, for one event loop; made within it. Cancelling the task of a call cancels the call."""
+    """As attend.Client, for one event loop; made within it. Cancelling the task of a call cancels the call. To make one whose target is a
+    list with names blocks the event loop until they are resolved."""
 
     def __init__(
         self,
