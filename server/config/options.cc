@@ -60,10 +60,9 @@ void DeclareServing(CLI::App& app, ServerConfig& config) {
                  "door's, the admin door's");
   app.add_option("--threads", config.threads, "Compute threads; default: the cores this process may use")
       ->check(CLI::Range(1, 4096));
-  app.add_option(
-         "--polling-threads", config.polling_threads,
-         "Threads that read and write connections; each has eleven more that stand in for one another while "
-         "connections occupy them")
+  app.add_option("--polling-threads", config.polling_threads,
+                 "Threads that read and write connections; each has eleven more that stand in for one another while "
+                 "connections occupy them")
       ->check(CLI::Range(1, 256));
   app.add_option("--instruction-set", config.instruction_set, "Vector instructions of the kernels")
       ->check(CLI::IsMember({"auto", "avx512", "avx2", "neon", "sse4", "baseline"}, CLI::ignore_case));
