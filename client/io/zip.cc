@@ -22,6 +22,12 @@ absl::Status Broken(const ZipMember& member, const std::string& why) {
   return absl::DataLossError(absl::StrCat("its member ", member.name, " ", why));
 }
 
+bool CanHaveItsSizes(const ZipMember& member) {
+  if (member.packed_bytes > kMaxArchiveBytes) return false;  // First: a larger one, expanded, may be beyond int64.
+  return member.method == 0 ? member.bytes == member.packed_bytes
+                            : member.bytes <= member.packed_bytes * kMostExpansion;
+}
+
 std::uint32_t Checksum(std::string_view bytes) {
   return static_cast<std::uint32_t>(crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
@@ -91,10 +97,7 @@ absl::StatusOr<std::string> ZipReader::Read(const ZipMember& member) {
     return absl::InvalidArgumentError(
         absl::StrCat("its member ", member.name, " is compressed by method ", member.method, "; save it with NumPy"));
   }
-  const std::int64_t most = member.method == 0 ? member.packed_bytes : member.packed_bytes * kMostExpansion;
-  if (member.packed_bytes > kMaxArchiveBytes || member.bytes > most || (member.method == 0 && member.bytes != most)) {
-    return Broken(member, "claims a size that it cannot have");
-  }
+  if (!CanHaveItsSizes(member)) return Broken(member, "claims a size that it cannot have");
   const absl::StatusOr<std::string> header = ReadZipBytes(*in_, member.offset, kLocalBytes, "a member's header");
   if (!header.ok()) return header.status();
   if (ZipNumber(*header, 0, 4) != kLocalMark) return Broken(member, "is not where the directory says");

@@ -102,18 +102,34 @@ std::optional<ElementType> FromProtoType(v1::DataType type) {
   }
 }
 
+// Whether `value` is a T; floating-point types round it.
+template <typename T>
+bool Holds(float value) {
+  if constexpr (!std::is_integral_v<T>) {
+    return true;
+  } else {
+    const auto least = static_cast<float>(std::numeric_limits<T>::min());  // A power of two, as is what lies beyond.
+    return value >= least && value < std::ldexp(1.0F, std::numeric_limits<T>::digits) && std::trunc(value) == value;
+  }
+}
+
 // The bytes of `values` in the form of `type`.
 template <typename Values>
-std::string EncodeValues(ElementType type, const Values& values) {
+absl::StatusOr<std::string> EncodeValues(ElementType type, const Values& values) {
   std::string bytes(static_cast<std::size_t>(values.size()) * ElementSize(type), '\0');
-  VisitType(type, [&](auto zero) {
+  return VisitType(type, [&](auto zero) -> absl::StatusOr<std::string> {
     using T = decltype(zero);
+    const bool is_bool = type == ElementType::kBool;
     for (int i = 0; i < values.size(); ++i) {
-      const T value = type == ElementType::kBool ? static_cast<T>(values.Get(i) != 0) : static_cast<T>(values.Get(i));
+      if (!is_bool && !Holds<T>(values.Get(i))) {
+        return absl::InvalidArgumentError(
+            absl::StrFormat("values[%d] is %g, which no %s is", i, values.Get(i), ElementTypeName(type)));
+      }
+      const T value = is_bool ? static_cast<T>(values.Get(i) != 0) : static_cast<T>(values.Get(i));
       std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
     }
+    return std::move(bytes);
   });
-  return bytes;
 }
 
 }  // namespace
@@ -162,7 +178,8 @@ absl::StatusOr<Tensor> Tensor::FromProto(v1::Tensor&& proto) {
   }
   std::vector<std::int64_t> shape(proto.shape().begin(), proto.shape().end());
   if (proto.values_size() == 0) return Create(*type, std::move(shape), std::move(*proto.mutable_data()));
-  return Create(*type, std::move(shape), EncodeValues(*type, proto.values()));
+  absl::StatusOr<std::string> bytes = EncodeValues(*type, proto.values());
+  return bytes.ok() ? Create(*type, std::move(shape), *std::move(bytes)) : bytes.status();
 }
 
 absl::Status Tensor::MoveTo(v1::Tensor* proto) && {

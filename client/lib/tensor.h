@@ -47,7 +47,7 @@ class Tensor {
   static Tensor FromFloats(std::vector<std::int64_t> shape, absl::Span<const float> values);
 
   // Takes the tensor of a message over, without a copy when it travels as `data`. Errors: INVALID_ARGUMENT when the
-  // message's shape and contents disagree or its type is unknown.
+  // message's shape and contents disagree, its type is unknown or does not hold its `values`.
   static absl::StatusOr<Tensor> FromProto(v1::Tensor&& proto);
 
   // Moves this tensor into a message, without a copy of its elements. Errors: INVALID_ARGUMENT for an element type

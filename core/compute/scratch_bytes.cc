@@ -55,7 +55,7 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
   }
   // Values of a block that the kernels for few rows copy.
   if (extents.has_narrow || extents.value_dim % kLanes != 0) {
-    per_thread += heads * static_cast<double>(kKeyBlock * PadToCacheLine(extents.value_dim));
+    per_thread += heads * static_cast<double>(kKeyBlock) * static_cast<double>(PadToCacheLine(extents.value_dim));
   }
   // A row computed again in float64.
   per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));

@@ -169,7 +169,8 @@ std::pair<std::string, std::string> Around(absl::string_view text, absl::string_
   return absl::StrSplit(text, absl::MaxSplits(word, 1));
 }
 
-// `text` is what CLI11's checks say: `--threads: Value 0 not in range 1 to 4096`, `--format: jsn not in {json,table}`.
+// `text` is what CLI11's checks and ours say: `--threads: Value 0 not in range 1 to 4096`,
+// `--max-request-bytes: Value lots not a size`, `--format: jsn not in {json,table}`.
 std::string WrongValue(const std::string& text) {
   if (absl::StrContains(text, " not in range ")) {
     const auto [start, range] = Around(text, " not in range ");
@@ -181,9 +182,11 @@ std::string WrongValue(const std::string& text) {
     return absl::StrCat(flag, " ", value, ": expected ",
                         is_open ? "a positive number" : absl::StrCat(least, " to ", most));
   }
-  if (absl::StrContains(text, " unit not recognized")) {
-    const auto [flag, value] = Around(Around(text, " unit not recognized").first, ": ");
-    return absl::StrCat(flag, " ", value, ": expected a size, as in 500000, 64KiB, 256MiB or 2GiB");
+  for (const auto& [what, expected] : {std::pair(" not an integer", "an integer"),
+                                       std::pair(" not a size", "a size, as in 500000, 64KiB, 256MiB or 2GiB")}) {
+    if (!absl::EndsWith(text, what)) continue;
+    const auto [flag, value] = Around(absl::StripSuffix(text, what), ": Value ");
+    return absl::StrCat(flag, " ", value, ": expected ", expected);
   }
   if (absl::StrContains(text, " not in {")) {
     const auto [start, set] = Around(text, " not in {");

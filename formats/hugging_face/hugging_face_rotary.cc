@@ -55,6 +55,10 @@ std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_
     return 0;
   }
   const auto dim = static_cast<std::int64_t>(static_cast<double>(head_dim) * *share);
+  if (dim < 1) {
+    config.Fail("partial_rotary_factor", absl::StrCat("is ", *share, ", which turns no element of a head of ", head_dim,
+                                                      "; it must turn 2 or more"));
+  }
   // Transformers turns one element more then, by the frequencies of the odd number.
   if (dim % 2 != 0 && !config.Reads("rope_ratio")) {
     config.Fail("partial_rotary_factor",

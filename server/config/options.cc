@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "formats/command_line/whole_numbers.h"
 #include "server/config/flags.h"
 #include "server/identity/principal.h"
 #include "server/identity/trusted_proxies.h"
@@ -37,13 +38,9 @@ CLI::Option* AddDuration(CLI::App& app, const std::string& name, absl::Duration&
       ->default_str(absl::FormatDuration(value));
 }
 
-// Sizes take a unit, all of them binary: 64, 64KiB, 64MB.
 CLI::Option* AddSize(CLI::App& app, const std::string& name, std::int64_t& value, const std::string& help,
                      std::int64_t most) {
-  return app.add_option(name, value, help)
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false).description(""))
-      ->check(CLI::Range(std::int64_t{1}, most).description(""))
-      ->type_name("SIZE");
+  return app.add_option(name, value, help)->transform(formats::SizeUpTo(most))->type_name("SIZE");
 }
 
 void DeclareServing(CLI::App& app, ServerConfig& config) {
@@ -406,6 +403,7 @@ void DeclareOptions(CLI::App& app, ServerConfig& config) {
   DeclareTransport(app, config.transport);
   DeclareTls(app, config.tls);
   DeclareIdentity(app, config.identity);
+  formats::ReadIntegersInDecimal(app);
 }
 
 absl::Status ValidateConfig(const ServerConfig& config) {

@@ -26,11 +26,13 @@ constexpr std::size_t kStreamAnswers = std::size(kReasons);  // One for each cod
 constexpr std::size_t kLoopDelay = kStreamAnswers + kGrpcCodes;
 constexpr std::size_t kWork = kLoopDelay + DurationHistogram::kCounters;  // Those below, for each kind.
 constexpr std::size_t kCompleted = 0;
-constexpr std::size_t kFlops = 1;
-constexpr std::size_t kNanoseconds = 2;
-constexpr std::size_t kStopped = 3;
-constexpr std::size_t kStoppedNanoseconds = 4;
-constexpr std::size_t kPerKind = 5;
+// Thousands, and what is left of each request: one counter of all would be beyond 64 bits after 43 days at 5 TFLOP/s.
+constexpr std::size_t kThousandFlops = 1;
+constexpr std::size_t kFlops = 2;
+constexpr std::size_t kNanoseconds = 3;
+constexpr std::size_t kStopped = 4;
+constexpr std::size_t kStoppedNanoseconds = 5;
+constexpr std::size_t kPerKind = 6;
 constexpr std::size_t kCounters = kWork + std::size(kKinds) * kPerKind;
 
 }  // namespace
@@ -60,7 +62,9 @@ void WorkMetrics::OnComputed(const ComputedRequest& request) {
     return;
   }
   here.Add(at + kCompleted);
-  here.Add(at + kFlops, static_cast<std::uint64_t>(request.flops));
+  const auto flops = static_cast<std::uint64_t>(request.flops);
+  here.Add(at + kThousandFlops, flops / 1000);
+  here.Add(at + kFlops, flops % 1000);
   here.Add(at + kNanoseconds, nanoseconds);
 }
 
@@ -68,12 +72,15 @@ void WorkMetrics::OnLoopDelay(Clock::duration delay) {
   DurationHistogram::Observe(counters_.Here(), kLoopDelay, delay);
 }
 
-void WorkMetrics::WriteWork(std::size_t offset, double unit, const std::string& name, const std::string& help,
+void WorkMetrics::WriteWork(std::initializer_list<Term> sum, const std::string& name, const std::string& help,
                             Exposition& page) const {
   page.Counter(name, help);
   for (std::size_t i = 0; i < std::size(kKinds); ++i) {
-    page.Add({{"kind", kKinds[i]}, {"instruction_set", instruction_set_}},
-             static_cast<double>(counters_.Sum(kWork + i * kPerKind + offset)) * unit);
+    double value = 0;
+    for (const Term& term : sum) {
+      value += static_cast<double>(counters_.Sum(kWork + i * kPerKind + term.offset)) * term.unit;
+    }
+    page.Add({{"kind", kKinds[i]}, {"instruction_set", instruction_set_}}, value);
   }
 }
 
@@ -86,12 +93,13 @@ void WorkMetrics::Write(Exposition& page) const {
   for (std::size_t code = 0; code < kGrpcCodes; ++code) {
     page.Add({{"grpc_code", kGrpcCodeNames[code]}}, static_cast<double>(counters_.Sum(kStreamAnswers + code)));
   }
-  WriteWork(kCompleted, 1, "attend_computed_requests_total", "Requests that were computed to their end.", page);
-  WriteWork(kNanoseconds, 1e-9, "attend_compute_seconds_total", "Time in which they were computed.", page);
-  WriteWork(kFlops, 1, "attend_compute_flops_total", "Their floating-point operations, an upper bound.", page);
-  WriteWork(kStopped, 1, "attend_stopped_requests_total",
+  WriteWork({{kCompleted, 1}}, "attend_computed_requests_total", "Requests that were computed to their end.", page);
+  WriteWork({{kNanoseconds, 1e-9}}, "attend_compute_seconds_total", "Time in which they were computed.", page);
+  WriteWork({{kThousandFlops, 1000}, {kFlops, 1}}, "attend_compute_flops_total",
+            "Their floating-point operations, an upper bound.", page);
+  WriteWork({{kStopped, 1}}, "attend_stopped_requests_total",
             "Requests whose computing was stopped, by their caller or their deadline.", page);
-  WriteWork(kStoppedNanoseconds, 1e-9, "attend_stopped_compute_seconds_total", "Time that went into them.", page);
+  WriteWork({{kStoppedNanoseconds, 1e-9}}, "attend_stopped_compute_seconds_total", "Time that went into them.", page);
   page.Histogram("attend_loop_delay_seconds",
                  "How long an event waits for its polling thread, asked ten times a second.");
   DurationHistogram::Write(counters_, kLoopDelay, {}, page);

@@ -5,6 +5,8 @@
 #ifndef ATTEND_SERVER_METRICS_WORK_METRICS_H_
 #define ATTEND_SERVER_METRICS_WORK_METRICS_H_
 
+#include <cstddef>
+#include <initializer_list>
 #include <string>
 
 #include "absl/status/status.h"
@@ -30,7 +32,12 @@ class WorkMetrics {
   void Write(Exposition& page) const;
 
  private:
-  void WriteWork(std::size_t offset, double unit, const std::string& name, const std::string& help,
+  // A counter of each kind of work, and what one of it stands for.
+  struct Term {
+    std::size_t offset;
+    double unit;
+  };
+  void WriteWork(std::initializer_list<Term> sum, const std::string& name, const std::string& help,
                  Exposition& page) const;
 
   const std::string instruction_set_;

@@ -87,7 +87,7 @@ absl::Status Admission::Verdict(const Request& request) {
   return Unreachable(request.account, wait_ms + own_ms);
 }
 
-double Admission::WaitMs(const Request& request) const {
+double Admission::WaitMs(const Request& request) {
   const double threads = executor_.num_threads();
   // What interrupts has the thread for half of the time at least.
   if (WouldInterrupt(request)) return 2 * queue_.AheadMs(request.account) / threads;
@@ -120,7 +120,7 @@ absl::Status Admission::TooShort(double least_ms, double left_ms) {
                      {.reason = reason::kDeadlineTooShort, .field = "", .metadata = {}});
 }
 
-double Admission::BacklogMs(const AccountRef& account) const {
+double Admission::BacklogMs(const AccountRef& account) {
   return queue_.AheadMs(account) + std::max(0.0, running_end_ms_ - running_ * NowMs());
 }
 
@@ -134,7 +134,7 @@ double Admission::ExpectedMs(const Request& request) const {
   return is_known ? ModelOf(request.account).Milliseconds(*request.cost) : queue_.MeanMs(request.account);
 }
 
-std::int64_t Admission::RetryDelayMs(const AccountRef& account) const {
+std::int64_t Admission::RetryDelayMs(const AccountRef& account) {
   return std::llround(std::clamp(BacklogMs(account) / executor_.num_threads(), kShortestRetryMs, kLongestRetryMs));
 }
 

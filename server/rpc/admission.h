@@ -187,7 +187,7 @@ class Admission {
   static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next);
   // Whether `request`, as far as is known, would interrupt a task that computes.
   bool WouldInterrupt(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  double WaitMs(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  double WaitMs(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Has a task learn that it lost its place.
   void Tell(Waiting displaced) ABSL_LOCKS_EXCLUDED(mu_);
   // Has a compute thread come for each task. False when the executor takes no more.
@@ -214,10 +214,10 @@ class Admission {
   absl::Status Unreachable(const AccountRef& account, double wait_ms) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status TooShort(double least_ms, double left_ms) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // What has to be computed before a task of `account` that came now, on one thread.
-  double BacklogMs(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  double BacklogMs(const AccountRef& account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double LeastMs(const AccountRef& account, const WorkCost& cost) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double ExpectedMs(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  std::int64_t RetryDelayMs(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  std::int64_t RetryDelayMs(const AccountRef& account) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Executor& executor_;
   const int max_queued_;

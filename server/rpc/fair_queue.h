@@ -4,7 +4,8 @@
 // tenant with the least. A tenant that comes back after a pause starts where the others are: nobody saves up
 // (start-time fair queueing, Goyal, Vin and Cheng 1996). A task is charged when it is taken, by what its tenant's tasks
 // took lately, then by what it costs once it is decoded, and at its end by what it took. What callers say about their
-// tasks is never charged, so that a false hint gains nothing.
+// tasks is never charged, so that a false hint gains nothing. A tenant that is given another weight owes as much time
+// of its own as before.
 //
 // Thread-compatible and without a clock: times are what its user measured.
 #ifndef ATTEND_SERVER_RPC_FAIR_QUEUE_H_
@@ -48,9 +49,8 @@ class FairQueue {
     double waiting_ms = 0;
     int running = 0;
     double virtual_ms = 0;
+    double weight = 1;              // By which virtual_ms counts; its tenant's may be another since.
     double mean_ms = kFirstMeanMs;  // Moving average of what its tasks took.
-
-    double weight() const { return tenant == nullptr ? 1 : tenant->weight(); }
   };
 
  public:
@@ -62,7 +62,6 @@ class FairQueue {
    private:
     friend class FairQueue;
     Flow* flow_ = nullptr;
-    double start_ms_ = 0;  // The tenant's virtual time without this task.
     double charged_ms_ = 0;
   };
   struct Taken {
@@ -101,6 +100,7 @@ class FairQueue {
     return Pop([](const Next&) { return true; });
   }
   std::optional<Taken> Pop(absl::FunctionRef<bool(const Next&)> may) {
+    for (Flow* const each : active_) Reweigh(*each);
     Flow* const flow = Best(may);
     if (flow == nullptr) return std::nullopt;
     now_ms_ = std::max(now_ms_, flow->virtual_ms);
@@ -108,14 +108,15 @@ class FairQueue {
     ++flow->running;
     Taken taken{std::move(entry.item), entry.expected_ms, {}};
     taken.charge.flow_ = flow;
-    taken.charge.start_ms_ = flow->virtual_ms;
     Recharge(taken.charge, flow->mean_ms);
     return taken;
   }
 
   // A task that was taken costs so much, as far as is known now. REQUIRES: not finished.
   void Recharge(Charge& charge, double ms) {
-    charge.flow_->virtual_ms += (ms - charge.charged_ms_) / charge.flow_->weight();
+    Flow& flow = *charge.flow_;
+    Reweigh(flow);
+    flow.virtual_ms += (ms - charge.charged_ms_) / flow.weight;
     charge.charged_ms_ = ms;
   }
   // It took so much. `counts`: it is an example of what its tenant's tasks take.
@@ -128,20 +129,21 @@ class FairQueue {
   // The virtual time of the tenant of a task that has run for `ran_ms`, as if it ended now.
   static double VirtualMs(const Charge& charge, double ran_ms) {
     const Flow& flow = *charge.flow_;
-    return flow.virtual_ms + (ran_ms - charge.charged_ms_) / flow.weight();
+    return flow.virtual_ms + (ran_ms - charge.charged_ms_) / flow.weight;
   }
 
   // How much of what waits would be taken before a task that `account` pushed now.
-  double AheadMs(const AccountRef& account) const {
+  double AheadMs(const AccountRef& account) {
     const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
-    const Flow* const own = found == flows_.end() ? nullptr : found->second.get();
+    Flow* const own = found == flows_.end() ? nullptr : found->second.get();
+    if (own != nullptr) Reweigh(*own);  // Also when the task is refused because of it, and never pushed.
     double ahead = own == nullptr ? 0 : own->waiting_ms;
     double turn = now_ms_;  // The virtual time at which it is this task's turn.
     if (own != nullptr) turn = IsIdle(*own) ? std::max(own->virtual_ms, now_ms_) : own->virtual_ms;
-    turn += ahead / (own == nullptr ? 1 : own->weight());
+    turn += ahead / (own == nullptr ? 1 : own->weight);
     for (const Flow* const flow : active_) {
       if (flow == own || flow->virtual_ms > turn) continue;
-      const double before = (turn - flow->virtual_ms) * flow->weight() + flow->waiting.front().expected_ms;
+      const double before = (turn - flow->virtual_ms) * flow->weight + flow->waiting.front().expected_ms;
       ahead += std::min(flow->waiting_ms, before);
     }
     return ahead;
@@ -180,16 +182,26 @@ class FairQueue {
 
   static bool IsIdle(const Flow& flow) { return flow.waiting.empty() && flow.running == 0; }
 
+  // Counts by the weight that the tenant has now. What one weight charged is not to be given back by another, nor to
+  // keep a tenant behind for a thousand times as long as it computed.
+  void Reweigh(Flow& flow) const {
+    const double weight = flow.tenant == nullptr ? 1 : flow.tenant->weight();
+    if (weight == flow.weight) return;
+    flow.virtual_ms = now_ms_ + (flow.virtual_ms - now_ms_) * (flow.weight / weight);
+    flow.weight = weight;
+  }
+
   Flow& Activate(const AccountRef& account) {
     std::unique_ptr<Flow>& flow = flows_[account == nullptr ? nullptr : account->tenant.get()];
     if (flow == nullptr) {
       flow = std::make_unique<Flow>();
       if (account != nullptr) flow->tenant = account->tenant;
     }
+    Reweigh(*flow);
     if (IsIdle(*flow)) flow->virtual_ms = std::max(flow->virtual_ms, now_ms_);
     if (flow->tenant != nullptr) {
       const std::chrono::duration<double, std::milli> unqueued = flow->tenant->TakeUnqueued();
-      flow->virtual_ms += unqueued.count() / flow->weight();
+      flow->virtual_ms += unqueued.count() / flow->weight;
     }
     if (flow->waiting.empty()) active_.push_back(flow.get());
     return *flow;

@@ -3,6 +3,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/message.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -21,10 +22,16 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
+// As it is told: no machine has more, and nothing takes less than none.
+std::int64_t Whole(double bytes) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  return bytes < static_cast<double>(kMost) ? static_cast<std::int64_t>(std::max(bytes, 0.0)) : kMost;
+}
+
 // Of a payload behind its length.
 double PrefixedBytes(double payload) {
   using google::protobuf::io::CodedOutputStream;
-  return static_cast<double>(CodedOutputStream::VarintSize64(static_cast<std::uint64_t>(payload))) + payload;
+  return static_cast<double>(CodedOutputStream::VarintSize64(static_cast<std::uint64_t>(Whole(payload)))) + payload;
 }
 
 // Of a field of bytes whose tag takes one byte, and which is left out when it is empty.
@@ -53,12 +60,6 @@ double RequestBytes(const Message& message) {
     bytes += PrefixedBytes(full) - PrefixedBytes(static_cast<double>(part.ByteSizeLong()));
   }
   return bytes;
-}
-
-// As it is told: no machine has more.
-std::int64_t Whole(double bytes) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-  return bytes < static_cast<double>(kMost) ? static_cast<std::int64_t>(bytes) : kMost;
 }
 
 // What a call would be refused with by its size, in the order in which it asks.

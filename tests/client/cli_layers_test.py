@@ -408,6 +408,13 @@ class CheckTest(CliTestCase):
         self.assertEqual(facts["scale"], ("1/sqrt(4)", "model type mistral"))
         self.assertEqual(facts["softcap"], ("none", "model type mistral"))
 
+    def test_numbers_of_heads_are_decimal(self):
+        file = self.folder({"model_type": "llama", "num_attention_heads": 2})
+        facts = {fact["name"]: fact["value"] for fact in self.check(file, "--num-heads", "08", "--num-kv-heads", "0004")["facts"]}
+        self.assertEqual((facts["heads"], facts["kv heads"]), ("8", "4"))
+        for flag in ("--num-heads", "--num-kv-heads"):
+            self.assert_fails(attend("layers", "check", file, flag, "0x2"), 2, f"{flag} 0x2: expected an integer")
+
     def test_tells_options_that_no_checkpoint_has(self):
         config = self.directory / "fast.json"
         config.write_text(json.dumps({"options": {"precision": "PRECISION_FAST"}}))

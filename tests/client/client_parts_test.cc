@@ -4,10 +4,12 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "client/lib/bearer_token.h"
@@ -100,6 +102,25 @@ TEST(Tensor, ReadsIndices) {
   ASSERT_TRUE(indices.ok()) << indices.status();
   EXPECT_EQ(indices->Describe(), "int32 [2]");
   EXPECT_THAT(*indices->ToInt64(), ElementsAre(-1, 261));
+}
+
+TEST(Tensor, ValuesThatAreNoIndicesAreRefused) {
+  const auto read = [](float value) {
+    v1::Tensor message;
+    message.set_data_type(v1::DATA_TYPE_INT32);
+    message.add_shape(2);
+    message.add_values(7);
+    message.add_values(value);
+    return Tensor::FromProto(std::move(message));
+  };
+  for (const float value : {-0x1p31F, -1.0F, 0.0F, 0x1.fffffep30F}) {
+    const absl::StatusOr<Tensor> indices = read(value);
+    ASSERT_TRUE(indices.ok()) << indices.status();
+    EXPECT_THAT(*indices->ToInt64(), ElementsAre(7, static_cast<std::int64_t>(value)));
+  }
+  for (const float value : {std::nanf(""), HUGE_VALF, -HUGE_VALF, 3e9F, 0x1p31F, -0x1.000002p31F, 0.5F}) {
+    EXPECT_THAT(std::string(read(value).status().message()), HasSubstr("which no int32 is")) << value;
+  }
 }
 
 TEST(Tensor, IntegersAreNotSentAsSomethingElse) {

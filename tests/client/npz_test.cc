@@ -79,6 +79,21 @@ TEST(Npz, SizesThatCannotBeAreRefusedBeforeTheyAreUsed) {
   EXPECT_THAT(Failure(bad), HasSubstr("a member's header is incomplete"));
 }
 
+TEST(Npz, SizesOf64BitsAreComparedAsTheyAre) {
+  std::string bad = TwoArrays();
+  const std::size_t entry = bad.find("PK\1\2"), end = bad.rfind("PK\5\6"), extra = entry + 46 + 5;  // Behind `a.npy`.
+  Put(&bad, entry + 20, 0xffffffff);
+  Put(&bad, entry + 24, 0xffffffff);
+  Put(&bad, entry + 30, 20);
+  Put(&bad, end + 12, static_cast<std::uint32_t>(end - entry + 20));
+  // Both sizes are 2^60 bytes; so many, deflated, can stand for more than int64 counts.
+  bad.insert(extra, std::string("\1\0\x10\0\0\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\x10", 20));
+  for (const char method : {0, 8}) {
+    bad[entry + 10] = method;
+    EXPECT_THAT(Failure(bad), HasSubstr("its member a.npy claims a size that it cannot have"));
+  }
+}
+
 TEST(Npz, WhatIsNoArchiveIsSaid) {
   const std::string good = TwoArrays();
   for (const std::string& bytes :

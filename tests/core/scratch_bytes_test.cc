@@ -75,6 +75,21 @@ TEST(ScratchBytes, CountsTheTopWeightsOfARow) {
   EXPECT_EQ(ScratchBytes(problem, 2, true, 1000) - ScratchBytes(problem, 2, true), 2 * 8.0 * 64) << "no more than keys";
 }
 
+TEST(ScratchBytes, CountsHeadsThatNoMachineHolds) {
+  // What EstimateCost asks about: shapes without contents. 64 rows of this value have 2^63 elements.
+  constexpr std::int64_t kHuge = std::int64_t{1} << 57;
+  const float x = 0;
+  const HeadsView small = SplitHeads(&x, 1, 1, 1, 1);
+  for (const std::int64_t value_dim : {kHuge - 1, kHuge}) {
+    for (const DataType type : {DataType::kFloat32, DataType::kBFloat16}) {
+      TypedHeadsView value = SplitHeads(&x, 1, 1, 1, value_dim);
+      value.type = type;
+      const SdpaProblem problem = *SdpaProblem::Create({.query = small, .key = small, .value = value});
+      EXPECT_GT(ScratchBytes(problem, 1, false), 4.0 * kHuge) << value_dim;
+    }
+  }
+}
+
 TEST(ScratchBytes, CoversTheStatesOfManyHeadsAndChunks) {
   // 64 heads of 16 queries each over many keys, tokens first: the states of all chunks are kept.
   constexpr std::int64_t kHeads = 64, kGroup = 16, kKeys = 262144;

@@ -41,6 +41,16 @@ TEST(HuggingFaceRotary, SharesOfAHeadAreTurned) {
   EXPECT_THAT(Refusal(R"({"model_type": "phi", "partial_rotary_factor": 0.5})"), HasSubstr("partial_rotary_factor"));
 }
 
+TEST(HuggingFaceRotary, ASmallShareIsNotTheWholeHead) {
+  const auto refusal = [](const std::string& share) {
+    return Refusal(R"({"model_type": "phi", "num_attention_heads": 4, "partial_rotary_factor": )" + share + "}", "", {},
+                   64);
+  };
+  EXPECT_EQ(refusal("0.04"), "");  // Two elements.
+  for (const char* const share : {"0.01", "1e-300"})
+    EXPECT_THAT(refusal(share), HasSubstr("turns no element of a head of 64"));
+}
+
 TEST(HuggingFaceRotary, UnknownScalingIsRefusedUnlessTheCallerKnowsBetter) {
   const std::string json = R"({"model_type": "llama", "rope_scaling": {"type": "helix", "factor": 4}})";
   EXPECT_THAT(Refusal(json), HasSubstr("'rope_scaling' has the type 'helix'"));

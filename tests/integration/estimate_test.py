@@ -250,6 +250,16 @@ class EstimateTest(ServerTestCase):
         self.assertEqual((cost.admissible, cost.limit), (False, "max_request_bytes"))
         cost = self.estimate(shapes((1, 1 << 58), (1, 1 << 58), (1, 1 << 58)))
         self.assertFalse(cost.admissible)
+        narrow = shapes((1, 1), (1, 1), (1, 1 << 57))
+        narrow.value.data_type = F16
+        self.assertGreater(self.estimate(narrow).memory_bytes, 1 << 60)
+        # A layer of more bytes than 64 bits count.
+        weight = [tensor_pb2.Tensor(data_type=F64, shape=shape) for shape in ((1 << 20, 1 << 39), (1 << 39, 1 << 20))]
+        projections = {f"{name}_projection": pb.Linear(weight=weight[name == "output"]) for name in ("query", "key", "value", "output")}
+        projections["output_projection"].bias.CopyFrom(tensor_pb2.Tensor(data_type=F64, shape=[1 << 39]))
+        embeddings = tensor_pb2.Tensor(data_type=F64, shape=(1, 1 << 39))
+        cost = self.estimate(pb.AttendRequest(embeddings=embeddings, layer=pb.AttentionLayer(num_heads=1, **projections)))
+        self.assertEqual((cost.request_bytes, cost.memory_bytes), (2**63 - 1, 2**63 - 1))
         for message in (
             shapes((1 << 58, 1), (1 << 58, 1), (1 << 58, 1)),
             shapes((1 << 62, 8), (1, 8), (1, 8)),

@@ -8,7 +8,7 @@ import unittest.mock
 
 import attend
 import numpy as np
-from attend import _channel, _large, _results, _wire
+from attend import _channel, _large, _layer_flows, _results, _wire
 from attend._arrays import Kind
 
 from attend_testing.stubs import pb, tensor_pb2
@@ -217,6 +217,43 @@ class RefusalTest(unittest.TestCase):
             for value, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), ("2", TypeError)):
                 with self.subTest(name, value=value), self.assertRaisesRegex(error, f"^{name} is "):
                     attend.requests.attend(x, layer=weights, **{name: value})
+
+    def test_integers_that_the_protocol_would_cut(self):
+        x = normal(3, 8)
+        weights = {f"{name}.weight": x for name in ("query", "key", "value")}
+        for name, value in (
+            ("sliding_window_left", 2**64), ("sliding_window_right", 2**63), ("sliding_window_left", -(2**63) - 1),
+            ("valid_lengths", [2**64 + 3]), ("valid_lengths", np.array([3, 2**64 - 1], np.uint64)),
+            ("cumulative_query_lengths", [0, 2**64 + 3]), ("top_k", 2**32 + 5), ("top_k", 2**31),
+        ):  # fmt: skip
+            with self.subTest(name, value=value):
+                self.refused(ValueError, f"^{name}: -?[0-9]+ is beyond the integers that the protocol has for it", **{name: value})
+        for name, arguments in (
+            ("position_offset", {"layer": "a", "position_offset": 2**64}),
+            ("position_offset", {"layer": "a", "position_offset": [0, 2**64 + 1]}),
+            ("num_heads", {"layer": weights, "num_heads": 2**32 + 4}),
+            ("num_kv_heads", {"layer": weights, "num_kv_heads": 2**31}),
+        ):
+            with self.subTest(arguments), self.assertRaisesRegex(ValueError, f"^{name}\\b"):
+                attend.requests.attend(x, **arguments)
+        with self.assertRaisesRegex(ValueError, "^num_heads is 4294967300; expected an integer from 1 to 2147483647"):
+            _layer_flows.make_config(None, 2**32 + 4, None)
+
+    def test_the_last_integers_of_the_protocol_are_sent(self):
+        x = normal(3, 8)
+        for name, value in (("sliding_window_left", 2**63 - 1), ("sliding_window_right", -(2**63)), ("top_k", 2**31 - 1)):
+            self.assertEqual(getattr(sent(attend.requests.sdpa(x, x, x, **{name: value})).options, name), value)
+        offsets = [2**63 - 1, -(2**63)]
+        self.assertEqual(list(sent(attend.requests.attend(x, layer="a", position_offset=offsets)).position_offsets), offsets)
+
+    def test_windows_of_numpys_integers_cost_what_others_do(self):
+        x = normal(300, 8)
+        for kind, size in ((np.int8, 100), (np.int64, 2**63 - 1)):
+            plain, own = (
+                attend.requests.sdpa(x, x, x, sliding_window_left=number, sliding_window_right=number) for number in (size, kind(size))
+            )
+            self.assertNotEqual(plain.cost, "")
+            self.assertEqual(own.cost, plain.cost)
 
     def test_masked_arrays(self):
         x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)

@@ -5,11 +5,17 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "core/kernels/instruction_set.h"
+#include "server/metrics/exposition.h"
 #include "server/metrics/sharded_counters.h"
+#include "server/metrics/work_metrics.h"
 #include "tests/support/http_get.h"
 
 namespace attend::server {
@@ -54,6 +60,31 @@ TEST(ShardedCounters, NoAdditionIsLostOrCountedElsewhere) {
   EXPECT_EQ(counters.Sum(8), 0U);
   EXPECT_EQ(counters.Sum(9), 0U);
   EXPECT_EQ(counters.Sum(10), static_cast<std::uint64_t>(kThreads));
+}
+
+// What the page says of a counter of attention that was computed.
+double Computed(const WorkMetrics& metrics, const std::string& name, const std::string& kind) {
+  Exposition page;
+  metrics.Write(page);
+  const std::string text = page.Text();
+  const std::string start = absl::StrCat(name, "{kind=\"", kind, "\",instruction_set=\"",
+                                         std::string(InstructionSetName(InstructionSet::kBaseline)), "\"} ");
+  const std::size_t at = text.find(start);
+  EXPECT_NE(at, std::string::npos) << start << "\n" << text;
+  return at == std::string::npos ? -1 : std::stod(text.substr(at + start.size()));
+}
+
+TEST(WorkMetrics, FlopsOfYearsAreCountedAndThoseOfSmallRequestsToo) {
+  WorkMetrics metrics(InstructionSet::kBaseline);
+  constexpr int kRequests = 160;
+  for (int i = 0; i < kRequests; ++i) {  // A year at 5 TFLOP/s, in requests as large as one may be.
+    metrics.OnComputed({.kind = WorkKind::kAttend, .flops = 1e18, .completed = true});
+    metrics.OnComputed({.kind = WorkKind::kScaledDotProductAttention, .flops = 1007, .completed = true});
+  }
+  constexpr char kName[] = "attend_compute_flops_total";
+  EXPECT_EQ(Computed(metrics, kName, "attend"), kRequests * 1e18);
+  EXPECT_EQ(Computed(metrics, kName, "scaled_dot_product_attention"), kRequests * 1007.0);
+  EXPECT_EQ(Computed(metrics, "attend_computed_requests_total", "attend"), kRequests);
 }
 
 }  // namespace

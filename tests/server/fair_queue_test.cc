@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <random>
@@ -102,6 +103,57 @@ TEST(FairQueueTest, WhoPausedSavesNothingUpAndWhoOwesStillOwes) {
   EXPECT_EQ(Serve(other, 1, {{'a', 95}}), "a");
   Push(other, a, 1);
   EXPECT_EQ(Serve(other, 11, {{'a', 100}, {'b', 10}}), "bbbbbbbbbba") << "a goes on when b has had as much";
+}
+
+TEST(FairQueueTest, ANewWeightCountsForWhatWasUsedToo) {
+  for (const std::string when : {"running", "waiting", "away"}) {
+    Queue queue;
+    const AccountRef a = MakeAccount("a", 0.001);
+    const AccountRef b = MakeAccount("b");
+    const auto raise = [&](const std::string& now) {
+      if (when == now) a->tenant->SetLimits({.weight = 1});
+    };
+    Push(queue, a, 1);
+    Push(queue, b, 100);
+    auto taken = queue.Pop();
+    queue.Recharge(taken->charge, 30'000);
+    raise("running");
+    if (when != "away") Push(queue, a, 100);
+    queue.Finish(taken->charge, 30'000, /*counts=*/false);
+    raise("waiting");
+    raise("away");
+    if (when == "away") Push(queue, a, 100);
+    const std::string order = Serve(queue, 60, {{'a', 1000}, {'b', 1000}});
+    EXPECT_NEAR(std::count(order.begin(), order.end(), 'a'), 15, 1)
+        << when << ": 30 s behind, then in turns: " << order;
+  }
+}
+
+TEST(FairQueueTest, WhatOneWeightChargedAnotherGivesNotBack) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a", 1000);
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 100);
+  Push(queue, b, 100);
+  auto taken = queue.Pop();
+  queue.Recharge(taken->charge, 30'000);
+  a->tenant->SetLimits({.weight = 0.001});
+  queue.Finish(taken->charge, 0, /*counts=*/false);
+  const std::string order = Serve(queue, 50, {{'a', 1}, {'b', 1}});
+  EXPECT_LE(std::count(order.begin(), order.end(), 'a'), 1) << order;
+}
+
+TEST(FairQueueTest, ANewWeightCountsForWhatIsAhead) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a", 0.001);
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 1);
+  Serve(queue, 1, {{'a', 30'000}});
+  a->tenant->SetLimits({.weight = 1});
+  Push(queue, b, 100, 1000);
+  EXPECT_NEAR(queue.AheadMs(a), 31'000, 1) << "30 s behind, and the task that b begins before they are over";
+  Serve(queue, 40, {{'b', 1000}});
+  EXPECT_EQ(queue.AheadMs(a), 0) << "b has had more, though a pushed nothing meanwhile";
 }
 
 TEST(FairQueueTest, RunningTasksCountBeforeTheyEnd) {

@@ -5,8 +5,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "server/base/protocol.h"
@@ -19,6 +24,8 @@ using ::attend::testing::Message;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+
+constexpr std::int64_t kMaxInt64 = std::numeric_limits<std::int64_t>::max();
 
 // A file that is gone at the end of the test.
 class TemporaryFile {
@@ -113,6 +120,51 @@ TEST(FlagsTest, EveryKindOfValueIsReadFromEachSource) {
     EXPECT_EQ(parsed->config.log_format, "json");
     EXPECT_THAT(parsed->warnings, IsEmpty());
     EXPECT_FALSE(parsed->output.has_value());
+  }
+}
+
+TEST(FlagsTest, WholeNumbersAreDecimal) {
+  const TemporaryFile file("threads = 010\nmax-queued-requests = \"0099\"\nmax-request-bytes = 010MiB\n");
+  for (const auto& parsed :
+       {ParseFlags({"--config", file.path()}, {}),
+        ParseFlags({"--threads=010", "--max-queued-requests=+0099", "--max-request-bytes", " 010MiB"}, {}),
+        ParseFlags({}, {{"ATTEND_THREADS", " 010"},
+                        {"ATTEND_MAX_QUEUED_REQUESTS", "0099"},
+                        {"ATTEND_MAX_REQUEST_BYTES", "0010485760"}})}) {
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->config.threads, 10);
+    EXPECT_EQ(parsed->config.limits.max_queued_requests, 99);
+    EXPECT_EQ(parsed->config.limits.max_request_bytes, 10 << 20);
+  }
+  EXPECT_EQ(ParseFlags({"--max-queued-requests=000"}, {})->config.limits.max_queued_requests, 0);
+  for (const char* value : {"0x10", "0X10", "0b1", "0y"}) {
+    const std::string flag = "--threads", expected = absl::StrCat(flag, " ", value, ": expected an integer");
+    EXPECT_EQ(Message(ParseFlags({flag, value}, {}).status()), expected);
+    EXPECT_EQ(Message(ParseFlags({}, {{"ATTEND_THREADS", value}}).status()), expected);
+  }
+  EXPECT_EQ(Message(ParseFlags({"--threads=-010"}, {}).status()), "--threads -10: expected 1 to 4096");
+}
+
+TEST(FlagsTest, SizesAreWhatStandsThereOrRefused) {
+  const auto parse = [](const std::string& size) { return ParseFlags({"--max-request-memory-bytes=" + size}, {}); };
+  const std::pair<const char*, std::int64_t> sizes[] = {{"1B", 1},
+                                                        {"1 kb", 1 << 10},
+                                                        {"2K", 2 << 10},
+                                                        {"3mi", 3 << 20},
+                                                        {"1GiB", 1 << 30},
+                                                        {"7EiB", std::int64_t{7} << 60},
+                                                        {"9223372036854775807", kMaxInt64}};
+  for (const auto& [text, bytes] : sizes) {
+    const auto parsed = parse(text);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->config.limits.max_request_memory_bytes, bytes) << text;
+  }
+  for (const char* none : {"-1B", "-18446744073709551612B", "1.5MiB", "0x10", "lots", "MiB", "1MiBB", "1 M B"}) {
+    EXPECT_THAT(Message(parse(none).status()), HasSubstr(absl::StrCat(none, ": expected a size, as in 500000")));
+  }
+  for (const char* beyond : {"0", "8EiB", "15EiB", "9223372036854775808", "99999999999999999999999",
+                             "99999999999999999999999B", "18014398509481984KiB"}) {
+    EXPECT_THAT(Message(parse(beyond).status()), HasSubstr(absl::StrCat(beyond, ": expected 1 to 9.22337e+18")));
   }
 }
 

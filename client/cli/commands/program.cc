@@ -20,6 +20,7 @@
 #include "formats/command_line/nearest.h"
 #include "formats/command_line/outline.h"
 #include "formats/command_line/usage_error.h"
+#include "formats/command_line/whole_numbers.h"
 
 namespace attend::client {
 namespace {
@@ -109,6 +110,7 @@ int Run(const Program& program, int argc, char** argv) {
   std::string shell;
   const CLI::App* const completions_command = AddCompletions(&app, &shell);
   const CLI::App* const manual_command = AddManual(&app);
+  formats::ReadIntegersInDecimal(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {

@@ -18,7 +18,7 @@ def _visible_pairs(extent: Extent, options: Options) -> float:
         per_query = keys - queries / 2 if keys > queries else keys / 2
     left, right = options.get("sliding_window_left"), options.get("sliding_window_right")
     if left is not None and right is not None:
-        per_query = min(per_query, left + right + 1)
+        per_query = min(per_query, int(left) + int(right) + 1)  # NumPy's integers would wrap.
     return queries * per_query
 
 

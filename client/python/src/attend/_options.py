@@ -133,13 +133,15 @@ def integers(name: str, values: Any) -> list[int]:
 
 
 def count(name: str, value: Any) -> int:
-    """A number of heads: the protocol would take 0 for one that is not given."""
+    """A number of heads: the protocol would take 0 for one that is not given, and has no more than an int32."""
     try:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}; expected an integer") from None
     if number < 1:
         raise ValueError(f"{name} is {value!r}; expected 1 or more")
+    if number >= 2**31:
+        raise ValueError(f"{name} is {value!r}; expected an integer from 1 to {2**31 - 1}")
     return number
 
 

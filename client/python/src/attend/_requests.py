@@ -127,7 +127,7 @@ def _write_named_layer(message: Message, name: str, etag: str | None, offset: in
         message.raw("layer_etag", etag.encode())
         newer.append("layer_etag")
     if getattr(offset, "ndim", 0) or isinstance(offset, Sequence):
-        message.numbers("position_offsets", integers("position_offset", offset))
+        message.numbers("position_offsets", integers("position_offset", offset), "position_offset")
         newer.append("position_offset for each batch entry")
     elif offset is not None:
         message.number("position_offset", operator.index(offset))

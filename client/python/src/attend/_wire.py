@@ -39,11 +39,28 @@ def _tag(number: int, wire_type: int) -> bytes:
     return _varint(number << 3 | wire_type)
 
 
+_INTEGERS = {
+    FieldDescriptor.CPPTYPE_ENUM: range(-(2**31), 2**31),
+    FieldDescriptor.CPPTYPE_INT32: range(-(2**31), 2**31),
+    FieldDescriptor.CPPTYPE_INT64: range(-(2**63), 2**63),
+    FieldDescriptor.CPPTYPE_UINT32: range(2**32),
+    FieldDescriptor.CPPTYPE_UINT64: range(2**64),
+}
+
+
 class _Field(NamedTuple):
     number: int
     is_double: bool
+    integers: range  # That it holds; empty where it is none.
     tag: bytes  # Of a single element.
     bytes_tag: bytes  # Of bytes, messages and packed numbers.
+
+    def varint(self, argument: str, value: int) -> bytes:
+        """Raises ValueError for an integer of which the reader would keep the lower bits, which are another one."""
+        if value not in self.integers:
+            least, most = self.integers[0], self.integers[-1]
+            raise ValueError(f"{argument}: {value} is beyond the integers that the protocol has for it, {least} to {most}")
+        return _varint(value)
 
 
 def _fields(message: str) -> dict[str, _Field]:
@@ -51,7 +68,8 @@ def _fields(message: str) -> dict[str, _Field]:
     for field in descriptor(message).fields:
         is_double = field.type == FieldDescriptor.TYPE_DOUBLE
         number = field.number
-        out[field.name] = _Field(number, is_double, _tag(number, _FIXED64 if is_double else _VARINT), _tag(number, _BYTES))
+        integers = _INTEGERS.get(field.cpp_type, range(0))
+        out[field.name] = _Field(number, is_double, integers, _tag(number, _FIXED64 if is_double else _VARINT), _tag(number, _BYTES))
     return out
 
 
@@ -73,13 +91,14 @@ class Message:
         self._parts: list[Any] = []
 
     def number(self, name: str, value: float) -> None:
-        """A number or an enum's value."""
+        """A number or an enum's value. Raises ValueError for an integer beyond the field's type."""
         field = self._fields[name]
-        self._parts.append(field.tag + (struct.pack("<d", value) if field.is_double else _varint(int(value))))
+        self._parts.append(field.tag + (struct.pack("<d", value) if field.is_double else field.varint(name, int(value))))
 
-    def numbers(self, name: str, values: Iterable[int]) -> None:
-        """A repeated field of integers."""
-        self.raw(name, b"".join(map(_varint, values)))
+    def numbers(self, name: str, values: Iterable[int], argument: str = "") -> None:
+        """A repeated field of integers, which the caller knows as `argument`. Raises as `number` does."""
+        field = self._fields[name]
+        self.raw(name, b"".join(field.varint(argument or name, value) for value in values))
 
     def raw(self, name: str, content: bytes) -> None:
         """A string, or a serialized message."""
