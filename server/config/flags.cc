@@ -42,7 +42,9 @@ struct CommandLine {
     DeclareOptions(app, config);
     app.footer(
         "Every flag is also read from the environment (--some-flag as ATTEND_SOME_FLAG) and from the file that\n"
-        "--config names (some-flag = value). A flag wins over the environment, that over the file.");
+        "--config names (some-flag = value). A flag wins over the environment, that over the file.\n\n"
+        "Exit codes: 0 after a drain (SIGTERM, SIGINT), 1 it cannot serve, 2 a flag, a file or a layer is wrong.\n"
+        "An error of the program while it serves ends it by SIGABRT, with a sentence on standard error.");
     app.set_version_flag("--version", VersionLine())->configurable(false);
     app.add_flag("--print-config", print_config, "Print the effective configuration as a file for --config, and exit")
         ->configurable(false);
