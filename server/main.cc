@@ -1,7 +1,7 @@
 // attend-server: serves attend.v1.AttentionService until SIGTERM or SIGINT.
 //
 // Exit codes: 0 after a drain and after --help and its like; 1 when it cannot serve or cannot print what was asked for;
-// 2 when it was asked wrongly.
+// 2 when it was asked wrongly. An error of the program while it serves ends it by SIGABRT.
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
@@ -106,15 +106,20 @@ void Tell(const ServiceManager& manager, std::string_view state, Log& log) {
   if (!told.ok()) log.Warning("the service manager cannot be told", {{"error", std::string(told.message())}});
 }
 
+absl::StatusOr<std::unique_ptr<AttentionServer>> Start(const ServerConfig& config, Log& log) {
+  RaiseOpenFileLimit();
+  if (absl::Status enough = CheckFreeDescriptors(); !enough.ok()) return enough;
+  return AttentionServer::Start(config, log);
+}
+
 int Serve(const ParsedFlags& flags, const ShutdownSignals& signals, const ServiceManager& manager) {
   const ServerConfig& config = flags.config;
   Log log({.format = config.log_format == "json" ? LogFormat::kJson : LogFormat::kText,
            .level = ParseLogLevel(config.log_level)});
   const GrpcLogRoute grpc_log(log);
   for (const std::string& warning : flags.warnings) log.Warning(warning);
-  RaiseOpenFileLimit();
 
-  auto server = AttentionServer::Start(config, log);
+  auto server = Start(config, log);
   absl::Status started = server.status();
   if (started.ok()) LogStart(config, **server, log);
   log.Flush();  // Whoever finds the port finds the log's first lines.
@@ -125,6 +130,7 @@ int Serve(const ParsedFlags& flags, const ShutdownSignals& signals, const Servic
     return absl::IsInvalidArgument(started) ? 2 : 1;
   }
 
+  ExplainTermination(Phase::kServing);
   Tell(manager, "READY=1", log);
   signals.Wait([&server] { (*server)->Reload(); });
   Tell(manager, "STOPPING=1", log);
@@ -191,6 +197,7 @@ int Main(const std::vector<std::string>& arguments) {
 }  // namespace attend::server
 
 int main(int argc, char** argv) {
+  attend::server::ExplainTermination(attend::server::Phase::kStart);
   // Debian builds Abseil with its lock-order detector live: one lock for all locks, and a wrong guess ends the process.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   return attend::server::Main(std::vector<std::string>(argv + 1, argv + argc));

@@ -12,6 +12,16 @@
 
 namespace attend::server {
 
+// How std::terminate ends the process.
+enum class Phase {
+  kStart,    // With exit code 1, as every start that fails.
+  kServing,  // By SIGABRT, so that a core is kept.
+};
+
+// From now on std::terminate first writes a sentence to standard error: what was thrown and, where threads are short,
+// what to do about it. Nobody can catch that instead: an executor that got half of its threads cannot be destroyed.
+void ExplainTermination(Phase phase);
+
 // Blocks SIGTERM, SIGINT and SIGHUP so that they can be received with sigwait: in the thread that makes this object and
 // in all that it starts later. REQUIRES: made before any other thread.
 class ShutdownSignals {
@@ -22,7 +32,7 @@ class ShutdownSignals {
   void Wait(const std::function<void()>& reload = nullptr) const;
 
   // Runs `work` on another thread and returns when it is done; each SIGTERM and SIGINT that arrives in the
-  // meantime calls `force_stop`.
+  // meantime calls `force_stop`. Where the system gives no thread, `work` runs on this one and nothing hurries it.
   void RunWhileListening(const std::function<void()>& work, const std::function<void()>& force_stop) const;
 
  private:
@@ -47,6 +57,10 @@ class ServiceManager {
 // Raises the limit of open files to the most that is allowed, because every connection takes one. Returns the limit now
 // in force.
 std::int64_t RaiseOpenFileLimit();
+
+// Whether there are descriptors enough for a start: where gRPC and Asio find none they end the process. Errors:
+// RESOURCE_EXHAUSTED with the system's reason.
+absl::Status CheckFreeDescriptors();
 
 // Turns off what gRPC 1.51 does better without, keeping what GRPC_EXPERIMENTS says already. REQUIRES: called before
 // anything of gRPC, and before other threads are started.

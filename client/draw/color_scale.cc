@@ -73,8 +73,9 @@ float ColorScale::Fraction(float weight) const {
 }
 
 Rgb ColorScale::Color(float weight) const {
-  if (std::isnan(weight)) return kNanColor;
-  return weight == 0 ? kZeroColor : ColorAt(Fraction(weight));
+  if (weight == 0) return kZeroColor;
+  const float fraction = Fraction(weight);  // NaN also where the scale reaches infinity, which no weight should.
+  return std::isnan(fraction) ? kNanColor : ColorAt(fraction);
 }
 
 Rgb ColorScale::ColorAt(float fraction) {

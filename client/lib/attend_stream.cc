@@ -1,6 +1,8 @@
 #include "client/lib/attend_stream.h"
 
 #include <algorithm>
+#include <new>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -33,6 +35,14 @@ void SetTimeout(absl::Duration timeout, google::protobuf::Duration* message) {
   message->set_nanos(message->seconds() == 0 && nanos == 0 ? 1 : nanos);
 }
 
+// Why a server did not compute a request. Its code may be any number, and that of OK is no error: a StatusOr without a
+// value would end the process.
+absl::Status ErrorOf(const google::rpc::Status& status) {
+  absl::Status error(static_cast<absl::StatusCode>(status.code()), status.message());
+  if (!error.ok()) return error;
+  return absl::InternalError(absl::StrCat("the server answered with an error whose code is OK: ", status.message()));
+}
+
 StreamResult ToResult(v1::StreamAttendResponse&& message) {
   const absl::Status other = absl::FailedPreconditionError("the request was of the other kind");
   StreamResult result{.id = 0, .response = other, .sdpa_response = other, .server_timing = {}};
@@ -40,9 +50,7 @@ StreamResult ToResult(v1::StreamAttendResponse&& message) {
   result.server_timing = ParseServerTiming(message.server_timing());
   if (message.has_status()) {
     const google::rpc::Status& status = message.status();
-    result.response =
-        internal::WithServerError(absl::Status(static_cast<absl::StatusCode>(status.code()), status.message()),
-                                  status.SerializeAsString(), message.server_timing());
+    result.response = internal::WithServerError(ErrorOf(status), status.SerializeAsString(), message.server_timing());
     result.sdpa_response = result.response.status();
   } else if (message.has_scaled_dot_product_attention()) {
     result.sdpa_response = std::move(*message.mutable_scaled_dot_product_attention());
@@ -57,6 +65,52 @@ bool HasReceipt(const StreamResult& result) {
          (result.sdpa_response.ok() && result.sdpa_response->has_receipt());
 }
 
+// Sends a list of requests on a thread of its own. One that ends before Join cancels the stream, so that the thread
+// does not go on sending what nobody waits for.
+class Sender {
+ public:
+  explicit Sender(AttendStream& stream) : stream_(stream) {}
+  ~Sender() {
+    if (!thread_.joinable()) return;
+    stream_.Cancel();
+    thread_.join();
+  }
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+
+  // Errors: RESOURCE_EXHAUSTED when the system gives no thread. Called once.
+  absl::Status Start(absl::Span<const v1::AttendRequest> requests) {
+    try {
+      thread_ = std::thread([this, requests] { Run(requests); });
+      return absl::OkStatus();
+    } catch (const std::system_error& error) {
+      return absl::ResourceExhaustedError(absl::StrCat("no thread can be started to send requests: ", error.what()));
+    }
+  }
+
+  // Waits until all are sent, or the stream has ended. Errors: RESOURCE_EXHAUSTED when memory was short.
+  absl::Status Join() {
+    thread_.join();
+    return out_of_memory_ ? absl::ResourceExhaustedError("out of memory while requests were sent") : absl::OkStatus();
+  }
+
+ private:
+  void Run(absl::Span<const v1::AttendRequest> requests) {
+    try {
+      for (std::size_t i = 0; i < requests.size() && stream_.Send(i, requests[i]).ok(); ++i) {
+      }
+      stream_.CloseSending();
+    } catch (const std::bad_alloc&) {
+      out_of_memory_ = true;
+      stream_.Cancel();  // Whoever receives would wait for the rest.
+    }
+  }
+
+  AttendStream& stream_;
+  bool out_of_memory_ = false;  // Of the thread, until it has been joined.
+  std::thread thread_;
+};
+
 }  // namespace
 
 AttendStream::AttendStream(std::unique_ptr<Rpc> rpc) : rpc_(std::move(rpc)) {}
@@ -64,7 +118,8 @@ AttendStream::AttendStream(std::unique_ptr<Rpc> rpc) : rpc_(std::move(rpc)) {}
 AttendStream::~AttendStream() {
   if (rpc_->finished) return;
   Cancel();
-  while (Receive()) {
+  // Not Receive, which may ask the server for its version.
+  for (v1::StreamAttendResponse unread; rpc_->stream->Read(&unread);) {
   }
   (void)Finish();
 }
@@ -145,17 +200,15 @@ absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest>
                        absl::FunctionRef<void(std::size_t, StreamResult)> on_result) {
   const absl::StatusOr<std::unique_ptr<AttendStream>> stream = client.StreamAttend(options);
   if (!stream.ok()) return stream.status();
-  std::thread sender([&stream = **stream, requests] {
-    for (std::size_t i = 0; i < requests.size() && stream.Send(i, requests[i]).ok(); ++i) {
-    }
-    stream.CloseSending();
-  });
+  Sender sender(**stream);
+  if (absl::Status started = sender.Start(requests); !started.ok()) return started;
   while (std::optional<StreamResult> result = (*stream)->Receive()) {
     const auto i = static_cast<std::size_t>(result->id);
     if (i < requests.size()) on_result(i, *std::move(result));
   }
-  sender.join();
-  return (*stream)->Finish();
+  const absl::Status sent = sender.Join();
+  absl::Status ended = (*stream)->Finish();
+  return sent.ok() ? ended : sent;
 }
 
 }  // namespace attend::client

@@ -44,7 +44,7 @@ namespace attend::client {
 // of the other kind holds FAILED_PRECONDITION.
 struct StreamResult {
   std::int64_t id = 0;
-  // Errors: those of Client::Attend, with the same details.
+  // Errors: those of Client::Attend, with the same details; INTERNAL also for an error without a code.
   absl::StatusOr<v1::AttendResponse> response;
   absl::StatusOr<v1::ScaledDotProductAttentionResponse> sdpa_response;
   std::vector<StageTime> server_timing;
@@ -95,7 +95,8 @@ class AttendStream {
 
 // Sends all `requests` over one stream and calls `on_result(i, result)` with the response to requests[i] as it arrives,
 // on the calling thread; not at all for requests that a broken stream left without one. Returns how the stream ended:
-// OK when every request was answered, be it with an error.
+// OK when every request was answered, be it with an error; RESOURCE_EXHAUSTED also when this machine has no thread or
+// memory to send them. What `on_result` throws ends the stream and reaches the caller.
 absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest> requests, const CallOptions& options,
                        absl::FunctionRef<void(std::size_t, StreamResult)> on_result);
 

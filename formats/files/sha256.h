@@ -12,7 +12,8 @@ namespace attend::formats {
 
 using Sha256Digest = std::array<std::uint8_t, 32>;
 
-// Uses the processor's SHA instructions where it has them. Thread-compatible.
+// Uses the processor's SHA instructions where it has them. Where OpenSSL cannot compute it, ends the process with a
+// sentence. Thread-compatible.
 class Sha256 {
  public:
   Sha256();

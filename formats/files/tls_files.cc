@@ -161,7 +161,11 @@ absl::Status CheckPair(const PemFile& chain, const std::vector<Certificate>& cer
 
 // What OpenSSL itself refuses at its security level, such as short keys.
 absl::Status CheckStrength(const PemFile& chain, X509* certificate, EVP_PKEY* key) {
+  ERR_clear_error();
   const std::unique_ptr<SSL_CTX, Free> context(SSL_CTX_new(TLS_method()));
+  if (context == nullptr) {
+    return absl::InternalError(absl::StrCat("OpenSSL can make no TLS connections: ", LastReason()));
+  }
   if (SSL_CTX_use_certificate(context.get(), certificate) == 1 && SSL_CTX_use_PrivateKey(context.get(), key) == 1) {
     return absl::OkStatus();
   }

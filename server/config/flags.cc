@@ -44,7 +44,9 @@ struct CommandLine {
         "Every flag is also read from the environment (--some-flag as ATTEND_SOME_FLAG) and from the file that\n"
         "--config names (some-flag = value). A flag wins over the environment, that over the file.\n"
         "SIZE is a whole number of bytes, or has a unit, each 1024 times the one before: 64KiB, 256MB, 2G.\n"
-        "DURATION has a unit, as in 500ms, 1.5s, 10m and 1h30m; 0 needs none, and inf has no end.");
+        "DURATION has a unit, as in 500ms, 1.5s, 10m and 1h30m; 0 needs none, and inf has no end.\n\n"
+        "Exit codes: 0 after a drain (SIGTERM, SIGINT), 1 it cannot serve, 2 a flag, a file or a layer is wrong.\n"
+        "An error of the program while it serves ends it by SIGABRT, with a sentence on standard error.");
     app.set_version_flag("--version", VersionLine())->configurable(false);
     app.add_flag("--print-config", print_config, "Print the effective configuration as a file for --config, and exit")
         ->configurable(false);

@@ -1,6 +1,7 @@
 #include "server/http/http_tls.h"
 
 #include <openssl/bio.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -13,13 +14,22 @@ namespace {
 namespace ssl = boost::asio::ssl;
 using Error = boost::system::error_code;
 
+absl::Status NoContext(SSL_CTX* half_made) {
+  SSL_CTX_free(half_made);
+  const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
+  ERR_clear_error();
+  return absl::InternalError(absl::StrCat("the HTTP door's TLS: OpenSSL can make no TLS connections: ",
+                                          reason == nullptr ? "out of memory" : reason));
+}
+
 absl::StatusOr<std::shared_ptr<ssl::context>> MakeContext(const std::string& identity_path,
                                                           const std::string& authorities_path) {
-  auto context = std::make_shared<ssl::context>(ssl::context::tls_server);
-  SSL_CTX* const native = context->native_handle();
-  SSL_CTX_set_min_proto_version(native, TLS1_2_VERSION);
+  ERR_clear_error();
+  SSL_CTX* const native = SSL_CTX_new(TLS_server_method());  // Asio would throw.
+  if (native == nullptr || SSL_CTX_set_min_proto_version(native, TLS1_2_VERSION) != 1) return NoContext(native);
+  auto context = std::make_shared<ssl::context>(native);  // Which owns it now.
   // Every connection shows its certificate anew: a session that is resumed would outlive a renewed authority.
-  SSL_CTX_set_options(native, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_options(native, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_session_cache_mode(native, SSL_SESS_CACHE_OFF);
   Error error;
   context->use_certificate_chain_file(identity_path, error);

@@ -22,7 +22,8 @@ class HttpTls {
   using IsRevoked = std::function<bool(const std::string& certificate)>;
 
   // PEM files: certificate chain and key in one, and the authorities of clients, who must then present a certificate;
-  // empty: they need none. `is_revoked` says so of a client's certificate; empty: none is. Errors: INVALID_ARGUMENT.
+  // empty: they need none. `is_revoked` says so of a client's certificate; empty: none is. Errors: INVALID_ARGUMENT;
+  // INTERNAL when OpenSSL can make no connections.
   static absl::StatusOr<std::shared_ptr<HttpTls>> Load(const std::string& identity_path,
                                                        const std::string& authorities_path,
                                                        IsRevoked is_revoked = nullptr);

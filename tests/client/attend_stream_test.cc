@@ -1,15 +1,24 @@
-// The client's streams against a real server.
+// The client's streams against a real server, and against one that answers what no server should.
 #include "client/lib/attend_stream.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
-#include <map>
+#include <chrono>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "attend/v1/attention_service.grpc.pb.h"
 #include "client/lib/client.h"
 #include "client/lib/server_error.h"
 #include "tests/support/test_server.h"
@@ -19,6 +28,7 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::Field;
+using ::testing::HasSubstr;
 
 const CallOptions kCall(absl::Seconds(30));
 
@@ -63,6 +73,13 @@ TEST_F(AttendStreamTest, AllAreAnsweredEachByItself) {
   });
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(answered.size(), requests.size());
+}
+
+TEST_F(AttendStreamTest, WhatACallbackThrowsReachesTheCaller) {
+  // More than a stream takes at a time: the thread that sends waits for whoever receives.
+  const std::vector<v1::AttendRequest> requests(5000, Request(1));
+  const auto give_up = [](std::size_t, const StreamResult&) { throw std::runtime_error("enough"); };
+  EXPECT_THROW(AttendAll(*client_, requests, kCall, give_up).IgnoreError(), std::runtime_error);
 }
 
 TEST_F(AttendStreamTest, SeveralThreadsSendOneReceives) {
@@ -114,6 +131,61 @@ TEST_F(AttendStreamTest, TimeoutsAreChecked) {
   EXPECT_TRUE(absl::IsInvalidArgument((*stream)->Send(1, Request(1), absl::ZeroDuration())));
   EXPECT_TRUE((*stream)->Send(2, Request(2), absl::Hours(1 << 30)).ok());
   EXPECT_EQ((*stream)->Receive()->id, 2);
+}
+
+// Answers request number `id` with an error whose code is `id`.
+struct ErrorServer : v1::AttentionService::Service {
+  ErrorServer() {
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(this);
+    server = builder.BuildAndStart();
+    endpoint = "127.0.0.1:" + std::to_string(port);
+  }
+  ~ErrorServer() override { server->Shutdown(std::chrono::system_clock::now()); }
+
+  grpc::Status StreamAttend(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::StreamAttendResponse, v1::StreamAttendRequest>* stream) override {
+    v1::StreamAttendRequest request;
+    while (stream->Read(&request)) {
+      v1::StreamAttendResponse response;
+      response.set_id(request.id());
+      response.mutable_status()->set_code(static_cast<std::int32_t>(request.id()));
+      response.mutable_status()->set_message("nothing came of it");
+      stream->Write(response);
+    }
+    return grpc::Status::OK;
+  }
+
+  std::unique_ptr<grpc::Server> server;
+  std::string endpoint;
+};
+
+TEST(AttendStreamErrorsTest, AnErrorOfAnyCodeIsAnErrorThatOfOkToo) {
+  constexpr std::int64_t kLeast = std::numeric_limits<std::int32_t>::min();
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  ErrorServer server;
+  const absl::StatusOr<Client> client = Client::Connect({.endpoints = {server.endpoint}});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const auto stream = client->StreamAttend(kCall);
+  ASSERT_TRUE(stream.ok()) << stream.status();
+  for (const std::int64_t code :
+       {std::int64_t{0}, std::int64_t{5}, std::int64_t{77}, std::int64_t{-1}, kLeast, kMost}) {
+    ASSERT_TRUE((*stream)->Send(code, Request(1)).ok());
+    const std::optional<StreamResult> result = (*stream)->Receive();
+    ASSERT_TRUE(result.has_value());
+    const absl::StatusCode expected = code == 0   ? absl::StatusCode::kInternal
+                                      : code == 5 ? absl::StatusCode::kNotFound
+                                                  : absl::StatusCode::kUnknown;
+    EXPECT_EQ(result->response.status().code(), expected) << code;
+    EXPECT_EQ(result->sdpa_response.status(), result->response.status()) << code;
+    EXPECT_THAT(std::string(result->response.status().message()), HasSubstr("nothing came of it"));
+  }
+  (*stream)->CloseSending();
+  EXPECT_FALSE((*stream)->Receive().has_value());
+  EXPECT_TRUE((*stream)->Finish().ok());
 }
 
 }  // namespace

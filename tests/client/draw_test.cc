@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,17 @@ TEST(ColorScale, ZeroAndNanHaveColoursThatNoWeightHas) {
     EXPECT_FALSE(same(color, kZeroColor) || same(color, kNanColor)) << i;
   }
   EXPECT_TRUE(same(scale.Color(1e-30F), ColorScale::ColorAt(0))) << "small is not masked";
+}
+
+TEST(ColorScale, WeightsThatNoServerShouldSendHaveAColourToo) {
+  const float infinity = std::numeric_limits<float>::infinity(), most = std::numeric_limits<float>::max();
+  for (const bool is_log : {false, true}) {
+    for (const auto& row : {Row({1, infinity}), Row({-infinity, infinity}), Row({-most, most}), Row({-1, 2, 3})}) {
+      const ColorScale scale({row}, is_log);
+      for (const float weight : row.cells) (void)scale.Color(weight);  // A sanitizer looks.
+      EXPECT_LT(scale.Ticks(5).size(), 100u);
+    }
+  }
 }
 
 TEST(ColorScale, ALogarithmicScaleIsLinearInTheExponent) {

@@ -5,16 +5,19 @@
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
 #include <openssl/pem.h>
+#include <openssl/provider.h>
 #include <openssl/x509.h>
 #include <sys/stat.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "server/config/start_settings.h"
+#include "server/http/http_tls.h"
 #include "server/tls_reload.h"
 #include "tests/server/engine_fixture.h"
 #include "tests/support/server_process.h"
@@ -96,6 +99,17 @@ TEST(TlsReloadTest, ADoorThatFailedIsAskedAgain) {
   EXPECT_TRUE(*taken);
   EXPECT_FALSE(*reload.Run());
   EXPECT_EQ(asked, 3);
+}
+
+TEST(HttpTlsDeathTest, WithoutTlsInOpenSslTheDoorIsRefused) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // A child in which OpenSSL has done nothing yet.
+  const auto load = [] {
+    OSSL_PROVIDER_load(nullptr, "null");  // In place of the one that encrypts.
+    const auto tls = server::HttpTls::Load("identity.pem", "");
+    std::cerr << tls.status() << std::endl;
+    std::_Exit(absl::IsInternal(tls.status()) ? 0 : 1);
+  };
+  EXPECT_EXIT(load(), ::testing::ExitedWithCode(0), "OpenSSL can make no TLS connections: ");
 }
 
 class TlsTest : public ::testing::Test {

@@ -102,8 +102,9 @@ ExitCode RunDemo() {
   if (!client.ok()) return ReportConnect(client.status());
   const absl::StatusOr<Outcome> outcome = Compute(*client);
   if (!outcome.ok()) return ReportCall(outcome.status(), connection);
-  if (Find(outcome->tensors, "attention_weights") == nullptr) {
-    return ReportResult(absl::InternalError("the server returned no attention_weights"));
+  const Tensor* const weights = Find(outcome->tensors, "attention_weights");
+  if (weights == nullptr || weights->shape() != std::vector<std::int64_t>(2, kTokens.size())) {
+    return ReportResult(absl::InternalError("the server returned no attention_weights of five tokens"));
   }
   Show(*outcome);
   return kExitOk;

@@ -36,6 +36,29 @@ std::string Stem(const std::string& input) {
   return absl::StrCat(stem, ".", name);
 }
 
+absl::Status Unexpected(const char* name, const Tensor& tensor, const char* expected) {
+  return absl::InternalError(absl::StrCat("the server's ", name, ": ", tensor.Describe(), ", expected ", expected));
+}
+
+// Whether weights have the axes by which drawings find them. A server can answer anything.
+absl::Status CheckDrawable(const Tensor* weights) {
+  if (weights == nullptr) return absl::InternalError("the server returned no attention_weights");
+  if (weights->shape().size() >= 2 && weights->num_elements() > 0) return absl::OkStatus();
+  return Unexpected("attention_weights", *weights, "queries and keys as the last two axes, and none of 0");
+}
+
+// The same of the tensors that a table shows together.
+absl::Status CheckTopWeights(const std::vector<NamedTensor>& tensors) {
+  const Tensor* const weights = Find(tensors, "top_attention_weights");
+  const Tensor* const indices = Find(tensors, "top_attention_indices");
+  if (weights == nullptr || indices == nullptr) return absl::OkStatus();
+  if (weights->shape().size() < 2) {
+    return Unexpected("top_attention_weights", *weights, "queries and their top weights as the last two axes");
+  }
+  if (indices->shape() == weights->shape() && indices->type() == ElementType::kInt32) return absl::OkStatus();
+  return Unexpected("top_attention_indices", *indices, "int32 in the shape of top_attention_weights");
+}
+
 }  // namespace
 
 void Presenter::AddFlags(CLI::App* command) {
@@ -212,9 +235,11 @@ absl::Status Presenter::Take(std::size_t index, const ComputationRequest& /*requ
     if (tensor == nullptr) return absl::InternalError(absl::StrCat("the server returned no ", name));
     tensors.push_back({name, *tensor});
   }
+  if (absl::Status checked = CheckTopWeights(tensors); !checked.ok()) return checked;
   const Tensor* const weights = draws() ? Find(outcome.tensors, "attention_weights") : nullptr;
   DrawStyle style = style_;
-  if (weights != nullptr) {
+  if (draws()) {
+    if (absl::Status checked = CheckDrawable(weights); !checked.ok()) return checked;
     const std::vector<std::int64_t>& shape = weights->shape();
     if (absl::Status status = FitLabels(shape[shape.size() - 2], shape.back(), &style); !status.ok()) return status;
   }

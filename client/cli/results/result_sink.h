@@ -27,7 +27,7 @@ class ResultSink {
                                                             const std::vector<std::string>& inputs) = 0;
 
   // Takes the result for input number `index`. Errors: INVALID_ARGUMENT for what the user gave, INTERNAL when a tensor
-  // is missing, UNKNOWN when something cannot be written.
+  // is missing or has other axes than it should, UNKNOWN when something cannot be written.
   virtual absl::Status Take(std::size_t index, const ComputationRequest& request, const Outcome& outcome) = 0;
 
   // Whether to ask what the calls would cost instead of making them, and takes the answer for input number `index`.
