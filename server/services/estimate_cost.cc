@@ -65,6 +65,7 @@ std::int64_t Whole(double bytes) {
 absl::Status CheckLimits(double request_bytes, const RequestCost& cost, const RequestServices& services) {
   absl::Status status = CheckRequestBytes(Whole(request_bytes), services.limits);
   if (status.ok()) status = services.memory->CheckFits(request_bytes);
+  if (status.ok()) status = services.memory->CheckFits(request_bytes + cost.list_bytes);
   if (status.ok()) status = CheckCost(cost, services.limits);
   if (status.ok()) status = services.memory->CheckFits(cost.memory_bytes);
   return status;
