@@ -29,7 +29,8 @@ namespace attend::server {
 namespace {
 
 constexpr char kTooMuchMemory[] =
-    "the server may come to hold more than the container has, and would then be killed; set less with these flags";
+    "the server may come to hold more than the container or the machine has, and would then be killed; set less with "
+    "these flags";
 
 constexpr char kAnyPort[] = "127.0.0.1:0";
 
@@ -77,9 +78,9 @@ void LogStart(const ServerConfig& config, const AttentionServer& server, Log& lo
     log.Warning("plaintext beyond this machine: whoever reads the network reads tensors and tokens",
                 {{"address", listen}});
   }
-  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
-  if (const MemoryPlan plan = PlanMemory(config); limit.has_value() && plan.sum() > *limit) {
-    log.Warning(kTooMuchMemory, {{"plan", plan.Text(limit)}});
+  const MemoryBounds bounds = ReadMemoryBounds();
+  if (const MemoryPlan plan = PlanMemory(config); plan.Exceeds(bounds)) {
+    log.Warning(kTooMuchMemory, {{"plan", plan.Text(bounds)}});
   }
   log.Info("serving", {{"version", std::string(kVersion)},
                        {"threads", std::int64_t{config.threads}},
@@ -153,10 +154,10 @@ int Check(const ParsedFlags& flags) {
     std::cerr << "attend-server: " << layers.status().message() << "\n";
     return 2;
   }
-  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
+  const MemoryBounds bounds = ReadMemoryBounds();
   const MemoryPlan plan = PlanMemory(flags.config);
-  std::cout << plan.Text(limit) << "\n";
-  if (limit.has_value() && plan.sum() > *limit) std::cerr << "attend-server: warning: " << kTooMuchMemory << "\n";
+  std::cout << plan.Text(bounds) << "\n";
+  if (plan.Exceeds(bounds)) std::cerr << "attend-server: warning: " << kTooMuchMemory << "\n";
   std::cout << "the configuration is valid\n";
   return 0;
 }

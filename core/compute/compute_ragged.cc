@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "core/compute/compute_sdpa.h"
 #include "core/problem/sequences.h"
@@ -62,25 +61,27 @@ absl::Status ComputeSequence(const SdpaProblem& problem, const SdpaOutputs& outp
 
 }  // namespace
 
-// A sequence that is a large part of the whole is computed by all threads; the others one to a thread.
+// A sequence that is a large part of the whole is computed by all threads; the others one to a thread. Which these are
+// is asked twice and not kept: there may be as many as queries, and no bound of scratch counts them.
 absl::Status compute_internal::ComputeRagged(const SdpaProblem& problem, const SdpaOutputs& outputs,
                                              const ComputeContext& context) {
   const int threads = NumThreads(context);
   const double total = problem.Flops();
-  std::vector<std::int64_t> small;
-  for (std::int64_t n = 0; n < NumSequences(problem.options()); ++n) {
-    const bool is_empty = GetSequence(problem.options(), n).num_queries() == 0;
-    if (threads == 1 || is_empty || problem.SequenceAlone(n).Flops() * 2 * threads < total) {
-      small.push_back(n);
-    } else if (absl::Status s = ComputeSequence(problem, outputs, n, context); !s.ok()) {
-      return s;
-    }
+  const auto is_large = [&](std::int64_t n) {
+    if (threads == 1 || GetSequence(problem.options(), n).num_queries() == 0) return false;
+    return problem.SequenceAlone(n).Flops() * 2 * threads >= total;
+  };
+  const std::int64_t num_sequences = NumSequences(problem.options());
+  for (std::int64_t n = 0; n < num_sequences; ++n) {
+    if (!is_large(n)) continue;
+    if (absl::Status s = ComputeSequence(problem, outputs, n, context); !s.ok()) return s;
   }
   ComputeContext alone = context;
   alone.executor = nullptr;
-  ForEach(context, static_cast<std::int64_t>(small.size()), [&](std::int64_t i) {
+  ForEach(context, num_sequences, [&](std::int64_t n) {
+    if (is_large(n)) return;
     // The only error is CANCELLED, which IsCancelled reports below.
-    ComputeSequence(problem, outputs, small[static_cast<std::size_t>(i)], alone).IgnoreError();
+    ComputeSequence(problem, outputs, n, alone).IgnoreError();
   });
   return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
 }

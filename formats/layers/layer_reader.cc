@@ -60,14 +60,30 @@ absl::Status NotCut(const std::string& name, std::int64_t rows, const Heads& hea
 
 using Projections = std::array<LinearWeights, 3>;  // Query, key, value.
 
+// Blocks first .. first + count of each group (WeightReader::CutGroups).
+struct Cut {
+  std::int64_t first;
+  std::int64_t count;
+};
+
+// Those of query, key and value.
+absl::StatusOr<Projections> CutAll(const LinearWeights& fused, std::int64_t block, std::int64_t period,
+                                   const std::array<Cut, 3>& cuts, WeightReader& reader) {
+  Projections linears;
+  for (std::size_t i = 0; i < linears.size(); ++i) {
+    const absl::StatusOr<LinearWeights> cut = reader.CutGroups(fused, block, period, cuts[i].first, cuts[i].count);
+    if (!cut.ok()) return cut.status();
+    linears[i] = *cut;
+  }
+  return linears;
+}
+
 absl::StatusOr<Projections> CutFused(const std::string& name, const LinearWeights& fused, Fusion fusion,
                                      const Heads& heads, WeightReader& reader) {
   const std::int64_t rows = fused.out_features;
   if (fusion == Fusion::kFourths) {
     if (heads.query < 1 || heads.query % 4 != 0 || rows % (3 * heads.query) != 0) return NotCut(name, rows, heads);
-    const std::int64_t block = rows / 12;
-    return Projections{reader.CutGroups(fused, block, 3, 0, 1), reader.CutGroups(fused, block, 3, 2, 1),
-                       reader.CutGroups(fused, block, 3, 1, 1)};
+    return CutAll(fused, rows / 12, 3, {{{0, 1}, {2, 1}, {1, 1}}}, reader);
   }
   if (fusion == Fusion::kBigCode) fusion = heads.key_value == 1 ? Fusion::kRows : Fusion::kGroups;
   if (fusion == Fusion::kRows && heads.query == heads.key_value && rows % 3 == 0) {
@@ -83,9 +99,7 @@ absl::StatusOr<Projections> CutFused(const std::string& name, const LinearWeight
                        CutRows(fused, query_rows + key_rows, key_rows)};
   }
   const std::int64_t group = heads.query / heads.key_value;
-  return Projections{reader.CutGroups(fused, head_dim, group + 2, 0, group),
-                     reader.CutGroups(fused, head_dim, group + 2, group, 1),
-                     reader.CutGroups(fused, head_dim, group + 2, group + 1, 1)};
+  return CutAll(fused, head_dim, group + 2, {{{0, group}, {group, 1}, {group + 1, 1}}}, reader);
 }
 
 // One bias for three matrices, cut for each.
@@ -191,7 +205,7 @@ absl::Status ReadSinks(const Checkpoint& checkpoint, const NamingFit& fit, Weigh
   for (const char* const last : kSinks) {
     const std::string name = absl::StrCat(fit.module, last);
     if (checkpoint.Find(name) == nullptr) continue;
-    absl::StatusOr<std::vector<float>> sinks = reader.Floats(name);
+    absl::StatusOr<std::vector<float>> sinks = reader.Floats(name, kMaxHeads);
     if (!sinks.ok()) return sinks.status();
     settings.sinks.Set(*std::move(sinks), absl::StrCat("tensor ", name));
     return absl::OkStatus();
@@ -305,7 +319,7 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
   const absl::StatusOr<Heads> heads = CheckHeads(caller, layer.settings, *fit->naming, config.has_value());
   if (!heads.ok()) return heads.status();
 
-  WeightReader reader(checkpoint);
+  WeightReader reader(checkpoint, request.may_copy);
   if (status = CheckLiesAcross(checkpoint, *fit); !status.ok()) return status;
   if (status = ReadProjections(checkpoint, *fit, *heads, reader, layer); !status.ok()) return status;
   if (status = ReadNorms(checkpoint, *fit, reader, layer); !status.ok()) return status;

@@ -38,6 +38,7 @@ struct LayerRequest {
   CallerSettings caller;                    // Also what the file's metadata say.
   std::optional<std::string> config_json;   // The text of the model's config.json.
   std::string config_name = "config.json";  // What to call it in errors.
+  MayCopy may_copy = CopyAnything;          // Asked before weights are copied.
 };
 
 // Every tensor below the attention module is read, is known to change nothing, or refuses the layer. Matrices are views
@@ -45,7 +46,7 @@ struct LayerRequest {
 //
 // Errors: INVALID_ARGUMENT when no naming fits, saying what the file has and what was looked for, when several do, for
 // a tensor that cannot be used or would be left out, and for what ReadModelConfig refuses; about numbers of heads with
-// the field (layer_settings.h).
+// the field (layer_settings.h); those of `may_copy`.
 absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const LayerRequest& request);
 
 }  // namespace attend::formats

@@ -55,27 +55,32 @@ absl::StatusOr<WeightType> WeightReader::TypeOf(const std::string& name, const C
       absl::StrCat("tensor '", name, "' has the type ", tensor.dtype, "; weights must be F32, F16, BF16 or F64"));
 }
 
-std::uint8_t* WeightReader::Allocate(std::int64_t bytes) {
-  const auto words = static_cast<std::size_t>(bytes + 7) / 8;
-  copies_.push_back(std::make_unique<std::uint64_t[]>(words));
+absl::StatusOr<std::uint8_t*> WeightReader::Allocate(std::int64_t bytes) {
+  const std::int64_t words = (bytes + 7) / 8;
+  if (absl::Status may = may_copy_(copied_bytes_ + 8 * words); !may.ok()) return may;
+  copied_bytes_ += 8 * words;
+  copies_.push_back(std::make_unique<std::uint64_t[]>(static_cast<std::size_t>(words)));
   return reinterpret_cast<std::uint8_t*>(copies_.back().get());
 }
 
-const void* WeightReader::Align(const CheckpointTensor& tensor, WeightType type) {
+absl::StatusOr<const void*> WeightReader::Align(const CheckpointTensor& tensor, WeightType type) {
   if (reinterpret_cast<std::uintptr_t>(tensor.data) % static_cast<std::uintptr_t>(SizeOf(type)) == 0) {
     return tensor.data;
   }
-  return std::memcpy(Allocate(tensor.bytes), tensor.data, static_cast<std::size_t>(tensor.bytes));
+  const absl::StatusOr<std::uint8_t*> to = Allocate(tensor.bytes);
+  if (!to.ok()) return to.status();
+  return std::memcpy(*to, tensor.data, static_cast<std::size_t>(tensor.bytes));
 }
 
-const void* WeightReader::Transpose(const CheckpointTensor& tensor, WeightType type) {
-  std::uint8_t* const to = Allocate(tensor.bytes);
+absl::StatusOr<const void*> WeightReader::Transpose(const CheckpointTensor& tensor, WeightType type) {
+  const absl::StatusOr<std::uint8_t*> to = Allocate(tensor.bytes);
+  if (!to.ok()) return to.status();
   switch (SizeOf(type)) {
-    case 2: TransposeNumbers<std::uint16_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
-    case 4: TransposeNumbers<std::uint32_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
-    default: TransposeNumbers<std::uint64_t>(tensor.data, tensor.shape[0], tensor.shape[1], to); break;
+    case 2: TransposeNumbers<std::uint16_t>(tensor.data, tensor.shape[0], tensor.shape[1], *to); break;
+    case 4: TransposeNumbers<std::uint32_t>(tensor.data, tensor.shape[0], tensor.shape[1], *to); break;
+    default: TransposeNumbers<std::uint64_t>(tensor.data, tensor.shape[0], tensor.shape[1], *to); break;
   }
-  return to;
+  return *to;
 }
 
 absl::StatusOr<LinearWeights> WeightReader::Linear(const std::string& weight, const std::string& bias,
@@ -88,7 +93,9 @@ absl::StatusOr<LinearWeights> WeightReader::Linear(const std::string& weight, co
   if (!type.ok()) return type.status();
   LinearWeights linear;
   linear.weight_type = *type;
-  linear.weight = transposed ? Transpose(matrix, *type) : Align(matrix, *type);
+  const absl::StatusOr<const void*> numbers = transposed ? Transpose(matrix, *type) : Align(matrix, *type);
+  if (!numbers.ok()) return numbers.status();
+  linear.weight = *numbers;
   linear.out_features = matrix.shape[transposed ? 1 : 0];
   linear.in_features = matrix.shape[transposed ? 0 : 1];
   read_.insert(weight);
@@ -105,26 +112,39 @@ absl::Status WeightReader::AddBias(const std::string& bias, LinearWeights& linea
   const absl::StatusOr<WeightType> type = TypeOf(bias, *vector);
   if (!type.ok()) return type.status();
   linear.bias_type = *type;
-  linear.bias = Align(*vector, *type);
+  const absl::StatusOr<const void*> numbers = Align(*vector, *type);
+  if (!numbers.ok()) return numbers.status();
+  linear.bias = *numbers;
   read_.insert(bias);
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<float>> WeightReader::Floats(const std::string& name) {
-  const CheckpointTensor& vector = *checkpoint_.Find(name);
+absl::StatusOr<WeightType> WeightReader::TypeOfVector(const std::string& name, const CheckpointTensor& vector) const {
   if (vector.shape.size() != 1 || vector.bytes == 0) return WrongShape(name, vector, "one axis that is not empty");
-  const absl::StatusOr<WeightType> type = TypeOf(name, vector);
-  if (!type.ok()) return type.status();
-  std::vector<float> floats;
+  return TypeOf(name, vector);
+}
+
+absl::Status WeightReader::Widen(const std::string& name, WeightType type, float* to) {
+  const CheckpointTensor& vector = *checkpoint_.Find(name);
   for (std::int64_t i = 0; i < vector.shape[0]; ++i) {
-    if (!IsFloatAt(vector.data, *type, i)) {
+    if (!IsFloatAt(vector.data, type, i)) {
       return absl::InvalidArgumentError(
           absl::StrCat("tensor '", name, "' has the type F64, and float32 does not hold its number ", i,
                        " exactly; norms and sinks are float32. Store the tensor as F32 to have it rounded"));
     }
-    floats.push_back(FloatAt(vector.data, *type, i));
+    to[i] = FloatAt(vector.data, type, i);
   }
   read_.insert(name);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> WeightReader::Floats(const std::string& name, std::int64_t most) {
+  const CheckpointTensor& vector = *checkpoint_.Find(name);
+  const absl::StatusOr<WeightType> type = TypeOfVector(name, vector);
+  if (!type.ok()) return type.status();
+  if (vector.shape[0] > most) return WrongShape(name, vector, absl::StrCat("one axis of at most ", most, " numbers"));
+  std::vector<float> floats(static_cast<std::size_t>(vector.shape[0]));
+  if (absl::Status status = Widen(name, *type, floats.data()); !status.ok()) return status;
   return floats;
 }
 
@@ -132,37 +152,48 @@ absl::StatusOr<NormWeights> WeightReader::Norm(const std::string& weight, const 
   NormWeights norm;
   if (checkpoint_.Find(weight) == nullptr) return norm;
   for (const std::string& name : {weight, bias}) {
-    if (checkpoint_.Find(name) == nullptr) continue;
-    const absl::StatusOr<std::vector<float>> floats = Floats(name);
-    if (!floats.ok()) return floats.status();
-    const std::int64_t size = static_cast<std::int64_t>(floats->size());
+    const CheckpointTensor* const vector = checkpoint_.Find(name);
+    if (vector == nullptr) continue;
+    const absl::StatusOr<WeightType> type = TypeOfVector(name, *vector);
+    if (!type.ok()) return type.status();
+    const std::int64_t size = vector->shape[0];
     if (norm.weight != nullptr && size != norm.size) {
-      return WrongShape(name, *checkpoint_.Find(name), absl::StrCat("[", norm.size, "], the shape of '", weight, "',"));
+      return WrongShape(name, *vector, absl::StrCat("[", norm.size, "], the shape of '", weight, "',"));
     }
-    auto* const copy = reinterpret_cast<float*>(Allocate(size * 4));
-    std::copy(floats->begin(), floats->end(), copy);
+    const absl::StatusOr<std::uint8_t*> memory = Allocate(size * 4);
+    if (!memory.ok()) return memory.status();
+    auto* const copy = reinterpret_cast<float*>(*memory);
+    if (absl::Status status = Widen(name, *type, copy); !status.ok()) return status;
     norm.size = size;
     (name == weight ? norm.weight : norm.bias) = copy;
   }
   return norm;
 }
 
-LinearWeights WeightReader::CutGroups(const LinearWeights& linear, std::int64_t block, std::int64_t period,
-                                      std::int64_t first, std::int64_t count) {
-  const std::int64_t groups = linear.out_features / (period * block);
+absl::StatusOr<const void*> WeightReader::Gather(const void* from, std::int64_t row_bytes, const Groups& groups) {
+  const std::int64_t piece = groups.taken * row_bytes;
+  const absl::StatusOr<std::uint8_t*> to = Allocate(groups.count * piece);
+  if (!to.ok()) return to.status();
+  for (std::int64_t group = 0; group < groups.count; ++group) {
+    std::memcpy(*to + group * piece, Advance(from, (group * groups.period + groups.first) * row_bytes),
+                static_cast<std::size_t>(piece));
+  }
+  return *to;
+}
+
+absl::StatusOr<LinearWeights> WeightReader::CutGroups(const LinearWeights& linear, std::int64_t block,
+                                                      std::int64_t period, std::int64_t first, std::int64_t count) {
+  const Groups groups{linear.out_features / (period * block), period * block, first * block, count * block};
   LinearWeights cut = linear;
-  cut.out_features = groups * count * block;
-  const auto gather = [&](const void* from, std::int64_t row_bytes) {
-    std::uint8_t* const to = Allocate(cut.out_features * row_bytes);
-    const std::int64_t piece = count * block * row_bytes;
-    for (std::int64_t group = 0; group < groups; ++group) {
-      std::memcpy(to + group * piece, Advance(from, (group * period + first) * block * row_bytes),
-                  static_cast<std::size_t>(piece));
-    }
-    return to;
-  };
-  cut.weight = gather(linear.weight, linear.in_features * SizeOf(linear.weight_type));
-  if (linear.bias != nullptr) cut.bias = gather(linear.bias, SizeOf(linear.bias_type));
+  cut.out_features = groups.count * groups.taken;
+  const absl::StatusOr<const void*> weight =
+      Gather(linear.weight, linear.in_features * SizeOf(linear.weight_type), groups);
+  if (!weight.ok()) return weight.status();
+  cut.weight = *weight;
+  if (linear.bias == nullptr) return cut;
+  const absl::StatusOr<const void*> bias = Gather(linear.bias, SizeOf(linear.bias_type), groups);
+  if (!bias.ok()) return bias.status();
+  cut.bias = *bias;
   return cut;
 }
 

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/layers/weight_type.h"
 #include "formats/safetensors/checkpoint.h"
@@ -34,13 +36,21 @@ struct NormWeights {
 // Rows [begin, begin + count) of `linear`, weight and bias; views the same memory. REQUIRES: they are there; count > 0.
 LinearWeights CutRows(const LinearWeights& linear, std::int64_t begin, std::int64_t count);
 
+// Whether copies may take so many bytes, all of one layer together. Errors: any.
+using MayCopy = absl::FunctionRef<absl::Status(std::int64_t bytes)>;
+
+// For those whose files are their own.
+inline absl::Status CopyAnything(std::int64_t /*bytes*/) { return absl::OkStatus(); }
+
 // Reads the weights of one layer, and keeps count of the tensors that it has read. Copies as little as it can: a tensor
-// stays where it is unless its numbers are unaligned, lie across (transposed) or have to change places.
-// Thread-compatible.
+// stays where it is unless its numbers are unaligned, lie across (transposed) or have to change places. Such copies are
+// as large as the file, which may be a stranger's: `may_copy` is asked before each, and what it refuses with is the
+// error of every function that copies. Thread-compatible.
 class WeightReader {
  public:
-  // `checkpoint` must outlive the reader.
-  explicit WeightReader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
+  // Both must outlive the reader.
+  explicit WeightReader(const Checkpoint& checkpoint, MayCopy may_copy = CopyAnything)
+      : checkpoint_(checkpoint), may_copy_(may_copy) {}
 
   // The matrix `weight` [out_features, in_features], or with `transposed` [in_features, out_features] as GPT-2's Conv1D
   // has it, and the vector `bias` [out_features] if there is one. REQUIRES: `weight` is there. Errors: INVALID_ARGUMENT
@@ -55,15 +65,15 @@ class WeightReader {
   // INVALID_ARGUMENT naming the tensor.
   absl::StatusOr<NormWeights> Norm(const std::string& weight, const std::string& bias);
 
-  // The floats of a tensor. REQUIRES: it is there. Errors: INVALID_ARGUMENT when it is no vector, or has a number that
-  // float32 does not hold exactly.
-  absl::StatusOr<std::vector<float>> Floats(const std::string& name);
+  // The floats of a tensor. REQUIRES: it is there. Errors: INVALID_ARGUMENT when it is no vector, has more than `most`
+  // numbers, or one that float32 does not hold exactly.
+  absl::StatusOr<std::vector<float>> Floats(const std::string& name, std::int64_t most);
 
   // The rows of `linear` in which (r / block) % period is in [first, first + count), in their order, copied. With
   // [kv_heads, period, block] rows, that are blocks first .. first + count of each group. REQUIRES: the rows are a
   // multiple of period * block.
-  LinearWeights CutGroups(const LinearWeights& linear, std::int64_t block, std::int64_t period, std::int64_t first,
-                          std::int64_t count);
+  absl::StatusOr<LinearWeights> CutGroups(const LinearWeights& linear, std::int64_t block, std::int64_t period,
+                                          std::int64_t first, std::int64_t count);
 
   // The names of the tensors that have been read.
   const std::set<std::string>& read() const { return read_; }
@@ -74,14 +84,28 @@ class WeightReader {
  private:
   // Errors: INVALID_ARGUMENT when its type is none that can be computed with.
   absl::StatusOr<WeightType> TypeOf(const std::string& name, const CheckpointTensor& tensor) const;
+  // The type of a vector that is not empty.
+  absl::StatusOr<WeightType> TypeOfVector(const std::string& name, const CheckpointTensor& vector) const;
+  // Writes the numbers of a vector of `type` as floats.
+  absl::Status Widen(const std::string& name, WeightType type, float* to);
   // Aligned for every type.
-  std::uint8_t* Allocate(std::int64_t bytes);
-  const void* Align(const CheckpointTensor& tensor, WeightType type);
-  const void* Transpose(const CheckpointTensor& tensor, WeightType type);
+  absl::StatusOr<std::uint8_t*> Allocate(std::int64_t bytes);
+  absl::StatusOr<const void*> Align(const CheckpointTensor& tensor, WeightType type);
+  absl::StatusOr<const void*> Transpose(const CheckpointTensor& tensor, WeightType type);
+  // Those of a matrix or vector `from`, whose rows have so many bytes, that CutGroups says.
+  struct Groups {
+    std::int64_t count;  // Of groups, each of `period` rows,
+    std::int64_t period;
+    std::int64_t first;  // of which these are taken.
+    std::int64_t taken;
+  };
+  absl::StatusOr<const void*> Gather(const void* from, std::int64_t row_bytes, const Groups& groups);
 
   const Checkpoint& checkpoint_;
+  const MayCopy may_copy_;
   std::set<std::string> read_;
   std::vector<std::unique_ptr<std::uint64_t[]>> copies_;
+  std::int64_t copied_bytes_ = 0;
 };
 
 }  // namespace attend::formats

@@ -129,7 +129,7 @@ void DeclareLimits(CLI::App& app, Limits& limits) {
       ->check(CLI::Range(1, 1 << 20));
   AddSize(app, "--max-memory-in-flight-bytes", limits.max_memory_in_flight_bytes,
           "Most memory of all requests and unread responses together; further requests are refused with UNAVAILABLE. "
-          "Default: half the container's memory limit, or 4 GiB without one",
+          "Default: half the container's memory limit, or without one half the machine's memory and at most 4 GiB",
           std::int64_t{1} << 62);
 }
 
@@ -168,10 +168,10 @@ void DeclareLayers(CLI::App& app, ServerConfig& config) {
       ->check(CLI::Range(0, 1 << 20));
   AddSize(app, "--max-layer-bytes", config.layers.max_layer_bytes, "Most bytes of one layer's .safetensors file",
           std::int64_t{1} << 40);
-  AddSize(
-      app, "--max-layers-bytes", config.layers.max_layers_bytes,
-      "Most memory of all layers together. Default: a quarter of the container's memory limit, or 4 GiB without one",
-      std::int64_t{1} << 62);
+  AddSize(app, "--max-layers-bytes", config.layers.max_layers_bytes,
+          "Most memory of all layers together. Default: a quarter of the container's memory limit, or without one a "
+          "quarter of the machine's memory and at most 4 GiB",
+          std::int64_t{1} << 62);
   app.add_option("--max-uploads", config.layers.max_uploads,
                  "Uploads of layers under way at a time; further ones are refused with UNAVAILABLE")
       ->check(CLI::Range(1, 1024));
@@ -218,10 +218,11 @@ void DeclareTransport(CLI::App& app, TransportConfig& transport) {
                "End connections whose bytes become no calls and take memory or a polling thread; "
                "--end-unexplained-connections=false: do not")
       ->default_str("true");
-  AddSize(app, "--transport-memory-bytes", transport.memory_bytes,
-          "Memory of the transport's buffers over all connections. Default: an eighth of the container's memory limit, "
-          "at most 1 GiB",
-          kMaxInt64);
+  AddSize(
+      app, "--transport-memory-bytes", transport.memory_bytes,
+      "Memory of the transport's buffers over all connections. Default: an eighth of the container's memory limit or "
+      "of the machine's memory, at most 1 GiB",
+      kMaxInt64);
   app.add_option("--grpc-channel-argument", transport.channel_arguments,
                  "Any gRPC channel argument as key=value. Repeatable")
       ->allow_extra_args(false)

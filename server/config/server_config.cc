@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <limits>
@@ -18,7 +19,7 @@ namespace attend::server {
 namespace {
 
 constexpr std::size_t kMaxFileBytes = std::size_t{1} << 20;
-constexpr std::int64_t kWithoutLimit = std::int64_t{4} << 30;
+constexpr std::int64_t kMostWithoutContainer = std::int64_t{4} << 30;
 // Version 1 has no word for "unlimited"; it shows the largest multiple of a page.
 constexpr std::int64_t kUnlimited = std::int64_t{1} << 60;
 
@@ -57,10 +58,16 @@ std::int64_t SaturatingAdd(std::int64_t a, std::int64_t b) {
   return __builtin_add_overflow(a, b, &sum) ? std::numeric_limits<std::int64_t>::max() : sum;
 }
 
-// One `part`-th of the limit.
-std::int64_t PartOfMemory(std::int64_t part) {
-  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
-  return limit.has_value() ? std::max<std::int64_t>(*limit / part, 1) : kWithoutLimit;
+// One `part`-th of what there is.
+std::int64_t PartOfMemory(std::int64_t part, const MemoryBounds& bounds) {
+  const std::int64_t bytes = std::max<std::int64_t>(bounds.tightest().value_or(kUnlimited) / part, 1);
+  return bounds.container.has_value() ? bytes : std::min(bytes, kMostWithoutContainer);
+}
+
+std::optional<std::int64_t> MachineMemory() {
+  const std::int64_t pages = sysconf(_SC_PHYS_PAGES), page_bytes = sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page_bytes <= 0) return std::nullopt;
+  return pages * page_bytes;
 }
 
 }  // namespace
@@ -97,16 +104,26 @@ bool IsLoopback(const std::string& listen) {
   return host == "localhost" || host == "[::1]" || (is_ipv4 && ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET);
 }
 
-std::optional<std::int64_t> ContainerMemoryLimit() {
-  return CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup"));
+std::optional<std::int64_t> MemoryBounds::tightest() const {
+  if (!container.has_value() || !machine.has_value()) return container.has_value() ? container : machine;
+  return std::min(*container, *machine);
 }
 
-std::int64_t DefaultTransportBytes() {
-  const std::optional<std::int64_t> limit = ContainerMemoryLimit();
-  return limit.has_value() ? std::clamp<std::int64_t>(*limit / 8, 1, kMostTransportBytes) : kMostTransportBytes;
+MemoryBounds ReadMemoryBounds() {
+  return {.container = CgroupMemoryLimit("/sys/fs/cgroup", ReadAll("/proc/self/cgroup")), .machine = MachineMemory()};
 }
 
-std::int64_t DefaultRequestBytes() { return std::min(kMostRequestBytes, DefaultTransportBytes()); }
+std::int64_t DefaultTransportBytes(const MemoryBounds& bounds) {
+  return std::min(PartOfMemory(8, bounds), kMostTransportBytes);
+}
+
+std::int64_t DefaultRequestBytes(const MemoryBounds& bounds) {
+  return std::min(kMostRequestBytes, DefaultTransportBytes(bounds));
+}
+
+std::int64_t DefaultMemoryInFlightBytes(const MemoryBounds& bounds) { return PartOfMemory(2, bounds); }
+
+std::int64_t DefaultLayersBytes(const MemoryBounds& bounds) { return PartOfMemory(4, bounds); }
 
 MemoryPlan PlanMemory(const ServerConfig& config) {
   return {.in_flight = config.limits.max_memory_in_flight_bytes,
@@ -119,19 +136,23 @@ std::int64_t MemoryPlan::sum() const { return SaturatingAdd(SaturatingAdd(in_fli
 
 std::int64_t MemoryPlan::uncounted() const { return SaturatingAdd(transport, process); }
 
-std::string MemoryPlan::Text(std::optional<std::int64_t> limit) const {
+bool MemoryPlan::Exceeds(const MemoryBounds& bounds) const {
+  const std::optional<std::int64_t> there = bounds.tightest();
+  return there.has_value() && sum() > *there;
+}
+
+std::string MemoryPlan::Text(const MemoryBounds& bounds) const {
   const auto mebibytes = [](std::int64_t bytes) {
     return absl::StrCat((bytes >> 20) + (bytes % (1 << 20) == 0 ? 0 : 1), " MiB");
   };
-  return absl::StrCat("memory: ", mebibytes(in_flight), " in flight (--max-memory-in-flight-bytes) + ",
-                      mebibytes(layers), " for layers (--max-layers-bytes) + ", mebibytes(transport),
-                      " for the transport (--transport-memory-bytes) + ", mebibytes(process),
-                      " for the process = ", mebibytes(sum()),
-                      limit.has_value() ? absl::StrCat(", of the container's ", mebibytes(*limit)) : "");
+  const std::optional<std::int64_t> there = bounds.tightest();
+  const bool is_container = there.has_value() && there == bounds.container;
+  return absl::StrCat(
+      "memory: ", mebibytes(in_flight), " in flight (--max-memory-in-flight-bytes) + ", mebibytes(layers),
+      " for layers (--max-layers-bytes) + ", mebibytes(transport), " for the transport (--transport-memory-bytes) + ",
+      mebibytes(process), " for the process = ", mebibytes(sum()),
+      there.has_value() ? absl::StrCat(", of the ", is_container ? "container" : "machine", "'s ", mebibytes(*there))
+                        : "");
 }
-
-std::int64_t DefaultMemoryInFlightBytes() { return PartOfMemory(2); }
-
-std::int64_t DefaultLayersBytes() { return PartOfMemory(4); }
 
 }  // namespace attend::server

@@ -18,15 +18,31 @@
 
 namespace attend::server {
 
-// The container's memory limit in bytes: see CgroupMemoryLimit. Empty when nothing limits.
-std::optional<std::int64_t> ContainerMemoryLimit();
+// What bounds this process's memory, in bytes; each empty where nothing is known of it.
+struct MemoryBounds {
+  std::optional<std::int64_t> container = std::nullopt;  // See CgroupMemoryLimit.
+  std::optional<std::int64_t> machine = std::nullopt;    // All that the machine has, for whomever.
 
-// The default of --transport-memory-bytes: an eighth of the container's memory limit and at most 1 GiB, which it is
-// where nothing limits.
-std::int64_t DefaultTransportBytes();
+  // The tighter of the two.
+  std::optional<std::int64_t> tightest() const;
+};
+MemoryBounds ReadMemoryBounds();
 
-// The default of --max-request-bytes: 256 MiB, or less where the transport could not hold it.
-std::int64_t DefaultRequestBytes();
+// The defaults of flags by what bounds memory. A container is the server's own, and a machine is not: where no
+// container limits, they are also no more than the numbers below.
+
+// --transport-memory-bytes: an eighth and at most 1 GiB, which it is where nothing limits.
+std::int64_t DefaultTransportBytes(const MemoryBounds& bounds = ReadMemoryBounds());
+
+// --max-request-bytes: 256 MiB, or less where the transport could not hold it.
+std::int64_t DefaultRequestBytes(const MemoryBounds& bounds = ReadMemoryBounds());
+
+// --max-memory-in-flight-bytes: a half, because the other half is for layers, the transport, scratch that is being
+// taken and what an allocator keeps; without a container at most 4 GiB.
+std::int64_t DefaultMemoryInFlightBytes(const MemoryBounds& bounds = ReadMemoryBounds());
+
+// --max-layers-bytes: a quarter; without a container at most 4 GiB.
+std::int64_t DefaultLayersBytes(const MemoryBounds& bounds = ReadMemoryBounds());
 
 // Settings of the HTTP/2 transport; each corrects a default of gRPC that does not suit a server that others depend on.
 struct TransportConfig {
@@ -98,13 +114,6 @@ struct LayerSources {
 // What --anonymous-roles says; nothing where it says nothing. Errors: INVALID_ARGUMENT naming the flag.
 absl::StatusOr<std::optional<Roles>> AnonymousRoles(const IdentityConfig& identity);
 
-// The default of --max-memory-in-flight-bytes: half the container's memory limit, because the other half is for
-// layers, the transport, scratch that is being taken and what an allocator keeps; 4 GiB where nothing limits.
-std::int64_t DefaultMemoryInFlightBytes();
-
-// The default of --max-layers-bytes: a quarter of the container's memory limit, 4 GiB where nothing limits.
-std::int64_t DefaultLayersBytes();
-
 // The container's memory limit in bytes (cgroup v2 `memory.max`, v1 `memory.limit_in_bytes`; the tightest along the
 // path to the root), read below any root, for tests: `cgroup_root` stands for /sys/fs/cgroup and `self_cgroup` is the
 // text of /proc/self/cgroup. Empty when nothing limits.
@@ -158,8 +167,10 @@ struct MemoryPlan {
   std::int64_t sum() const;
   // What budgets and layers do not count: transport and process.
   std::int64_t uncounted() const;
-  // A sentence with the parts, the sum and, if there is one, the limit that they are of.
-  std::string Text(std::optional<std::int64_t> limit) const;
+  // Whether it is more than there is.
+  bool Exceeds(const MemoryBounds& bounds) const;
+  // A sentence with the parts, the sum and, if it is known, what they are of.
+  std::string Text(const MemoryBounds& bounds) const;
 };
 MemoryPlan PlanMemory(const ServerConfig& config);
 

@@ -1,6 +1,5 @@
 #include "server/layer_store/layer_store.h"
 
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -111,11 +110,14 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
                                       " that this server may keep "
                                       "(--max-layers)"));
   }
+  const auto may_keep = [this, &key](std::int64_t bytes) {
+    const MutexLock lock(mu_);
+    return CheckMemory(key, bytes, TenantLimits::kNone);
+  };
+  // One layer after the other is loaded, and nothing else takes memory as yet.
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_, [this, &key](std::int64_t bytes) {
-        const MutexLock lock(mu_);
-        return CheckMemory(key, bytes, TenantLimits::kNone);
-      });
+      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_,
+                {.may_keep = may_keep, .may_copy = formats::CopyAnything});
   if (!layer.ok()) return layer.status();
   bytes_.Take(key.tenant, (*layer)->description().memory_bytes());
   bytes_.Register((*layer)->description().memory_bytes());
@@ -171,27 +173,44 @@ absl::StatusOr<LayerUpload> LayerStore::BeginUpload(LayerOwner owner, v1::Create
   return LayerUpload(std::move(owner), std::move(header), *std::move(file), options_.limits.max_layer_bytes);
 }
 
+absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Claim(const LayerUpload& upload, std::int64_t bytes,
+                                                          MemoryBudget& memory) {
+  const Meanwhile meanwhile = BytesMeanwhile(upload);
+  auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes));
+  if (!reserved.ok()) return reserved.status();
+  absl::StatusOr<MemoryClaim> claim = Reserve(upload, bytes);
+  if (claim.ok()) claim->meanwhile = *std::move(reserved);
+  return claim;
+}
+
+absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::MakeLayer(LayerUpload& upload, const LayerRecord& record,
+                                                                   const std::atomic<bool>& cancelled,
+                                                                   Executor& executor, MemoryBudget& memory,
+                                                                   std::optional<MemoryClaim>& claim) {
+  const absl::StatusOr<SharedBytes> payload = upload.file().Map();
+  if (!payload.ok()) return payload.status();
+  const auto may_keep = [&](std::int64_t bytes) {
+    if (cancelled.load()) return Cancelled();
+    absl::StatusOr<MemoryClaim> claimed = Claim(upload, bytes, memory);
+    if (!claimed.ok()) return claimed.status();
+    claim.emplace(*std::move(claimed));
+    return absl::OkStatus();
+  };
+  // Given back when the layer is there. Reserving nothing never fails.
+  MemoryBudget::Reservation copies = *memory.Reserve(0, /*account=*/nullptr, MemoryBudget::User::kUploads);
+  const auto may_copy = [&](std::int64_t bytes) {
+    return cancelled.load() ? Cancelled() : copies.Resize(static_cast<double>(bytes));
+  };
+  return LoadLayer(record, *payload, options_.instruction_set, log_, {.may_keep = may_keep, .may_copy = may_copy},
+                   &executor);
+}
+
 absl::StatusOr<LayerStore::Created> LayerStore::FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,
                                                              Executor& executor, MemoryBudget& memory) {
   const absl::StatusOr<LayerRecord> record = upload.MakeRecord();
   if (!record.ok()) return record.status();
-  const absl::StatusOr<SharedBytes> payload = upload.file().Map();
-  if (!payload.ok()) return payload.status();
   std::optional<MemoryClaim> claim;
-  absl::StatusOr<std::shared_ptr<const Layer>> layer = LoadLayer(
-      *record, *payload, options_.instruction_set, log_,
-      [&](std::int64_t bytes) {
-        if (cancelled.load()) return Cancelled();
-        const Meanwhile meanwhile = BytesMeanwhile(upload);
-        auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes));
-        if (!reserved.ok()) return reserved.status();
-        absl::StatusOr<MemoryClaim> claimed = Reserve(upload, bytes);
-        if (!claimed.ok()) return claimed.status();
-        claim.emplace(*std::move(claimed));
-        claim->meanwhile = *std::move(reserved);
-        return absl::OkStatus();
-      },
-      &executor);
+  absl::StatusOr<std::shared_ptr<const Layer>> layer = MakeLayer(upload, *record, cancelled, executor, memory, claim);
   if (!layer.ok()) return layer.status();
   if (cancelled.load()) return Cancelled();
   if (absl::Status sealed = upload.file().Seal(*record); !sealed.ok()) return sealed;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,8 +30,8 @@
 namespace attend::server {
 
 // Memory adds up: `max_layers_bytes` counts the layers that have names and the deleted ones that requests still use;
-// what an upload takes only for a while (weights that `init` makes, a replaced layer until its last request has ended)
-// comes from the MemoryBudget of requests in flight.
+// what an upload takes only for a while (weights that `init` makes, copies of those that cannot be packed where they
+// are, a replaced layer until its last request has ended) comes from the MemoryBudget of requests in flight.
 //
 // Thread-safe after Open.
 class LayerStore {
@@ -139,6 +140,14 @@ class LayerStore {
   // `max_tenant_bytes`: what all layers of the tenant may take. `claimed`: what is reserved for this one already.
   absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
                            std::int64_t claimed = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Reserves what the layer will take, and what it takes meanwhile. Errors: those of Reserve and MemoryBudget::Reserve.
+  absl::StatusOr<MemoryClaim> Claim(const LayerUpload& upload, std::int64_t bytes, MemoryBudget& memory)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Makes the layer of what has come, and `claim` the memory reserved for it. Errors: those of FinishUpload.
+  absl::StatusOr<std::shared_ptr<const Layer>> MakeLayer(LayerUpload& upload, const LayerRecord& record,
+                                                         const std::atomic<bool>& cancelled, Executor& executor,
+                                                         MemoryBudget& memory, std::optional<MemoryClaim>& claim)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Makes `layer` the one that its name stands for, on the disk and then in the registry; `claim` is the memory
   // reserved for it. Errors: those of CheckMayCreate, where ALREADY_EXISTS is now ABORTED, because another upload was
   // faster; RESOURCE_EXHAUSTED; those of StorageError.

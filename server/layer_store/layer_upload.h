@@ -65,13 +65,22 @@ class LayerUpload {
   std::int64_t max_bytes_;
 };
 
-// Finds the weights, makes the layer and logs how long each took. `may_take` is asked once, before weights are made or
-// packed, whether so many bytes of memory may be taken. Idle threads of `executor` help to pack, if there is one.
-// Errors: INVALID_ARGUMENT; those of `may_take`. Thread-safe.
+// Who decides about the memory that making a layer takes, in bytes.
+struct LayerMemory {
+  using May = absl::FunctionRef<absl::Status(std::int64_t bytes)>;
+
+  // Asked once, before weights are made or packed: for what the layer will take.
+  May may_keep;
+  // Asked before each copy of weights that cannot be used where they are: for all copies so far and this one. They are
+  // gone when the layer is there.
+  May may_copy;
+};
+
+// Finds the weights, makes the layer and logs how long each took. Idle threads of `executor` help to pack, if there is
+// one. Errors: INVALID_ARGUMENT; those of `memory`. Thread-safe.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,
-                                                       Executor* executor = nullptr);
+                                                       const LayerMemory& memory, Executor* executor = nullptr);
 
 }  // namespace attend::server
 

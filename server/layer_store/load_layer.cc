@@ -1,5 +1,6 @@
 #include "server/layer_store/layer_upload.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -14,17 +15,20 @@
 namespace attend::server {
 namespace {
 
-// An error of the checkpoint's or the layer's as one of the upload's.
+// An error of the checkpoint's or the layer's as one of the upload's. Others are about what this server has left.
 absl::Status AboutBytes(const absl::Status& status) {
+  if (!absl::IsInvalidArgument(status) && !absl::IsDataLoss(status)) return status;
   const std::string field = GetErrorDetails(status).field;
   if (absl::StartsWith(field, "config.")) return PrefixField("header", status);
   return field.empty() ? InvalidField("chunk", std::string(status.message())) : status;
 }
 
-absl::StatusOr<LayerWeights> FindWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload) {
+absl::StatusOr<LayerWeights> FindWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload,
+                                         LayerMemory::May may_copy) {
   const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::FromBytes(payload.bytes, payload.memory);
   if (!checkpoint.ok()) return AboutBytes(checkpoint.status());
-  absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config());
+  absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config(),
+                                                   /*config_json=*/std::nullopt, /*config_name=*/"", may_copy);
   return weights.ok() ? std::move(weights) : AboutBytes(weights.status());
 }
 
@@ -39,23 +43,22 @@ std::int64_t MemoryBytes(const LayerWeights& weights, InstructionSet instruction
   return bytes;
 }
 
-// Weights are views of bytes that are there already, but those of `init` are made: they ask before.
+// Weights are views of bytes that are there already or copies, which ask before; those of `init` are made.
 absl::StatusOr<LayerWeights> LoadWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload,
-                                         InstructionSet instruction_set,
-                                         absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take) {
+                                         InstructionSet instruction_set, const LayerMemory& memory) {
   const std::int64_t dim = header.init().embed_dim();
   if (header.has_init() && dim >= 1 && dim <= kMaxSeededEmbedDim) {
     const float any = 0;  // Never read.
     const LinearView linear{.weight = &any, .bias = &any, .out_features = dim, .in_features = dim};
-    if (absl::Status may = may_take(3 * PackedLinear::BytesFor(linear, instruction_set)); !may.ok()) return may;
+    if (absl::Status may = memory.may_keep(3 * PackedLinear::BytesFor(linear, instruction_set)); !may.ok()) return may;
   }
   if (header.has_init()) {
     absl::StatusOr<LayerWeights> weights = SeededLayer(header.init());
     return weights.ok() ? std::move(weights) : PrefixField("header", weights.status());
   }
-  absl::StatusOr<LayerWeights> weights = FindWeights(header, payload);
+  absl::StatusOr<LayerWeights> weights = FindWeights(header, payload, memory.may_copy);
   if (!weights.ok()) return weights;
-  if (absl::Status may = may_take(MemoryBytes(*weights, instruction_set)); !may.ok()) return may;
+  if (absl::Status may = memory.may_keep(MemoryBytes(*weights, instruction_set)); !may.ok()) return may;
   return weights;
 }
 
@@ -67,11 +70,10 @@ std::string Origin(const v1::CreateLayerHeader& header) {
 
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       absl::FunctionRef<absl::Status(std::int64_t bytes)> may_take,
-                                                       Executor* executor) {
+                                                       const LayerMemory& memory, Executor* executor) {
   const absl::Time start = absl::Now();
   const v1::CreateLayerHeader& header = record.header;
-  const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, may_take);
+  const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, memory);
   if (!weights.ok()) return weights.status();
   Layer::Identity identity{.name = header.name(),
                            .origin = Origin(header),

@@ -20,10 +20,14 @@ constexpr char kRule[] =
 bool IsLetterOrDigit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 bool IsNameCharacter(char c) { return IsLetterOrDigit(c) || c == '.' || c == '_' || c == '/' || c == '-'; }
 
-// What is wrong with `name`, as the end of a sentence that starts with the field; empty when nothing is.
+// `wrong` is the end of a sentence that starts with the field.
+absl::Status NotAName(std::string_view field, const std::string& wrong) {
+  return InvalidField(field, absl::StrCat(std::string(field), wrong, "; ", kRule));
+}
+
+// What is wrong with `name`, which is not too long, as NotAName says it; empty when nothing is.
 std::string WhatIsWrong(std::string_view name) {
   if (name.empty()) return " is empty";
-  if (name.size() > kMaxLayerNameBytes) return absl::StrCat(" has ", name.size(), " bytes");
   const auto wrong = std::find_if_not(name.begin(), name.end(), IsNameCharacter);
   if (wrong != name.end()) {
     const std::string byte = absl::CHexEscape(absl::string_view(&*wrong, 1));
@@ -37,10 +41,14 @@ std::string WhatIsWrong(std::string_view name) {
 
 }  // namespace
 
+absl::Status CheckLayerNameLength(std::size_t bytes, std::string_view field) {
+  return bytes <= kMaxLayerNameBytes ? absl::OkStatus() : NotAName(field, absl::StrCat(" has ", bytes, " bytes"));
+}
+
 absl::Status CheckLayerName(std::string_view name, std::string_view field) {
+  if (absl::Status length = CheckLayerNameLength(name.size(), field); !length.ok()) return length;
   const std::string wrong = WhatIsWrong(name);
-  if (wrong.empty()) return absl::OkStatus();
-  return InvalidField(field, absl::StrCat(std::string(field), wrong, "; ", kRule));
+  return wrong.empty() ? absl::OkStatus() : NotAName(field, wrong);
 }
 
 std::string LayerFileName(const LayerKey& key) {

@@ -24,6 +24,9 @@ class Layer;
 // INVALID_ARGUMENT with `field`, which says what is wrong and shows no byte of `name` that is not plain ASCII.
 absl::Status CheckLayerName(std::string_view name, std::string_view field);
 
+// The part of it that needs no look at the name, for those who copy it only then: whether `bytes` are not too many.
+absl::Status CheckLayerNameLength(std::size_t bytes, std::string_view field);
+
 // Which layer of a server: names are the tenant's own.
 struct LayerKey {
   std::string tenant;

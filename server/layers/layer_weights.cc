@@ -55,7 +55,7 @@ void DrawUniform(double bound, std::mt19937& generator, absl::Span<float> number
 
 absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller, const std::optional<std::string>& config_json,
-                                       const std::string& config_name) {
+                                       const std::string& config_name, formats::MayCopy may_copy) {
   const absl::StatusOr<v1::LayerConfig> metadata =
       formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint.metadata(), ParseLayerConfig);
   if (!metadata.ok()) return metadata.status();
@@ -65,7 +65,7 @@ absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, st
   }
   const v1::LayerConfig said = MergeLayerConfig(of_file, given);
   absl::StatusOr<formats::AttentionLayer> layer =
-      formats::ReadLayer(checkpoint, {prefix, formats::CallerSettingsOf(said), config_json, config_name});
+      formats::ReadLayer(checkpoint, {prefix, formats::CallerSettingsOf(said), config_json, config_name, may_copy});
   if (!layer.ok()) {
     const std::string field = formats::FieldOf(layer.status());
     return field.empty() ? layer.status() : InvalidField(field, std::string(layer.status().message()));

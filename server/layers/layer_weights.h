@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "attend/v1/layer_service.pb.h"
 #include "core/layer/attend_problem.h"
+#include "formats/layers/weight_reader.h"
 #include "formats/safetensors/checkpoint.h"
 #include "server/base/limits.h"
 
@@ -34,12 +35,14 @@ struct LayerWeights {
 };
 
 // Reads a layer (formats/layers/layer_reader.h). The file's metadata go before `config_json`, the text of the model's
-// config.json if there is one, which is called `config_name` in errors, and `caller` before both. Errors:
-// INVALID_ARGUMENT, those of ReadLayer.
+// config.json if there is one, which is called `config_name` in errors, and `caller` before both.
+// `may_copy` is asked before weights are copied that cannot be used where they are. Errors: INVALID_ARGUMENT, those of
+// ReadLayer.
 absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller = {},
                                        const std::optional<std::string>& config_json = std::nullopt,
-                                       const std::string& config_name = "config.json");
+                                       const std::string& config_name = "config.json",
+                                       formats::MayCopy may_copy = formats::CopyAnything);
 
 // The teaching notebook's layer, without a file: what PyTorch would draw, bit for bit.
 

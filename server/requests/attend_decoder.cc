@@ -1,6 +1,8 @@
 // Attend: bytes to job to bytes.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,6 +20,7 @@
 #include "server/requests/attention_job.h"
 #include "server/requests/decoders.h"
 #include "server/requests/layer_inputs.h"
+#include "server/requests/length_list.h"
 #include "server/requests/request_options.h"
 #include "server/requests/tensor_codec.h"
 #include "server/wire/request_reader.h"
@@ -55,7 +58,13 @@ struct AttendInputs {
     layer.AppendTensors(tensors);
     return tensors;
   }
+  LengthLists Lists() {
+    LengthLists lists = {&position_offsets};
+    options.AppendLists(lists);
+    return lists;
+  }
   AttendProblem::Spec Spec() const;
+  absl::Status CheckLists();
   absl::Status CheckWith(const OutputSet&) const { return absl::OkStatus(); }
 };
 
@@ -91,6 +100,7 @@ absl::Status CheckTokens(const RawAttendRequest& raw, AttendInputs& inputs) {
                                    embeddings.rank(), "; they must have as many"));
 }
 
+// REQUIRES: `text` is known to be short.
 std::string TextOf(const RawText& text, const WireBytes& bytes) {
   std::string copy(static_cast<std::size_t>(text.size()), '\0');
   bytes.Copy(text, copy.data());
@@ -98,9 +108,10 @@ std::string TextOf(const RawText& text, const WireBytes& bytes) {
 }
 
 // A request may name the version of the layer that it wants.
-absl::Status CheckLayerEtag(const std::string& wanted, const Layer& layer) {
+absl::Status CheckLayerEtag(const RawText& wanted, const WireBytes& bytes, const Layer& layer) {
   const std::string& etag = layer.description().etag();
-  if (wanted.empty() || wanted == etag) return absl::OkStatus();
+  const bool same_size = wanted.size() == static_cast<std::int64_t>(etag.size());
+  if (wanted.empty() || (same_size && TextOf(wanted, bytes) == etag)) return absl::OkStatus();
   const std::string& name = layer.description().name();
   return WithDetails(
       absl::AbortedError(
@@ -122,11 +133,13 @@ absl::Status FindNamedLayer(const RawAttendRequest& raw, const WireBytes& bytes,
     return InvalidField(kField,
                         "layer_name and layer are both set; a request has one layer, by name or by its weights");
   }
+  const auto name_bytes = static_cast<std::size_t>(raw.layer_name.size());
+  if (absl::Status status = CheckLayerNameLength(name_bytes, kField); !status.ok()) return status;
   const std::string name = TextOf(raw.layer_name, bytes);
   if (absl::Status status = CheckLayerName(name, kField); !status.ok()) return status;
   if (layers != nullptr) inputs.named_layer = layers->Resolve(tenant, name);
   if (inputs.named_layer == nullptr) return LayerNotFound(name, kField);
-  return CheckLayerEtag(TextOf(raw.layer_etag, bytes), *inputs.named_layer);
+  return CheckLayerEtag(raw.layer_etag, bytes, *inputs.named_layer);
 }
 
 // The weights of a named layer are not in the request: what does not fit them is the request's tensor.
@@ -178,8 +191,8 @@ bool HasCumulativeLengths(const RawOptions& raw) {
   return false;
 }
 
-// Copies as many as there are batch entries; AttendProblem::Create refuses another number.
-absl::Status CheckPositionOffsets(const RawAttendRequest& raw, const WireBytes& bytes, AttendInputs& inputs) {
+// As many as there are batch entries will be copied; AttendProblem::Create refuses another number.
+absl::Status CheckPositionOffsets(const RawAttendRequest& raw, AttendInputs& inputs) {
   constexpr char kField[] = "position_offsets";
   const std::int64_t count = raw.position_offsets.count;
   if (count == 0) return absl::OkStatus();
@@ -193,53 +206,61 @@ absl::Status CheckPositionOffsets(const RawAttendRequest& raw, const WireBytes& 
                                              " go without cumulative lengths; send the sequences as a batch "
                                              "[B, T, D], or ragged with one position_offset for all"));
   }
-  const std::int64_t batch = View(inputs.embeddings).batch;
-  inputs.position_offsets =
-      GatherLengths(bytes, {v1::AttendRequest::kPositionOffsetsFieldNumber}, count, count == batch ? count : 0);
+  inputs.position_offsets = {
+      {v1::AttendRequest::kPositionOffsetsFieldNumber}, count, count == View(inputs.embeddings).batch};
   return absl::OkStatus();
 }
 
 // An offset that AttendProblem::Create will refuse counts as 0.
 std::int64_t ValidOrZero(std::int64_t offset) { return offset >= 0 && offset <= kMaxPositionOffset ? offset : 0; }
 
-// The tokens of each sequence of a ragged batch, as far as the offsets make sense: AttendProblem::Create checks them.
-std::vector<std::int64_t> SequenceLengths(absl::Span<const std::int64_t> offsets) {
-  std::vector<std::int64_t> lengths;
-  for (std::size_t n = 1; n < offsets.size(); ++n) {
-    const bool makes_sense = offsets[n - 1] >= 0 && offsets[n - 1] <= offsets[n] && offsets[n] <= kMaxPositionOffset;
-    lengths.push_back(makes_sense ? offsets[n] - offsets[n - 1] : 0);
-  }
-  return lengths;
+// The tokens of sequence `n` of a ragged batch, as far as the offsets make sense: AttendProblem::Create checks them. 0
+// behind the last.
+std::int64_t SequenceLength(absl::Span<const std::int64_t> offsets, std::size_t n) {
+  if (n + 1 >= offsets.size()) return 0;
+  const bool makes_sense = offsets[n] >= 0 && offsets[n] <= offsets[n + 1] && offsets[n + 1] <= kMaxPositionOffset;
+  return makes_sense ? offsets[n + 1] - offsets[n] : 0;
 }
 
-// The length of the text of each sequence of a batch, positions before its tokens included.
-std::vector<std::int64_t> TextLengths(const AttendInputs& inputs) {
+// The shortest and the longest text of a batch, positions before its tokens included.
+struct TextLengths {
+  std::int64_t least = std::numeric_limits<std::int64_t>::max();
+  std::int64_t most = 0;
+
+  void Add(std::int64_t length) {
+    least = std::min(least, length);
+    most = std::max(most, length);
+  }
+};
+
+// REQUIRES: the lists are copied.
+TextLengths TextLengthsOf(const AttendInputs& inputs) {
   const AttentionOptions given = inputs.options.View();
-  std::vector<std::int64_t> lengths = SequenceLengths(given.cumulative_query_lengths);
-  const std::vector<std::int64_t> keys = SequenceLengths(given.cumulative_key_lengths);
-  for (std::size_t n = 0; n < std::min(lengths.size(), keys.size()); ++n) lengths[n] = std::max(lengths[n], keys[n]);
+  const auto &queries = given.cumulative_query_lengths, &keys = given.cumulative_key_lengths;
+  const std::int64_t before = ValidOrZero(inputs.position_offset);
   const std::int64_t tokens = std::max(View(inputs.embeddings).length, View(inputs.context).length);
-  for (const std::int64_t offset : inputs.position_offsets.lengths) lengths.push_back(tokens + ValidOrZero(offset));
-  if (lengths.empty()) lengths.push_back(tokens);
-  for (std::int64_t& length : lengths) length += ValidOrZero(inputs.position_offset);
-  return lengths;
+  TextLengths texts;
+  for (std::size_t n = 0; n + 1 < queries.size(); ++n) {
+    texts.Add(before + std::max(SequenceLength(queries, n), SequenceLength(keys, n)));
+  }
+  for (const std::int64_t offset : inputs.position_offsets.numbers()) texts.Add(before + tokens + ValidOrZero(offset));
+  if (queries.size() < 2 && inputs.position_offsets.numbers().empty()) texts.Add(before + tokens);
+  return texts;
 }
 
 // Rotary embeddings that depend on the length of the text. Sequences of a batch share one.
-absl::Status SetFrequencies(AttendInputs& inputs) {
-  const std::int64_t short_length = inputs.named_layer == nullptr ? 0 : inputs.named_layer->short_context_length();
+absl::Status AttendInputs::CheckLists() {
+  const std::int64_t short_length = named_layer == nullptr ? 0 : named_layer->short_context_length();
   if (short_length == 0) return absl::OkStatus();
-  const std::vector<std::int64_t> lengths = TextLengths(inputs);
-  const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
-  if (*most <= short_length) return absl::OkStatus();
-  if (*least != *most) {
-    const char* const field =
-        inputs.position_offsets.count > 0 ? "position_offsets" : "options.cumulative_query_lengths";
+  const TextLengths texts = TextLengthsOf(*this);
+  if (texts.most <= short_length) return absl::OkStatus();
+  if (texts.least != texts.most) {
+    const char* const field = position_offsets.count() > 0 ? "position_offsets" : "options.cumulative_query_lengths";
     return InvalidField(field, absl::StrCat(field, " gives texts of different lengths, and beyond ", short_length,
                                             " tokens the layer's rotary embedding depends on the length of the text; "
                                             "send the sequences in requests of their own"));
   }
-  inputs.frequencies = inputs.named_layer->FrequenciesFor(*most);
+  frequencies = named_layer->FrequenciesFor(texts.most);
   return absl::OkStatus();
 }
 
@@ -250,11 +271,10 @@ absl::Status CheckInputs(const RawAttendRequest& raw, const WireBytes& bytes, co
   if (absl::Status status = FindNamedLayer(raw, bytes, layers, tenant, inputs); !status.ok()) return status;
   if (absl::Status status = CheckNamedLayer(inputs); !status.ok()) return status;
   if (absl::Status status = CheckPositionOffset(raw, inputs); !status.ok()) return status;
-  if (absl::Status status = CheckPositionOffsets(raw, bytes, inputs); !status.ok()) return status;
+  if (absl::Status status = CheckPositionOffsets(raw, inputs); !status.ok()) return status;
   const EmbeddingsView first = View(inputs.embeddings);
   const FirstTensor tokens{first.batch, first.length, first.type == DataType::kFloat64};
-  if (absl::Status s = CheckOptions(raw.options, bytes, tokens, inputs.options); !s.ok()) return s;
-  return SetFrequencies(inputs);
+  return CheckOptions(raw.options, tokens, inputs.options);
 }
 
 // What computing needs besides the problem.
@@ -289,9 +309,7 @@ struct AttendMethod {
   static Extras MakeExtras(Inputs& inputs) {
     return {inputs.options.weights, inputs.named_layer, inputs.frequencies, std::move(inputs.position_offsets)};
   }
-  static double ExtraBytes(const Problem&, const Inputs& inputs) {
-    return static_cast<double>(inputs.position_offsets.lengths.size() * sizeof(std::int64_t));
-  }
+  static double ExtraBytes(const Problem&, const Inputs&) { return 0; }
 
   static void AddTensors(const Problem& problem, const Inputs& inputs, const OutputSet& outputs,
                          ResponseBuffer& response) {

@@ -17,6 +17,7 @@
 #include "core/base/limits.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/requests/decoders.h"
+#include "server/requests/length_list.h"
 #include "server/requests/receipt.h"
 #include "server/requests/request_options.h"
 #include "server/requests/tensor_codec.h"
@@ -39,8 +40,11 @@ concept AttentionMethod = requires(const M& method, const WireBytes& bytes, type
   { method.receipts } -> std::same_as<const Receipts&>;
   // `inputs` are default ones before.
   { method.Check(raw, bytes, tenant, inputs) } -> std::same_as<absl::Status>;
-  // All tensors of the request, also absent ones.
+  // All tensors and lists of the request, also absent ones.
   { inputs.Tensors() } -> std::same_as<InputTensors>;
+  { inputs.Lists() } -> std::same_as<LengthLists>;
+  // What can be said once lists are copied.
+  { inputs.CheckLists() } -> std::same_as<absl::Status>;
   { inputs.First() } -> std::same_as<const InputTensor&>;
   { inputs.options } -> std::convertible_to<const OptionInputs&>;
   // The etag of the named layer, or empty.
@@ -73,7 +77,7 @@ class AttentionJob final : public Job {
       const WireBytes bytes(request);
       typename Method::Raw raw;
       Inputs inputs;
-      if (absl::Status s = Read(bytes, raw, context.tenant, method, inputs); !s.ok()) return s;
+      if (absl::Status s = Read(bytes, context, method, Contents::kMayLack, raw, inputs); !s.ok()) return s;
       const auto job = Plan(raw, inputs, context.limits.num_threads, method);
       if (!job.ok()) return job.status();
       return (*job)->cost_;
@@ -86,8 +90,7 @@ class AttentionJob final : public Job {
     const WireBytes bytes(request);
     typename Method::Raw raw;
     Inputs inputs;
-    if (absl::Status s = Read(bytes, raw, context.tenant, method, inputs); !s.ok()) return s;
-    if (absl::Status s = CheckHaveContents(inputs.Tensors()); !s.ok()) return s;
+    if (absl::Status s = Read(bytes, context, method, Contents::kNeeded, raw, inputs); !s.ok()) return s;
     absl::StatusOr<std::unique_ptr<AttentionJob>> job = Plan(raw, inputs, context.limits.num_threads, method);
     if (!job.ok()) return job.status();
     if (absl::Status s = CheckCost((*job)->cost_, context.limits); !s.ok()) return s;
@@ -120,10 +123,20 @@ class AttentionJob final : public Job {
   using Inputs = typename Method::Inputs;
   using Problem = typename Method::Problem;
 
-  static absl::Status Read(const WireBytes& bytes, typename Method::Raw& raw, std::string_view tenant,
-                           const Method& method, Inputs& inputs) {
-    if (absl::Status status = Method::Read(bytes, raw); !status.ok()) return status;
-    return method.Check(raw, bytes, tenant, inputs);
+  // Only what is estimated may lack the elements of its tensors.
+  enum class Contents : std::uint8_t { kNeeded, kMayLack };
+
+  // All that comes before the rules of attention, which look at lists.
+  static absl::Status Read(const WireBytes& bytes, const DecodeContext& context, const Method& method,
+                           Contents contents, typename Method::Raw& raw, Inputs& inputs) {
+    if (absl::Status s = Method::Read(bytes, raw); !s.ok()) return s;
+    if (absl::Status s = method.Check(raw, bytes, context.tenant, inputs); !s.ok()) return s;
+    if (contents == Contents::kNeeded) {
+      // A shape without elements would let lists be of any length.
+      if (absl::Status s = CheckHaveContents(inputs.Tensors()); !s.ok()) return s;
+    }
+    if (absl::Status s = CopyLists(bytes, context.take_memory, inputs.Lists()); !s.ok()) return s;
+    return inputs.CheckLists();
   }
 
   // A job that knows its cost and lacks its tensors.
@@ -156,10 +169,12 @@ class AttentionJob final : public Job {
   RequestCost Cost(Inputs& inputs, const OutputSet& outputs, int num_threads) const {
     const bool consumes_weights = outputs.Has(v1::OUTPUT_KIND_TOP_ATTENTION_WEIGHTS) ||
                                   (outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS) && !inputs.options.weights.per_head);
-    const double gathered = GatheredBytes(inputs.Tensors()) + static_cast<double>(inputs.options.lengths.NumBytes());
+    const auto lists = static_cast<double>(ListBytes(inputs.Lists()));
+    const double gathered = GatheredBytes(inputs.Tensors()) + lists;
     return {.flops = problem_.Flops(),
             .memory_bytes = gathered + response_.MemoryBytes() + Method::ExtraBytes(problem_, inputs) +
                             ScratchBytes(problem_, num_threads, consumes_weights, inputs.options.weights.top_k),
+            .list_bytes = lists,
             .response_bytes = response_.SerializedBytes()};
   }
 

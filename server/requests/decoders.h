@@ -1,11 +1,13 @@
 // The codec's door: one decoder for each method that computes.
 //
-// A decoder reads the request in place, checks every rule once in this order, and only then takes memory:
+// A decoder reads the request in place and checks every rule once in this order. Before it takes memory, for lists in 3
+// and for tensors behind 5, it asks the memory budget:
 //   1. the wire format; the size is checked before (RequestRun);
-//   2. each tensor's type, shape and number of bytes, the enums, and how many axes tensors have in common; then that
-//      all tensors have contents;
-//   3. the rules of attention (AttendProblem::Create, SdpaProblem::Create);
-//   4. the limits on response, memory and arithmetic; then the memory budget.
+//   2. each tensor's type, shape and number of bytes, the enums, how many axes tensors have in common, and how long
+//      lists are; then that all tensors have contents;
+//   3. lists are copied, because rules look at their numbers;
+//   4. the rules of attention (AttendProblem::Create, SdpaProblem::Create);
+//   5. the limits on response, memory and arithmetic.
 // What a rejected request costs is bounded by the bytes it sent, whatever it claims.
 //
 // The jobs own their inputs, aligned, in one piece of memory; Compute writes straight into the memory that TakeResponse

@@ -52,9 +52,6 @@ const PerHeadRules& RulesOfPerHead() {
   return rules;
 }
 
-// Stands for lengths of which only the number is looked at.
-constexpr std::int64_t kNoLength = 0;
-
 // The given [T, S] or [B, H, T, S] as four axes.
 template <typename T>
 BasicHeadsView<T> ScoresView(const InputTensor& tensor, T* elements) {
@@ -124,9 +121,9 @@ absl::Status CheckTopK(std::int64_t top_k, bool is_asked_for) {
                                            "all that it is for"));
 }
 
-// Copies as many valid lengths as there are batch entries, of which another number is the core's to refuse, and
+// As many valid lengths as there are batch entries are looked at, of which another number is the core's to refuse, and
 // cumulative lengths that are not very many more than the queries: both bounded by the request's own tensors.
-absl::Status CheckLengths(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first, Lengths& lengths) {
+absl::Status CheckLengths(const RawOptions& raw, const FirstTensor& first, OptionInputs& inputs) {
   const std::int64_t most = std::max(first.queries, kMaxEmptySequences) + 1;
   for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
     const LengthsOption& option = kLengthsOptions[i];
@@ -136,43 +133,22 @@ absl::Status CheckLengths(const RawOptions& raw, const WireBytes& bytes, const F
       return InvalidField(option.field, absl::StrCat(option.field, " has ", count, " entries; at most ", most,
                                                      " are accepted with this many queries"));
     }
-    const bool is_copied = option.cumulative || count == first.batch;
-    const FieldPath path = kOptions / OptionFieldNumber(option.field);
-    lengths.lists[i] = GatherLengths(bytes, path, count, is_copied ? count : 0);
+    inputs.lengths[i] = {kOptions / OptionFieldNumber(option.field), count, option.cumulative || count == first.batch};
   }
   return absl::OkStatus();
 }
 
 }  // namespace
 
-absl::Span<const std::int64_t> LengthList::View() const {
-  return lengths.empty() ? absl::MakeConstSpan(&kNoLength, static_cast<std::size_t>(count))
-                         : absl::MakeConstSpan(lengths);
-}
-
-LengthList GatherLengths(const WireBytes& bytes, const FieldPath& path, std::int64_t count, std::int64_t most) {
-  LengthList list{count, {}};
-  if (count == 0 || count > most) return list;
-  list.lengths.reserve(static_cast<std::size_t>(count));
-  VisitFields(WireReader(bytes), {path}, [&list](std::size_t, const WireReader& reader, const WireField& part) {
-    VisitIntegers(reader, part, [&list](std::uint64_t length) {
-      list.lengths.push_back(static_cast<std::int64_t>(length));
-    }).IgnoreError();  // The reading pass has seen it.
-  });
-  return list;
-}
-
-std::int64_t Lengths::NumBytes() const {
-  std::size_t numbers = 0;
-  for (const LengthList& list : lists) numbers += list.lengths.size();
-  return static_cast<std::int64_t>(numbers * sizeof(std::int64_t));
-}
-
 void OptionInputs::AppendTensors(InputTensors& tensors) {
   tensors.push_back(&mask);
   tensors.push_back(&key_mask);
   tensors.push_back(&bias);
   for (InputTensor& tensor : per_head) tensors.push_back(&tensor);
+}
+
+void OptionInputs::AppendLists(LengthLists& lists) {
+  for (LengthList& list : lengths) lists.push_back(&list);
 }
 
 AttentionOptions OptionInputs::View() const {
@@ -185,13 +161,12 @@ AttentionOptions OptionInputs::View() const {
     options.*kPerHeadOptions[i].member = PerHead(per_head[i]);
   }
   for (std::size_t i = 0; i < std::size(kLengthsOptions); ++i) {
-    options.*kLengthsOptions[i].member = lengths.lists[i].View();
+    options.*kLengthsOptions[i].member = lengths[i].View();
   }
   return options;
 }
 
-absl::Status CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first,
-                          OptionInputs& inputs) {
+absl::Status CheckOptions(const RawOptions& raw, const FirstTensor& first, OptionInputs& inputs) {
   inputs.values = raw.values;
   if (absl::Status s = MergeFloatScalars(raw.float_scalars, inputs.values); !s.ok()) return s;
   if (absl::Status s = SetEnumOptions(raw.enums, /*owner=*/"", inputs.values); !s.ok()) return s;
@@ -207,7 +182,7 @@ absl::Status CheckOptions(const RawOptions& raw, const WireBytes& bytes, const F
     if (absl::Status s = CheckTensorInto(raw.per_head[i], rule, inputs.per_head[i]); !s.ok()) return s;
     if (absl::Status s = CheckPerHeadType(inputs.per_head[i], rule.field, first.is_double); !s.ok()) return s;
   }
-  return CheckLengths(raw, bytes, first, inputs.lengths);
+  return CheckLengths(raw, first, inputs);
 }
 
 absl::StatusOr<OutputSet> OutputSet::Check(const RawOutputs& raw, absl::Span<const v1::OutputKind> allowed,

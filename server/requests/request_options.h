@@ -7,41 +7,21 @@
 #include <array>
 #include <cstdint>
 #include <iterator>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "attend/v1/attention_service.pb.h"
 #include "core/problem/options.h"
+#include "server/requests/length_list.h"
 #include "server/requests/tensor_codec.h"
 #include "server/rpc/job.h"
 #include "server/wire/request_reader.h"
-#include "server/wire/wire_format.h"
 
 namespace attend::server {
 
-// One list of integers of a request: how many there are, and, once that is known to be a number that may be copied,
-// what they are. May be moved; views taken before stay valid where the numbers were copied.
-struct LengthList {
-  std::int64_t count = 0;
-  std::vector<std::int64_t> lengths;
-
-  // The lengths; `count` times one that must not be read where they were not copied.
-  absl::Span<const std::int64_t> View() const;
-};
-
-// The lists of kLengthsOptions, which AttentionOptions view. They are copied before a request is known to be right,
-// because its rules look at them, so their number is bounded first. May be moved; views taken before stay valid.
-struct Lengths {
-  std::array<LengthList, std::size(kLengthsOptions)> lists;
-
-  // Of the memory they take.
-  std::int64_t NumBytes() const;
-};
-
 // What options depend on of a request's first tensor; zeros when it is absent.
 struct FirstTensor {
-  std::int64_t batch = 0;  // This and the next bound how many lengths are copied.
+  std::int64_t batch = 0;  // This and the next bound how many lengths there may be.
   std::int64_t queries = 0;
   bool is_double = false;  // So is the arithmetic then.
 };
@@ -51,6 +31,9 @@ struct WeightsForm {
   bool per_head = false;
   std::int64_t top_k = 0;
 };
+
+// The lists of kLengthsOptions, which AttentionOptions view.
+using Lengths = std::array<LengthList, std::size(kLengthsOptions)>;
 
 // AttentionOptions of a request, with what they point to. May be moved; views taken before stay valid.
 struct OptionInputs {
@@ -64,20 +47,17 @@ struct OptionInputs {
 
   // Appends every tensor, also absent ones, for GatherTensors.
   void AppendTensors(InputTensors& tensors);
+  // Appends every list, also absent ones, for CopyLists.
+  void AppendLists(LengthLists& lists);
 
   // All options as the core takes them.
   AttentionOptions View() const;
 };
 
-// The list of `count` integers at `path`, copied if there are at most `most`. REQUIRES: `bytes` were read before
-// without an error, and counted so many.
-LengthList GatherLengths(const WireBytes& bytes, const FieldPath& path, std::int64_t count, std::int64_t most);
-
-// Checks what can be said about the options alone. As many valid lengths as batch entries are copied and not very many
-// more cumulative lengths than queries, which bounds them by the request's own tensors. Errors: INVALID_ARGUMENT with
-// the field below `options`. REQUIRES: `inputs` are default ones.
-absl::Status CheckOptions(const RawOptions& raw, const WireBytes& bytes, const FirstTensor& first,
-                          OptionInputs& inputs);
+// Checks what can be said about the options alone. As many valid lengths as batch entries will be copied and not very
+// many more cumulative lengths than queries, which bounds them by the request's own tensors. Errors: INVALID_ARGUMENT
+// with the field below `options`. REQUIRES: `inputs` are default ones.
+absl::Status CheckOptions(const RawOptions& raw, const FirstTensor& first, OptionInputs& inputs);
 
 // Which tensors the response holds.
 class OutputSet {
@@ -97,6 +77,7 @@ class OutputSet {
 struct RequestCost {
   double flops = 0;
   double memory_bytes = 0;    // Inputs, outputs and scratch.
+  double list_bytes = 0;      // Of those: of lists, which are copied while the request itself is still there.
   double response_bytes = 0;  // Serialized.
 };
 

@@ -64,7 +64,13 @@ struct SdpaInputs {
     options.AppendTensors(tensors);
     return tensors;
   }
+  LengthLists Lists() {
+    LengthLists lists;
+    options.AppendLists(lists);
+    return lists;
+  }
   SdpaProblem::Spec Spec() const;
+  static absl::Status CheckLists() { return absl::OkStatus(); }
   absl::Status CheckWith(const OutputSet& outputs) const { return partials.CheckWith(outputs); }
 };
 
@@ -105,7 +111,7 @@ absl::Status CheckSameRank(const InputTensor& tensor, const char* field, const I
                                           "; they must have as many"));
 }
 
-absl::Status CheckInputs(const RawSdpaRequest& raw, const WireBytes& bytes, SdpaInputs& inputs) {
+absl::Status CheckInputs(const RawSdpaRequest& raw, SdpaInputs& inputs) {
   const absl::StatusOr<bool> tokens_first = CheckTokensFirst(raw);
   if (!tokens_first.ok()) return tokens_first.status();
   inputs.tokens_first = *tokens_first;
@@ -122,7 +128,7 @@ absl::Status CheckInputs(const RawSdpaRequest& raw, const WireBytes& bytes, Sdpa
   }
   const TypedHeadsView query = View(inputs.query, *tokens_first);
   const FirstTensor first{query.batch, query.length, query.type == DataType::kFloat64};
-  if (absl::Status s = CheckOptions(raw.options, bytes, first, inputs.options); !s.ok()) return s;
+  if (absl::Status s = CheckOptions(raw.options, first, inputs.options); !s.ok()) return s;
   if (!raw.partials.present) return absl::OkStatus();
   absl::StatusOr<PartialInputs> partials = CheckPartials(raw.partials, inputs.query, inputs.value);
   if (!partials.ok()) return partials.status();
@@ -181,8 +187,8 @@ struct SdpaMethod {
     return FastKernelsOf(problem, available);
   }
   static absl::Status Read(const WireBytes& bytes, Raw& raw) { return ReadSdpaRequest(bytes, raw); }
-  static absl::Status Check(const Raw& raw, const WireBytes& bytes, std::string_view /*tenant*/, Inputs& inputs) {
-    return CheckInputs(raw, bytes, inputs);
+  static absl::Status Check(const Raw& raw, const WireBytes& /*bytes*/, std::string_view /*tenant*/, Inputs& inputs) {
+    return CheckInputs(raw, inputs);
   }
   static Extras MakeExtras(const Inputs& inputs) {
     return {inputs.options.weights, inputs.tokens_first, inputs.partials.Parts()};

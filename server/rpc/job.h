@@ -56,7 +56,9 @@ struct DecodeContext {
 
   const Limits& limits;
   std::string_view tenant;
-  // Asked before a job takes memory for its tensors, with its memory_bytes(). Errors: those of a memory budget.
+  // Asked before memory is taken, with all bytes that the request takes from then on; what was asked for before is
+  // among them. For lists these are the request's own and theirs, for tensors the job's memory_bytes(). Errors: those
+  // of a memory budget.
   TakeMemory take_memory;
 };
 

@@ -66,6 +66,7 @@ double RequestBytes(const Message& message) {
 absl::Status CheckLimits(double request_bytes, const RequestCost& cost, const RequestServices& services) {
   absl::Status status = CheckRequestBytes(Whole(request_bytes), services.limits);
   if (status.ok()) status = services.memory->CheckFits(request_bytes);
+  if (status.ok()) status = services.memory->CheckFits(request_bytes + cost.list_bytes);
   if (status.ok()) status = CheckCost(cost, services.limits);
   if (status.ok()) status = services.memory->CheckFits(cost.memory_bytes);
   return status;

@@ -2,8 +2,8 @@
 
 #include <google/protobuf/stubs/common.h>
 
+#include <array>
 #include <bit>
-#include <string>
 #include <tuple>
 
 #include "attend/v1/attention_service.pb.h"
@@ -34,14 +34,34 @@ absl::Status Read(const WireReader& /*reader*/, const WireField& field, std::int
   return absl::OkStatus();
 }
 
+// How many of `size` bytes come before the last character, which may go on behind them.
+std::size_t BeforeLastCharacter(const char* bytes, std::size_t size) {
+  constexpr std::size_t kMostFollowing = 3;  // Bytes of a character behind its first, each 10xxxxxx.
+  const auto follows = [bytes](std::size_t i) { return (static_cast<unsigned char>(bytes[i]) & 0xC0) == 0x80; };
+  std::size_t last = size - 1;
+  while (last > 0 && last + kMostFollowing >= size && follows(last)) --last;
+  return last;
+}
+
+// Looks at a piece at a time: a string may be as long as its message, and nobody has been asked for the memory of a
+// copy.
+bool IsUtf8(const WireBytes& bytes, ByteRange range) {
+  std::array<char, 1024> piece;
+  while (!range.empty()) {
+    const bool is_last = range.size() <= static_cast<std::int64_t>(piece.size());
+    auto size = is_last ? static_cast<std::size_t>(range.size()) : piece.size();
+    bytes.Copy({range.begin, range.begin + static_cast<std::int64_t>(size)}, piece.data());
+    if (!is_last) size = BeforeLastCharacter(piece.data(), size);
+    if (!google::protobuf::internal::IsStructurallyValidUTF8(piece.data(), static_cast<int>(size))) return false;
+    range.begin += static_cast<std::int64_t>(size);
+  }
+  return true;
+}
+
 // Protobuf accepts no other text than UTF-8 in a string.
 absl::Status Read(const WireReader& reader, const WireField& field, RawText& text) {
   if (!IsLengthDelimited(field)) return absl::OkStatus();
-  std::string bytes(static_cast<std::size_t>(field.range.size()), '\0');
-  reader.bytes().Copy(field.range, bytes.data());
-  if (!google::protobuf::internal::IsStructurallyValidUTF8(bytes)) {
-    return MalformedRequest(field.range.begin, "a string is not UTF-8");
-  }
+  if (!IsUtf8(reader.bytes(), field.range)) return MalformedRequest(field.range.begin, "a string is not UTF-8");
   text = {field.range};
   return absl::OkStatus();
 }

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -16,12 +15,14 @@
 #include "server/requests/decoders.h"
 #include "tests/support/decoder_cases.h"
 #include "tests/support/example_requests.h"
+#include "tests/support/process_status.h"
 #include "tests/support/reader_vs_protobuf.h"
 #include "tests/support/tensor_messages.h"
 
 namespace attend::server {
 namespace {
 
+using ::attend::testing::ProcessStatus;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Pair;
@@ -306,16 +307,6 @@ void ExpectEachLimitToTheUnit(const Request& request) {
 TEST(Limits, EachIsExactToTheUnit) {
   ExpectEachLimitToTheUnit(FullSdpaRequest());
   ExpectEachLimitToTheUnit(FullAttendRequest());
-}
-
-// `VmPeak` and the like of this process, in bytes.
-std::int64_t ProcessStatus(const std::string& key) {
-  std::ifstream in("/proc/self/status");
-  for (std::string line; std::getline(in, line);) {
-    if (line.compare(0, key.size() + 1, key + ":") == 0) return std::stoll(line.substr(key.size() + 1)) * 1024;
-  }
-  ADD_FAILURE() << "no " << key;
-  return 0;
 }
 
 // Claims of many gigabytes in a request of some hundred bytes: the address space must not even grow for a moment.

@@ -1,9 +1,11 @@
-// How a container's memory limit is found, on trees of files that look like /sys/fs/cgroup.
+// How a container's memory limit is found, on trees of files that look like /sys/fs/cgroup, and what the defaults make
+// of it and of the machine's memory.
 #include "server/config/server_config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <string>
@@ -14,6 +16,8 @@
 
 namespace attend::server {
 namespace {
+
+constexpr std::int64_t kGiB = std::int64_t{1} << 30;
 
 struct Case {
   std::string name;
@@ -63,11 +67,17 @@ TEST(ContainerMemoryTest, ThePlanIsTheSumOfAllThatMayBeHeld) {
   config.transport.memory_bytes = std::int64_t{128} << 20;
   const MemoryPlan plan = PlanMemory(config);
   EXPECT_EQ(plan.sum(), std::int64_t{1} << 30) << "the defaults in a container of 1 GiB";
-  EXPECT_EQ(
-      plan.Text(std::int64_t{1} << 30),
+  const std::string parts =
       "memory: 512 MiB in flight (--max-memory-in-flight-bytes) + 256 MiB for layers (--max-layers-bytes) + 128 MiB "
-      "for the transport (--transport-memory-bytes) + 128 MiB for the process = 1024 MiB, of the container's 1024 MiB");
-  EXPECT_LE(DefaultRequestBytes(), DefaultTransportBytes());
+      "for the transport (--transport-memory-bytes) + 128 MiB for the process = 1024 MiB";
+  EXPECT_EQ(plan.Text({.container = kGiB, .machine = 4 * kGiB}), parts + ", of the container's 1024 MiB");
+  EXPECT_EQ(plan.Text({.container = 4 * kGiB, .machine = 2 * kGiB}), parts + ", of the machine's 2048 MiB");
+  EXPECT_EQ(plan.Text({.machine = 2 * kGiB}), parts + ", of the machine's 2048 MiB");
+  EXPECT_EQ(plan.Text({}), parts);
+  EXPECT_FALSE(plan.Exceeds({.container = kGiB, .machine = kGiB}));
+  EXPECT_FALSE(plan.Exceeds({}));
+  EXPECT_TRUE(plan.Exceeds({.container = kGiB - 1}));
+  EXPECT_TRUE(plan.Exceeds({.container = 4 * kGiB, .machine = kGiB - 1}));
 }
 
 TEST(ContainerMemoryTest, APlanWithoutBoundsHasTheLargestSum) {
@@ -77,12 +87,44 @@ TEST(ContainerMemoryTest, APlanWithoutBoundsHasTheLargestSum) {
   const MemoryPlan plan = PlanMemory(config);
   EXPECT_EQ(plan.uncounted(), kMost);
   EXPECT_EQ(plan.sum(), kMost);
-  EXPECT_THAT(plan.Text(std::nullopt), ::testing::HasSubstr(" = 8796093022208 MiB"));
+  EXPECT_THAT(plan.Text({}), ::testing::HasSubstr(" = 8796093022208 MiB"));
 }
 
-TEST(ContainerMemoryTest, TheDefaultBudgetIsAnAmountOfMemory) {
-  EXPECT_GE(DefaultMemoryInFlightBytes(), 1);
-  EXPECT_LE(DefaultMemoryInFlightBytes(), std::int64_t{1} << 59);
+// On a virtual machine of 1 GiB the defaults were 4 GiB in flight, 4 GiB for layers and 1 GiB for the transport.
+TEST(ContainerMemoryTest, TheDefaultsFitWhatThereIs) {
+  constexpr std::int64_t kMiB = std::int64_t{1} << 20;
+  const struct {
+    std::string name;
+    MemoryBounds bounds;
+    std::int64_t in_flight, layers, transport, request;
+  } cases[] = {
+      {"NothingIsKnown", {}, 4 * kGiB, 4 * kGiB, kGiB, 256 * kMiB},
+      {"SmallMachine", {.machine = kGiB}, 512 * kMiB, 256 * kMiB, 128 * kMiB, 128 * kMiB},
+      {"Machine", {.machine = 8 * kGiB}, 4 * kGiB, 2 * kGiB, kGiB, 256 * kMiB},
+      {"LargeMachine", {.machine = 256 * kGiB}, 4 * kGiB, 4 * kGiB, kGiB, 256 * kMiB},
+      {"Container", {.container = kGiB, .machine = 256 * kGiB}, 512 * kMiB, 256 * kMiB, 128 * kMiB, 128 * kMiB},
+      {"LargeContainer", {.container = 64 * kGiB, .machine = 256 * kGiB}, 32 * kGiB, 16 * kGiB, kGiB, 256 * kMiB},
+      {"LargerThanItsMachine", {.container = 64 * kGiB, .machine = 2 * kGiB}, kGiB, 512 * kMiB, 256 * kMiB, 256 * kMiB},
+      {"TinyContainer", {.container = 1, .machine = kGiB}, 1, 1, 1, 1},
+  };
+  for (const auto& test : cases) {
+    SCOPED_TRACE(test.name);
+    EXPECT_EQ(DefaultMemoryInFlightBytes(test.bounds), test.in_flight);
+    EXPECT_EQ(DefaultLayersBytes(test.bounds), test.layers);
+    EXPECT_EQ(DefaultTransportBytes(test.bounds), test.transport);
+    EXPECT_EQ(DefaultRequestBytes(test.bounds), test.request);
+  }
+}
+
+TEST(ContainerMemoryTest, AServerOfThisMachineFitsIntoIt) {
+  const MemoryBounds bounds = ReadMemoryBounds();
+  ASSERT_TRUE(bounds.machine.has_value());
+  EXPECT_GE(*bounds.machine, 64 << 20);
+  ASSERT_TRUE(bounds.tightest().has_value());
+  if (*bounds.tightest() >= kGiB) {
+    EXPECT_FALSE(PlanMemory(ServerConfig()).Exceeds(bounds));
+  }
+  EXPECT_EQ(ServerConfig().limits.max_memory_in_flight_bytes, DefaultMemoryInFlightBytes());
 }
 
 }  // namespace

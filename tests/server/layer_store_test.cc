@@ -4,15 +4,29 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <future>
+#include <list>
 #include <memory>
+#include <random>
 #include <string>
+#include <string_view>
 
+#include "core/base/error.h"
+#include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"
 
 namespace attend::server {
 namespace {
+
+using ::attend::testing::CheckpointBuilder;
+using ::attend::testing::Matrix;
+using ::attend::testing::RandomMatrix;
+using ::attend::testing::Transposed;
+using ::testing::ElementsAre;
+using ::testing::Pair;
 
 class LayerStoreTest : public ::testing::Test {
  protected:
@@ -33,11 +47,24 @@ class LayerStoreTest : public ::testing::Test {
     return store_->FinishUpload(*upload, cancelled_, executor_, memory_);
   }
 
+  // A layer `name` of two heads from a file.
+  auto Upload(const std::string& name, const std::string& file, MemoryBudget& memory) {
+    v1::CreateLayerHeader header;
+    header.set_name(name);
+    header.mutable_config()->set_num_heads(2);
+    auto upload = store_->BeginUpload({.tenant = "shop"}, header);
+    EXPECT_TRUE(upload.ok()) << upload.status();
+    const std::string_view piece = file;
+    EXPECT_TRUE(upload->Append({&piece, 1}).ok());
+    return store_->FinishUpload(*upload, cancelled_, executor_, memory);
+  }
+
   const attend::testing::TemporaryFolder folder_;
   Log log_{{.level = spdlog::level::off}};
   const std::atomic<bool> cancelled_{false};
   Executor executor_{{.num_threads = 1}};
   MemoryBudget memory_{1 << 30};
+  std::list<MemoryBudget> budgets_;  // Others, which outlive the layers too.
   std::unique_ptr<LayerStore> store_;
 };
 
@@ -63,6 +90,46 @@ TEST_F(LayerStoreTest, MemoryIsReadWhileAnotherThreadWaitsForTheDisk) {
   ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
   EXPECT_EQ(waited, 3);
   EXPECT_EQ(store_->bytes().registered() + store_->bytes().OfTenant("shop") + store_->bytes().held(), 0);
+}
+
+// Weights behind a header of an odd length, across and in groups cannot be packed where they are.
+TEST_F(LayerStoreTest, CopiesOfWeightsCountBeforeTheyAreMade) {
+  Open({});
+  std::mt19937 random(1);
+  const Matrix square = RandomMatrix(64, 64, random), three = RandomMatrix(3 * 64, 64, random);
+  CheckpointBuilder separate, across, groups;
+  for (const char* const name : {"query.weight", "key.weight", "value.weight"}) separate.Add(name, square);
+  across.Add("attn.c_attn.weight", Transposed(three)).Add("attn.c_proj.weight", square);
+  groups.Add("query_key_value.weight", three).Add("dense.weight", square);
+  constexpr std::int64_t kSquare = 64 * 64 * 4;
+  const struct {
+    const char* name;
+    std::string file;
+    std::int64_t copied;
+  } cases[] = {
+      {"aligned", separate.Build(), 0},
+      {"unaligned", separate.Build(1), 3 * kSquare},
+      {"across", across.Build(), 4 * kSquare},
+      {"groups", groups.Build(), 3 * kSquare},
+  };
+  for (const auto& test : cases) {
+    SCOPED_TRACE(test.name);
+    const std::int64_t held = store_->bytes().held();
+    if (test.copied > 0) {
+      MemoryBudget& little = budgets_.emplace_back(test.copied - 1);
+      const absl::Status status = Upload(test.name, test.file, little).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+      EXPECT_THAT(GetErrorDetails(status).metadata, ElementsAre(Pair("flag", "--max-memory-in-flight-bytes")));
+      EXPECT_EQ(GetErrorDetails(status).field, "") << "it is nothing about the file";
+      EXPECT_EQ(little.in_use_bytes(), 0);
+      EXPECT_EQ(store_->bytes().held(), held);
+    }
+    MemoryBudget& enough = budgets_.emplace_back(std::max<std::int64_t>(test.copied, 1));
+    const auto created = Upload(test.name, test.file, enough);
+    EXPECT_TRUE(created.ok()) << created.status();
+    EXPECT_EQ(enough.in_use_bytes(), 0) << "the copies are gone";
+    EXPECT_GT(store_->bytes().held(), held);
+  }
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include <atomic>
 #include <string>
 #include <thread>
@@ -201,7 +203,9 @@ TEST(MemoryBudgetTest, WhatNoWaitHelpsHasNoRetryDelay) {
   const auto retries = [&](double bytes) {
     const absl::Status refused = budget.Reserve(bytes, a).status();
     EXPECT_EQ(GetErrorDetails(refused).reason, "TENANT_QUOTA") << refused;
-    return GetErrorDetails(refused).metadata.count(kRetryDelayKey) > 0;
+    const auto metadata = GetErrorDetails(refused).metadata;
+    return std::any_of(metadata.begin(), metadata.end(),
+                       [](const auto& entry) { return entry.first == kRetryDelayKey; });
   };
   EXPECT_FALSE(retries(101));
   EXPECT_EQ(a->tenant->refusals(), 1);

@@ -318,6 +318,28 @@ TEST(WireReader, AgreesWithProtobufOnEveryPrefixOfAnHonestMessage) {
   }
 }
 
+// Strings are looked at in pieces, so that a character may begin in one and end in the next.
+TEST(WireReader, AgreesWithProtobufOnTextOfAnyLength) {
+  const std::vector<std::string> characters = {
+      "a",        "\xC3\xA9",     "\xE2\x82\xAC",     "\xF0\x9F\x98\x80",  // Of one to four bytes.
+      "\x80",     "\xC3",         "\xE2\x82",         "\xF0\x9F\x98",      // Parts of one.
+      "\xC0\xAF", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\x80\x80\x80\x80\x80", std::string(2, '\0')};
+  int accepted_count = 0;
+  for (const std::string& character : characters) {
+    for (int before = 1018; before <= 1028; ++before) {
+      for (const int after : {0, 1, 2000}) {
+        const std::string text = Repeat("x", before) + character + Repeat("y", after);
+        bool accepted = false;
+        ASSERT_THAT(CompareAttendRequest(Field(v1::AttendRequest::kLayerNameFieldNumber, text), 700, &accepted),
+                    IsEmpty())
+            << absl::CHexEscape(character) << " behind " << before << " and before " << after;
+        accepted_count += accepted;
+      }
+    }
+  }
+  EXPECT_EQ(accepted_count, 5 * 11 * 3);
+}
+
 template <typename Options>
 void ExpectFields(const Options& options, OptionField::Kind kind) {
   std::size_t index = 0;
