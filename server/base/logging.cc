@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cctype>
 #include <chrono>
 #include <cstdlib>
@@ -85,10 +84,17 @@ class WriterSink final : public spdlog::sinks::base_sink<std::mutex> {
   LineWriter& writer_;
 };
 
-// Where gRPC's log goes. gRPC calls a plain function without context, so this one variable has to be reachable from
-// everywhere.
-// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
-std::atomic<GrpcLogRoute*> grpc_route{nullptr};
+// Where gRPC's log goes. gRPC calls a plain function without context, so these have to be reachable from everywhere.
+// Who writes holds the lock, so that the route's end waits for it: gRPC has threads that outlive every server.
+// NOLINTBEGIN(cppcoreguidelines-avoid-non-const-global-variables)
+Mutex grpc_route_mu;
+GrpcLogRoute* grpc_route ABSL_GUARDED_BY(grpc_route_mu) = nullptr;
+// NOLINTEND(cppcoreguidelines-avoid-non-const-global-variables)
+
+void SetGrpcRoute(GrpcLogRoute* route) {
+  const MutexLock lock(grpc_route_mu);
+  grpc_route = route;
+}
 
 constexpr char kAssertion[] = "assertion failed";
 
@@ -97,8 +103,8 @@ constexpr int kMostGrpcLines = 10;
 constexpr std::chrono::seconds kGrpcLinesWindow(10);
 
 void LogFromGrpc(gpr_log_func_args* args) {
-  GrpcLogRoute* route = grpc_route.load(std::memory_order_acquire);
-  if (route != nullptr) route->Write(*args);
+  const MutexLock lock(grpc_route_mu);
+  if (grpc_route != nullptr) grpc_route->Write(*args);
 }
 
 }  // namespace
@@ -165,7 +171,7 @@ LogRateLimit::Verdict LogRateLimit::Ask(Clock::time_point now) {
 }
 
 GrpcLogRoute::GrpcLogRoute(Log& log) : log_(log), limit_(kMostGrpcLines, kGrpcLinesWindow) {
-  grpc_route.store(this, std::memory_order_release);
+  SetGrpcRoute(this);
   gpr_set_log_function(LogFromGrpc);
   // GRPC_VERBOSITY, where someone set it, stays in force.
   if (std::getenv("GRPC_VERBOSITY") == nullptr) gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
@@ -173,7 +179,7 @@ GrpcLogRoute::GrpcLogRoute(Log& log) : log_(log), limit_(kMostGrpcLines, kGrpcLi
 
 GrpcLogRoute::~GrpcLogRoute() {
   gpr_set_log_function(nullptr);
-  grpc_route.store(nullptr, std::memory_order_release);
+  SetGrpcRoute(nullptr);
 }
 
 void GrpcLogRoute::Write(const gpr_log_func_args& args) {

@@ -113,7 +113,7 @@ class LogRateLimit {
 
 // Sends what gRPC itself logs to a Log, for as long as this object lives: its errors as warnings, at most ten in ten
 // seconds because peers can cause them at will, with a line that counts those left out. gRPC knows one log function per
-// process, so REQUIRES: no other object of this class.
+// process, so REQUIRES: no other object of this class. Its end waits for threads of gRPC that are writing.
 class GrpcLogRoute {
  public:
   explicit GrpcLogRoute(Log& log);

@@ -97,13 +97,9 @@ absl::StatusOr<std::shared_ptr<TlsPair>> TlsPair::Load(const TlsConfig& config) 
   return pair;
 }
 
-std::int64_t TlsPair::Expiry() const {
-  const absl::StatusOr<Contents> contents = ReadAndCheck(config_);
-  return contents.ok() ? contents->expiry : 0;
-}
-
 absl::StatusOr<bool> TlsPair::Reload() {
   const absl::StatusOr<Contents> contents = ReadAndCheck(config_);
+  expiry_.store(contents.ok() ? contents->expiry : 0, std::memory_order_relaxed);
   if (!contents.ok()) return contents.status();
   const std::string all = absl::StrCat(contents->identity, contents->authorities, contents->revoked_text);
   const MutexLock lock(mu_);

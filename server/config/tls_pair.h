@@ -7,6 +7,8 @@
 #ifndef ATTEND_SERVER_CONFIG_TLS_PAIR_H_
 #define ATTEND_SERVER_CONFIG_TLS_PAIR_H_
 
+#include <atomic>
+#include <cstdint>
 #include <ctime>
 #include <memory>
 #include <string>
@@ -51,8 +53,9 @@ class TlsPair {
   // The client certificates that are revoked; none without such a file.
   std::shared_ptr<const Revocations> revocations() const { return revocations_; }
 
-  // When the certificate in the files expires, in seconds since 1970; 0 when the files cannot be used as they are now.
-  std::int64_t Expiry() const;
+  // When the certificate in the files expires, in seconds since 1970; 0 when the files cannot be used. As they were
+  // when they were last looked at: who asks must not wait for a disk.
+  std::int64_t Expiry() const { return expiry_.load(std::memory_order_relaxed); }
 
   // Looks at the files again: true when others are in force now. Errors: as Load; what was in force stays so.
   absl::StatusOr<bool> Reload() ABSL_LOCKS_EXCLUDED(mu_);
@@ -61,6 +64,7 @@ class TlsPair {
   explicit TlsPair(const TlsConfig& config) : config_(config) {}
 
   const TlsConfig config_;
+  std::atomic<std::int64_t> expiry_{0};
   Mutex mu_;
   std::string in_force_ ABSL_GUARDED_BY(mu_);  // Of all files.
   StagedFile identity_;

@@ -18,8 +18,6 @@ namespace {
 // Bodies that are being read may take this part of the memory budget: who sends slowly cannot keep others out.
 constexpr int kBodiesPart = 4;
 
-constexpr std::int64_t kRetryDelayMs = 250;
-
 // What Connect's servers answer where there is no method, whose error is UNIMPLEMENTED nevertheless.
 constexpr int kNoSuchMethod = 404;
 
@@ -101,29 +99,30 @@ absl::Status ConnectCall::CheckLength() const {
 
 std::optional<HttpResponse> ConnectCall::OnBodyGrows(std::size_t bytes) {
   const double memory = static_cast<double>(bytes) * (json_ ? kJsonMemory : 1);
-  const MemoryBudget& budget = *services_.requests->memory;
-  const auto others = static_cast<double>(services_.body_bytes - body_memory_.bytes());
-  absl::Status room;
-  if (others > 0 && others + memory > static_cast<double>(budget.limit_bytes()) / kBodiesPart) {
-    room = BusyError(reason::kMemoryBudget, "other requests that are being read take the memory that they may",
-                     kRetryDelayMs);
-  } else if (body_memory_.bytes() == 0) {
-    auto reserved = services_.requests->memory->Reserve(memory, account_);
-    room = reserved.status();
-    if (reserved.ok()) body_memory_ = *std::move(reserved);
-    services_.body_bytes += body_memory_.bytes();
-  } else {
-    services_.body_bytes -= body_memory_.bytes();
-    room = body_memory_.Resize(memory);
-    services_.body_bytes += body_memory_.bytes();
-  }
+  const std::int64_t most = services_.requests->memory->limit_bytes() / kBodiesPart;
+  absl::Status room = services_.bodies.CheckRoom(account_.get(), body_memory_.bytes(), memory, most, Clock::now());
+  if (room.ok()) room = GrowBody(memory);
   if (room.ok()) return std::nullopt;
   ReleaseBody();
   return BeginFinish() ? std::optional<HttpResponse>(Refusal(room)) : std::nullopt;
 }
 
+absl::Status ConnectCall::GrowBody(double memory) {
+  const std::int64_t held = body_memory_.bytes();
+  absl::Status grown;
+  if (held == 0) {
+    auto reserved = services_.requests->memory->Reserve(memory, account_);
+    grown = reserved.status();
+    if (reserved.ok()) body_memory_ = *std::move(reserved);
+  } else {
+    grown = body_memory_.Resize(memory);
+  }
+  services_.bodies.Add(account_.get(), body_memory_.bytes() - held);
+  return grown;
+}
+
 void ConnectCall::ReleaseBody() {
-  services_.body_bytes -= body_memory_.bytes();
+  services_.bodies.Add(account_.get(), -body_memory_.bytes());
   body_memory_.ShrinkTo(0);
 }
 

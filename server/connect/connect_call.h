@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "server/connect/body_quota.h"
 #include "server/http/http_service.h"
 #include "server/identity/authenticator.h"
 #include "server/identity/trusted_proxies.h"
@@ -43,8 +44,8 @@ struct ConnectServices {
   std::function<void(const InboundCall&, const absl::Status&)> on_denied;
   std::function<void(const InboundCall&, const absl::Status&)> on_finished;
   std::atomic<bool> draining{false};
-  std::atomic<int> calls{0};    // That are not deleted.
-  std::int64_t body_bytes = 0;  // Reserved for bodies that are being read; the HTTP server's thread's.
+  std::atomic<int> calls{0};  // That are not deleted.
+  BodyQuota bodies;           // That are being read; the HTTP server's thread's.
 };
 
 // A method that is served, in both forms.
@@ -89,6 +90,8 @@ class ConnectCall final : public InboundCall, public HttpCall, public RequestRun
   absl::Status CheckCallerOf(const MethodEntry& entry);
   absl::Status CheckLength() const;
   absl::Status TooLong(std::uint64_t bytes) const;
+  // Errors: MemoryBudget's.
+  absl::Status GrowBody(double memory);
   void ReleaseBody();
   // For the one thread that ends the call: tells those who watch, and makes the answer.
   bool BeginFinish() { return !finished_.exchange(true, std::memory_order_acq_rel); }

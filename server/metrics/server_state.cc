@@ -70,11 +70,11 @@ void WriteConnections(const MetricSources& sources, Exposition& page) {
 
 void WriteCertificate(const MetricSources& sources, Exposition& page) {
   if (sources.certificate_expiry == nullptr) return;
-  page.Gauge(
-      "attend_tls_certificate_expiry_timestamp_seconds",
-      "When the certificate in --tls-cert expires, since 1970; 0 when the TLS files cannot be used as they are, so "
-      "that the server goes on with those it had.",
-      static_cast<double>(sources.certificate_expiry()));
+  page.Gauge("attend_tls_certificate_expiry_timestamp_seconds",
+             "When the certificate in --tls-cert expires, since 1970; 0 when the TLS files could not be used when they "
+             "were last "
+             "looked at, so that the server goes on with those it had.",
+             static_cast<double>(sources.certificate_expiry()));
 }
 
 }  // namespace

@@ -205,7 +205,9 @@ void Call::HandleRequest() {
     engine_.in_flight_.fetch_sub(1);
     return Finish(DrainingStatus());
   }
-  if (absl::Status room = poller_.watch().Add(*this, engine_.in_flight_.load()); !room.ok()) return Finish(room);
+  if (absl::Status room = poller_.watch().Add(*this, engine_.in_flight_.load(), made_room_); !room.ok()) {
+    return Finish(room);
+  }
   if (has_too_much_metadata_) {
     if (engine_.guard_ != nullptr) engine_.guard_->OnTooMuchMetadata(context_.peer());
     context_.TryCancel();  // A status would wait for a peer that perhaps does not read.

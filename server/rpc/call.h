@@ -4,8 +4,9 @@
 // the payload is read only when the handler asks for it, so that a call can be refused before anything is buffered.
 //
 // Threads. All callbacks of one call's handler run on the threads of the poller that owns the call, one after the
-// other, so that a handler needs no lock; they must not block. "REQUIRES: polling thread" below means: within such a
-// callback. Finish, Wake and the accessors may be called from any thread that holds a CallRef.
+// other, so that a handler needs no lock; they must not block. OnGivenUp may run on another poller's thread, with the
+// owner's lock held. "REQUIRES: polling thread" below means: within such a callback. Finish, Wake and the accessors may
+// be called from any thread that holds a CallRef.
 //
 // Lifetime. Every operation under way and every CallRef counts; the last one to go deletes the call and its handler.
 #ifndef ATTEND_SERVER_RPC_CALL_H_
@@ -182,6 +183,7 @@ class Call final : public InboundCall {
   bool got_message_ = false;  // Or will get none.
   bool has_message_ = false;  // One came whole.
   bool given_up_ = false;
+  bool made_room_ = false;  // Another call has ended for this one, before it was handled.
   // When the operation that sends was begun, as a count of Clock's; 0 when there is none.
   std::atomic<Clock::rep> sending_since_{0};
   std::atomic<std::int64_t> sending_bytes_{0};

@@ -135,7 +135,10 @@ absl::Status CallEngine::BuildServer() {
   using Source = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
   receiver_ = builder.experimental().AddExternalConnectionAcceptor(Source::FROM_FD, options_.credentials);
   builder.RegisterAsyncGenericService(&service_);
-  Poller::Options polling{.calls = options_.calls, .memory = options_.memory, .on_delay = options_.on_loop_delay};
+  Poller::Options polling{.calls = options_.calls,
+                          .memory = options_.memory,
+                          .make_room = [this] { return MakeRoom(); },
+                          .on_delay = options_.on_loop_delay};
   if (guard_ != nullptr) polling.on_busy = [guard = guard_.get()] { guard->OnTraffic(); };
   for (int i = 0; i < options_.num_polling_threads; ++i) {
     pollers_.push_back(std::make_unique<Poller>(builder.AddCompletionQueue(), polling));
@@ -174,6 +177,19 @@ void CallEngine::BeginFence() {
 FenceState CallEngine::LookAtFence() {
   const MutexLock lock(mu_);
   return loops_end_ || !fence_.has_value() ? FenceState::kWaits : fence_->Look();
+}
+
+bool CallEngine::MakeRoom() {
+  const int most = options_.calls.max_calls, calls = in_flight_.load() + 1;
+  if (calls <= most || CallWatch::IsFarBeyond(most, calls) || draining()) return false;
+  // The poller that is asked may have no such call any more.
+  for (std::size_t i = 0; i < pollers_.size(); ++i) {
+    const auto first = std::min_element(pollers_.begin(), pollers_.end(),
+                                        [](const auto& a, const auto& b) { return a->first_turn() < b->first_turn(); });
+    if ((*first)->first_turn() == CallWatch::kNobodysTurn) return false;
+    if ((*first)->EndFirst()) return true;
+  }
+  return false;
 }
 
 void CallEngine::Arm(Poller& poller) {

@@ -145,6 +145,8 @@ class CallEngine {
   void BeginFence() ABSL_LOCKS_EXCLUDED(mu_);
   FenceState LookAtFence() ABSL_LOCKS_EXCLUDED(mu_);
 
+  // Ends the call that has to, if one more would be too many: whether it did. REQUIRES: no poller's lock is held.
+  bool MakeRoom();
   // Asks gRPC for one more call.
   void Arm(Poller& poller);
   void CallDeleted();

@@ -17,6 +17,9 @@ constexpr int kImpatience = 6;
 // Calls beyond `max_calls` that may wait to hear that they have ended: a quarter of it, and at least so many.
 constexpr int kLeastReserve = 64;
 
+// Later than any call that waits.
+constexpr CallWatch::Turn kTurnOfSpoken = CallWatch::Turn{1} << 62;
+
 constexpr std::int64_t kRetryDelayMs = 250;
 
 absl::Status TooManyCalls(int max_calls) {
@@ -39,6 +42,18 @@ void CallWatch::Move(Call& call, CallList& to) {
   if (call.list_ != nullptr) call.list_->Remove(call);
   to.Append(call);
   call.list_ = &to;
+  TellTurn();
+}
+
+void CallWatch::TellTurn() {
+  const auto arrival = [](const Call& call) { return call.arrival().time_since_epoch().count(); };
+  Turn turn = kNobodysTurn;
+  if (silent_.first() != nullptr) {
+    turn = arrival(*silent_.first());
+  } else if (held_.first() != nullptr) {
+    turn = kTurnOfSpoken + arrival(*held_.first());
+  }
+  first_turn_.store(turn, std::memory_order_relaxed);
 }
 
 Call* CallWatch::FirstToGiveWay() {
@@ -52,17 +67,22 @@ Call* CallWatch::FirstToGiveWay() {
   return nullptr;
 }
 
-absl::Status CallWatch::Add(Call& call, int calls) {
+bool CallWatch::EndFirst() {
+  Call* const first = FirstToGiveWay();
+  if (first != nullptr) GiveUp(*first, TooManyCalls(limits_.max_calls));
+  return first != nullptr;
+}
+
+bool CallWatch::IsFarBeyond(int max_calls, int calls) {
+  return calls > max_calls + std::max(max_calls / 4, kLeastReserve);
+}
+
+absl::Status CallWatch::Add(Call& call, int calls, bool made_room) {
   absl::Status status;
-  if (calls > limits_.max_calls) {
-    Call* const oldest = FirstToGiveWay();
-    const bool is_full = calls > limits_.max_calls + std::max(limits_.max_calls / 4, kLeastReserve);
-    if (is_full) call.context_.TryCancel();
-    if (is_full || oldest == nullptr) {
-      status = TooManyCalls(limits_.max_calls);
-    } else {
-      GiveUp(*oldest, TooManyCalls(limits_.max_calls));
-    }
+  const bool is_far_beyond = IsFarBeyond(limits_.max_calls, calls);
+  if (is_far_beyond) call.context_.TryCancel();
+  if (is_far_beyond || (calls > limits_.max_calls && !made_room && !EndFirst())) {
+    status = TooManyCalls(limits_.max_calls);
   }
   call.given_up_ = !status.ok();
   Move(call, status.ok() ? silent_ : others_);
@@ -76,6 +96,7 @@ void CallWatch::GotMessage(Call& call) {
 void CallWatch::Remove(Call& call) {
   call.list_->Remove(call);
   call.list_ = nullptr;
+  TellTurn();
 }
 
 void CallWatch::ForEach(absl::FunctionRef<void(const Call&)> use) const {

@@ -97,8 +97,10 @@ void ConnectionGuard::Stop() {
 }
 
 void ConnectionGuard::OnTraffic() {
-  traffic_.store(true, std::memory_order_relaxed);
-  if (!sleeps_long_.load(std::memory_order_relaxed) || !sleeps_long_.exchange(false, std::memory_order_relaxed)) return;
+  // This and Wait write one flag and then read the other's: in one order for all, or both could read what was before,
+  // and the guard would sleep through the traffic.
+  traffic_.store(true, std::memory_order_seq_cst);
+  if (!sleeps_long_.load(std::memory_order_seq_cst) || !sleeps_long_.exchange(false, std::memory_order_relaxed)) return;
   const MutexLock lock(mu_);
   changed_.Signal();
 }
@@ -147,9 +149,9 @@ bool ConnectionGuard::Wait(Clock::time_point begin, Clock::duration wanted) {
   const MutexLock lock(mu_);
   while (!stops_ && changed_.WaitUntil(mu_, rest)) {
   }
-  sleeps_long_.store(wanted > kBusyPause, std::memory_order_relaxed);
+  sleeps_long_.store(wanted > kBusyPause, std::memory_order_seq_cst);
   // What came since the look did not wake it.
-  if (traffic_.load(std::memory_order_relaxed)) wanted = std::min<Clock::duration>(wanted, kBusyPause);
+  if (traffic_.load(std::memory_order_seq_cst)) wanted = std::min<Clock::duration>(wanted, kBusyPause);
   // Woken early by OnTraffic, or by nobody, it looks early.
   if (!stops_ && oversized_.empty() && end + wanted > rest) changed_.WaitUntil(mu_, end + wanted);
   sleeps_long_.store(false, std::memory_order_relaxed);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <utility>
 
@@ -21,6 +22,10 @@
 
 namespace attend::server {
 namespace {
+
+// So many times what a look at all descriptors took nothing looks at them for a new connection's sake.
+constexpr int kRestOfLook = 10;
+constexpr std::chrono::milliseconds kMostRest(100);
 
 // The inode of the socket that `fd` is; 0 when it is none. `fd` may be closed meanwhile and given out again: then the
 // inode is another one. (statx, because ThreadSanitizer takes fstat of such a descriptor for a race.)
@@ -112,7 +117,9 @@ std::string CanonicalPeer(const std::string& grpc_peer) {
 std::int64_t OpenConnections::Add(int fd, const std::string& peer) {
   const std::uint64_t inode = SocketInode(fd);
   const MutexLock lock(mu_);
-  connections_.insert_or_assign(fd, Connection{inode, peer, next_number_});
+  Forget(fd);  // One that was closed, whose number this is now.
+  connections_.emplace(fd, Connection{inode, peer, next_number_});
+  if (!peer.empty()) peers_[peer].emplace(next_number_, fd);
   return next_number_++;
 }
 
@@ -136,8 +143,31 @@ std::vector<ConnectionTraffic> OpenConnections::Traffic() {
   return traffic;
 }
 
+void OpenConnections::Forget(int fd) {
+  const auto at = connections_.find(fd);
+  if (at == connections_.end()) return;
+  const auto peer = peers_.find(at->second.peer);
+  if (peer != peers_.end()) {
+    peer->second.erase(at->second.number);
+    if (peer->second.empty()) peers_.erase(peer);
+  }
+  connections_.erase(at);
+}
+
 void OpenConnections::ForgetClosed() {
-  absl::erase_if(connections_, [](const auto& entry) { return SocketInode(entry.first) != entry.second.inode; });
+  std::vector<int> closed;
+  for (const auto& [fd, connection] : connections_) {
+    if (SocketInode(fd) != connection.inode) closed.push_back(fd);
+  }
+  for (const int fd : closed) Forget(fd);
+}
+
+void OpenConnections::ForgetClosedAtTimes() {
+  const Clock::time_point begin = Clock::now();
+  if (begin < rest_until_) return;
+  ForgetClosed();
+  const Clock::time_point end = Clock::now();
+  rest_until_ = end + std::min<Clock::duration>(kRestOfLook * (end - begin), kMostRest);
 }
 
 int OpenConnections::Count() {
@@ -146,32 +176,33 @@ int OpenConnections::Count() {
   return static_cast<int>(connections_.size());
 }
 
-bool OpenConnections::HasRoomFor(const std::string& peer, int most) {
-  const MutexLock lock(mu_);
-  if (static_cast<int>(connections_.size()) < most) return true;
-  ForgetClosed();
-  if (static_cast<int>(connections_.size()) < most) return true;
-  const int share = std::max(most / kShares, 1);
-  absl::flat_hash_map<std::string, int> counts;
-  for (const auto& [fd, connection] : connections_) ++counts[connection.peer];
-  if (!peer.empty() && counts[peer] >= share) return false;
-  const auto newest = NewestOfLargest(counts, share);
-  if (newest == connections_.end() || !ShutDownSocket(newest->first, newest->second.inode)) return false;
-  connections_.erase(newest);
-  return true;
+int OpenConnections::CountOf(const std::string& peer) const {
+  const auto found = peers_.find(peer);
+  return found == peers_.end() ? 0 : static_cast<int>(found->second.size());
 }
 
-OpenConnections::Connections::iterator OpenConnections::NewestOfLargest(
-    const absl::flat_hash_map<std::string, int>& counts, int share) {
-  const auto rank = [&counts](const Connections::iterator& at) {
-    return std::pair(counts.at(at->second.peer), at->second.number);
+bool OpenConnections::HasRoomFor(const std::string& peer, int most) {
+  const MutexLock lock(mu_);
+  if (!IsFull(most)) return true;
+  ForgetClosedAtTimes();
+  if (!IsFull(most)) return true;
+  const int share = std::max(most / kShares, 1);
+  return CountOf(peer) < share && EndNewestOfLargest(share);
+}
+
+bool OpenConnections::EndNewestOfLargest(int share) {
+  // By how many they are, then by how new the newest is.
+  const auto is_less = [](const auto& a, const auto& b) {
+    return std::pair(a.second.size(), a.second.rbegin()->first) < std::pair(b.second.size(), b.second.rbegin()->first);
   };
-  auto newest = connections_.end();
-  for (auto at = connections_.begin(); at != connections_.end(); ++at) {
-    if (at->second.peer.empty() || rank(at).first <= share) continue;
-    if (newest == connections_.end() || rank(newest) < rank(at)) newest = at;
-  }
-  return newest;
+  const auto largest = std::max_element(peers_.begin(), peers_.end(), is_less);
+  if (largest == peers_.end() || static_cast<int>(largest->second.size()) <= share) return false;
+  const int fd = largest->second.rbegin()->second;
+  const std::uint64_t inode = connections_.at(fd).inode;
+  // One that was closed meanwhile leaves its place too.
+  if (!ShutDownSocket(fd, inode) && SocketInode(fd) == inode) return false;
+  Forget(fd);
+  return true;
 }
 
 }  // namespace attend::server

@@ -4,19 +4,22 @@
 // Nobody reports that gRPC has closed a connection. So a connection counts for as long as its descriptor still is the
 // socket that was accepted, which its inode number says: a descriptor's number is used again, a socket's inode is not
 // while the system runs (the kernel counts to 2^32 first). Descriptors are looked at when the cap seems reached, and
-// when somebody asks.
+// when somebody asks. At the cap each connection that comes would have all looked at, on the one thread that accepts:
+// after a look that took long they have a rest, for which a connection that was closed may still count.
 //
 // Thread-safe.
 #ifndef ATTEND_SERVER_RPC_OPEN_CONNECTIONS_H_
 #define ATTEND_SERVER_RPC_OPEN_CONNECTIONS_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
 #include "core/base/mutex.h"
+#include "server/rpc/server_timing.h"
 
 namespace attend::server {
 
@@ -59,15 +62,25 @@ class OpenConnections {
     std::int64_t number;  // In the order in which they came.
   };
   using Connections = absl::flat_hash_map<int, Connection>;
+  // The descriptors of one peer's by their numbers.
+  using OfPeer = std::map<std::int64_t, int>;
 
+  bool IsFull(int most) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return static_cast<int>(connections_.size()) >= most;
+  }
+  int CountOf(const std::string& peer) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Forget(int fd) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ForgetClosed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // The newest of the peer that has the most, if those are more than `share`; end() otherwise.
-  Connections::iterator NewestOfLargest(const absl::flat_hash_map<std::string, int>& counts, int share)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The same, unless they have a rest.
+  void ForgetClosedAtTimes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether the newest of the peer that has the most, if those are more than `share`, was closed.
+  bool EndNewestOfLargest(int share) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable Mutex mu_;
   Connections connections_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, OfPeer> peers_ ABSL_GUARDED_BY(mu_);  // Of those that have a share.
   std::int64_t next_number_ ABSL_GUARDED_BY(mu_) = 0;
+  Clock::time_point rest_until_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace attend::server

@@ -35,7 +35,8 @@ constexpr std::chrono::nanoseconds kKept = milliseconds(2);
 }  // namespace
 
 Poller::Poller(std::unique_ptr<grpc::ServerCompletionQueue> queue, const Options& options)
-    : on_delay_(options.on_delay),
+    : make_room_(options.make_room),
+      on_delay_(options.on_delay),
       on_busy_(options.on_busy),
       queue_(std::move(queue)),
       watch_(options.calls, options.memory) {}
@@ -138,12 +139,25 @@ bool Poller::TakeEvent(ReadingThread& thread, Turn& turn) {
       queue_->AsyncNext(&tag, &ok, turn.somebody_waits ? gpr_inf_past(GPR_CLOCK_MONOTONIC) : turn.until);
   thread.BeginHandling();
   if (next == Queue::SHUTDOWN) return false;
+  if (next == Queue::GOT_EVENT && ok) MakeRoomFor(*static_cast<const Call::Tag*>(tag));
   const MutexLock lock(mu_);
   if (next == Queue::TIMEOUT || ++turn.events >= kEventsBetweenLooks) LookAtClock(turn);
   if (next == Queue::GOT_EVENT) Handle(tag, ok);
   if (turn.somebody_waits && (next == Queue::TIMEOUT || ++events_waited_ >= kMaxEventsBeforeIdle)) WakeIdle();
   turn.somebody_waits = !wait_for_idle_.empty();
   return true;
+}
+
+// Here and not in the handler, because the call that has to end may be another poller's: who holds one poller's lock
+// waits for no other.
+void Poller::MakeRoomFor(const Call::Tag& event) const {
+  const bool is_arrival = event.call != nullptr && event.operation == Call::Operation::kRequest;
+  if (is_arrival && make_room_) event.call->made_room_ = make_room_();
+}
+
+bool Poller::EndFirst() {
+  const MutexLock lock(mu_);
+  return watch_.EndFirst();
 }
 
 // A thread without events looks at its calls as often as a busy one.

@@ -46,6 +46,9 @@ class Poller {
     // See CallWatch, also for `memory`, which must outlive the poller.
     CallLimits calls;
     const MemoryBudget* memory = nullptr;
+    // Asked for each call that has arrived, before it is handled and without any poller's lock: whether another has
+    // ended for it. Empty: none does.
+    std::function<bool()> make_room;
     // Told how long an event waited to be handled, on a thread of the poller, after each MeasureDelay. Empty: nobody.
     std::function<void(Clock::duration)> on_delay;
     // Told each 10 ms while the first thread is busy, on the second, and whenever a thread begins to stand in, on that
@@ -86,6 +89,10 @@ class Poller {
   // The calls that have arrived and not ended. Any thread; `use` must be quick, because no event is handled meanwhile.
   void ForEachCall(absl::FunctionRef<void(const Call&)> use) ABSL_LOCKS_EXCLUDED(mu_);
 
+  // See CallWatch. Any thread; EndFirst: that holds no poller's lock.
+  CallWatch::Turn first_turn() const { return watch_.first_turn(); }
+  bool EndFirst() ABSL_LOCKS_EXCLUDED(mu_);
+
   // Of those who handle an event, which is with the lock held:
 
   CallWatch& watch() { return watch_; }
@@ -104,6 +111,7 @@ class Poller {
   // Has `thread` wait for an event, or not at all when somebody waits for a moment without any, and handles it. False
   // when there will be none.
   bool TakeEvent(ReadingThread& thread, Turn& turn) ABSL_LOCKS_EXCLUDED(mu_);
+  void MakeRoomFor(const Call::Tag& event) const ABSL_LOCKS_EXCLUDED(mu_);
   void LookAtClock(Turn& turn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Handle(void* tag, bool ok) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void WakeIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -119,6 +127,7 @@ class Poller {
   // Waits `pause`, from when the one before takes events. False when Shutdown was called.
   bool SleepBeforeLook(std::size_t number, std::chrono::milliseconds pause) ABSL_LOCKS_EXCLUDED(end_mu_);
 
+  const std::function<bool()> make_room_;
   const std::function<void(Clock::duration)> on_delay_;
   const std::function<void()> on_busy_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;

@@ -8,7 +8,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/protocol.h"
-#include "server/rpc/shares.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -19,21 +18,42 @@ constexpr std::int64_t kRetryDelayMs = 1000;
 // More than any patience, and no clock overflows.
 constexpr double kMostSeconds = 1e6;
 
+absl::Status AllAreTaken(int max_uploads) {
+  return BusyError(reason::kTooManyUploads,
+                   absl::StrCat(max_uploads,
+                                " uploads of layers are under way, which is as many as this server takes "
+                                "at a time (--max-uploads)"),
+                   kRetryDelayMs);
+}
+
+absl::Status ShareIsUsed() {
+  return BusyError(reason::kTooManyUploads,
+                   "this caller has as many uploads under way as its part (a quarter of --max-uploads), and others "
+                   "need the rest",
+                   kRetryDelayMs);
+}
+
 }  // namespace
 
 absl::Status UploadSlots::Acquire(Call& call) {
+  const Account* const account = call.account().get();
   const MutexLock lock(mu_);
+  const Clock::time_point now = Clock::now();
+  const bool has_share = account != nullptr && CountOf(account) >= share();
+  if (has_share && !account->exempt && refused_.AreOthers(account, now)) return ShareIsUsed();
   const bool is_full = static_cast<int>(slots_.size()) >= max_uploads_;
   const bool may_evict = static_cast<int>(lost_.size()) < max_uploads_;
-  if (is_full && !(may_evict && (EvictSlowest() || EvictFor(call.account().get())))) {
-    return BusyError(reason::kTooManyUploads,
-                     absl::StrCat(max_uploads_,
-                                  " uploads of layers are under way, which is as many as this server takes "
-                                  "at a time (--max-uploads)"),
-                     kRetryDelayMs);
+  if (is_full && !(may_evict && (EvictSlowest() || EvictFor(account)))) {
+    if (account != nullptr && !has_share) refused_.Note(account, now);
+    return AllAreTaken(max_uploads_);
   }
-  slots_.insert_or_assign(&call, Slot{CallRef(call), Clock::now() + patience_, next_number_++});
+  slots_.insert_or_assign(&call, Slot{CallRef(call), now + patience_, next_number_++});
   return absl::OkStatus();
+}
+
+int UploadSlots::CountOf(const Account* account) const {
+  return static_cast<int>(std::count_if(
+      slots_.begin(), slots_.end(), [account](const auto& slot) { return slot.first->account().get() == account; }));
 }
 
 bool UploadSlots::EvictSlowest() {
@@ -49,15 +69,14 @@ bool UploadSlots::EvictSlowest() {
 
 bool UploadSlots::EvictFor(const Account* account) {
   if (account == nullptr) return false;
-  const int share = std::max(max_uploads_ / kShares, 1);
   absl::flat_hash_map<const Account*, int> counts;
   for (const auto& [call, slot] : slots_) ++counts[call->account().get()];
-  if (counts[account] >= share) return false;
+  if (counts[account] >= share()) return false;
   auto newest = slots_.end();
   for (auto slot = slots_.begin(); slot != slots_.end(); ++slot) {
     const Account* const holder = slot->first->account().get();
     const bool is_pinned = slot->second.safe_until == Clock::time_point::max();
-    if (holder == nullptr || holder->exempt || is_pinned || counts[holder] <= share) continue;
+    if (holder == nullptr || holder->exempt || is_pinned || counts[holder] <= share()) continue;
     const auto rank = [&](const Slots::iterator& at) {
       return std::pair(counts[at->first->account().get()], at->second.number);
     };

@@ -2,6 +2,7 @@
 #ifndef ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
 #define ATTEND_SERVER_SERVICES_UPLOAD_SLOTS_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/base/thread_annotations.h"
@@ -10,6 +11,7 @@
 #include "core/base/mutex.h"
 #include "server/rpc/call.h"
 #include "server/rpc/server_timing.h"
+#include "server/rpc/shares.h"
 
 namespace attend::server {
 
@@ -17,7 +19,8 @@ namespace attend::server {
 // keeps its slot until another needs it: then it is woken without a slot, and has to end. So slow or vanished callers
 // cannot keep others out, whatever messages they send, and nobody needs a timer. One caller may have all slots; when a
 // caller with less than a quarter of them wants another, the one with the most gives up its newest upload, if it has
-// more than a quarter.
+// more than a quarter. An upload that is pinned cannot be given up: for some seconds after such a caller was refused,
+// those that have a quarter get no more.
 //
 // Thread-safe.
 class UploadSlots {
@@ -57,6 +60,8 @@ class UploadSlots {
   };
   using Slots = absl::flat_hash_map<Call*, Slot>;
 
+  int share() const { return std::max(max_uploads_ / kShares, 1); }
+  int CountOf(const Account* account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Frees the slot of the one that has fallen behind the furthest, if any has fallen behind.
   bool EvictSlowest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Frees one for a caller with less than its share, from the caller with the most.
@@ -70,6 +75,7 @@ class UploadSlots {
   Slots slots_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<Call*, absl::Status> lost_ ABSL_GUARDED_BY(mu_);  // Until Release.
   std::int64_t next_number_ ABSL_GUARDED_BY(mu_) = 0;
+  RefusedLately refused_;
 };
 
 }  // namespace attend::server

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -221,6 +222,47 @@ TEST(OpenConnectionsTest, OnePeerHasAllUntilAnotherWantsUpToAQuarter) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(add("")) << "a proxy's have no share: " << i;
   EXPECT_FALSE(add("d")) << "nobody has more than a quarter but the proxy";
   EXPECT_EQ(open.Count(), 8);
+}
+
+// A peer can have itself refused again and again, and each time all descriptors would be looked at.
+TEST(OpenConnectionsTest, AHundredRefusalsCostFewLooksAtAllDescriptors) {
+  static constexpr int kMost = 500;
+  OpenConnections open;
+  std::vector<int> sockets;
+  for (int i = 0; i < kMost; ++i) {
+    sockets.push_back(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    open.Add(sockets.back(), "a");
+  }
+  // The shortest of some times: others may have had the processor meanwhile.
+  const auto took = [](const auto& work) {
+    absl::Duration shortest = absl::InfiniteDuration();
+    for (int round = 0; round < 5; ++round) {
+      const absl::Time start = absl::Now();
+      work();
+      shortest = std::min(shortest, absl::Now() - start);
+    }
+    return shortest;
+  };
+  const absl::Duration look = took([&open] { EXPECT_EQ(open.Count(), kMost); });
+  const absl::Duration refusals = took([&open] {
+    for (int i = 0; i < 100; ++i) EXPECT_FALSE(open.HasRoomFor("a", kMost));
+  });
+  EXPECT_LT(refusals, 50 * look);
+  for (const int fd : sockets) close(fd);
+}
+
+TEST(OpenConnectionsTest, AClosedConnectionLeavesItsPlaceWhetherItWasNoticedOrNot) {
+  OpenConnections open;
+  Pairs pairs;
+  for (int i = 0; i < 4; ++i) open.Add(pairs.Open(), "a");
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  open.Add(fd, "b");
+  close(fd);
+  ASSERT_EQ(pairs.Open(), fd) << "the system gave the number again";
+  open.Add(fd, "c");
+  EXPECT_EQ(open.Count(), 5);
+  EXPECT_TRUE(open.HasRoomFor("b", 5)) << "b has none any more, and gets a's newest";
+  EXPECT_THAT(pairs.Ended(), ElementsAre(3));
 }
 
 // Two ends of a TCP connection.

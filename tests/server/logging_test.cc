@@ -4,11 +4,18 @@
 #include <gmock/gmock.h>
 #include <grpc/support/log.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/ostream_sink.h>
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 
 namespace attend::server {
 namespace {
@@ -77,6 +84,36 @@ TEST_F(LoggingTest, WhatGrpcLogsComesOutInTheSameForm) {
   EXPECT_EQ(json.at("message"), "handshake with somebody failed");
   EXPECT_EQ(json.at("source"), "grpc");
   EXPECT_EQ(json.at("level"), "warning");
+}
+
+// Whoever writes a line to it stays there until the gate opens.
+class GatedSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  absl::Notification reached, gate;
+
+ private:
+  void sink_it_(const spdlog::details::log_msg& /*message*/) override {
+    reached.Notify();
+    gate.WaitForNotification();
+  }
+  void flush_() override {}
+};
+
+TEST(GrpcLogRouteTest, ItsEndWaitsForAThreadOfGrpcThatIsWriting) {
+  const auto sink = std::make_shared<GatedSink>();
+  Log log({}, sink);
+  auto route = std::make_unique<GrpcLogRoute>(log);
+  std::thread of_grpc([] { gpr_log(GPR_ERROR, "a line"); });
+  sink->reached.WaitForNotification();
+  absl::Notification ended;
+  std::thread ends([&route, &ended] {
+    route.reset();
+    ended.Notify();
+  });
+  EXPECT_FALSE(ended.WaitForNotificationWithTimeout(absl::Milliseconds(200)));
+  sink->gate.Notify();
+  of_grpc.join();
+  ends.join();
 }
 
 TEST_F(LoggingTest, PeersCannotFloodTheLogThroughGrpc) {

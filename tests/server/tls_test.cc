@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/config/start_settings.h"
+#include "server/config/tls_pair.h"
 #include "server/http/http_tls.h"
 #include "server/tls_reload.h"
 #include "tests/server/engine_fixture.h"
@@ -237,6 +238,20 @@ TEST(StagedFileTest, ReadersSeeTheOldContentsOrTheNewOnesAndALaterTime) {
   EXPECT_EQ(file.path(), path);
   EXPECT_EQ(ReadFile(path), "third");
   EXPECT_GE(after.st_mtime, before.st_mtime + 2) << "gRPC compares whole seconds";
+}
+
+TEST_F(TlsTest, TheExpiryIsThatOfTheFilesAsTheyWereLastLookedAt) {
+  const std::string certificate = certificates_.MakeDated("dated", -10, 1000);
+  const auto pair = *server::TlsPair::Load({.certificate_path = certificate, .key_path = certificates_.key("dated")});
+  const std::int64_t expiry = pair->Expiry();
+  EXPECT_NEAR(static_cast<double>(expiry), static_cast<double>(absl::ToUnixSeconds(absl::Now()) + 1000), 60);
+  std::ofstream(certificate) << "no certificate";
+  EXPECT_EQ(pair->Expiry(), expiry) << "who asks looks at no file";
+  EXPECT_FALSE(pair->Reload().ok());
+  EXPECT_EQ(pair->Expiry(), 0);
+  certificates_.MakeDated("dated", -10, 5000);
+  EXPECT_TRUE(*pair->Reload());
+  EXPECT_GT(pair->Expiry(), expiry + 3000);
 }
 
 TEST_F(TlsTest, AFileThatCannotBeReadIsAnErrorThatNamesItsFlag) {

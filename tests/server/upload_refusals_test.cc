@@ -1,6 +1,7 @@
 // Uploads that are refused take nothing from those that are not.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <thread>
@@ -9,8 +10,9 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "attend/v1/layer_service.grpc.pb.h"
+#include "formats/files/sha256.h"
 #include "server/attention_server.h"
-#include "tests/support/http_get.h"
+#include "tests/support/error_details.h"
 #include "tests/support/raw_http2_call.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/test_server.h"
@@ -19,6 +21,7 @@ namespace attend::testing {
 namespace {
 
 constexpr char kCreate[] = "/attend.v1.LayerService/CreateLayer";
+constexpr char kToken[] = "token-of-the-other";
 
 v1::CreateLayerRequest Header(const std::string& name) {
   v1::CreateLayerRequest request;
@@ -28,17 +31,22 @@ v1::CreateLayerRequest Header(const std::string& name) {
   return request;
 }
 
-// Two of three slots belong to layers that are being stored, which takes until the gate opens.
+// Two slots belong to layers that are being stored, which takes until the gate opens. There is one more.
 class UploadRefusalsTest : public ::testing::Test {
  protected:
-  UploadRefusalsTest() {
+  explicit UploadRefusalsTest(int max_uploads = 3) {
     server::ServerConfig config = TestConfig();
     config.data_dir = folder_.path() + "/data";
-    config.layers.max_uploads = 3;
-    config.admin_listen = "127.0.0.1:0";
+    config.layers.max_uploads = max_uploads;
+    config.identity.principals_path =
+        folder_.Write("principals.json", R"({"principals": [{"name": "other", "roles": ["layers"],
+        "tokens": [{"sha256": ")" + formats::ToHex(formats::Sha256::Of(kToken)) +
+                                             R"("}]}]})");
     config.polling_threads = 1;  // Calls of one connection are begun in their order.
     auto server = server::AttentionServer::Start(config, log_, [this](server::StorageStep step) {
-      if (step == server::StorageStep::kSynced) gate_.WaitForNotification();
+      if (step != server::StorageStep::kSynced) return;
+      stored_.fetch_add(1);
+      gate_.WaitForNotification();
     });
     EXPECT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -53,17 +61,19 @@ class UploadRefusalsTest : public ::testing::Test {
         EXPECT_TRUE(writer->Finish().ok());
       });
     }
-    while (HttpGet(server_->admin_port(), "/metrics").find("\nattend_uploads 2\n") == std::string::npos)
-      absl::SleepFor(absl::Milliseconds(1));
+    while (stored_.load() < 2) absl::SleepFor(absl::Milliseconds(1));
   }
-  ~UploadRefusalsTest() override {
-    Open();
-    for (std::thread& thread : storing_) thread.join();
-  }
+  ~UploadRefusalsTest() override { LetThemEnd(); }
 
   int port() const { return server_->ports().at(0); }
   void Open() {
     if (!gate_.HasBeenNotified()) gate_.Notify();
+  }
+  // Both layers are there, and their slots free.
+  void LetThemEnd() {
+    Open();
+    for (std::thread& thread : storing_) thread.join();
+    storing_.clear();
   }
   // Comes back when the calls before it on this connection have begun.
   void Ask() {
@@ -77,6 +87,7 @@ class UploadRefusalsTest : public ::testing::Test {
   const TemporaryFolder folder_;
   server::Log log_{{.level = spdlog::level::off}};
   absl::Notification gate_;
+  std::atomic<int> stored_{0};  // Or at the gate.
   std::unique_ptr<server::AttentionServer> server_;
   std::unique_ptr<v1::LayerService::Stub> stub_;
   std::vector<std::thread> storing_;
@@ -98,6 +109,39 @@ TEST_F(UploadRefusalsTest, RefusedCallsThatAreResetTakeNoPlaceOfAnUpload) {
   Open();
   const grpc::Status status = writer->Finish();
   EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+// The two are all that there are. Nobody can give up what is being stored.
+class TakenUploadsTest : public UploadRefusalsTest {
+ protected:
+  TakenUploadsTest() : UploadRefusalsTest(/*max_uploads=*/2) {}
+
+  // By the caller of all others here or, with its token, by another one.
+  grpc::Status Upload(const std::string& name, bool is_other) {
+    grpc::ClientContext context;
+    if (is_other) context.AddMetadata("authorization", std::string("Bearer ") + kToken);
+    v1::CreateLayerResponse response;
+    const auto writer = stub_->CreateLayer(&context, &response);
+    writer->Write(Header(name));
+    writer->WritesDone();
+    return writer->Finish();
+  }
+};
+
+TEST_F(TakenUploadsTest, WhoHasAQuarterGetsNoMoreWhileAnotherIsRefused) {
+  const auto reason = [](const grpc::Status& status) { return Detail<google::rpc::ErrorInfo>(status).reason(); };
+  EXPECT_EQ(reason(Upload("c", /*is_other=*/true)), "TOO_MANY_UPLOADS");
+  LetThemEnd();
+  grpc::ClientContext context;
+  v1::CreateLayerResponse response;
+  const auto quarter = stub_->CreateLayer(&context, &response);  // Up to its part the caller has one.
+  Ask();
+  EXPECT_EQ(reason(Upload("d", /*is_other=*/false)), "TOO_MANY_UPLOADS") << "the other's place";
+  const grpc::Status other = Upload("c", /*is_other=*/true);
+  EXPECT_TRUE(other.ok()) << other.error_message();
+  quarter->Write(Header("e"));
+  quarter->WritesDone();
+  EXPECT_TRUE(quarter->Finish().ok());
 }
 
 }  // namespace

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
@@ -16,6 +18,7 @@
 namespace attend::testing {
 namespace {
 
+using fake_grpc::CallStart;
 using fake_grpc::CallUnary;
 using fake_grpc::ClientCall;
 using fake_grpc::Ending;
@@ -97,6 +100,49 @@ TEST(CallWatchThreadsTest, BeyondTheCapTheLongestSilentGivesWay) {
       }
     }
   });
+}
+
+// Calls go to the two pollers in turn, as the fake has it.
+class TwoPollers : public ::testing::Test {
+ protected:
+  // One that sends nothing as yet.
+  std::unique_ptr<ClientCall> Silent(int calls_then) {
+    auto call = std::make_unique<ClientCall>(engine_.port(), CallStart{.method = kUnary});
+    WaitForCalls(calls_then);
+    return call;
+  }
+  grpc::Status Answered() const { return CallUnary(engine_.port(), {.method = kUnary}, "small").ending.status; }
+  void WaitForCalls(int count) {
+    while (engine_.engine().calls_in_flight() != count) std::this_thread::yield();
+  }
+
+  BusyEngine engine_{{.polling_threads = 2, .calls = {.max_calls = 3}}};
+};
+
+TEST_F(TwoPollers, SilentCallsOfOneGiveWayToThoseOfTheOther) {
+  std::vector<std::unique_ptr<ClientCall>> silent;
+  for (int i = 1; i <= 3; ++i) {
+    EXPECT_TRUE(Answered().ok());
+    WaitForCalls(i - 1);
+    silent.push_back(Silent(i));
+  }
+  const grpc::Status status = Answered();
+  EXPECT_TRUE(status.ok()) << Reason(status);
+  EXPECT_EQ(Reason(silent[0]->Finish().status), "TOO_MANY_CALLS");
+  silent[1]->Send("small");
+  silent[1]->HalfClose();
+  EXPECT_TRUE(silent[1]->Finish().status.ok());
+}
+
+TEST_F(TwoPollers, TheOneThatHasWaitedLongestGivesWayWhoseverItIs) {
+  const auto longest = Silent(1), young = Silent(2), youngest = Silent(3);
+  EXPECT_EQ(Answered().error_code(), grpc::StatusCode::OK) << "with that of the first";
+  EXPECT_EQ(Reason(longest->Finish().status), "TOO_MANY_CALLS");
+  for (const auto& call : {&young, &youngest}) {
+    (*call)->Send("small");
+    (*call)->HalfClose();
+    EXPECT_TRUE((*call)->Finish().status.ok());
+  }
 }
 
 TEST(CallWatchThreadsTest, ConnectionsComeWhileTheServerStops) {
