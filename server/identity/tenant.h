@@ -94,10 +94,11 @@ class Tenant {
 
  private:
   static bool Take(std::atomic<std::int64_t>& held, std::int64_t wanted, const std::atomic<std::int64_t>& most) {
-    const std::int64_t others = held.fetch_add(wanted, std::memory_order_relaxed);
-    if (wanted <= most.load(std::memory_order_relaxed) - others) return true;
-    held.fetch_sub(wanted, std::memory_order_relaxed);
-    return false;
+    std::int64_t others = held.load(std::memory_order_relaxed);
+    do {
+      if (wanted > most.load(std::memory_order_relaxed) - others) return false;
+    } while (!held.compare_exchange_weak(others, others + wanted, std::memory_order_relaxed));
+    return true;
   }
   void Refill(Clock::time_point now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
