@@ -167,7 +167,7 @@ LayerClient::Created LayerClient::CreateFromFile(const v1::CreateLayerHeader& he
   std::ifstream in(path, std::ios::binary);
   // A folder can be opened, but has nothing to read.
   if (!in.is_open() || in.peek() == std::ifstream::traits_type::eof()) {
-    return absl::NotFoundError(absl::StrCat(path, " cannot be opened, or is empty"));
+    return absl::NotFoundError(absl::StrCat(path, in.bad() ? " cannot be read" : " cannot be opened, or is empty"));
   }
   return Create(header, in, options);
 }

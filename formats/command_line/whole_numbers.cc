@@ -46,7 +46,8 @@ int PowerOf(absl::string_view unit) {
 }
 
 std::string ToBytes(std::string& text, std::int64_t most) {
-  const absl::string_view size = absl::StripAsciiWhitespace(text);
+  absl::string_view size = absl::StripAsciiWhitespace(text);
+  absl::ConsumePrefix(&size, "+");
   const absl::string_view number = size.substr(0, size.find_first_not_of(kDigits));
   const int power = PowerOf(size.substr(number.size()));
   if (number.empty() || power < 0) return absl::StrCat("Value ", text, " not a size");

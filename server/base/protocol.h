@@ -36,7 +36,7 @@ inline constexpr char kTooManyCalls[] = "TOO_MANY_CALLS";
 inline constexpr char kTooManyUploads[] = "TOO_MANY_UPLOADS";
 inline constexpr char kUploadTooSlow[] = "UPLOAD_TOO_SLOW";
 
-// A tenant has used up what it may use; comes with a retry delay.
+// A tenant has used up what it may use; comes with a retry delay, unless the request alone is more.
 inline constexpr char kTenantQuota[] = "TENANT_QUOTA";
 
 // Who calls, and what for.

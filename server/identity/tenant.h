@@ -96,7 +96,7 @@ class Tenant {
   static bool Take(std::atomic<std::int64_t>& held, std::int64_t wanted, const std::atomic<std::int64_t>& most) {
     std::int64_t others = held.load(std::memory_order_relaxed);
     do {
-      if (wanted > most.load(std::memory_order_relaxed) - others) return false;
+      if (wanted > most.load(std::memory_order_relaxed) - std::max<std::int64_t>(others, 0)) return false;
     } while (!held.compare_exchange_weak(others, others + wanted, std::memory_order_relaxed));
     return true;
   }

@@ -197,7 +197,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::MakeLayer(LayerUpload& 
     return absl::OkStatus();
   };
   // Given back when the layer is there. Reserving nothing never fails.
-  MemoryBudget::Reservation copies = *memory.Reserve(0, /*account=*/nullptr, MemoryBudget::User::kUploads);
+  MemoryBudget::Reservation copies = *memory.Reserve(0, upload.owner().account, MemoryBudget::User::kUploads);
   const auto may_copy = [&](std::int64_t bytes) {
     return cancelled.load() ? Cancelled() : copies.Resize(static_cast<double>(bytes));
   };

@@ -23,9 +23,10 @@
 
 namespace attend::server {
 
-// Whose layer an upload makes, and how much memory all of that tenant's layers may take.
+// Whose layer an upload makes, who takes memory for that, and how much all of that tenant's layers may take.
 struct LayerOwner {
   std::string tenant;
+  AccountRef account = nullptr;
   std::int64_t max_layers_bytes = TenantLimits::kNone;
 };
 

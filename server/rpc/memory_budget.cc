@@ -99,7 +99,7 @@ absl::Status MemoryBudget::Reservation::Resize(double bytes) {
 
 absl::Status MemoryBudget::CheckFits(double bytes) const {
   if (bytes <= static_cast<double>(limit_bytes_)) return absl::OkStatus();
-  return LimitExceeded(kFlag, absl::StrFormat("the request and its response take %.0f bytes of memory, but this server "
+  return LimitExceeded(kFlag, absl::StrFormat("this takes %.0f bytes of memory, but this server "
                                               "has %d for all that is in flight (%s)",
                                               bytes, limit_bytes_, kFlag));
 }

@@ -81,8 +81,9 @@ class MemoryBudget {
   // Takes `bytes` of what is left; zero bytes are always granted. Errors: RESOURCE_EXHAUSTED naming the flag when they
   // are more than the whole budget; UNAVAILABLE with reason MEMORY_BUDGET and a retry delay when others hold too much
   // of it, or when `account` would hold more than a quarter of it and others, with less, were refused a moment ago;
-  // RESOURCE_EXHAUSTED with reason TENANT_QUOTA and a retry delay when the account's tenant would hold too much. In
-  // floating point because costs are (see Job::memory_bytes). REQUIRES: bytes >= 0.
+  // RESOURCE_EXHAUSTED with reason TENANT_QUOTA when the account's tenant would hold too much, with a retry delay
+  // unless `bytes` alone are too many. In floating point because costs are (see Job::memory_bytes). REQUIRES: bytes >=
+  // 0.
   absl::StatusOr<Reservation> Reserve(double bytes, AccountRef account = nullptr, User user = User::kRequests);
 
   // Whether `bytes` are granted when nobody else holds any. Errors: RESOURCE_EXHAUSTED, as Reserve.

@@ -189,6 +189,7 @@ void CreateLayerCall::Work(Call& call) {
   std::int64_t written = 0;
   while (!call.finished() && !call.cancelled()) {
     if (!Pop(call, message, complete)) return;
+    if (call.finished() || call.cancelled()) break;  // Then Pop may have had no message.
     if (complete) return Complete(call);
     const std::int64_t bytes = BytesOf(message);
     const absl::Status consumed = Consume(call, message);
@@ -235,7 +236,7 @@ absl::Status CreateLayerCall::Consume(const Call& call, const grpc::ByteBuffer& 
     return InvalidField("header", "a second header came; an upload has one, in its first message");
   }
   if (part->header.has_value()) {
-    LayerOwner owner{.tenant = call.tenant()};
+    LayerOwner owner{.tenant = call.tenant(), .account = call.account()};
     if (call.account() != nullptr) owner.max_layers_bytes = call.account()->tenant->limits().max_layers_bytes;
     absl::StatusOr<LayerUpload> upload = services_.store->BeginUpload(std::move(owner), *std::move(part->header));
     if (!upload.ok()) return upload.status();

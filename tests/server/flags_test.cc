@@ -191,7 +191,6 @@ TEST(FlagsTest, PrintedConfigurationReadsBackTheSame) {
     EXPECT_EQ(again->config.limits.max_request_bytes, printed->config.limits.max_request_bytes);
     EXPECT_EQ(again->config.tls.certificate_path, printed->config.tls.certificate_path);
     EXPECT_EQ(again->config.tls.key_path, printed->config.tls.key_path);
-    EXPECT_EQ(again->config.tls.key_path, printed->config.tls.key_path);
     EXPECT_EQ(again->config.drain_timeout, printed->config.drain_timeout);
   }
 }

@@ -50,8 +50,7 @@ class LayerEngine {
         store_(*server::LayerStore::Open({.limits = {}, .storage = {.data_dir = settings.data_dir, .observer = {}}}, {},
                                          log_)),
         slots_(settings.max_uploads, /*min_bytes_per_second=*/1 << 20, settings.patience),
-        // With so little patience more of those that gave way have a last task than a server ever has.
-        upload_executor_({.num_threads = 2, .max_queued_tasks = 1000}),
+        upload_executor_({.num_threads = 2, .max_queued_tasks = 2 * settings.max_uploads + 16}),
         engine_({.add_methods = [this](const server::RequestServices& requests, server::MethodTable& methods) {
           uploads_ = {.store = store_.get(),
                       .slots = &slots_,

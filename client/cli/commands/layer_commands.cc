@@ -171,7 +171,7 @@ absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
   absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
   if (!config.ok()) return config.status();
   if (config->ByteSizeLong() > 0) *header.mutable_config() = *std::move(config);
-  if (flags.sha256 != "auto") return header;
+  if (header.sha256() != "auto") return header;
   absl::StatusOr<std::string> digest = Sha256OfFile(flags.file);
   if (!digest.ok()) return digest.status();
   header.set_sha256(*std::move(digest));

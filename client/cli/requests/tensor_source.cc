@@ -59,7 +59,10 @@ TensorSource TensorSource::Parse(const std::string& text) {
 bool TensorSource::is_safetensors() const { return absl::EndsWith(path, ".safetensors"); }
 
 absl::Status CheckStandardInputIsUsedUp() {
-  if (std::cin.iword(ReadMark()) == 0 || std::cin.peek() == std::istream::traits_type::eof()) return absl::OkStatus();
+  if (std::cin.iword(ReadMark()) == 0) return absl::OkStatus();
+  const bool is_used_up = std::cin.peek() == std::istream::traits_type::eof();
+  if (ReadFailed(std::cin)) return absl::InvalidArgumentError("standard input: it cannot be read to its end");
+  if (is_used_up) return absl::OkStatus();
   return absl::InvalidArgumentError("standard input: more bytes follow the .npy array that is read last");
 }
 

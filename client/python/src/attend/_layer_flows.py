@@ -119,7 +119,7 @@ def create_layer(
     refuse_empty(etag, "etag")
     refuse_empty(sha256, "sha256")
     timeout = optional_seconds(timeout)
-    digest = (sha256 or "").lower()  # As the server has it.
+    digest = sha256.lower() if isinstance(sha256, str) else sha256 or ""  # As the server has it.
     header = _message("CreateLayerHeader", name=name, config=config, prefix=prefix, replace=replace, etag=etag or "", sha256=digest)
     if init is not None:
         header.init.seed, header.init.embed_dim = init

@@ -57,8 +57,8 @@ class _Field(NamedTuple):
 
     def varint(self, argument: str, value: int) -> bytes:
         """Raises ValueError for an integer of which the reader would keep the lower bits, which are another one."""
-        if value not in self.integers:
-            least, most = self.integers[0], self.integers[-1]
+        least, most = self.integers[0], self.integers[-1]
+        if not least <= value <= most:  # `in` looks at every integer where `value` is of a subclass of int.
             raise ValueError(f"{argument}: {value} is beyond the integers that the protocol has for it, {least} to {most}")
         return _varint(value)
 
