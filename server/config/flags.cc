@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -98,21 +99,26 @@ std::vector<std::string> FindTypos(const CLI::App& app, const Environment& envir
 // `value` as the file has it: numbers bare, all else in quotes.
 std::string FileValue(const std::string& value) {
   if (double number = 0; absl::SimpleAtod(value, &number) && std::isfinite(number)) return value;
-  for (const char* quote : {"\"", "'", "`"}) {
-    if (!absl::StrContains(value, quote)) return absl::StrCat(quote, value, quote);
-  }
-  return value;  // No line of a file says it.
+  const char* quote = value.find('"') == std::string::npos ? "\"" : "'";
+  return absl::StrCat(quote, value, quote);
 }
 
 // Every configurable flag with its value, in the form that --config reads. One without a value is left as a comment.
-std::string PrintConfig(const CLI::App& app) {
+// Errors: INVALID_ARGUMENT for a value that has no such form.
+absl::StatusOr<std::string> PrintConfig(const CLI::App& app) {
   std::string text;
   for (const CLI::Option* option : app.get_options()) {
     if (!option->get_configurable()) continue;
     std::vector<std::string> values = option->count() > 0
                                           ? option->reduced_results()
                                           : std::vector<std::string>(absl::StrSplit(option->get_default_str(), ','));
-    for (std::string& value : values) value = FileValue(value);
+    for (std::string& value : values) {
+      if (absl::StrContains(value, '"') && absl::StrContains(value, '\'')) {
+        return absl::InvalidArgumentError(absl::StrCat("--print-config: ", option->get_single_name(), " is ", value,
+                                                       ", which no file can say, because it has both kinds of quotes"));
+      }
+      value = FileValue(value);
+    }
     // Given as nothing is not the same as not given.
     const bool empty = option->count() == 0 && values.size() == 1 && values[0] == FileValue("");
     const std::string joined = absl::StrJoin(values, ", ");
@@ -210,7 +216,11 @@ absl::StatusOr<ParsedFlags> ParseFlags(const std::vector<std::string>& arguments
                      .output = *output,
                      .check_only = second.check_config,
                      .warnings = FindTypos(first.app, environment)};
-  if (second.print_config) parsed.output = PrintConfig(second.app);
+  if (second.print_config) {
+    absl::StatusOr<std::string> printed = PrintConfig(second.app);
+    if (!printed.ok()) return printed.status();
+    parsed.output = *std::move(printed);
+  }
   if (second.manual) parsed.output = formats::ManualPage(second.app, kManualSection, kVersion);
   if (!second.completions.empty()) parsed.output = formats::CompletionScript(second.app, second.completions);
   return parsed;

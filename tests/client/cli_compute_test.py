@@ -129,7 +129,6 @@ class ComputeTest(cli_harness.CliTestCase):
             "nothing": ([], {}),
             "causal": (["--causal"], {"causal": "bottom_right"}),
             "causal top left": (["--causal-top-left"], {"causal": "top_left"}),
-            "not causal": (["--no-causal"], {}),
             "scale": (["--scale", "0.75"], {"scale": 0.75}),
             "softcap": (["--softcap", "0.5"], {"softcap": 0.5}),
             "window": (["--window-left", "2", "--window-right", "0"], {"left": 2, "right": 0}),

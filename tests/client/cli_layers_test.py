@@ -275,6 +275,10 @@ class ComputeTest(LayersCase):
                 pb.AttendRequest(embeddings=to_tensor(self.x), layer_name=name, options=options, outputs=[pb.OUTPUT_KIND_OUTPUT]),
             )
 
+    def test_no_causal_mask_in_place_of_the_layers(self):
+        self.attend("compute", *self.input, "--layer", "llama/0", "--causal-none")
+        self.assertEqual(self.fake.requests[0].options, pb.AttentionOptions(causal=pb.CAUSAL_MODE_NONE))
+
     def test_the_position_of_the_first_token(self):
         self.attend("compute", *self.input, "--layer", "llama/0", "--position-offset", 1 << 40)
         self.assertEqual(self.fake.requests[0].position_offset, 1 << 40)

@@ -240,9 +240,12 @@ TEST(Endpoints, NamesInAListAreResolved) {
 }
 
 TEST(Endpoints, ANameThatTheSystemCannotLookUpHasTheSystemsReason) {
-  const attend::testing::WithoutDescriptors none;
-  EXPECT_EQ(ResolveTarget({"10.0.0.1:1", "no.such.name.invalid:2"}).status().message(),
-            "cannot resolve 'no.such.name.invalid': Too many open files");
+  absl::Status status;
+  {
+    const attend::testing::WithoutDescriptors none;
+    status = ResolveTarget({"10.0.0.1:1", "no.such.name.invalid:2"}).status();
+  }
+  EXPECT_EQ(status.message(), "cannot resolve 'no.such.name.invalid': Too many open files");
 }
 
 TEST(Endpoints, AreLocalWhereNothingLeavesThisMachine) {

@@ -55,11 +55,17 @@ class FullListener {
 };
 
 TEST(ProbeConnectionTest, WithoutDescriptorsThatIsTheReason) {
-  const attend::testing::WithoutDescriptors none;
-  const ProbeConnection connection(Loopback(htons(1)), absl::Now() + absl::Seconds(1));
-  ASSERT_FALSE(connection.ok());
-  EXPECT_EQ(connection.Failure().finding, Finding::kUnreachable);
-  EXPECT_EQ(connection.Failure().detail, std::strerror(EMFILE));
+  bool ok = true;
+  ProbeResult failure;
+  {
+    const attend::testing::WithoutDescriptors none;
+    const ProbeConnection connection(Loopback(htons(1)), absl::Now() + absl::Seconds(1));
+    ok = connection.ok();
+    failure = connection.Failure();
+  }
+  EXPECT_FALSE(ok);
+  EXPECT_EQ(failure.finding, Finding::kUnreachable);
+  EXPECT_EQ(failure.detail, std::strerror(EMFILE));
 }
 
 // As ::1 is on a machine without IPv6: what the name's other addresses tell is reported before this.

@@ -173,7 +173,7 @@ TEST(FlagsTest, PrintedConfigurationReadsBackTheSame) {
       {},
       {"--listen=127.0.0.1:1", "--listen=127.0.0.1:2", "--grpc-channel-argument=a=1", "--grpc-channel-argument=b=x y",
        "--max-request-flops=123456789", "--max-connection-age=inf", "--drain-timeout=1h2m3s", "--tls-cert=/a b",
-       "--tls-key=/c\"d'e", "--max-request-bytes=1GiB", "--instruction-set=AVX2", "--inline-flops=0"},
+       "--tls-key=/c\"d", "--max-request-bytes=1GiB", "--instruction-set=AVX2", "--inline-flops=0"},
   };
   for (std::vector<std::string> arguments : command_lines) {
     arguments.push_back("--print-config");
@@ -240,6 +240,7 @@ TEST(FlagsTest, WrongInputIsAnErrorThatNamesTheFlag) {
       {{"--config=/no/such/file"}, {}, "/no/such/file"},
       {{"--config=/proc/self/mem"}, {}, "/proc/self/mem: reading it failed"},  // Nothing is mapped at its beginning.
       {{}, {{"ATTEND_THREADS", "many"}}, "threads"},
+      {{"--tls-cert=a", "--tls-key=c\"d'e", "--print-config"}, {}, "tls-key is c\"d'e, which no file can say"},
       {{"--threads=0"}, {}, "threads"},
       {{"--threads=4097"}, {}, "threads"},
       {{"--max-request-bytes=0"}, {}, "max-request-bytes"},

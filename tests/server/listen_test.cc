@@ -228,9 +228,12 @@ TEST(ListenAddressTest, APortInUseIsOneSentenceThatNamesItsAddress) {
 }
 
 TEST(ListenAddressTest, ANameThatTheSystemCannotLookUpHasTheSystemsReason) {
-  const WithoutDescriptors none;
-  EXPECT_THAT(std::string(server::ListenOn("no.such.name.invalid:0").status().message()),
-              HasSubstr("'no.such.name.invalid' has no address: Too many open files"));
+  absl::Status status;
+  {
+    const WithoutDescriptors none;
+    status = server::ListenOn("no.such.name.invalid:0").status();
+  }
+  EXPECT_THAT(std::string(status.message()), HasSubstr("'no.such.name.invalid' has no address: Too many open files"));
 }
 
 TEST(ListenAddressTest, AnAddressThatIsNotThisMachinesIsSaidSo) {

@@ -8,7 +8,8 @@
 
 namespace attend::testing {
 
-// From its construction to its end this process opens nothing; what is open stays so.
+// From its construction to its end this process opens nothing; what is open stays so. Expectations belong behind its
+// end: UndefinedBehaviorSanitizer opens a pipe to look at memory, and takes what it cannot look at for no object.
 class WithoutDescriptors {
  public:
   WithoutDescriptors() {

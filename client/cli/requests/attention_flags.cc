@@ -18,7 +18,7 @@ constexpr ElementType kTypes[] = {ElementType::kFloat32, ElementType::kFloat64, 
 constexpr FlagInfo kOptions[] = {
     {"causal", "--causal", "Hide the future; the last query sees every key (bottom-right)", "CAUSAL_MODE_BOTTOM_RIGHT"},
     {"causal", "--causal-top-left", "Hide the future; the first query sees the first key", "CAUSAL_MODE_TOP_LEFT"},
-    {"causal", "--no-causal", "No causal mask, also where the named layer has one", "CAUSAL_MODE_NONE"},
+    {"causal", "--causal-none", "No causal mask, also where the named layer has one", "CAUSAL_MODE_NONE"},
     {"sliding_window_left", "--window-left", "Keys before its own position that a query sees"},
     {"sliding_window_right", "--window-right", "Keys after its own position that a query sees"},
     {"valid_lengths", "", "Valid leading keys of each sequence, as in 3,5 or a file of integers"},
