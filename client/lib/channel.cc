@@ -213,7 +213,7 @@ absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   const absl::StatusOr<Target> target = ResolveTarget(options.endpoints);
   if (!target.ok()) return target.status();
   if (absl::Status status = internal::CheckTokenMayGo(options, *target); !status.ok()) return status;
-  internal::ReadClockFrequency();
+  internal::ReadProcessorFacts();
   const std::shared_ptr<grpc::ChannelCredentials> credentials = Credentials(options.tls);
   const auto make = [&](const grpc::ChannelArguments& arguments) {
     return grpc::experimental::CreateCustomChannelWithInterceptors(target->uri, credentials, arguments,

@@ -4,7 +4,10 @@
 
 namespace attend::client::internal {
 
-// Abseil keeps the function for itself, but offers no other way that does not need two threads and a mutex.
-void ReadClockFrequency() { absl::base_internal::NominalCPUFrequency(); }
+// Abseil keeps the functions for itself, but offers no other way that does not need two threads and a mutex.
+void ReadProcessorFacts() {
+  absl::base_internal::NumCPUs();
+  absl::base_internal::NominalCPUFrequency();
+}
 
 }  // namespace attend::client::internal

@@ -1,5 +1,5 @@
-// Guards the first connection of a process from an errno that is not its own. A program of its own: Abseil reads the
-// clock's frequency once in a process.
+// Guards the first connection of a process from an errno that is not its own. A program of its own: Abseil reads
+// each of its files once in a process.
 #include <gtest/gtest.h>
 
 #include <cerrno>

@@ -20,7 +20,7 @@ server::ServerConfig TestConfig() {
 }
 
 std::shared_ptr<grpc::Channel> MakeTestChannel(const std::string& address) {
-  client::internal::ReadClockFrequency();
+  client::internal::ReadProcessorFacts();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);

@@ -74,7 +74,7 @@ std::shared_ptr<grpc::ChannelCredentials> Credentials(const Tls& tls) {
 }
 
 std::shared_ptr<grpc::Channel> Connect(const std::string& target, const Tls& tls) {
-  attend::client::internal::ReadClockFrequency();
+  attend::client::internal::ReadProcessorFacts();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(-1);
   arguments.SetMaxSendMessageSize(-1);

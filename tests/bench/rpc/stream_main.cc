@@ -54,7 +54,7 @@ bool Next(grpc::CompletionQueue& queue) {
 }
 
 grpc::Status Upload(const std::string& target, const std::vector<grpc::ByteBuffer>& messages) {
-  attend::client::internal::ReadClockFrequency();
+  attend::client::internal::ReadProcessorFacts();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   grpc::GenericStub stub(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments));

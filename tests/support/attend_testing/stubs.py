@@ -12,9 +12,11 @@ import pathlib
 import google
 import grpc
 
-# Abseil reads a file now and not while a connection is made (client/lib/connect_errno.h); other builds of gRPC have no such library.
+# Abseil reads two files now and not while a connection is made (client/lib/connect_errno.h); other builds of gRPC have no such library.
 with contextlib.suppress(OSError, AttributeError):
-    ctypes.CDLL("libabsl_base.so.20220623")._ZN4absl7debian313base_internal19NominalCPUFrequencyEv()
+    _absl = ctypes.CDLL("libabsl_base.so.20220623")
+    _absl._ZN4absl7debian313base_internal7NumCPUsEv()
+    _absl._ZN4absl7debian313base_internal19NominalCPUFrequencyEv()
 
 _GENERATED = pathlib.Path(os.environ["ATTEND_BUILD_DIR"]) / "generated" / "python"
 grpc.__path__.append(str(_GENERATED / "grpc"))
