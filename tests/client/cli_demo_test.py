@@ -91,14 +91,19 @@ class DemoTest(unittest.TestCase):
         run = attend("demo", program=str(alone / "attend"), env={"TMPDIR": self.temporary})
         self.assertEqual((run.code, run.err), (5, "attend: attend-server did not start:\n  cannot do it\n"))
 
+    def attend_beside(self, name, script):
+        """A copy of `attend` in a folder of its own, with a server that is this shell script."""
+        folder = pathlib.Path(self.temporary, name)
+        folder.mkdir()
+        shutil.copy(ATTEND, folder / "attend")
+        (folder / "attend-server").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "attend-server").chmod(0o755)
+        return folder / "attend"
+
     def test_a_server_that_ends_is_noticed_where_nobody_is_told_of_children(self):
         """Some programs ignore SIGCHLD, and those that they start do too."""
-        alone = pathlib.Path(self.temporary, "alone")
-        alone.mkdir()
-        shutil.copy(ATTEND, alone / "attend")
-        (alone / "attend-server").write_text("#!/bin/sh\necho cannot do it >&2\nexit 3\n")
-        (alone / "attend-server").chmod(0o755)
-        run = subprocess.run([alone / "attend", "demo"], env=environment({"TMPDIR": self.temporary}), capture_output=True, text=True,
+        program = self.attend_beside("alone", "echo cannot do it >&2; exit 3")
+        run = subprocess.run([program, "demo"], env=environment({"TMPDIR": self.temporary}), capture_output=True, text=True,
                              preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN), timeout=PATIENCE, check=False)
         self.assertEqual((run.returncode, run.stderr), (5, "attend: attend-server did not start:\n  cannot do it\n"))
         self.assertEqual(os.listdir(self.temporary), ["alone"], "nothing is left")
@@ -110,13 +115,9 @@ class DemoTest(unittest.TestCase):
         self.assertEqual((run.code, run.err), (5, "attend: there is no folder for temporary files: Not a directory\n"))
 
     def test_the_server_ends_with_a_demo_that_is_killed(self):
-        slow = pathlib.Path(self.temporary, "slow")
-        slow.mkdir()
-        shutil.copy(ATTEND, slow / "attend")
-        (slow / "attend-server").write_text("#!/bin/sh\nexec sleep 600\n")
-        (slow / "attend-server").chmod(0o755)
+        slow = self.attend_beside("slow", "exec sleep 600")
         for number in (signal.SIGKILL, signal.SIGINT):
-            demo = subprocess.Popen([slow / "attend", "demo"], env=environment({"TMPDIR": self.temporary}), stdout=subprocess.DEVNULL)
+            demo = subprocess.Popen([slow, "demo"], env=environment({"TMPDIR": self.temporary}), stdout=subprocess.DEVNULL)
             end = time.monotonic() + PATIENCE
             while not children(demo.pid) and time.monotonic() < end:
                 time.sleep(0.01)

@@ -138,8 +138,8 @@ TEST_F(TakenUploadsTest, WhoHasAQuarterGetsNoMoreWhileAnotherIsRefused) {
   const auto quarter = stub_->CreateLayer(&context, &response);  // Up to its part the caller has one.
   Ask();
   const grpc::Status third = Upload("d", /*is_other=*/false);
-  if (absl::Now() - refused > absl::Seconds(4)) GTEST_SKIP() << "the refusal is forgotten after five seconds";
-  EXPECT_EQ(reason(third), "TOO_MANY_UPLOADS") << "the other's place";
+  // The refusal is forgotten after five seconds, which a machine that stands still may take.
+  if (absl::Now() - refused < absl::Seconds(4)) EXPECT_EQ(reason(third), "TOO_MANY_UPLOADS") << "the other's place";
   const grpc::Status other = Upload("c", /*is_other=*/true);
   EXPECT_TRUE(other.ok()) << other.error_message();
   quarter->Write(Header("e"));
