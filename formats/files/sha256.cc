@@ -12,8 +12,8 @@ namespace attend::formats {
 namespace {
 
 // Ends the process unless OpenSSL did what it was asked: with a digest that is no digest all layers would have one
-// etag, and a damaged file could pass for a good one. A configuration of OpenSSL without SHA-256 comes here, and want
-// of memory.
+// etag, and a damaged file could pass for a good one. The causes are an OpenSSL configuration without SHA-256 and a
+// lack of memory.
 void Require(bool done) {
   if (done) return;
   const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
