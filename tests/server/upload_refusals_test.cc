@@ -139,7 +139,9 @@ TEST_F(TakenUploadsTest, WhoHasAQuarterGetsNoMoreWhileAnotherIsRefused) {
   Ask();
   const grpc::Status third = Upload("d", /*is_other=*/false);
   // The refusal is forgotten after five seconds, which a machine that stands still may take.
-  if (absl::Now() - refused < absl::Seconds(4)) EXPECT_EQ(reason(third), "TOO_MANY_UPLOADS") << "the other's place";
+  if (absl::Now() - refused < absl::Seconds(4)) {
+    EXPECT_EQ(reason(third), "TOO_MANY_UPLOADS") << "the other's place";
+  }
   const grpc::Status other = Upload("c", /*is_other=*/true);
   EXPECT_TRUE(other.ok()) << other.error_message();
   quarter->Write(Header("e"));
