@@ -40,7 +40,7 @@ concept AttentionMethod = requires(const M& method, const WireBytes& bytes, type
   { method.receipts } -> std::same_as<const Receipts&>;
   // `inputs` are default ones before.
   { method.Check(raw, bytes, tenant, inputs) } -> std::same_as<absl::Status>;
-  // All tensors and lists of the request, also absent ones.
+  // All tensors and lists that the request has, and maybe some that are absent.
   { inputs.Tensors() } -> std::same_as<InputTensors>;
   { inputs.Lists() } -> std::same_as<LengthLists>;
   // What can be said once lists are copied.

@@ -66,9 +66,10 @@ LinearView ViewOf(const LayerInputs::Linear& linear) {
 }  // namespace
 
 void LayerInputs::AppendTensors(InputTensors& tensors) {
+  if (!present) return;
   for (Linear& linear : projections) {
-    tensors.push_back(&linear.weight);
-    tensors.push_back(&linear.bias);
+    AppendPresent(linear.weight, tensors);
+    AppendPresent(linear.bias, tensors);
   }
 }
 

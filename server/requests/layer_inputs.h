@@ -28,7 +28,7 @@ struct LayerInputs {
   std::int64_t num_heads = 1;
   std::int64_t num_kv_heads = 1;
 
-  // Appends every tensor, also absent ones, for GatherTensors.
+  // Appends the tensors that are not absent.
   void AppendTensors(InputTensors& tensors);
 
   // The layer as the core takes it.

@@ -141,14 +141,16 @@ absl::Status CheckLengths(const RawOptions& raw, const FirstTensor& first, Optio
 }  // namespace
 
 void OptionInputs::AppendTensors(InputTensors& tensors) {
-  tensors.push_back(&mask);
-  tensors.push_back(&key_mask);
-  tensors.push_back(&bias);
-  for (InputTensor& tensor : per_head) tensors.push_back(&tensor);
+  AppendPresent(mask, tensors);
+  AppendPresent(key_mask, tensors);
+  AppendPresent(bias, tensors);
+  for (InputTensor& tensor : per_head) AppendPresent(tensor, tensors);
 }
 
 void OptionInputs::AppendLists(LengthLists& lists) {
-  for (LengthList& list : lengths) lists.push_back(&list);
+  for (LengthList& list : lengths) {
+    if (list.count() > 0) lists.push_back(&list);
+  }
 }
 
 AttentionOptions OptionInputs::View() const {

@@ -45,9 +45,9 @@ struct OptionInputs {
   std::array<InputTensor, std::size(kPerHeadOptions)> per_head;
   Lengths lengths;
 
-  // Appends every tensor, also absent ones, for GatherTensors.
+  // Appends the tensors that are not absent.
   void AppendTensors(InputTensors& tensors);
-  // Appends every list, also absent ones, for CopyLists.
+  // Appends the lists that are not empty.
   void AppendLists(LengthLists& lists);
 
   // All options as the core takes them.

@@ -86,8 +86,13 @@ class InputTensor {
   const void* memory_ = nullptr;
 };
 
-// Tensors of one request, also absent ones; both kinds of request have fewer than that many.
+// Tensors of one request. Hardly one has more than that many.
 using InputTensors = absl::InlinedVector<InputTensor*, 16>;
+
+// Appends `tensor` unless it is absent.
+inline void AppendPresent(InputTensor& tensor, InputTensors& tensors) {
+  if (tensor) tensors.push_back(&tensor);
+}
 
 // Checks one tensor, which may lack its contents; absent when `raw` is. Errors: INVALID_ARGUMENT with the path of the
 // type, the shape, the axis, the data or the values. `rule` must outlive the result. Pure; may be called concurrently.

@@ -25,6 +25,13 @@ constexpr std::int64_t kEntryBytes = 32;
 // 126 years.
 constexpr std::int64_t kLongestDeadline = 4'000'000'000;
 
+// The conversion looks at two clocks, so that it is done once for each call.
+std::chrono::system_clock::time_point DeadlineOf(const grpc::ServerContext& context) {
+  // gRPC 1.51 counts nanoseconds, and what they do not hold becomes a time in the past.
+  return context.raw_deadline().tv_sec > kLongestDeadline ? std::chrono::system_clock::time_point::max()
+                                                          : context.deadline();
+}
+
 absl::Status TooMuchMetadata(std::int64_t limit) {
   return LimitExceeded("--max-metadata-bytes", absl::StrCat("the call's metadata are more than the ", limit,
                                                             " bytes that this server takes (--max-metadata-bytes)"));
@@ -137,12 +144,6 @@ absl::Status Call::MissingRequestStatus() const {
                      : absl::UnimplementedError("the call ended without the one request message it must have");
 }
 
-std::chrono::system_clock::time_point Call::deadline() const {
-  // gRPC 1.51 counts nanoseconds, and what they do not hold becomes a time in the past.
-  return context_.raw_deadline().tv_sec > kLongestDeadline ? std::chrono::system_clock::time_point::max()
-                                                           : context_.deadline();
-}
-
 std::string_view Call::Metadata(const char* name) const {
   const auto& metadata = context_.client_metadata();
   const auto found = metadata.find(name);
@@ -187,6 +188,7 @@ void Call::HandleArrival() {
 
 void Call::HandleRequest() {
   arrival_ = Clock::now();
+  deadline_ = DeadlineOf(context_);
   const MethodEntry* method = engine_.methods_.Find(context_.method());
   if (method != nullptr) {
     method_id_ = method->id;

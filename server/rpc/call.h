@@ -111,7 +111,7 @@ class Call final : public InboundCall {
   absl::Status MissingRequestStatus() const;
 
   // gRPC watches the deadline, and cancels the call when it passes.
-  std::chrono::system_clock::time_point deadline() const override;
+  std::chrono::system_clock::time_point deadline() const override { return deadline_; }
   const std::string& method() const override { return context_.method(); }
   std::string peer() const override { return context_.peer(); }
   std::string_view Metadata(const char* name) const override;
@@ -161,6 +161,7 @@ class Call final : public InboundCall {
   CallEngine& engine_;
   Poller& poller_;
   grpc::GenericServerContext context_;
+  std::chrono::system_clock::time_point deadline_;  // From the arrival on.
   grpc::GenericServerAsyncReaderWriter stream_{&context_};
   std::unique_ptr<CallHandler> handler_;
   bool arrived_ = false;   // Its metadata were looked at,
