@@ -160,7 +160,8 @@ class AlertsTest(unittest.TestCase):
             yield server
 
     def wait_for_data(self, port):
-        wait_until(lambda: self.prometheus.query(f'attend_ready{{instance="127.0.0.1:{port}"}}'), "a first scrape")
+        """A server that loads has no other metrics."""
+        wait_until(lambda: self.prometheus.query(f'attend_ready{{instance="127.0.0.1:{port}"}} == 1'), "a first scrape")
 
     def wait_for_alert(self, name, port):
         wait_until(lambda: (name, f"127.0.0.1:{port}") in self.prometheus.firing(), f"{name} fires")
