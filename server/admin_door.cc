@@ -1,5 +1,6 @@
 #include "server/admin_door.h"
 
+#include <string>
 #include <utility>
 
 namespace attend::server {
@@ -11,8 +12,8 @@ HttpResponse Unavailable(const char* why) { return {.status = 503, .body = why};
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdminDoor>> AdminDoor::Open(const std::string& listen) {
-  std::unique_ptr<AdminDoor> door(new AdminDoor);
+absl::StatusOr<std::unique_ptr<AdminDoor>> AdminDoor::Open(const std::string& listen, std::string loading_metrics) {
+  std::unique_ptr<AdminDoor> door(new AdminDoor(std::move(loading_metrics)));
   HttpServer::Options options{.flag = "--admin-listen", .listen = listen};
   options.on_tick = [door = door.get()] { door->Tick(); };
   auto http =
@@ -42,8 +43,7 @@ HttpResponse AdminDoor::Ready() const {
 }
 
 HttpResponse AdminDoor::Metrics() const {
-  if (!view_.has_value()) return Unavailable("loading\n");
-  return {.content_type = kTextFormat, .body = view_->metrics()};
+  return {.content_type = kTextFormat, .body = view_.has_value() ? view_->metrics() : loading_metrics_};
 }
 
 void AdminDoor::Tick() {

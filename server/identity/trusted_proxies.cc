@@ -141,8 +141,9 @@ absl::StatusOr<std::vector<std::string>> ParseForwardedCertificate(std::string_v
     const absl::StatusOr<Pair> pair = CutPair(rest);
     if (!pair.ok()) return pair.status();
     if (pair->key == "uri" || pair->key == "dns") {
-      if (pair->value.empty()) return Malformed("has an empty identity");
-      (pair->key == "uri" ? uris : names).push_back(absl::StrCat(pair->key, ":", pair->value));
+      // Envoy writes `URI=` also of a certificate without one.
+      std::vector<std::string>& found = pair->key == "uri" ? uris : names;
+      if (!pair->value.empty()) found.push_back(absl::StrCat(pair->key, ":", pair->value));
     } else if (pair->key != "by" && pair->key != "hash" && pair->key != "subject" && pair->key != "cert" &&
                pair->key != "chain") {
       return Malformed("has a key that means nothing here");

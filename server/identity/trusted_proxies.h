@@ -45,10 +45,11 @@ inline constexpr std::size_t kMaxForwardedCertificateBytes = 8192;
 
 // The identities in one `x-forwarded-client-cert` header as Envoy writes it, for example
 // `By=spiffe://a/proxy;Hash=0a1b...;URI=spiffe://a/search;DNS=search.example`: each URI as `uri:...`, each DNS as
-// `dns:...`, in this order. By, Hash, Subject, Cert and Chain have no meaning here. Pure.
+// `dns:...`, in this order. By, Hash, Subject, Cert and Chain have no meaning here, nor has an empty URI or DNS, which
+// Envoy writes of a certificate without one. Pure.
 //
 // Errors: INVALID_ARGUMENT for anything that is not such a header: another key, a quote that does not end, a control
-// character, an element without an identity; and for more than one element, because a proxy that appends lets its
+// character, no URI and no DNS name; and for more than one element, because a proxy that appends lets its
 // callers write the others (Envoy: `forward_client_cert_details: SANITIZE_SET`).
 absl::StatusOr<std::vector<std::string>> ParseForwardedCertificate(std::string_view header);
 

@@ -58,6 +58,9 @@ class ServerMetrics {
   WorkMetrics work_;
 };
 
+// What a scrape gets of a server that is still loading: that it is not ready. Pure.
+std::string LoadingMetrics();
+
 // Gauges of the server's parts. Thread-safe.
 void WriteServerState(const MetricSources& sources, Exposition& page);
 

@@ -4,10 +4,14 @@
 namespace attend::server {
 namespace {
 
+void WriteReady(bool ready, Exposition& page) {
+  page.Gauge("attend_ready", "1 while new calls are wanted, 0 while the server loads or drains.", ready ? 1 : 0);
+}
+
 void WriteBuild(const MetricSources& sources, Exposition& page) {
   page.Gauge("attend_build_info", "1; the labels say what runs.");
   page.Add({{"version", kVersion}, {"instruction_set", std::string(InstructionSetName(sources.instruction_set))}}, 1);
-  page.Gauge("attend_ready", "1 while new calls are wanted, 0 while the server drains.", sources.ready() ? 1 : 0);
+  WriteReady(sources.ready(), page);
   page.Gauge("attend_compute_threads", "Threads that compute (--threads).", sources.limits.num_threads);
 }
 
@@ -78,6 +82,12 @@ void WriteCertificate(const MetricSources& sources, Exposition& page) {
 }
 
 }  // namespace
+
+std::string LoadingMetrics() {
+  Exposition page;
+  WriteReady(/*ready=*/false, page);
+  return page.Text();
+}
 
 void WriteServerState(const MetricSources& sources, Exposition& page) {
   WriteBuild(sources, page);

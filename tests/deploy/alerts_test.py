@@ -160,7 +160,8 @@ class AlertsTest(unittest.TestCase):
             yield server
 
     def wait_for_data(self, port):
-        wait_until(lambda: self.prometheus.query(f'attend_ready{{instance="127.0.0.1:{port}"}}'), "a first scrape")
+        """A server that loads has no other metrics."""
+        wait_until(lambda: self.prometheus.query(f'attend_ready{{instance="127.0.0.1:{port}"}} == 1'), "a first scrape")
 
     def wait_for_alert(self, name, port):
         wait_until(lambda: (name, f"127.0.0.1:{port}") in self.prometheus.firing(), f"{name} fires")
@@ -239,10 +240,10 @@ class AlertsTest(unittest.TestCase):
         with Server("--admin-listen", f"127.0.0.1:{port}", "--drain-wait", "1h") as server:
             self.wait_for_data(port)
             server.terminate()
-            self.wait_for_alert("AttendDrainStuck", port)
+            self.wait_for_alert("AttendNotReady", port)
             server.terminate()
         with Server("--admin-listen", f"127.0.0.1:{port}"):
-            self.wait_for_quiet("AttendDrainStuck", port)
+            self.wait_for_quiet("AttendNotReady", port)
 
     def test_more_arrives_than_can_be_done(self):
         with self.server("--threads", "1", "--max-queued-requests", "1") as server:
@@ -304,6 +305,17 @@ class AlertsTest(unittest.TestCase):
                 self.wait_for_alert("AttendPollingThreadsBusy", server.admin_port)
             self.wait_for_quiet("AttendPollingThreadsBusy", server.admin_port)
 
+    def test_more_connections_than_there_may_be(self):
+        def open_too_many():
+            with contextlib.ExitStack() as connections, contextlib.suppress(OSError):
+                for _ in range(8):
+                    connections.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+
+        with self.server("--max-connections", "4") as server:
+            with Load(open_too_many):
+                self.wait_for_alert("AttendRefusesConnections", server.admin_port)
+            self.wait_for_quiet("AttendRefusesConnections", server.admin_port)
+
     def test_files_that_run_out(self):
         with self.server(prepare=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))) as server:
             with contextlib.ExitStack() as connections:
@@ -312,6 +324,17 @@ class AlertsTest(unittest.TestCase):
                     time.sleep(0.02)
                 self.wait_for_alert("AttendFilesNearlyExhausted", server.admin_port)
             self.wait_for_quiet("AttendFilesNearlyExhausted", server.admin_port)
+
+    def test_principals_that_cannot_be_taken_over(self):
+        with tempfile.TemporaryDirectory() as directory:
+            principals = pathlib.Path(directory) / "principals.json"
+            principals.write_text('{"principals": []}')
+            # The file is looked at as often as those of TLS.
+            with self.server("--principals", str(principals), "--tls-refresh-interval", "1s") as server:
+                principals.write_text("{broken")
+                self.wait_for_alert("AttendReloadFails", server.admin_port)
+                principals.write_text('{"principals": []}')
+                self.wait_for_quiet("AttendReloadFails", server.admin_port)
 
     def test_certificates(self):
         with tempfile.TemporaryDirectory() as directory:

@@ -30,6 +30,7 @@ from attend_testing.stubs import health_pb2, layers_grpc, layers_pb, pb, pb_grpc
 from attend_testing.tensors import OUTPUT, WEIGHTS
 
 Code = grpc.StatusCode
+BEARER = (("authorization", f"Bearer {edge.TOKEN}"),)
 
 
 class EdgeTestCase(unittest.TestCase):
@@ -53,7 +54,7 @@ class EdgeTestCase(unittest.TestCase):
 
     @classmethod
     def is_served(cls):
-        with cls.edge.door().channel() as channel:
+        with cls.edge.door("search").channel() as channel:
             try:
                 pb_grpc.AttentionServiceStub(channel).GetServerInfo(pb.GetServerInfoRequest(), timeout=2)
             except grpc.RpcError:
@@ -74,8 +75,8 @@ class ConfigurationTest(unittest.TestCase):
 
 class CallsTest(EdgeTestCase):
     def test_answers_are_those_of_the_server_bit_for_bit(self):
-        direct = Door(self.servers[0].port, self.certificates.path("servers.crt"), self.certificates.path("tls"), edge.SERVER_NAME)
-        with direct.channel() as one, self.edge.door().channel() as other:
+        direct = Door(self.servers[0].port, self.certificates.path("servers.crt"), self.certificates.path("direct"), edge.SERVER_NAME)
+        with direct.channel() as one, self.edge.door("search").channel() as other:
             for case in golden_cases.all_cases():
                 with self.subTest(case.name):
                     request = case.request([OUTPUT, WEIGHTS])
@@ -84,13 +85,13 @@ class CallsTest(EdgeTestCase):
 
     def test_streams_pass(self):
         x = {"shape": [1, 1], "values": [1]}
-        with self.edge.door().channel() as channel:
+        with self.edge.door("search").channel() as channel:
             requests = iter([pb.StreamAttendRequest(id=i, attend={"embeddings": x}) for i in range(3)])
             answers = list(pb_grpc.AttentionServiceStub(channel).StreamAttend(requests, timeout=60))
             self.assertEqual(sorted(answer.id for answer in answers), [0, 1, 2])
 
     def test_an_error_keeps_its_details(self):
-        with self.edge.door().channel() as channel:
+        with self.edge.door("search").channel() as channel:
             with self.assertRaises(grpc.RpcError) as caught:
                 pb_grpc.AttentionServiceStub(channel).Attend(pb.AttendRequest(), timeout=60)
             failure = failure_of(caught.exception)
@@ -98,7 +99,7 @@ class CallsTest(EdgeTestCase):
             self.assertTrue(failure.violations, failure)
 
     def test_a_message_beyond_the_bound_is_refused(self):
-        with self.edge.door().channel() as channel:
+        with self.edge.door("search").channel() as channel:
             with self.assertRaises(grpc.RpcError) as caught:
                 channel.unary_unary(METHOD)(bytes(17 << 20), timeout=60)
             self.assertIn(caught.exception.code(), (Code.UNKNOWN, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE))
@@ -106,7 +107,7 @@ class CallsTest(EdgeTestCase):
     def test_reflection_and_watches_are_not_routed(self):
         question = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
         for path in ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Watch"):
-            with self.subTest(path), self.edge.door().channel() as channel:
+            with self.subTest(path), self.edge.door("search").channel() as channel:
                 with self.assertRaises(grpc.RpcError) as caught:
                     list(channel.stream_stream(path)(iter([question]), timeout=60))
                 self.assertEqual(caught.exception.code(), Code.UNIMPLEMENTED)
@@ -131,7 +132,7 @@ class CallsTest(EdgeTestCase):
         self.assertNotIn("access-control-allow-origin", headers)
 
     def http(self, method, path, headers, body=b""):
-        with self.edge.door().connect(protocol="http/1.1") as connection:
+        with self.edge.door("search").connect(protocol="http/1.1") as connection:
             lines = [f"{method} {path} HTTP/1.1", "host: x", "connection: close", f"content-length: {len(body)}"]
             lines += [f"{name}: {value}" for name, value in headers.items()]
             connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
@@ -160,13 +161,31 @@ class IdentityTest(EdgeTestCase):
         return self.outcome(caller, "CreateLayer", iter([header("edge", init=seed, replace=True)]), **more)
 
     def test_layers_are_written_by_those_alone_whose_certificate_says_so(self):
-        for caller, expected in (("trainer", Code.OK), ("search", Code.PERMISSION_DENIED), ("", Code.PERMISSION_DENIED)):
-            with self.subTest(caller or "no certificate"):
+        """At the server they all have the role `layers`."""
+        for caller, expected in (("trainer", Code.OK), ("search", Code.PERMISSION_DENIED)):
+            with self.subTest(caller):
                 self.assertEqual(self.create(caller), expected)
                 self.assertEqual(self.outcome(caller, "ListLayers", layers_pb.ListLayersRequest()), Code.OK)
+        self.assertEqual(self.create("", metadata=BEARER), Code.PERMISSION_DENIED)
         for caller, expected in (("search", Code.PERMISSION_DENIED), ("", Code.PERMISSION_DENIED), ("trainer", Code.OK)):
             with self.subTest(caller or "no certificate"):
                 self.assertEqual(self.outcome(caller, "DeleteLayer", layers_pb.DeleteLayerRequest(name="edge")), expected)
+
+    def test_who_has_neither_certificate_nor_token_may_nothing(self):
+        """Such a call is Envoy's own principal's, which has no role; health needs none."""
+        self.assertEqual(self.outcome("", "ListLayers", layers_pb.ListLayersRequest()), Code.PERMISSION_DENIED)
+        with self.edge.door().channel() as channel:
+            for method, request in (("GetServerInfo", pb.GetServerInfoRequest()), ("ScaledDotProductAttention", small_request())):
+                with self.subTest(method), self.assertRaises(grpc.RpcError) as caught:
+                    getattr(pb_grpc.AttentionServiceStub(channel), method)(request, timeout=60)
+                failure = failure_of(caught.exception)
+                self.assertEqual((failure.code, failure.reason), (Code.PERMISSION_DENIED, "MISSING_ROLE"))
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            answer = check(health_pb2.HealthCheckRequest().SerializeToString(), timeout=60)
+            self.assertEqual(health_pb2.HealthCheckResponse.FromString(answer).status, health_pb2.HealthCheckResponse.SERVING)
+
+    def test_a_certificate_that_the_server_does_not_know_is_refused(self):
+        self.assertEqual(self.outcome("guest", "ListLayers", layers_pb.ListLayersRequest()), Code.UNAUTHENTICATED)
 
     def test_a_stranger_s_certificate_ends_at_the_handshake(self):
         self.assertEqual(self.create("foe"), Code.UNAVAILABLE)
@@ -175,7 +194,7 @@ class IdentityTest(EdgeTestCase):
         for path in ("/attend.v1.LayerService%2FDeleteLayer", "/attend.v1.LayerService//DeleteLayer",
                      "/attend.v1.AttentionService/../attend.v1.LayerService/DeleteLayer", "/attend.v1.LayerService/./DeleteLayer",
                      "/attend.v1.layerservice/DeleteLayer", "/attend.v1.LayerService/DeleteLayer?x=1"):  # fmt: skip
-            with self.subTest(path), self.edge.door().channel() as channel:
+            with self.subTest(path), self.edge.door("search").channel() as channel:
                 with self.assertRaises(grpc.RpcError) as caught:
                     channel.unary_unary(path)(layers_pb.DeleteLayerRequest(name="none").SerializeToString(), timeout=60)
                 # Whatever it is called, nobody without the certificate hears the layer service say NOT_FOUND.
@@ -196,8 +215,9 @@ class IdentityTest(EdgeTestCase):
                 self.assertNotIn("10.9.8.7", got["x-forwarded-for"])
 
     def test_a_token_passes_to_the_server(self):
-        """It is the server's to judge: this one is unknown."""
-        with self.edge.door().channel() as channel:
+        """It is the server's to judge, with or without a certificate."""
+        self.assertEqual(self.outcome("", "ListLayers", layers_pb.ListLayersRequest(), metadata=BEARER), Code.OK)
+        with self.edge.door("search").channel() as channel:
             with self.assertRaises(grpc.RpcError) as caught:
                 channel.unary_unary(METHOD)(small_request().SerializeToString(), timeout=60, metadata=(("authorization", "Bearer x"),))
             self.assertEqual(caught.exception.code(), Code.UNAUTHENTICATED)
@@ -241,9 +261,9 @@ class HealthTest(EdgeTestCase):
     SERVERS = 2
 
     def test_a_server_that_drains_is_left_and_no_call_fails(self):
-        leaving = self.start_server("--drain-wait", "4s")
+        leaving = self.start_server("--drain-wait", "5s")
         with edge.Edge(self.certificates, [leaving.port, self.servers[0].port]) as proxy:
-            good = GoodClient(proxy.door(), seconds=8)
+            good = GoodClient(proxy.door("search"), seconds=8)
             time.sleep(2)
             leaving.terminate()
             calls = good.result()
@@ -273,7 +293,7 @@ class FloodTest(EdgeTestCase):
     def beside(self, flood, clients=4):
         before = self.servers[0].rss_bytes()
         self.servers[0].reset_peak_rss()
-        good = GoodClient(self.edge.door(), seconds=self.SECONDS + 2)
+        good = GoodClient(self.edge.door("search"), seconds=self.SECONDS + 2)
         time.sleep(1)
         begin = time.monotonic()
         stop = threading.Event()

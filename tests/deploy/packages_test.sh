@@ -86,6 +86,22 @@ serve_the_notebook() {
   [[ $(within 'stat -c %U:%a /var/lib/attend') == attend:750 ]] || fail '/var/lib/attend is open'
 }
 
+# As docs/packages.md has it: others connect to a Unix socket when the drop-in says so and they are in the group.
+serve_on_a_unix_socket() {
+  local drop_in=/etc/systemd/system/attend-server.service.d/socket.conf
+  local call='attend health --timeout 5 --endpoints unix:/run/attend/attend.sock'
+  local member='setpriv --reuid=65534 --regid=65534 --groups=attend' stranger='setpriv --reuid=65534 --regid=65534 --clear-groups'
+  within "cp -p $CONF /root/conf && sed -i 's|^listen = .*|listen = [\"127.0.0.1:50051\", \"unix:/run/attend/attend.sock\"]|' $CONF"
+  within "systemctl restart attend-server && $call" >/dev/null
+  ! within "$member $call" >/dev/null 2>&1 || fail 'a Unix socket is open to the group without the drop-in'
+  within "mkdir -p ${drop_in%/*} && printf '[Service]\nUMask=0007\n' >$drop_in && systemctl daemon-reload && systemctl restart attend-server"
+  within "$member $call" >/dev/null || fail 'a member of the group cannot connect'
+  ! within "$stranger $call" >/dev/null 2>&1 || fail 'a Unix socket is open to everybody'
+  [[ $(within 'attend layers upload umask '"$FIVE"' >/dev/null && stat -c %a /var/lib/attend/layers') == 700 ]] || fail 'layers are open'
+  within "attend layers delete umask >/dev/null && rm -r ${drop_in%/*} && mv /root/conf $CONF"
+  within 'systemctl daemon-reload && systemctl restart attend-server'
+}
+
 build_with_the_library() {
   inside 'DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends /root/packages/libattend-client-dev_*_amd64.deb \
     g++ cmake make' >/dev/null 2>&1
@@ -158,7 +174,7 @@ clean_up() {
 work=$(mktemp -d)
 trap clean_up EXIT
 make_bare_root
-for each in install_packages check_unit boot serve_the_notebook build_with_the_library use_the_wheel purge lint_packages compare_with_arm64; do
+for each in install_packages check_unit boot serve_the_notebook serve_on_a_unix_socket build_with_the_library use_the_wheel purge lint_packages compare_with_arm64; do
   step "$each"
 done
 printf 'packages_test: passed (%d s)\n' "$SECONDS"

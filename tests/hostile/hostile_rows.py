@@ -96,7 +96,8 @@ class Target:
         flags = {
             "bare": (),
             "mtls": edge.server_flags(self._certificates),
-            "envoy": edge.server_flags(self._certificates),
+            # More than deploy/envoy/README.md gives: with the role its calls get further than to a refusal.
+            "envoy": edge.server_flags(self._certificates, edge_roles=["compute", "layers", "observe"]),
             # Of the configuration all but its doors.
             "overlay": ("--config", str(OVERLAY), "--admin-listen", "127.0.0.1:0", "--drain-wait", "0s"),
         }[self._way]
@@ -104,7 +105,7 @@ class Target:
         self.good = self.bad = Door(self.server.port)
         if self._way == "mtls":
             trusted = self._certificates.path("servers.crt")
-            self.good = Door(self.server.port, trusted, self._certificates.path("tls"), edge.SERVER_NAME)
+            self.good = Door(self.server.port, trusted, self._certificates.path("direct"), edge.SERVER_NAME)
             self.bad = self.good.without_certificate()
         if self._way == "envoy":
             self.edge = self._stack.enter_context(edge.Edge(self._certificates, [self.server.port]))

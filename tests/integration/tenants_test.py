@@ -433,7 +433,7 @@ def is_open(connection):
 class ProxyTest(TenantTestCase):
     def identity(self, *flags, header=None, token=None):
         """(code, reason) of a call that needs the role `layers`, which entry `p` alone has."""
-        file = {"principals": [{"name": "p", "tenant": "t", "roles": ["layers"], "certificates": ["uri:spiffe://x/p"]}]}
+        file = {"principals": [{"name": "p", "tenant": "t", "roles": ["layers"], "certificates": ["uri:spiffe://x/p", "dns:p.x"]}]}
         server = self.start(*flags, file=file)
         metadata = [("x-forwarded-client-cert", value) for value in (header if isinstance(header, list) else [header]) if value]
         request = layers_pb.ListLayersRequest()
@@ -450,6 +450,7 @@ class ProxyTest(TenantTestCase):
         trusted = ("--trusted-proxies", "127.0.0.0/8")
         nobody, bad = (Code.UNAUTHENTICATED, "NO_CREDENTIAL"), (Code.UNAUTHENTICATED, "BAD_CREDENTIAL")
         self.assertEqual(self.identity(*trusted, header=right), "ok")
+        self.assertEqual(self.identity(*trusted, header="By=spiffe://x/proxy;Hash=0a;URI=;DNS=p.x"), "ok")
         self.assertEqual(self.identity(header=right), nobody)
         self.assertEqual(self.identity("--trusted-proxies", "10.0.0.0/8,unix,uri:spiffe://x/proxy", header=right), nobody)
         self.assertEqual(self.identity(*trusted), nobody)

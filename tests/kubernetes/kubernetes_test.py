@@ -24,6 +24,9 @@ HERE = SOURCE_DIR / "tests" / "kubernetes"
 OVERLAYS = SOURCE_DIR / "deploy" / "kubernetes" / "overlays"
 WORK = SOURCE_DIR / "build" / "kubernetes"
 SERVER_NAME = "attend.attend.svc"
+HEADLESS_NAME = "attend-headless.attend.svc"  # Of clients that balance themselves.
+# What deploy/kubernetes/README.md asks of the server's certificate, and the name that the image's health check calls.
+SERVER_NAMES = (SERVER_NAME, HEADLESS_NAME, f"*.{HEADLESS_NAME}", "localhost")
 TOKEN = "t" * 32
 TIMEOUT = 240
 
@@ -180,7 +183,7 @@ class ProductionTest(ClusterTestCase):
 
     @classmethod
     def new_certificate(cls):
-        cls.certificates.leaf("server", "authority", names=f"DNS:{SERVER_NAME},DNS:localhost")
+        cls.certificates.leaf("server", "authority", names=",".join(f"DNS:{name}" for name in SERVER_NAMES))
 
     @classmethod
     def make_secrets(cls):
@@ -226,7 +229,7 @@ class ProductionTest(ClusterTestCase):
         return folder
 
     def door(self, host):
-        return Door(50051, self.certificates.path("authority.crt"), self.certificates.path("caller"), SERVER_NAME, host=host)
+        return Door(50051, self.certificates.path("authority.crt"), self.certificates.path("caller"), HEADLESS_NAME, host=host)
 
     @contextlib.contextmanager
     def under_load(self):

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/kernels/instruction_set.h"
 #include "server/metrics/exposition.h"
+#include "server/metrics/server_metrics.h"
 #include "server/metrics/sharded_counters.h"
 #include "server/metrics/work_metrics.h"
 #include "tests/support/http_get.h"
@@ -22,17 +23,23 @@ namespace attend::server {
 namespace {
 
 using attend::testing::HttpGet;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
 TEST(AdminDoor, LivesAndIsNotReadyUntilThereIsAServer) {
-  auto door = AdminDoor::Open("127.0.0.1:0");
+  auto door = AdminDoor::Open("127.0.0.1:0", LoadingMetrics());
   ASSERT_TRUE(door.ok()) << door.status();
   const int port = (*door)->port();
   EXPECT_THAT(HttpGet(port, "/livez"), StartsWith("HTTP/1.1 200 "));
   EXPECT_THAT(HttpGet(port, "/readyz"), StartsWith("HTTP/1.1 503 "));
   EXPECT_THAT(HttpGet(port, "/readyz"), HasSubstr("loading\n"));
-  EXPECT_THAT(HttpGet(port, "/metrics"), StartsWith("HTTP/1.1 503 "));
+  // It can be scraped, so that nobody takes it for one that is down.
+  EXPECT_THAT(HttpGet(port, "/metrics"), StartsWith("HTTP/1.1 200 "));
+  EXPECT_THAT(HttpGet(port, "/metrics"), HasSubstr("text/plain; version=0.0.4"));
+  EXPECT_THAT(HttpGet(port, "/metrics"),
+              EndsWith("\r\n\r\n# HELP attend_ready 1 while new calls are wanted, 0 while the server loads or drains.\n"
+                       "# TYPE attend_ready gauge\nattend_ready 0\n"));
 
   std::atomic<bool> ready{true};
   (*door)->Show(

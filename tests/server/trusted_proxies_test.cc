@@ -50,6 +50,21 @@ TEST(ForwardedCertificateTest, NamesOfOneCertificate) {
   EXPECT_THAT(*ParseForwardedCertificate("URI=a=b"), ElementsAre("uri:a=b"));
 }
 
+TEST(ForwardedCertificateTest, EmptyNamesAreLeftOut) {
+  // Envoy with `uri: true`, of a certificate without a URI.
+  const auto no_uri = ParseForwardedCertificate("By=spiffe://a/proxy;Hash=468ed3;URI=;DNS=search.example");
+  ASSERT_TRUE(no_uri.ok()) << no_uri.status();
+  EXPECT_THAT(*no_uri, ElementsAre("dns:search.example"));
+  const auto quoted = ParseForwardedCertificate("DNS=;URI=\"\";URI=a");
+  ASSERT_TRUE(quoted.ok()) << quoted.status();
+  EXPECT_THAT(*quoted, ElementsAre("uri:a"));
+  for (const char* nobody : {"URI=", "URI=;DNS=", "Subject=\"CN=a\";URI="}) {
+    const auto identities = ParseForwardedCertificate(nobody);
+    EXPECT_TRUE(absl::IsInvalidArgument(identities.status())) << nobody;
+    EXPECT_THAT(std::string(identities.status().message()), HasSubstr("names no URI and no DNS name")) << nobody;
+  }
+}
+
 TEST(ForwardedCertificateTest, AnythingElseIsRefused) {
   for (const char* bad :
        {"", "URI", "URI=", "URI=\"\"", "URI=a;", ";URI=a", "URI=a;;DNS=b", "URI=\"a", "URI=\"a\\", "URI=\"a\"b",

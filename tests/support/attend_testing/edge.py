@@ -1,5 +1,6 @@
 """deploy/envoy with the real Envoy, in front of real servers."""
 
+import hashlib
 import http.client
 import json
 import pathlib
@@ -15,8 +16,16 @@ DEPLOY = SOURCE_DIR / "deploy" / "envoy"
 SERVER_NAME = "attend.attend.svc"
 # As deploy/envoy/README.md says: what the proxy's certificate is called.
 PROXY_NAME = "spiffe://example.org/attend/edge"
-# Who may write layers, as the configuration has it, and somebody else.
-CALLERS = {"trainer": "spiffe://example.org/attend/layers/trainer", "search": "spiffe://example.org/attend/search"}
+# Who may write layers, as the configuration has it; somebody else, who has the role at the server; somebody whom the server does
+# not know.
+CALLERS = {
+    "trainer": "spiffe://example.org/attend/layers/trainer",
+    "search": "spiffe://example.org/attend/search",
+    "guest": "spiffe://example.org/attend/guest",
+}
+# Who calls servers without the proxy.
+DIRECT_NAME = "spiffe://example.org/attend/direct"
+TOKEN = "e" * 32
 
 
 def make_certificates(folder):
@@ -26,19 +35,26 @@ def make_certificates(folder):
         certificates.authority(authority)
     certificates.leaf("server", "servers", names=f"DNS:{SERVER_NAME}")
     certificates.leaf("tls", "servers", names=f"DNS:localhost,URI:{PROXY_NAME}")
+    certificates.leaf("direct", "servers", names=f"URI:{DIRECT_NAME}")
     for name, uri in CALLERS.items():
         certificates.leaf(name, "clients", names=f"URI:{uri}")
     certificates.leaf("foe", "stranger", names=f"URI:{CALLERS['trainer']}")
     return certificates
 
 
-def server_flags(certificates):
-    """TLS as between the proxy and the server; the proxy may do everything."""
+def server_flags(certificates, edge_roles=()):
+    """TLS between the proxy and the server, and principals, as deploy/envoy/README.md has them. `edge_roles` are the proxy's own,
+    which callers have who show neither certificate nor token."""
     path = pathlib.Path(certificates.path("principals.json"))
-    entry = {"name": "edge", "roles": ["compute", "layers", "observe"], "certificates": [f"uri:{PROXY_NAME}"]}
-    path.write_text(json.dumps({"principals": [entry]}))
+    everything = ["compute", "layers", "observe"]
+    entries = [{"name": "edge", "roles": list(edge_roles), "certificates": [f"uri:{PROXY_NAME}"]},
+               {"name": "direct", "roles": everything, "certificates": [f"uri:{DIRECT_NAME}"]},
+               {"name": "robot", "roles": everything, "tokens": [{"sha256": hashlib.sha256(TOKEN.encode()).hexdigest()}]}]  # fmt: skip
+    entries += [{"name": name, "roles": everything, "certificates": [f"uri:{CALLERS[name]}"]} for name in ("trainer", "search")]
+    path.write_text(json.dumps({"principals": entries}))
     return ("--tls-cert", certificates.path("server.crt"), "--tls-key", certificates.path("server.key"),
-            "--tls-client-ca", certificates.path("servers.crt"), "--principals", str(path), "--anonymous-roles", "none")  # fmt: skip
+            "--tls-client-ca", certificates.path("servers.crt"), "--principals", str(path), "--anonymous-roles", "none",
+            "--trusted-proxies", f"uri:{PROXY_NAME}")  # fmt: skip
 
 
 def find_envoy():
