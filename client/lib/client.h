@@ -23,7 +23,7 @@
 //
 // Errors of every call: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED and others from the server
 // as the proto documents them, with details (client/lib/server_error.h); UNAVAILABLE without details when no server
-// answered.
+// answered; RESOURCE_EXHAUSTED without details, before anything is sent, for a request above `max_message_bytes`.
 #ifndef ATTEND_CLIENT_LIB_CLIENT_H_
 #define ATTEND_CLIENT_LIB_CLIENT_H_
 
