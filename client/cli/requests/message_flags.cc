@@ -84,6 +84,7 @@ absl::Status SetTensor(const FieldDescriptor& field, const std::string& text, bo
 absl::Status SetList(const FieldDescriptor& field, const std::string& text, Message* message) {
   const absl::StatusOr<std::vector<std::int64_t>> list = LoadIntegerList(text);
   if (!list.ok()) return list.status();
+  message->GetReflection()->ClearField(message, &field);  // Of an earlier request that it was filled for.
   for (const std::int64_t value : *list) message->GetReflection()->AddInt64(message, &field, value);
   return absl::OkStatus();
 }
