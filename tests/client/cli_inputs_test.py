@@ -94,6 +94,19 @@ class CsvTest(cli_harness.CliTestCase):
             self.assert_fails(self.attend("compute", *arguments), 2)
 
 
+class ListTest(cli_harness.CliTestCase):
+    def test_lengths_are_one_axis_of_integers_and_never_none(self):
+        """No lengths would count as a flag that was left out, and two axes as their elements."""
+        x, none, one = self.save("x.npy", self.random(2, 3, 4)), self.save("none.npy", np.int64([])), self.save("one.npy", np.int64(3))
+        two = self.save("two.npy", np.int64([[1, 2]]))
+        for flag in ("--valid-lengths", "--cumulative-query-lengths", "--cumulative-key-lengths", "--position-offsets"):
+            for path, shape in ((none, "0"), (two, "1, 2"), (one, "")):
+                with self.subTest(flag=flag, shape=shape):
+                    run = self.attend("compute", "--input", x, "--layer-name", "any", flag, path)
+                    self.assert_fails(run, 2, rf"^attend: {flag}: {path}: expected integers along one axis, .*int64 \[{shape}\]\n$")
+        self.attend_ok("compute", "--input", x, "--valid-lengths", self.save("lengths.npy", np.int32([1, 3])))
+
+
 class BatchTest(cli_harness.CliTestCase):
     def batch(self, *lines, code=0, **keywords):
         """The answers to lines of JSON, or of text."""
@@ -156,6 +169,14 @@ class BatchTest(cli_harness.CliTestCase):
         why = "is an empty text; give a value, or leave the field out"
         self.assertEqual([answer["error"]["message"] for answer in answers[1:]],
                          [f"{name}: {why}" for name in ("layer_name", "context", "options.causal")])  # fmt: skip
+
+    def test_an_empty_list_of_lengths_is_not_a_field_that_is_left_out(self):
+        x = [[1, 0], [0, 1]]
+        answers, _ = self.batch({"embeddings": x, "options": {"valid_lengths": []}}, {"embeddings": x, "position_offsets": []},
+                                {"embeddings": x, "options": {"cumulative_query_lengths": []}}, code=2)  # fmt: skip
+        why = "is an empty list; give a value, or leave the field out"
+        names = ("options.valid_lengths", "position_offsets", "options.cumulative_query_lengths")
+        self.assertEqual([answer["error"]["message"] for answer in answers], [f"{name}: {why}" for name in names])
 
     def test_the_first_failure_is_the_exit_code(self):
         refused = {"query": [[1, 2]], "key": [[1, 2, 3]], "value": [[1]]}

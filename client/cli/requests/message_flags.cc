@@ -147,7 +147,7 @@ bool MessageFlags::Given(const std::string& field) const {
 absl::Status MessageFlags::Set(const Entry& entry, bool is_double, Message* message) {
   const FieldDescriptor& field = *entry.field;
   if (IsTensor(field)) return Annotate(entry.flag, SetTensor(field, entry.text, is_double, message));
-  if (field.is_repeated()) return SetList(field, entry.text, message);
+  if (field.is_repeated()) return Annotate(entry.flag, SetList(field, entry.text, message));
   const auto expected = [&entry](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(entry.flag, " ", entry.text, ": expected ", what));
   };

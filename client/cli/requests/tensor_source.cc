@@ -133,7 +133,11 @@ absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& tex
       const absl::StatusOr<Tensor> tensor = LoadTensor(text);
       if (!tensor.ok()) return tensor.status();
       absl::StatusOr<std::vector<std::int64_t>> loaded = tensor->ToInt64();
-      return loaded.ok() ? std::move(loaded) : Annotate(text, loaded.status());
+      if (!loaded.ok()) return Annotate(text, loaded.status());
+      if (tensor->shape().size() == 1 && !loaded->empty()) return loaded;
+      // An empty list would count as a flag that was left out.
+      return Annotate(text, absl::InvalidArgumentError(absl::StrCat(
+                                "expected integers along one axis, at least one, got ", tensor->Describe())));
     }
     values.push_back(value);
   }

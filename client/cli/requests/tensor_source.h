@@ -44,9 +44,11 @@ absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64)
 // A mask is BOOL on the wire; files often hold it as bytes. Errors: INVALID_ARGUMENT for other types.
 absl::StatusOr<Tensor> LoadMask(const std::string& source);
 
-// `1,2,3` itself, or the elements of the one-axis tensor that `text` names; numbers that are not integers as
-// LoadFloats, written ones as float64 where that is allowed.
+// `1,2,3` itself, or the elements of the one-axis tensor that `text` names, at least one. Errors: as LoadTensor;
+// INVALID_ARGUMENT for other tensors.
 absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text);
+
+// The same with numbers that are not integers, as LoadFloats; written ones are float64 where that is allowed.
 absl::StatusOr<Tensor> LoadFloatList(const std::string& text, bool allow_float64);
 
 }  // namespace attend::client
