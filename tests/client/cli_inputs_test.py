@@ -94,6 +94,27 @@ class CsvTest(cli_harness.CliTestCase):
             self.assert_fails(self.attend("compute", *arguments), 2)
 
 
+class BooleanTest(cli_harness.CliTestCase):
+    def test_a_boolean_mask_is_no_bias(self):
+        """As numbers it would hide nothing: the scores of visible keys would grow by 1."""
+        x, mask = self.save("x.npy", self.random(3, 4)), self.save("mask.npy", np.tri(3, dtype=bool))
+        why = r"mask.npy is bool \[3, 3\]; expected numbers; a boolean mask \(true is visible\) goes to --mask or --key-mask"
+        for flags in (("--bias", mask), ("--alibi-slopes", mask), ("--sinks", mask), ("--context", mask),
+                      ("--context", mask, "--dtype", "float32")):  # fmt: skip
+            with self.subTest(flags=flags):
+                self.assert_fails(self.attend("compute", "--input", x, *flags), 2, f"^attend: .*{why}\n$")
+        line = {"embeddings": str(x), "options": {"bias": str(mask)}}
+        run = self.attend("batch", stdin=json.dumps(line).encode())
+        self.assertRegex(json.loads(run.text)["error"]["message"], f"^options.bias: .*{why}$")
+        self.attend_ok("compute", "--input", x, "--mask", mask)
+
+    def test_a_list_of_truths_is_no_bias_either(self):
+        line = {"embeddings": [[1, 0], [0, 1]], "options": {"bias": [[True, False], [True, True]]}}
+        run = self.attend("batch", stdin=json.dumps(line).encode())
+        self.assertEqual(run.code, 3, run.text)
+        self.assertEqual(json.loads(run.text)["error"]["fields"][0]["field"], "options.bias.data_type")
+
+
 class ListTest(cli_harness.CliTestCase):
     def test_lengths_are_one_axis_of_integers_and_never_none(self):
         """No lengths would count as a flag that was left out, and two axes as their elements."""

@@ -101,8 +101,16 @@ absl::StatusOr<Tensor> Convert(Tensor tensor, ElementType type, const std::strin
                                                     ElementTypeName(type)));
 }
 
-absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
+absl::StatusOr<Tensor> LoadNumbers(const std::string& source) {
   absl::StatusOr<Tensor> tensor = LoadTensor(source);
+  if (!tensor.ok() || tensor->type() != ElementType::kBool) return tensor;
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, " is ", tensor->Describe(),
+                   "; expected numbers; a boolean mask (true is visible) goes to --mask or --key-mask"));
+}
+
+absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
+  absl::StatusOr<Tensor> tensor = LoadNumbers(source);
   if (!tensor.ok()) return tensor.status();
   if (IsCsv(source)) return Convert(*std::move(tensor), ElementType::kFloat32, source);
   const bool is_double = tensor->type() == ElementType::kFloat64;
