@@ -90,7 +90,7 @@ ExitCode RunBatch(const Batch& batch) {
     ExitCode failure = kExitOk;
     Json answer = {{"line", number}};
     answer.update(Answer(batch, *client, call, text, &failure));
-    std::cout << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+    std::cout << FormatLine(answer) << std::flush;
     if (!std::cout.good()) return ReportResult(absl::UnknownError("cannot write to standard output"));
     failures += failure == kExitOk ? 0 : 1;
     if (result == kExitOk) result = failure;
