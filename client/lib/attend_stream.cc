@@ -5,6 +5,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
@@ -94,10 +95,16 @@ class Sender {
     return out_of_memory_ ? absl::ResourceExhaustedError("out of memory while requests were sent") : absl::OkStatus();
   }
 
+  // The requests that were not sent, by number, and why. REQUIRES: Join has returned.
+  const std::vector<std::pair<std::size_t, absl::Status>>& too_large() const { return too_large_; }
+
  private:
   void Run(absl::Span<const v1::AttendRequest> requests) {
     try {
-      for (std::size_t i = 0; i < requests.size() && stream_.Send(i, requests[i]).ok(); ++i) {
+      absl::Status sent;
+      for (std::size_t i = 0; i < requests.size() && (sent.ok() || absl::IsResourceExhausted(sent)); ++i) {
+        sent = stream_.Send(static_cast<std::int64_t>(i), requests[i]);
+        if (absl::IsResourceExhausted(sent)) too_large_.emplace_back(i, sent);
       }
       stream_.CloseSending();
     } catch (const std::bad_alloc&) {
@@ -107,7 +114,9 @@ class Sender {
   }
 
   AttendStream& stream_;
-  bool out_of_memory_ = false;  // Of the thread, until it has been joined.
+  // Of the thread, until it has been joined.
+  bool out_of_memory_ = false;
+  std::vector<std::pair<std::size_t, absl::Status>> too_large_;
   std::thread thread_;
 };
 
@@ -140,6 +149,7 @@ absl::Status AttendStream::SendMessage(std::int64_t id, v1::StreamAttendRequest 
   if (absl::Status status = CheckTimeout(timeout); !status.ok()) return status;
   message.set_id(id);
   if (timeout != absl::InfiniteDuration()) SetTimeout(timeout, message.mutable_timeout());
+  if (absl::Status status = internal::CheckSize(message, rpc_->max_message_bytes); !status.ok()) return status;
   NoteUnknownField(message);
   absl::MutexLock lock(&rpc_->send_mu);
   if (rpc_->closed) return absl::FailedPreconditionError("CloseSending was called; this stream takes no more requests");
@@ -207,6 +217,9 @@ absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest>
     if (i < requests.size()) on_result(i, *std::move(result));
   }
   const absl::Status sent = sender.Join();
+  for (const auto& [i, why] : sender.too_large()) {
+    on_result(i, {.id = static_cast<std::int64_t>(i), .response = why, .sdpa_response = why, .server_timing = {}});
+  }
   absl::Status ended = (*stream)->Finish();
   return sent.ok() ? ended : sent;
 }

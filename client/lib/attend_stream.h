@@ -61,7 +61,8 @@ class AttendStream {
 
   // Sends `request`, to be answered under `id`, which is the caller's to choose. It is not started later than `timeout`
   // (more than 0) after the server has read it. Blocks while the server reads nothing. Errors: FAILED_PRECONDITION
-  // after CloseSending; UNAVAILABLE when the stream has ended, about which Finish says more.
+  // after CloseSending; RESOURCE_EXHAUSTED for a request above the client's `max_message_bytes`, which is not sent and
+  // leaves the stream as it is; UNAVAILABLE when the stream has ended, about which Finish says more.
   absl::Status Send(std::int64_t id, v1::AttendRequest request, absl::Duration timeout = absl::InfiniteDuration());
   absl::Status Send(std::int64_t id, v1::ScaledDotProductAttentionRequest request,
                     absl::Duration timeout = absl::InfiniteDuration());
@@ -94,9 +95,10 @@ class AttendStream {
 };
 
 // Sends all `requests` over one stream and calls `on_result(i, result)` with the response to requests[i] as it arrives,
-// on the calling thread; not at all for requests that a broken stream left without one. Returns how the stream ended:
-// OK when every request was answered, be it with an error; RESOURCE_EXHAUSTED also when this machine has no thread or
-// memory to send them. What `on_result` throws ends the stream and reaches the caller.
+// on the calling thread. A request that is too large to be sent has its RESOURCE_EXHAUSTED after the others' results;
+// one that a broken stream left without a response has none. Returns how the stream ended: OK when every request was
+// answered, be it with an error; RESOURCE_EXHAUSTED also when this machine has no thread or memory to send them. What
+// `on_result` throws ends the stream and reaches the caller.
 absl::Status AttendAll(const Client& client, absl::Span<const v1::AttendRequest> requests, const CallOptions& options,
                        absl::FunctionRef<void(std::size_t, StreamResult)> on_result);
 

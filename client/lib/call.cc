@@ -12,6 +12,13 @@ absl::Status CheckTimeout(const CallOptions& options) {
       absl::StrCat("the timeout is ", absl::FormatDuration(options.timeout), "; it must be positive and finite"));
 }
 
+absl::Status CheckSize(const google::protobuf::Message& message, std::int64_t max_bytes) {
+  const std::size_t bytes = message.ByteSizeLong();
+  if (bytes <= static_cast<std::size_t>(max_bytes)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the message has ", bytes, " bytes; this client sends at most ", max_bytes, " (max_message_bytes)"));
+}
+
 void Prepare(const CallOptions& options, grpc::ClientContext* context) {
   context->set_wait_for_ready(options.wait_for_ready);
   if (options.timeout == absl::InfiniteDuration()) return;

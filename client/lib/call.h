@@ -5,6 +5,7 @@
 #ifndef ATTEND_CLIENT_LIB_CALL_H_
 #define ATTEND_CLIENT_LIB_CALL_H_
 
+#include <google/protobuf/message.h>
 #include <grpcpp/client_context.h>
 #include <grpcpp/support/status.h>
 #include <grpcpp/support/sync_stream.h>
@@ -34,6 +35,7 @@ struct AttendStream::Rpc {
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientReaderWriter<v1::StreamAttendRequest, v1::StreamAttendResponse>> stream;
   v1::AttentionService::Stub* stub = nullptr;  // The client's.
+  std::int64_t max_message_bytes = 0;          // The client's.
   bool finished = false;                       // Of the thread that receives.
 
   absl::Mutex send_mu;
@@ -49,6 +51,10 @@ namespace internal {
 
 // Errors: INVALID_ARGUMENT unless the timeout is positive and finite.
 absl::Status CheckTimeout(const CallOptions& options);
+
+// Asked before each message is sent: gRPC ends the process when protobuf cannot write one, which is from 2^31 bytes on.
+// Errors: RESOURCE_EXHAUSTED when `message` is larger than `max_bytes` (ClientOptions::max_message_bytes).
+absl::Status CheckSize(const google::protobuf::Message& message, std::int64_t max_bytes);
 
 // Sets what `options` say; the deadline counts from here. An infinite timeout sets none.
 void Prepare(const CallOptions& options, grpc::ClientContext* context);

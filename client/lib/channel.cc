@@ -222,6 +222,7 @@ absl::StatusOr<Channels> MakeChannels(const ClientOptions& options) {
   const bool watch_health = options.watch_health.value_or(options.endpoints.size() > 1);
   grpc::ChannelArguments arguments = internal::Arguments(options, *target, watch_health);
   Channels channels;
+  channels.max_message_bytes = options.max_message_bytes;
   channels.calls = make(arguments);
   channels.health = watch_health ? make(internal::Arguments(options, *target, /*watch_health=*/false)) : channels.calls;
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);

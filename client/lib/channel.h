@@ -5,6 +5,7 @@
 #include <grpcpp/channel.h>
 #include <grpcpp/support/channel_arguments.h>
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -40,6 +41,7 @@ struct Channels {
   std::shared_ptr<grpc::Channel> uploads;
   // For questions about health: reaches servers that say NOT_SERVING, which the others may not.
   std::shared_ptr<grpc::Channel> health;
+  std::int64_t max_message_bytes = 0;  // As ClientOptions say.
 };
 
 // Errors: as Client::Connect. May be called concurrently.

@@ -18,6 +18,7 @@ namespace attend::client {
 namespace {
 
 using internal::Call;
+using internal::CheckSize;
 using internal::CheckTimeout;
 using internal::Prepare;
 using internal::ToStatus;
@@ -93,6 +94,7 @@ absl::Status Client::WaitUntilConnected(const CallOptions& options) const {
 
 absl::StatusOr<CallResult<v1::AttendResponse>> Client::Attend(const v1::AttendRequest& request,
                                                               const CallOptions& options) const {
+  if (absl::Status status = CheckSize(request, stubs_->channels.max_message_bytes); !status.ok()) return status;
   using Response = v1::AttendResponse;
   const auto call = [&](grpc::ClientContext* context, Response* response) {
     AddCostHint(request, context);
@@ -104,6 +106,7 @@ absl::StatusOr<CallResult<v1::AttendResponse>> Client::Attend(const v1::AttendRe
 
 absl::StatusOr<CallResult<v1::ScaledDotProductAttentionResponse>> Client::ScaledDotProductAttention(
     const v1::ScaledDotProductAttentionRequest& request, const CallOptions& options) const {
+  if (absl::Status status = CheckSize(request, stubs_->channels.max_message_bytes); !status.ok()) return status;
   using Response = v1::ScaledDotProductAttentionResponse;
   const auto call = [&](grpc::ClientContext* context, Response* response) {
     AddCostHint(request, context);
@@ -118,12 +121,14 @@ absl::StatusOr<std::unique_ptr<AttendStream>> Client::StreamAttend(const CallOpt
   auto rpc = std::make_unique<AttendStream::Rpc>();
   Prepare(options, &rpc->context);
   rpc->stub = &stubs_->attention;
+  rpc->max_message_bytes = stubs_->channels.max_message_bytes;
   rpc->stream = stubs_->attention.StreamAttend(&rpc->context);
   return std::unique_ptr<AttendStream>(new AttendStream(std::move(rpc)));
 }
 
 absl::StatusOr<CallResult<v1::EstimateCostResponse>> Client::EstimateCost(const v1::EstimateCostRequest& request,
                                                                           const CallOptions& options) const {
+  if (absl::Status status = CheckSize(request, stubs_->channels.max_message_bytes); !status.ok()) return status;
   using Response = v1::EstimateCostResponse;
   const absl::Time deadline = absl::Now() + options.timeout;
   absl::StatusOr<CallResult<Response>> result =
@@ -145,6 +150,7 @@ absl::StatusOr<HealthState> Client::CheckHealth(const std::string& service, cons
   using Response = grpc::health::v1::HealthCheckResponse;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
+  if (absl::Status status = CheckSize(request, stubs_->channels.max_message_bytes); !status.ok()) return status;
   const absl::StatusOr<CallResult<Response>> result =
       Call<Response>(options, [&](grpc::ClientContext* context, Response* response) {
         return stubs_->health.Check(context, request, response);
@@ -160,6 +166,7 @@ absl::Status Client::WatchHealth(const std::string& service, const CallOptions& 
   Prepare(options, &context);
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
+  if (absl::Status status = CheckSize(request, stubs_->channels.max_message_bytes); !status.ok()) return status;
   const auto reader = stubs_->health.Watch(&context, request);
   grpc::health::v1::HealthCheckResponse response;
   bool wanted = true;

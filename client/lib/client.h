@@ -14,15 +14,16 @@
 // four attempts in all with growing pauses (or the server's `grpc-retry-pushback-ms`) and within the deadline, whatever
 // its size; it ends at its deadline. All methods of the service are stateless and idempotent, so repeating is safe.
 //
-// What an attention call will cost, by its shapes, travels ahead of it in metadata (`attend-cost-flops`), so that a
-// busy server refuses what it cannot do in time before it is sent.
+// What an attention call will cost, by its shapes and options, travels ahead of it in metadata (`attend-cost-flops`),
+// so that a busy server refuses what it cannot do in time before it is sent; not that of a named layer's call, which
+// only the server knows.
 //
 // A server of version 0.1 ignores what version 0.2 brought (proto/attend/v1 has it behind the older fields). Calls that
 // set such a field return UNIMPLEMENTED with the field and the server's version in place of such a server's answer.
 //
 // Errors of every call: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED and others from the server
 // as the proto documents them, with details (client/lib/server_error.h); UNAVAILABLE without details when no server
-// answered.
+// answered; RESOURCE_EXHAUSTED without details, before anything is sent, for a request above `max_message_bytes`.
 #ifndef ATTEND_CLIENT_LIB_CLIENT_H_
 #define ATTEND_CLIENT_LIB_CLIENT_H_
 

@@ -14,9 +14,9 @@ namespace attend::client {
 // The metadata key that attend-server looks at.
 inline constexpr char kCostHintKey[] = "attend-cost-flops";
 
-// The value for a request: its floating-point operations, estimated from its shapes, causality and window. Nothing when
-// the shapes do not make sense, or make no single problem (a ragged batch): the server then decides when it has read
-// it.
+// The value for a request: its floating-point operations, by its shapes, causality, windows and lengths, counted as the
+// server counts them, because it refuses by them. Nothing where they do not make sense, and for a named layer, of whose
+// heads, mask and window only the server knows: it then decides when it has read the request.
 std::optional<std::string> CostHint(const v1::AttendRequest& request);
 std::optional<std::string> CostHint(const v1::ScaledDotProductAttentionRequest& request);
 

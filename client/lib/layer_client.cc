@@ -16,6 +16,7 @@ namespace attend::client {
 namespace {
 
 using internal::Call;
+using internal::CheckSize;
 
 constexpr std::int64_t kMaxChunkBytes = std::int64_t{1} << 30;
 
@@ -46,20 +47,27 @@ std::optional<std::int64_t> BytesLeft(std::istream& in) {
   return static_cast<std::int64_t>(end - here);
 }
 
+// Where uploads go.
+struct Destination {
+  v1::LayerService::Stub& stub;
+  std::int64_t max_message_bytes;
+};
+
 // One upload under way. The writer's refusal to take more means that the call has ended; why, Finish says.
 class Upload {
  public:
-  Upload(const UploadOptions& options, std::optional<std::int64_t> total) : options_(options) {
+  Upload(const Destination& destination, const UploadOptions& options, std::optional<std::int64_t> total)
+      : destination_(destination), options_(options) {
     progress_.total_bytes = total;
   }
 
-  grpc::Status Run(const v1::CreateLayerHeader& header, const ReadChunk& read, v1::LayerService::Stub* stub,
-                   grpc::ClientContext* context, v1::CreateLayerResponse* response) {
-    const std::unique_ptr<grpc::ClientWriter<v1::CreateLayerRequest>> writer = stub->CreateLayer(context, response);
+  grpc::Status Run(const v1::CreateLayerHeader& header, const ReadChunk& read, grpc::ClientContext* context,
+                   v1::CreateLayerResponse* response) {
+    const std::unique_ptr<Writer> writer = destination_.stub.CreateLayer(context, response);
     v1::CreateLayerRequest message;
     *message.mutable_header() = header;
     bool complete = false;
-    if (writer->Write(message)) complete = SendChunks(read, writer.get(), &message) && writer->WritesDone();
+    if (Write(message, *writer)) complete = SendChunks(read, writer.get(), &message) && writer->WritesDone();
     if (!own_error_.ok()) context->TryCancel();
     grpc::Status status = writer->Finish();
     if (own_error_.ok() && status.ok() && !complete) {
@@ -72,9 +80,16 @@ class Upload {
   const absl::Status& own_error() const { return own_error_; }
 
  private:
+  using Writer = grpc::ClientWriter<v1::CreateLayerRequest>;
+
+  // False when it was not sent.
+  bool Write(const v1::CreateLayerRequest& message, Writer& writer) {
+    own_error_ = CheckSize(message, destination_.max_message_bytes);
+    return own_error_.ok() && writer.Write(message);
+  }
+
   // False when not everything was sent.
-  bool SendChunks(const ReadChunk& read, grpc::ClientWriter<v1::CreateLayerRequest>* writer,
-                  v1::CreateLayerRequest* message) {
+  bool SendChunks(const ReadChunk& read, Writer* writer, v1::CreateLayerRequest* message) {
     while (true) {
       std::string* chunk = message->mutable_chunk();
       chunk->resize(static_cast<std::size_t>(options_.chunk_bytes));
@@ -82,7 +97,7 @@ class Upload {
       own_error_ = size.status();
       if (!own_error_.ok() || *size == 0) return own_error_.ok();
       chunk->resize(static_cast<std::size_t>(*size));
-      if (!writer->Write(*message)) return false;
+      if (!Write(*message, *writer)) return false;
       progress_.sent_bytes += *size;
       if (options_.on_progress == nullptr || options_.on_progress(progress_)) continue;
       own_error_ = absl::CancelledError("the upload was given up");
@@ -90,6 +105,7 @@ class Upload {
     }
   }
 
+  const Destination& destination_;
   const UploadOptions& options_;
   UploadProgress progress_;
   absl::Status own_error_;
@@ -126,12 +142,12 @@ absl::StatusOr<UploadOptions> PrepareUpload(v1::AttentionService::Stub& stub, co
   return left;
 }
 
-LayerClient::Created RunUpload(v1::LayerService::Stub* stub, const v1::CreateLayerHeader& header,
+LayerClient::Created RunUpload(const Destination& destination, const v1::CreateLayerHeader& header,
                                std::optional<std::int64_t> total, const UploadOptions& options, const ReadChunk& read) {
-  Upload upload(options, total);
+  Upload upload(destination, options, total);
   LayerClient::Created created =
       Call<v1::CreateLayerResponse>(options.call, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
-        return upload.Run(header, read, stub, context, response);
+        return upload.Run(header, read, context, response);
       });
   if (!upload.own_error().ok()) return upload.own_error();
   return created;
@@ -141,11 +157,15 @@ LayerClient::Created RunUpload(v1::LayerService::Stub* stub, const v1::CreateLay
 
 struct LayerClient::Stubs {
   explicit Stubs(const Channels& channels)
-      : attention(channels.calls), calls(channels.calls), uploads(channels.uploads) {}
+      : attention(channels.calls),
+        calls(channels.calls),
+        uploads(channels.uploads),
+        max_message_bytes(channels.max_message_bytes) {}
 
   v1::AttentionService::Stub attention;
   v1::LayerService::Stub calls;
   v1::LayerService::Stub uploads;
+  std::int64_t max_message_bytes;
 };
 
 LayerClient::LayerClient(const Client& client) : stubs_(std::make_shared<Stubs>(client.channels())) {}
@@ -154,7 +174,7 @@ LayerClient::Created LayerClient::Create(const v1::CreateLayerHeader& header, st
                                          const UploadOptions& options) const {
   const absl::StatusOr<UploadOptions> left = PrepareUpload(stubs_->attention, header, options);
   if (!left.ok()) return left.status();
-  return RunUpload(&stubs_->uploads, header, BytesLeft(in), *left,
+  return RunUpload({stubs_->uploads, stubs_->max_message_bytes}, header, BytesLeft(in), *left,
                    [&in](char* buffer, std::int64_t size) -> absl::StatusOr<std::int64_t> {
                      in.read(buffer, size);
                      if (in.bad()) return absl::DataLossError("reading what is to be uploaded failed");
@@ -176,7 +196,7 @@ LayerClient::Created LayerClient::CreateFromBytes(const v1::CreateLayerHeader& h
                                                   const UploadOptions& options) const {
   const absl::StatusOr<UploadOptions> left = PrepareUpload(stubs_->attention, header, options);
   if (!left.ok()) return left.status();
-  return RunUpload(&stubs_->uploads, header, static_cast<std::int64_t>(bytes.size()), *left,
+  return RunUpload({stubs_->uploads, stubs_->max_message_bytes}, header, static_cast<std::int64_t>(bytes.size()), *left,
                    [rest = bytes](char* buffer, std::int64_t size) mutable -> absl::StatusOr<std::int64_t> {
                      const std::size_t taken = rest.copy(buffer, static_cast<std::size_t>(size));
                      rest.remove_prefix(taken);
@@ -186,12 +206,13 @@ LayerClient::Created LayerClient::CreateFromBytes(const v1::CreateLayerHeader& h
 
 LayerClient::Created LayerClient::CreateSeeded(const v1::CreateLayerHeader& header, const CallOptions& options) const {
   if (!header.has_init()) return absl::InvalidArgumentError("header.init is not set: without it bytes are uploaded");
+  v1::CreateLayerRequest message;
+  *message.mutable_header() = header;
+  if (absl::Status status = CheckSize(message, stubs_->max_message_bytes); !status.ok()) return status;
   const absl::StatusOr<CallOptions> left = CheckUnderstood(stubs_->attention, header, options);
   if (!left.ok()) return left.status();
   return Call<v1::CreateLayerResponse>(*left, [&](grpc::ClientContext* context, v1::CreateLayerResponse* response) {
     const auto writer = stubs_->uploads.CreateLayer(context, response);
-    v1::CreateLayerRequest message;
-    *message.mutable_header() = header;
     if (writer->Write(message)) writer->WritesDone();
     return writer->Finish();
   });
@@ -201,6 +222,7 @@ absl::StatusOr<CallResult<v1::GetLayerResponse>> LayerClient::Get(const std::str
                                                                   const CallOptions& options) const {
   v1::GetLayerRequest request;
   request.set_name(name);
+  if (absl::Status status = CheckSize(request, stubs_->max_message_bytes); !status.ok()) return status;
   return Call<v1::GetLayerResponse>(options, [&](grpc::ClientContext* context, v1::GetLayerResponse* response) {
     return stubs_->calls.GetLayer(context, request, response);
   });
@@ -208,6 +230,7 @@ absl::StatusOr<CallResult<v1::GetLayerResponse>> LayerClient::Get(const std::str
 
 absl::StatusOr<CallResult<v1::ListLayersResponse>> LayerClient::List(const v1::ListLayersRequest& request,
                                                                      const CallOptions& options) const {
+  if (absl::Status status = CheckSize(request, stubs_->max_message_bytes); !status.ok()) return status;
   return Call<v1::ListLayersResponse>(options, [&](grpc::ClientContext* context, v1::ListLayersResponse* response) {
     return stubs_->calls.ListLayers(context, request, response);
   });
@@ -225,6 +248,7 @@ LayerPages LayerClient::Pages(const v1::ListLayersRequest& request, const CallOp
 
 absl::StatusOr<CallResult<v1::DeleteLayerResponse>> LayerClient::Delete(const v1::DeleteLayerRequest& request,
                                                                         const CallOptions& options) const {
+  if (absl::Status status = CheckSize(request, stubs_->max_message_bytes); !status.ok()) return status;
   return Call<v1::DeleteLayerResponse>(options, [&](grpc::ClientContext* context, v1::DeleteLayerResponse* response) {
     return stubs_->calls.DeleteLayer(context, request, response);
   });

@@ -115,10 +115,11 @@ class LayerClient {
 
   using Created = absl::StatusOr<CallResult<v1::CreateLayerResponse>>;
 
-  // Uploads what is left of `in`, a .safetensors file. An upload that ends with any error leaves the server with what
-  // it had. A server that refuses before the last byte is answered at once: its status is returned and the rest stays
-  // unread. Errors: INVALID_ARGUMENT for `chunk_bytes`, or a header with `init`, which has no bytes to upload;
-  // DATA_LOSS when `in` fails; CANCELLED.
+  // Uploads what is left of `in`, a .safetensors file. An upload that the server refuses leaves what was there before,
+  // unless the error says that the new layer is in its place: then the server's disk has not promised to keep it. A
+  // server that refuses before the last byte is answered at once: its status is returned and the rest stays unread.
+  // Errors: INVALID_ARGUMENT for `chunk_bytes`, or a header with `init`, which has no bytes to upload; DATA_LOSS when
+  // `in` fails; CANCELLED.
   Created Create(const v1::CreateLayerHeader& header, std::istream& in, const UploadOptions& options) const;
 
   // Uploads a file, read as it is sent. Errors: NOT_FOUND when it cannot be opened (without the details that a server's

@@ -126,6 +126,8 @@ std::string JoinStrings(const Json& array) {
   });
 }
 
+std::string FormatLine(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
 void Print(const std::string& format, const Json& json, const std::string& table) {
   if (format == "json") {
     std::cout << json.dump(2, ' ', false, Json::error_handler_t::replace) << "\n";

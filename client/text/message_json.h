@@ -37,6 +37,9 @@ std::string FormatBytes(std::int64_t bytes);
 // The elements of an array of strings, joined by commas.
 std::string JoinStrings(const Json& array);
 
+// `json` on one line, with its end: where a command prints several, a tool reads one at a time.
+std::string FormatLine(const Json& json);
+
 // Prints `json` when `format` is "json", else `table`.
 void Print(const std::string& format, const Json& json, const std::string& table);
 

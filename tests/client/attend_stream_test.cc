@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -108,6 +109,25 @@ TEST_F(AttendStreamTest, SeveralThreadsSendOneReceives) {
   closer.join();
   EXPECT_EQ(answers, 400);
   EXPECT_TRUE((*stream)->Finish().ok());
+}
+
+TEST_F(AttendStreamTest, ARequestThatIsTooLargeIsRefusedByItself) {
+  const auto client = Client::Connect({.endpoints = {server_.address()}, .max_message_bytes = 2000});
+  std::vector<v1::AttendRequest> requests = {Request(0), Request(1), Request(2)};
+  requests[1].mutable_embeddings()->mutable_values()->Resize(1000, 1);
+  std::map<std::size_t, absl::Status> answers;
+  const absl::Status status = AttendAll(*client, requests, kCall, [&](std::size_t i, const StreamResult& answer) {
+    EXPECT_TRUE(answers.emplace(i, answer.response.status()).second);
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  ASSERT_EQ(answers.size(), 3u);
+  EXPECT_TRUE(answers[0].ok() && answers[2].ok()) << answers[0] << answers[2];
+  EXPECT_EQ(answers[1].code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(answers[1].message()), HasSubstr("this client sends at most 2000 (max_message_bytes)"));
+  const auto stream = client->StreamAttend(kCall);
+  EXPECT_EQ((*stream)->Send(1, requests[1]).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE((*stream)->Send(2, requests[2]).ok());
+  EXPECT_EQ((*stream)->Receive()->id, 2);
 }
 
 TEST_F(AttendStreamTest, CancelEndsIt) {

@@ -1,6 +1,7 @@
 """The `attend` command against a server that answers with tensors of the wrong shapes: a sentence, and exit code 3."""
 
 import concurrent.futures
+import json
 import pathlib
 import tempfile
 import unittest
@@ -19,12 +20,14 @@ def zeros(*shape, data_type=None):
 
 
 class Fake(pb_grpc.AttentionServiceServicer):
-    """Answers every request with `answer`."""
+    """Answers every request with `answer`, or with the status `code`."""
 
     def __init__(self):
-        self.answer = None
+        self.answer, self.code = None, None
 
     def Attend(self, request, context):
+        if self.code:
+            context.abort(self.code, "as a server or proxy without details")
         return self.answer
 
 
@@ -80,6 +83,17 @@ class AnswersTest(unittest.TestCase):
                 run = self.compute("--weights", attention_weights=zeros(*shape))
                 self.assertEqual(run.code, 0, run.err)
                 self.assertIn(f"attention_weights  float32 [{', '.join(map(str, shape))}]", run.text)
+
+    def test_an_error_without_details_is_an_answer(self):
+        """Of an older server, or of a proxy. Both commands tell it from no answer in the same way."""
+        codes = grpc.StatusCode
+        for code, exit_code in ((codes.UNIMPLEMENTED, 3), (codes.UNAUTHENTICATED, 3), (codes.RESOURCE_EXHAUSTED, 3), (codes.INTERNAL, 3),
+                                (codes.UNAVAILABLE, 4), (codes.CANCELLED, 4), (codes.DEADLINE_EXCEEDED, 4)):  # fmt: skip
+            with self.subTest(code=code):
+                self.fake.code = code
+                batch = attend("batch", env=self.env, stdin=b'{"embeddings": [[1, 2]]}')
+                self.assertEqual(json.loads(batch.out)["error"]["code"], code.name)
+                self.assertEqual((self.compute().code, batch.code), (exit_code, exit_code))
 
 
 if __name__ == "__main__":

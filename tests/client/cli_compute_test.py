@@ -40,6 +40,14 @@ class ComputeTest(cli_harness.CliTestCase):
         self.assertRegex(rows, r"request bytes +\d+ bytes\n")
         self.assertRegex(rows, r"admissible +yes\n$")
 
+    def test_an_estimate_is_a_line_for_each_input_and_no_array(self):
+        paths = [self.save(f"{name}.npy", self.random(2, 4)) for name in "ab"]
+        inputs = [argument for path in paths for argument in ("--input", path)]
+        lines = self.attend_ok("compute", *inputs, "--estimate", "-o", "json").text.splitlines()
+        self.assertEqual([json.loads(line)["input"] for line in lines], list(map(str, paths)))
+        run = self.attend("compute", "--input", paths[0], "--estimate", "-o", "npy")
+        self.assert_fails(run, 2, "^attend: -o npy writes an array, and --estimate has none; use -o json\n$")
+
     def test_timing_shows_the_receipt(self):
         path = self.save("x.npy", np.ones((6, 8), np.float32))
         info = json.loads(self.attend_ok("info", "-o", "json").out)

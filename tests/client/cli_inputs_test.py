@@ -94,6 +94,40 @@ class CsvTest(cli_harness.CliTestCase):
             self.assert_fails(self.attend("compute", *arguments), 2)
 
 
+class BooleanTest(cli_harness.CliTestCase):
+    def test_a_boolean_mask_is_no_bias(self):
+        """As numbers it would hide nothing: the scores of visible keys would grow by 1."""
+        x, mask = self.save("x.npy", self.random(3, 4)), self.save("mask.npy", np.tri(3, dtype=bool))
+        why = r"mask.npy is bool \[3, 3\]; expected numbers; a boolean mask \(true is visible\) goes to --mask or --key-mask"
+        for flags in (("--bias", mask), ("--alibi-slopes", mask), ("--sinks", mask), ("--context", mask),
+                      ("--context", mask, "--dtype", "float32")):  # fmt: skip
+            with self.subTest(flags=flags):
+                self.assert_fails(self.attend("compute", "--input", x, *flags), 2, f"^attend: .*{why}\n$")
+        line = {"embeddings": str(x), "options": {"bias": str(mask)}}
+        run = self.attend("batch", stdin=json.dumps(line).encode())
+        self.assertRegex(json.loads(run.text)["error"]["message"], f"^options.bias: .*{why}$")
+        self.attend_ok("compute", "--input", x, "--mask", mask)
+
+    def test_a_list_of_truths_is_no_bias_either(self):
+        line = {"embeddings": [[1, 0], [0, 1]], "options": {"bias": [[True, False], [True, True]]}}
+        run = self.attend("batch", stdin=json.dumps(line).encode())
+        self.assertEqual(run.code, 3, run.text)
+        self.assertEqual(json.loads(run.text)["error"]["fields"][0]["field"], "options.bias.data_type")
+
+
+class ListTest(cli_harness.CliTestCase):
+    def test_lengths_are_one_axis_of_integers_and_never_none(self):
+        """No lengths would count as a flag that was left out, and two axes as their elements."""
+        x, none, one = self.save("x.npy", self.random(2, 3, 4)), self.save("none.npy", np.int64([])), self.save("one.npy", np.int64(3))
+        two = self.save("two.npy", np.int64([[1, 2]]))
+        for flag in ("--valid-lengths", "--cumulative-query-lengths", "--cumulative-key-lengths", "--position-offsets"):
+            for path, shape in ((none, "0"), (two, "1, 2"), (one, "")):
+                with self.subTest(flag=flag, shape=shape):
+                    run = self.attend("compute", "--input", x, "--layer-name", "any", flag, path)
+                    self.assert_fails(run, 2, rf"^attend: {flag}: {path}: expected integers along one axis, .*int64 \[{shape}\]\n$")
+        self.attend_ok("compute", "--input", x, "--valid-lengths", self.save("lengths.npy", np.int32([1, 3])))
+
+
 class BatchTest(cli_harness.CliTestCase):
     def batch(self, *lines, code=0, **keywords):
         """The answers to lines of JSON, or of text."""
@@ -156,6 +190,14 @@ class BatchTest(cli_harness.CliTestCase):
         why = "is an empty text; give a value, or leave the field out"
         self.assertEqual([answer["error"]["message"] for answer in answers[1:]],
                          [f"{name}: {why}" for name in ("layer_name", "context", "options.causal")])  # fmt: skip
+
+    def test_an_empty_list_of_lengths_is_not_a_field_that_is_left_out(self):
+        x = [[1, 0], [0, 1]]
+        answers, _ = self.batch({"embeddings": x, "options": {"valid_lengths": []}}, {"embeddings": x, "position_offsets": []},
+                                {"embeddings": x, "options": {"cumulative_query_lengths": []}}, code=2)  # fmt: skip
+        why = "is an empty list; give a value, or leave the field out"
+        names = ("options.valid_lengths", "position_offsets", "options.cumulative_query_lengths")
+        self.assertEqual([answer["error"]["message"] for answer in answers], [f"{name}: {why}" for name in names])
 
     def test_the_first_failure_is_the_exit_code(self):
         refused = {"query": [[1, 2]], "key": [[1, 2, 3]], "value": [[1]]}

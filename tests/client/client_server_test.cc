@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -134,7 +135,7 @@ double FlopsInServer(const server::Decoder& decode, const Request& request) {
 TEST(CostHint, SaysWhatTheServerWillCount) {
   const auto expect_near = [](const std::optional<std::string>& hint, double flops) {
     ASSERT_TRUE(hint.has_value());
-    EXPECT_NEAR(std::stod(*hint), flops, 0.02 * flops);
+    EXPECT_NEAR(std::stod(*hint), flops, 0.006 * flops) << "three digits";
   };
   v1::ScaledDotProductAttentionRequest sdpa;
   SetShape({2, 4, 100, 16}, sdpa.mutable_query());
@@ -164,6 +165,92 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   SetShape({16, 20}, layer.mutable_value_projection()->mutable_weight());
   SetShape({12, 32}, layer.mutable_output_projection()->mutable_weight());
   expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
+  attend.set_layer_name("minilm/0");
+  EXPECT_FALSE(CostHint(attend).has_value()) << "only the server knows its heads, mask and window";
+}
+
+v1::ScaledDotProductAttentionRequest SdpaOf(std::int64_t batch, std::int64_t queries, std::int64_t keys) {
+  v1::ScaledDotProductAttentionRequest request;
+  SetShape({batch, 1, queries, 4}, request.mutable_query());
+  SetShape({batch, 1, keys, 4}, request.mutable_key());
+  SetShape({batch, 1, keys, 4}, request.mutable_value());
+  return request;
+}
+
+server::Decoder DecoderOf(const v1::ScaledDotProductAttentionRequest&) { return server::SdpaDecoder(); }
+server::Decoder DecoderOf(const v1::AttendRequest&) { return server::AttendDecoder(nullptr); }
+
+// The hint is the server's count, to its three digits.
+template <typename Request>
+void ExpectTheServersCount(const Request& request) {
+  const double flops = FlopsInServer(DecoderOf(request), request);
+  const std::optional<std::string> hint = CostHint(request);
+  ASSERT_EQ(hint.has_value(), flops > 0) << request.options().ShortDebugString();
+  EXPECT_NEAR(std::stod(hint.value_or("0")), flops, 0.006 * flops) << request.options().ShortDebugString();
+}
+
+// With all kinds of causality and windows, and of a batch of two entries with and without valid lengths.
+template <typename Request>
+void ExpectTheServersCounts(Request request, std::int64_t keys) {
+  constexpr std::int64_t kAbsent = -1, kEndless = std::numeric_limits<std::int64_t>::max();
+  v1::AttentionOptions& options = *request.mutable_options();
+  for (const v1::CausalMode causal :
+       {v1::CAUSAL_MODE_UNSPECIFIED, v1::CAUSAL_MODE_NONE, v1::CAUSAL_MODE_BOTTOM_RIGHT, v1::CAUSAL_MODE_TOP_LEFT}) {
+    for (const std::int64_t left : {kAbsent, std::int64_t{0}, std::int64_t{7}, kEndless}) {
+      for (const std::int64_t right : {kAbsent, std::int64_t{0}, std::int64_t{3}, kEndless}) {
+        options.Clear();
+        options.set_causal(causal);
+        if (left != kAbsent) options.set_sliding_window_left(left);
+        if (right != kAbsent) options.set_sliding_window_right(right);
+        ExpectTheServersCount(request);
+        options.add_valid_lengths(0);
+        options.add_valid_lengths(keys - 5);
+        ExpectTheServersCount(request);
+      }
+    }
+  }
+}
+
+TEST(CostHint, CountsWhatCausalityWindowsAndValidLengthsLeave) {
+  for (const auto& [queries, keys] : {std::pair{40, 90}, {90, 40}, {50, 50}, {1, 70}}) {
+    ExpectTheServersCounts(SdpaOf(2, queries, keys), keys);
+    v1::AttendRequest attend;
+    SetShape({2, queries, 4}, attend.mutable_embeddings());
+    SetShape({2, keys, 4}, attend.mutable_context());
+    ExpectTheServersCounts(attend, keys);
+  }
+  v1::AttendRequest self_attention;
+  SetShape({2, 60, 4}, self_attention.mutable_embeddings());
+  ExpectTheServersCounts(self_attention, 60);
+}
+
+TEST(CostHint, CountsEachSequenceOfARaggedBatch) {
+  v1::ScaledDotProductAttentionRequest request = SdpaOf(1, 100, 300);
+  for (const int begin : {0, 30, 30, 100}) request.mutable_options()->add_cumulative_query_lengths(begin);
+  for (const int begin : {0, 100, 150, 300}) request.mutable_options()->add_cumulative_key_lengths(begin);
+  ExpectTheServersCount(request);
+  request.mutable_options()->set_causal(v1::CAUSAL_MODE_TOP_LEFT);
+  request.mutable_options()->set_sliding_window_left(9);
+  ExpectTheServersCount(request);
+  v1::AttendRequest attend;
+  SetShape({100, 4}, attend.mutable_embeddings());
+  for (const int begin : {0, 20, 100}) attend.mutable_options()->add_cumulative_query_lengths(begin);
+  ExpectTheServersCount(attend);
+  EXPECT_EQ(FlopsInServer(server::AttendDecoder(nullptr), attend), 2 * (4 + 4) * (20 * 20 + 80 * 80));
+}
+
+// A window that only one side has, and queries before the first key, counted by hand.
+TEST(CostHint, NeverCountsWhatIsHidden) {
+  v1::ScaledDotProductAttentionRequest request = SdpaOf(1, 1000, 1000);
+  request.mutable_options()->set_causal(v1::CAUSAL_MODE_BOTTOM_RIGHT);
+  request.mutable_options()->set_sliding_window_left(0);
+  EXPECT_EQ(std::stod(CostHint(request).value_or("0")), 2 * (4 + 4) * 1000) << "each query sees its own key";
+  request.mutable_options()->Clear();
+  request.mutable_options()->add_valid_lengths(1);
+  EXPECT_EQ(std::stod(CostHint(request).value_or("0")), 2 * (4 + 4) * 1000) << "each query sees the first key";
+  request = SdpaOf(1, 1, 1000);
+  request.mutable_options()->set_causal(v1::CAUSAL_MODE_TOP_LEFT);
+  EXPECT_EQ(std::stod(CostHint(request).value_or("0")), 2 * (4 + 4)) << "the first query sees the first key";
 }
 
 TEST(CostHint, IsAbsentWhereTheShapesSayNothing) {
@@ -174,8 +261,17 @@ TEST(CostHint, IsAbsentWhereTheShapesSayNothing) {
   request.mutable_query()->clear_shape();
   SetShape({2, 10, 4}, request.mutable_query());
   EXPECT_TRUE(CostHint(request).has_value());
-  request.mutable_options()->add_cumulative_query_lengths(0);
-  EXPECT_FALSE(CostHint(request).has_value()) << "a ragged batch costs less than its shape";
+  request = SdpaOf(2, 10, 10);
+  request.mutable_options()->add_valid_lengths(10);
+  EXPECT_FALSE(CostHint(request).has_value()) << "one length for two entries";
+  request.mutable_options()->add_valid_lengths(11);
+  EXPECT_FALSE(CostHint(request).has_value()) << "more valid keys than there are";
+  request = SdpaOf(1, 10, 10);
+  for (const std::int64_t begin :
+       {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()}) {
+    request.mutable_options()->add_cumulative_query_lengths(begin);
+    EXPECT_FALSE(CostHint(request).has_value()) << begin;
+  }
 }
 
 TEST(ClientAndServer, AStreamCarriesBothKindsAndResultsHaveReceipts) {

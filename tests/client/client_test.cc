@@ -156,6 +156,32 @@ TEST(Client, SendsAndReceivesLargeMessages) {
   EXPECT_EQ(answer->response.output().data().size(), 9u << 20);
 }
 
+// gRPC ends the process for a message that protobuf cannot write, which is from 2^31 bytes on.
+TEST(Client, SendsNoMessageBeyondItsLimit) {
+  FakeServer server(Ok);
+  const v1::AttendRequest request = RequestOf(1000);
+  const auto bytes = static_cast<std::int64_t>(request.ByteSizeLong());
+  const auto large = Client::Connect({.endpoints = {server.endpoint()}, .max_message_bytes = bytes});
+  EXPECT_TRUE(large->Attend(request, kCall).ok());
+  const auto small = Client::Connect({.endpoints = {server.endpoint()}, .max_message_bytes = bytes - 1});
+  const absl::Status status = small->Attend(request, kCall).status();
+  EXPECT_EQ(status, absl::ResourceExhaustedError("the message has " + std::to_string(bytes) +
+                                                 " bytes; this client sends at most " + std::to_string(bytes - 1) +
+                                                 " (max_message_bytes)"));
+  v1::ScaledDotProductAttentionRequest sdpa;
+  *sdpa.mutable_query() = request.embeddings();
+  EXPECT_EQ(small->ScaledDotProductAttention(sdpa, kCall).status(), status);
+  v1::EstimateCostRequest estimate;
+  *estimate.mutable_attend() = request;
+  const std::string name(1000, 'x');
+  for (const absl::Status& other :
+       {small->EstimateCost(estimate, kCall).status(), small->CheckHealth(name + name, kCall).status(),
+        small->WatchHealth(name + name, kCall, [](HealthState) { return true; })}) {
+    EXPECT_THAT(std::string(other.message()), ::testing::EndsWith("(max_message_bytes)"));
+  }
+  EXPECT_EQ(server.calls(), 1);
+}
+
 TEST(Client, RefusesToCallWithoutADeadline) {
   FakeServer server(Ok);
   const Client client = Connect({server.endpoint()});

@@ -111,6 +111,31 @@ TEST(LayerClient, UploadsAFileAndAStreamFromWhereItStands) {
   EXPECT_THAT(received.chunks, ElementsAre("0123456789"));
 }
 
+TEST(LayerClient, SendsNoMessageBeyondTheClientsLimit) {
+  FakeLayerServer server({.create = [](grpc::ServerContext*, grpc::ServerReader<v1::CreateLayerRequest>* reader,
+                                       v1::CreateLayerResponse*) {
+    for (v1::CreateLayerRequest message; reader->Read(&message);) {
+    }
+    return grpc::Status::OK;
+  }});
+  const LayerClient layers(*Client::Connect({.endpoints = {server.endpoint()}, .max_message_bytes = 1000}));
+  const std::string bytes(2000, 'x');
+  EXPECT_TRUE(layers.CreateFromBytes(HeaderOf("a"), bytes, InChunksOf(900)).ok());
+  v1::CreateLayerHeader seeded = HeaderOf(bytes);
+  seeded.mutable_init();
+  v1::ListLayersRequest list;
+  list.set_page_token(bytes);
+  v1::DeleteLayerRequest remove;
+  remove.set_name(bytes);
+  for (const absl::Status& status : {layers.CreateFromBytes(HeaderOf("a"), bytes, InChunksOf(1500)).status(),
+                                     layers.CreateFromBytes(HeaderOf(bytes), bytes, InChunksOf(900)).status(),
+                                     layers.CreateSeeded(seeded, kCall).status(), layers.Get(bytes, kCall).status(),
+                                     layers.List(list, kCall).status(), layers.Delete(remove, kCall).status()}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+    EXPECT_THAT(status.message(), HasSubstr("this client sends at most 1000 (max_message_bytes)"));
+  }
+}
+
 TEST(LayerClient, AsksForSeededWeightsWithoutBytes) {
   Received received;
   FakeLayerServer server(Keep(&received));

@@ -53,6 +53,20 @@ TEST(MessageFlags, EachTypeOfFieldHasAFlag) {
   EXPECT_TRUE(header->replace());
 }
 
+// As for the second input of a batch whose precision is another one.
+TEST(MessageFlags, WhatIsFilledAgainIsAsTheFirstTime) {
+  CLI::App app;
+  MessageFlags flags;
+  flags.Declare(&app, *v1::AttendRequest::descriptor(), {});
+  app.parse("--position-offsets 3,5 --layer-name a --position-offset 7");
+  v1::AttendRequest message;
+  ASSERT_TRUE(flags.Fill(false, &message).ok());
+  const std::string once = message.SerializeAsString();
+  ASSERT_TRUE(flags.Fill(true, &message).ok());
+  EXPECT_THAT(message.position_offsets(), ElementsAre(3, 5));
+  EXPECT_EQ(message.SerializeAsString(), once);
+}
+
 TEST(MessageFlags, DeprecatedFieldsHaveNoFlag) {
   EXPECT_THROW(Refusal<v1::AttentionOptions>("--float-scale 1"), CLI::ExtrasError);
   EXPECT_THROW(Refusal<v1::LayerConfig>("--float-norm-epsilon 1"), CLI::ExtrasError);

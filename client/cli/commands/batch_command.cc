@@ -34,12 +34,6 @@ Json ErrorJson(const absl::Status& status) {
   return error;
 }
 
-// What a failure of one request makes of the exit code.
-ExitCode CodeOf(const absl::Status& status, bool was_sent) {
-  if (!was_sent) return kExitUsage;
-  return AnsweredByServer(status) || absl::IsInternal(status) ? kExitServer : kExitNetwork;
-}
-
 // Where requests come from, and who answers them.
 struct Batch {
   std::istream& in;
@@ -69,7 +63,7 @@ Json Answer(const Batch& batch, const Client& client, const CallOptions& call, c
     answer.update(OutcomeJson(outcome->tensors, *outcome));
   } else {
     answer["error"] = ErrorJson(outcome.status());
-    *failure = CodeOf(outcome.status(), request.ok());
+    *failure = request.ok() ? CodeOfCall(outcome.status()) : kExitUsage;
   }
   return answer;
 }
@@ -96,7 +90,7 @@ ExitCode RunBatch(const Batch& batch) {
     ExitCode failure = kExitOk;
     Json answer = {{"line", number}};
     answer.update(Answer(batch, *client, call, text, &failure));
-    std::cout << answer.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
+    std::cout << FormatLine(answer) << std::flush;
     if (!std::cout.good()) return ReportResult(absl::UnknownError("cannot write to standard output"));
     failures += failure == kExitOk ? 0 : 1;
     if (result == kExitOk) result = failure;

@@ -17,11 +17,6 @@ namespace {
 
 constexpr int kMostNames = 1000;  // Of layers, among which the nearest is sought.
 
-bool IsNetworkError(const absl::Status& status) {
-  return absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) ||
-         (absl::IsUnavailable(status) && !AnsweredByServer(status));
-}
-
 // What became of a call, in front of the server's own sentence.
 const char* Outcome(absl::StatusCode code) {
   switch (code) {
@@ -135,8 +130,14 @@ ExitCode ReportResult(const absl::Status& status) {
   return absl::IsUnknown(status) ? kExitLocal : kExitUsage;
 }
 
+ExitCode CodeOfCall(const absl::Status& status) {
+  const bool may_be_network =
+      absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) || absl::IsUnavailable(status);
+  return may_be_network && !AnsweredByServer(status) ? kExitNetwork : kExitServer;
+}
+
 ExitCode ReportCall(const absl::Status& status, const ConnectionFlags& flags) {
-  if (IsNetworkError(status) && !AnsweredByServer(status)) {
+  if (CodeOfCall(status) == kExitNetwork) {
     const std::string cause = DiagnoseConnection(flags);
     std::cerr << "attend: " << (cause.empty() ? NoAnswer(status, flags) : cause) << "\n";
     return kExitNetwork;

@@ -28,9 +28,13 @@ ExitCode ReportConnect(const absl::Status& status);
 // a result cannot be written, else as ReportUsage.
 ExitCode ReportResult(const absl::Status& status);
 
-// The error of a call made with `flags`: kExitNetwork when no server answered or the deadline passed, else kExitServer.
-// Prints the server's reason, the offending fields and when to try again; without a response, what is in the way
-// (client/cli/connection/connection_diagnosis.h).
+// What the error of a call makes of the exit code, without a word: kExitNetwork when no server answered or the deadline
+// passed, else kExitServer. An error without the details of an attend server is an answer too: of an older one, or of a
+// proxy before it.
+ExitCode CodeOfCall(const absl::Status& status);
+
+// The same for a call made with `flags`. Prints the server's reason, the offending fields and when to try again;
+// without a response, what is in the way (client/cli/connection/connection_diagnosis.h).
 ExitCode ReportCall(const absl::Status& status, const ConnectionFlags& flags);
 
 }  // namespace attend::client

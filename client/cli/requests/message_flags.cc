@@ -84,6 +84,7 @@ absl::Status SetTensor(const FieldDescriptor& field, const std::string& text, bo
 absl::Status SetList(const FieldDescriptor& field, const std::string& text, Message* message) {
   const absl::StatusOr<std::vector<std::int64_t>> list = LoadIntegerList(text);
   if (!list.ok()) return list.status();
+  message->GetReflection()->ClearField(message, &field);  // Of an earlier request that it was filled for.
   for (const std::int64_t value : *list) message->GetReflection()->AddInt64(message, &field, value);
   return absl::OkStatus();
 }
@@ -146,7 +147,7 @@ bool MessageFlags::Given(const std::string& field) const {
 absl::Status MessageFlags::Set(const Entry& entry, bool is_double, Message* message) {
   const FieldDescriptor& field = *entry.field;
   if (IsTensor(field)) return Annotate(entry.flag, SetTensor(field, entry.text, is_double, message));
-  if (field.is_repeated()) return SetList(field, entry.text, message);
+  if (field.is_repeated()) return Annotate(entry.flag, SetList(field, entry.text, message));
   const auto expected = [&entry](const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat(entry.flag, " ", entry.text, ": expected ", what));
   };

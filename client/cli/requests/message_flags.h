@@ -46,8 +46,8 @@ class MessageFlags {
   std::string FirstGiven() const;
   bool Given(const std::string& field) const;
 
-  // Sets the fields whose flags were given; `is_double` allows FLOAT64 where the arithmetic is. Errors:
-  // INVALID_ARGUMENT naming the flag; those of reading files.
+  // Sets the fields whose flags were given, in place of what they held; `is_double` allows FLOAT64 where the arithmetic
+  // is. Errors: INVALID_ARGUMENT naming the flag; those of reading files.
   absl::Status Fill(bool is_double, google::protobuf::Message* message) const;
 
  private:

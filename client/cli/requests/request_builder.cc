@@ -18,7 +18,7 @@ namespace {
 // Loads the tensor that `source` names into a message.
 absl::Status Place(const std::string& source, const AttentionFlags& flags, v1::Tensor* message) {
   const std::optional<ElementType> type = GivenType(flags);
-  absl::StatusOr<Tensor> tensor = type.has_value() ? LoadTensor(source) : LoadFloats(source, /*allow_float64=*/true);
+  absl::StatusOr<Tensor> tensor = type.has_value() ? LoadNumbers(source) : LoadFloats(source, /*allow_float64=*/true);
   if (!tensor.ok()) return tensor.status();
   const ElementType sent_as = type.value_or(tensor->type());
   absl::StatusOr<Tensor> converted = Convert(*std::move(tensor), sent_as, source);

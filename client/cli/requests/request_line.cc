@@ -145,6 +145,10 @@ absl::Status Fill(const Json& object, const std::string& prefix, bool from_stdin
     if (value.is_string() && value.get_ref<const std::string&>().empty()) {
       return Wrong(prefix + name, "is an empty text; give a value, or leave the field out");
     }
+    // The same of a list of lengths.
+    if (field->type() == FieldDescriptor::TYPE_INT64 && value.is_array() && value.empty()) {
+      return Wrong(prefix + name, "is an empty list; give a value, or leave the field out");
+    }
     const bool is_message = field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE && !field->is_repeated();
     const bool is_tensor = is_message && field->message_type() == v1::Tensor::descriptor();
     absl::Status status;

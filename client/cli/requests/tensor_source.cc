@@ -101,8 +101,16 @@ absl::StatusOr<Tensor> Convert(Tensor tensor, ElementType type, const std::strin
                                                     ElementTypeName(type)));
 }
 
-absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
+absl::StatusOr<Tensor> LoadNumbers(const std::string& source) {
   absl::StatusOr<Tensor> tensor = LoadTensor(source);
+  if (!tensor.ok() || tensor->type() != ElementType::kBool) return tensor;
+  return absl::InvalidArgumentError(
+      absl::StrCat(source, " is ", tensor->Describe(),
+                   "; expected numbers; a boolean mask (true is visible) goes to --mask or --key-mask"));
+}
+
+absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64) {
+  absl::StatusOr<Tensor> tensor = LoadNumbers(source);
   if (!tensor.ok()) return tensor.status();
   if (IsCsv(source)) return Convert(*std::move(tensor), ElementType::kFloat32, source);
   const bool is_double = tensor->type() == ElementType::kFloat64;
@@ -133,7 +141,11 @@ absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& tex
       const absl::StatusOr<Tensor> tensor = LoadTensor(text);
       if (!tensor.ok()) return tensor.status();
       absl::StatusOr<std::vector<std::int64_t>> loaded = tensor->ToInt64();
-      return loaded.ok() ? std::move(loaded) : Annotate(text, loaded.status());
+      if (!loaded.ok()) return Annotate(text, loaded.status());
+      if (tensor->shape().size() == 1 && !loaded->empty()) return loaded;
+      // An empty list would count as a flag that was left out.
+      return Annotate(text, absl::InvalidArgumentError(absl::StrCat(
+                                "expected integers along one axis, at least one, got ", tensor->Describe())));
     }
     values.push_back(value);
   }

@@ -36,17 +36,22 @@ std::string ElementName(std::int64_t index, const std::vector<std::int64_t>& sha
 // finite number is beyond the type's range and would become infinite.
 absl::StatusOr<Tensor> Convert(Tensor tensor, ElementType type, const std::string& source);
 
-// The same as a type that the service computes with: integers and booleans become float32, as does float64 where it is
-// not allowed, and the numbers of a .csv file, which have no type. A note on stderr says when that loses precision.
-// Errors: as LoadTensor and Convert.
+// What is no mask. Errors: as LoadTensor; INVALID_ARGUMENT for booleans, which as a bias would be added as 1 and 0.
+absl::StatusOr<Tensor> LoadNumbers(const std::string& source);
+
+// The same as a type that the service computes with: integers become float32, as does float64 where it is not allowed,
+// and the numbers of a .csv file, which have no type. A note on stderr says when that loses precision. Errors: as
+// LoadNumbers and Convert.
 absl::StatusOr<Tensor> LoadFloats(const std::string& source, bool allow_float64);
 
 // A mask is BOOL on the wire; files often hold it as bytes. Errors: INVALID_ARGUMENT for other types.
 absl::StatusOr<Tensor> LoadMask(const std::string& source);
 
-// `1,2,3` itself, or the elements of the one-axis tensor that `text` names; numbers that are not integers as
-// LoadFloats, written ones as float64 where that is allowed.
+// `1,2,3` itself, or the elements of the one-axis tensor that `text` names, at least one. Errors: as LoadTensor;
+// INVALID_ARGUMENT for other tensors.
 absl::StatusOr<std::vector<std::int64_t>> LoadIntegerList(const std::string& text);
+
+// The same with numbers that are not integers, as LoadFloats; written ones are float64 where that is allowed.
 absl::StatusOr<Tensor> LoadFloatList(const std::string& text, bool allow_float64);
 
 }  // namespace attend::client

@@ -155,7 +155,7 @@ Json OutcomeJson(const std::vector<NamedTensor>& tensors, const Outcome& outcome
 std::string FormatJson(const std::string& input, const std::vector<NamedTensor>& tensors, const Outcome& outcome) {
   Json json = {{"input", input}};
   json.update(OutcomeJson(tensors, outcome));
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  return FormatLine(json);
 }
 
 std::optional<FileKind> KindOf(const std::string& path) {

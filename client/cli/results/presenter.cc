@@ -115,6 +115,7 @@ absl::Status Presenter::ChooseForm() {
   if (format_ == "json") form_ = Form::kJson;
   if (format_ == "table" || (format_.empty() && (is_terminal || !stored))) form_ = Form::kTable;
   if (format_ != "npy") return absl::OkStatus();
+  if (estimate_) return absl::InvalidArgumentError("-o npy writes an array, and --estimate has none; use -o json");
   form_ = Form::kNpy;
   if (is_terminal) {
     return absl::InvalidArgumentError("-o npy would write bytes to the terminal; pipe it or use --output FILE.npy");
@@ -225,7 +226,7 @@ void Presenter::TakeEstimate(std::size_t index, const v1::EstimateCostResponse& 
   json.update(ToJson(cost, 1));
   Json rows = json;
   if (cost.admissible()) rows.erase("limit"), rows.erase("description");
-  client::Print(format_, json, FormatRows(ToRows(rows)));
+  std::cout << (format_ == "json" ? FormatLine(json) : FormatRows(ToRows(rows))) << std::flush;
 }
 
 absl::Status Presenter::Take(std::size_t index, const ComputationRequest& /*request*/, const Outcome& outcome) {
