@@ -255,6 +255,41 @@ class RefusalTest(unittest.TestCase):
             self.assertNotEqual(plain.cost, "")
             self.assertEqual(own.cost, plain.cost)
 
+    def test_options_that_are_no_numbers_and_no_booleans(self):
+        for name, value, expected in (
+            ("top_k", 2.0, "an integer"), ("top_k", True, "an integer"), ("sliding_window_left", "3", "an integer"),
+            ("sliding_window_right", np.bool_(True), "an integer"), ("softcap", "x", "a real number"), ("scale", "0.5", "a real number"),
+            ("scale", True, "a real number"), ("scale", np.bool_(True), "a real number"), ("scale", 1j, "a real number"),
+            ("scale", np.array(True), "a real number"), ("scale", [0.5], "a real number"), ("per_head", "false", "a boolean"),
+            ("per_head", 1, "a boolean"),
+        ):  # fmt: skip
+            with self.subTest(name, value=value):
+                self.refused(TypeError, f"^{name} is .*; expected {expected}$", **{name: value})
+        self.refused(ValueError, "^scale is 1000*, which is beyond", scale=10**400)
+        for name in ("causal", "precision"):
+            self.refused(ValueError, rf"^{name} is \['x'\]; expected '", **{name: ["x"]})
+        x = normal(3, 8)
+        for name, arguments in (
+            ("position_offset", {"layer": "a", "position_offset": 2.5}),
+            ("num_heads", {"layer": {f"{name}.weight": x for name in ("query", "key", "value")}, "num_heads": True}),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(TypeError, f"^{name} is .*; expected an integer$"):
+                attend.requests.attend(x, **arguments)
+
+    def test_numbers_and_booleans_of_numpy(self):
+        x = normal(3, 8)
+        true, false = np.bool_(True), np.bool_(False)
+        for given, plain in (
+            ({"causal": true, "per_head": true}, {"causal": True, "per_head": True}),
+            ({"causal": false, "per_head": false}, {"causal": False, "per_head": False}),
+            ({"scale": np.float32(0.5), "softcap": np.int64(3)}, {"scale": 0.5, "softcap": 3}),
+            ({"scale": np.array(0.5), "top_k": np.array(2), "causal": np.array(True)}, {"scale": 0.5, "top_k": 2, "causal": True}),
+        ):
+            with self.subTest(given):
+                self.assertEqual(sent(attend.requests.sdpa(x, x, x, **given)), sent(attend.requests.sdpa(x, x, x, **plain)))
+        with self.assertRaisesRegex(ValueError, "causal=True means two things"):
+            attend.requests.sdpa(x[:2], x, x, causal=true)
+
     def test_masked_arrays(self):
         x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)
         self.refused(TypeError, r"key is a masked array.*key.filled\(value\), or hide keys by key_mask", normal(3, 8), x, normal(3, 8))

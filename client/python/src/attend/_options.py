@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
@@ -101,15 +102,20 @@ class Extent:
 
 
 def _choice(name: str, value: Any, names: dict[str, int]) -> int:
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name} is {value!r}; expected {', '.join(map(repr, names))}")
     return names[value]
 
 
+def _plain(value: Any) -> Any:
+    """A number or boolean of NumPy or torch as Python's."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def _causal(value: Any, options: Options, extent: Extent) -> int:
-    if value is False:
-        return CAUSAL_MODES["none"]
-    if value is True:
+    if isinstance(_plain(value), bool):
+        if not value:
+            return CAUSAL_MODES["none"]
         if not extent.is_square(options):
             raise ValueError(
                 f"causal=True means two things for {extent.queries} queries and {extent.keys} keys"
@@ -132,12 +138,19 @@ def integers(name: str, values: Any) -> list[int]:
     return out
 
 
+def integer(name: str, value: Any) -> int:
+    """Not a boolean, which Python would take for 0 or 1."""
+    try:
+        if not isinstance(number := _plain(value), bool):
+            return operator.index(number)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} is {value!r}; expected an integer")
+
+
 def count(name: str, value: Any) -> int:
     """A number of heads: the protocol would take 0 for one that is not given, and has no more than an int32."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected an integer") from None
+    number = integer(name, value)
     if number < 1:
         raise ValueError(f"{name} is {value!r}; expected 1 or more")
     if number >= 2**31:
@@ -150,11 +163,18 @@ def _vector(options: Message, name: str, value: Any, type_name: str) -> None:
 
 
 def _integer(options: Message, name: str, value: Any, _: str) -> None:
-    options.number(name, operator.index(value))
+    options.number(name, integer(name, value))
 
 
 def _number(options: Message, name: str, value: Any, _: str) -> None:
-    options.number(name, float(value))
+    """float() would take text and booleans too."""
+    number = _plain(value)
+    if not isinstance(number, numbers.Real) or isinstance(number, bool):
+        raise TypeError(f"{name} is {value!r}; expected a real number")
+    try:
+        options.number(name, float(number))
+    except OverflowError:
+        raise ValueError(f"{name} is {value!r}, which is beyond the numbers of float64") from None
 
 
 def _lengths(options: Message, name: str, value: Any, _: str) -> None:
@@ -201,6 +221,8 @@ def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Mes
         if name == "causal":
             message.number(name, _causal(value, options, extent))
         elif name == "per_head":
+            if not isinstance(_plain(value), bool):
+                raise TypeError(f"per_head is {value!r}; expected a boolean")
             message.number("attention_weights_form", WEIGHTS_FORMS["per_head" if value else "averaged"])
         else:
             _WRITERS[name](message, name, value, type_name)

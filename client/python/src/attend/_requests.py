@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attend._arrays import Kind, Tensor, refuse_empty, to_tensor
 from attend._cost import attend_cost, sdpa_cost
 from attend._deadline import optional_seconds
-from attend._options import Extent, Options, count, integers, write_options
+from attend._options import Extent, Options, count, integer, integers, write_options
 from attend._protocol import LAYOUTS, OUTPUTS
 from attend._wire import Message
 
@@ -130,7 +129,7 @@ def _write_named_layer(message: Message, name: str, etag: str | None, offset: in
         message.numbers("position_offsets", integers("position_offset", offset), "position_offset")
         newer.append("position_offset for each batch entry")
     elif offset is not None:
-        message.number("position_offset", operator.index(offset))
+        message.number("position_offset", integer("position_offset", offset))
     return newer
 
 
