@@ -6,7 +6,7 @@ import difflib
 import numbers
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -90,15 +90,21 @@ class Extent:
         self.queries, self.keys, self.self_attention = queries, keys, self_attention
 
     def is_square(self, options: Options) -> bool:
-        """Whether the masks anchored at both corners are the same mask."""
+        """Whether the masks anchored at both corners are the same mask. REQUIRES: lengths are lists."""
         if self.self_attention:
             return True
         query_lengths, key_lengths = options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")
         if query_lengths is not None and key_lengths is not None:
-            return integers("cumulative_query_lengths", query_lengths) == integers("cumulative_key_lengths", key_lengths)
+            return query_lengths == key_lengths
         if query_lengths is not None or key_lengths is not None:
             return False
         return self.queries == self.keys and options.get("valid_lengths") is None
+
+
+def hides_the_future(options: Options) -> bool:
+    """Whether the options themselves are causal. REQUIRES: write_options has taken them."""
+    causal = options.get("causal")
+    return causal != "none" if isinstance(causal, str) else bool(causal)
 
 
 def _choice(name: str, value: Any, names: dict[str, int]) -> int:
@@ -178,7 +184,7 @@ def _number(options: Message, name: str, value: Any, _: str) -> None:
 
 
 def _lengths(options: Message, name: str, value: Any, _: str) -> None:
-    options.numbers(name, integers(name, value))
+    options.numbers(name, value)
 
 
 def _mask(options: Message, name: str, value: Any, _: str) -> None:
@@ -206,10 +212,19 @@ _WRITERS = {name: _writer(field) for name, field in _FIELDS.items()}
 NEWER_OPTIONS = {name for name, field in _FIELDS.items() if field.number > _FIELDS["top_k"].number}
 
 
+def with_listed_lengths(options: Options) -> Options:
+    """The same with lengths as lists of integers: they are read several times, and what was given may be read once or slowly."""
+    if not options:
+        return options
+    lists = {name: integers(name, value) for name, value in options.items() if _WRITERS.get(name) is _lengths and value is not None}
+    return cast(Options, {**options, **lists}) if lists else options
+
+
 def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Message, list[str]]:
     """The message, and the fields in it that version 0.1 does not know. `type_name` is the query's element type.
 
-    Raises TypeError for a keyword that is no option, and for values of another type; ValueError for an unknown choice.
+    REQUIRES: with_listed_lengths(options). Raises TypeError for a keyword that is no option, and for values of another type;
+    ValueError for an unknown choice.
     """
     message, newer = Message("AttentionOptions"), []
     for name, value in options.items():
