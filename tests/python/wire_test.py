@@ -5,6 +5,7 @@ import resource
 import socket
 import unittest
 import unittest.mock
+import warnings
 
 import attend
 import numpy as np
@@ -254,6 +255,29 @@ class RefusalTest(unittest.TestCase):
             )
             self.assertNotEqual(plain.cost, "")
             self.assertEqual(own.cost, plain.cost)
+
+    def test_lists_of_what_are_no_numbers(self):
+        for name, square, kind in (
+            ("bias", [[True, False, True]] * 3, "bool"), ("bias", [["1", "2", "3"]] * 3, "str"), ("bias", [[None] * 3] * 3, "object"),
+            ("bias", [[1j] * 3] * 3, "complex128"), ("sinks", [True], "bool"), ("alibi_slopes", ["1"], "str"),
+        ):  # fmt: skip
+            for given in (square, np.array(square)):
+                with self.subTest(name, kind=kind):
+                    self.refused(TypeError, f"^{name} has the type {kind}.*; expected float32 or ", **{name: given})
+
+    def test_numbers_of_lists_that_the_type_does_not_have(self):
+        x = {name: normal(3, 8).astype(name) for name in ("float16", "float32", "float64")}
+        for type_name, name, value in (
+            ("float32", "bias", [[0, 1e39, 0]] * 3), ("float32", "sinks", [-1e39]), ("float16", "alibi_slopes", (1e39,)),
+            ("float64", "sinks", [np.longdouble("1e400")]), ("float32", "sinks", [np.array(1e39)]),
+        ):  # fmt: skip
+            with self.subTest(type_name, name=name), warnings.catch_warnings():
+                warnings.simplefilter("error")
+                self.refused(ValueError, rf"^{name} has the number -?1(\.0)?e\+\d+, which is beyond", *(x[type_name],) * 3, **{name: value})
+        infinite = sent(attend.requests.sdpa(*(x["float32"],) * 3, bias=[[0, float("-inf"), 3]] * 3, sinks=[7])).options
+        self.assertEqual(infinite.bias, tensor(np.array([[0, float("-inf"), 3]] * 3, np.float32)))
+        self.assertEqual(infinite.sinks, tensor(np.array([7], np.float32)))
+        self.assertEqual(sent(attend.requests.sdpa(*(x["float64"],) * 3, sinks=[1e39])).options.sinks.data, np.array([1e39]).tobytes())
 
     def test_options_that_are_no_numbers_and_no_booleans(self):
         for name, value, expected in (
