@@ -8,6 +8,7 @@ import unittest.mock
 import warnings
 
 import attend
+import grpc
 import numpy as np
 from attend import _channel, _large, _layer_flows, _results, _wire
 from attend._arrays import Kind
@@ -515,6 +516,13 @@ class TargetTest(unittest.TestCase):
             with self.subTest(target):
                 options = dict(self.resolved(target, tls=True).options)
                 self.assertEqual(options.get("grpc.ssl_target_name_override"), name)
+
+    def test_tls_is_what_it_is_taken_for(self):
+        for tls in ("ca.pem", "", pathlib.Path("ca.pem"), b"PEM", grpc.ssl_channel_credentials(), 1, ("ca.pem",)):
+            for target in ("localhost", "attend.example"):
+                with self.subTest(tls), self.assertRaisesRegex(TypeError, r"^tls is of the type .*attend\.Tls\(ca=") as raised:
+                    self.channel(target, tls=tls)
+                self.assertNotIn("PEM", str(raised.exception))
 
     def test_tls_files_and_names_that_are_empty(self):
         for name in ("ca", "certificate", "key", "server_name"):

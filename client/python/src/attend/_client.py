@@ -46,8 +46,8 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         to go to.
     timeout: seconds that a call may take in all, unless it says otherwise; above 0 and finite.
 
-    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for, and UnavailableError for
-    a name in a list that cannot be resolved.
+    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for, TypeError for arguments of
+    other types, and UnavailableError for a name in a list that cannot be resolved.
     """
 
     def __init__(
