@@ -52,7 +52,8 @@ def is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def _torch_buffer(tensor: Any, name: str) -> Any:
+def refuse_torch(tensor: Any, name: str) -> None:
+    """What torch alone has and attend cannot compute with: other devices, and gradients."""
     torch = sys.modules["torch"]
     if tensor.device.type != "cpu":
         raise ValueError(f"{name} is on the device {tensor.device}; give it as {name}.cpu()")
@@ -60,6 +61,11 @@ def _torch_buffer(tensor: Any, name: str) -> Any:
         raise ValueError(
             f"{name} requires a gradient, and attend computes none: call it within torch.no_grad(), or give {name}.detach()"
         )
+
+
+def _torch_buffer(tensor: Any, name: str) -> Any:
+    torch = sys.modules["torch"]
+    refuse_torch(tensor, name)
     tensor = tensor.detach().contiguous()
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
