@@ -406,6 +406,12 @@ class AnswerTest(unittest.TestCase):
             result = _results.read_result("AttendResponse", answer, Kind(False), "")
             self.assertEqual(result.output.shape, (rows, 1))
         self.assertLess(len(_results._LAYOUTS), 300)
+        # As threads that add at the same time leave it.
+        layout = next(iter(_results._LAYOUTS.values()))
+        _results._LAYOUTS.update({("none", i): layout for i in range(300)})
+        answer = pb.AttendResponse(output=tensor(normal(601, 1))).SerializeToString()
+        _results.read_result("AttendResponse", answer, Kind(False), "")
+        self.assertLess(len(_results._LAYOUTS), 300)
 
     def test_memory_of_large_results_is_given_back(self):
         content = pb.AttendResponse(output=tensor(normal(1 << 15, 64))).SerializeToString()
