@@ -67,6 +67,8 @@ class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no request")
 
     def StreamAttend(self, requests, context):
+        if self.refusals:
+            self.note(context)
         for request in requests:
             self.deadlines.append(request.timeout.ToNanoseconds() / 1e9)
             answer = pb.StreamAttendResponse(id=request.id, server_timing="compute;dur=3.0")
@@ -77,6 +79,18 @@ class Fake(pb_grpc.AttentionServiceServicer, layers_grpc.LayerServiceServicer):
             else:
                 answer.attend.CopyFrom(pb.AttendResponse(output=request.attend.embeddings, receipt=self.receipt))
             yield answer
+
+    def GetLayer(self, request, context):
+        self.note(context)
+        return layers_pb.GetLayerResponse()
+
+    def ListLayers(self, request, context):
+        self.note(context)
+        return layers_pb.ListLayersResponse()
+
+    def DeleteLayer(self, request, context):
+        self.note(context)
+        return layers_pb.DeleteLayerResponse()
 
     def CreateLayer(self, requests, context):
         self.note(context)
@@ -133,11 +147,23 @@ class RetryTest(unittest.TestCase):
             np.testing.assert_array_equal(client.attend(large).output, large)
         self.assertEqual(fake.calls, 2)
 
-    def test_an_upload_is_not_repeated(self):
-        fake = Fake(refusals=1)
-        with serving(fake) as target, attend.Client(target) as client, self.assertRaises(attend.UnavailableError):
-            client.layers.create("a", b"bytes")
-        self.assertEqual(fake.calls, 1)
+    def test_what_reads_is_asked_again_too(self):
+        for call in (lambda client: client.layers.get("a"), lambda client: client.layers.list()):
+            fake = Fake(refusals=1)
+            with serving(fake) as target, attend.Client(target) as client:
+                call(client)
+            self.assertEqual(fake.calls, 2)
+
+    def test_uploads_deletions_and_streams_are_not_repeated(self):
+        for call in (
+            lambda client: client.layers.create("a", b"bytes"),
+            lambda client: client.layers.delete("a"),
+            lambda client: list(client.stream([attend.requests.attend(X)])),
+        ):
+            fake = Fake(refusals=1)
+            with serving(fake) as target, attend.Client(target) as client, self.assertRaises(attend.UnavailableError):
+                call(client)
+            self.assertEqual(fake.calls, 1)
 
 
 class CallTest(unittest.TestCase):

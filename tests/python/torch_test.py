@@ -111,6 +111,39 @@ class AttentionTest(TorchTestCase):
             with self.subTest(text), self.assertRaisesRegex(ValueError, text):
                 call()
 
+    def test_leading_axes_that_do_not_go_together_are_refused(self):
+        for query, key, value, options in (
+            ((2, 3, 4), (3, 5, 4), (2, 5, 6), {}),
+            ((2, 2, 3, 4), (3, 2, 5, 4), (3, 2, 5, 6), {}),
+            ((0, 3, 4), (2, 5, 4), (2, 5, 6), {}),
+            ((2, 4, 3, 4), (3, 2, 5, 4), (3, 2, 5, 6), {"enable_gqa": True}),
+            ((4, 3, 4), (2, 5, 4), (4, 5, 6), {"enable_gqa": True}),  # torch repeats the keys alone.
+        ):
+            with self.subTest(query=query, key=key, value=value), self.assertRaises(ValueError) as raised:
+                attend.torch.scaled_dot_product_attention(torch.ones(query), torch.ones(key), torch.ones(value), **options)
+            self.assertIn(f"their shapes are {query}, {key}, {value}", str(raised.exception))
+
+    def test_results_without_elements_or_keys_are_torchs(self):
+        for query, key, value, options in (
+            ((0, 2, 3, 4), (0, 2, 5, 4), (0, 2, 5, 6), {}),
+            ((2, 0, 3, 4), (2, 0, 5, 4), (2, 0, 5, 6), {"is_causal": True}),
+            ((2, 0, 4), (2, 5, 4), (2, 5, 6), {}),
+            ((2, 3, 4), (2, 5, 4), (2, 5, 0), {}),
+            ((2, 3, 4), (2, 0, 4), (2, 0, 6), {}),
+            ((3, 4), (0, 4), (0, 6), {}),
+            ((0, 3, 4), (1, 5, 4), (1, 5, 6), {}),
+            ((0, 4, 3, 4), (0, 2, 5, 4), (0, 2, 5, 6), {"enable_gqa": True}),
+            ((0, 2, 3, 4), (0, 2, 5, 4), (0, 2, 5, 6), {"attn_mask": torch.ones(0, 1, 3, 5)}),
+        ):
+            inputs = [torch.ones(shape, dtype=torch.bfloat16) for shape in (query, key, value)]
+            options = {name: option.bfloat16() if name == "attn_mask" else option for name, option in options.items()}
+            with self.subTest(query=query, key=key, value=value):
+                expected = scaled_dot_product_attention(*inputs, **options)
+                torch.testing.assert_close(attend.torch.scaled_dot_product_attention(*inputs, **options), expected, rtol=0, atol=0)
+                with self.assertRaisesRegex(ValueError, "key requires a gradient"):
+                    attend.torch.scaled_dot_product_attention(inputs[0], inputs[1].clone().requires_grad_(), inputs[2], **options)
+        with self.assertRaises(ValueError):  # A head of no columns, which torch takes.
+            attend.torch.scaled_dot_product_attention(torch.ones(3, 0), torch.ones(5, 0), torch.ones(5, 6))
 
     def test_masks_that_torch_takes_beside_fewer_axes_are_taken(self):
         for query, masks in (((2, 3, 4), ((1, 1, 3, 3), (1, 2, 3, 3), (1, 1, 1, 3), (2, 3, 3))), ((3, 4), ((3,), (3, 3)))):
@@ -207,6 +240,8 @@ class ModuleTest(TorchTestCase):
             ("2, 3 and 3 axes", (one, batch_keys), {}),
             ("4, 4 and 4 axes", (batch[None], batch_keys[None]), {}),
             ("batch sizes 2 and 1", (batch, batch_keys[:1]), {}),
+            (r"key and value are \[8, 7, 7\]; the module's sizes are \[8, 8, 8\]", (batch, batch_keys[..., :7]), {}),
+            (r"key and value are \[7, 8, 8\]", (one[:, :7], keys), {}),
         ):
             for first in (True, False):
                 if not first and inputs[0].dim() == 3 == inputs[1].dim():

@@ -5,8 +5,10 @@ import resource
 import socket
 import unittest
 import unittest.mock
+import warnings
 
 import attend
+import grpc
 import numpy as np
 from attend import _channel, _large, _layer_flows, _results, _wire
 from attend._arrays import Kind
@@ -255,6 +257,64 @@ class RefusalTest(unittest.TestCase):
             self.assertNotEqual(plain.cost, "")
             self.assertEqual(own.cost, plain.cost)
 
+    def test_lists_of_what_are_no_numbers(self):
+        for name, square, kind in (
+            ("bias", [[True, False, True]] * 3, "bool"), ("bias", [["1", "2", "3"]] * 3, "str"), ("bias", [[None] * 3] * 3, "object"),
+            ("bias", [[1j] * 3] * 3, "complex128"), ("sinks", [True], "bool"), ("alibi_slopes", ["1"], "str"),
+        ):  # fmt: skip
+            for given in (square, np.array(square)):
+                with self.subTest(name, kind=kind):
+                    self.refused(TypeError, f"^{name} has the type {kind}.*; expected float32 or ", **{name: given})
+
+    def test_numbers_of_lists_that_the_type_does_not_have(self):
+        x = {name: normal(3, 8).astype(name) for name in ("float16", "float32", "float64")}
+        for type_name, name, value in (
+            ("float32", "bias", [[0, 1e39, 0]] * 3), ("float32", "sinks", [-1e39]), ("float16", "alibi_slopes", (1e39,)),
+            ("float64", "sinks", [np.longdouble("1e400")]), ("float32", "sinks", [np.array(1e39)]),
+        ):  # fmt: skip
+            with self.subTest(type_name, name=name), warnings.catch_warnings():
+                warnings.simplefilter("error")
+                self.refused(ValueError, rf"^{name} has the number -?1(\.0)?e\+\d+, which is beyond", *(x[type_name],) * 3, **{name: value})
+        infinite = sent(attend.requests.sdpa(*(x["float32"],) * 3, bias=[[0, float("-inf"), 3]] * 3, sinks=[7])).options
+        self.assertEqual(infinite.bias, tensor(np.array([[0, float("-inf"), 3]] * 3, np.float32)))
+        self.assertEqual(infinite.sinks, tensor(np.array([7], np.float32)))
+        self.assertEqual(sent(attend.requests.sdpa(*(x["float64"],) * 3, sinks=[1e39])).options.sinks.data, np.array([1e39]).tobytes())
+
+    def test_options_that_are_no_numbers_and_no_booleans(self):
+        for name, value, expected in (
+            ("top_k", 2.0, "an integer"), ("top_k", True, "an integer"), ("sliding_window_left", "3", "an integer"),
+            ("sliding_window_right", np.bool_(True), "an integer"), ("softcap", "x", "a real number"), ("scale", "0.5", "a real number"),
+            ("scale", True, "a real number"), ("scale", np.bool_(True), "a real number"), ("scale", 1j, "a real number"),
+            ("scale", np.array(True), "a real number"), ("scale", [0.5], "a real number"), ("per_head", "false", "a boolean"),
+            ("per_head", 1, "a boolean"),
+        ):  # fmt: skip
+            with self.subTest(name, value=value):
+                self.refused(TypeError, f"^{name} is .*; expected {expected}$", **{name: value})
+        self.refused(ValueError, "^scale is 1000*, which is beyond", scale=10**400)
+        for name in ("causal", "precision"):
+            self.refused(ValueError, rf"^{name} is \['x'\]; expected '", **{name: ["x"]})
+        x = normal(3, 8)
+        for name, arguments in (
+            ("position_offset", {"layer": "a", "position_offset": 2.5}),
+            ("num_heads", {"layer": {f"{name}.weight": x for name in ("query", "key", "value")}, "num_heads": True}),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(TypeError, f"^{name} is .*; expected an integer$"):
+                attend.requests.attend(x, **arguments)
+
+    def test_numbers_and_booleans_of_numpy(self):
+        x = normal(3, 8)
+        true, false = np.bool_(True), np.bool_(False)
+        for given, plain in (
+            ({"causal": true, "per_head": true}, {"causal": True, "per_head": True}),
+            ({"causal": false, "per_head": false}, {"causal": False, "per_head": False}),
+            ({"scale": np.float32(0.5), "softcap": np.int64(3)}, {"scale": 0.5, "softcap": 3}),
+            ({"scale": np.array(0.5), "top_k": np.array(2), "causal": np.array(True)}, {"scale": 0.5, "top_k": 2, "causal": True}),
+        ):
+            with self.subTest(given):
+                self.assertEqual(sent(attend.requests.sdpa(x, x, x, **given)), sent(attend.requests.sdpa(x, x, x, **plain)))
+        with self.assertRaisesRegex(ValueError, "causal=True means two things"):
+            attend.requests.sdpa(x[:2], x, x, causal=true)
+
     def test_masked_arrays(self):
         x = np.ma.array(normal(3, 8), mask=normal(3, 8) > 0)
         self.refused(TypeError, r"key is a masked array.*key.filled\(value\), or hide keys by key_mask", normal(3, 8), x, normal(3, 8))
@@ -345,6 +405,12 @@ class AnswerTest(unittest.TestCase):
             answer = pb.AttendResponse(output=tensor(normal(rows, 1))).SerializeToString()
             result = _results.read_result("AttendResponse", answer, Kind(False), "")
             self.assertEqual(result.output.shape, (rows, 1))
+        self.assertLess(len(_results._LAYOUTS), 300)
+        # As threads that add at the same time leave it.
+        layout = next(iter(_results._LAYOUTS.values()))
+        _results._LAYOUTS.update({("none", i): layout for i in range(300)})
+        answer = pb.AttendResponse(output=tensor(normal(601, 1))).SerializeToString()
+        _results.read_result("AttendResponse", answer, Kind(False), "")
         self.assertLess(len(_results._LAYOUTS), 300)
 
     def test_memory_of_large_results_is_given_back(self):
@@ -456,6 +522,13 @@ class TargetTest(unittest.TestCase):
             with self.subTest(target):
                 options = dict(self.resolved(target, tls=True).options)
                 self.assertEqual(options.get("grpc.ssl_target_name_override"), name)
+
+    def test_tls_is_what_it_is_taken_for(self):
+        for tls in ("ca.pem", "", pathlib.Path("ca.pem"), b"PEM", grpc.ssl_channel_credentials(), 1, ("ca.pem",)):
+            for target in ("localhost", "attend.example"):
+                with self.subTest(tls), self.assertRaisesRegex(TypeError, r"^tls is of the type .*attend\.Tls\(ca=") as raised:
+                    self.channel(target, tls=tls)
+                self.assertNotIn("PEM", str(raised.exception))
 
     def test_tls_files_and_names_that_are_empty(self):
         for name in ("ca", "certificate", "key", "server_name"):

@@ -52,7 +52,8 @@ def is_torch(array: Any) -> bool:
     return torch is not None and isinstance(array, torch.Tensor)
 
 
-def _torch_buffer(tensor: Any, name: str) -> Any:
+def refuse_torch(tensor: Any, name: str) -> None:
+    """What torch alone has and attend cannot compute with: other devices, and gradients."""
     torch = sys.modules["torch"]
     if tensor.device.type != "cpu":
         raise ValueError(f"{name} is on the device {tensor.device}; give it as {name}.cpu()")
@@ -60,6 +61,11 @@ def _torch_buffer(tensor: Any, name: str) -> Any:
         raise ValueError(
             f"{name} requires a gradient, and attend computes none: call it within torch.no_grad(), or give {name}.detach()"
         )
+
+
+def _torch_buffer(tensor: Any, name: str) -> Any:
+    torch = sys.modules["torch"]
+    refuse_torch(tensor, name)
     tensor = tensor.detach().contiguous()
     return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -73,17 +79,33 @@ def _refuse_masked(array: Any, name: str) -> None:
             _refuse_masked(part, name)
 
 
+def _narrowed(array: Any, list_type: str, name: str) -> Any:
+    """Numbers of a list as `list_type`. What has another kind, as text or booleans, stays as it is: no type that is expected."""
+    if array.dtype.kind not in "iuf" or array.dtype == list_type:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(list_type)
+    lost = np.isinf(narrow) & np.isfinite(array)
+    if lost.any():
+        raise ValueError(f"{name} has the number {array[lost][0]!s}, which is beyond the numbers of {list_type}")
+    return narrow
+
+
 def to_tensor(array: Any, name: str, types: tuple[str, ...] = _FLOATING, list_type: str | None = None) -> Tensor:
     """`array` as a Tensor; nested lists of numbers too, as `list_type` or NumPy's own choice (float64).
 
-    Raises TypeError when its type is none of `types`: nothing is converted that changes a number.
+    Raises TypeError when its type is none of `types`, and ValueError for a number that `list_type` has not: nothing is converted that
+    changes a number but by rounding.
     """
     if is_torch(array):
         type_name = str(array.dtype)[len("torch.") :]
     else:
         if type(array) is not np.ndarray:
             _refuse_masked(array, name)
-            array = np.asarray(array, list_type if not hasattr(array, "dtype") else None)
+            is_list = not hasattr(array, "dtype")
+            array = np.asarray(array)
+            if is_list and list_type is not None:
+                array = _narrowed(array, list_type, name)
         type_name = _NAMES_OF_TYPES.get(array.dtype) or array.dtype.name
     if type_name not in types:
         raise TypeError(f"{name} has the type {type_name}; expected {' or '.join(types)}. Convert it first")

@@ -217,8 +217,13 @@ def make_channel(
     credentials: grpc.ChannelCredentials | None,
     watch_health: bool | None,
 ) -> Channel:
-    """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for; UnavailableError
-    for a name in a list that cannot be resolved."""
+    """See attend.Client. Raises ValueError for a target or a token that is none, and for plaintext that nobody asked for; TypeError for a
+    token or `tls` of another type; UnavailableError for a name in a list that cannot be resolved."""
+    if tls is not None and not isinstance(tls, (Tls, bool)):
+        raise TypeError(
+            f"tls is of the type {type(tls).__name__}; expected a bool or attend.Tls: attend.Tls(ca=...) for a private authority. "
+            "gRPC's own credentials are given as `credentials`"
+        )
     refuse_empty(target, "target")
     uri, server_name = _uri(target or os.environ.get("ATTEND_ENDPOINTS") or f"localhost:{DEFAULT_PORT}")
     get_token = token if token is None or callable(token) else functools.partial(_checked_token, _checked_token(token))

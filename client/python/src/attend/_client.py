@@ -27,8 +27,9 @@ class Layers(LayerCalls[LayerInfo, list[LayerInfo], None]):
 class Client(ClientCalls[Result, ServerInfo, Estimate]):
     """A connection to one or several attend servers. Thread-safe; the connection is made by the first call.
 
-    Every call ends at its timeout. One that a server refuses as busy (UNAVAILABLE) is repeated, at most four attempts in all,
-    when the server says; that is safe, because attention is stateless. Calls go round all addresses of the target.
+    Every call ends at its timeout, and calls go round all addresses of the target. What computes or reads (sdpa, attend, estimate, info,
+    layers.get, layers.list) and is refused as busy (UNAVAILABLE) is repeated, at most four attempts in all, when the server says.
+    layers.create, layers.delete and streams are not repeated: they raise UnavailableError at the first refusal.
 
     target: `host:port` (without a port, 50051), `[::1]:50051`, several of these with commas between them, or any target of
         gRPC (`dns:///attend.example:50051`, `unix:/run/attend.sock`). gRPC resolves a single name again when connections break.
@@ -46,8 +47,8 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         to go to.
     timeout: seconds that a call may take in all, unless it says otherwise; above 0 and finite.
 
-    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for, and UnavailableError for
-    a name in a list that cannot be resolved.
+    Raises ValueError for a target, a token or a timeout that is none and for plaintext that nobody asked for, TypeError for arguments of
+    other types, and UnavailableError for a name in a list that cannot be resolved.
     """
 
     def __init__(

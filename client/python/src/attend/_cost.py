@@ -1,4 +1,7 @@
-"""What a request will cost, by its shapes: the hint of the metadata `attend-cost-flops`. A hint, not a promise."""
+"""What a request will cost, by its shapes: the hint of the metadata `attend-cost-flops`. A hint, not a promise.
+
+Pairs of query and key are counted as the server's core/problem/key_visibility.cc counts them.
+"""
 
 from __future__ import annotations
 
@@ -7,48 +10,103 @@ import math
 from collections.abc import Mapping
 
 from attend._arrays import Tensor
-from attend._options import Extent, Options
+from attend._options import Extent, Options, hides_the_future
 
 
-def _visible_pairs(extent: Extent, options: Options) -> float:
-    """The pairs of query and key that causality and window leave."""
-    queries, keys = extent.queries, extent.keys
-    per_query: float = keys
-    if options.get("causal"):
-        per_query = keys - queries / 2 if keys > queries else keys / 2
+def _sum_of_clamped_ramp(first: int, count: int, limit: int) -> float:
+    """The sum of first + i, but at least 0 and at most `limit`, over i in [0, count)."""
+    ramp_begin = min(max(-first, 0), count)  # The first i above 0.
+    ramp_end = min(max(limit - first, ramp_begin), count)  # The first i at the limit.
+    ends = (first + ramp_begin) + (first + ramp_end - 1)
+    return (ramp_end - ramp_begin) * ends / 2 + (count - ramp_end) * limit
+
+
+@functools.lru_cache(maxsize=256)  # Programs send the same few shapes again and again.
+def _pairs(queries: int, keys: int, offset: int, behind: int, ahead: int) -> float:
+    """Of one head, whose query t has the position t + offset and sees so many keys behind and ahead of it."""
+    return _sum_of_clamped_ramp(offset + ahead + 1, queries, keys) - _sum_of_clamped_ramp(offset - behind, queries, keys)
+
+
+def _visible_pairs(extent: Extent, batch: int, options: Options) -> float | None:
+    """The pairs that causality, window and lengths leave to one head, in all batch entries. None for lengths that the server will
+    refuse."""
+    if not options:
+        return batch * extent.queries * extent.keys
+    causal = hides_the_future(options)
+    top_left = causal and options.get("causal") == "top_left"
     left, right = options.get("sliding_window_left"), options.get("sliding_window_right")
-    if left is not None and right is not None:
-        per_query = min(per_query, int(left) + int(right) + 1)  # NumPy's integers would wrap.
-    return queries * per_query
+    most = extent.queries + extent.keys  # A larger window is the same window.
+    behind = most if left is None else min(int(left), most)  # NumPy's integers would wrap.
+    ahead = 0 if causal else most if right is None else min(int(right), most)
+
+    def pairs(queries: int, keys: int, valid_queries: int) -> float:
+        return _pairs(queries, keys, 0 if top_left else keys - valid_queries, behind, ahead)
+
+    query_ends, key_ends = options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")
+    if query_ends is not None or key_ends is not None:
+        if key_ends is None and extent.self_attention:
+            key_ends = query_ends
+        if query_ends is None or key_ends is None or len(query_ends) != len(key_ends):
+            return None
+        sizes = [(t - s, v - u) for s, t, u, v in zip(query_ends, query_ends[1:], key_ends, key_ends[1:])]
+        if any(t < 0 or s < 0 for t, s in sizes) or (query_ends[-1], key_ends[-1]) != (extent.queries, extent.keys):
+            return None
+        return sum(pairs(t, s, t) for t, s in sizes)
+    lengths = options.get("valid_lengths")
+    if lengths is None:
+        return batch * pairs(extent.queries, extent.keys, extent.queries)
+    if len(lengths) != batch or not all(0 <= s <= extent.keys for s in lengths):
+        return None
+    # In self-attention they are the queries' lengths too, which only moves positions.
+    return sum(pairs(extent.queries, s, s if extent.self_attention else extent.queries) for s in lengths)
 
 
-def _format(flops: float, options: Options) -> str:
-    ragged = options.get("cumulative_query_lengths") is not None or options.get("cumulative_key_lengths") is not None
-    return "" if ragged or not flops > 0 else f"{flops:.3g}"
+def _format(flops: float) -> str:
+    return f"{flops:.3g}" if flops > 0 else ""
 
 
 def sdpa_cost(query: Tensor, value: Tensor, extent: Extent, options: Options) -> str:
     """Empty when the shapes do not tell."""
     dims = sum(tensor.shape[-1] if tensor.shape else 1 for tensor in (query, value))
-    rows = math.prod(query.shape[:-1])  # Over batch, heads and queries.
-    return _format(2 * dims * rows / max(extent.queries, 1) * _visible_pairs(extent, options), options)
+    batch = query.shape[0] if len(query.shape) == 4 else 1
+    heads = math.prod(query.shape[:-1]) // max(batch * extent.queries, 1)
+    pairs = _visible_pairs(extent, batch, options)
+    return "" if pairs is None else _format(2 * dims * heads * pairs)
+
+
+def _may_mask(extent: Extent, options: Options) -> bool:
+    """Whether a named layer's causality or window, which only the server knows, may hide what the options leave."""
+    if (extent.queries, extent.keys) == (1, 1):
+        return False  # A query sees the key of its own position in any case.
+    if options.get("causal") is None or options.get("sliding_window_left") is None:
+        return True
+    return options.get("sliding_window_right") is None and not hides_the_future(options)
 
 
 @functools.lru_cache(maxsize=256)  # Programs send the same few shapes again and again.
 def _plain_cost(embeddings: tuple[int, ...], queries: int, keys: int) -> str:
     dims = 2 * (embeddings[-1] if embeddings else 1)
-    return _format(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys, {})
+    return _format(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys)
 
 
-def attend_cost(embeddings: Tensor, context: Tensor, layer: Mapping[str, Tensor] | None, extent: Extent, options: Options) -> str:
-    """`layer` has the weights that are sent along; a named layer's projections are not counted."""
+def attend_cost(
+    embeddings: Tensor, layer: Mapping[str, Tensor] | None, heads_over_kv: float, named: bool, extent: Extent, options: Options
+) -> str:
+    """`layer` has the weights that are sent along. A named layer's projections are not counted; empty where it may have a mask."""
+    if named and _may_mask(extent, options):
+        return ""
     if not options and layer is None:
         return _plain_cost(embeddings.shape, extent.queries, extent.keys)
     batch = math.prod(embeddings.shape[:-2])
-    dims = 2 * (embeddings.shape[-1] if embeddings.shape else 1)  # H (E + V).
+    pairs = _visible_pairs(extent, batch, options)
+    if pairs is None:
+        return ""
+    dims: float = 2 * (embeddings.shape[-1] if embeddings.shape else 1)  # H (E + V).
     flops = 0.0
     if layer is not None:
-        sizes = {name[: -len(".weight")]: math.prod(w.shape) for name, w in layer.items() if name.endswith(".weight")}
+        rows = {name[: -len(".weight")]: w.shape[0] if w.shape else 1 for name, w in layer.items() if name.endswith(".weight")}
+        dims = rows["query"] + heads_over_kv * rows["value"]
+        sizes = {name: math.prod(layer[f"{name}.weight"].shape) for name in rows}
         tokens = {"query": extent.queries, "key": extent.keys, "value": extent.keys, "output": extent.queries}
-        flops = sum(2.0 * batch * tokens.get(name, 0) * size for name, size in sizes.items())
-    return _format(flops + 2 * batch * dims * _visible_pairs(extent, options), options)
+        flops = sum(2.0 * batch * tokens[name] * size for name, size in sizes.items())
+    return _format(flops + 2 * dims * pairs)

@@ -49,10 +49,20 @@ class AttendError(Exception):
         self.code, self.message, self.reason = code, message, reason
         self.violations, self.metadata, self.retry_after = list(violations), dict(metadata or {}), retry_after
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and errors of other processes, are made without __init__: its arguments are not those of Exception."""
+        return _remade, (type(self), self.args), self.__dict__
+
     @property
     def field(self) -> str:
         """The path of the first field that is wrong, for example `query.shape[2]`; empty when no field is to blame."""
         return self.violations[0].field if self.violations else ""
+
+
+def _remade(kind: type[AttendError], args: tuple[Any, ...]) -> AttendError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class InvalidArgumentError(AttendError, ValueError):

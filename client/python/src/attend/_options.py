@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -89,27 +90,38 @@ class Extent:
         self.queries, self.keys, self.self_attention = queries, keys, self_attention
 
     def is_square(self, options: Options) -> bool:
-        """Whether the masks anchored at both corners are the same mask."""
+        """Whether the masks anchored at both corners are the same mask. REQUIRES: lengths are lists."""
         if self.self_attention:
             return True
         query_lengths, key_lengths = options.get("cumulative_query_lengths"), options.get("cumulative_key_lengths")
         if query_lengths is not None and key_lengths is not None:
-            return integers("cumulative_query_lengths", query_lengths) == integers("cumulative_key_lengths", key_lengths)
+            return query_lengths == key_lengths
         if query_lengths is not None or key_lengths is not None:
             return False
         return self.queries == self.keys and options.get("valid_lengths") is None
 
 
+def hides_the_future(options: Options) -> bool:
+    """Whether the options themselves are causal. REQUIRES: write_options has taken them."""
+    causal = options.get("causal")
+    return causal != "none" if isinstance(causal, str) else bool(causal)
+
+
 def _choice(name: str, value: Any, names: dict[str, int]) -> int:
-    if value not in names:
+    if not isinstance(value, str) or value not in names:
         raise ValueError(f"{name} is {value!r}; expected {', '.join(map(repr, names))}")
     return names[value]
 
 
+def _plain(value: Any) -> Any:
+    """A number or boolean of NumPy or torch as Python's."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
+
+
 def _causal(value: Any, options: Options, extent: Extent) -> int:
-    if value is False:
-        return CAUSAL_MODES["none"]
-    if value is True:
+    if isinstance(_plain(value), bool):
+        if not value:
+            return CAUSAL_MODES["none"]
         if not extent.is_square(options):
             raise ValueError(
                 f"causal=True means two things for {extent.queries} queries and {extent.keys} keys"
@@ -132,12 +144,19 @@ def integers(name: str, values: Any) -> list[int]:
     return out
 
 
+def integer(name: str, value: Any) -> int:
+    """Not a boolean, which Python would take for 0 or 1."""
+    try:
+        if not isinstance(number := _plain(value), bool):
+            return operator.index(number)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} is {value!r}; expected an integer")
+
+
 def count(name: str, value: Any) -> int:
     """A number of heads: the protocol would take 0 for one that is not given, and has no more than an int32."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; expected an integer") from None
+    number = integer(name, value)
     if number < 1:
         raise ValueError(f"{name} is {value!r}; expected 1 or more")
     if number >= 2**31:
@@ -150,15 +169,22 @@ def _vector(options: Message, name: str, value: Any, type_name: str) -> None:
 
 
 def _integer(options: Message, name: str, value: Any, _: str) -> None:
-    options.number(name, operator.index(value))
+    options.number(name, integer(name, value))
 
 
 def _number(options: Message, name: str, value: Any, _: str) -> None:
-    options.number(name, float(value))
+    """float() would take text and booleans too."""
+    number = _plain(value)
+    if not isinstance(number, numbers.Real) or isinstance(number, bool):
+        raise TypeError(f"{name} is {value!r}; expected a real number")
+    try:
+        options.number(name, float(number))
+    except OverflowError:
+        raise ValueError(f"{name} is {value!r}, which is beyond the numbers of float64") from None
 
 
 def _lengths(options: Message, name: str, value: Any, _: str) -> None:
-    options.numbers(name, integers(name, value))
+    options.numbers(name, value)
 
 
 def _mask(options: Message, name: str, value: Any, _: str) -> None:
@@ -186,10 +212,19 @@ _WRITERS = {name: _writer(field) for name, field in _FIELDS.items()}
 NEWER_OPTIONS = {name for name, field in _FIELDS.items() if field.number > _FIELDS["top_k"].number}
 
 
+def with_listed_lengths(options: Options) -> Options:
+    """The same with lengths as lists of integers: they are read several times, and what was given may be read once or slowly."""
+    if not options:
+        return options
+    lists = {name: integers(name, value) for name, value in options.items() if _WRITERS.get(name) is _lengths and value is not None}
+    return cast(Options, {**options, **lists}) if lists else options
+
+
 def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Message, list[str]]:
     """The message, and the fields in it that version 0.1 does not know. `type_name` is the query's element type.
 
-    Raises TypeError for a keyword that is no option, and for values of another type; ValueError for an unknown choice.
+    REQUIRES: with_listed_lengths(options). Raises TypeError for a keyword that is no option, and for values of another type;
+    ValueError for an unknown choice.
     """
     message, newer = Message("AttentionOptions"), []
     for name, value in options.items():
@@ -201,6 +236,8 @@ def write_options(options: Options, type_name: str, extent: Extent) -> tuple[Mes
         if name == "causal":
             message.number(name, _causal(value, options, extent))
         elif name == "per_head":
+            if not isinstance(_plain(value), bool):
+                raise TypeError(f"per_head is {value!r}; expected a boolean")
             message.number("attention_weights_form", WEIGHTS_FORMS["per_head" if value else "averaged"])
         else:
             _WRITERS[name](message, name, value, type_name)

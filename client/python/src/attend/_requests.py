@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from attend._arrays import Kind, Tensor, refuse_empty, to_tensor
 from attend._cost import attend_cost, sdpa_cost
 from attend._deadline import optional_seconds
-from attend._options import Extent, Options, count, integers, write_options
+from attend._options import Extent, Options, count, integer, integers, with_listed_lengths, write_options
 from attend._protocol import LAYOUTS, OUTPUTS
 from attend._wire import Message
 
@@ -64,7 +63,7 @@ def _output_numbers(outputs: tuple[str, ...]) -> bytes:
 def make_sdpa(
     query: Any, key: Any, value: Any, outputs: Sequence[str], layout: str, partials: Any, timeout: float | None, options: Options
 ) -> Request:
-    timeout = optional_seconds(timeout)
+    timeout, options = optional_seconds(timeout), with_listed_lengths(options)
     if layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}; expected 'bhte' (heads before tokens) or 'bthe' (tokens before heads)")
     message = Message("ScaledDotProductAttentionRequest")
@@ -104,7 +103,8 @@ def _layer_tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _write_layer(message: Message, tensors: Mapping[str, Tensor], num_heads: int, num_kv_heads: int | None) -> None:
+def _write_layer(message: Message, tensors: Mapping[str, Tensor], num_heads: int, num_kv_heads: int | None) -> float:
+    """Returns how many query heads a key head has."""
     layer = Message("AttentionLayer")
     for projection in _PROJECTIONS:
         if f"{projection}.weight" not in tensors:
@@ -114,10 +114,13 @@ def _write_layer(message: Message, tensors: Mapping[str, Tensor], num_heads: int
             if (tensor := tensors.get(f"{projection}.{part}")) is not None:
                 linear.tensor(part, tensor)
         layer.message(f"{projection}_projection", linear)
-    layer.number("num_heads", count("num_heads", num_heads))
+    heads = kv_heads = count("num_heads", num_heads)
+    layer.number("num_heads", heads)
     if num_kv_heads is not None:
-        layer.number("num_kv_heads", count("num_kv_heads", num_kv_heads))
+        kv_heads = count("num_kv_heads", num_kv_heads)
+        layer.number("num_kv_heads", kv_heads)
     message.message("layer", layer)
+    return heads / kv_heads
 
 
 def _write_named_layer(message: Message, name: str, etag: str | None, offset: int | Sequence[int] | None) -> list[str]:
@@ -130,7 +133,7 @@ def _write_named_layer(message: Message, name: str, etag: str | None, offset: in
         message.numbers("position_offsets", integers("position_offset", offset), "position_offset")
         newer.append("position_offset for each batch entry")
     elif offset is not None:
-        message.number("position_offset", operator.index(offset))
+        message.number("position_offset", integer("position_offset", offset))
     return newer
 
 
@@ -138,7 +141,7 @@ def make_attend(
     embeddings: Any, context: Any, layer: Any, num_heads: int | None, num_kv_heads: int | None, layer_etag: str | None,
     position_offset: int | Sequence[int] | None, outputs: Sequence[str], timeout: float | None, options: Options,
 ) -> Request:  # fmt: skip
-    timeout = optional_seconds(timeout)
+    timeout, options = optional_seconds(timeout), with_listed_lengths(options)
     refuse_empty(layer, "layer")
     refuse_empty(layer_etag, "layer_etag")
     message, newer = Message("AttendRequest"), []
@@ -149,15 +152,16 @@ def make_attend(
         message.tensor("context", looked_at)
     named = isinstance(layer, str)
     weights = None if named or layer is None else _layer_tensors(layer)
+    heads_over_kv = 1.0
     if named:
         newer += _write_named_layer(message, layer, layer_etag, position_offset)
     elif weights is not None:
-        _write_layer(message, weights, 1 if num_heads is None else num_heads, num_kv_heads)
+        heads_over_kv = _write_layer(message, weights, 1 if num_heads is None else num_heads, num_kv_heads)
     if not named and (layer_etag is not None or position_offset is not None):
         raise ValueError("layer_etag and position_offset go with a layer that is given by its name")
     if (named or layer is None) and (num_heads is not None or num_kv_heads is not None):
         raise ValueError("num_heads and num_kv_heads go with a layer that is given by its weights")
     extent = Extent(_axis(tokens, "embeddings", -2), _axis(looked_at, "context", -2), context is None)
     newer += _write_common(message, options, tokens.type, extent, outputs)
-    cost = attend_cost(tokens, looked_at, weights, extent, options)
+    cost = attend_cost(tokens, weights, heads_over_kv, named, extent, options)
     return Request("Attend", message, Kind.of(tokens), tuple(newer), cost, timeout)

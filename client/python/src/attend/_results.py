@@ -120,7 +120,7 @@ def _remember(message: str, content: bytes, name: str, tensor: ReceivedTensor, r
     """`tensor.data` is a view of `content`."""
     if not (size := tensor.data.nbytes):
         return
-    if len(_LAYOUTS) == _MANY:
+    if len(_LAYOUTS) >= _MANY:  # Threads may pass this together.
         _LAYOUTS.clear()
     begin = _address(tensor.data) - _address(content)
     type_name = name_of_type(tensor.type_number)

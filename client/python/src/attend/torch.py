@@ -5,11 +5,13 @@ They use attend.default_client() unless a client is given.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from attend._arrays import refuse_torch
 from attend._client import Client
 from attend._default import default_client
 
@@ -40,7 +42,7 @@ def _in_four_axes(tensor: torch.Tensor, batch: tuple[int, ...], heads: int) -> t
     while tensor.dim() < 3:
         tensor = tensor.unsqueeze(0)
     rows, columns = tensor.shape[-2:]
-    return tensor.expand(*batch, heads, rows, columns).reshape(-1, heads, rows, columns)
+    return tensor.expand(*batch, heads, rows, columns).reshape(math.prod(batch), heads, rows, columns)
 
 
 def _mask_in_four_axes(mask: torch.Tensor, batch: tuple[int, ...]) -> torch.Tensor:
@@ -68,6 +70,23 @@ def _heads(tensor: torch.Tensor) -> int:
     return tensor.shape[-3] if tensor.dim() > 2 else 1
 
 
+def _leading_axes(inputs: tuple[torch.Tensor, ...], enable_gqa: bool) -> tuple[tuple[int, ...], int, int]:
+    """The batch, and the heads of the query and of key and value. Raises ValueError where axes do not broadcast."""
+    lead = [tensor.shape[:-2] for tensor in inputs]
+    query_heads, key_heads, value_heads = map(_heads, inputs)
+    try:
+        batch = _lead(*(axes[:-1] for axes in lead))
+        if enable_gqa and value_heads in (1, key_heads):
+            return batch, query_heads, key_heads
+        if not enable_gqa:
+            (heads,) = _lead((query_heads,), (key_heads,), (value_heads,))
+            return batch, heads, heads
+    except RuntimeError:
+        pass
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+    raise ValueError(f"the leading axes of query, key and value do not go together; their shapes are {shapes}")
+
+
 def scaled_dot_product_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -90,28 +109,30 @@ def scaled_dot_product_attention(
     enable_gqa: whether key and value may have fewer heads (axis -3) than the query.
     client: default: attend.default_client().
 
-    Returns [..., T, V] in the query's type. A row that sees no key is 0. Raises ValueError for what torch refuses, and for
-    dropout, gradients and devices other than the CPU; attend.AttendError when the call fails.
+    Returns [..., T, V] in the query's type. A row that sees no key is 0. Without elements or keys nothing is sent. Raises ValueError
+    for what torch refuses, and for dropout, gradients and devices other than the CPU; attend.AttendError when the call fails.
     """
     _refuse_dropout(dropout_p, "dropout_p")
     if is_causal and attn_mask is not None:
         raise ValueError("is_causal and attn_mask exclude each other, as in torch")
     if min(query.dim(), key.dim(), value.dim()) < 2:
         raise ValueError(f"query, key and value need two axes or more; they have {query.dim()}, {key.dim()} and {value.dim()}")
-    lead = [tensor.shape[:-2] for tensor in (query, key, value)]
-    batch = _lead(*(axes[:-1] for axes in lead))
-    heads = kv_heads = _lead(*(axes[-1:] for axes in lead))[0] if not enable_gqa and any(lead) else _heads(query)
-    if enable_gqa:
-        kv_heads = _heads(key)
-    options: dict[str, Any] = {"causal": "top_left" if is_causal else None, "scale": scale}
+    batch, heads, kv_heads = _leading_axes((query, key, value), enable_gqa)
+    lead = (*batch, heads) if max(query.dim(), key.dim(), value.dim()) > 2 else ()
     if attn_mask is not None:
         _check_mask_type(attn_mask, "attn_mask")
-        _check_broadcast(attn_mask, ((*batch, heads) if any(lead) else ()) + (query.shape[-2], key.shape[-2]))
+        _check_broadcast(attn_mask, (*lead, query.shape[-2], key.shape[-2]))
+    shape = (*lead, query.shape[-2], value.shape[-1])
+    if 0 in shape or key.shape[-2] == value.shape[-2] == 0:  # The protocol has no empty tensors.
+        for name, tensor in (("query", query), ("key", key), ("value", value)):
+            refuse_torch(tensor, name)
+        return query.new_zeros(shape)
+    options: dict[str, Any] = {"causal": "top_left" if is_causal else None, "scale": scale}
+    if attn_mask is not None:
         options["mask" if attn_mask.dtype == torch.bool else "bias"] = _mask_in_four_axes(attn_mask, batch)
     inputs = (_in_four_axes(query, batch, heads), _in_four_axes(key, batch, kv_heads), _in_four_axes(value, batch, kv_heads))
     output = (client or default_client()).sdpa(*inputs, **options).output
-    shape = (*batch, heads) if any(lead) else ()
-    return output.reshape(*shape, query.shape[-2], value.shape[-1])
+    return output.reshape(shape)
 
 
 class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unused-ignore]
@@ -184,6 +205,9 @@ class MultiheadAttention(torch.nn.MultiheadAttention):  # type: ignore[misc,unus
         """What torch refuses."""
         if query.dim() not in (2, 3) or key.dim() != query.dim() or value.dim() != query.dim():
             raise ValueError(f"query, key and value have {query.dim()}, {key.dim()} and {value.dim()} axes; expected 2 each, or 3 each")
+        sizes, expected = [tensor.shape[-1] for tensor in (query, key, value)], [self.embed_dim, self.kdim, self.vdim]
+        if sizes != expected:
+            raise ValueError(f"the last axes of query, key and value are {sizes}; the module's sizes are {expected}")
         if key.shape[:-1] != value.shape[:-1]:
             raise ValueError(f"key and value have the shapes {tuple(key.shape)} and {tuple(value.shape)}, of different tokens")
         batch = 0 if self.batch_first else 1
