@@ -14,6 +14,10 @@ double Axis(const v1::Tensor& tensor, int from_end) {
   return axis >= 0 ? static_cast<double>(tensor.shape(axis)) : 1;
 }
 
+// A named layer's heads, projections, mask and window are the server's: of a large request all that can be said may be
+// too high, and feasible work be refused. What is small without a mask is small.
+constexpr double kSmallFlops = 1e6;
+
 // What the options are about. Numbers are double because a shape may say anything: nothing overflows.
 struct Extent {
   double batch = 1;
@@ -95,14 +99,16 @@ double ProjectionFlops(const v1::Linear& linear, double rows) {
 }  // namespace
 
 std::optional<std::string> CostHint(const v1::AttendRequest& request) {
-  // Its heads, mask and window are the server's: whatever this said could be too high, and feasible work refused.
-  if (!request.layer_name().empty()) return std::nullopt;
   const v1::Tensor& context = request.has_context() ? request.context() : request.embeddings();
   const Extent extent{Axis(request.embeddings(), 2), Axis(request.embeddings(), 1), Axis(context, 1),
                       !request.has_context()};
   const std::optional<double> pairs = VisiblePairs(request.options(), extent);
   if (!pairs.has_value()) return std::nullopt;
-  if (!request.has_layer()) return Format(2 * 2 * Axis(request.embeddings(), 0) * *pairs);
+  const bool is_named = !request.layer_name().empty();
+  if (is_named || !request.has_layer()) {
+    const double flops = 2 * 2 * Axis(request.embeddings(), 0) * *pairs;
+    return is_named && flops > kSmallFlops ? std::nullopt : Format(flops);
+  }
   const v1::AttentionLayer& layer = request.layer();
   const double heads_over_kv =
       layer.num_kv_heads() > 0 ? static_cast<double>(layer.num_heads()) / layer.num_kv_heads() : 1;

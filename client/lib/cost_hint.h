@@ -15,8 +15,9 @@ namespace attend::client {
 inline constexpr char kCostHintKey[] = "attend-cost-flops";
 
 // The value for a request: its floating-point operations, by its shapes, causality, windows and lengths, counted as the
-// server counts them, because it refuses by them. Nothing where they do not make sense, and for a named layer, of whose
-// heads, mask and window only the server knows: it then decides when it has read the request.
+// server counts them, because it refuses by them. Nothing where they do not make sense. Of a named layer, whose heads,
+// projections, mask and window only the server knows, the attention alone, and nothing unless that is small: the server
+// then decides when it has read the request.
 std::optional<std::string> CostHint(const v1::AttendRequest& request);
 std::optional<std::string> CostHint(const v1::ScaledDotProductAttentionRequest& request);
 

@@ -167,6 +167,10 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
   attend.set_layer_name("minilm/0");
   EXPECT_FALSE(CostHint(attend).has_value()) << "only the server knows its heads, mask and window";
+  v1::AttendRequest small;
+  small.set_layer_name("minilm/0");
+  SetShape({1, 5, 4}, small.mutable_embeddings());
+  EXPECT_EQ(CostHint(small), "400") << "what is small whatever its mask is said to be so";
 }
 
 v1::ScaledDotProductAttentionRequest SdpaOf(std::int64_t batch, std::int64_t queries, std::int64_t keys) {

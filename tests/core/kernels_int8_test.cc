@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <string>
@@ -30,8 +31,9 @@ constexpr Int8Of kKinds[] = {Int8Of::kBoth, Int8Of::kKey, Int8Of::kValue};
 constexpr std::int64_t kHeadSizes[] = {1, 7, 64, 80, 128, 129};
 constexpr std::int64_t kKeyLengths[] = {1, 63, 64, 65, 1023, 1025};
 
-// Every instruction set on 1, 2, 3 and 7 threads in turns, and every mixture of types.
-void ExpectBitsOfFloat32(Int8Case& c, Ask ask, bool merged = false) {
+// Every instruction set on 1, 2, 3 and 7 threads in turns, and every mixture of types among `kinds`.
+void ExpectBitsOfFloat32(Int8Case& c, Ask ask, bool merged = false,
+                         const std::vector<Int8Of>& kinds = {std::begin(kKinds), std::end(kKinds)}) {
   static int turn = 0;
   static const std::unique_ptr<Executor> executors[] = {
       nullptr, std::make_unique<Executor>(Executor::Options{.num_threads = 2}),
@@ -40,7 +42,7 @@ void ExpectBitsOfFloat32(Int8Case& c, Ask ask, bool merged = false) {
   const SdpaProblem wide = c.WideProblem();
   for (InstructionSet set : SupportedInstructionSets()) {
     const auto expected = ResultBytes(wide, {.instruction_set = set}, ask);
-    for (Int8Of of : kKinds) {
+    for (Int8Of of : kinds) {
       Executor* executor = executors[++turn % 4].get();
       const ComputeContext context{.executor = executor, .instruction_set = set};
       EXPECT_TRUE(ResultBytes(c.Problem(of), context, ask) == expected)
@@ -72,7 +74,8 @@ TEST(KernelsInt8, EveryHeadSizeAndLengthGivesTheBitsOfFloat32) {
 TEST(KernelsInt8, EveryNumberOfRowsGivesTheBitsOfFloat32) {
   for (std::int64_t rows = 1; rows <= 20; ++rows) {
     for (std::int64_t dim : {64, 80, 128}) {
-      SdpaCaseSpec spec = Spec(1, 1090, dim, dim);
+      // More than a chunk of keys now and then: with sanitizers all of them would take minutes.
+      SdpaCaseSpec spec = Spec(1, rows % 6 == 1 ? 1090 : 130, dim, dim);
       spec.batch = 2, spec.heads = 2 * rows, spec.kv_heads = 2;
       Int8Case c(spec);
       ExpectBitsOfFloat32(c, Ask::kOutput);
@@ -142,7 +145,7 @@ TEST(KernelsInt8, BeyondCachesGivesTheBitsOfFloat32) {
       spec.heads = spec.kv_heads = 8, spec.causal = CausalMode::kBottomRight;
       Int8Case c(spec, merged);
       ASSERT_GT(c.key.numbers.size() + c.value.numbers.size(), std::size_t{16} << 20);
-      ExpectBitsOfFloat32(c, Ask::kOutput, merged);
+      ExpectBitsOfFloat32(c, Ask::kOutput, merged, {Int8Of::kBoth});
     }
   }
 }

@@ -66,6 +66,7 @@ std::vector<SdpaCaseSpec> Specs() {
   std::vector<SdpaCaseSpec> specs;
   for (std::int64_t queries : {1, 5, 17, 60, 250}) {
     for (std::int64_t keys : {1, 33, 255, 257, 1100}) {
+      if (queries == 250 && keys == 1100) continue;  // As much work as all others, with sanitizers minutes.
       SdpaCaseSpec spec;
       spec.batch = 2, spec.heads = 4, spec.kv_heads = 2;
       spec.queries = queries, spec.keys = keys;

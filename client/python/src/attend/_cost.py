@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from attend._arrays import Tensor
 from attend._options import Extent, Options, hides_the_future
 
+# A named layer's heads, projections, mask and window are the server's: of a large request all that can be said may be too high, and
+# feasible work be refused. What is small without a mask is small.
+_SMALL_FLOPS = 1e6
+
 
 def _sum_of_clamped_ramp(first: int, count: int, limit: int) -> float:
     """The sum of first + i, but at least 0 and at most `limit`, over i in [0, count)."""
@@ -74,39 +78,32 @@ def sdpa_cost(query: Tensor, value: Tensor, extent: Extent, options: Options) ->
     return "" if pairs is None else _format(2 * dims * heads * pairs)
 
 
-def _may_mask(extent: Extent, options: Options) -> bool:
-    """Whether a named layer's causality or window, which only the server knows, may hide what the options leave."""
-    if (extent.queries, extent.keys) == (1, 1):
-        return False  # A query sees the key of its own position in any case.
-    if options.get("causal") is None or options.get("sliding_window_left") is None:
-        return True
-    return options.get("sliding_window_right") is None and not hides_the_future(options)
+def _layerless_cost(flops: float, named: bool) -> str:
+    return "" if named and flops > _SMALL_FLOPS else _format(flops)
 
 
 @functools.lru_cache(maxsize=256)  # Programs send the same few shapes again and again.
-def _plain_cost(embeddings: tuple[int, ...], queries: int, keys: int) -> str:
+def _plain_cost(embeddings: tuple[int, ...], queries: int, keys: int, named: bool) -> str:
     dims = 2 * (embeddings[-1] if embeddings else 1)
-    return _format(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys)
+    return _layerless_cost(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys, named)
 
 
 def attend_cost(
     embeddings: Tensor, layer: Mapping[str, Tensor] | None, heads_over_kv: float, named: bool, extent: Extent, options: Options
 ) -> str:
-    """`layer` has the weights that are sent along. A named layer's projections are not counted; empty where it may have a mask."""
-    if named and _may_mask(extent, options):
-        return ""
+    """`layer` has the weights that are sent along. Of a named layer the attention alone, and empty unless that is small."""
     if not options and layer is None:
-        return _plain_cost(embeddings.shape, extent.queries, extent.keys)
+        return _plain_cost(embeddings.shape, extent.queries, extent.keys, named)
     batch = math.prod(embeddings.shape[:-2])
     pairs = _visible_pairs(extent, batch, options)
     if pairs is None:
         return ""
-    dims: float = 2 * (embeddings.shape[-1] if embeddings.shape else 1)  # H (E + V).
-    flops = 0.0
-    if layer is not None:
-        rows = {name[: -len(".weight")]: w.shape[0] if w.shape else 1 for name, w in layer.items() if name.endswith(".weight")}
-        dims = rows["query"] + heads_over_kv * rows["value"]
-        sizes = {name: math.prod(layer[f"{name}.weight"].shape) for name in rows}
-        tokens = {"query": extent.queries, "key": extent.keys, "value": extent.keys, "output": extent.queries}
-        flops = sum(2.0 * batch * tokens[name] * size for name, size in sizes.items())
-    return _format(flops + 2 * dims * pairs)
+    if layer is None:
+        dims = 2 * (embeddings.shape[-1] if embeddings.shape else 1)
+        return _layerless_cost(2 * dims * pairs, named)
+    rows = {name[: -len(".weight")]: w.shape[0] if w.shape else 1 for name, w in layer.items() if name.endswith(".weight")}
+    sizes = {name: math.prod(layer[f"{name}.weight"].shape) for name in rows}
+    tokens = {"query": extent.queries, "key": extent.keys, "value": extent.keys, "output": extent.queries}
+    projections = sum(2.0 * batch * tokens[name] * size for name, size in sizes.items())
+    heads_by_dims = rows["query"] + heads_over_kv * rows["value"]  # H (E + V).
+    return _format(projections + 2 * heads_by_dims * pairs)
