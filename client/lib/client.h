@@ -15,8 +15,8 @@
 // its size; it ends at its deadline. All methods of the service are stateless and idempotent, so repeating is safe.
 //
 // What an attention call will cost, by its shapes and options, travels ahead of it in metadata (`attend-cost-flops`),
-// so that a busy server refuses what it cannot do in time before it is sent; not that of a named layer's call, which
-// only the server knows.
+// so that a busy server refuses what it cannot do in time before it is sent; not that of a large call of a named layer,
+// which only the server knows.
 //
 // A server of version 0.1 ignores what version 0.2 brought (proto/attend/v1 has it behind the older fields). Calls that
 // set such a field return UNIMPLEMENTED with the field and the server's version in place of such a server's answer.

@@ -53,8 +53,8 @@ ChannelArguments DefaultArguments(const TransportConfig& config) {
       // a message of 64 MiB after all of it had arrived). What bounds memory is the quota below: at its end the
       // connection's calls are reset with ENHANCE_YOUR_CALM.
       {GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, -1},
-      // Compressed messages are refused (call_engine.cc). What would inflate and deflate them costs each call 1 % of its
-      // instructions.
+      // Compressed messages are refused (call_engine.cc). What would inflate and deflate them costs each call 1 % of
+      // its instructions.
       {GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0},
       {GRPC_ARG_ENABLE_PER_MESSAGE_COMPRESSION, 0},
   };
