@@ -12,7 +12,8 @@ HttpResponse Unavailable(const char* why) { return {.status = 503, .body = why};
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdminDoor>> AdminDoor::Open(const std::string& listen, std::string loading_metrics) {
+absl::StatusOr<std::unique_ptr<AdminDoor>> AdminDoor::Open(const std::string& listen,
+                                                           std::function<std::string()> loading_metrics) {
   std::unique_ptr<AdminDoor> door(new AdminDoor(std::move(loading_metrics)));
   HttpServer::Options options{.flag = "--admin-listen", .listen = listen};
   options.on_tick = [door = door.get()] { door->Tick(); };
@@ -43,7 +44,7 @@ HttpResponse AdminDoor::Ready() const {
 }
 
 HttpResponse AdminDoor::Metrics() const {
-  return {.content_type = kTextFormat, .body = view_.has_value() ? view_->metrics() : loading_metrics_};
+  return {.content_type = kTextFormat, .body = view_.has_value() ? view_->metrics() : loading_metrics_()};
 }
 
 void AdminDoor::Tick() {

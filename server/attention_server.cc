@@ -96,7 +96,7 @@ void LogCall(Log& log, const InboundCall& call, const absl::Status& status) {
 // Null when none is asked for.
 absl::StatusOr<std::unique_ptr<AdminDoor>> OpenAdminDoor(const ServerConfig& config, Log& log) {
   if (config.admin_listen.empty()) return nullptr;
-  auto door = AdminDoor::Open(config.admin_listen, LoadingMetrics());
+  auto door = AdminDoor::Open(config.admin_listen, LoadingMetrics);
   if (door.ok()) {
     log.Info(
         "admin door open",

@@ -15,7 +15,7 @@ double Axis(const v1::Tensor& tensor, int from_end) {
 }
 
 // A named layer's heads, projections, mask and window are the server's: of a large request all that can be said may be
-// too high, and feasible work be refused. What is small without a mask is small.
+// too high, and feasible work be refused. What is small without a mask, and with the usual projections, is small.
 constexpr double kSmallFlops = 1e6;
 
 // What the options are about. Numbers are double because a shape may say anything: nothing overflows.
@@ -106,12 +106,14 @@ std::optional<std::string> CostHint(const v1::AttendRequest& request) {
   if (!pairs.has_value()) return std::nullopt;
   const bool is_named = !request.layer_name().empty();
   if (is_named || !request.has_layer()) {
-    const double flops = 2 * 2 * Axis(request.embeddings(), 0) * *pairs;
-    return is_named && flops > kSmallFlops ? std::nullopt : Format(flops);
+    const double dim = Axis(request.embeddings(), 0);
+    const double flops = 2 * 2 * dim * *pairs;
+    const double usual = flops + 4 * 2 * extent.batch * extent.queries * dim * dim;
+    return is_named && usual > kSmallFlops ? std::nullopt : Format(flops);
   }
   const v1::AttentionLayer& layer = request.layer();
   const double heads_over_kv =
-      layer.num_kv_heads() > 0 ? static_cast<double>(layer.num_heads()) / layer.num_kv_heads() : 1;
+      layer.num_kv_heads() > 0 ? static_cast<double>(std::max(1, layer.num_heads())) / layer.num_kv_heads() : 1;
   const double heads_by_dims =  // H (E + V).
       Axis(layer.query_projection().weight(), 1) + heads_over_kv * Axis(layer.value_projection().weight(), 1);
   double flops = 2 * heads_by_dims * *pairs;

@@ -58,7 +58,8 @@ class ServerMetrics {
   WorkMetrics work_;
 };
 
-// What a scrape gets of a server that is still loading: that it is not ready. Pure.
+// What a scrape gets of a server that is still loading: that it is not ready, and the process, so that starts which
+// come to nothing are seen. Thread-safe.
 std::string LoadingMetrics();
 
 // Gauges of the server's parts. Thread-safe.

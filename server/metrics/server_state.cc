@@ -1,4 +1,5 @@
 #include "server/base/protocol.h"
+#include "server/metrics/process_metrics.h"
 #include "server/metrics/server_metrics.h"
 
 namespace attend::server {
@@ -86,6 +87,7 @@ void WriteCertificate(const MetricSources& sources, Exposition& page) {
 std::string LoadingMetrics() {
   Exposition page;
   WriteReady(/*ready=*/false, page);
+  WriteProcessMetrics(page);
   return page.Text();
 }
 

@@ -212,7 +212,7 @@ class ServerTest(cli_harness.CliTestCase):
     def test_a_limit_is_named_with_its_flag(self):
         with Server("--max-request-bytes", "1000") as small:
             run = attend(*NOTEBOOK_FLAGS, "--endpoints", small.address)
-        self.assert_fails(run, 3, "the request is too large for the server: ", "--max-request-bytes")
+        self.assert_fails(run, 3, "the request is too large: ", "--max-request-bytes")
 
     def test_the_first_error_ends_a_batch(self):
         good, bad = self.save("good.npy", self.random(2, 3)), self.save("bad.npy", self.random(2))

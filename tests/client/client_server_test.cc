@@ -165,12 +165,17 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   SetShape({16, 20}, layer.mutable_value_projection()->mutable_weight());
   SetShape({12, 32}, layer.mutable_output_projection()->mutable_weight());
   expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
+  layer.clear_num_heads();  // 1.
+  layer.set_num_kv_heads(1);
+  expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
   attend.set_layer_name("minilm/0");
   EXPECT_FALSE(CostHint(attend).has_value()) << "only the server knows its heads, mask and window";
   v1::AttendRequest small;
   small.set_layer_name("minilm/0");
   SetShape({1, 5, 4}, small.mutable_embeddings());
   EXPECT_EQ(CostHint(small), "400") << "what is small whatever its mask is said to be so";
+  SetShape({1, 1, 4096}, small.mutable_embeddings());
+  EXPECT_FALSE(CostHint(small).has_value()) << "one token's projections are not small";
 }
 
 v1::ScaledDotProductAttentionRequest SdpaOf(std::int64_t batch, std::int64_t queries, std::int64_t keys) {

@@ -142,6 +142,11 @@ class AttentionTest(TorchTestCase):
                 torch.testing.assert_close(attend.torch.scaled_dot_product_attention(*inputs, **options), expected, rtol=0, atol=0)
                 with self.assertRaisesRegex(ValueError, "key requires a gradient"):
                     attend.torch.scaled_dot_product_attention(inputs[0], inputs[1].clone().requires_grad_(), inputs[2], **options)
+        for key, value, sentence in (((1, 5, 7), (1, 5, 6), "one size"), ((1, 5, 4), (1, 9, 6), "one length")):
+            with self.subTest(key=key, value=value), self.assertRaisesRegex(ValueError, sentence):
+                attend.torch.scaled_dot_product_attention(torch.ones(0, 3, 4), torch.ones(key), torch.ones(value))
+        with self.assertRaisesRegex(ValueError, "one type"):
+            attend.torch.scaled_dot_product_attention(torch.ones(0, 3, 4), torch.ones(1, 5, 4).double(), torch.ones(1, 5, 6))
         with self.assertRaises(ValueError):  # A head of no columns, which torch takes.
             attend.torch.scaled_dot_product_attention(torch.ones(3, 0), torch.ones(5, 0), torch.ones(5, 6))
 

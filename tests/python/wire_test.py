@@ -6,6 +6,7 @@ import socket
 import unittest
 import unittest.mock
 import warnings
+from fractions import Fraction
 
 import attend
 import grpc
@@ -278,6 +279,9 @@ class RefusalTest(unittest.TestCase):
         infinite = sent(attend.requests.sdpa(*(x["float32"],) * 3, bias=[[0, float("-inf"), 3]] * 3, sinks=[7])).options
         self.assertEqual(infinite.bias, tensor(np.array([[0, float("-inf"), 3]] * 3, np.float32)))
         self.assertEqual(infinite.sinks, tensor(np.array([7], np.float32)))
+        large = sent(attend.requests.sdpa(*(x["float32"],) * 3, bias=[[0, -(10**30), Fraction(1, 2)]] * 3)).options
+        self.assertEqual(large.bias, tensor(np.array([[0, -1e30, 0.5]] * 3, np.float32)))
+        self.refused(ValueError, "^sinks has a number beyond those of float64", sinks=[10**400])
         self.assertEqual(sent(attend.requests.sdpa(*(x["float64"],) * 3, sinks=[1e39])).options.sinks.data, np.array([1e39]).tobytes())
 
     def test_options_that_are_no_numbers_and_no_booleans(self):
@@ -291,6 +295,7 @@ class RefusalTest(unittest.TestCase):
             with self.subTest(name, value=value):
                 self.refused(TypeError, f"^{name} is .*; expected {expected}$", **{name: value})
         self.refused(ValueError, "^scale is 1000*, which is beyond", scale=10**400)
+        self.refused(TypeError, r"^valid_lengths is \[True\]; expected integers$", valid_lengths=[True])
         for name in ("causal", "precision"):
             self.refused(ValueError, rf"^{name} is \['x'\]; expected '", **{name: ["x"]})
         x = normal(3, 8)

@@ -25,7 +25,7 @@ const char* Outcome(absl::StatusCode code) {
     case absl::StatusCode::kAlreadyExists: return "the server has it already";
     case absl::StatusCode::kAborted: return "the server has another version";
     case absl::StatusCode::kFailedPrecondition: return "the server cannot do this now";
-    case absl::StatusCode::kResourceExhausted: return "the request is too large for the server";
+    case absl::StatusCode::kResourceExhausted: return "the request is too large";
     case absl::StatusCode::kUnauthenticated: return "the server does not know who calls";
     case absl::StatusCode::kPermissionDenied: return "the server does not allow this";
     case absl::StatusCode::kUnavailable: return "the server is busy";

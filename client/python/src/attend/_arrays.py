@@ -5,6 +5,7 @@ Neither torch nor ml_dtypes is imported here: whoever gives us one of theirs has
 
 from __future__ import annotations
 
+import numbers
 import sys
 from typing import Any, NamedTuple
 
@@ -79,8 +80,17 @@ def _refuse_masked(array: Any, name: str) -> None:
             _refuse_masked(part, name)
 
 
+def _doubles(array: Any, name: str) -> Any:
+    try:
+        return array.astype("float64")
+    except OverflowError:
+        raise ValueError(f"{name} has a number beyond those of float64") from None
+
+
 def _narrowed(array: Any, list_type: str, name: str) -> Any:
     """Numbers of a list as `list_type`. What has another kind, as text or booleans, stays as it is: no type that is expected."""
+    if array.dtype == object and all(isinstance(x, numbers.Real) and not isinstance(x, bool) for x in array.flat):
+        array = _doubles(array, name)  # Integers beyond 64 bits, fractions.
     if array.dtype.kind not in "iuf" or array.dtype == list_type:
         return array
     with np.errstate(over="ignore"):

@@ -13,7 +13,7 @@ from attend._arrays import Tensor
 from attend._options import Extent, Options, hides_the_future
 
 # A named layer's heads, projections, mask and window are the server's: of a large request all that can be said may be too high, and
-# feasible work be refused. What is small without a mask is small.
+# feasible work be refused. What is small without a mask, and with the usual projections, is small.
 _SMALL_FLOPS = 1e6
 
 
@@ -78,14 +78,15 @@ def sdpa_cost(query: Tensor, value: Tensor, extent: Extent, options: Options) ->
     return "" if pairs is None else _format(2 * dims * heads * pairs)
 
 
-def _layerless_cost(flops: float, named: bool) -> str:
-    return "" if named and flops > _SMALL_FLOPS else _format(flops)
+def _layerless_cost(flops: float, named: bool, embeddings: tuple[int, ...]) -> str:
+    usual = flops + 4 * 2 * math.prod(embeddings) * (embeddings[-1] if embeddings else 1)
+    return "" if named and usual > _SMALL_FLOPS else _format(flops)
 
 
 @functools.lru_cache(maxsize=256)  # Programs send the same few shapes again and again.
 def _plain_cost(embeddings: tuple[int, ...], queries: int, keys: int, named: bool) -> str:
     dims = 2 * (embeddings[-1] if embeddings else 1)
-    return _layerless_cost(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys, named)
+    return _layerless_cost(2.0 * math.prod(embeddings[:-2]) * dims * queries * keys, named, embeddings)
 
 
 def attend_cost(
@@ -100,7 +101,7 @@ def attend_cost(
         return ""
     if layer is None:
         dims = 2 * (embeddings.shape[-1] if embeddings.shape else 1)
-        return _layerless_cost(2 * dims * pairs, named)
+        return _layerless_cost(2 * dims * pairs, named, embeddings.shape)
     rows = {name[: -len(".weight")]: w.shape[0] if w.shape else 1 for name, w in layer.items() if name.endswith(".weight")}
     sizes = {name: math.prod(layer[f"{name}.weight"].shape) for name in rows}
     tokens = {"query": extent.queries, "key": extent.keys, "value": extent.keys, "output": extent.queries}

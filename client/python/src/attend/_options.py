@@ -133,10 +133,16 @@ def _causal(value: Any, options: Options, extent: Extent) -> int:
     return _choice("causal", value, CAUSAL_MODES)
 
 
+def _index(value: Any) -> int:
+    if isinstance(value, bool):  # Python would take it for 0 or 1.
+        raise TypeError
+    return operator.index(value)
+
+
 def integers(name: str, values: Any) -> list[int]:
     """Of a list, an array or a tensor. Without any the protocol would not tell it from one that is not given."""
     try:
-        out = [operator.index(value) for value in values]
+        out = [_index(value) for value in values]
     except TypeError:
         raise TypeError(f"{name} is {values!r}; expected integers") from None
     if not out:

@@ -87,6 +87,15 @@ def _leading_axes(inputs: tuple[torch.Tensor, ...], enable_gqa: bool) -> tuple[t
     raise ValueError(f"the leading axes of query, key and value do not go together; their shapes are {shapes}")
 
 
+def _refuse_what_does_not_go_together(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+    """As the server would."""
+    if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (query, key, value))
+        raise ValueError(f"query and key have one size, key and value one length; the shapes are {shapes}")
+    if not query.dtype == key.dtype == value.dtype:
+        raise ValueError(f"query, key and value have one type; they have {query.dtype}, {key.dtype} and {value.dtype}")
+
+
 def scaled_dot_product_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -126,6 +135,7 @@ def scaled_dot_product_attention(
     if 0 in shape or key.shape[-2] == value.shape[-2] == 0:  # The protocol has no empty tensors.
         for name, tensor in (("query", query), ("key", key), ("value", value)):
             refuse_torch(tensor, name)
+        _refuse_what_does_not_go_together(query, key, value)
         return query.new_zeros(shape)
     options: dict[str, Any] = {"causal": "top_left" if is_causal else None, "scale": scale}
     if attn_mask is not None:
