@@ -211,6 +211,19 @@ void ExactRows::WidenValue(std::int64_t j) {
   std::copy(value, value + problem_.value_dim(), value_);
 }
 
+// As in FLOAT64 (compute_double.cc): a row without any weight that sees a key of finite numbers becomes NaN, because
+// its scores are below float64's range and nothing says by how much.
+void ExactRows::RefuseScoresBelowRange(const RowCoordinates& at, const DoubleRow& row, DoubleSoftmax& softmax) {
+  const auto are_finite = [this](const auto* numbers) {
+    return std::all_of(numbers, numbers + task_.head_dim, [](auto x) { return std::isfinite(x); });
+  };
+  if (!are_finite(row.query) || !std::isfinite(row.alibi_slope)) return;
+  for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
+    if (!Sees(at, j) || !std::isfinite(Bias(at, j)) || !are_finite(Floats(KeysOf(problem_), kv_.head, j))) continue;
+    exponentials_[j] = softmax.max = softmax.sum = std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
 bool ExactRows::Compute(const RowCoordinates& at, const QueryRow& to) {
   DoubleRow row = MakeRow(at);
   row.output = output_;
@@ -227,7 +240,8 @@ bool ExactRows::Compute(const RowCoordinates& at, const QueryRow& to) {
     std::fill(to.scores, to.scores + task_.key_length, -kInfinity);
     to_floats(exponentials_ + row.key_begin, row.key_end - row.key_begin, to.scores + row.key_begin);
   }
-  const DoubleSoftmax softmax = kernels_.softmax(row, exponentials_);
+  DoubleSoftmax softmax = kernels_.softmax(row, exponentials_);
+  if (softmax.sum == 0) RefuseScoresBelowRange(at, row, softmax);
   std::fill(output_, output_ + task_.value_dim, 0.0);
   for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
     if (j % kKeysPerTile == 0 && run_.Cancelled()) return false;

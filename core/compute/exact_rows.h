@@ -72,6 +72,7 @@ class ExactRows {
   bool Sees(const RowCoordinates& at, std::int64_t j) const;
   float Bias(const RowCoordinates& at, std::int64_t j) const;
   DoubleRow MakeRow(const RowCoordinates& at);
+  void RefuseScoresBelowRange(const RowCoordinates& at, const DoubleRow& row, DoubleSoftmax& softmax);
   void WidenKey(std::int64_t j);
   void WidenValue(std::int64_t j);
 

@@ -54,6 +54,7 @@ Denominator MergeDenominators(absl::Span<const PartialAttention> parts, std::siz
 void MergeRow(absl::Span<const PartialAttention> parts, std::size_t row, const MergedAttention& merged,
               std::vector<double>& sum) {
   const Denominator denominator = MergeDenominators(parts, row);
+  if (denominator.sum == 0 && merged.keeps_unseen) return;
   std::fill(sum.begin(), sum.end(), 0.0);
   for (const PartialAttention& part : parts) {
     if (part.log_sum_exp[row] == -kInfinity) continue;

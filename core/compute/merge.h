@@ -29,6 +29,7 @@ struct PartialAttention {
 struct MergedAttention {
   absl::Span<float> output;       // [rows, value_dim], dense; zeros where no part saw a key.
   absl::Span<float> log_sum_exp;  // [rows]; -infinity where no part saw a key.
+  bool keeps_unseen = false;      // Leaves the output as it is where no part saw a key.
 };
 
 // Merges any number of parts, also one or none, in float64 and in the order given. A part's row with log-sum-exp

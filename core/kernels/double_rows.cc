@@ -71,6 +71,15 @@ bool AllFinite(const double* numbers, int64_t size) {
   return std::all_of(numbers, numbers + size, [](double x) { return std::isfinite(x); });
 }
 
+// Of the largest of finite numbers: divided by its power of two, all are below 1.
+int Exponent(const double* numbers, int64_t size) {
+  double largest = 0;
+  for (int64_t i = 0; i < size; ++i) largest = std::max(largest, std::abs(numbers[i]));
+  int exponent = 0;
+  static_cast<void>(std::frexp(largest, &exponent));
+  return exponent;
+}
+
 double Alibi(const DoubleRow& row, int64_t key, double slope) {
   return slope == 0 ? 0 : slope * std::abs(row.position - static_cast<double>(key));
 }
@@ -86,13 +95,17 @@ double ScoreOnTheEdge(const DoubleTask& task, const DoubleRow& row, int64_t key,
     return score;
   }
   if (bias == -kInfinity) return bias;
-  constexpr double kFactor = 0x1p-530, kUnit = 0x1p-80;
+  constexpr double kUnit = 0x1p-80;
+  const int query_exponent = Exponent(row.query, task.head_dim), key_exponent = Exponent(numbers, task.head_dim);
   double dot = 0;
-  for (int64_t d = 0; d < task.head_dim; ++d) dot = std::fma(row.query[d] * kFactor, numbers[d] * kFactor, dot);
+  for (int64_t d = 0; d < task.head_dim; ++d) {
+    dot = std::fma(std::ldexp(row.query[d], -query_exponent), std::ldexp(numbers[d], -key_exponent), dot);
+  }
   int exponent = 0;
   const double product = std::frexp(task.scale, &exponent) * dot;
-  double units = std::ldexp(product, exponent + 1060 - 80);
-  if (task.softcap != 0) units = task.softcap * Tanh(std::ldexp(product, exponent + 1060) / task.softcap) * kUnit;
+  exponent += query_exponent + key_exponent;
+  double units = std::ldexp(product, exponent - 80);
+  if (task.softcap != 0) units = task.softcap * Tanh(std::ldexp(product, exponent) / task.softcap) * kUnit;
   return (units + bias * kUnit - Alibi(row, key, row.alibi_slope * kUnit)) / kUnit;
 }
 

@@ -256,6 +256,10 @@ absl::StatusOr<v1::RotaryEmbedding> CompleteRotary(const v1::RotaryEmbedding& ro
   }
   if (absl::Status status = CheckScaling(rotary); !status.ok()) return status;
   if (absl::Status status = CheckGivenFrequencies(rotary, complete.dim()); !status.ok()) return status;
+  if (!std::isfinite(LongBase(complete, 2 * kMaxPositionOffset))) {
+    return Invalid(absl::StrCat(kRotary, "dynamic_factor"),
+                   "is too large with this base and dim: the base of long texts would leave float64's range");
+  }
   return complete;
 }
 

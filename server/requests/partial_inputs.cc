@@ -111,8 +111,11 @@ absl::Status ComputeAndMerge(const SdpaProblem& problem, const std::vector<Parti
   }
   if (own.log_sum_exp == nullptr) own.log_sum_exp = own_log_sum_exp.data();
   if (absl::Status computed = ComputeSdpa(problem, own, context); !computed.ok()) return computed;
+  // A row whose own keys' log-sum-exp is below float32's range may have a result all the same: its own, when no part
+  // saw a key. Beside a part that did, its own keys weigh nothing.
   const MergedAttention merged{{own.output.As<float>().data, static_cast<std::size_t>(rows * problem.value_dim())},
-                               {own.log_sum_exp, static_cast<std::size_t>(rows)}};
+                               {own.log_sum_exp, static_cast<std::size_t>(rows)},
+                               /*keeps_unseen=*/true};
   std::vector<PartialAttention> all = {{merged.output, merged.log_sum_exp}};
   all.insert(all.end(), parts.begin(), parts.end());
   return MergePartialAttention(all, merged);

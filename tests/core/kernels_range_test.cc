@@ -151,6 +151,27 @@ TEST(KernelsRange, ASoftcapThatFloat32CannotHoldStillCaps) {
   }
 }
 
+// Scores below float64's range, of FLOAT32 too: nothing says how they compare. A key within it is then alone.
+TEST(KernelsRange, ScoresBelowFloat64sRangeAreNotTakenForMasked) {
+  const std::vector<float> query(1, 1e38f), value = {5, 7};
+  const auto output = [&](const std::vector<float>& key, const AttentionOptions& options, InstructionSet set) {
+    const SdpaProblem problem =
+        *SdpaProblem::Create({SplitHeads(query.data(), 1, 1, 1, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+                              SplitHeads(value.data(), 1, 1, 2, 1), options});
+    SdpaResult result(problem);
+    EXPECT_TRUE(ComputeSdpa(problem, result.Outputs(), {.instruction_set = set}).ok());
+    return result.output[0];
+  };
+  const std::vector<std::uint8_t> none = {0, 0};
+  AttentionOptions masked{.scale = 1e300};
+  masked.mask = SplitHeads(none.data(), 1, 1, 1, 2);
+  for (const InstructionSet set : SupportedInstructionSets()) {
+    EXPECT_TRUE(std::isnan(output({-1, -2}, {.scale = 1e300}, set)));
+    EXPECT_EQ(output({-1, 0}, {.scale = 1e300}, set), 7);
+    EXPECT_EQ(output({-1, -2}, masked, set), 0);
+  }
+}
+
 // One row of many leaves the range: its neighbours keep the bits that they have without it.
 TEST(KernelsRange, OnlyTheRowThatOverflowsIsComputedAgain) {
   for (const std::int64_t queries : {3, 40}) {
@@ -286,6 +307,14 @@ TEST(KernelsRange, Float64ScoresBeyondItsRangeAreNotTakenForMasked) {
     const std::vector<double> lowest(2, std::numeric_limits<double>::lowest());
     const AttentionOptions biased{.scale = 1, .bias = SplitHeads(lowest.data(), 1, 1, 1, 2)};
     EXPECT_EQ(ComputeDouble({0}, {1, 1}, {1, 3}, biased, set).output[0], 2);
+    // Numbers that only a very large scale brings there.
+    EXPECT_TRUE(std::isnan(ComputeDouble({1e-200}, {1e300, 0}, {1, 3}, {.scale = 1e300}, set).output[0]));
+    EXPECT_EQ(ComputeDouble({1e-200}, {-1e300, 0}, {1, 3}, {.scale = 1e300}, set).output[0], 3);
+    const std::vector<double> low(2, -1.7e308);
+    const AttentionOptions far{.scale = 1.9e300, .bias = SplitHeads(low.data(), 1, 1, 1, 2)};
+    const DoubleRowResult within = ComputeDouble({1e200}, {1e-192, 1.02e-192}, {1, 3}, far, set);
+    EXPECT_NEAR(within.scores[1] / 2.38e307, 1, 1e-12);
+    EXPECT_EQ(within.output[0], 3);
     // A softcap caps what is beyond the range.
     EXPECT_EQ(ComputeDouble({1e200}, {1e200, -1e200}, {1, 2}, {.scale = 1, .softcap = 1e3}, set).output[0], 1);
   }

@@ -113,6 +113,15 @@ TEST(Merge, OnlyEmptyPartsGiveZerosAndMinusInfinity) {
   }
 }
 
+TEST(Merge, RowsThatNobodySawMayBeKept) {
+  std::vector<float> output = {1, 2, 3, 4}, rows = {-kInfinity, 0};
+  const std::vector<float> other_output = {9, 9, 5, 6}, other_rows = {-kInfinity, 0};
+  const PartialAttention parts[] = {{output, rows}, {other_output, other_rows}};
+  ASSERT_TRUE(MergePartialAttention(parts, {absl::MakeSpan(output), absl::MakeSpan(rows), true}).ok());
+  EXPECT_THAT(output, ::testing::ElementsAre(1, 2, 4, 5));
+  EXPECT_EQ(rows[0], -kInfinity);
+}
+
 TEST(Merge, OutputOfAnEmptyPartIsNotLookedAt) {
   const Part poison = {{kNan, kInfinity, kNan, kNan}, {-kInfinity, -kInfinity}};
   EXPECT_EQ(Merge({poison, kPart}, 2, 2).output, kPart.output);

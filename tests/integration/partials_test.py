@@ -99,6 +99,15 @@ class PartialsTest(ServerTestCase):
         self.assertFalse(merged[0].any())
         self.assertTrue(np.isneginf(merged[1]).all())
 
+    def test_own_keys_whose_log_sum_exp_is_below_the_range(self):
+        """They count where no part saw a key, and weigh nothing beside one that did."""
+        arrays = [np.array(x, np.float32) for x in ([[1e20]], [[-1e20]] * 2, [[1], [3]])]
+        for log_sum_exp, expected in ((-np.inf, 2), (0, 9)):
+            part = [np.full((1, 1, 1), 9, np.float32), np.full((1, 1), log_sum_exp, np.float32)]
+            with self.subTest(log_sum_exp):
+                output, merged = self.ask(arrays, partials=part)
+                self.assertEqual((output.item(), merged.item()), (expected, log_sum_exp))
+
     def test_rows_that_some_part_does_not_see(self):
         """Masks differ from part to part; a row may be empty in one of them, or in all."""
         query, key, value = arrays = self.problem("three axes")

@@ -270,6 +270,11 @@ TEST(Layer, MistakesNameTheirField) {
        [](auto& c) { c.mutable_rotary_embedding()->set_dynamic_factor(2); }},
       {"config.rotary_embedding.dynamic_factor", "at least 1",
        [](auto& c) { c.mutable_rotary_embedding()->set_dynamic_factor(0.5); }},
+      {"config.rotary_embedding.dynamic_factor", "leave float64's range",
+       [](auto& c) {
+         c.mutable_rotary_embedding()->set_dynamic_factor(1e300);
+         c.mutable_rotary_embedding()->set_original_context_length(4);
+       }},
       {"config.rotary_embedding.dynamic_factor", "goes without linear_factor",
        [](auto& c) {
          c.mutable_rotary_embedding()->set_dynamic_factor(2);
