@@ -96,7 +96,10 @@ double ScoreOnTheEdge(const DoubleTask& task, const DoubleRow& row, int64_t key,
   }
   if (bias == -kInfinity) return bias;
   constexpr double kUnit = 0x1p-80;
-  const int query_exponent = Exponent(row.query, task.head_dim), key_exponent = Exponent(numbers, task.head_dim);
+  // The largest numbers become about 2^490, so that sums of products have room above them, and most below.
+  constexpr int kLargest = 490;
+  const int query_exponent = Exponent(row.query, task.head_dim) - kLargest;
+  const int key_exponent = Exponent(numbers, task.head_dim) - kLargest;
   double dot = 0;
   for (int64_t d = 0; d < task.head_dim; ++d) {
     dot = std::fma(std::ldexp(row.query[d], -query_exponent), std::ldexp(numbers[d], -key_exponent), dot);

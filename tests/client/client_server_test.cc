@@ -167,6 +167,9 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
   layer.clear_num_heads();  // 1.
   layer.set_num_kv_heads(1);
+  layer.clear_key_projection(), layer.clear_output_projection();
+  SetShape({32, 20}, layer.mutable_key_projection()->mutable_weight());
+  SetShape({12, 16}, layer.mutable_output_projection()->mutable_weight());
   expect_near(CostHint(attend), FlopsInServer(server::AttendDecoder(nullptr), attend));
   attend.set_layer_name("minilm/0");
   EXPECT_FALSE(CostHint(attend).has_value()) << "only the server knows its heads, mask and window";
@@ -174,6 +177,7 @@ TEST(CostHint, SaysWhatTheServerWillCount) {
   small.set_layer_name("minilm/0");
   SetShape({1, 5, 4}, small.mutable_embeddings());
   EXPECT_EQ(CostHint(small), "400") << "what is small whatever its mask is said to be so";
+  small.clear_embeddings();
   SetShape({1, 1, 4096}, small.mutable_embeddings());
   EXPECT_FALSE(CostHint(small).has_value()) << "one token's projections are not small";
 }
