@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/compute/compute_sdpa.h"
@@ -144,14 +145,12 @@ TEST(KernelsInt8, SpecialScalesGiveTheBitsOfFloat32) {
 
 // More than caches hold, where heads that lie side by side take turns and lines are requested further ahead.
 TEST(KernelsInt8, BeyondCachesGivesTheBitsOfFloat32) {
-  for (bool merged : {false, true}) {
-    for (std::int64_t rows : {1, 4}) {
-      SdpaCaseSpec spec = Spec(rows, 8300, 128, 128);
-      spec.heads = spec.kv_heads = 8, spec.causal = CausalMode::kBottomRight;
-      Int8Case c(spec, merged);
-      ASSERT_GT(c.key.numbers.size() + c.value.numbers.size(), std::size_t{16} << 20);
-      ExpectBitsOfFloat32(c, Ask::kOutput, merged, {Int8Of::kBoth});
-    }
+  for (const auto& [merged, rows] : {std::pair(false, 1), {true, 4}}) {
+    SdpaCaseSpec spec = Spec(rows, 8300, 128, 128);
+    spec.heads = spec.kv_heads = 8, spec.causal = CausalMode::kBottomRight;
+    Int8Case c(spec, merged);
+    ASSERT_GT(c.key.numbers.size() + c.value.numbers.size(), std::size_t{16} << 20);
+    ExpectBitsOfFloat32(c, Ask::kOutput, merged, {Int8Of::kBoth});
   }
 }
 
