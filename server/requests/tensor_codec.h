@@ -86,7 +86,7 @@ class InputTensor {
   const void* memory_ = nullptr;
 };
 
-// Tensors of one request. Hardly one has more than that many.
+// Tensors of one request. More than 16 take memory of their own.
 using InputTensors = absl::InlinedVector<InputTensor*, 16>;
 
 // Appends `tensor` unless it is absent.

@@ -160,7 +160,7 @@ class AlertsTest(unittest.TestCase):
             yield server
 
     def wait_for_data(self, port):
-        """A server that loads has no other metrics."""
+        """A server that loads has no metrics but this one and the process's."""
         wait_until(lambda: self.prometheus.query(f'attend_ready{{instance="127.0.0.1:{port}"}} == 1'), "a first scrape")
 
     def wait_for_alert(self, name, port):

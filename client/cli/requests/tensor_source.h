@@ -36,7 +36,7 @@ std::string ElementName(std::int64_t index, const std::vector<std::int64_t>& sha
 // finite number is beyond the type's range and would become infinite.
 absl::StatusOr<Tensor> Convert(Tensor tensor, ElementType type, const std::string& source);
 
-// What is no mask. Errors: as LoadTensor; INVALID_ARGUMENT for booleans, which as a bias would be added as 1 and 0.
+// A tensor of numbers. Errors: as LoadTensor; INVALID_ARGUMENT for booleans, which as a bias would be added as 1 and 0.
 absl::StatusOr<Tensor> LoadNumbers(const std::string& source);
 
 // The same as a type that the service computes with: integers become float32, as does float64 where it is not allowed,
