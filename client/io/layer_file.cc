@@ -42,13 +42,36 @@ void PlaceLinear(const formats::LinearWeights& from, v1::Linear* to) {
   if (from.bias != nullptr) PlaceTensor(from.bias, from.bias_type, {from.out_features}, to->mutable_bias());
 }
 
-absl::StatusOr<std::optional<std::string>> ReadConfigBeside(const std::string& path) {
+using ConfigJson = std::optional<std::string>;
+
+absl::StatusOr<ConfigJson> ReadConfigBeside(const std::string& path) {
   const std::filesystem::path beside = std::filesystem::path(path).replace_filename("config.json");
   std::error_code error;
-  if (!std::filesystem::exists(beside, error)) return std::optional<std::string>();
+  if (!std::filesystem::exists(beside, error)) return ConfigJson();
   absl::StatusOr<std::string> text = formats::ReadTextFile(beside.string(), formats::kMaxHuggingFaceConfigBytes);
   if (!text.ok()) return text.status();
-  return std::optional<std::string>(*std::move(text));
+  return ConfigJson(*std::move(text));
+}
+
+absl::StatusOr<LayerFile> ReadWith(const std::string& path, const std::string& prefix, const v1::LayerConfig& caller,
+                                   const ConfigJson& config_json) {
+  const auto about = [&path](const absl::Status& status) {
+    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
+  };
+  const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::Open(path);
+  if (!checkpoint.ok()) return checkpoint.status();
+  const absl::StatusOr<v1::LayerConfig> metadata =
+      formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint->metadata(), ParseLayerConfig);
+  if (!metadata.ok()) return about(metadata.status());
+  LayerFile file;
+  file.said = formats::MergeLayerConfig(*metadata, caller);
+  absl::StatusOr<formats::AttentionLayer> layer =
+      formats::ReadLayer(*checkpoint, {prefix, formats::CallerSettingsOf(file.said), config_json});
+  if (!layer.ok()) return about(layer.status());
+  file.layer = *std::move(layer);
+  formats::PutSettings(file.layer.settings, &file.config);
+  file.config = formats::MergeLayerConfig(file.config, file.said);
+  return file;
 }
 
 // What a layer has that a request with weights cannot say; empty for nothing.
@@ -72,25 +95,28 @@ absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json) {
 
 absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
                                         const v1::LayerConfig& caller) {
-  const auto about = [&path](const absl::Status& status) {
-    return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
-  };
-  const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::Open(path);
-  if (!checkpoint.ok()) return checkpoint.status();
-  const absl::StatusOr<v1::LayerConfig> metadata =
-      formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint->metadata(), ParseLayerConfig);
-  if (!metadata.ok()) return about(metadata.status());
-  const absl::StatusOr<std::optional<std::string>> beside = ReadConfigBeside(path);
+  const absl::StatusOr<ConfigJson> beside = ReadConfigBeside(path);
   if (!beside.ok()) return beside.status();
-  LayerFile file;
-  file.said = formats::MergeLayerConfig(*metadata, caller);
-  absl::StatusOr<formats::AttentionLayer> layer =
-      formats::ReadLayer(*checkpoint, {prefix, formats::CallerSettingsOf(file.said), *beside});
-  if (!layer.ok()) return about(layer.status());
-  file.layer = *std::move(layer);
-  formats::PutSettings(file.layer.settings, &file.config);
-  file.config = formats::MergeLayerConfig(file.config, file.said);
-  return file;
+  return ReadWith(path, prefix, caller, *beside);
+}
+
+absl::StatusOr<v1::LayerConfig> ConfigOfUpload(const std::string& path, const std::string& prefix,
+                                               const v1::LayerConfig& caller) {
+  const absl::StatusOr<ConfigJson> beside = ReadConfigBeside(path);
+  if (!beside.ok()) return beside.status();
+  if (!beside->has_value()) return caller;
+  absl::StatusOr<LayerFile> file = ReadWith(path, prefix, caller, *beside);
+  if (!file.ok()) return file.status();
+  const absl::StatusOr<LayerFile> alone = ReadWith(path, prefix, file->config, ConfigJson());
+  if (!alone.ok()) return alone.status();
+  if (alone->layer.naming == file->layer.naming &&
+      alone->config.SerializeAsString() == file->config.SerializeAsString()) {
+    return std::move(file->config);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(path,
+                   ": the config.json beside it says what an upload cannot: without it the file is another layer; "
+                   "have the server load both (attend-server --layer)"));
 }
 
 absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& path, const std::string& prefix,

@@ -23,6 +23,12 @@ struct LayerFile {
 absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
                                         const v1::LayerConfig& caller);
 
+// What an upload of `path` says beside the file, because the file alone is sent: `caller`, and what a config.json
+// beside it says where the caller leaves it open. Errors: as ReadLayerFile, where there is a config.json;
+// INVALID_ARGUMENT when the file with these settings and without its config.json is another layer.
+absl::StatusOr<v1::LayerConfig> ConfigOfUpload(const std::string& path, const std::string& prefix,
+                                               const v1::LayerConfig& caller);
+
 // A LayerConfig in protobuf's JSON form. Errors: INVALID_ARGUMENT.
 absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json);
 

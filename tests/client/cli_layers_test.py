@@ -17,7 +17,7 @@ import numpy as np
 import cli_harness
 from attend_testing.stubs import layers_grpc, layers_pb, pb, pb_grpc, tensor_pb2
 from attend_testing.tensors import to_tensor
-from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_array
+from cli_harness import GOLDEN, CliTestCase, attend, attend_on_terminal, npy_array, write_safetensors
 
 NOTEBOOK = GOLDEN / "notebook_5x64.safetensors"
 CONFIG = layers_pb.LayerConfig(
@@ -359,6 +359,23 @@ class RealServerTest(CliTestCase):
             self.assert_fails(run, 3, "the server refuses ", field)
         self.assert_fails(self.attend("layers", "upload", "cli/bad", NOTEBOOK, "--prefix", "encoder."), 3, "looked for")
         self.assert_fails(self.attend("layers", "upload", "../bad", NOTEBOOK), 3, "the server refuses ")
+
+    def test_what_the_config_json_beside_a_file_says_goes_with_it(self):
+        folder = self.directory / "llama"
+        folder.mkdir()
+        file, model = folder / "model.safetensors", folder / "config.json"
+        names = [f"self_attn.{one}_proj.weight" for one in "qkvo"]
+        write_safetensors(file, {name: self.random(16, 16) for name in names})
+        says = {"model_type": "llama", "hidden_size": 16, "num_attention_heads": 4, "num_key_value_heads": 4, "rope_theta": 100}
+        model.write_text(json.dumps(says))
+        self.attend_ok("layers", "upload", "cli/beside", file)
+        uploaded = json.loads(self.attend_ok("layers", "get", "cli/beside", "-o", "json").out)["config"]
+        self.assertEqual((uploaded["num_heads"], uploaded["rotary_embedding"]["base"]), (4, 100))
+        self.assertEqual(uploaded["options"]["causal"], "CAUSAL_MODE_BOTTOM_RIGHT")
+        model.write_text(json.dumps({**says, "model_type": "nobody"}))
+        self.assert_fails(self.attend("layers", "upload", "cli/unknown", file, "--num-heads", 4), 2, "nobody")
+        model.write_text(json.dumps({"num_heads": 2}))
+        self.attend_ok("layers", "upload", "cli/own", file, "--config", model)
 
     def test_positions(self):
         path = self.directory / "c.json"

@@ -77,7 +77,10 @@ void AddCheckFlags(CLI::App* command, LayersFlags* flags) {
 
 void AddUploadFlags(CLI::App* command, LayersFlags* flags) {
   AddName(command, flags);
-  command->add_option("FILE", flags->file, "A .safetensors file with the weights, in any common naming");
+  command->add_option(
+      "FILE", flags->file,
+      "A .safetensors file with the weights, in any common naming; what the config.json beside it says is "
+      "sent with it");
   AddFileFlags(command, flags);
   command->add_option("--init", flags->init,
                       "Instead of FILE: SEED:DIM, the weights of torch.manual_seed(SEED); SimpleAttention(DIM)");
@@ -155,6 +158,12 @@ absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
   return formats::ToHex(hash.Finish());
 }
 
+// Whether `config`, a LayerConfig, stands where a model's config.json would.
+bool IsConfigBeside(const std::string& config, const std::string& file) {
+  std::error_code error;
+  return std::filesystem::equivalent(config, std::filesystem::path(file).replace_filename("config.json"), error);
+}
+
 // What an upload with these flags is to become; reads the files that they name. Errors: INVALID_ARGUMENT, naming the
 // flag; those of reading files.
 absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
@@ -169,6 +178,9 @@ absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
     if (absl::Status status = ReadInit(flags.init, header.mutable_init()); !status.ok()) return status;
   }
   absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
+  if (config.ok() && !flags.file.empty() && !IsConfigBeside(flags.config, flags.file)) {
+    config = ConfigOfUpload(flags.file, flags.prefix, *config);
+  }
   if (!config.ok()) return config.status();
   if (config->ByteSizeLong() > 0) *header.mutable_config() = *std::move(config);
   if (header.sha256() != "auto") return header;
