@@ -126,6 +126,12 @@ int AvailableCores() {
   return std::max(cores, 1);
 }
 
+std::chrono::nanoseconds ThreadCpuTime() {
+  timespec used{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+  return std::chrono::seconds(used.tv_sec) + std::chrono::nanoseconds(used.tv_nsec);
+}
+
 bool RequestShortSlice(std::chrono::nanoseconds slice) {
   constexpr int kThisThread = 0;
   constexpr unsigned kNoFlags = 0;

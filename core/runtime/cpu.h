@@ -19,6 +19,9 @@ int AvailableCores();
 // text of /proc/self/cgroup. Empty when nothing limits.
 std::optional<double> CgroupCpuQuota(const std::string& cgroup_root, std::string_view self_cgroup);
 
+// The processor time that the calling thread has used: without what it waited for, be it a core.
+std::chrono::nanoseconds ThreadCpuTime();
+
 // Requests a shorter scheduler slice for the calling thread (EEVDF, Linux 6.12 and later; needs no privilege). The
 // thread's share of the core stays the same, but when it wakes up it preempts threads with longer slices at once.
 // Threads that it starts inherit the slice. Returns false where the kernel refuses; an older kernel may return true and

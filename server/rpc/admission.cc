@@ -38,14 +38,14 @@ absl::Status Admission::Submit(const Request& request, Task task) {
   {
     MutexLock lock(mu_);
     if (absl::Status verdict = Judge(request); !verdict.ok()) return verdict;
-    if (IsFull() && queue_.size() > 0) displaced = queue_.TakeFromLargest(Share());
+    if (IsFull() && queue_.size() > 0) displaced = queue_.TakeFromLargest(MostBeside(request.account));
     if (displaced.has_value()) {
       ++spare_tickets_;
       ++counts_.dropped;
     }
     if (!SendTicket()) return QueueFull();
     queue_.Push(request.account, ExpectedMs(request),
-                {std::move(task), request.deadline, request.account, request.undecoded_bytes});
+                {std::move(task), request.deadline, request.account, request.undecoded_bytes}, NowMs());
     waiting_.store(static_cast<int>(queue_.size()), std::memory_order_relaxed);
     ++counts_.queued;
   }
@@ -63,8 +63,12 @@ bool Admission::IsFull() const {
   return static_cast<int>(queue_.size()) + running_ >= max_queued_ + executor_.num_threads();
 }
 
-bool Admission::IsBelowShare(const AccountRef& account) const {
-  return account != nullptr && queue_.size() > Share() && queue_.CountOf(account.get()) < Share();
+std::size_t Admission::MostBeside(const AccountRef& account) const {
+  return std::max(Share(), queue_.CountOf(account.get()) + 1);
+}
+
+bool Admission::MayDisplace(const AccountRef& account) const {
+  return account != nullptr && queue_.size() > Share() && queue_.HasLargerThan(MostBeside(account));
 }
 
 absl::Status Admission::Judge(const Request& request) {
@@ -74,7 +78,7 @@ absl::Status Admission::Judge(const Request& request) {
 }
 
 absl::Status Admission::Verdict(const Request& request) {
-  if (IsFull() && !(IsBelowShare(request.account) && queue_.HasLargerThan(Share()))) return QueueFull();
+  if (IsFull() && !MayDisplace(request.account)) return QueueFull();
   const double left_ms = LeftMs(request.deadline);
   if (left_ms == HUGE_VAL) return absl::OkStatus();
   const double least_ms = request.cost ? LeastMs(request.account, *request.cost) : 0;
@@ -90,7 +94,7 @@ absl::Status Admission::Verdict(const Request& request) {
 double Admission::WaitMs(const Request& request) {
   const double threads = executor_.num_threads();
   // What interrupts has the thread for half of the time at least.
-  if (WouldInterrupt(request)) return 2 * queue_.AheadMs(request.account) / threads;
+  if (WouldInterrupt(request)) return 2 * queue_.AheadMs(request.account, NowMs()) / threads;
   return BacklogMs(request.account) / threads;
 }
 
@@ -121,7 +125,8 @@ absl::Status Admission::TooShort(double least_ms, double left_ms) {
 }
 
 double Admission::BacklogMs(const AccountRef& account) {
-  return queue_.AheadMs(account) + std::max(0.0, running_end_ms_ - running_ * NowMs());
+  const double now_ms = NowMs();
+  return queue_.AheadMs(account, now_ms) + std::max(0.0, running_end_ms_ - running_ * now_ms);
 }
 
 double Admission::LeastMs(const AccountRef& account, const WorkCost& cost) const {

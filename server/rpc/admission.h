@@ -8,8 +8,9 @@
 // Time is predicted by a CostModel for each tenant. The queue is first in, first out for one tenant and fair between
 // several (see FairQueue): nobody is let in who could not be done in time, so that under overload those inside are
 // served within their deadlines and all others hear so at once. The verdicts:
-//   - UNAVAILABLE, QUEUE_FULL: `max_queued` tasks wait already. A caller of whom less than a quarter of those is takes
-//     the place of the newest task of the caller with the most, if that one has more than a quarter;
+//   - UNAVAILABLE, QUEUE_FULL: `max_queued` tasks wait already. A caller takes the place of the newest task of the
+//   caller
+//     with the most, if that one has more than a quarter of those and then still no fewer than the first;
 //   - UNAVAILABLE, DEADLINE_UNREACHABLE: what is before it would take too long;
 //   - DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT: it would not be done in time on an idle server either.
 // A wrong prediction must not refuse what is feasible: the last verdict is given when all threads together, at the best
@@ -39,6 +40,7 @@
 #include "absl/status/status.h"
 #include "core/base/mutex.h"
 #include "core/compute/context.h"
+#include "core/runtime/cpu.h"
 #include "core/runtime/executor.h"
 #include "server/identity/tenant.h"
 #include "server/rpc/cost_model.h"
@@ -132,8 +134,10 @@ class Admission {
     RunningTask* const interrupts_;
     const std::thread::id thread_ = std::this_thread::get_id();
     const Clock::time_point start_ = Clock::now();
+    const std::chrono::nanoseconds cpu_start_ = ThreadCpuTime();
     std::atomic<Clock::rep> next_look_{0};
-    std::atomic<Clock::rep> interrupted_{0};  // Of `thread_`.
+    std::atomic<Clock::rep> interrupted_{0};       // Of `thread_`.
+    std::chrono::nanoseconds cpu_interrupted_{0};  // The same, of processor time.
     // From here on set by Take, under the lock; without it until then, and in a task that was displaced.
     bool taken_ = false;
     absl::Status admitted_;
@@ -184,7 +188,7 @@ class Admission {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Runs a task in place of `running`, if it may interrupt that one. Returns whether it did.
   bool Interrupt(RunningTask& running) ABSL_LOCKS_EXCLUDED(mu_);
-  static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next);
+  static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms);
   // Whether `request`, as far as is known, would interrupt a task that computes.
   bool WouldInterrupt(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double WaitMs(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -194,8 +198,9 @@ class Admission {
   bool SendTicket() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool IsFull() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::size_t Share() const { return static_cast<std::size_t>(std::max(max_queued_ / 4, 1)); }
-  // Whether `account` holds so little of the queue that it may have the place of another.
-  bool IsBelowShare(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Who has more tasks waiting than these gives `account` the place of one.
+  std::size_t MostBeside(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool MayDisplace(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   static double NowMs();                    // On the monotonic clock.
   static double LeftMs(Deadline deadline);  // Until then; infinite when there is none.

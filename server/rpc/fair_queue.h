@@ -1,22 +1,30 @@
 // Which of the waiting tasks is next: weighted fair queueing between tenants, first in first out within one.
 //
-// Each tenant has a virtual time: the compute time that it has used, divided by its weight. The next task is one of the
-// tenant with the least. A tenant that comes back after a pause starts where the others are: nobody saves up
-// (start-time fair queueing, Goyal, Vin and Cheng 1996). A task is charged when it is taken, by what its tenant's tasks
-// took lately, then by what it costs once it is decoded, and at its end by what it took. What callers say about their
-// tasks is never charged, so that a false hint gains nothing. A tenant that is given another weight owes as much time
-// of its own as before.
+// Each tenant has a virtual time: the processor time that its tasks have used, divided by its weight. The next task is one of the
+// tenant with the least (start-time fair queueing, Goyal, Vin and Cheng 1996). Tasks that run count as they are: for
+// whose turn it is by the time that they are expected to take, or have taken where that is more; for where others begin
+// by what they have taken so far. So neither a wrong prediction nor a long task that is cancelled moves anybody.
 //
-// Thread-compatible and without a clock: times are what its user measured.
+// Nobody saves up more than a moment: a tenant without a task that waits begins 50 ms before the others, whether it
+// comes back after a pause or has had something running all the time. What was used while nobody else was there is not
+// owed.
+//
+// A task is expected to take what its tenant's tasks took lately, then what it costs once it is decoded, and at its end
+// counts what it took. What callers say about their tasks is never charged, so that a false hint gains nothing. A
+// tenant that is given another weight owes as much time of its own as before.
+//
+// Thread-compatible and without a clock: `now` is any clock's milliseconds, which never go back.
 #ifndef ATTEND_SERVER_RPC_FAIR_QUEUE_H_
 #define ATTEND_SERVER_RPC_FAIR_QUEUE_H_
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -47,14 +55,20 @@ class FairQueue {
     TenantRef tenant;  // Null: of callers of whom nothing is known.
     std::deque<Entry> waiting;
     double waiting_ms = 0;
-    int running = 0;
-    double virtual_ms = 0;
+    double virtual_ms = 0;          // Of what has ended, and of what was used without the queue.
     double weight = 1;              // By which virtual_ms counts; its tenant's may be another since.
     double mean_ms = kFirstMeanMs;  // Moving average of what its tasks took.
+    // Of the tasks that run: how many, what they are expected to take, what they have taken up to their latest pauses,
+    // and of those that are not paused how many and the sum of the times since when.
+    int running = 0;
+    double expected_ms = 0;
+    double paused_ms = 0;
+    int going = 0;
+    double since_ms = 0;
   };
 
  public:
-  // What a task that was taken is charged, until Finish.
+  // A task that was taken, until Finish.
   class Charge {
    public:
     bool is_of(const Tenant* tenant) const { return flow_ != nullptr && flow_->tenant.get() == tenant; }
@@ -62,7 +76,10 @@ class FairQueue {
    private:
     friend class FairQueue;
     Flow* flow_ = nullptr;
-    double charged_ms_ = 0;
+    double expected_ms_ = 0;
+    double paused_ms_ = 0;
+    double since_ms_ = 0;
+    int pauses_ = 0;
   };
   struct Taken {
     Item item;
@@ -74,7 +91,7 @@ class FairQueue {
     const Item& item;
     const Tenant* tenant;
     double expected_ms;
-    double virtual_ms;
+    double virtual_ms;  // Its tenant's, by which it is next.
   };
 
   std::size_t size() const { return size_; }
@@ -82,8 +99,8 @@ class FairQueue {
   double waiting_ms() const { return size_ == 0 ? 0 : waiting_ms_; }
 
   // `account` may be null. `expected_ms` is for AheadMs alone.
-  void Push(const AccountRef& account, double expected_ms, Item item) {
-    Flow& flow = Activate(account);
+  void Push(const AccountRef& account, double expected_ms, Item item, double now) {
+    Flow& flow = Activate(account, now);
     flow.waiting.push_back({std::move(item), account, expected_ms, next_number_++});
     Added(flow, expected_ms);
   }
@@ -96,54 +113,82 @@ class FairQueue {
   }
 
   // Takes the next task; of those that `may` be taken alone.
-  std::optional<Taken> Pop() {
-    return Pop([](const Next&) { return true; });
+  std::optional<Taken> Pop(double now) {
+    return Pop(now, [](const Next&) { return true; });
   }
-  std::optional<Taken> Pop(absl::FunctionRef<bool(const Next&)> may) {
+  std::optional<Taken> Pop(double now, absl::FunctionRef<bool(const Next&)> may) {
     for (Flow* const each : active_) Reweigh(*each);
-    Flow* const flow = Best(may);
+    Flow* const flow = Best(now, may);
     if (flow == nullptr) return std::nullopt;
-    now_ms_ = std::max(now_ms_, flow->virtual_ms);
+    level_ms_ = std::max(level_ms_, UsedMs(*flow, now));
     Entry entry = Remove(*flow, flow->waiting.begin());
-    ++flow->running;
+    if (flow->running++ == 0) running_.push_back(flow);
     Taken taken{std::move(entry.item), entry.expected_ms, {}};
     taken.charge.flow_ = flow;
-    Recharge(taken.charge, flow->mean_ms);
+    taken.charge.pauses_ = 1;
+    Resume(taken.charge, now);
+    Expect(taken.charge, flow->mean_ms);
     return taken;
   }
 
-  // A task that was taken costs so much, as far as is known now. REQUIRES: not finished.
-  void Recharge(Charge& charge, double ms) {
+  // A task that was taken will take so much in all, as far as is known now. REQUIRES: not finished.
+  void Expect(Charge& charge, double ms) {
+    charge.flow_->expected_ms += ms - charge.expected_ms_;
+    charge.expected_ms_ = ms;
+  }
+  // It stands still until as many calls of Resume; that time is not its own. REQUIRES: not finished.
+  void Pause(Charge& charge, double now) {
+    if (charge.pauses_++ > 0) return;
     Flow& flow = *charge.flow_;
+    charge.paused_ms_ += now - charge.since_ms_;
+    flow.paused_ms += now - charge.since_ms_;
+    flow.since_ms -= charge.since_ms_;
+    --flow.going;
+  }
+  void Resume(Charge& charge, double now) {
+    if (--charge.pauses_ > 0) return;
+    Flow& flow = *charge.flow_;
+    charge.since_ms_ = now;
+    flow.since_ms += now;
+    ++flow.going;
+  }
+  // It used so much. `took_ms`: how long that was by the clock, as an example of what its tenant's tasks take; or
+  // nothing.
+  void Finish(Charge& charge, double used_ms, std::optional<double> took_ms, double now) {
+    Flow& flow = *std::exchange(charge.flow_, nullptr);
     Reweigh(flow);
-    flow.virtual_ms += (ms - charge.charged_ms_) / flow.weight;
-    charge.charged_ms_ = ms;
+    flow.virtual_ms += used_ms / flow.weight;
+    if (took_ms) flow.mean_ms += kAverageWeight * (*took_ms - flow.mean_ms);
+    if (--flow.running == 0) {
+      flow.expected_ms = flow.paused_ms = flow.since_ms = 0;  // No rounding stays.
+      flow.going = 0;
+      running_.erase(std::find(running_.begin(), running_.end(), &flow));
+    } else {
+      flow.expected_ms -= charge.expected_ms_;
+      flow.paused_ms -= charge.paused_ms_;
+      if (charge.pauses_ == 0) flow.since_ms -= charge.since_ms_;
+      if (charge.pauses_ == 0) --flow.going;
+    }
+    highest_ms_ = std::max(highest_ms_, UsedMs(flow, now));
+    if (active_.empty() && running_.empty()) level_ms_ = std::max(level_ms_, highest_ms_);
   }
-  // It took so much. `counts`: it is an example of what its tenant's tasks take.
-  void Finish(Charge& charge, double ms, bool counts) {
-    Recharge(charge, ms);
-    --charge.flow_->running;
-    if (counts) charge.flow_->mean_ms += kAverageWeight * (ms - charge.flow_->mean_ms);
-    charge.flow_ = nullptr;
-  }
-  // The virtual time of the tenant of a task that has run for `ran_ms`, as if it ended now.
-  static double VirtualMs(const Charge& charge, double ran_ms) {
-    const Flow& flow = *charge.flow_;
-    return flow.virtual_ms + (ran_ms - charge.charged_ms_) / flow.weight;
-  }
+  // The virtual time of the tenant of a task that runs, as if all its tasks ended now.
+  static double UsedMs(const Charge& charge, double now) { return UsedMs(*charge.flow_, now); }
 
   // How much of what waits would be taken before a task that `account` pushed now.
-  double AheadMs(const AccountRef& account) {
+  double AheadMs(const AccountRef& account, double now) {
     const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
     Flow* const own = found == flows_.end() ? nullptr : found->second.get();
     if (own != nullptr) Reweigh(*own);  // Also when the task is refused because of it, and never pushed.
     double ahead = own == nullptr ? 0 : own->waiting_ms;
-    double turn = now_ms_;  // The virtual time at which it is this task's turn.
-    if (own != nullptr) turn = IsIdle(*own) ? std::max(own->virtual_ms, now_ms_) : own->virtual_ms;
+    // The virtual time at which it is this task's turn.
+    double turn = own == nullptr ? StartMs(nullptr, now) : TurnMs(*own, now);
+    if (own != nullptr && own->waiting.empty()) turn = std::max(turn, StartMs(own, now));
     turn += ahead / (own == nullptr ? 1 : own->weight);
     for (const Flow* const flow : active_) {
-      if (flow == own || flow->virtual_ms > turn) continue;
-      const double before = (turn - flow->virtual_ms) * flow->weight + flow->waiting.front().expected_ms;
+      const double others_turn = TurnMs(*flow, now);
+      if (flow == own || others_turn > turn) continue;
+      const double before = (turn - others_turn) * flow->weight + flow->waiting.front().expected_ms;
       ahead += std::min(flow->waiting_ms, before);
     }
     return ahead;
@@ -180,30 +225,56 @@ class FairQueue {
   // The weight of the newest task in a tenant's moving average.
   static constexpr double kAverageWeight = 0.1;
 
-  static bool IsIdle(const Flow& flow) { return flow.waiting.empty() && flow.running == 0; }
+  // What a tenant that uses less than its part may use at once before it is the others' turn. Without it, a moment in
+  // which the machine stands still while a task of it runs makes its next ones wait for as long again.
+  static constexpr double kMostSavedMs = 50;
+  // What one tenant can come to owe for its use of polling threads before it queues again. They are not the queue's, so
+  // nobody's virtual time goes on meanwhile.
+  static constexpr std::chrono::duration<double, std::milli> kMostUnqueued{1000};
+
+  static double RanMs(const Flow& flow, double now) { return flow.paused_ms + flow.going * now - flow.since_ms; }
+  static double UsedMs(const Flow& flow, double now) { return flow.virtual_ms + RanMs(flow, now) / flow.weight; }
+  // By which the flow with the least is next.
+  static double TurnMs(const Flow& flow, double now) {
+    return flow.virtual_ms + std::max(flow.expected_ms, RanMs(flow, now)) / flow.weight;
+  }
+  // Where a flow begins that has nothing waiting, if it is not further: where the last was that was taken, and where
+  // the least of all others is that wait or run now, but for what it may save up. `own` may be null.
+  double StartMs(const Flow* own, double now) const {
+    return LevelMs(own, now) - kMostSavedMs / (own == nullptr ? 1 : own->weight);
+  }
+  double LevelMs(const Flow* own, double now) const {
+    double least = std::numeric_limits<double>::infinity();
+    for (const auto* const flows : {&active_, &running_}) {
+      for (const Flow* const flow : *flows) least = flow == own ? least : std::min(least, UsedMs(*flow, now));
+    }
+    return std::isinf(least) ? level_ms_ : std::max(level_ms_, least);
+  }
 
   // Counts by the weight that the tenant has now. What one weight charged is not to be given back by another, nor to
   // keep a tenant behind for a thousand times as long as it computed.
   void Reweigh(Flow& flow) const {
     const double weight = flow.tenant == nullptr ? 1 : flow.tenant->weight();
     if (weight == flow.weight) return;
-    flow.virtual_ms = now_ms_ + (flow.virtual_ms - now_ms_) * (flow.weight / weight);
+    flow.virtual_ms = level_ms_ + (flow.virtual_ms - level_ms_) * (flow.weight / weight);
     flow.weight = weight;
   }
 
-  Flow& Activate(const AccountRef& account) {
+  Flow& Activate(const AccountRef& account, double now) {
     std::unique_ptr<Flow>& flow = flows_[account == nullptr ? nullptr : account->tenant.get()];
     if (flow == nullptr) {
       flow = std::make_unique<Flow>();
       if (account != nullptr) flow->tenant = account->tenant;
     }
     Reweigh(*flow);
-    if (IsIdle(*flow)) flow->virtual_ms = std::max(flow->virtual_ms, now_ms_);
     if (flow->tenant != nullptr) {
       const std::chrono::duration<double, std::milli> unqueued = flow->tenant->TakeUnqueued();
-      flow->virtual_ms += unqueued.count() / flow->weight;
+      flow->virtual_ms += std::min(unqueued, kMostUnqueued).count() / flow->weight;
     }
-    if (flow->waiting.empty()) active_.push_back(flow.get());
+    if (flow->waiting.empty()) {
+      flow->virtual_ms += std::max(0.0, StartMs(flow.get(), now) - TurnMs(*flow, now));
+      active_.push_back(flow.get());
+    }
     return *flow;
   }
 
@@ -240,22 +311,24 @@ class FairQueue {
     return largest;
   }
 
-  Flow* Best(absl::FunctionRef<bool(const Next&)> may) const {
-    const auto rank = [](const Flow& flow) { return std::pair(flow.virtual_ms, flow.waiting.front().number); };
+  Flow* Best(double now, absl::FunctionRef<bool(const Next&)> may) const {
+    const auto rank = [now](const Flow& flow) { return std::pair(TurnMs(flow, now), flow.waiting.front().number); };
     Flow* best = nullptr;
     for (Flow* const flow : active_) {
       const Entry& first = flow->waiting.front();
       if (best != nullptr && rank(*best) < rank(*flow)) continue;
-      if (may({first.item, flow->tenant.get(), first.expected_ms, flow->virtual_ms})) best = flow;
+      if (may({first.item, flow->tenant.get(), first.expected_ms, TurnMs(*flow, now)})) best = flow;
     }
     return best;
   }
 
   absl::flat_hash_map<const Tenant*, std::unique_ptr<Flow>> flows_;
-  std::vector<Flow*> active_;  // Those with tasks that wait.
+  std::vector<Flow*> active_;   // Those with tasks that wait.
+  std::vector<Flow*> running_;  // Those with tasks that run.
   std::size_t size_ = 0;
   double waiting_ms_ = 0;
-  double now_ms_ = 0;  // The virtual time at which the latest task was taken.
+  double level_ms_ = 0;    // Where tenants begin: never less than where one was when a task of it was taken.
+  double highest_ms_ = 0;  // Where one was at the end of a task.
   std::uint64_t next_number_ = 1;
 };
 

@@ -1,6 +1,7 @@
 // Admission's tasks while a thread has them.
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -13,12 +14,14 @@ namespace attend::server {
 namespace {
 
 // How often a computing task asks for the lock to see whether it is to be interrupted.
-constexpr Clock::duration kLookInterval = std::chrono::milliseconds(1);
+constexpr Clock::duration kLookInterval = std::chrono::microseconds(200);
 
 // What a caller that lost its place waits before it tries again.
 constexpr std::int64_t kDisplacedRetryMs = 100;
 
-double Milliseconds(Clock::duration duration) { return std::chrono::duration<double, std::milli>(duration).count(); }
+double Milliseconds(std::chrono::nanoseconds duration) {
+  return std::chrono::duration<double, std::milli>(duration).count();
+}
 
 }  // namespace
 
@@ -38,7 +41,7 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   begun_ = true;
   cost_ = cost;
   ++admission_.counts_.started;
-  admission_.queue_.Recharge(charge_, expected_ms);
+  admission_.queue_.Expect(charge_, expected_ms);
   if (interrupts_ != nullptr) return verdict;
   admission_.computing_.push_back(this);
   alone_on_its_core_ = admission_.running_ >= admission_.executor_.num_threads();
@@ -76,11 +79,13 @@ Admission::RunningTask::~RunningTask() {
   const Clock::time_point now = Clock::now();
   const Clock::duration took = now - start_ - interrupted();
   const double took_ms = Milliseconds(took);
+  // Polling threads have the core first. What they do there for other tenants is not this one's.
+  const double used_ms = Milliseconds(ThreadCpuTime() - cpu_start_ - cpu_interrupted_);
   const bool completed = begun_ && !stopped_;
   ChargeTenant(took, now);
   MutexLock lock(admission_.mu_);
   const bool alone = alone_on_its_core_ && admission_.running_ >= admission_.executor_.num_threads();
-  admission_.queue_.Finish(charge_, took_ms, begun_);
+  admission_.queue_.Finish(charge_, used_ms, begun_ ? std::optional(took_ms) : std::nullopt, NowMs());
   if (interrupts_ == nullptr) {
     admission_.running_end_ms_ = --admission_.running_ == 0 ? 0 : admission_.running_end_ms_ - expected_end_ms_;
     auto& computing = admission_.computing_;
@@ -108,30 +113,39 @@ void Admission::RunningTask::Look() {
   }
 }
 
-bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next) {
+bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms) {
   if (running.charge_.is_of(next.tenant)) return false;
   if (next.item.undecoded_bytes > kMostInterruptionBytes) return false;
   if (next.item.undecoded_bytes == 0 && next.expected_ms > kMostInterruptionMs) return false;
-  const double ran_ms = Milliseconds(Clock::now() - running.start_ - running.interrupted());
-  return next.virtual_ms <= FairQueue<Waiting>::VirtualMs(running.charge_, ran_ms);
+  return next.virtual_ms <= FairQueue<Waiting>::UsedMs(running.charge_, now_ms);
 }
 
 bool Admission::Interrupt(RunningTask& running) {
   const Clock::time_point start = Clock::now();
+  const std::chrono::nanoseconds cpu_start = ThreadCpuTime();
   {
     std::optional<Waiting> next;  // What it owns, maybe the last reference to its call, outlives `nested`.
     RunningTask nested(*this, &running);
     {
       MutexLock lock(mu_);
       if (!running.begun_) return false;
-      next = Take(nested, queue_.Pop([&running](const auto& waiting) { return MayInterrupt(running, waiting); }));
+      const double now_ms = NowMs();
+      const auto may = [&running, now_ms](const auto& waiting) { return MayInterrupt(running, waiting, now_ms); };
+      next = Take(nested, queue_.Pop(now_ms, may));
       if (!next.has_value()) return false;
       ++spare_tickets_;
+      // Also on a thread that helps: the task's own may have nothing left but to wait for this one.
+      queue_.Pause(running.charge_, now_ms);
     }
     std::move(next->task)(nested);
   }
+  {
+    const MutexLock lock(mu_);
+    queue_.Resume(running.charge_, NowMs());
+  }
   if (std::this_thread::get_id() == running.thread_) {
     running.interrupted_.fetch_add((Clock::now() - start).count(), std::memory_order_relaxed);
+    running.cpu_interrupted_ += ThreadCpuTime() - cpu_start;
   }
   return true;
 }
@@ -165,7 +179,7 @@ void Admission::RunNext() {
   RunningTask running(*this, nullptr);
   {
     MutexLock lock(mu_);
-    next = Take(running, queue_.Pop());
+    next = Take(running, queue_.Pop(NowMs()));
     if (!next.has_value()) {
       --spare_tickets_;
       return;
