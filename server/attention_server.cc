@@ -46,7 +46,7 @@ int ConnectionsThatFit(const ServerConfig& config) {
 // Of a request to the HTTP door, for a small one to come whole: what an idle connection there costs.
 constexpr std::size_t kFirstReadBytes = 1536;
 
-HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const TrustedProxies& proxies,
+HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const MemoryBudget& memory, const TrustedProxies& proxies,
                                   std::shared_ptr<HttpTls> tls) {
   HttpDoor::Options options{.hosts = config.http.hosts, .origins = config.http.allowed_origins};
   for (const std::string& name : config.http.services) {
@@ -67,6 +67,7 @@ HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const TrustedProxi
   http.handshake_timeout = absl::ToChronoNanoseconds(std::min(config.transport.handshake_timeout, kLongestWait));
   http.max_age = absl::ToChronoNanoseconds(std::min(config.transport.max_connection_age, kLongestWait));
   http.min_bytes_per_second = static_cast<std::size_t>(config.calls.min_bytes_per_second);
+  http.memory = &memory;
   http.proxies = proxies;
   http.tls = std::move(tls);
   return options;
@@ -206,8 +207,8 @@ absl::Status AttentionServer::OpenHttpDoor() {
     if (!tls.ok()) return tls.status();
     http_tls_ = *std::move(tls);
   }
-  auto door = HttpDoor::Open(HttpDoorOptions(config_, engine_->options().proxies, http_tls_), engine_->methods(),
-                             services_, engine_->options());
+  auto door = HttpDoor::Open(HttpDoorOptions(config_, memory_, engine_->options().proxies, http_tls_),
+                             engine_->methods(), services_, engine_->options());
   if (!door.ok()) return door.status();
   http_ = *std::move(door);
   log_.Info("HTTP door open",
