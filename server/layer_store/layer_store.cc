@@ -176,7 +176,8 @@ absl::StatusOr<LayerUpload> LayerStore::BeginUpload(LayerOwner owner, v1::Create
 absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Claim(const LayerUpload& upload, std::int64_t bytes,
                                                           MemoryBudget& memory) {
   const Meanwhile meanwhile = BytesMeanwhile(upload);
-  auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes));
+  auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes),
+                                 upload.owner().account, MemoryBudget::User::kUploads);
   if (!reserved.ok()) return reserved.status();
   absl::StatusOr<MemoryClaim> claim = Reserve(upload, bytes);
   if (claim.ok()) claim->meanwhile = *std::move(reserved);

@@ -31,7 +31,8 @@ namespace attend::server {
 
 // Memory adds up: `max_layers_bytes` counts the layers that have names and the deleted ones that requests still use;
 // what an upload takes only for a while (weights that `init` makes, copies of those that cannot be packed where they
-// are, a replaced layer until its last request has ended) comes from the MemoryBudget of requests in flight.
+// are, a replaced layer until its last request has ended) comes from the MemoryBudget of requests in flight, in the
+// name of the upload's caller.
 //
 // Thread-safe after Open.
 class LayerStore {

@@ -13,6 +13,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/base/error.h"
 #include "tests/support/checkpoint_builder.h"
@@ -36,13 +37,13 @@ class LayerStoreTest : public ::testing::Test {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  auto Create(const std::string& name, std::int64_t seed) {
+  auto Create(const std::string& name, std::int64_t seed, AccountRef account = nullptr) {
     v1::CreateLayerHeader header;
     header.set_name(name);
     header.set_replace(true);
     header.mutable_init()->set_seed(seed);
     header.mutable_init()->set_embed_dim(16);
-    auto upload = store_->BeginUpload({.tenant = "shop"}, header);
+    auto upload = store_->BeginUpload({.tenant = "shop", .account = std::move(account)}, header);
     EXPECT_TRUE(upload.ok()) << upload.status();
     return store_->FinishUpload(*upload, cancelled_, executor_, memory_);
   }
@@ -90,6 +91,28 @@ TEST_F(LayerStoreTest, MemoryIsReadWhileAnotherThreadWaitsForTheDisk) {
   ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
   EXPECT_EQ(waited, 3);
   EXPECT_EQ(store_->bytes().registered() + store_->bytes().OfTenant("shop") + store_->bytes().held(), 0);
+}
+
+TEST_F(LayerStoreTest, WhatAnUploadTakesForAWhileIsItsCallers) {
+  Open({});
+  const AccountRef caller = std::make_shared<Account>("ann", std::make_shared<Tenant>("shop"), /*is_exempt=*/false);
+  caller->tenant->SetLimits({.max_memory_in_flight_bytes = 1});
+  const absl::Status refused = Create("a", 1, caller).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_THAT(GetErrorDetails(refused).metadata, ElementsAre(Pair("quota", "max_memory_in_flight_bytes")));
+  EXPECT_EQ(store_->bytes().held(), 0);
+  caller->tenant->SetLimits({});
+  auto created = Create("a", 1, caller);
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_EQ(caller->memory_bytes, 0) << "the weights that were made are gone";
+  const std::int64_t bytes = created->layer->description().memory_bytes();
+  ASSERT_TRUE(Create("a", 2, caller).ok());  // The old one is still in use.
+  EXPECT_EQ(caller->memory_bytes, bytes);
+  EXPECT_EQ(caller->tenant->memory_bytes(), bytes);
+  EXPECT_EQ(memory_.in_use_bytes(MemoryBudget::User::kUploads), bytes);
+  created->layer.reset();
+  EXPECT_EQ(caller->memory_bytes, 0);
+  EXPECT_EQ(memory_.in_use_bytes(), 0);
 }
 
 // Weights behind a header of an odd length, across and in groups cannot be packed where they are.
