@@ -72,8 +72,7 @@ void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::tim
                        std::optional<double> hinted_flops) {
   deadline_ = deadline;
   const std::size_t bytes = request.Length();
-  if (method_.refusable && !BeginForTenant()) return;
-  if (!Reserve(bytes)) return;
+  if ((method_.refusable && !BeginForTenant()) || !Reserve(bytes)) return request.Clear();
   if (bytes > method_.inline_decode_bytes) return SubmitRequest(request, hinted_flops);
   if (!Decode(request)) return;
   if (job_->flops() <= services_.inline_flops) return Compute(/*task=*/nullptr);
@@ -129,8 +128,10 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
     if (status.ok()) job_ = *std::move(job);
   }
   timing_.receive += Clock::now() - start;
-  if (!status.ok()) Fail(status);
-  return status.ok();
+  if (status.ok()) return true;
+  request.Clear();  // Or what was made of it, which may be too long.
+  Fail(status);
+  return false;
 }
 
 absl::Status RequestRun::Transcode(grpc::ByteBuffer& request) const {
@@ -181,6 +182,8 @@ void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point com
 
 void RequestRun::Fail(const absl::Status& status) {
   tenant_request_ = TenantRequest();
+  job_.reset();  // The error may wait for its reader for long.
+  memory_.ShrinkTo(0);
   owner_.OnError(status);
 }
 
