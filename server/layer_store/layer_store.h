@@ -138,8 +138,8 @@ class LayerStore {
 
   // Errors: RESOURCE_EXHAUSTED naming the flag, or with reason TENANT_QUOTA.
   absl::StatusOr<MemoryClaim> Reserve(const LayerUpload& upload, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
-  // `max_tenant_bytes`: what all layers of the tenant may take. `claimed`: what is reserved for this one already.
-  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
+  // `claimed`: what is reserved for this one already.
+  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, const LayerOwner& owner,
                            std::int64_t claimed = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Reserves what the layer will take, and what it takes meanwhile. Errors: those of Reserve and MemoryBudget::Reserve.
   absl::StatusOr<MemoryClaim> Claim(const LayerUpload& upload, std::int64_t bytes, MemoryBudget& memory)

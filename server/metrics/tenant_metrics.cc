@@ -71,7 +71,8 @@ void WriteTenants(const MetricSources& sources, Exposition& page) {
   add(&Usage::computed);
   page.Counter("attend_tenant_compute_seconds_total", "Time that threads decoded and computed, by tenant.");
   add(&Usage::compute_seconds);
-  page.Counter("attend_tenant_refusals_total", "Requests that a quota of their tenant refused (TENANT_QUOTA).");
+  page.Counter("attend_tenant_refusals_total",
+               "Requests and uploads that a quota of their tenant refused (TENANT_QUOTA).");
   add(&Usage::refusals);
 }
 

@@ -37,13 +37,15 @@ class LayerStoreTest : public ::testing::Test {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  auto Create(const std::string& name, std::int64_t seed, AccountRef account = nullptr) {
+  auto Create(const std::string& name, std::int64_t seed, AccountRef account = nullptr,
+              std::int64_t max_layers_bytes = TenantLimits::kNone) {
     v1::CreateLayerHeader header;
     header.set_name(name);
     header.set_replace(true);
     header.mutable_init()->set_seed(seed);
     header.mutable_init()->set_embed_dim(16);
-    auto upload = store_->BeginUpload({.tenant = "shop", .account = std::move(account)}, header);
+    auto upload = store_->BeginUpload(
+        {.tenant = "shop", .account = std::move(account), .max_layers_bytes = max_layers_bytes}, header);
     EXPECT_TRUE(upload.ok()) << upload.status();
     return store_->FinishUpload(*upload, cancelled_, executor_, memory_);
   }
@@ -113,6 +115,18 @@ TEST_F(LayerStoreTest, WhatAnUploadTakesForAWhileIsItsCallers) {
   created->layer.reset();
   EXPECT_EQ(caller->memory_bytes, 0);
   EXPECT_EQ(memory_.in_use_bytes(), 0);
+}
+
+TEST_F(LayerStoreTest, WhatTheTenantsQuotaRefusesIsCounted) {
+  Open({});
+  const AccountRef caller = std::make_shared<Account>("ann", std::make_shared<Tenant>("shop"), /*is_exempt=*/false);
+  ASSERT_TRUE(Create("a", 1, caller).ok());
+  EXPECT_EQ(caller->tenant->refusals(), 0);
+  const std::int64_t bytes = store_->bytes().OfTenant("shop");
+  EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, caller, 2 * bytes - 1).status())) << "beside the other one";
+  EXPECT_EQ(caller->tenant->refusals(), 1);
+  EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, caller, bytes - 1).status())) << "by itself";
+  EXPECT_EQ(caller->tenant->refusals(), 2);
 }
 
 // Weights behind a header of an odd length, across and in groups cannot be packed where they are.
