@@ -268,10 +268,8 @@ absl::StatusOr<LayerStore::Deleted> LayerStore::Delete(const LayerKey& key, std:
   bool removed = false;
   absl::Status synced = storage_->Remove(key, removed);
   if (!removed) return synced;  // Else memory follows the disk, as in Commit.
-  const std::int64_t bytes = layer->description().memory_bytes();
   // Requests may use it for a while yet.
-  LeavingOf(layer).held = bytes_.Leave(key.tenant, bytes);
-  LeavingOf(layer).bytes = bytes;
+  LeavingOf(layer).left = bytes_.Leave(key.tenant, layer->description().memory_bytes());
   registry_.Remove(key);
   return Deleted{.etag = layer->description().etag(), .kept = ButDone(synced, "the layer is deleted")};
 }

@@ -117,12 +117,8 @@ class LayerStore {
   absl::Status CheckMayCreate(const std::string& tenant, const v1::CreateLayerHeader& header) const;
   // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
   struct Leaving {
-    MemoryBudget::Reservation memory;                 // A replaced one's,
-    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of (LayerBytes::Leave),
-    std::int64_t bytes = 0;                           // so much.
-    ~Leaving() {
-      if (held != nullptr) held->fetch_sub(bytes, std::memory_order_relaxed);
-    }
+    MemoryBudget::Reservation memory;  // A replaced one's,
+    LayerBytes::Left left;             // or a deleted one's.
   };
   struct Owner;  // Of a layer and its Leaving.
   // The same layer, whose end is also that of its Leaving.

@@ -117,6 +117,28 @@ TEST_F(LayerStoreTest, WhatAnUploadTakesForAWhileIsItsCallers) {
   EXPECT_EQ(memory_.in_use_bytes(), 0);
 }
 
+// Or a tenant that calls and deletes its layers by turns would take all memory that layers have.
+TEST_F(LayerStoreTest, ADeletedLayerIsItsTenantsUntilItsLastUseEnds) {
+  Open({});
+  auto created = Create("a", 1);
+  ASSERT_TRUE(created.ok()) << created.status();
+  const std::int64_t bytes = store_->bytes().OfTenant("shop");
+  ASSERT_GT(bytes, 0);
+  ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
+  EXPECT_EQ(store_->bytes().registered(), 0);
+  EXPECT_EQ(store_->bytes().OfTenant("shop"), bytes);
+  EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, nullptr, bytes).status()));
+  created->layer.reset();
+  EXPECT_EQ(store_->bytes().OfTenant("shop"), 0);
+  EXPECT_EQ(store_->bytes().held(), 0);
+  const auto replaced = Create("b", 1, nullptr, bytes);
+  ASSERT_TRUE(replaced.ok()) << replaced.status();
+  const auto last = Create("b", 2, nullptr, bytes);
+  ASSERT_TRUE(last.ok()) << "a replaced one is memory in flight, and no part of the quota: " << last.status();
+  ASSERT_TRUE(store_->Delete({"shop", "b"}, "").ok());
+  store_.reset();  // Both layers outlive it.
+}
+
 TEST_F(LayerStoreTest, WhatTheTenantsQuotaRefusesIsCounted) {
   Open({});
   const AccountRef caller = std::make_shared<Account>("ann", std::make_shared<Tenant>("shop"), /*is_exempt=*/false);
