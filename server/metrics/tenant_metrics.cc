@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -47,6 +48,10 @@ std::vector<Usage> Rows(const MetricSources& sources) {
   std::vector<Usage> rows;
   for (const TenantRef& tenant : sources.tenants->All()) rows.push_back(UsageOf(*tenant, *sources.layers));
   Usage others{.label = kOthers};
+  // Stored layers may be of tenants that no file names any more. What changes while this looks may be in one sum alone.
+  double layers = static_cast<double>(sources.layers->bytes().held());
+  for (const Usage& row : rows) layers -= row.layers_bytes;
+  others.layers_bytes = std::max(layers, 0.0);
   for (std::size_t i = kMostLabels; i < rows.size(); ++i) others.Add(rows[i]);
   if (rows.size() > kMostLabels) rows.resize(kMostLabels);
   rows.push_back(others);

@@ -18,6 +18,7 @@
 namespace attend::server {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 
@@ -100,6 +101,22 @@ TEST_F(AuthenticatorTest, AFileThatCannotBeUsedKeepsTheLastOneInForce) {
   std::ofstream(path_) << R"({"principals": []})";
   EXPECT_TRUE(*authenticator->Reload());
   EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret"}), "BAD_CREDENTIAL");
+}
+
+// Each would have a label in the metrics for as long as the server lives.
+TEST_F(AuthenticatorTest, AFileThatCannotBeUsedLeavesNoTenantBehind) {
+  const auto names = [](const Authenticator& authenticator) {
+    std::vector<std::string> all;
+    for (const TenantRef& tenant : authenticator.tenants().All()) all.push_back(tenant->name());
+    return all;
+  };
+  const auto authenticator = Make(R"({"principals": [{"name": "a", "tenant": "old"}]})");
+  folder_.Write("principals.json", R"({"principals": [{"name": "a", "tenant": "new"}, {"name": ""}]})");
+  EXPECT_FALSE(authenticator->Reload().ok());
+  EXPECT_THAT(names(*authenticator), ElementsAre("shared", "old"));
+  folder_.Write("principals.json", R"({"principals": [{"name": "a", "tenant": "new"}]})");
+  EXPECT_TRUE(authenticator->Reload().ok());
+  EXPECT_THAT(names(*authenticator), ElementsAre("shared", "old", "new"));
 }
 
 TEST_F(AuthenticatorTest, AFileWithAKeyTwiceIsRefused) {
