@@ -305,6 +305,7 @@ void AttentionServer::PrepareTlsReload() {
 void AttentionServer::Reload() { reloader_->Now(); }
 
 void AttentionServer::ReloadFiles() {
+  audit_.RecordLeftOut();
   if (tls_reload_.has_value()) AuditReload("TLS files", tls_reload_->Run(), tls_error_);
   AuditReload("principals", authenticator_->Reload(), principals_error_);
 }

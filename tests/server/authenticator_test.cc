@@ -3,8 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
 
+#include <chrono>
 #include <fstream>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +16,8 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "formats/files/sha256.h"
+#include "server/base/logging.h"
+#include "server/identity/audit.h"
 #include "server/rpc/call_credentials.h"
 #include "tests/support/temporary_folder.h"
 
@@ -128,6 +134,30 @@ TEST_F(AuthenticatorTest, AFileWithAKeyTwiceIsRefused) {
     const auto made = Authenticator::Create({.principals_path = folder_.Write("twice.json", text)});
     EXPECT_THAT(std::string(made.status().message()), HasSubstr("the key '" + key + "' comes twice")) << text;
   }
+}
+
+// A flood that ends leaves no further denial that would bring the count.
+TEST(AuditTest, DenialsThatAreLeftOutAreCountedAlthoughNoneFollows) {
+  std::ostringstream out;
+  Log log({.format = LogFormat::kText}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  const auto flood = [](Audit& audit, int denials) {
+    for (int i = 0; i < denials; ++i) audit.Denied("ann", "ipv4:10.0.0.1:1", "/Method", "MISSING_ROLE");
+  };
+  {
+    Audit audit(log);
+    flood(audit, 2000);
+    audit.RecordLeftOut(Audit::Clock::now() + std::chrono::hours(1));
+    EXPECT_THAT(out.str(), HasSubstr("denials left out"));
+    out.str("");
+    audit.RecordLeftOut(Audit::Clock::now() + std::chrono::hours(1));
+  }
+  EXPECT_EQ(out.str(), "") << "once";
+  {
+    Audit audit(log);
+    flood(audit, 2000);
+    out.str("");
+  }
+  EXPECT_THAT(out.str(), HasSubstr("denials left out")) << "at the end at the latest";
 }
 
 TEST(RolesTest, EachNeedsOneOfItsOwn) {
