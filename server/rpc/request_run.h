@@ -59,7 +59,8 @@ using Transcoder = std::function<absl::StatusOr<grpc::ByteBuffer>(grpc::ByteBuff
 struct RequestMethod {
   Decoder decode;
   WorkKind kind = WorkKind::kControl;
-  // Whether Admission may refuse it. Health and information are answered also by a busy server.
+  // Whether Admission may refuse it. Health and information are answered also by a busy server, unless they are too
+  // long to decode at once.
   bool refusable = true;
   // Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
   // thread, and the polling thread has other calls to serve.
