@@ -1,5 +1,6 @@
 #include "server/rpc/request_run.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -124,7 +125,7 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
     };
     absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant(), take_memory});
     request.Clear();
-    status = job.ok() ? memory_.Resize((*job)->memory_bytes()) : job.status();
+    status = job.ok() ? memory_.Resize(MemoryOf(**job)) : job.status();
     if (status.ok()) job_ = *std::move(job);
   }
   timing_.receive += Clock::now() - start;
@@ -132,6 +133,11 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
   request.Clear();  // Or what was made of it, which may be too long.
   Fail(status);
   return false;
+}
+
+double RequestRun::MemoryOf(const Job& job) const {
+  const double memory = job.memory_bytes();
+  return method_.answer_memory > 1 ? std::max(memory, method_.answer_memory * job.response_bytes()) : memory;
 }
 
 absl::Status RequestRun::Transcode(grpc::ByteBuffer& request) const {
@@ -174,7 +180,7 @@ void RequestRun::Compute(Admission::RunningTask* task) {
 }
 
 void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point computed) {
-  memory_.ShrinkTo(static_cast<std::int64_t>(response.Length()));
+  memory_.ShrinkTo(static_cast<std::int64_t>(method_.answer_memory * static_cast<double>(response.Length())));
   tenant_request_ = TenantRequest();
   timing_.send = Clock::now() - computed;
   owner_.OnResponse(response);

@@ -104,6 +104,20 @@ TEST_F(RequestRunTest, AnUnreadAnswerIsItsBytesAndNothingElse) {
   EXPECT_EQ(tenant_->requests_in_flight(), 0) << "it is computed, and no reader holds up the tenant's next";
 }
 
+TEST_F(RequestRunTest, AnAnswerThatIsPutInAnotherFormCountsInBoth) {
+  const RequestMethod method{.decode = Counted(/*fails=*/false), .answer_memory = 2};
+  Run(method, "request");
+  ASSERT_TRUE(sender_.answer().ok()) << sender_.answer().status();
+  EXPECT_EQ(run_->memory_bytes(), 12);
+  run_->ShrinkMemoryTo(6);
+  EXPECT_EQ(memory_.in_use_bytes(), 6);
+  // Before it is computed, so that nothing is computed in vain: the job says that its response may have 1000 bytes.
+  const RequestMethod many{.decode = Counted(/*fails=*/false), .answer_memory = 1100};
+  Run(many, "request");
+  EXPECT_EQ(sender_.answer().status().code(), absl::StatusCode::kResourceExhausted) << sender_.answer().status();
+  EXPECT_EQ(memory_.in_use_bytes(), 0);
+}
+
 TEST_F(RequestRunTest, AnUnreadErrorIsNoRequestInFlightAndHoldsNothing) {
   const RequestMethod method{.decode = Counted(/*fails=*/true)};
   Run(method, "request");
