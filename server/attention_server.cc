@@ -306,15 +306,20 @@ void AttentionServer::Reload() { reloader_->Now(); }
 
 void AttentionServer::ReloadFiles() {
   audit_.RecordLeftOut();
-  if (tls_reload_.has_value()) AuditReload("TLS files", tls_reload_->Run(), tls_error_);
-  AuditReload("principals", authenticator_->Reload(), principals_error_);
+  if (tls_reload_.has_value()) {
+    const absl::StatusOr<bool> reloaded = tls_reload_->Run();
+    AuditReload("TLS files", reloaded, tls_reload_->door_is_behind(), tls_error_);
+  }
+  AuditReload("principals", authenticator_->Reload(), /*door_is_behind=*/false, principals_error_);
 }
 
-void AttentionServer::AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded,
+void AttentionServer::AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded, bool door_is_behind,
                                   std::string& last_error) {
   const std::string error(reloaded.status().message());
   if (!reloaded.ok()) failed_reloads_.fetch_add(1, std::memory_order_relaxed);
-  if ((reloaded.ok() && *reloaded) || (!reloaded.ok() && error != last_error)) audit_.Reloaded(what, error);
+  if ((reloaded.ok() && *reloaded) || (!reloaded.ok() && error != last_error)) {
+    door_is_behind ? audit_.DoorIsBehind(what, error) : audit_.Reloaded(what, error);
+  }
   last_error = error;
 }
 

@@ -58,6 +58,11 @@ class Audit {
                 {{"event", refusal.empty() ? what + " reloaded" : what + " not reloaded; the last stay in force"},
                  {"reason", refusal}});
   }
+  // gRPC has files that the HTTP door could not take, and why it could not.
+  void DoorIsBehind(const std::string& what, const std::string& reason) {
+    log_.Record("audit", {{"event", what + " not reloaded at the HTTP door, which has older ones than gRPC"},
+                          {"reason", reason}});
+  }
 
  private:
   static constexpr int kMostDenials = 100;

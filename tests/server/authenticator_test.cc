@@ -160,6 +160,15 @@ TEST(AuditTest, DenialsThatAreLeftOutAreCountedAlthoughNoneFollows) {
   EXPECT_THAT(out.str(), HasSubstr("denials left out")) << "at the end at the latest";
 }
 
+TEST(AuditTest, SaysWhoHasOlderFiles) {
+  std::ostringstream out;
+  Log log({.format = LogFormat::kText}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  Audit audit(log);
+  audit.DoorIsBehind("TLS files", "no descriptors");
+  EXPECT_THAT(out.str(), HasSubstr("TLS files not reloaded at the HTTP door, which has older ones than gRPC"));
+  EXPECT_THAT(out.str(), HasSubstr("no descriptors"));
+}
+
 TEST(RolesTest, EachNeedsOneOfItsOwn) {
   for (const char* names : {"compute", "layers", "observe", "compute,layers", "compute,layers,observe", "none"}) {
     EXPECT_EQ(Roles::Parse(names)->Names(), names);
