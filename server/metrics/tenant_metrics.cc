@@ -74,7 +74,9 @@ void WriteTenants(const MetricSources& sources, Exposition& page) {
   add(&Usage::layers_bytes);
   page.Counter("attend_tenant_requests_total", "Requests that began to compute and ended, by tenant.");
   add(&Usage::computed);
-  page.Counter("attend_tenant_compute_seconds_total", "Time that threads decoded and computed, by tenant.");
+  page.Counter(
+      "attend_tenant_compute_seconds_total",
+      "Time that requests' own threads decoded and computed, by tenant, without that of idle threads that helped.");
   add(&Usage::compute_seconds);
   page.Counter("attend_tenant_refusals_total",
                "Requests and uploads that a quota of their tenant refused (TENANT_QUOTA).");
