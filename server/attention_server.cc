@@ -46,7 +46,7 @@ int ConnectionsThatFit(const ServerConfig& config) {
 // Of a request to the HTTP door, for a small one to come whole: what an idle connection there costs.
 constexpr std::size_t kFirstReadBytes = 1536;
 
-HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const TrustedProxies& proxies,
+HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const MemoryBudget& memory, const TrustedProxies& proxies,
                                   std::shared_ptr<HttpTls> tls) {
   HttpDoor::Options options{.hosts = config.http.hosts, .origins = config.http.allowed_origins};
   for (const std::string& name : config.http.services) {
@@ -67,6 +67,7 @@ HttpDoor::Options HttpDoorOptions(const ServerConfig& config, const TrustedProxi
   http.handshake_timeout = absl::ToChronoNanoseconds(std::min(config.transport.handshake_timeout, kLongestWait));
   http.max_age = absl::ToChronoNanoseconds(std::min(config.transport.max_connection_age, kLongestWait));
   http.min_bytes_per_second = static_cast<std::size_t>(config.calls.min_bytes_per_second);
+  http.memory = &memory;
   http.proxies = proxies;
   http.tls = std::move(tls);
   return options;
@@ -206,8 +207,8 @@ absl::Status AttentionServer::OpenHttpDoor() {
     if (!tls.ok()) return tls.status();
     http_tls_ = *std::move(tls);
   }
-  auto door = HttpDoor::Open(HttpDoorOptions(config_, engine_->options().proxies, http_tls_), engine_->methods(),
-                             services_, engine_->options());
+  auto door = HttpDoor::Open(HttpDoorOptions(config_, memory_, engine_->options().proxies, http_tls_),
+                             engine_->methods(), services_, engine_->options());
   if (!door.ok()) return door.status();
   http_ = *std::move(door);
   log_.Info("HTTP door open",
@@ -304,15 +305,21 @@ void AttentionServer::PrepareTlsReload() {
 void AttentionServer::Reload() { reloader_->Now(); }
 
 void AttentionServer::ReloadFiles() {
-  if (tls_reload_.has_value()) AuditReload("TLS files", tls_reload_->Run(), tls_error_);
-  AuditReload("principals", authenticator_->Reload(), principals_error_);
+  audit_.RecordLeftOut();
+  if (tls_reload_.has_value()) {
+    const absl::StatusOr<bool> reloaded = tls_reload_->Run();
+    AuditReload("TLS files", reloaded, tls_reload_->door_is_behind(), tls_error_);
+  }
+  AuditReload("principals", authenticator_->Reload(), /*door_is_behind=*/false, principals_error_);
 }
 
-void AttentionServer::AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded,
+void AttentionServer::AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded, bool door_is_behind,
                                   std::string& last_error) {
   const std::string error(reloaded.status().message());
   if (!reloaded.ok()) failed_reloads_.fetch_add(1, std::memory_order_relaxed);
-  if ((reloaded.ok() && *reloaded) || (!reloaded.ok() && error != last_error)) audit_.Reloaded(what, error);
+  if ((reloaded.ok() && *reloaded) || (!reloaded.ok() && error != last_error)) {
+    door_is_behind ? audit_.DoorIsBehind(what, error) : audit_.Reloaded(what, error);
+  }
   last_error = error;
 }
 

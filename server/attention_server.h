@@ -87,7 +87,8 @@ class AttentionServer {
   // REQUIRES: the doors are open.
   void PrepareTlsReload();
   void ReloadFiles();
-  void AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded, std::string& last_error);
+  void AuditReload(const std::string& what, const absl::StatusOr<bool>& reloaded, bool door_is_behind,
+                   std::string& last_error);
   // Waits for `drain_wait`, or for ForceStop: true then.
   bool WaitForForceStop() ABSL_LOCKS_EXCLUDED(stop_mu_);
 

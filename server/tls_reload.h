@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 
 namespace attend::server {
 
@@ -19,17 +20,24 @@ class TlsReload {
       : pair_(std::move(pair)), door_(std::move(door)) {}
 
   // True when others are in force now. The door may fail, without descriptors for example: it is asked again each time
-  // until it has what is in force. Errors: any of the two.
+  // until it has what is in force. Errors: those of the two.
   absl::StatusOr<bool> Run() {
     absl::StatusOr<bool> read = pair_();
     if (read.ok() && *read) door_is_behind_ = true;
     if (!door_ || !door_is_behind_) return read;
-    if (absl::Status taken = door_(); !taken.ok()) return taken;
+    if (absl::Status taken = door_(); !taken.ok()) return read.ok() ? taken : Both(read.status(), taken);
     door_is_behind_ = false;
     return read.ok() ? true : read;
   }
 
+  // Whether the door has older ones than gRPC, which has those that are in force.
+  bool door_is_behind() const { return door_is_behind_; }
+
  private:
+  static absl::Status Both(const absl::Status& read, const absl::Status& taken) {
+    return {read.code(), absl::StrCat(read.message(), "; the HTTP door: ", taken.message())};
+  }
+
   const std::function<absl::StatusOr<bool>()> pair_;
   const std::function<absl::Status()> door_;
   bool door_is_behind_ = false;

@@ -170,6 +170,11 @@ LogRateLimit::Verdict LogRateLimit::Ask(Clock::time_point now) {
   return {.pass = true};
 }
 
+std::int64_t LogRateLimit::TakeHeldBack(Clock::time_point now) {
+  const MutexLock lock(mu_);
+  return now < end_ ? 0 : std::exchange(held_back_, 0);
+}
+
 GrpcLogRoute::GrpcLogRoute(Log& log) : log_(log), limit_(kMostGrpcLines, kGrpcLinesWindow) {
   SetGrpcRoute(this);
   gpr_set_log_function(LogFromGrpc);

@@ -101,6 +101,8 @@ class LogRateLimit {
 
   // What to do with a line that comes at `now`. REQUIRES: `now` does not go back by much.
   Verdict Ask(Clock::time_point now) ABSL_LOCKS_EXCLUDED(mu_);
+  // How many lines a window that has ended by `now` held back, unless it has been told: no further line may come.
+  std::int64_t TakeHeldBack(Clock::time_point now) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   const int most_;

@@ -171,6 +171,7 @@ absl::StatusOr<HttpBody> ConnectCall::BodyOf(const grpc::ByteBuffer& response) {
 
 void ConnectCall::OnResponse(const grpc::ByteBuffer& response) {
   absl::StatusOr<HttpBody> body = BodyOf(response);
+  run_->ShrinkMemoryTo(body.ok() ? static_cast<std::int64_t>(response.Length()) : 0);
   if (!body.ok()) return OnError(body.status());
   if (!BeginFinish()) return;
   response_bytes_ += static_cast<std::int64_t>(body->size());

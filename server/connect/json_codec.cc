@@ -99,6 +99,7 @@ RequestMethod JsonMethod(const RequestMethod& method, const google::protobuf::Me
   json.transcode = [type = descriptor.input_type()](grpc::ByteBuffer& sent) { return JsonToBinary(sent, *type); };
   json.inline_decode_bytes = method.refusable ? 0 : kInlineJsonBytes;
   json.decode_memory = kJsonMemory;
+  json.answer_memory = kJsonAnswerMemory;
   return json;
 }
 

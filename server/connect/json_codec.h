@@ -32,6 +32,8 @@ RequestMethod JsonMethod(const RequestMethod& method, const google::protobuf::Me
 
 // How much memory decoding JSON takes, for each byte of it.
 inline constexpr double kJsonMemory = 3;
+// How much an answer takes while BinaryToJson reads it, for each byte of the response; then the message alone is left.
+inline constexpr double kJsonAnswerMemory = 2;
 
 }  // namespace attend::server
 

@@ -300,6 +300,7 @@ void HttpConnection::Write(HttpResponse answer, bool keep_alive) {
   if (answer.status != 204 && answer.status != 304) response_.content_length(size);
   response_.keep_alive(keep_alive);
   if (!head_) response_.body() = std::move(answer.body);
+  writing_since_ = std::chrono::steady_clock::now();
   stream_.tcp().expires_after(options_.write_timeout + std::chrono::seconds(size / options_.min_bytes_per_second));
   http::async_write(stream_, response_, [self = shared_from_this(), keep_alive](Error error, std::size_t) {
     self->response_ = {};
@@ -310,6 +311,7 @@ void HttpConnection::Write(HttpResponse answer, bool keep_alive) {
 
 void HttpConnection::OnWritten(bool keep_alive) {
   head_ = answered_ = false;
+  writing_since_ = std::chrono::steady_clock::time_point::max();
   call_.reset();
   if (!keep_alive) return watching_ ? Close() : Linger();
   owner_.OnAnswered(*this);

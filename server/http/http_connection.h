@@ -55,6 +55,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Start();
   // Closes it now, whatever it does.
   void Close();
+  // Whether an answer has been on its way since before then.
+  bool IsWritingSince(std::chrono::steady_clock::time_point then) const { return writing_since_ < then; }
   // Sends the answer to the request with this number; see HttpReply. Any thread.
   void Send(std::uint64_t request, HttpResponse answer);
 
@@ -125,6 +127,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool watching_ = false;  // A read is under way that only looks whether the peer is there.
   bool waiting_ = false;   // The next request is waited for as soon as that read has ended.
   boost::beast::http::response<SlicesBody> response_;
+  // When its first byte was written; max(): no answer is on its way.
+  std::chrono::steady_clock::time_point writing_since_ = std::chrono::steady_clock::time_point::max();
   bool closed_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "server/http/http_connections.h"
 
+#include <chrono>
 #include <utility>
 
 namespace attend::server {
@@ -76,6 +77,16 @@ void HttpConnections::Remove(HttpConnection& connection) {
   const auto count = counts_.find(connection.place.site);
   if (--count->second == 0) counts_.erase(count);
   (connection.place.is_busy ? busy_ : waiting_).erase(connection.place.position);
+}
+
+void HttpConnections::CloseStalled(HttpServer::Duration patience) {
+  const auto since = std::chrono::steady_clock::now() - patience;
+  for (const List* const list : {&busy_, &waiting_}) {
+    for (auto next = list->begin(); next != list->end();) {
+      HttpConnection& connection = **next++;  // Closing it takes it from the list.
+      if (connection.IsWritingSince(since)) connection.Close();
+    }
+  }
 }
 
 void HttpConnections::CloseAll() {

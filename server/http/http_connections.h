@@ -35,6 +35,8 @@ class HttpConnections {
   void SetWaiting(HttpConnection& connection);
   void Remove(HttpConnection& connection);
   void CloseAll();
+  // Closes those whose answers have been on their way for longer than `patience`.
+  void CloseStalled(HttpServer::Duration patience);
   std::size_t size() const { return waiting_.size() + busy_.size(); }
 
  private:

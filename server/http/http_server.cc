@@ -17,6 +17,7 @@
 #include "server/http/http_peer.h"
 #include "server/rpc/call_credentials.h"
 #include "server/rpc/listen_address.h"
+#include "server/rpc/memory_shortage.h"
 
 namespace attend::server {
 namespace {
@@ -27,6 +28,9 @@ using Error = boost::beast::error_code;
 // How long to wait after the system could not give a connection, for lack of descriptors for example.
 constexpr std::chrono::milliseconds kAcceptPause(50);
 
+// How often answers that nobody takes are looked for.
+constexpr std::chrono::milliseconds kLookInterval(1000);
+
 struct Listener {
   explicit Listener(boost::asio::io_context& context) : acceptor(context), pause(context) {}
 
@@ -36,7 +40,8 @@ struct Listener {
 
 class Server : public HttpServer, public HttpConnection::Owner {
  public:
-  Server(const Options& options, HttpService& service) : options_(options), service_(service) {}
+  Server(const Options& options, HttpService& service)
+      : options_(options), service_(service), shortage_(options.memory) {}
   ~Server() override { End(); }
 
   absl::Status Listen();
@@ -64,12 +69,16 @@ class Server : public HttpServer, public HttpConnection::Owner {
   // Serves the connection, or closes it.
   void Take(tcp::socket socket);
   void Tick();
+  // Now and then, ends answers whose memory others need.
+  void LookForMemory();
 
   const Options options_;
   HttpService& service_;
   boost::asio::io_context context_{1};
   std::list<Listener> listeners_;
   boost::asio::steady_timer tick_{context_};
+  boost::asio::steady_timer look_{context_};
+  MemoryShortage shortage_;
   HttpConnections connections_{options_.max_connections};
   std::atomic<std::int64_t> count_{0};  // Of them, for other threads.
   std::string address_;
@@ -96,6 +105,7 @@ absl::Status Server::Listen() {
 void Server::Run() {
   for (Listener& listener : listeners_) Accept(listener);
   if (options_.on_tick) Tick();
+  if (options_.memory != nullptr) LookForMemory();
   thread_ = std::thread([this] { context_.run(); });
 }
 
@@ -105,6 +115,15 @@ void Server::Tick() {
     if (stopped || stopped_) return;
     options_.on_tick();
     Tick();
+  });
+}
+
+void Server::LookForMemory() {
+  look_.expires_after(kLookInterval);
+  look_.async_wait([this](const Error& stopped) {
+    if (stopped || stopped_) return;
+    if (shortage_.Look()) connections_.CloseStalled(options_.write_timeout / MemoryShortage::kImpatience);
+    LookForMemory();
   });
 }
 
@@ -152,6 +171,7 @@ void Server::OnClosed(HttpConnection& connection) {
 void Server::CloseAll() {
   stopped_ = true;
   tick_.cancel();
+  look_.cancel();
   for (Listener& listener : listeners_) {
     Error ignored;
     listener.acceptor.close(ignored);

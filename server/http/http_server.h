@@ -20,6 +20,7 @@
 #include "server/http/http_message.h"
 #include "server/http/http_service.h"
 #include "server/identity/trusted_proxies.h"
+#include "server/rpc/memory_budget.h"
 
 namespace attend::server {
 
@@ -48,7 +49,10 @@ class HttpServer {
     // Beside the write timeout, an answer may take the time that its bytes need at this rate.
     std::size_t min_bytes_per_second = std::size_t{1} << 40;
     std::shared_ptr<const HttpTls> tls = nullptr;  // Null: plaintext.
-    TrustedProxies proxies = {};                   // Whose connections have no share: they are many callers'.
+    // While others are refused for want of this budget, an answer has a sixth of the write timeout, whatever its size.
+    // Null: nobody is. Must outlive the server.
+    const MemoryBudget* memory = nullptr;
+    TrustedProxies proxies = {};  // Whose connections have no share: they are many callers'.
     // Called on the server's thread every `tick_interval`. Empty: nothing is. Must not throw.
     std::function<void()> on_tick;
     Duration tick_interval = std::chrono::milliseconds(100);

@@ -4,6 +4,7 @@
 #define ATTEND_SERVER_IDENTITY_AUDIT_H_
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "server/base/logging.h"
@@ -13,17 +14,20 @@ namespace attend::server {
 // Thread-safe.
 class Audit {
  public:
+  using Clock = LogRateLimit::Clock;
+
   // `log` must outlive the object.
   explicit Audit(Log& log) : log_(log), denials_(kMostDenials, std::chrono::seconds(10)) {}
+  ~Audit() { RecordLeftOut(Clock::time_point::max()); }
+  Audit(const Audit&) = delete;
+  Audit& operator=(const Audit&) = delete;
 
   // A call was refused for want of a credential or a role. Callers cause these at will: at most a hundred in ten
-  // seconds, with a line that counts the others.
+  // seconds, with a line that counts the others: it comes with the next denial or by RecordLeftOut.
   void Denied(const std::string& principal, const std::string& peer, const std::string& method,
               const std::string& reason) {
-    const LogRateLimit::Verdict verdict = denials_.Ask(LogRateLimit::Clock::now());
-    if (verdict.held_back > 0) {
-      log_.Record("audit", {{"event", std::string("denials left out")}, {"count", verdict.held_back}});
-    }
+    const LogRateLimit::Verdict verdict = denials_.Ask(Clock::now());
+    RecordCount(verdict.held_back);
     if (!verdict.pass) return;
     log_.Record("audit", {{"event", std::string("denied")},
                           {"principal", principal},
@@ -31,6 +35,10 @@ class Audit {
                           {"method", method},
                           {"reason", reason}});
   }
+
+  // Counts the denials that were left out and not counted as yet, unless some may still be left out of the same ten
+  // seconds. To be called now and then: there may be no further denial.
+  void RecordLeftOut(Clock::time_point now = Clock::now()) { RecordCount(denials_.TakeHeldBack(now)); }
 
   // A layer was created, replaced or deleted, which `event` says; `etag` is that of the new layer, or of the deleted
   // one.
@@ -50,9 +58,18 @@ class Audit {
                 {{"event", refusal.empty() ? what + " reloaded" : what + " not reloaded; the last stay in force"},
                  {"reason", refusal}});
   }
+  // gRPC has files that the HTTP door could not take, and why it could not.
+  void DoorIsBehind(const std::string& what, const std::string& reason) {
+    log_.Record("audit", {{"event", what + " not reloaded at the HTTP door, which has older ones than gRPC"},
+                          {"reason", reason}});
+  }
 
  private:
   static constexpr int kMostDenials = 100;
+
+  void RecordCount(std::int64_t left_out) {
+    if (left_out > 0) log_.Record("audit", {{"event", std::string("denials left out")}, {"count", left_out}});
+  }
 
   Log& log_;
   LogRateLimit denials_;

@@ -7,7 +7,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -87,13 +89,16 @@ bool AreEqual(const formats::Sha256Digest& a, const formats::Sha256Digest& b) {
 }  // namespace
 
 struct Principals::Reader {
-  Tenants& tenants;
-  Accounts& accounts;
+  // A principal that lacks its tenant as yet.
+  struct Member {
+    std::shared_ptr<Principal> principal;
+    std::string tenant;
+  };
+
   bool has_tenants = false;
   Principals principals;
   std::set<std::string> names;
-
-  Reader(Tenants& all_tenants, Accounts& all_accounts) : tenants(all_tenants), accounts(all_accounts) {}
+  std::vector<Member> members;
 
   absl::Status AddTenant(const Json& entry, std::string where) {
     absl::Status keys = CheckKeys(entry, where,
@@ -127,15 +132,15 @@ struct Principals::Reader {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<TenantRef> ReadTenant(const Json& entry, const std::string& where) const {
-    if (!entry.contains("tenant")) return tenants.Get(kSharedTenant);
+  absl::StatusOr<std::string> ReadTenant(const Json& entry, const std::string& where) const {
+    if (!entry.contains("tenant")) return kSharedTenant;
     const std::string name = entry["tenant"].is_string() ? entry["tenant"] : Json("");
     const absl::Status valid = CheckTenantName(name);
     if (!valid.ok()) return Bad(absl::StrCat(where, ": tenant: ", valid.message()));
     if (has_tenants && name != kSharedTenant && principals.limits_.count(name) == 0) {
       return Bad(absl::StrCat(where, ": the tenant '", name, "' is not on the list 'tenants'"));
     }
-    return tenants.Get(name);
+    return name;
   }
 
   absl::Status AddCertificates(const Json& entry, const std::string& where, const PrincipalRef& principal) {
@@ -190,12 +195,11 @@ struct Principals::Reader {
     where = absl::StrCat("the principal '", name, "'");
     const absl::StatusOr<Roles> roles = ReadRoles(entry, where);
     if (!roles.ok()) return roles.status();
-    absl::StatusOr<TenantRef> tenant = ReadTenant(entry, where);
+    absl::StatusOr<std::string> tenant = ReadTenant(entry, where);
     if (!tenant.ok()) return tenant.status();
-    // No peer's address begins so.
-    const AccountRef account = accounts.Get(absl::StrCat("principal ", name), *tenant);
-    const auto principal = std::make_shared<const Principal>(
-        Principal{.name = name, .roles = *roles, .tenant = *std::move(tenant), .account = account});
+    const auto principal =
+        std::make_shared<Principal>(Principal{.name = name, .roles = *roles, .tenant = nullptr, .account = nullptr});
+    members.push_back({.principal = principal, .tenant = *std::move(tenant)});
     if (absl::Status added = AddCertificates(entry, where, principal); !added.ok()) return added;
     if (!entry.contains("tokens")) return absl::OkStatus();
     if (!entry["tokens"].is_array()) return Bad(absl::StrCat(where, ": tokens is no list"));
@@ -206,6 +210,17 @@ struct Principals::Reader {
       }
     }
     return absl::OkStatus();
+  }
+
+  // Once the whole file is good: tenants stay for as long as the server.
+  Principals Finish(Tenants& tenants, Accounts& accounts) {
+    for (Member& member : members) {
+      Principal& principal = *member.principal;
+      principal.tenant = tenants.Get(member.tenant);
+      // No peer's address begins so.
+      principal.account = accounts.Get(absl::StrCat("principal ", principal.name), principal.tenant);
+    }
+    return std::move(principals);
   }
 };
 
@@ -218,13 +233,13 @@ absl::StatusOr<Principals> Principals::Parse(std::string_view json, Tenants& ten
   if (!document.contains("principals") || !document["principals"].is_array()) {
     return Bad("it has no list 'principals'");
   }
-  Reader reader(tenants, accounts);
+  Reader reader;
   if (absl::Status added = reader.AddTenants(document); !added.ok()) return added;
   int number = 0;
   for (const Json& entry : document["principals"]) {
     if (absl::Status added = reader.Add(entry, absl::StrCat("principal ", ++number)); !added.ok()) return added;
   }
-  return std::move(reader.principals);
+  return reader.Finish(tenants, accounts);
 }
 
 void Principals::ApplyLimits(const Tenants& tenants) const {

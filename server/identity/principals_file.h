@@ -34,7 +34,8 @@ class Principals {
  public:
   // Errors: INVALID_ARGUMENT with a sentence that names the entry: a key that is not known, an identity or a token that
   // two principals have, a name that is empty or `anonymous`, a tenant that is none or not on the list, a limit
-  // out of range. The principals' tenants and accounts are those of `tenants` and `accounts`.
+  // out of range. The principals' tenants and accounts are those of `tenants` and `accounts`, to which a file that is
+  // refused adds none.
   static absl::StatusOr<Principals> Parse(std::string_view json, Tenants& tenants, Accounts& accounts);
 
   // Sets the limits of all of `tenants`: what the file does not say is without limits.

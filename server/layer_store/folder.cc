@@ -41,6 +41,14 @@ std::string Sentence(std::string_view what, int error_number) {
   return absl::StrCat(std::string(what), ": ", std::strerror(error_number));
 }
 
+// The folder has just been made: its name is to survive a loss of power, as what is put into it does. Where the folder
+// above may not be read, nobody can see to that.
+absl::Status SyncNameOf(const FileDescriptor& folder) {
+  const FileDescriptor above(openat(folder.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (above.get() < 0 || fsync(above.get()) == 0) return absl::OkStatus();
+  return StorageError(errno, "cannot write the folder above");
+}
+
 }  // namespace
 
 FileDescriptor::~FileDescriptor() {
@@ -77,7 +85,8 @@ absl::Status ReadError(int error_number, std::string_view what) {
 }
 
 absl::StatusOr<Folder> Folder::Open(const std::string& path) {
-  if (mkdir(path.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS) {
+  const bool made = mkdir(path.c_str(), kFolderMode) == 0;
+  if (!made && errno != EEXIST && errno != EROFS) {
     const int error = errno;
     return StorageError(error, absl::StrCat("cannot make the folder '", path, "'"));
   }
@@ -88,12 +97,13 @@ absl::StatusOr<Folder> Folder::Open(const std::string& path) {
     return absl::FailedPreconditionError(absl::StrCat(
         Sentence("openat2", errno), "; keeping files needs Linux 5.6 and a sandbox that permits this system call"));
   }
+  if (absl::Status synced = made ? SyncNameOf(fd) : absl::OkStatus(); !synced.ok()) return synced;
   return Folder(std::move(fd));
 }
 
 absl::StatusOr<Folder> Folder::OpenFolder(const std::string& name, bool make) const {
-  if (make && mkdirat(fd_.get(), name.c_str(), kFolderMode) != 0 && errno != EEXIST && errno != EROFS &&
-      errno != EACCES) {
+  const bool made = make && mkdirat(fd_.get(), name.c_str(), kFolderMode) == 0;
+  if (make && !made && errno != EEXIST && errno != EROFS && errno != EACCES) {
     const int error = errno;
     return StorageError(error, absl::StrCat("cannot make the folder '", name, "'"));
   }
@@ -101,6 +111,7 @@ absl::StatusOr<Folder> Folder::OpenFolder(const std::string& name, bool make) co
   const int error = errno;
   if (fd.get() < 0 && error == ENOENT && !make) return absl::NotFoundError(absl::StrCat("no folder '", name, "'"));
   if (fd.get() < 0) return StorageError(error, absl::StrCat("cannot open the folder '", name, "'"));
+  if (absl::Status synced = made ? Sync() : absl::OkStatus(); !synced.ok()) return synced;
   return Folder(std::move(fd));
 }
 

@@ -51,12 +51,12 @@ class Folder {
  public:
   Folder() = default;
 
-  // Opens the folder `path`, and makes it, for this user alone, when only its last part is missing. Errors: those of
-  // StorageError, and FAILED_PRECONDITION when the kernel has no openat2.
+  // Opens the folder `path`, and makes it, for this user alone, when only its last part is missing; one that was made
+  // survives a loss of power. Errors: those of StorageError, and FAILED_PRECONDITION when the kernel has no openat2.
   static absl::StatusOr<Folder> Open(const std::string& path);
 
-  // The folder `name` in this one, made when missing and wanted. Errors: NOT_FOUND when missing and not wanted; those
-  // of StorageError.
+  // The folder `name` in this one, made when missing and wanted, as by Open. Errors: NOT_FOUND when missing and not
+  // wanted; those of StorageError.
   absl::StatusOr<Folder> OpenFolder(const std::string& name, bool make = true) const;
 
   // Keeps other processes from locking this folder until this object's end. Errors: FAILED_PRECONDITION when one has.

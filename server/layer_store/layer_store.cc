@@ -47,6 +47,14 @@ absl::Status ButDone(const absl::Status& synced, std::string_view what) {
 
 absl::Status Cancelled() { return absl::CancelledError("the caller cancelled the upload"); }
 
+// The tenant counts it, as it counts its refused requests.
+absl::Status QuotaIsUsed(const LayerOwner& owner, std::int64_t bytes) {
+  constexpr char kQuota[] = "max_layers_bytes";
+  if (owner.account != nullptr) owner.account->tenant->Refused();
+  return bytes > owner.max_layers_bytes ? BeyondQuota(owner.tenant, kQuota, bytes, owner.max_layers_bytes)
+                                        : QuotaError(owner.tenant, kQuota, kQuotaRetryDelayMs);
+}
+
 bool HasEtag(const Layer* layer, std::string_view etag) {
   return layer != nullptr && layer->description().etag() == etag;
 }
@@ -112,7 +120,7 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   }
   const auto may_keep = [this, &key](std::int64_t bytes) {
     const MutexLock lock(mu_);
-    return CheckMemory(key, bytes, TenantLimits::kNone);
+    return CheckMemory(key, bytes, {.tenant = key.tenant});
   };
   // One layer after the other is loaded, and nothing else takes memory as yet.
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
@@ -140,14 +148,12 @@ absl::Status LayerStore::CheckMayCreate(const std::string& tenant, const v1::Cre
   return absl::OkStatus();
 }
 
-absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
+absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, const LayerOwner& owner,
                                      std::int64_t claimed) const {
   const std::shared_ptr<const Layer> old = registry_.Find(key);
   const std::int64_t old_bytes = old == nullptr ? 0 : std::int64_t{old->description().memory_bytes()};
-  if (bytes > max_tenant_bytes - (bytes_.OfTenant(key.tenant) - old_bytes - claimed)) {
-    constexpr char kQuota[] = "max_layers_bytes";
-    return bytes > max_tenant_bytes ? BeyondQuota(key.tenant, kQuota, bytes, max_tenant_bytes)
-                                    : QuotaError(key.tenant, kQuota, kQuotaRetryDelayMs);
+  if (bytes > owner.max_layers_bytes - (bytes_.OfTenant(key.tenant) - old_bytes - claimed)) {
+    return QuotaIsUsed(owner, bytes);
   }
   const std::int64_t others = bytes_.held() - old_bytes - claimed;
   if (bytes <= options_.limits.max_layers_bytes - others) return absl::OkStatus();
@@ -160,7 +166,7 @@ absl::Status LayerStore::CheckMemory(const LayerKey& key, std::int64_t bytes, st
 absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Reserve(const LayerUpload& upload, std::int64_t bytes) {
   const LayerKey key = upload.key();
   const MutexLock lock(mu_);
-  if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes); !enough.ok()) return enough;
+  if (absl::Status enough = CheckMemory(key, bytes, upload.owner()); !enough.ok()) return enough;
   bytes_.Take(key.tenant, bytes);
   return MemoryClaim(*this, key.tenant, bytes);
 }
@@ -176,7 +182,8 @@ absl::StatusOr<LayerUpload> LayerStore::BeginUpload(LayerOwner owner, v1::Create
 absl::StatusOr<LayerStore::MemoryClaim> LayerStore::Claim(const LayerUpload& upload, std::int64_t bytes,
                                                           MemoryBudget& memory) {
   const Meanwhile meanwhile = BytesMeanwhile(upload);
-  auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes));
+  auto reserved = memory.Reserve(static_cast<double>(meanwhile.raw_bytes + meanwhile.replaced_bytes),
+                                 upload.owner().account, MemoryBudget::User::kUploads);
   if (!reserved.ok()) return reserved.status();
   absl::StatusOr<MemoryClaim> claim = Reserve(upload, bytes);
   if (claim.ok()) claim->meanwhile = *std::move(reserved);
@@ -232,7 +239,7 @@ absl::StatusOr<LayerStore::Created> LayerStore::Commit(LayerUpload& upload, std:
                    absl::StrCat("another upload of the layer '", key.name, "' was faster"));
   }
   const std::int64_t bytes = layer->description().memory_bytes();
-  if (absl::Status enough = CheckMemory(key, bytes, upload.owner().max_layers_bytes, claim.bytes_); !enough.ok()) {
+  if (absl::Status enough = CheckMemory(key, bytes, upload.owner(), claim.bytes_); !enough.ok()) {
     return enough;
   }
   old = registry_.Find(key);
@@ -261,10 +268,8 @@ absl::StatusOr<LayerStore::Deleted> LayerStore::Delete(const LayerKey& key, std:
   bool removed = false;
   absl::Status synced = storage_->Remove(key, removed);
   if (!removed) return synced;  // Else memory follows the disk, as in Commit.
-  const std::int64_t bytes = layer->description().memory_bytes();
   // Requests may use it for a while yet.
-  LeavingOf(layer).held = bytes_.Leave(key.tenant, bytes);
-  LeavingOf(layer).bytes = bytes;
+  LeavingOf(layer).left = bytes_.Leave(key.tenant, layer->description().memory_bytes());
   registry_.Remove(key);
   return Deleted{.etag = layer->description().etag(), .kept = ButDone(synced, "the layer is deleted")};
 }

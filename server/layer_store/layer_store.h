@@ -31,7 +31,8 @@ namespace attend::server {
 
 // Memory adds up: `max_layers_bytes` counts the layers that have names and the deleted ones that requests still use;
 // what an upload takes only for a while (weights that `init` makes, copies of those that cannot be packed where they
-// are, a replaced layer until its last request has ended) comes from the MemoryBudget of requests in flight.
+// are, a replaced layer until its last request has ended) comes from the MemoryBudget of requests in flight, in the
+// name of the upload's caller.
 //
 // Thread-safe after Open.
 class LayerStore {
@@ -116,12 +117,8 @@ class LayerStore {
   absl::Status CheckMayCreate(const std::string& tenant, const v1::CreateLayerHeader& header) const;
   // What counts of a layer between the loss of its name and its last request's end. Under mu_ until then.
   struct Leaving {
-    MemoryBudget::Reservation memory;                 // A replaced one's,
-    std::shared_ptr<std::atomic<std::int64_t>> held;  // or what a deleted one is still a part of (LayerBytes::Leave),
-    std::int64_t bytes = 0;                           // so much.
-    ~Leaving() {
-      if (held != nullptr) held->fetch_sub(bytes, std::memory_order_relaxed);
-    }
+    MemoryBudget::Reservation memory;  // A replaced one's,
+    LayerBytes::Left left;             // or a deleted one's.
   };
   struct Owner;  // Of a layer and its Leaving.
   // The same layer, whose end is also that of its Leaving.
@@ -137,8 +134,8 @@ class LayerStore {
 
   // Errors: RESOURCE_EXHAUSTED naming the flag, or with reason TENANT_QUOTA.
   absl::StatusOr<MemoryClaim> Reserve(const LayerUpload& upload, std::int64_t bytes) ABSL_LOCKS_EXCLUDED(mu_);
-  // `max_tenant_bytes`: what all layers of the tenant may take. `claimed`: what is reserved for this one already.
-  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, std::int64_t max_tenant_bytes,
+  // `claimed`: what is reserved for this one already.
+  absl::Status CheckMemory(const LayerKey& key, std::int64_t bytes, const LayerOwner& owner,
                            std::int64_t claimed = 0) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Reserves what the layer will take, and what it takes meanwhile. Errors: those of Reserve and MemoryBudget::Reserve.
   absl::StatusOr<MemoryClaim> Claim(const LayerUpload& upload, std::int64_t bytes, MemoryBudget& memory)

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -47,6 +48,10 @@ std::vector<Usage> Rows(const MetricSources& sources) {
   std::vector<Usage> rows;
   for (const TenantRef& tenant : sources.tenants->All()) rows.push_back(UsageOf(*tenant, *sources.layers));
   Usage others{.label = kOthers};
+  // Stored layers may be of tenants that no file names any more. What changes while this looks may be in one sum alone.
+  double layers = static_cast<double>(sources.layers->bytes().held());
+  for (const Usage& row : rows) layers -= row.layers_bytes;
+  others.layers_bytes = std::max(layers, 0.0);
   for (std::size_t i = kMostLabels; i < rows.size(); ++i) others.Add(rows[i]);
   if (rows.size() > kMostLabels) rows.resize(kMostLabels);
   rows.push_back(others);
@@ -69,9 +74,12 @@ void WriteTenants(const MetricSources& sources, Exposition& page) {
   add(&Usage::layers_bytes);
   page.Counter("attend_tenant_requests_total", "Requests that began to compute and ended, by tenant.");
   add(&Usage::computed);
-  page.Counter("attend_tenant_compute_seconds_total", "Time that threads decoded and computed, by tenant.");
+  page.Counter(
+      "attend_tenant_compute_seconds_total",
+      "Time that requests' own threads decoded and computed, by tenant, without that of idle threads that helped.");
   add(&Usage::compute_seconds);
-  page.Counter("attend_tenant_refusals_total", "Requests that a quota of their tenant refused (TENANT_QUOTA).");
+  page.Counter("attend_tenant_refusals_total",
+               "Requests and uploads that a quota of their tenant refused (TENANT_QUOTA).");
   add(&Usage::refusals);
 }
 

@@ -106,6 +106,7 @@ class AttentionJob final : public Job {
 
   double flops() const override { return cost_.flops; }
   double memory_bytes() const override { return cost_.memory_bytes; }
+  double response_bytes() const override { return cost_.response_bytes; }
 
   absl::Status Compute(const ComputeContext& context) override {
     response_.Allocate();

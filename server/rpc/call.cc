@@ -89,14 +89,17 @@ void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
   // held back, it would wait for ever.
   more_follow = more_follow && response_bytes_ > 0;
   response_bytes_ += static_cast<std::int64_t>(message.Length());
-  if (engine_.options_.on_stream_message)
-    engine_.options_.on_stream_message(*this, /*received=*/false, message.Length());
+  TellStreamMessage(/*received=*/false, message.Length());
   writing_ = true;
   BeginSend(message.Length());
   Ref();
   grpc::WriteOptions options;
   if (more_follow) options.set_buffer_hint();
   stream_.Write(message, options, &write_tag_);
+}
+
+void Call::TellStreamMessage(bool received, std::size_t bytes) const {
+  if (is_stream_ && engine_.options_.on_stream_message) engine_.options_.on_stream_message(*this, received, bytes);
 }
 
 bool Call::BeginFinish() { return !finished_.exchange(true, std::memory_order_acq_rel); }
@@ -122,6 +125,7 @@ void Call::SendStatus(const absl::Status& status) {
 void Call::FinishWithResponse(const grpc::ByteBuffer& response) {
   if (!BeginFinish()) return;
   response_bytes_ = static_cast<std::int64_t>(response.Length());
+  TellStreamMessage(/*received=*/false, response.Length());
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, absl::OkStatus());
   BeginSend(response.Length());
@@ -262,9 +266,7 @@ void Call::HandleRead(bool ok) {
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {
     request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());
-    if (is_stream_ && engine_.options_.on_stream_message) {
-      engine_.options_.on_stream_message(*this, /*received=*/true, read_buffer_.Length());
-    }
+    TellStreamMessage(/*received=*/true, read_buffer_.Length());
     handler_->OnRead(*this, &read_buffer_);
   } else {
     handler_->OnRead(*this, nullptr);

@@ -151,6 +151,7 @@ class Call final : public InboundCall {
   // server's SETTINGS; one that never does may name a large entry of the HPACK table thousands of times.
   bool HasTooMuchMetadata() const;
   void BeginSend(std::size_t bytes);
+  void TellStreamMessage(bool received, std::size_t bytes) const;
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
   // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
   absl::Status CheckMethodCaller(const MethodEntry& method);

@@ -51,8 +51,8 @@ class CallEngine {
     int num_polling_threads = 1;
     // Told of each call that arrives, on its polling thread. Empty: nobody. Must not block.
     std::function<void(const InboundCall&)> on_started;
-    // Told of each message of a stream that was received, or is sent, on its polling thread. Empty: nobody. Must not
-    // block.
+    // Told of each message of a stream that was received, or is sent, on the thread that does it. Empty: nobody. Must
+    // not block.
     std::function<void(const InboundCall&, bool received, std::size_t bytes)> on_stream_message;
     // Told how long an event waited for its polling thread, on that thread, after each MeasureLoops. Empty: nobody.
     std::function<void(Clock::duration)> on_loop_delay;

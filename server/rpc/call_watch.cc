@@ -1,7 +1,6 @@
 #include "server/rpc/call_watch.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
@@ -10,9 +9,6 @@
 
 namespace attend::server {
 namespace {
-
-// How many times sooner a response that nobody takes is cancelled when its memory is needed.
-constexpr int kImpatience = 6;
 
 // Calls beyond `max_calls` that may wait to hear that they have ended: a quarter of it, and at least so many.
 constexpr int kLeastReserve = 64;
@@ -113,19 +109,13 @@ void CallWatch::GiveUp(Call& call, const absl::Status& status) {
   call.GiveUp(status);
 }
 
-bool CallWatch::MemoryIsShort() {
-  if (memory_ == nullptr) return false;
-  const std::int64_t refusals = memory_->refusals();
-  return std::exchange(refusals_, refusals) != refusals;
-}
-
 bool CallWatch::IsStalled(const Call& call, Clock::time_point now, bool memory_is_short) const {
   const Clock::rep since = call.sending_since_.load(std::memory_order_relaxed);
   if (since == 0) return false;
   const double bytes = static_cast<double>(call.sending_bytes_.load(std::memory_order_relaxed));
   const absl::Duration patience =
       memory_is_short
-          ? limits_.stalled_answer_timeout / kImpatience
+          ? limits_.stalled_answer_timeout / MemoryShortage::kImpatience
           : limits_.stalled_answer_timeout + absl::Seconds(bytes / static_cast<double>(limits_.min_bytes_per_second));
   return absl::FromChrono(now.time_since_epoch() - Clock::duration(since)) > patience;
 }
@@ -135,7 +125,7 @@ void CallWatch::Look(Clock::time_point now) {
     if (absl::FromChrono(now - call->arrival()) <= limits_.first_message_timeout) break;
     GiveUp(*call, NoMessage(limits_.first_message_timeout));
   }
-  const bool memory_is_short = MemoryIsShort();
+  const bool memory_is_short = shortage_.Look();
   CancelStalled(held_, now, memory_is_short);
   CancelStalled(others_, now, memory_is_short);
 }

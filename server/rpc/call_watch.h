@@ -17,7 +17,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdint>
 #include <limits>
 
 #include "absl/functional/function_ref.h"
@@ -25,6 +24,7 @@
 #include "server/base/limits.h"
 #include "server/rpc/call.h"
 #include "server/rpc/memory_budget.h"
+#include "server/rpc/memory_shortage.h"
 #include "server/rpc/server_timing.h"
 
 namespace attend::server {
@@ -35,7 +35,7 @@ class CallWatch {
   static constexpr std::chrono::milliseconds kInterval{1000};
 
   // `memory` is the budget whose refusals say that memory is short; null: it never is. Must outlive the object.
-  CallWatch(const CallLimits& limits, const MemoryBudget* memory) : limits_(limits), memory_(memory) {}
+  CallWatch(const CallLimits& limits, const MemoryBudget* memory) : limits_(limits), shortage_(memory) {}
 
   // A call has arrived; `calls` have, with it, and have not ended. `made_room`: another has ended for it. Errors:
   // UNAVAILABLE with reason TOO_MANY_CALLS; the call is watched all the same until Remove.
@@ -68,13 +68,11 @@ class CallWatch {
   void GiveUp(Call& call, const absl::Status& status);
   void CancelStalled(const CallList& list, Clock::time_point now, bool memory_is_short) const;
   bool IsStalled(const Call& call, Clock::time_point now, bool memory_is_short) const;
-  bool MemoryIsShort();
 
   const CallLimits limits_;
-  const MemoryBudget* const memory_;
-  std::int64_t refusals_ = 0;  // Of the budget's, when it was last asked.
-  CallList silent_;            // Their first messages have not come.
-  CallList held_;              // Streams that give way and have spoken.
+  MemoryShortage shortage_;
+  CallList silent_;  // Their first messages have not come.
+  CallList held_;    // Streams that give way and have spoken.
   CallList others_;
   std::atomic<Turn> first_turn_{kNobodysTurn};
 };

@@ -34,6 +34,9 @@ class Job {
   // is taken, its own bytes are what is left of it.
   virtual double memory_bytes() const = 0;
 
+  // An upper bound of the response's bytes.
+  virtual double response_bytes() const { return memory_bytes(); }
+
   // Computes the response. Errors: CANCELLED when the context's flag was raised. REQUIRES: called at most once.
   virtual absl::Status Compute(const ComputeContext& context) = 0;
 

@@ -1,5 +1,6 @@
 #include "server/rpc/request_run.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -72,8 +73,7 @@ void RequestRun::Start(grpc::ByteBuffer& request, std::chrono::system_clock::tim
                        std::optional<double> hinted_flops) {
   deadline_ = deadline;
   const std::size_t bytes = request.Length();
-  if (method_.refusable && !BeginForTenant()) return;
-  if (!Reserve(bytes)) return;
+  if ((method_.refusable && !BeginForTenant()) || !Reserve(bytes)) return request.Clear();
   if (bytes > method_.inline_decode_bytes) return SubmitRequest(request, hinted_flops);
   if (!Decode(request)) return;
   if (job_->flops() <= services_.inline_flops) return Compute(/*task=*/nullptr);
@@ -125,12 +125,19 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
     };
     absl::StatusOr<std::unique_ptr<Job>> job = method_.decode(request, {services_.limits, call_.tenant(), take_memory});
     request.Clear();
-    status = job.ok() ? memory_.Resize((*job)->memory_bytes()) : job.status();
+    status = job.ok() ? memory_.Resize(MemoryOf(**job)) : job.status();
     if (status.ok()) job_ = *std::move(job);
   }
   timing_.receive += Clock::now() - start;
-  if (!status.ok()) Fail(status);
-  return status.ok();
+  if (status.ok()) return true;
+  request.Clear();  // Or what was made of it, which may be too long.
+  Fail(status);
+  return false;
+}
+
+double RequestRun::MemoryOf(const Job& job) const {
+  const double memory = job.memory_bytes();
+  return method_.answer_memory > 1 ? std::max(memory, method_.answer_memory * job.response_bytes()) : memory;
 }
 
 absl::Status RequestRun::Transcode(grpc::ByteBuffer& request) const {
@@ -173,7 +180,7 @@ void RequestRun::Compute(Admission::RunningTask* task) {
 }
 
 void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point computed) {
-  memory_.ShrinkTo(static_cast<std::int64_t>(response.Length()));
+  memory_.ShrinkTo(static_cast<std::int64_t>(method_.answer_memory * static_cast<double>(response.Length())));
   tenant_request_ = TenantRequest();
   timing_.send = Clock::now() - computed;
   owner_.OnResponse(response);
@@ -181,6 +188,8 @@ void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point com
 
 void RequestRun::Fail(const absl::Status& status) {
   tenant_request_ = TenantRequest();
+  job_.reset();  // The error may wait for its reader for long.
+  memory_.ShrinkTo(0);
   owner_.OnError(status);
 }
 

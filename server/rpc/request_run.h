@@ -59,13 +59,16 @@ using Transcoder = std::function<absl::StatusOr<grpc::ByteBuffer>(grpc::ByteBuff
 struct RequestMethod {
   Decoder decode;
   WorkKind kind = WorkKind::kControl;
-  // Whether Admission may refuse it. Health and information are answered also by a busy server.
+  // Whether Admission may refuse it. Health and information are answered also by a busy server, unless they are too
+  // long to decode at once.
   bool refusable = true;
   // Requests of more bytes are decoded on the executor's threads: gathering 64 KiB takes about as long as waking a
   // thread, and the polling thread has other calls to serve.
   std::size_t inline_decode_bytes = 64 << 10;
   // Bytes that decoding takes at most, for each byte of the request, before the decoder asks for more.
   double decode_memory = 1;
+  // Bytes that an answer takes, for each byte of the response, until its owner gives some back (ShrinkMemoryTo).
+  double answer_memory = 1;
   // Of requests that are sent in another form, before `decode`: what it returns has --max-request-bytes. Empty: they
   // are not.
   Transcoder transcode = nullptr;
@@ -98,6 +101,8 @@ class RequestRun {
 
   // What it holds of the memory budget. REQUIRES: not started, or it has ended.
   std::int64_t memory_bytes() const { return memory_.bytes(); }
+  // Gives back all but `bytes` of it. REQUIRES: called by OnResponse, by an owner that does not destroy the run there.
+  void ShrinkMemoryTo(std::int64_t bytes) { memory_.ShrinkTo(bytes); }
 
  private:
   // Return false after telling the owner that the run cannot go on, which may have destroyed *this: touch no member
@@ -105,6 +110,8 @@ class RequestRun {
   bool Reserve(std::size_t bytes);
   bool Decode(grpc::ByteBuffer& request);
   absl::Status Transcode(grpc::ByteBuffer& request) const;
+  // What the job takes and, where its response is put in another form, what both take.
+  double MemoryOf(const Job& job) const;
   bool StillWanted(const Admission::RunningTask& task);
   bool BeginForTenant();
 
@@ -143,6 +150,8 @@ class UnaryRequest {
   absl::Status Admit(const InboundCall& call);
   // Runs the payload, as RequestRun::Start. `call` owns this object.
   void Start(InboundCall& call, RequestRun::Owner& owner, grpc::ByteBuffer& request);
+  // As RequestRun::ShrinkMemoryTo.
+  void ShrinkMemoryTo(std::int64_t bytes) { run_->ShrinkMemoryTo(bytes); }
 
  private:
   const RequestServices& services_;

@@ -8,11 +8,17 @@ import threading
 import time
 import unittest
 
+import grpc
+import numpy as np
+
 from attend_testing.admin import Scrape
+from attend_testing.errors import failure_of
 from attend_testing.http_door import ATTENTION, FLAGS, JSON, PROTO, Door
 from attend_testing.load import wait_until
+from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, Server, is_sanitized
-from hostile_calls_test import Wellbehaved
+from attend_testing.tensors import WEIGHTS
+from hostile_calls_test import METHOD, Wellbehaved
 
 LONG = os.environ.get("ATTEND_HOSTILE") == "long"
 SECONDS = 20 if LONG else 1.5
@@ -201,6 +207,31 @@ class HostileHttpTest(unittest.TestCase):
             wait_until(lambda: begun() == before + 6, "all have begun")
             wait_until(lambda: connections() == 0, "all are closed")
             wait_until(lambda: Scrape(server.admin_port).value("attend_memory_bytes", user="requests") == 0, "memory is given back")
+
+    def test_answers_that_nobody_reads_end_when_others_need_their_memory(self):
+        """At the least rate their bytes would have minutes, which is longer than this test waits."""
+        tokens = 2048  # Their attention weights are 16 MiB.
+        x = np.ones((tokens, 1), np.float32)
+        large = sdpa_request(x, x, x, outputs=[WEIGHTS]).SerializeToString()
+        head = f"POST {ATTENTION}ScaledDotProductAttention HTTP/1.1\r\nHost: localhost\r\nContent-Type: {PROTO}\r\n"
+        message = (head + f"Content-Length: {len(large)}\r\n\r\n").encode() + large
+        flags = ("--max-memory-in-flight-bytes", "40MiB", "--stalled-answer-timeout", "6s")
+        with Server(*FLAGS, *flags) as server, contextlib.ExitStack() as stack:
+            def leave_unread():
+                raw = stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port), PATIENCE))
+                raw.sendall(message)
+            def is_served():
+                try:
+                    server.channel.unary_unary(METHOD)(large, timeout=60)
+                except grpc.RpcError as error:
+                    self.assertEqual(failure_of(error).reason, "MEMORY_BUDGET")
+                    return False
+                return True
+            def is_full():
+                leave_unread()  # Again each time: one that met the call beside it in the budget was refused and holds nothing.
+                return not is_served()
+            wait_until(is_full, "the unread answers fill the budget")
+            wait_until(is_served, "they are given up")
 
 
 if __name__ == "__main__":

@@ -235,6 +235,9 @@ class CountsTest(unittest.TestCase):
         self.assertEqual(page.value("attend_uploads"), 0)
         create = of("CreateLayer", "attend.v1.LayerService", "client_stream")
         self.assertEqual(page.value("grpc_server_handled_total", **create, grpc_code="OK"), 3)
+        answers = [layers_pb.CreateLayerResponse(layer=layer) for layer in layers]
+        self.assertEqual(page.value("grpc_server_msg_sent_total", **create), 3)
+        self.assertEqual(page.value("grpc_server_msg_sent_bytes_total", **create), sum(each.ByteSize() for each in answers))
 
     def test_refusals_by_reason_and_cancelled_work(self):
         with Server(*ADMIN, "--threads", "1", "--max-queued-requests", "0") as server:

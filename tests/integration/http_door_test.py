@@ -326,6 +326,18 @@ class FlagsTest(unittest.TestCase):
                 door.call("ScaledDotProductAttention", request, pb.ScaledDotProductAttentionResponse, JSON)
             self.assertEqual(long.exception.failure.metadata["flag"], "--max-json-bytes")
 
+    def test_an_answer_in_json_has_memory_for_two_of_it(self):
+        """The message is read again to be written as JSON."""
+        x = np.ones((1024, 1), np.float32)  # The attention weights are 4 MiB.
+        call = ("ScaledDotProductAttention", sdpa_request(x, x, x, outputs=[WEIGHTS]), pb.ScaledDotProductAttentionResponse)
+        with Server(*FLAGS, "--threads", "1", "--max-memory-in-flight-bytes", "7MiB") as server, Door(server.http_port) as door:
+            door.call(*call, PROTO)
+            with self.assertRaises(HttpError) as refused:
+                door.call(*call, JSON)
+            self.assertEqual(refused.exception.failure.metadata["flag"], "--max-memory-in-flight-bytes")
+        with Server(*FLAGS, "--threads", "1", "--max-memory-in-flight-bytes", "9MiB") as server, Door(server.http_port) as door:
+            door.call(*call, JSON)
+
     def test_a_request_in_json_has_one_limit_as_text_and_one_as_a_message(self):
         with Server(*FLAGS, "--max-json-bytes", "4000", "--max-request-bytes", "1000") as server, Door(server.http_port) as door:
             self.assertEqual(door.post("Attend", SMALL + b" " * 3000).status, 200)

@@ -191,6 +191,17 @@ class LayersTest(TenantTestCase):
             self.assertEqual(caller.names(), sorted([*old, "mine/0"]))
         self.assertEqual(cat.names(), old)
 
+    def test_layers_of_tenants_that_no_file_names_any_more_are_counted(self):
+        flags = ("--data-dir", str(self.data), "--admin-listen", "127.0.0.1:0")
+        server = self.start(*flags)
+        ann, _, _, cat = self.callers(server)
+        sizes = [caller.upload("a", Weights(1)).memory_bytes for caller in (ann, cat)]
+        server.stop()
+        page = Scrape(self.start(*flags, file={"principals": [principal("cat")]}).admin_port)
+        self.assertEqual(page.value("attend_tenant_layers_bytes", tenant="shared"), sizes[1])
+        self.assertEqual(page.value("attend_tenant_layers_bytes", tenant="_other"), sizes[0])
+        self.assertEqual(page.sum("attend_tenant_layers_bytes"), page.value("attend_memory_bytes", user="layers"))
+
     def test_the_audit_names_the_tenant_once_for_each_event(self):
         server = self.start("--log-format", "json", log_level="info")
         ann, *_ = self.callers(server)

@@ -3,8 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
 
+#include <chrono>
 #include <fstream>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,12 +16,15 @@
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
 #include "formats/files/sha256.h"
+#include "server/base/logging.h"
+#include "server/identity/audit.h"
 #include "server/rpc/call_credentials.h"
 #include "tests/support/temporary_folder.h"
 
 namespace attend::server {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 
@@ -102,6 +109,22 @@ TEST_F(AuthenticatorTest, AFileThatCannotBeUsedKeepsTheLastOneInForce) {
   EXPECT_EQ(Who(*authenticator, {.authorization = "Bearer secret"}), "BAD_CREDENTIAL");
 }
 
+// Each would have a label in the metrics for as long as the server lives.
+TEST_F(AuthenticatorTest, AFileThatCannotBeUsedLeavesNoTenantBehind) {
+  const auto names = [](const Authenticator& authenticator) {
+    std::vector<std::string> all;
+    for (const TenantRef& tenant : authenticator.tenants().All()) all.push_back(tenant->name());
+    return all;
+  };
+  const auto authenticator = Make(R"({"principals": [{"name": "a", "tenant": "old"}]})");
+  folder_.Write("principals.json", R"({"principals": [{"name": "a", "tenant": "new"}, {"name": ""}]})");
+  EXPECT_FALSE(authenticator->Reload().ok());
+  EXPECT_THAT(names(*authenticator), ElementsAre("shared", "old"));
+  folder_.Write("principals.json", R"({"principals": [{"name": "a", "tenant": "new"}]})");
+  EXPECT_TRUE(authenticator->Reload().ok());
+  EXPECT_THAT(names(*authenticator), ElementsAre("shared", "old", "new"));
+}
+
 TEST_F(AuthenticatorTest, AFileWithAKeyTwiceIsRefused) {
   for (const auto& [text, key] : std::vector<std::pair<std::string, std::string>>{
            {R"({"principals": [{"name": "a"}], "principals": []})", "principals"},
@@ -111,6 +134,39 @@ TEST_F(AuthenticatorTest, AFileWithAKeyTwiceIsRefused) {
     const auto made = Authenticator::Create({.principals_path = folder_.Write("twice.json", text)});
     EXPECT_THAT(std::string(made.status().message()), HasSubstr("the key '" + key + "' comes twice")) << text;
   }
+}
+
+// A flood that ends leaves no further denial that would bring the count.
+TEST(AuditTest, DenialsThatAreLeftOutAreCountedAlthoughNoneFollows) {
+  std::ostringstream out;
+  Log log({.format = LogFormat::kText}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  const auto flood = [](Audit& audit, int denials) {
+    for (int i = 0; i < denials; ++i) audit.Denied("ann", "ipv4:10.0.0.1:1", "/Method", "MISSING_ROLE");
+  };
+  {
+    Audit audit(log);
+    flood(audit, 2000);
+    audit.RecordLeftOut(Audit::Clock::now() + std::chrono::hours(1));
+    EXPECT_THAT(out.str(), HasSubstr("denials left out"));
+    out.str("");
+    audit.RecordLeftOut(Audit::Clock::now() + std::chrono::hours(1));
+  }
+  EXPECT_EQ(out.str(), "") << "once";
+  {
+    Audit audit(log);
+    flood(audit, 2000);
+    out.str("");
+  }
+  EXPECT_THAT(out.str(), HasSubstr("denials left out")) << "at the end at the latest";
+}
+
+TEST(AuditTest, SaysWhoHasOlderFiles) {
+  std::ostringstream out;
+  Log log({.format = LogFormat::kText}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  Audit audit(log);
+  audit.DoorIsBehind("TLS files", "no descriptors");
+  EXPECT_THAT(out.str(), HasSubstr("TLS files not reloaded at the HTTP door, which has older ones than gRPC"));
+  EXPECT_THAT(out.str(), HasSubstr("no descriptors"));
 }
 
 TEST(RolesTest, EachNeedsOneOfItsOwn) {

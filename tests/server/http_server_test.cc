@@ -247,6 +247,30 @@ TEST(HttpServer, AnAnswerThatNobodyReadsEndsTheConnection) {
   EXPECT_EQ(server->connections(), 0);
 }
 
+// Its bytes would give it days; while others need its memory, its size counts for nothing.
+TEST(HttpServer, AnAnswerThatNobodyReadsEndsSoonWhenMemoryIsShort) {
+  MemoryBudget memory(1);
+  HttpServer::Options options = SmallOptions();
+  options.write_timeout = std::chrono::milliseconds(600);
+  options.min_bytes_per_second = 1;
+  options.memory = &memory;
+  const auto server = Start(options);
+  const Socket unread(server->port()), idle(server->port());
+  ASSERT_TRUE(IsServed(idle));
+  for (int i = 0; i < 64; ++i) unread.Send(Get("/big"));
+  ASSERT_THAT(unread.ReadUntil("x"), StartsWith("HTTP/1.1 200 OK")) << "it has not begun";
+  std::this_thread::sleep_for(options.write_timeout * 3);
+  EXPECT_EQ(server->connections(), 2) << "nobody needs its memory";
+  const auto held = memory.Reserve(1);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(kPatienceMs);
+  while (server->connections() == 2 && std::chrono::steady_clock::now() < end) {
+    ASSERT_FALSE(memory.Reserve(1).ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(server->connections(), 1);
+  EXPECT_TRUE(IsServed(idle)) << "one that has no answer to read stays";
+}
+
 // Whoever opens connections and waits cannot keep a probe out: the oldest of them goes.
 // What such a peer sent could still be read, and nobody could say whose it is.
 TEST(HttpServer, NothingIsReadOfAPeerThatHasGone) {

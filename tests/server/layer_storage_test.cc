@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,11 +14,24 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/layer_store/layer_storage.h"
 #include "server/layers/layer_registry.h"
 #include "tests/support/temporary_folder.h"
+
+namespace {
+
+std::vector<std::string>* synced = nullptr;  // By this process, where a test asks.
+
+}  // namespace
+
+// In place of the C library's, as the program's own functions are.
+extern "C" int fsync(int fd) {
+  if (synced != nullptr) synced->push_back(std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd)));
+  return static_cast<int>(syscall(SYS_fsync, fd));
+}
 
 namespace attend::server {
 namespace {
@@ -274,6 +288,19 @@ TEST_F(LayerStorageTest, AFolderThatIsASymbolicLinkInsideIsRefused) {
   fs::create_directory_symlink(root_ / "elsewhere", data_ / "layers");
   EXPECT_FALSE(Open().ok());
   EXPECT_TRUE(fs::is_empty(root_ / "elsewhere"));
+}
+
+// Or a loss of power takes the folder, and with it files that were synced.
+TEST_F(LayerStorageTest, FoldersThatAreMadeAreSyncedIntoTheOneAbove) {
+  std::vector<std::string> folders;
+  synced = &folders;
+  EXPECT_TRUE(Open().ok());
+  const std::vector<std::string> first = std::exchange(folders, {});
+  EXPECT_TRUE(Open().ok());
+  synced = nullptr;
+  const fs::path root = fs::canonical(root_);
+  EXPECT_THAT(first, ElementsAre(root.string(), (root / "data").string()));
+  EXPECT_THAT(folders, IsEmpty()) << "they were there";
 }
 
 TEST_F(LayerStorageTest, StepsComeInTheirOrder) {

@@ -13,6 +13,7 @@
 #include <random>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "core/base/error.h"
 #include "tests/support/checkpoint_builder.h"
@@ -36,13 +37,15 @@ class LayerStoreTest : public ::testing::Test {
     ASSERT_TRUE(store.ok()) << store.status();
     store_ = *std::move(store);
   }
-  auto Create(const std::string& name, std::int64_t seed) {
+  auto Create(const std::string& name, std::int64_t seed, AccountRef account = nullptr,
+              std::int64_t max_layers_bytes = TenantLimits::kNone) {
     v1::CreateLayerHeader header;
     header.set_name(name);
     header.set_replace(true);
     header.mutable_init()->set_seed(seed);
     header.mutable_init()->set_embed_dim(16);
-    auto upload = store_->BeginUpload({.tenant = "shop"}, header);
+    auto upload = store_->BeginUpload(
+        {.tenant = "shop", .account = std::move(account), .max_layers_bytes = max_layers_bytes}, header);
     EXPECT_TRUE(upload.ok()) << upload.status();
     return store_->FinishUpload(*upload, cancelled_, executor_, memory_);
   }
@@ -90,6 +93,62 @@ TEST_F(LayerStoreTest, MemoryIsReadWhileAnotherThreadWaitsForTheDisk) {
   ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
   EXPECT_EQ(waited, 3);
   EXPECT_EQ(store_->bytes().registered() + store_->bytes().OfTenant("shop") + store_->bytes().held(), 0);
+}
+
+TEST_F(LayerStoreTest, WhatAnUploadTakesForAWhileIsItsCallers) {
+  Open({});
+  const AccountRef caller = std::make_shared<Account>("ann", std::make_shared<Tenant>("shop"), /*is_exempt=*/false);
+  caller->tenant->SetLimits({.max_memory_in_flight_bytes = 1});
+  const absl::Status refused = Create("a", 1, caller).status();
+  EXPECT_TRUE(absl::IsResourceExhausted(refused)) << refused;
+  EXPECT_THAT(GetErrorDetails(refused).metadata, ElementsAre(Pair("quota", "max_memory_in_flight_bytes")));
+  EXPECT_EQ(store_->bytes().held(), 0);
+  caller->tenant->SetLimits({});
+  auto created = Create("a", 1, caller);
+  ASSERT_TRUE(created.ok()) << created.status();
+  EXPECT_EQ(caller->memory_bytes, 0) << "the weights that were made are gone";
+  const std::int64_t bytes = created->layer->description().memory_bytes();
+  ASSERT_TRUE(Create("a", 2, caller).ok());  // The old one is still in use.
+  EXPECT_EQ(caller->memory_bytes, bytes);
+  EXPECT_EQ(caller->tenant->memory_bytes(), bytes);
+  EXPECT_EQ(memory_.in_use_bytes(MemoryBudget::User::kUploads), bytes);
+  created->layer.reset();
+  EXPECT_EQ(caller->memory_bytes, 0);
+  EXPECT_EQ(memory_.in_use_bytes(), 0);
+}
+
+// Or a tenant that calls and deletes its layers by turns would take all memory that layers have.
+TEST_F(LayerStoreTest, ADeletedLayerIsItsTenantsUntilItsLastUseEnds) {
+  Open({});
+  auto created = Create("a", 1);
+  ASSERT_TRUE(created.ok()) << created.status();
+  const std::int64_t bytes = store_->bytes().OfTenant("shop");
+  ASSERT_GT(bytes, 0);
+  ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
+  EXPECT_EQ(store_->bytes().registered(), 0);
+  EXPECT_EQ(store_->bytes().OfTenant("shop"), bytes);
+  EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, nullptr, bytes).status()));
+  created->layer.reset();
+  EXPECT_EQ(store_->bytes().OfTenant("shop"), 0);
+  EXPECT_EQ(store_->bytes().held(), 0);
+  const auto replaced = Create("b", 1, nullptr, bytes);
+  ASSERT_TRUE(replaced.ok()) << replaced.status();
+  const auto last = Create("b", 2, nullptr, bytes);
+  ASSERT_TRUE(last.ok()) << "a replaced one is memory in flight, and no part of the quota: " << last.status();
+  ASSERT_TRUE(store_->Delete({"shop", "b"}, "").ok());
+  store_.reset();  // Both layers outlive it.
+}
+
+TEST_F(LayerStoreTest, WhatTheTenantsQuotaRefusesIsCounted) {
+  Open({});
+  const AccountRef caller = std::make_shared<Account>("ann", std::make_shared<Tenant>("shop"), /*is_exempt=*/false);
+  ASSERT_TRUE(Create("a", 1, caller).ok());
+  EXPECT_EQ(caller->tenant->refusals(), 0);
+  const std::int64_t bytes = store_->bytes().OfTenant("shop");
+  EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, caller, 2 * bytes - 1).status())) << "beside the other one";
+  EXPECT_EQ(caller->tenant->refusals(), 1);
+  EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, caller, bytes - 1).status())) << "by itself";
+  EXPECT_EQ(caller->tenant->refusals(), 2);
 }
 
 // Weights behind a header of an odd length, across and in groups cannot be packed where they are.

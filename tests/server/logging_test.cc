@@ -141,5 +141,17 @@ TEST(LogRateLimitTest, EachWindowHasItsLinesAndCountsTheOthers) {
   EXPECT_EQ(ask(70000).held_back, 0);
 }
 
+TEST(LogRateLimitTest, WhatAWindowHeldBackIsToldOnceWithoutAFurtherLine) {
+  LogRateLimit limit(1, std::chrono::seconds(10));
+  const LogRateLimit::Clock::time_point start(std::chrono::hours(1));
+  const auto at = [&](int ms) { return start + std::chrono::milliseconds(ms); };
+  EXPECT_EQ(limit.TakeHeldBack(at(0)), 0);
+  for (int i = 0; i < 4; ++i) limit.Ask(at(i));
+  EXPECT_EQ(limit.TakeHeldBack(at(9999)), 0) << "more may come";
+  EXPECT_EQ(limit.TakeHeldBack(at(10000)), 3);
+  EXPECT_EQ(limit.TakeHeldBack(at(20000)), 0);
+  EXPECT_EQ(limit.Ask(at(20000)).held_back, 0);
+}
+
 }  // namespace
 }  // namespace attend::server

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -103,11 +104,50 @@ TEST_F(RequestRunTest, AnUnreadAnswerIsItsBytesAndNothingElse) {
   EXPECT_EQ(tenant_->requests_in_flight(), 0) << "it is computed, and no reader holds up the tenant's next";
 }
 
-TEST_F(RequestRunTest, AnUnreadErrorIsNoRequestInFlight) {
+TEST_F(RequestRunTest, AnAnswerThatIsPutInAnotherFormCountsInBoth) {
+  const RequestMethod method{.decode = Counted(/*fails=*/false), .answer_memory = 2};
+  Run(method, "request");
+  ASSERT_TRUE(sender_.answer().ok()) << sender_.answer().status();
+  EXPECT_EQ(run_->memory_bytes(), 12);
+  run_->ShrinkMemoryTo(6);
+  EXPECT_EQ(memory_.in_use_bytes(), 6);
+  // Before it is computed, so that nothing is computed in vain: the job says that its response may have 1000 bytes.
+  const RequestMethod many{.decode = Counted(/*fails=*/false), .answer_memory = 1100};
+  Run(many, "request");
+  EXPECT_EQ(sender_.answer().status().code(), absl::StatusCode::kResourceExhausted) << sender_.answer().status();
+  EXPECT_EQ(memory_.in_use_bytes(), 0);
+}
+
+TEST_F(RequestRunTest, AnUnreadErrorIsNoRequestInFlightAndHoldsNothing) {
   const RequestMethod method{.decode = Counted(/*fails=*/true)};
   Run(method, "request");
   EXPECT_EQ(sender_.answer().status().code(), absl::StatusCode::kInternal);
   EXPECT_EQ(tenant_->requests_in_flight(), 0);
+  EXPECT_EQ(alive_, 0) << "the job has failed";
+  EXPECT_EQ(run_->memory_bytes(), 0);
+  EXPECT_EQ(memory_.in_use_bytes(), 0);
+}
+
+// Its bytes would count for nobody.
+TEST_F(RequestRunTest, ARefusedRequestIsLetGoOf) {
+  const auto left = [this](const RequestMethod& method, std::size_t bytes) {
+    grpc::ByteBuffer request = Sliced(std::string(bytes, 'x'), 0);
+    run_.emplace(services_, method, call_, sender_, timing_);
+    run_->Start(request, call_.deadline());
+    EXPECT_EQ(sender_.answer().status().code(), absl::StatusCode::kResourceExhausted) << sender_.answer().status();
+    return request.Length();
+  };
+  const RequestMethod method{.decode = Counted(/*fails=*/false)};
+  EXPECT_EQ(left(method, (1 << 20) + 1), 0U) << "more than the memory that there is";
+  tenant_->SetLimits({.max_requests_in_flight = 0});
+  EXPECT_EQ(left(method, 1), 0U) << "more requests than the tenant may have";
+  tenant_->SetLimits({});
+  services_.limits.max_request_bytes = 1;
+  const RequestMethod longer{.decode = Counted(/*fails=*/false), .transcode = [](grpc::ByteBuffer& /*sent*/) {
+                               return absl::StatusOr<grpc::ByteBuffer>(Sliced("longer", 0));
+                             }};
+  EXPECT_EQ(left(longer, 1), 0U) << "longer than requests may be, once it is in its own form";
+  EXPECT_EQ(memory_.in_use_bytes(), 0);
 }
 
 // 4 bytes on the wire become 8.

@@ -28,6 +28,7 @@
 namespace attend::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr char kInfo[] = "/attend.v1.AttentionService/GetServerInfo";
@@ -92,14 +93,34 @@ TEST(TlsReloadTest, ADoorThatFailedIsAskedAgain) {
                              ++asked;
                              return door;
                            });
+  EXPECT_FALSE(reload.door_is_behind());
   EXPECT_EQ(reload.Run().status(), door);
+  EXPECT_TRUE(reload.door_is_behind()) << "gRPC has the new ones";
   EXPECT_EQ(reload.Run().status(), door) << "the files have not changed since, and it still has the old ones";
   door = absl::OkStatus();
   const absl::StatusOr<bool> taken = reload.Run();
   ASSERT_TRUE(taken.ok()) << taken.status();
   EXPECT_TRUE(*taken);
+  EXPECT_FALSE(reload.door_is_behind());
   EXPECT_FALSE(*reload.Run());
   EXPECT_EQ(asked, 3);
+}
+
+TEST(TlsReloadTest, FilesThatAreWrongAreNamedAlsoWhileTheDoorIsBehind) {
+  absl::StatusOr<bool> files = true;
+  server::TlsReload reload([&files] { return files; }, [] { return absl::ResourceExhaustedError("no descriptors"); });
+  ASSERT_FALSE(reload.Run().ok());
+  files = absl::InvalidArgumentError("another key");
+  const absl::Status both = reload.Run().status();
+  EXPECT_THAT(std::string(both.message()), AllOf(HasSubstr("another key"), HasSubstr("no descriptors")));
+  EXPECT_TRUE(reload.door_is_behind());
+}
+
+TEST(TlsReloadTest, FilesThatAreWrongLeaveBothWithTheLast) {
+  server::TlsReload reload([] { return absl::StatusOr<bool>(absl::InvalidArgumentError("another key")); },
+                           [] { return absl::OkStatus(); });
+  EXPECT_FALSE(reload.Run().ok());
+  EXPECT_FALSE(reload.door_is_behind());
 }
 
 TEST(HttpTlsDeathTest, WithoutTlsInOpenSslTheDoorIsRefused) {
