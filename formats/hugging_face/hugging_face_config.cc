@@ -37,6 +37,15 @@ bool IsDecoderAlone(ModelConfig& config) {
   return says != config.outer().end() && *says == false;
 }
 
+// Refuses a layer that may be the encoder's where only the decoder's are supported, also when the caller says its mask.
+void RefuseEncoder(ModelConfig& config, const LayerPlace& place) {
+  const bool is_decoders = place.in_decoder && !place.in_encoder;
+  if (!config.HasTrait(kDecoderAlone) || place.is_cross || is_decoders) return;
+  config.Fail("model_type", absl::StrCat("is ", config.model_type(),
+                                         ", and what the encoder of such a model does beyond plain attention is not "
+                                         "supported; its decoder's layers are, by a prefix with 'decoder'"));
+}
+
 void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& layer) {
   const auto set = [&](bool is_causal, std::string origin) {
     layer.causal.Set(is_causal ? Causality::kBottomRight : Causality::kNone, std::move(origin));
@@ -51,11 +60,6 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
       return config.Fail("model_type", absl::StrCat("is ", config.model_type(),
                                                     ", and the prefix does not say whether the layer is one of the "
                                                     "encoder or of the decoder; give the whole prefix, or set causal"));
-    }
-    if (place.in_encoder && config.HasTrait(kDecoderAlone)) {
-      return config.Fail("model_type", absl::StrCat("is ", config.model_type(),
-                                                    ", and what the encoder of such a model does beyond plain "
-                                                    "attention is not supported; its decoder's layers are"));
     }
     return set(place.in_decoder, OfType(config));
   }
@@ -322,8 +326,10 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
     }
   }
   if (!caller.causal) SetCausality(config, place, layer);
+  RefuseEncoder(config, place);
   const bool sliding = !place.is_cross && (!caller.window || !caller.rotary) && IsSliding(config, place);
-  if (sliding && !caller.window) SetWindow(config, layer);
+  const Causality mask = caller.causal ? *caller.causal : layer.causal.value.value_or(Causality::kNone);
+  if (sliding && !caller.window) SetWindow(config, mask, layer);
   if (!caller.rotary) SetRotary(config, place, head_dim, sliding, layer);
   if (!caller.scale) SetScale(config, place, head_dim, layer);
   if (config.Reads("attn_logit_softcapping") && !caller.softcap) {

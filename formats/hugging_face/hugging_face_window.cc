@@ -44,7 +44,7 @@ void RefuseContradiction(ModelConfig& config, const LayerPlace& place) {
 }
 
 // ModernBERT's decoder has half of ModernBERT's window, in tokens with the query's own.
-void SetDecoderWindow(ModelConfig& config, LayerSettings& layer) {
+void SetDecoderWindow(ModelConfig& config, Causality causal, LayerSettings& layer) {
   const std::int64_t window = config.Integer({"local_attention"}).value_or(0) / 2;
   if (window < 1) return config.Fail("local_attention", "must be at least 2 for a layer that slides");
   if (config.Has("sliding_window") && config.Integer({"sliding_window"}).value_or(-1) != window) {
@@ -52,7 +52,7 @@ void SetDecoderWindow(ModelConfig& config, LayerSettings& layer) {
                        "is not half of local_attention, and versions of transformers take one or the other. Write half "
                        "of it");
   }
-  if (!layer.causal || *layer.causal == Causality::kNone) {
+  if (causal == Causality::kNone) {
     return config.Fail("local_attention",
                        "is set in a model that is not causal; which keys its window has is not known. Set "
                        "sliding_window_left and sliding_window_right in the layer's configuration");
@@ -108,21 +108,20 @@ bool IsSliding(ModelConfig& config, const LayerPlace& place) {
 }
 
 // A window of W tokens is the query's own and the W - 1 before it.
-void SetWindow(ModelConfig& config, LayerSettings& layer) {
+void SetWindow(ModelConfig& config, Causality causal, LayerSettings& layer) {
   const auto both_sides = [&](std::int64_t left, std::int64_t right, const char* key) {
     layer.window_left.Set(left, config.Origin(key));
     layer.window_right.Set(right, config.Origin(key));
   };
-  if (config.rules()->window == WindowRule::kModernBertDecoder) return SetDecoderWindow(config, layer);
+  if (config.rules()->window == WindowRule::kModernBertDecoder) return SetDecoderWindow(config, causal, layer);
   if (config.rules()->window == WindowRule::kModernBert) {
     const std::int64_t half = config.Integer({"local_attention"}).value_or(0) / 2;
     return both_sides(half, half, "local_attention");
   }
   const char* const key = config.rules()->window == WindowRule::kGptNeo ? "window_size" : "sliding_window";
   const std::int64_t window = config.Integer({key}).value_or(0);
-  const bool is_causal = layer.causal && *layer.causal != Causality::kNone;
   if (window < 1) return config.Fail(key, "must be at least 1 for a layer that slides");
-  if (is_causal) {
+  if (causal != Causality::kNone) {
     layer.window_left.Set(window - 1, config.Origin(key));
   } else if (config.HasTrait(kHalvesWindow)) {
     both_sides(window / 2, window / 2, key);

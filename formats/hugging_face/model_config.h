@@ -78,8 +78,8 @@ std::string OfType(const ModelConfig& config);
 // `config`, here and below.
 bool IsSliding(ModelConfig& config, const LayerPlace& place);
 
-// Sets the window of a layer that slides. REQUIRES: `layer.causal` is set, or the caller sets it.
-void SetWindow(ModelConfig& config, LayerSettings& layer);
+// Sets the window of a layer that slides and whose mask is `causal`, the caller's or the file's.
+void SetWindow(ModelConfig& config, Causality causal, LayerSettings& layer);
 
 // The rotary embedding of a layer of a model that has them, whose heads have `head_dim` elements (0: not known).
 // `is_sliding` says whether the layer sees a window only: Gemma 3 and ModernBERT turn such layers with another base.

@@ -404,7 +404,7 @@ TEST(LayerReader, WhatIsAssumedIsSaid) {
   EXPECT_THAT(notes(caller, std::nullopt),
               ::testing::ElementsAre("not causal, no rotary embedding (assumed: nothing says otherwise)"));
   EXPECT_THAT(notes({}, R"({"model_type": "llama", "num_attention_heads": 2})"), ::testing::IsEmpty());
-  caller.causal = true;
+  caller.causal = Causality::kBottomRight;
   EXPECT_THAT(notes(caller, std::nullopt),
               ::testing::ElementsAre("no rotary embedding (assumed: nothing says otherwise)"));
   caller.rotary = true;
