@@ -45,6 +45,8 @@ class ModelConfig {
   bool Has(const char* key) const { return json_.contains(key); }
   // Whether the rules say that this type of model reads it.
   bool Reads(const char* key) const { return defaults_.contains(key); }
+  // What the rules say is the number at `key`, whatever the file says.
+  std::optional<double> Standard(const char* key) const;
   bool HasTrait(std::uint32_t trait) const { return rules_ != nullptr && (rules_->traits & trait) != 0; }
   // Where the value of `key` comes from, in a few words: `config.json: rope_theta`.
   std::string Origin(const char* key) const;

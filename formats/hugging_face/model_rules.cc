@@ -113,7 +113,7 @@ constexpr ModelRules kRules[] = {
     {"glm glm4", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, 0,
      R"({"num_key_value_heads":2,"partial_rotary_factor":0.5,"rope_theta":10000.0})"},
     // The code that THUDM published; transformers has the same models as `glm`.
-    {"chatglm", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, 0,
+    {"chatglm", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, kFixedRotary,
      R"({"kv_channels":128,"multi_query_attention":false,"multi_query_group_num":1,"partial_rotary_factor":0.5,"pre_seq_len":null,"rope_ratio":1,"rope_theta":10000.0})"},
     {"glm4_moe", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"num_key_value_heads":8,"partial_rotary_factor":0.5,"rms_norm_eps":1e-05,"rope_theta":10000.0,"use_qk_norm":false})"},
@@ -162,10 +162,10 @@ constexpr ModelRules kRules[] = {
     {"falcon", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"alibi":false,"multi_query":true,"new_decoder_architecture":false,"num_kv_heads":null,"rope_theta":10000.0})"},
     {"gpt_neox", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
-     R"({"rope_theta":10000.0,"rotary_pct":0.25})"},
+     R"({"rotary_emb_base":10000.0,"rotary_pct":0.25})"},
     {"gpt_neo", MaskRule::kCausal, RotaryForm::kNone, WindowRule::kGptNeo, kUnitScale,
      R"({"attention_layers":null,"attention_types":"?","window_size":256})"},
-    {"gptj codegen", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, 0,
+    {"gptj codegen", MaskRule::kCausal, RotaryForm::kInterleaved, WindowRule::kNever, kFixedRotary,
      R"({"rope_theta":10000.0,"rotary_dim":64})"},
     {"gpt2 imagegpt decision_transformer", MaskRule::kCausal, RotaryForm::kNone, WindowRule::kNever, 0,
      R"({"scale_attn_by_inverse_layer_idx":false,"scale_attn_weights":true})"},
@@ -285,9 +285,9 @@ constexpr ModelRules kRules[] = {
      R"({"num_key_value_heads":null,"partial_rotary_factor":"?","rope_theta":10000.0})"},
     {"eurobert", MaskRule::kNone, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"num_key_value_heads":null,"rope_theta":10000.0})"},
-    {"esm", MaskRule::kDecoder, RotaryForm::kHalf, WindowRule::kNever, kRotaryByType,
+    {"esm", MaskRule::kDecoder, RotaryForm::kHalf, WindowRule::kNever, kRotaryByType | kFixedRotary,
      R"({"position_embedding_type":"absolute","rope_theta":10000.0})"},
-    {"roformer", MaskRule::kDecoder, RotaryForm::kInterleaved, WindowRule::kNever, kRotaryTable,
+    {"roformer", MaskRule::kDecoder, RotaryForm::kInterleaved, WindowRule::kNever, kRotaryTable | kFixedRotary,
      R"({"rope_theta":10000.0,"rotary_value":false})"},
     {"beit data2vec-vision", MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, 0,
      R"({"use_relative_position_bias":false,"use_shared_relative_position_bias":false})"},
@@ -339,7 +339,7 @@ constexpr ModelRules kRules[] = {
     {"pe_audio_encoder pe_video_encoder pe_audio_video_encoder", MaskRule::kNone, RotaryForm::kHalf, WindowRule::kNever,
      0, R"({"num_key_value_heads":null,"rms_norm_eps":1e-05,"rope_theta":20000.0})"},
     {"gpt_neox_japanese", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
-     R"({"rope_theta":10000.0,"rotary_pct":1.0})"},
+     R"({"rotary_emb_base":10000.0,"rotary_pct":1.0})"},
 };
 
 constexpr CompositeRules kComposites[] = {

@@ -54,6 +54,7 @@ inline constexpr std::uint32_t kOneBase = 65536;       // Layers with a window m
 inline constexpr std::uint32_t kLongRopeAlone =
     131072;  // Takes no other scaling of rotary embeddings, or it for another.
 inline constexpr std::uint32_t kTwoMagnitudes = 262144;  // `short_mscale` and `long_mscale` are longrope's factor.
+inline constexpr std::uint32_t kFixedRotary = 524288;    // `rope_theta`, shares and scalings are not read.
 
 struct ModelRules {
   std::string_view types;  // Values of `model_type`, separated by spaces.
