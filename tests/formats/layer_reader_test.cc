@@ -87,7 +87,9 @@ TEST(LayerReader, SeparateProjectionsAreFoundAtTheLayerAndAtItsModule) {
       builder.Add("indices", {1}, std::string(8, 'i'), "I64");
       const Checkpoint checkpoint = builder.Checkpoint();
       for (const std::string& given : {prefix, std::string("model.layers.7"), module}) {
-        const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, given, layer.Config());
+        CallerSettings caller = layer.Config();
+        caller.scale = std::string(test.module) == "attn.attention.";
+        const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, given, caller);
         ExpectLayer(found, layer, biases, std::string(test.naming) + " at " + given);
         if (!found.ok()) continue;
         EXPECT_EQ(found->naming, test.naming);

@@ -26,9 +26,9 @@ CheckpointBuilder T5() {
   std::mt19937 random(1);
   CheckpointBuilder builder;
   for (const char* const name : {"q", "k", "v"}) {
-    builder.Add(std::string(name) + ".weight", RandomMatrix(name[0] == 'q' ? 6 : 3, 5, random));
+    builder.Add(std::string("SelfAttention.") + name + ".weight", RandomMatrix(name[0] == 'q' ? 6 : 3, 5, random));
   }
-  return builder.Add("o.weight", RandomMatrix(5, 6, random));
+  return builder.Add("SelfAttention.o.weight", RandomMatrix(5, 6, random));
 }
 
 TEST(LayerWeights, MetadataGoBeforeTheModelsFile) {
