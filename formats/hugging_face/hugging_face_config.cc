@@ -181,7 +181,7 @@ bool IsTurnedForItsMlp(ModelConfig& config, const LayerPlace& place) {
   if (!config.Reads("mlp_layer_types")) return false;
   const nlohmann::json* const kinds = ListAt(config, "mlp_layer_types");
   return kinds != nullptr && config.Integer({"prefix_dense_sliding_window_pattern"}).value_or(0) == 1 &&
-         IsWordAt(config, place, "mlp_layer_types", *kinds, "dense");
+         IsWordAt(config, place, "mlp_layer_types", *kinds, "dense", "sparse");
 }
 
 // Whether the layer has a rotary embedding, and the origin of that.

@@ -8,13 +8,16 @@
 namespace attend::formats {
 namespace {
 
-// GPT-Neo's [[["global", "local"], 12]], one after the other.
-nlohmann::json ExpandTypes(const nlohmann::json& types) {
+// GPT-Neo's [[["global", "local"], 12]], one after the other. Any other group is refused: it would count for the layers
+// behind it.
+nlohmann::json ExpandTypes(ModelConfig& config, const nlohmann::json& types) {
   constexpr std::int64_t kMost = 4096;
   nlohmann::json list = nlohmann::json::array();
   for (const auto& group : types) {
-    const bool is_group = group.is_array() && group.size() == 2 && group[0].is_array() && !group[0].empty();
-    if (!is_group || !group[1].is_number_integer()) continue;
+    const bool is_group =
+        group.is_array() && group.size() == 2 && group[0].is_array() && group[1].is_number_integer() && group[1] >= 0;
+    if (!is_group) RefuseEntry(config, "attention_types", group, "not a list of words with how often it comes");
+    if (!is_group || group[0].empty()) continue;
     for (std::int64_t i = 0; i < group[1] && static_cast<std::int64_t>(list.size()) < kMost; ++i) {
       for (const auto& word : group[0]) list.push_back(word);
     }
@@ -91,10 +94,11 @@ bool IsSliding(ModelConfig& config, const LayerPlace& place) {
     case WindowRule::kSmolLm: return !HasRotaryBySmolLm(config, place);
     case WindowRule::kGptNeo: {
       if (const auto* const kinds = ListAt(config, "attention_layers"); kinds != nullptr) {
-        return IsWordAt(config, place, "attention_layers", *kinds, "local");
+        return IsWordAt(config, place, "attention_layers", *kinds, "local", "global");
       }
       const nlohmann::json* const types = ListAt(config, "attention_types");
-      return types != nullptr && IsWordAt(config, place, "attention_types", ExpandTypes(*types), "local");
+      return types != nullptr &&
+             IsWordAt(config, place, "attention_types", ExpandTypes(config, *types), "local", "global");
     }
     case WindowRule::kModernBertDecoder:
     case WindowRule::kModernBert: {

@@ -180,6 +180,9 @@ TEST(HuggingFaceRotary, SomeLayersHaveNoRotaryEmbedding) {
   const std::string smollm = R"({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0]})";
   EXPECT_TRUE(Turns(Parse(smollm, "layers.2.")));
   EXPECT_FALSE(Turns(Parse(smollm, "layers.3.")));
+  const std::string truths = R"({"model_type": "smollm3", "no_rope_layers": [true, true, true, false]})";
+  EXPECT_TRUE(Turns(Parse(truths, "layers.2.")));
+  EXPECT_FALSE(Turns(Parse(truths, "layers.3.")));
   EXPECT_FALSE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.3.")));
   EXPECT_TRUE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.4.")));
   for (const char* const type : {"cohere2", "exaone4"}) {
@@ -191,6 +194,15 @@ TEST(HuggingFaceRotary, SomeLayersHaveNoRotaryEmbedding) {
   EXPECT_FALSE(Turns(Parse(R"({"model_type": "cohere2", "sliding_window": null})", "layers.3.")));
   EXPECT_FALSE(Turns(Parse(R"({"model_type": "granitemoehybrid"})")));
   EXPECT_TRUE(Turns(Parse(R"({"model_type": "granitemoehybrid", "position_embedding_type": "rope"})")));
+}
+
+TEST(HuggingFaceRotary, AnEntryThatIsNeitherYesNorNoIsRefused) {
+  for (const char* const entry : {"2", "-1", "0.5", "1.0", "\"1\"", "null", "[1]"}) {
+    const std::string json = std::string(R"({"model_type": "smollm3", "no_rope_layers": [1, )") + entry + ", 1]}";
+    EXPECT_THAT(Refusal(json, "layers.1."),
+                HasSubstr(std::string("'no_rope_layers' has the entry ") + entry + ", which is neither 0 nor 1"));
+    EXPECT_TRUE(Turns(Parse(json, "layers.2.")));
+  }
 }
 
 TEST(HuggingFaceRotary, FormsOfRotaryEmbeddings) {
