@@ -130,6 +130,13 @@ void SetNorms(ModelConfig& config, LayerSettings& layer) {
   }
 }
 
+void RefuseNorms(ModelConfig& config, const CallerSettings& caller) {
+  if (!config.HasTrait(kNormsNotKnown) || caller.norms || !config.Boolean("use_qk_norm").value_or(false)) return;
+  config.Fail("use_qk_norm", absl::StrCat("is true, and which norms of query and key that gives ", config.model_type(),
+                                          " models is not known. Set norm_kind and norm_epsilon in the layer's "
+                                          "configuration"));
+}
+
 // RoFormer can turn its values too.
 void RefuseTurnedValues(ModelConfig& config) {
   if (config.Reads("rotary_value") && config.Boolean("rotary_value").value_or(false)) {
@@ -339,6 +346,7 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
   }
   SetAlibi(config, num_heads, caller, layer);
   SetNorms(config, layer);
+  RefuseNorms(config, caller);
   if (config.HasTrait(kRelativeBias) && !place.is_cross) {
     layer.notes.push_back(
         absl::StrCat(config.model_type(), " models add a bias by distance to the scores: send it as options.bias"));

@@ -330,7 +330,10 @@ constexpr ModelRules kRules[] = {
      R"({"num_key_value_heads":4,"rms_norm_eps":1e-06,"rope_theta":1000000.0})"},
     {"minimax_m2", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"num_key_value_heads":8,"rms_norm_eps":1e-06,"rope_theta":5000000.0})"},
-    {"janus_vision_model internvl_vision qianfan_ocr_vision", MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, 0,
+    // Its code has layer norms over all heads and gives them one head at a time, which fails.
+    {"janus_vision_model", MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, kNormsNotKnown,
+     R"({"use_qk_norm":false})"},
+    {"internvl_vision qianfan_ocr_vision", MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, 0,
      R"({"use_qk_norm":false})"},
     {"rembert", MaskRule::kDecoder, RotaryForm::kNone, WindowRule::kNever, 0, R"({})"},
     {"nomic_bert", MaskRule::kNone, RotaryForm::kHalf, WindowRule::kNever, 0, R"({"rope_theta":1000.0})"},

@@ -228,6 +228,13 @@ TEST(LayerRefusals, NormsThatTheModelDoesNotHaveAreRefused) {
   EXPECT_THAT(refusal(R"({"model_type": "llama", "num_attention_heads": 2})"),
               HasSubstr("norms of query and key, which llama models do not have"));
   EXPECT_EQ(refusal(R"({"model_type": "qwen3", "num_attention_heads": 2, "num_key_value_heads": 2})"), "");
+  EXPECT_EQ(refusal(R"({"model_type": "internvl_vision", "num_attention_heads": 2, "use_qk_norm": true})"), "");
+  const std::string janus = R"({"model_type": "janus_vision_model", "num_attention_heads": 2, "use_qk_norm": )";
+  EXPECT_THAT(refusal(janus + "true}"), HasSubstr("'use_qk_norm' is true, and which norms"));
+  EXPECT_THAT(refusal(janus + "false}"), HasSubstr("'use_qk_norm' is false, but the file has norms"));
+  CallerSettings caller;
+  caller.norms = true;
+  EXPECT_EQ(Message(FindLayer(builder.Checkpoint(), "", caller, janus + "true}").status()), "");
   EXPECT_THAT(refusal(R"({"model_type": "glm4_moe", "partial_rotary_factor": 1, "num_attention_heads": 2,
                           "num_key_value_heads": 2})"),
               HasSubstr("'use_qk_norm' is false, but the file has norms of query and key"));
