@@ -219,6 +219,14 @@ absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRotaryHasEffect(const v1::LayerConfig& config) {
+  const v1::RotaryEmbedding& rotary = config.rotary_embedding();
+  const bool has_none = rotary.form() == v1::ROTARY_FORM_NONE;  // Ignores all other fields, as the protocol says.
+  if (has_none || rotary.original_context_length() == 0 || DependsOnLength(rotary)) return absl::OkStatus();
+  return Invalid(absl::StrCat(kRotary, "original_context_length"),
+                 "is set without dynamic_factor and long_frequencies, and changes nothing; leave it out");
+}
+
 absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads,
                                               bool is_double) {
   if (absl::Status status = CheckAreLayerOptions(options); !status.ok()) return status;

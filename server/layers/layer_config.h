@@ -45,6 +45,10 @@ void AddFloatFields(v1::LayerConfig& config);
 // INVALID_ARGUMENT with the field (`config.options.mask`).
 absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options);
 
+// Refuses an `original_context_length` that nothing depends on, in a configuration that somebody gives: a stored layer
+// may have it. Errors: INVALID_ARGUMENT with the field (`config.rotary_embedding.original_context_length`).
+absl::Status CheckRotaryHasEffect(const v1::LayerConfig& config);
+
 // The options of a layer with `num_heads` heads, which `is_double` computes in FLOAT64. Rejects request-only fields and
 // tensors that are not what they claim; value ranges are checked by AttendProblem::Create. Pure. REQUIRES:
 // ReplaceFloatFields. Errors: INVALID_ARGUMENT with the field (`config.options.mask`).

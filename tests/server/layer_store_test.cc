@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "core/base/error.h"
+#include "server/layers/layer_config.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"
 
@@ -67,6 +68,28 @@ class LayerStoreTest : public ::testing::Test {
   std::list<MemoryBudget> budgets_;  // Others, which outlive the layers too.
   std::unique_ptr<LayerStore> store_;
 };
+
+TEST_F(LayerStoreTest, ALengthThatNothingDependsOnIsRefusedBeforeAnyBytes) {
+  Open({});
+  const auto refusal = [this](const char* json) {
+    v1::CreateLayerHeader header;
+    header.set_name("a");
+    *header.mutable_config() = *ParseLayerConfig(json);
+    return store_->BeginUpload({.tenant = "shop"}, header).status();
+  };
+  for (const char* const json : {R"({"rotary_embedding": {"linear_factor": 4, "original_context_length": 4096}})",
+                                 R"({"rotary_embedding": {"original_context_length": -5}})",
+                                 R"({"rotary_embedding": {"frequencies": [1, 0.5], "original_context_length": 8}})"}) {
+    EXPECT_EQ(GetErrorDetails(refusal(json)).field, "header.config.rotary_embedding.original_context_length") << json;
+  }
+  for (const char* const json :
+       {R"({"rotary_embedding": {"dynamic_factor": 4, "original_context_length": 4096}})",
+        R"({"rotary_embedding": {"frequencies": [1], "long_frequencies": [0.5], "original_context_length": 8}})",
+        R"({"rotary_embedding": {"linear_factor": 4}})",
+        R"({"rotary_embedding": {"form": "ROTARY_FORM_NONE", "original_context_length": 8}})", "{}"}) {
+    EXPECT_TRUE(refusal(json).ok()) << json << refusal(json);
+  }
+}
 
 // The thread that answers /livez asks, at every scrape.
 TEST_F(LayerStoreTest, MemoryIsReadWhileAnotherThreadWaitsForTheDisk) {

@@ -206,6 +206,15 @@ TEST(Layer, RotaryFrequenciesMayDependOnTheLengthOfAText) {
   EXPECT_NEAR((*dynamic->FrequenciesFor(12))[2], std::pow(base, -4.0 / 6), 1e-15);
 }
 
+// Stored layers may have it; new ones are refused before (layer_store_test).
+TEST(Layer, ALengthThatNothingDependsOnIsNoReasonToRefuseAStoredLayer) {
+  v1::LayerConfig config = Config();
+  config.mutable_rotary_embedding()->set_original_context_length(-5);
+  const auto layer = Create(Weights(), config);
+  ASSERT_TRUE(layer.ok()) << layer.status();
+  EXPECT_EQ((*layer)->FrequenciesFor(9), nullptr);
+}
+
 TEST(Layer, ThatThereIsNoRotaryEmbeddingCanBeSaid) {
   v1::LayerConfig config = Config();
   config.mutable_rotary_embedding()->set_form(v1::ROTARY_FORM_NONE);
