@@ -19,6 +19,7 @@
 #include "core/tensor/aligned_buffer.h"
 #include "server/wire/enums.h"
 #include "server/wire/option_fields.h"
+#include "server/wire/rounded.h"
 
 namespace attend::server {
 namespace {
@@ -41,8 +42,12 @@ absl::StatusOr<std::vector<double>> ReadPerHead(const v1::Tensor& tensor, std::i
   if (!type || !IsFloatingPoint(*type) || (*type == DataType::kFloat64 && !is_double)) {
     return Invalid(field + ".data_type", "must be FLOAT32, FLOAT16 or BFLOAT16, or FLOAT64 for FLOAT64 weights");
   }
+  const ConvertKernels& convert = ConvertKernelsFor(BestInstructionSet());
   if (tensor.data().empty() && tensor.values_size() == num_heads) {
-    return std::vector<double>(tensor.values().begin(), tensor.values().end());
+    std::vector<double> numbers;
+    numbers.reserve(static_cast<std::size_t>(num_heads));
+    for (const float value : tensor.values()) numbers.push_back(RoundedTo(*type, value, convert));
+    return numbers;
   }
   const std::int64_t bytes = num_heads * ElementSize(*type);
   if (tensor.values_size() > 0 || static_cast<std::int64_t>(tensor.data().size()) != bytes) {
@@ -55,7 +60,7 @@ absl::StatusOr<std::vector<double>> ReadPerHead(const v1::Tensor& tensor, std::i
     return std::vector<double>(doubles, doubles + num_heads);
   }
   std::vector<float> floats(static_cast<std::size_t>(num_heads));
-  ConvertKernelsFor(BestInstructionSet()).widen(*type, aligned.data(), num_heads, floats.data());
+  convert.widen(*type, aligned.data(), num_heads, floats.data());
   return std::vector<double>(floats.begin(), floats.end());
 }
 
