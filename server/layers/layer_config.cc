@@ -11,6 +11,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
 #include "core/kernels/instruction_set.h"
@@ -157,6 +159,10 @@ absl::Status CheckScaling(const v1::RotaryEmbedding& rotary) {
   if (!std::isfinite(rotary.linear_factor())) {
     return Invalid(absl::StrCat(kRotary, "linear_factor"), "must be a positive finite number");
   }
+  if (rotary.has_linear_factor() && 1 / rotary.linear_factor() > kMaxRotaryFrequency) {
+    return Invalid(absl::StrCat(kRotary, "linear_factor"),
+                   "must be at least 2^-64, so that no pair turns by more than 2^64");
+  }
   if (absl::Status status = CheckByLength(rotary); !status.ok()) return status;
   if (!rotary.has_llama3()) return absl::OkStatus();
   const v1::Llama3Scaling& llama3 = rotary.llama3();
@@ -222,6 +228,23 @@ absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options) {
     return Invalid(absl::StrCat("config.options.", field->name()), "is a request's, not a layer's; leave it out");
   }
   return absl::OkStatus();
+}
+
+bool IsSetIn(const v1::LayerConfig& config, absl::string_view field) {
+  const google::protobuf::Message* message = &config;
+  const std::vector<absl::string_view> path = absl::StrSplit(absl::StripPrefix(field, "config."), '.');
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    const std::string name(path[i].substr(0, path[i].find('[')));
+    const FieldDescriptor* const found = message->GetDescriptor()->FindFieldByName(name);
+    if (found == nullptr) return false;
+    const google::protobuf::Reflection& reflection = *message->GetReflection();
+    if (found->is_repeated()) return reflection.FieldSize(*message, found) > 0;
+    if (!reflection.HasField(*message, found)) return false;
+    if (i + 1 == path.size()) return true;
+    if (found->message_type() == nullptr) return false;
+    message = &reflection.GetMessage(*message, found);
+  }
+  return false;
 }
 
 absl::Status CheckRotaryHasEffect(const v1::LayerConfig& config) {
