@@ -3,8 +3,17 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+
+#include "absl/strings/str_cat.h"
 
 namespace attend::formats {
+
+void RefuseEntry(ModelConfig& config, const char* key, const nlohmann::json& entry, const std::string& why) {
+  constexpr std::size_t kMostShown = 64;
+  config.Fail(key, absl::StrCat("has the entry ", entry.dump(-1, ' ', /*ensure_ascii=*/true).substr(0, kMostShown),
+                                ", which is ", why));
+}
 
 const nlohmann::json* EntryFor(ModelConfig& config, const LayerPlace& place, const char* key,
                                const nlohmann::json& list) {
@@ -31,15 +40,21 @@ const nlohmann::json* ListAt(ModelConfig& config, const char* key) {
 }
 
 bool IsWordAt(ModelConfig& config, const LayerPlace& place, const char* key, const nlohmann::json& list,
-              const char* word) {
+              const char* word, const char* other) {
   const nlohmann::json* const entry = EntryFor(config, place, key, list);
-  return entry != nullptr && *entry == word;
+  if (entry == nullptr || *entry == word) return entry != nullptr;
+  if (*entry != other) RefuseEntry(config, key, *entry, absl::StrCat("neither ", word, " nor ", other));
+  return false;
 }
 
 bool HasRotaryBySmolLm(ModelConfig& config, const LayerPlace& place) {
   if (const auto* const list = ListAt(config, "no_rope_layers"); list != nullptr) {
     const nlohmann::json* const entry = EntryFor(config, place, "no_rope_layers", *list);
-    return entry != nullptr && *entry == 1;
+    if (entry == nullptr) return false;
+    if (entry->is_boolean()) return entry->get<bool>();
+    const bool is_number = entry->is_number_integer() && (*entry == 0 || *entry == 1);
+    if (!is_number) RefuseEntry(config, "no_rope_layers", *entry, "neither 0 nor 1");
+    return is_number && *entry == 1;
   }
   const std::int64_t interval = config.Integer({"no_rope_layer_interval"}).value_or(0);
   if (interval < 1) config.Fail("no_rope_layer_interval", "must be at least 1");

@@ -5,6 +5,7 @@
 #define ATTEND_FORMATS_HUGGING_FACE_BY_LAYER_H_
 
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "formats/hugging_face/model_config.h"
 #include "formats/layers/layer_place.h"
@@ -26,11 +27,15 @@ const nlohmann::json* ListAt(ModelConfig& config, const char* key);
 const nlohmann::json* EntryFor(ModelConfig& config, const LayerPlace& place, const char* key,
                                const nlohmann::json& list);
 
-// Whether the layer's entry of `list` is `word`.
-bool IsWordAt(ModelConfig& config, const LayerPlace& place, const char* key, const nlohmann::json& list,
-              const char* word);
+// Refuses an entry of the list at `key`: `why` goes on after "which is".
+void RefuseEntry(ModelConfig& config, const char* key, const nlohmann::json& entry, const std::string& why);
 
-// SmolLM3's `no_rope_layers` has 1 for layers that have a rotary embedding.
+// Whether the layer's entry of `list` is `word`; anything but it and `other` is refused.
+bool IsWordAt(ModelConfig& config, const LayerPlace& place, const char* key, const nlohmann::json& list,
+              const char* word, const char* other);
+
+// SmolLM3's `no_rope_layers` has 1 for layers that have a rotary embedding, and 0 for others; true and false are the
+// same.
 bool HasRotaryBySmolLm(ModelConfig& config, const LayerPlace& place);
 
 }  // namespace attend::formats

@@ -37,6 +37,15 @@ bool IsDecoderAlone(ModelConfig& config) {
   return says != config.outer().end() && *says == false;
 }
 
+// Refuses a layer that may be the encoder's where only the decoder's are supported, also when the caller says its mask.
+void RefuseEncoder(ModelConfig& config, const LayerPlace& place) {
+  const bool is_decoders = place.in_decoder && !place.in_encoder;
+  if (!config.HasTrait(kDecoderAlone) || place.is_cross || is_decoders) return;
+  config.Fail("model_type", absl::StrCat("is ", config.model_type(),
+                                         ", and what the encoder of such a model does beyond plain attention is not "
+                                         "supported; its decoder's layers are, by a prefix with 'decoder'"));
+}
+
 void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& layer) {
   const auto set = [&](bool is_causal, std::string origin) {
     layer.causal.Set(is_causal ? Causality::kBottomRight : Causality::kNone, std::move(origin));
@@ -51,11 +60,6 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
       return config.Fail("model_type", absl::StrCat("is ", config.model_type(),
                                                     ", and the prefix does not say whether the layer is one of the "
                                                     "encoder or of the decoder; give the whole prefix, or set causal"));
-    }
-    if (place.in_encoder && config.HasTrait(kDecoderAlone)) {
-      return config.Fail("model_type", absl::StrCat("is ", config.model_type(),
-                                                    ", and what the encoder of such a model does beyond plain "
-                                                    "attention is not supported; its decoder's layers are"));
     }
     return set(place.in_decoder, OfType(config));
   }
@@ -126,6 +130,13 @@ void SetNorms(ModelConfig& config, LayerSettings& layer) {
   }
 }
 
+void RefuseNorms(ModelConfig& config, const CallerSettings& caller) {
+  if (!config.HasTrait(kNormsNotKnown) || caller.norms || !config.Boolean("use_qk_norm").value_or(false)) return;
+  config.Fail("use_qk_norm", absl::StrCat("is true, and which norms of query and key that gives ", config.model_type(),
+                                          " models is not known. Set norm_kind and norm_epsilon in the layer's "
+                                          "configuration"));
+}
+
 // RoFormer can turn its values too.
 void RefuseTurnedValues(ModelConfig& config) {
   if (config.Reads("rotary_value") && config.Boolean("rotary_value").value_or(false)) {
@@ -177,7 +188,7 @@ bool IsTurnedForItsMlp(ModelConfig& config, const LayerPlace& place) {
   if (!config.Reads("mlp_layer_types")) return false;
   const nlohmann::json* const kinds = ListAt(config, "mlp_layer_types");
   return kinds != nullptr && config.Integer({"prefix_dense_sliding_window_pattern"}).value_or(0) == 1 &&
-         IsWordAt(config, place, "mlp_layer_types", *kinds, "dense");
+         IsWordAt(config, place, "mlp_layer_types", *kinds, "dense", "sparse");
 }
 
 // Whether the layer has a rotary embedding, and the origin of that.
@@ -322,8 +333,10 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
     }
   }
   if (!caller.causal) SetCausality(config, place, layer);
+  RefuseEncoder(config, place);
   const bool sliding = !place.is_cross && (!caller.window || !caller.rotary) && IsSliding(config, place);
-  if (sliding && !caller.window) SetWindow(config, layer);
+  const Causality mask = caller.causal ? *caller.causal : layer.causal.value.value_or(Causality::kNone);
+  if (sliding && !caller.window) SetWindow(config, mask, layer);
   if (!caller.rotary) SetRotary(config, place, head_dim, sliding, layer);
   if (!caller.scale) SetScale(config, place, head_dim, layer);
   if (config.Reads("attn_logit_softcapping") && !caller.softcap) {
@@ -333,6 +346,7 @@ absl::Status ReadModelConfig(ModelConfig& config, std::string_view prefix, std::
   }
   SetAlibi(config, num_heads, caller, layer);
   SetNorms(config, layer);
+  RefuseNorms(config, caller);
   if (config.HasTrait(kRelativeBias) && !place.is_cross) {
     layer.notes.push_back(
         absl::StrCat(config.model_type(), " models add a bias by distance to the scores: send it as options.bias"));

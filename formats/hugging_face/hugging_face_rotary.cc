@@ -12,20 +12,76 @@ namespace {
 // What transformers 5 takes for the layers with a window of an OLMo 3 in the files of transformers 4.
 constexpr double kOlmo3Base = 500000;
 
+// The usual names, and those of GPT-NeoX and its kin.
+constexpr const char* kBase = "rope_theta";
+constexpr const char* kShare = "partial_rotary_factor";
+constexpr const char* kNeoxBase = "rotary_emb_base";
+constexpr const char* kNeoxShare = "rotary_pct";
+
 // What the file says outside of the parameters of rotary embeddings.
 double BaseBeside(ModelConfig& config, bool is_sliding) {
   if (is_sliding && !config.Has("rope_parameters")) {
     if (const auto base = config.Number({"rope_local_base_freq", "local_rope_theta"})) return *base;
   }
   if (is_sliding && config.Reads("rope_local_base_freq")) return 10000;
-  if (const auto base = config.Number({"rotary_emb_base", "global_rope_theta", "rope_theta"})) {
+  const auto base = config.Reads(kNeoxBase) ? config.Number({kNeoxBase}) : config.Number({"global_rope_theta", kBase});
+  if (base) {
     return config.Reads("rope_ratio") ? *base * config.Number({"rope_ratio"}).value_or(1) : *base;
   }
   return 10000;
 }
 
 std::optional<double> ShareBeside(ModelConfig& config) {
-  return config.Number({"rotary_pct", "partial_rotary_factor"});
+  return config.Number({config.Reads(kNeoxShare) ? kNeoxShare : kShare});
+}
+
+// Refuses the usual names beside those that GPT-NeoX's code reads in their place, unless they say the same.
+void RefuseTwoNames(ModelConfig& config) {
+  constexpr std::pair<const char*, const char*> kNames[] = {{kNeoxBase, kBase}, {kNeoxShare, kShare}};
+  for (const auto& [own, usual] : kNames) {
+    if (!config.Reads(own) || !config.Has(usual)) continue;
+    const auto read = config.Number({own}), beside = config.Number({usual});
+    if (!beside || read == beside) continue;
+    config.Fail(usual, absl::StrCat("is not what ", own, " is, which the code of ", config.model_type(),
+                                    " models reads. Write the same number into both, or leave it out"));
+  }
+}
+
+// Refuses what the code of some models does not read, unless it says what that code does.
+void RefuseUnread(ModelConfig& config, RotaryParameters& source) {
+  if (!config.HasTrait(kFixedRotary)) return;
+  constexpr const char* kWayOut = ". Remove it, or set rotary_embedding in the layer's configuration";
+  for (const char* const key : {kBase, kShare}) {
+    const double fixed = config.Standard(key).value_or(1);
+    for (ModelConfig* const place : {&config, &source.values}) {
+      const auto says = place->Number({key});
+      if (!says || *says == fixed) continue;
+      config.Fail(key, absl::StrCat("is ", *says, ", and there is code for ", config.model_type(), " models that has ",
+                                    fixed, " whatever it is", kWayOut));
+    }
+  }
+  if (config.Reads("rotary_dim") && (config.Find(kShare) != nullptr || source.values.Find(kShare) != nullptr)) {
+    config.Fail(kShare, absl::StrCat("is set, and the code of ", config.model_type(), " models reads rotary_dim alone",
+                                     kWayOut));
+  }
+  if (source.type == "default") return;
+  config.Fail(source.key, absl::StrCat("has the type '", source.type, "', and the code of ", config.model_type(),
+                                       " models has no scaling of rotary embeddings", kWayOut));
+}
+
+// Refuses a number beside `rope_parameters`, where transformers 4 reads it, that is another within, where 5 does.
+void RefuseOtherBeside(ModelConfig& config, RotaryParameters& source) {
+  if (std::string_view(source.key) != "rope_parameters" || source.is_nested) return;
+  const std::pair<const char*, const char*> names[] = {{config.Reads(kNeoxBase) ? kNeoxBase : kBase, kBase},
+                                                       {config.Reads(kNeoxShare) ? kNeoxShare : kShare, kShare}};
+  for (const auto& [beside_name, within_name] : names) {
+    if (!config.Has(beside_name)) continue;
+    const auto beside = config.Number({beside_name}), within = source.values.Number({within_name});
+    if (!beside || !within || *beside == *within) continue;
+    config.Fail(beside_name, absl::StrCat("is not the ", within_name,
+                                          " of rope_parameters; transformers 4 reads the "
+                                          "one and 5 the other. Write the same number into both, or leave it out"));
+  }
 }
 
 // Refuses what transformers 4 does not look for in `rope_scaling`, and 5 does, unless it is the same beside it.
@@ -33,9 +89,9 @@ void RefuseTwoPlaces(ModelConfig& config, RotaryParameters& source, bool is_slid
   if (std::string_view(source.key) != "rope_scaling" || source.is_nested) return;
   constexpr const char* kWhy =
       "is in rope_scaling, where transformers 5 reads it, and not the same beside it, where 4 does. Write it into both";
-  const auto base = source.values.Number({"rope_theta"}), share = source.values.Number({"partial_rotary_factor"});
-  if (base && *base != BaseBeside(config, is_sliding)) config.Fail("rope_theta", kWhy);
-  if (share && *share != ShareBeside(config).value_or(1)) config.Fail("partial_rotary_factor", kWhy);
+  const auto base = source.values.Number({kBase}), share = source.values.Number({kShare});
+  if (base && *base != BaseBeside(config, is_sliding)) config.Fail(kBase, kWhy);
+  if (share && *share != ShareBeside(config).value_or(1)) config.Fail(kShare, kWhy);
 }
 
 // How many elements of a head are turned; 0: all.
@@ -47,7 +103,7 @@ std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_
     }
     return dim;
   }
-  std::optional<double> share = parameters.Number({"partial_rotary_factor"});
+  std::optional<double> share = parameters.Number({kShare});
   if (!share) share = ShareBeside(config);
   if (!share || *share == 1) return 0;
   if (head_dim == 0 || !(*share > 0 && *share < 1)) {
@@ -91,7 +147,10 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   rotary.form = config.rules()->rotary;
   RotaryParameters source = FindRotaryParameters(config, is_sliding);
   RefuseTwoPlaces(config, source, is_sliding);
-  const std::optional<double> within = source.values.Number({"rope_theta"});
+  RefuseOtherBeside(config, source);
+  RefuseTwoNames(config);
+  RefuseUnread(config, source);
+  const auto within = config.HasTrait(kFixedRotary) ? std::nullopt : source.values.Number({kBase});
   rotary.base = base ? *base : within ? *within : BaseBeside(config, is_sliding);
   RefuseTwoBases(config, source, rotary.base, is_sliding);
   rotary.dim = TurnedDim(config, source.values, head_dim);
@@ -108,8 +167,8 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   if (scales) SetScaling(config, source, head_dim, rotary);
   config.Update(source.values.status());
   Setting<Rotary> setting;
-  setting.Set(std::move(rotary),
-              absl::StrCat(OfType(config), ", config.json: ", config.Has(source.key) ? source.key : "rope_theta"));
+  const char* const name = config.Has(source.key) ? source.key : config.Reads(kNeoxBase) ? kNeoxBase : kBase;
+  setting.Set(std::move(rotary), absl::StrCat(OfType(config), ", config.json: ", name));
   return setting;
 }
 

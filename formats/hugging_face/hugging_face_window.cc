@@ -8,13 +8,16 @@
 namespace attend::formats {
 namespace {
 
-// GPT-Neo's [[["global", "local"], 12]], one after the other.
-nlohmann::json ExpandTypes(const nlohmann::json& types) {
+// GPT-Neo's [[["global", "local"], 12]], one after the other. Any other group is refused: it would count for the layers
+// behind it.
+nlohmann::json ExpandTypes(ModelConfig& config, const nlohmann::json& types) {
   constexpr std::int64_t kMost = 4096;
   nlohmann::json list = nlohmann::json::array();
   for (const auto& group : types) {
-    const bool is_group = group.is_array() && group.size() == 2 && group[0].is_array() && !group[0].empty();
-    if (!is_group || !group[1].is_number_integer()) continue;
+    const bool is_group =
+        group.is_array() && group.size() == 2 && group[0].is_array() && group[1].is_number_integer() && group[1] >= 0;
+    if (!is_group) RefuseEntry(config, "attention_types", group, "not a list of words with how often it comes");
+    if (!is_group || group[0].empty()) continue;
     for (std::int64_t i = 0; i < group[1] && static_cast<std::int64_t>(list.size()) < kMost; ++i) {
       for (const auto& word : group[0]) list.push_back(word);
     }
@@ -44,7 +47,7 @@ void RefuseContradiction(ModelConfig& config, const LayerPlace& place) {
 }
 
 // ModernBERT's decoder has half of ModernBERT's window, in tokens with the query's own.
-void SetDecoderWindow(ModelConfig& config, LayerSettings& layer) {
+void SetDecoderWindow(ModelConfig& config, Causality causal, LayerSettings& layer) {
   const std::int64_t window = config.Integer({"local_attention"}).value_or(0) / 2;
   if (window < 1) return config.Fail("local_attention", "must be at least 2 for a layer that slides");
   if (config.Has("sliding_window") && config.Integer({"sliding_window"}).value_or(-1) != window) {
@@ -52,7 +55,7 @@ void SetDecoderWindow(ModelConfig& config, LayerSettings& layer) {
                        "is not half of local_attention, and versions of transformers take one or the other. Write half "
                        "of it");
   }
-  if (!layer.causal || *layer.causal == Causality::kNone) {
+  if (causal == Causality::kNone) {
     return config.Fail("local_attention",
                        "is set in a model that is not causal; which keys its window has is not known. Set "
                        "sliding_window_left and sliding_window_right in the layer's configuration");
@@ -91,10 +94,11 @@ bool IsSliding(ModelConfig& config, const LayerPlace& place) {
     case WindowRule::kSmolLm: return !HasRotaryBySmolLm(config, place);
     case WindowRule::kGptNeo: {
       if (const auto* const kinds = ListAt(config, "attention_layers"); kinds != nullptr) {
-        return IsWordAt(config, place, "attention_layers", *kinds, "local");
+        return IsWordAt(config, place, "attention_layers", *kinds, "local", "global");
       }
       const nlohmann::json* const types = ListAt(config, "attention_types");
-      return types != nullptr && IsWordAt(config, place, "attention_types", ExpandTypes(*types), "local");
+      return types != nullptr &&
+             IsWordAt(config, place, "attention_types", ExpandTypes(config, *types), "local", "global");
     }
     case WindowRule::kModernBertDecoder:
     case WindowRule::kModernBert: {
@@ -108,21 +112,20 @@ bool IsSliding(ModelConfig& config, const LayerPlace& place) {
 }
 
 // A window of W tokens is the query's own and the W - 1 before it.
-void SetWindow(ModelConfig& config, LayerSettings& layer) {
+void SetWindow(ModelConfig& config, Causality causal, LayerSettings& layer) {
   const auto both_sides = [&](std::int64_t left, std::int64_t right, const char* key) {
     layer.window_left.Set(left, config.Origin(key));
     layer.window_right.Set(right, config.Origin(key));
   };
-  if (config.rules()->window == WindowRule::kModernBertDecoder) return SetDecoderWindow(config, layer);
+  if (config.rules()->window == WindowRule::kModernBertDecoder) return SetDecoderWindow(config, causal, layer);
   if (config.rules()->window == WindowRule::kModernBert) {
     const std::int64_t half = config.Integer({"local_attention"}).value_or(0) / 2;
     return both_sides(half, half, "local_attention");
   }
   const char* const key = config.rules()->window == WindowRule::kGptNeo ? "window_size" : "sliding_window";
   const std::int64_t window = config.Integer({key}).value_or(0);
-  const bool is_causal = layer.causal && *layer.causal != Causality::kNone;
   if (window < 1) return config.Fail(key, "must be at least 1 for a layer that slides");
-  if (is_causal) {
+  if (causal != Causality::kNone) {
     layer.window_left.Set(window - 1, config.Origin(key));
   } else if (config.HasTrait(kHalvesWindow)) {
     both_sides(window / 2, window / 2, key);

@@ -146,6 +146,11 @@ const nlohmann::json* ModelConfig::Find(const char* key) {
   return nullptr;
 }
 
+std::optional<double> ModelConfig::Standard(const char* key) const {
+  const nlohmann::json* const standard = FindIn(defaults_, key);
+  return standard != nullptr && standard->is_number() ? std::optional<double>(standard->get<double>()) : std::nullopt;
+}
+
 std::string ModelConfig::Origin(const char* key) const {
   return json_.contains(key) ? absl::StrCat("config.json: ", key) : absl::StrCat("model type ", model_type_, ": ", key);
 }

@@ -45,6 +45,8 @@ class ModelConfig {
   bool Has(const char* key) const { return json_.contains(key); }
   // Whether the rules say that this type of model reads it.
   bool Reads(const char* key) const { return defaults_.contains(key); }
+  // What the rules say is the number at `key`, whatever the file says.
+  std::optional<double> Standard(const char* key) const;
   bool HasTrait(std::uint32_t trait) const { return rules_ != nullptr && (rules_->traits & trait) != 0; }
   // Where the value of `key` comes from, in a few words: `config.json: rope_theta`.
   std::string Origin(const char* key) const;
@@ -78,8 +80,8 @@ std::string OfType(const ModelConfig& config);
 // `config`, here and below.
 bool IsSliding(ModelConfig& config, const LayerPlace& place);
 
-// Sets the window of a layer that slides. REQUIRES: `layer.causal` is set, or the caller sets it.
-void SetWindow(ModelConfig& config, LayerSettings& layer);
+// Sets the window of a layer that slides and whose mask is `causal`, the caller's or the file's.
+void SetWindow(ModelConfig& config, Causality causal, LayerSettings& layer);
 
 // The rotary embedding of a layer of a model that has them, whose heads have `head_dim` elements (0: not known).
 // `is_sliding` says whether the layer sees a window only: Gemma 3 and ModernBERT turn such layers with another base.

@@ -46,9 +46,7 @@ constexpr absl::string_view kRotaryKeys[] = {"max_position_embeddings",
                                              "partial_rotary_factor",
                                              "rope_parameters",
                                              "rope_scaling",
-                                             "rope_theta",
-                                             "rotary_emb_base",
-                                             "rotary_pct"};
+                                             "rope_theta"};
 
 // Keys that change nothing in an attention layer: what the rest of the model does, biases (the tensors say whether
 // there are any), how it is trained, how it is run, and how text is generated with it.

@@ -53,7 +53,9 @@ inline constexpr std::uint32_t kUnevenWindow = 32768;  // As kHalvesWindow, an e
 inline constexpr std::uint32_t kOneBase = 65536;       // Layers with a window must turn as those without.
 inline constexpr std::uint32_t kLongRopeAlone =
     131072;  // Takes no other scaling of rotary embeddings, or it for another.
-inline constexpr std::uint32_t kTwoMagnitudes = 262144;  // `short_mscale` and `long_mscale` are longrope's factor.
+inline constexpr std::uint32_t kTwoMagnitudes = 262144;   // `short_mscale` and `long_mscale` are longrope's factor.
+inline constexpr std::uint32_t kFixedRotary = 524288;     // `rope_theta`, shares and scalings are not read.
+inline constexpr std::uint32_t kNormsNotKnown = 1048576;  // What norms `use_qk_norm` adds is not known.
 
 struct ModelRules {
   std::string_view types;  // Values of `model_type`, separated by spaces.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,12 @@
 
 namespace attend::formats {
 
+// The mode of a CausalMode's number. Nothing for 0; a number that is no mode is refused where options are checked.
+inline std::optional<Causality> CausalityOf(int number) {
+  if (number == 0) return std::nullopt;
+  return number == 3 ? Causality::kNone : number == 2 ? Causality::kTopLeft : Causality::kBottomRight;
+}
+
 // What `config` sets. Pure.
 template <typename LayerConfig>
 CallerSettings CallerSettingsOf(const LayerConfig& config) {
@@ -24,7 +31,7 @@ CallerSettings CallerSettingsOf(const LayerConfig& config) {
   CallerSettings caller;
   caller.num_heads = config.num_heads();
   caller.num_kv_heads = config.num_kv_heads();
-  caller.causal = options.causal() != 0;
+  caller.causal = CausalityOf(static_cast<int>(options.causal()));
   caller.window = options.has_sliding_window_left() || options.has_sliding_window_right();
   caller.rotary = config.has_rotary_embedding();
   caller.scale = options.has_scale();

@@ -257,22 +257,28 @@ absl::Status CheckRotaryTable(const Checkpoint& checkpoint, std::int64_t head_di
   return absl::OkStatus();
 }
 
-// T5 does not divide its scores by sqrt(E); others use its short names and do.
+absl::Status ScaleNotSaid(const std::string& who) {
+  return FieldError("config.options.scale",
+                    absl::StrCat("config.options.scale is not set: weights ", who,
+                                 ", whose scores are not scaled, or another model's, and nothing says which; set it (1 "
+                                 "for scores that are not scaled)"));
+}
+
+// T5 and GPT-Neo do not divide their scores by sqrt(E). Others have T5's short names, or GPT-Neo's, and do: without the
+// model's config.json only T5's module says which.
 absl::Status SetNamingsScale(const NamingFit& fit, const CallerSettings& caller, bool has_config,
                              LayerSettings& settings) {
-  if (!fit.naming->unit_scale || caller.scale) return absl::OkStatus();
-  const bool is_t5 = fit.module.empty() || absl::EndsWith(fit.module, "SelfAttention.") ||
-                     absl::EndsWith(fit.module, "EncDecAttention.");
-  if (is_t5) {
-    settings.scale.Set(1, absl::StrCat("naming ", std::string(fit.naming->name)));
-  } else if (!has_config) {
-    return FieldError(
-        "config.options.scale",
-        absl::StrCat("config.options.scale is not set: weights named q, k, v and o are T5's, whose scores "
-                     "are not scaled, or another model's, and '",
-                     fit.module, "' does not say which; set it"));
+  if (caller.scale || has_config) return absl::OkStatus();
+  if (fit.naming->name == "opt" && absl::EndsWith(fit.module, "attn.attention.")) {
+    return ScaleNotSaid(absl::StrCat("named q_proj, k_proj, v_proj and out_proj in '", fit.module, "' are GPT-Neo's"));
   }
-  return absl::OkStatus();
+  if (!fit.naming->unit_scale) return absl::OkStatus();
+  if (absl::EndsWith(fit.module, "SelfAttention.") || absl::EndsWith(fit.module, "EncDecAttention.")) {
+    settings.scale.Set(1, absl::StrCat("naming ", std::string(fit.naming->name)));
+    return absl::OkStatus();
+  }
+  const std::string where = fit.module.empty() ? "without a module's name" : absl::StrCat("in '", fit.module, "'");
+  return ScaleNotSaid(absl::StrCat("named q, k, v and o ", where, " are T5's"));
 }
 
 // Notes the assumptions that nothing confirms and that might be wrong.

@@ -79,7 +79,7 @@ struct LayerSettings {
 struct CallerSettings {
   std::int64_t num_heads = 0;  // 0: not set.
   std::int64_t num_kv_heads = 0;
-  bool causal = false;
+  std::optional<Causality> causal;
   bool window = false;
   bool rotary = false;
   bool scale = false;

@@ -44,7 +44,7 @@ struct Naming {
   bool transposed = false;           // [in_features, out_features].
   std::string_view separator = ".";  // Before `weight` and `bias` of query, key and value.
   std::string_view fused_bias = {};  // A bias of three parts beside matrices that are not fused.
-  bool unit_scale = false;           // Scores are not divided by sqrt(E).
+  bool unit_scale = false;           // Scores are not divided by sqrt(E), in the modules of its own model.
   bool one_head = false;             // When nobody says how many there are; else that is an error.
   // Below the module, but no part of attention: what comes before or behind it in the model. A name that ends in `.`
   // stands for all that begin with it.

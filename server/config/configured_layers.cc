@@ -124,7 +124,8 @@ absl::Status AddConfig(const std::string& value, SourceMap& sources) {
   absl::StatusOr<std::string> json = is_inline ? text : formats::ReadTextFile(text, kMaxConfigBytes);
   if (!json.ok()) return Invalid(kFlag, std::string(json.status().message()));
   const absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(*json);
-  if (!config.ok()) return Invalid(kFlag, absl::StrCat(is_inline ? name : text, ": ", config.status().message()));
+  const absl::Status status = config.ok() ? CheckRotaryHasEffect(*config) : config.status();
+  if (!status.ok()) return Invalid(kFlag, absl::StrCat(is_inline ? name : text, ": ", status.message()));
   found->second.config = MergeLayerConfig(found->second.config, *config);
   return absl::OkStatus();
 }

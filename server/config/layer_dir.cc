@@ -65,7 +65,8 @@ absl::Status ReadLayerJson(const std::string& path, LayerDirEntry& entry) {
     json->erase(prefix);
   }
   absl::StatusOr<v1::LayerConfig> config = ParseLayerConfig(json->dump());
-  if (!config.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", config.status().message()));
+  const absl::Status status = config.ok() ? CheckRotaryHasEffect(*config) : config.status();
+  if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(path, ": ", status.message()));
   entry.config = *std::move(config);
   return absl::OkStatus();
 }

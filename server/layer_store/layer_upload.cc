@@ -49,6 +49,7 @@ absl::Status CheckUploadHeader(const v1::CreateLayerHeader& header, const LayerL
   if (absl::Status options = CheckAreLayerOptions(header.config().options()); !options.ok()) {
     return PrefixField("header", options);
   }
+  if (absl::Status rotary = CheckRotaryHasEffect(header.config()); !rotary.ok()) return PrefixField("header", rotary);
   return header.has_init() ? CheckSeeded(header, limits) : absl::OkStatus();
 }
 

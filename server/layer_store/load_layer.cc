@@ -10,26 +10,32 @@
 #include "core/base/error.h"
 #include "core/layer/projection.h"
 #include "formats/safetensors/checkpoint.h"
+#include "server/layers/layer_config.h"
 #include "server/layers/layer_weights.h"
 
 namespace attend::server {
 namespace {
 
-// An error of the checkpoint's or the layer's as one of the upload's. Others are about what this server has left.
-absl::Status AboutBytes(const absl::Status& status) {
+// An error of the checkpoint's or the layer's as one of the upload's: about the header's `given`, or about the bytes,
+// of whose metadata `of_file` is, once it is known. Others are about what this server has left.
+absl::Status AboutUpload(const absl::Status& status, const v1::LayerConfig& given, const v1::LayerConfig& of_file) {
   if (!absl::IsInvalidArgument(status) && !absl::IsDataLoss(status)) return status;
   const std::string field = GetErrorDetails(status).field;
-  if (absl::StartsWith(field, "config.")) return PrefixField("header", status);
-  return field.empty() ? InvalidField("chunk", std::string(status.message())) : status;
+  const bool is_about_config = absl::StartsWith(field, "config.");
+  v1::LayerConfig said = given;
+  ReplaceFloatFields(said).IgnoreError();  // Is what the error is about then.
+  const bool is_of_file = is_about_config && !IsSetIn(said, field) && IsSetIn(of_file, field);
+  if (is_of_file) return InvalidField("chunk", absl::StrCat("by the file, ", status.message()));
+  return is_about_config ? PrefixField("header", status) : InvalidField("chunk", std::string(status.message()));
 }
 
 absl::StatusOr<LayerWeights> FindWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload,
                                          LayerMemory::May may_copy) {
   const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::FromBytes(payload.bytes, payload.memory);
-  if (!checkpoint.ok()) return AboutBytes(checkpoint.status());
+  if (!checkpoint.ok()) return AboutUpload(checkpoint.status(), {}, {});
   absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config(),
                                                    /*config_json=*/std::nullopt, /*config_name=*/"", may_copy);
-  return weights.ok() ? std::move(weights) : AboutBytes(weights.status());
+  return weights.ok() ? std::move(weights) : AboutUpload(weights.status(), header.config(), {});
 }
 
 // What the projections of a layer will take: FLOAT64 is kept as it is, all else packed.
@@ -84,7 +90,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
   const absl::Time found = absl::Now();
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       Layer::Create(*weights, header.config(), std::move(identity), instruction_set, executor);
-  if (!layer.ok()) return AboutBytes(layer.status());
+  if (!layer.ok()) return AboutUpload(layer.status(), header.config(), weights->config);
   log.Info("layer loaded", {{"layer", header.name()},
                             {"tenant", record.tenant},
                             {"origin", Origin(header)},

@@ -79,6 +79,11 @@ absl::Status CompleteNorm(const v1::LayerConfig& config, const char* name, std::
   norm.kind = by_layer ? NormKind::kLayer : NormKind::kRms;
   norm.epsilon = config.has_norm_epsilon() ? config.norm_epsilon() : by_layer ? 1e-5 : 1e-6;
   if (!is_double) norm.epsilon = static_cast<float>(norm.epsilon);
+  if (!std::isfinite(norm.epsilon)) {
+    return InvalidField("config.norm_epsilon",
+                        "config.norm_epsilon is beyond the largest float32, to which it is rounded unless the weights "
+                        "are FLOAT64");
+  }
   norm.adds_one = config.norm_adds_one();
   return absl::OkStatus();
 }

@@ -11,6 +11,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
 #include "core/kernels/instruction_set.h"
@@ -19,6 +21,7 @@
 #include "core/tensor/aligned_buffer.h"
 #include "server/wire/enums.h"
 #include "server/wire/option_fields.h"
+#include "server/wire/rounded.h"
 
 namespace attend::server {
 namespace {
@@ -41,8 +44,12 @@ absl::StatusOr<std::vector<double>> ReadPerHead(const v1::Tensor& tensor, std::i
   if (!type || !IsFloatingPoint(*type) || (*type == DataType::kFloat64 && !is_double)) {
     return Invalid(field + ".data_type", "must be FLOAT32, FLOAT16 or BFLOAT16, or FLOAT64 for FLOAT64 weights");
   }
+  const ConvertKernels& convert = ConvertKernelsFor(BestInstructionSet());
   if (tensor.data().empty() && tensor.values_size() == num_heads) {
-    return std::vector<double>(tensor.values().begin(), tensor.values().end());
+    std::vector<double> numbers;
+    numbers.reserve(static_cast<std::size_t>(num_heads));
+    for (const float value : tensor.values()) numbers.push_back(RoundedTo(*type, value, convert));
+    return numbers;
   }
   const std::int64_t bytes = num_heads * ElementSize(*type);
   if (tensor.values_size() > 0 || static_cast<std::int64_t>(tensor.data().size()) != bytes) {
@@ -55,7 +62,7 @@ absl::StatusOr<std::vector<double>> ReadPerHead(const v1::Tensor& tensor, std::i
     return std::vector<double>(doubles, doubles + num_heads);
   }
   std::vector<float> floats(static_cast<std::size_t>(num_heads));
-  ConvertKernelsFor(BestInstructionSet()).widen(*type, aligned.data(), num_heads, floats.data());
+  convert.widen(*type, aligned.data(), num_heads, floats.data());
   return std::vector<double>(floats.begin(), floats.end());
 }
 
@@ -152,6 +159,10 @@ absl::Status CheckScaling(const v1::RotaryEmbedding& rotary) {
   if (!std::isfinite(rotary.linear_factor())) {
     return Invalid(absl::StrCat(kRotary, "linear_factor"), "must be a positive finite number");
   }
+  if (rotary.has_linear_factor() && 1 / rotary.linear_factor() > kMaxRotaryFrequency) {
+    return Invalid(absl::StrCat(kRotary, "linear_factor"),
+                   "must be at least 2^-64, so that no pair turns by more than 2^64");
+  }
   if (absl::Status status = CheckByLength(rotary); !status.ok()) return status;
   if (!rotary.has_llama3()) return absl::OkStatus();
   const v1::Llama3Scaling& llama3 = rotary.llama3();
@@ -217,6 +228,31 @@ absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options) {
     return Invalid(absl::StrCat("config.options.", field->name()), "is a request's, not a layer's; leave it out");
   }
   return absl::OkStatus();
+}
+
+bool IsSetIn(const v1::LayerConfig& config, absl::string_view field) {
+  const google::protobuf::Message* message = &config;
+  const std::vector<absl::string_view> path = absl::StrSplit(absl::StripPrefix(field, "config."), '.');
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    const std::string name(path[i].substr(0, path[i].find('[')));
+    const FieldDescriptor* const found = message->GetDescriptor()->FindFieldByName(name);
+    if (found == nullptr) return false;
+    const google::protobuf::Reflection& reflection = *message->GetReflection();
+    if (found->is_repeated()) return reflection.FieldSize(*message, found) > 0;
+    if (!reflection.HasField(*message, found)) return false;
+    if (i + 1 == path.size()) return true;
+    if (found->message_type() == nullptr) return false;
+    message = &reflection.GetMessage(*message, found);
+  }
+  return false;
+}
+
+absl::Status CheckRotaryHasEffect(const v1::LayerConfig& config) {
+  const v1::RotaryEmbedding& rotary = config.rotary_embedding();
+  const bool has_none = rotary.form() == v1::ROTARY_FORM_NONE;  // Ignores all other fields, as the protocol says.
+  if (has_none || rotary.original_context_length() == 0 || DependsOnLength(rotary)) return absl::OkStatus();
+  return Invalid(absl::StrCat(kRotary, "original_context_length"),
+                 "is set without dynamic_factor and long_frequencies, and changes nothing; leave it out");
 }
 
 absl::StatusOr<LayerOptions> ReadLayerOptions(const v1::AttentionOptions& options, std::int64_t num_heads,

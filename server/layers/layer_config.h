@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "attend/v1/layer_service.pb.h"
 #include "core/problem/options.h"
 #include "formats/layers/layer_message.h"
@@ -44,6 +45,13 @@ void AddFloatFields(v1::LayerConfig& config);
 // Refuses lengths, masks and bias, which are about the tokens of one request, and what says what to return. Errors:
 // INVALID_ARGUMENT with the field (`config.options.mask`).
 absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options);
+
+// Whether `config` itself says what an error about `field` (`config.options.scale`) is about. Pure.
+bool IsSetIn(const v1::LayerConfig& config, absl::string_view field);
+
+// Refuses an `original_context_length` that nothing depends on, in a configuration that somebody gives: a stored layer
+// may have it. Errors: INVALID_ARGUMENT with the field (`config.rotary_embedding.original_context_length`).
+absl::Status CheckRotaryHasEffect(const v1::LayerConfig& config);
 
 // The options of a layer with `num_heads` heads, which `is_double` computes in FLOAT64. Rejects request-only fields and
 // tensors that are not what they claim; value ranges are checked by AttendProblem::Create. Pure. REQUIRES:

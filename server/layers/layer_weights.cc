@@ -68,6 +68,10 @@ absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, st
       formats::ReadLayer(checkpoint, {prefix, formats::CallerSettingsOf(said), config_json, config_name, may_copy});
   if (!layer.ok()) {
     const std::string field = formats::FieldOf(layer.status());
+    const bool is_of_file = !IsSetIn(given, field) && IsSetIn(of_file, field);
+    if (is_of_file) {
+      return absl::InvalidArgumentError(absl::StrCat("by the file's metadata, ", layer.status().message()));
+    }
     return field.empty() ? layer.status() : InvalidField(field, std::string(layer.status().message()));
   }
   LayerWeights weights;

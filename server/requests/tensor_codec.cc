@@ -12,6 +12,7 @@
 #include "core/base/limits.h"
 #include "core/base/round.h"
 #include "core/kernels/kernel_table.h"
+#include "server/wire/rounded.h"
 
 namespace attend::server {
 namespace {
@@ -135,11 +136,7 @@ struct ValueCursor {
   const ConvertKernels& convert;
 
   void Append(float value) {
-    if (wire_type != type) {  // To 16 bits and back.
-      std::uint16_t narrow = 0;
-      convert.narrow(wire_type, &value, 1, &narrow);
-      convert.widen(wire_type, &narrow, 1, &value);
-    }
+    if (wire_type != type) value = RoundedTo(wire_type, value, convert);
     if (type == DataType::kBool) {
       const bool truth = value != 0;
       std::memcpy(next, &truth, sizeof(truth));

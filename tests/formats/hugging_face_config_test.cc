@@ -136,6 +136,39 @@ TEST(HuggingFaceConfig, BidirectionalVariantsAreNotCausal) {
               HasSubstr("'sliding_window' is set in a model that is not causal"));
 }
 
+TEST(HuggingFaceConfig, AWindowIsThatOfTheMaskThatTheCallerSays) {
+  const auto parse = [](const std::string& json, Causality causal) {
+    CallerSettings caller;
+    caller.causal = causal;
+    const auto layer = ParseHuggingFaceConfig(json, "model.layers.0.", caller);
+    EXPECT_TRUE(layer.ok()) << json << ": " << layer.status();
+    return layer.ok() ? *layer : LayerSettings();
+  };
+  const std::string gemma3 = R"({"model_type": "gemma3_text", "sliding_window": 512})";
+  for (const Causality causal : {Causality::kBottomRight, Causality::kTopLeft}) {
+    for (const std::string& json :
+         {gemma3, std::string(R"({"model_type": "mistral", "sliding_window": 512})"),
+          std::string(R"({"model_type": "gemma2", "sliding_window": 512})"),
+          std::string(R"({"model_type": "gpt_oss", "rope_scaling": null, "sliding_window": 512})"),
+          std::string(R"({"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": true,
+                          "max_window_layers": 0})"),
+          std::string(R"({"model_type": "modernbert-decoder", "local_attention": 1024, "layer_types":
+                          ["sliding_attention"], "local_rope_theta": 160000.0})")}) {
+      const LayerSettings layer = parse(json, causal);
+      EXPECT_EQ(Left(layer), 511) << json;
+      EXPECT_FALSE(layer.window_right) << json;
+      EXPECT_FALSE(layer.causal) << "the caller says it";
+    }
+  }
+  const LayerSettings both_sides = parse(gemma3, Causality::kNone);
+  EXPECT_EQ(Left(both_sides), 256);
+  EXPECT_EQ(*both_sides.window_right, 256);
+  CallerSettings caller;
+  caller.causal = Causality::kNone;
+  EXPECT_THAT(Refusal(R"({"model_type": "mistral", "sliding_window": 8})", "layers.0.", caller),
+              HasSubstr("'sliding_window' is set in a model that is not causal"));
+}
+
 TEST(HuggingFaceConfig, WhatContradictsItselfIsRefused) {
   const std::string part = R"({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text",
                                "use_bidirectional_attention": true}})";
@@ -273,7 +306,8 @@ TEST(HuggingFaceConfig, AnUnknownTypeIsRefusedUnlessTheCallerKnowsBetter) {
                                HasSubstr("options.causal"), HasSubstr("rotary_embedding"), HasSubstr("options.scale")));
   EXPECT_THAT(Refusal(R"({"num_attention_heads": 4})"), HasSubstr("'model_type' is missing"));
   CallerSettings caller;
-  caller.causal = caller.rotary = true;
+  caller.causal = Causality::kBottomRight;
+  caller.rotary = true;
   caller.num_heads = 4;
   EXPECT_THAT(Refusal(json, "", caller), HasSubstr("Set in the layer's configuration: options.scale"));
   caller.scale = true;

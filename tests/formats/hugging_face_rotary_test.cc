@@ -180,6 +180,9 @@ TEST(HuggingFaceRotary, SomeLayersHaveNoRotaryEmbedding) {
   const std::string smollm = R"({"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0]})";
   EXPECT_TRUE(Turns(Parse(smollm, "layers.2.")));
   EXPECT_FALSE(Turns(Parse(smollm, "layers.3.")));
+  const std::string truths = R"({"model_type": "smollm3", "no_rope_layers": [true, true, true, false]})";
+  EXPECT_TRUE(Turns(Parse(truths, "layers.2.")));
+  EXPECT_FALSE(Turns(Parse(truths, "layers.3.")));
   EXPECT_FALSE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.3.")));
   EXPECT_TRUE(Turns(Parse(R"({"model_type": "smollm3"})", "layers.4.")));
   for (const char* const type : {"cohere2", "exaone4"}) {
@@ -193,6 +196,15 @@ TEST(HuggingFaceRotary, SomeLayersHaveNoRotaryEmbedding) {
   EXPECT_TRUE(Turns(Parse(R"({"model_type": "granitemoehybrid", "position_embedding_type": "rope"})")));
 }
 
+TEST(HuggingFaceRotary, AnEntryThatIsNeitherYesNorNoIsRefused) {
+  for (const char* const entry : {"2", "-1", "0.5", "1.0", "\"1\"", "null", "[1]"}) {
+    const std::string json = std::string(R"({"model_type": "smollm3", "no_rope_layers": [1, )") + entry + ", 1]}";
+    EXPECT_THAT(Refusal(json, "layers.1."),
+                HasSubstr(std::string("'no_rope_layers' has the entry ") + entry + ", which is neither 0 nor 1"));
+    EXPECT_TRUE(Turns(Parse(json, "layers.2.")));
+  }
+}
+
 TEST(HuggingFaceRotary, FormsOfRotaryEmbeddings) {
   for (const char* const type : {"ernie4_5", "ernie4_5_moe", "helium", "glm", "cohere2", "gptj"}) {
     const LayerSettings layer = Parse(std::string(R"({"model_type": ")") + type + R"("})", "layers.0.", 64);
@@ -202,15 +214,84 @@ TEST(HuggingFaceRotary, FormsOfRotaryEmbeddings) {
 
 TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
   const auto refusal = [](const std::string& dim) {
-    return Refusal(R"({"model_type": "gptj", "n_head": 1, "max_position_embeddings": 64, "rope_scaling":
-                       {"rope_type": "yarn", "factor": 2.0}, "rotary_dim": )" +
-                       dim + "}",
-                   "h.0.", {}, 16);
+    return Refusal(R"({"model_type": "gptj", "n_head": 1, "rotary_dim": )" + dim + "}", "h.0.", {}, 16);
   };
   EXPECT_EQ(refusal("16"), "");
   // Frequencies of so many elements would take all memory.
   for (const char* const dim : {"0", "17", "2147483647", "null"})
     EXPECT_THAT(refusal(dim), HasSubstr("'rotary_dim' is"));
+}
+
+// GPT-J's code reads rotary_dim and no other key of these, whatever a file has.
+TEST(HuggingFaceRotary, WhatTheCodeOfAModelDoesNotReadIsRefusedUnlessItSaysWhatThatCodeDoes) {
+  const std::string chat = R"(chatglm", "multi_query_attention": true, "kv_channels": 64, "rope_ratio": 2, "x": ")";
+  for (const std::string& type : {std::string("gptj"), std::string("codegen"), std::string("roformer"), chat,
+                                  std::string(R"(esm", "position_embedding_type": "rotary)")}) {
+    const auto refusal = [&](const std::string& more, const CallerSettings& caller = {}) {
+      return Refusal(
+          R"({"model_type": ")" + type + R"(", "num_attention_heads": 4, "max_position_embeddings": 64)" + more + "}",
+          "layers.0.", caller, 64);
+    };
+    EXPECT_EQ(refusal(""), "") << type;
+    EXPECT_EQ(refusal(R"(, "rope_theta": 10000, "rope_scaling": null)"), "") << type;
+    EXPECT_EQ(refusal(R"(, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4})"), "") << type;
+    const std::string within = R"(, "rope_parameters": {"rope_type": "default", "rope_theta": 5e4})";
+    for (const std::string& base : {std::string(R"(, "rope_theta": 50000)"), within}) {
+      EXPECT_THAT(refusal(base), AllOf(HasSubstr("'rope_theta' is 50000"), HasSubstr("has 10000"))) << type;
+      CallerSettings caller;
+      caller.rotary = true;
+      EXPECT_EQ(refusal(base, caller), "") << type;
+    }
+    EXPECT_THAT(refusal(R"(, "partial_rotary_factor": 0.25)"), HasSubstr("'partial_rotary_factor' is")) << type;
+    EXPECT_THAT(refusal(R"(, "rope_scaling": {"rope_type": "linear", "factor": 2.0})"),
+                HasSubstr("'rope_scaling' has the type 'linear', and the code of"))
+        << type;
+    EXPECT_THAT(refusal(R"(, "rotary_emb_base": 10000)"), HasSubstr("'rotary_emb_base' is set")) << type;
+  }
+  // ChatGLM's code multiplies by the ratio, whatever else there is.
+  EXPECT_EQ(Parse(R"({"model_type": ")" + chat + R"(", "rope_parameters": {"rope_theta": 1e4}})", "", 64).rotary->base,
+            20000);
+  EXPECT_THAT(Refusal(R"({"model_type": "gptj", "partial_rotary_factor": 1.0})", "h.0.", {}, 64),
+              HasSubstr("'partial_rotary_factor' is set, and the code of gptj models reads rotary_dim alone"));
+}
+
+TEST(HuggingFaceRotary, ANumberBesideRopeParametersMustBeTheOneWithin) {
+  const auto refusal = [](const std::string& type, const std::string& beside) {
+    return Refusal(R"({"model_type": ")" + type + R"(", "rope_parameters": {"rope_type": "default", "rope_theta": 5e4,
+                       "partial_rotary_factor": 0.5}, )" +
+                       beside + "}",
+                   "layers.0.", {}, 64);
+  };
+  EXPECT_EQ(refusal("glm", R"("rope_theta": 50000.0, "partial_rotary_factor": 0.5)"), "");
+  EXPECT_THAT(refusal("glm", R"("rope_theta": 10000.0)"), HasSubstr("'rope_theta' is not the rope_theta of rope_para"));
+  EXPECT_THAT(refusal("glm", R"("partial_rotary_factor": 1.0)"), HasSubstr("'partial_rotary_factor' is not the"));
+  EXPECT_THAT(refusal("gpt_neox", R"("rotary_emb_base": 10000.0)"), HasSubstr("'rotary_emb_base' is not the rope_th"));
+}
+
+TEST(HuggingFaceRotary, TheNamesOfGptNeoxAreThoseOfItsKinAlone) {
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_theta": 500000.0, "rotary_emb_base": 10000})"),
+              HasSubstr("'rotary_emb_base' is set"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "rotary_pct": 0.25})", "", {}, 64), HasSubstr("'rotary_pct' is set"));
+  for (const std::string type : {"gpt_neox", "gpt_neox_japanese"}) {
+    const auto json = [&](const std::string& more) { return R"({"model_type": ")" + type + R"(", )" + more + "}"; };
+    // As transformers 4 writes a Pythia.
+    const Rotary rotary = *Parse(json(R"("rotary_emb_base": 5000, "rope_theta": 5000, "rotary_pct": 0.5,
+                                         "partial_rotary_factor": 0.5)"),
+                                 "layers.0.", 64)
+                               .rotary;
+    EXPECT_EQ(rotary.base, 5000);
+    EXPECT_EQ(rotary.dim, 32);
+    // As transformers 5 does.
+    EXPECT_EQ(
+        Parse(json(R"("rope_parameters": {"rope_theta": 7e3, "partial_rotary_factor": 0.5})"), "", 64).rotary->base,
+        7000);
+    const auto refusal = [&](const std::string& more) { return Refusal(json(more), "layers.0.", {}, 64); };
+    EXPECT_THAT(refusal(R"("rotary_emb_base": 10000, "rope_theta": 5000)"),
+                HasSubstr("'rope_theta' is not what rotary_emb_base is"));
+    EXPECT_THAT(refusal(R"("rope_theta": 5000)"), HasSubstr("'rope_theta' is not what rotary_emb_base is"));
+    EXPECT_THAT(refusal(R"("rotary_pct": 0.25, "partial_rotary_factor": 0.5)"),
+                HasSubstr("'partial_rotary_factor' is not what rotary_pct is"));
+  }
 }
 
 TEST(HuggingFaceRotary, LengthsThatVersionsReadDifferentlyAreRefused) {

@@ -87,7 +87,9 @@ TEST(LayerReader, SeparateProjectionsAreFoundAtTheLayerAndAtItsModule) {
       builder.Add("indices", {1}, std::string(8, 'i'), "I64");
       const Checkpoint checkpoint = builder.Checkpoint();
       for (const std::string& given : {prefix, std::string("model.layers.7"), module}) {
-        const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, given, layer.Config());
+        CallerSettings caller = layer.Config();
+        caller.scale = std::string(test.module) == "attn.attention.";
+        const absl::StatusOr<AttentionLayer> found = FindLayer(checkpoint, given, caller);
         ExpectLayer(found, layer, biases, std::string(test.naming) + " at " + given);
         if (!found.ok()) continue;
         EXPECT_EQ(found->naming, test.naming);
@@ -404,7 +406,7 @@ TEST(LayerReader, WhatIsAssumedIsSaid) {
   EXPECT_THAT(notes(caller, std::nullopt),
               ::testing::ElementsAre("not causal, no rotary embedding (assumed: nothing says otherwise)"));
   EXPECT_THAT(notes({}, R"({"model_type": "llama", "num_attention_heads": 2})"), ::testing::IsEmpty());
-  caller.causal = true;
+  caller.causal = Causality::kBottomRight;
   EXPECT_THAT(notes(caller, std::nullopt),
               ::testing::ElementsAre("no rotary embedding (assumed: nothing says otherwise)"));
   caller.rotary = true;

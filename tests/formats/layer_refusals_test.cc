@@ -228,6 +228,13 @@ TEST(LayerRefusals, NormsThatTheModelDoesNotHaveAreRefused) {
   EXPECT_THAT(refusal(R"({"model_type": "llama", "num_attention_heads": 2})"),
               HasSubstr("norms of query and key, which llama models do not have"));
   EXPECT_EQ(refusal(R"({"model_type": "qwen3", "num_attention_heads": 2, "num_key_value_heads": 2})"), "");
+  EXPECT_EQ(refusal(R"({"model_type": "internvl_vision", "num_attention_heads": 2, "use_qk_norm": true})"), "");
+  const std::string janus = R"({"model_type": "janus_vision_model", "num_attention_heads": 2, "use_qk_norm": )";
+  EXPECT_THAT(refusal(janus + "true}"), HasSubstr("'use_qk_norm' is true, and which norms"));
+  EXPECT_THAT(refusal(janus + "false}"), HasSubstr("'use_qk_norm' is false, but the file has norms"));
+  CallerSettings caller;
+  caller.norms = true;
+  EXPECT_EQ(Message(FindLayer(builder.Checkpoint(), "", caller, janus + "true}").status()), "");
   EXPECT_THAT(refusal(R"({"model_type": "glm4_moe", "partial_rotary_factor": 1, "num_attention_heads": 2,
                           "num_key_value_heads": 2})"),
               HasSubstr("'use_qk_norm' is false, but the file has norms of query and key"));
@@ -243,9 +250,49 @@ TEST(LayerRefusals, ShortNamesThatMayNotBeT5sNeedAScale) {
   };
   CallerSettings caller = layer.Config();
   EXPECT_TRUE(status("block.0.layer.0.SelfAttention.", caller).ok());
-  EXPECT_EQ(FieldOf(status("blocks.0.self_attn.", caller)), "config.options.scale");
-  caller.scale = true;
-  EXPECT_TRUE(status("blocks.0.self_attn.", caller).ok());
+  EXPECT_TRUE(status("EncDecAttention.", caller).ok());
+  // Somebody's own module may have been saved alone.
+  for (const char* const module : {"blocks.0.self_attn.", ""}) {
+    caller.scale = false;
+    EXPECT_EQ(FieldOf(status(module, caller)), "config.options.scale") << module;
+    EXPECT_THAT(Message(status(module, caller)), HasSubstr("q, k, v and o")) << module;
+    caller.scale = true;
+    EXPECT_TRUE(status(module, caller).ok()) << module;
+  }
+}
+
+// The scale that a model's config.json implies does not depend on the names.
+TEST(LayerRefusals, AModelsFileSaysTheScaleOfShortNames) {
+  const Layer layer(2, 2);
+  const auto scale = [&](const std::string& module, const std::string& type) {
+    const auto found =
+        FindLayer(Separate(layer, module + "q", module + "k", module + "v", module + "o", Biases::kNone).Checkpoint(),
+                  module, {}, R"({"model_type": ")" + type + R"(", "num_attention_heads": 2})");
+    EXPECT_TRUE(found.ok()) << found.status();
+    return found.ok() ? found->settings.scale.value.value_or(0) : -1;
+  };
+  EXPECT_EQ(scale("", "vit"), 0);
+  EXPECT_EQ(scale("SelfAttention.", "vit"), 0);
+  EXPECT_EQ(scale("encoder.block.0.layer.0.SelfAttention.", "t5"), 1);
+}
+
+TEST(LayerRefusals, WeightsThatMayBeGptNeosNeedAScaleOrItsFile) {
+  const Layer layer(2, 2);
+  const Checkpoint checkpoint = Separate(layer, "h.0.attn.attention.q_proj", "h.0.attn.attention.k_proj",
+                                         "h.0.attn.attention.v_proj", "h.0.attn.attention.out_proj", Biases::kNone)
+                                    .Checkpoint();
+  for (const char* const prefix : {"h.0.", "h.0.attn.attention."}) {
+    CallerSettings caller = layer.Config();
+    const absl::Status refused = FindLayer(checkpoint, prefix, caller).status();
+    EXPECT_EQ(FieldOf(refused), "config.options.scale");
+    EXPECT_THAT(Message(refused), HasSubstr("GPT-Neo's"));
+    caller.scale = true;
+    EXPECT_TRUE(FindLayer(checkpoint, prefix, caller).ok());
+    const auto found = FindLayer(checkpoint, prefix, {}, R"({"model_type": "gpt_neo", "num_heads": 2,
+                                                             "attention_types": [[["global"], 1]]})");
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(*found->settings.scale, 1);
+  }
 }
 
 }  // namespace

@@ -95,6 +95,7 @@ std::string RemarksOf(const ModelRules& rules) {
       {kNormAfterRotary, "norms behind the rotation"},
       {kAlibi, "ALiBi"},
       {kRelativeBias, "relative bias in `options.bias`"},
+      {kNormsNotKnown, "refused with `use_qk_norm`"},
       {kTwoMagnitudes, "longrope times `short_mscale`, which `long_mscale` must be"}};
   std::vector<std::string> texts;
   for (const auto& [trait, text] : remarks) {

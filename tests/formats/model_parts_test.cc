@@ -130,6 +130,12 @@ TEST(ModelParts, AnEncoderThatIsNotPlainIsRefusedAndItsDecoderIsNot) {
                                "encoder_attention_heads": 4, "decoder_attention_heads": 4})";
   EXPECT_THAT(Refusal(json, "model.encoder.layers.0.self_attn."), HasSubstr("encoder of such a model"));
   EXPECT_EQ(Refusal(json, "model.decoder.layers.0.self_attn."), "");
+  // A mask that the caller says is not all that such an encoder does.
+  CallerSettings caller;
+  caller.causal = Causality::kNone;
+  EXPECT_THAT(Refusal(json, "model.encoder.layers.0.self_attn.", caller), HasSubstr("encoder of such a model"));
+  EXPECT_THAT(Refusal(json, "layers.0.self_attn.", caller), HasSubstr("encoder of such a model"));
+  EXPECT_EQ(Refusal(json, "model.decoder.layers.0.self_attn.", caller), "");
 }
 
 }  // namespace

@@ -94,6 +94,28 @@ TEST(ModelWindows, TheEncoderOfT5GemmaIsReadWhereItHasNoWindow) {
               HasSubstr("one softmax goes over its own tokens and the encoder's"));
 }
 
+TEST(ModelWindows, KindsOfLayersThatGptNeosCodeDoesNotKnowAreRefused) {
+  const auto json = [](const std::string& more) { return OfType("gpt_neo", R"("window_size": 8, )" + more); };
+  const std::string types = json(R"("attention_types": [[["global"], 1], [[], 3], [["local", "global"], 2]])");
+  EXPECT_EQ(Sides(Parse(types, "h.0.")), std::pair(-1L, -1L));
+  EXPECT_EQ(Sides(Parse(types, "h.1.")), std::pair(7L, -1L));
+  EXPECT_EQ(Sides(Parse(types, "h.4.")), std::pair(-1L, -1L));
+  const std::string layers = json(R"("attention_types": [[["global"], 2]], "attention_layers": ["local", "Local"])");
+  EXPECT_EQ(Sides(Parse(layers, "h.0.")), std::pair(7L, -1L));
+  EXPECT_THAT(Refusal(layers, "h.1."),
+              HasSubstr(R"('attention_layers' has the entry "Local", which is neither local nor global)"));
+  EXPECT_THAT(Refusal(json(R"("attention_types": [[["sparse"], 2]])"), "h.1."),
+              HasSubstr(R"('attention_types' has the entry "sparse", which is neither local nor global)"));
+  // What is left out would move all layers behind it.
+  for (const char* const group : {R"(["global", 1])", R"([["global"]])", R"([["global"], "1"])", R"([["global"], 1.0])",
+                                  R"([["global"], -1])", R"([["global"], 1, 1])", R"("global")", "null"}) {
+    EXPECT_THAT(
+        Refusal(json(std::string(R"("attention_types": [)") + group + R"(, [["local", "global"], 2]])"), "h.1."),
+        HasSubstr("'attention_types' has the entry "))
+        << group;
+  }
+}
+
 TEST(ModelBases, GraniteWithWindowsHasABaseForEachLayer) {
   const auto json = [](const char* bases) {
     return OfType("granite_swa", std::string(R"("layer_types": ["full_attention", "sliding_attention"],
@@ -126,6 +148,9 @@ TEST(ModelBases, CohereWithExpertsTurnsLayersWithoutThemAlsoWhereTheySeeAll) {
   EXPECT_FALSE(turns(R"(, "prefix_dense_sliding_window_pattern": 4)", "model.layers.0."));
   EXPECT_THAT(Refusal(OfType("cohere2_moe", R"("layer_types": ["full_attention"])"), "model.layers.0."),
               HasSubstr("'mlp_layer_types' is missing"));
+  EXPECT_THAT(Refusal(OfType("cohere2_moe", R"("layer_types": ["full_attention"], "mlp_layer_types": ["thick"])"),
+                      "model.layers.0."),
+              HasSubstr(R"('mlp_layer_types' has the entry "thick", which is neither dense nor sparse)"));
 }
 
 TEST(ModelBases, GraniteWithExpertsIsRefusedWithoutARotaryEmbedding) {

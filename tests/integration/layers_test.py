@@ -118,6 +118,7 @@ class CreateTest(ServerTestCase):
     def test_what_is_refused(self):
         data = Weights(5).file()
         init = layers_pb.SeededWeights(seed=1, embed_dim=8)
+        vain = layers_pb.RotaryEmbedding(linear_factor=4, original_context_length=4096)
         refused = {
             "nothing at all": ([], "header"),
             "an empty message": ([layers_pb.CreateLayerRequest()], "header"),
@@ -131,6 +132,10 @@ class CreateTest(ServerTestCase):
             "init of nothing": ([header("refused", init=layers_pb.SeededWeights())], "header.init.embed_dim"),
             "etag without replace": ([header("refused", etag="x"), *chunks(data)], "header.etag"),
             "a checksum that is none": ([header("refused", sha256="ABC"), *chunks(data)], "header.sha256"),
+            "a length that nothing depends on": (
+                [header("refused", init=init, config=layers_pb.LayerConfig(rotary_embedding=vain))],
+                "header.config.rotary_embedding.original_context_length",
+            ),
             "heads below one": (
                 [header("refused", config=layers_pb.LayerConfig(num_heads=-1)), *chunks(data)],
                 "header.config.num_heads",

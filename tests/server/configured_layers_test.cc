@@ -151,6 +151,8 @@ TEST(ConfiguredLayers, AFolderThatIsNoLayerIsAnError) {
   EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: `prefix` is not a string"));
   folder.Write("d/a/layer.json", R"({"heads": 3})");
   EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: it is not a LayerConfig"));
+  folder.Write("d/a/layer.json", R"({"rotary_embedding": {"original_context_length": 8}})");
+  EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: config.rotary_embedding.original_"));
   folder.Write("d/a/layer.json", "{");
   EXPECT_THAT(Refusal({.directory = folder.path() + "/d"}), HasSubstr("layer.json: it is not a JSON object"));
   folder.Write("d/a/layer.json", "{\"x\": " + std::string(400000, '[') + std::string(400000, ']') + "}");
@@ -179,6 +181,8 @@ TEST(ConfiguredLayers, MalformedFlagsAreErrorsInAnyCase) {
       {{.layers = {"x=init:1:2", "x=init:1:3"}}, "there are two layers with the name 'x'"},
       {{.configs = {"x={}"}}, "--layer-config: there is no layer 'x'"},
       {{.layers = {"x=init:1:2"}, .configs = {"x={"}}, "--layer-config: x: it is not a LayerConfig in JSON"},
+      {{.layers = {"x=init:1:2"}, .configs = {R"(x={"rotary_embedding": {"original_context_length": 8}})"}},
+       "--layer-config: x: config.rotary_embedding.original_context_length is set without dynamic_factor"},
       {{.layers = {"x=init:1:2"}, .configs = {"x=/nowhere.json"}}, "--layer-config: cannot open /nowhere.json"},
   };
   for (auto [sources, message] : cases) {

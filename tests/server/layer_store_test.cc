@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "server/layers/layer_config.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"
 
@@ -70,6 +71,68 @@ class LayerStoreTest : public ::testing::Test {
   std::list<MemoryBudget> budgets_;  // Others, which outlive the layers too.
   std::unique_ptr<LayerStore> store_;
 };
+
+// A header has no `layer` and no norms, and nothing that the file's metadata say.
+TEST_F(LayerStoreTest, ErrorsAreAboutTheHeaderOrTheBytes) {
+  Open({});
+  std::mt19937 random(1);
+  const auto builder = [&random](std::int64_t norm_size, std::int64_t inputs) {
+    CheckpointBuilder layer;
+    for (const char* const name : {"q_proj.weight", "k_proj.weight", "v_proj.weight"}) {
+      layer.Add(name, RandomMatrix(8, 8, random));
+    }
+    layer.AddVector("q_norm.weight", RandomMatrix(norm_size, 1, random));
+    layer.AddVector("k_norm.weight", RandomMatrix(4, 1, random));
+    return layer.Add("o_proj.weight", RandomMatrix(8, inputs, random));
+  };
+  const auto field = [this](CheckpointBuilder layer, const char* json) {
+    v1::CreateLayerHeader header;
+    header.set_name("a");
+    header.set_replace(true);
+    *header.mutable_config() = *ParseLayerConfig(json);
+    auto upload = store_->BeginUpload({.tenant = "shop"}, header);
+    EXPECT_TRUE(upload.ok()) << upload.status();
+    const std::string file = layer.Build();
+    const std::string_view piece = file;
+    EXPECT_TRUE(upload->Append({&piece, 1}).ok());
+    const absl::Status status = store_->FinishUpload(*upload, cancelled_, executor_, memory_).status();
+    return status.ok() ? "none" : GetErrorDetails(status).field;
+  };
+  constexpr char kTwo[] = R"({"num_heads": 2})";
+  EXPECT_EQ(field(builder(4, 8), kTwo), "none");
+  EXPECT_EQ(field(builder(5, 8), kTwo), "chunk");
+  EXPECT_EQ(field(builder(4, 7), kTwo), "chunk");
+  EXPECT_EQ(field(builder(4, 8), R"({"num_heads": 2, "norm_epsilon": 1e39})"), "header.config.norm_epsilon");
+  EXPECT_EQ(field(builder(4, 8), R"({"num_heads": 7})"), "header.config.num_heads");
+  EXPECT_EQ(field(builder(4, 8), "{}"), "header.config.num_heads") << "is missing";
+  for (const char* const bad : {"7", "2000"}) {
+    EXPECT_EQ(field(builder(4, 8).Metadata("num_heads", bad), "{}"), "chunk") << bad;
+    EXPECT_EQ(field(builder(4, 8).Metadata("num_heads", bad), R"({"num_heads": 3})"), "header.config.num_heads") << bad;
+  }
+  EXPECT_EQ(field(builder(4, 8).Metadata("attend.layer_config", R"({"options": {"softcap": -1}})"), kTwo), "chunk");
+}
+
+TEST_F(LayerStoreTest, ALengthThatNothingDependsOnIsRefusedBeforeAnyBytes) {
+  Open({});
+  const auto refusal = [this](const char* json) {
+    v1::CreateLayerHeader header;
+    header.set_name("a");
+    *header.mutable_config() = *ParseLayerConfig(json);
+    return store_->BeginUpload({.tenant = "shop"}, header).status();
+  };
+  for (const char* const json : {R"({"rotary_embedding": {"linear_factor": 4, "original_context_length": 4096}})",
+                                 R"({"rotary_embedding": {"original_context_length": -5}})",
+                                 R"({"rotary_embedding": {"frequencies": [1, 0.5], "original_context_length": 8}})"}) {
+    EXPECT_EQ(GetErrorDetails(refusal(json)).field, "header.config.rotary_embedding.original_context_length") << json;
+  }
+  for (const char* const json :
+       {R"({"rotary_embedding": {"dynamic_factor": 4, "original_context_length": 4096}})",
+        R"({"rotary_embedding": {"frequencies": [1], "long_frequencies": [0.5], "original_context_length": 8}})",
+        R"({"rotary_embedding": {"linear_factor": 4}})",
+        R"({"rotary_embedding": {"form": "ROTARY_FORM_NONE", "original_context_length": 8}})", "{}"}) {
+    EXPECT_TRUE(refusal(json).ok()) << json << refusal(json);
+  }
+}
 
 // The thread that answers /livez asks, at every scrape.
 TEST_F(LayerStoreTest, MemoryIsReadWhileAnotherThreadWaitsForTheDisk) {

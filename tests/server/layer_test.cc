@@ -206,6 +206,36 @@ TEST(Layer, RotaryFrequenciesMayDependOnTheLengthOfAText) {
   EXPECT_NEAR((*dynamic->FrequenciesFor(12))[2], std::pow(base, -4.0 / 6), 1e-15);
 }
 
+// As in a request: 0.1 is 0.10009765625 in BFLOAT16 and 0.0999755859375 in FLOAT16.
+TEST(Layer, NumbersOfHeadsAreRoundedToTheTypeOfTheirTensor) {
+  const auto read = [](v1::DataType type, bool of_sinks) {
+    v1::LayerConfig config = Config();
+    v1::AttentionOptions& options = *config.mutable_options();
+    v1::Tensor& tensor = of_sinks ? *options.mutable_sinks() : *options.mutable_alibi_slopes();
+    tensor.set_data_type(type);
+    tensor.add_shape(4);
+    for (const float value : {0.1F, 0.5F, -0.1F, 0.0F}) tensor.add_values(value);
+    const auto layer = *Create(Weights(), config);
+    const PerHeadView view = of_sinks ? layer->options().sinks : layer->options().alibi_slopes;
+    return std::vector<double>{view[0], view[1], view[2], view[3]};
+  };
+  for (const bool of_sinks : {false, true}) {
+    EXPECT_THAT(read(v1::DATA_TYPE_BFLOAT16, of_sinks), ElementsAre(0.10009765625, 0.5, -0.10009765625, 0));
+    EXPECT_THAT(read(v1::DATA_TYPE_FLOAT16, of_sinks), ElementsAre(0.0999755859375, 0.5, -0.0999755859375, 0));
+    EXPECT_THAT(read(v1::DATA_TYPE_FLOAT32, of_sinks), ElementsAre(0.1F, 0.5, -0.1F, 0));
+    EXPECT_THAT(read(v1::DATA_TYPE_UNSPECIFIED, of_sinks), ElementsAre(0.1F, 0.5, -0.1F, 0));
+  }
+}
+
+// Stored layers may have it; new ones are refused before (layer_store_test).
+TEST(Layer, ALengthThatNothingDependsOnIsNoReasonToRefuseAStoredLayer) {
+  v1::LayerConfig config = Config();
+  config.mutable_rotary_embedding()->set_original_context_length(-5);
+  const auto layer = Create(Weights(), config);
+  ASSERT_TRUE(layer.ok()) << layer.status();
+  EXPECT_EQ((*layer)->FrequenciesFor(9), nullptr);
+}
+
 TEST(Layer, ThatThereIsNoRotaryEmbeddingCanBeSaid) {
   v1::LayerConfig config = Config();
   config.mutable_rotary_embedding()->set_form(v1::ROTARY_FORM_NONE);
@@ -289,6 +319,9 @@ TEST(Layer, MistakesNameTheirField) {
        }},
       {"config.norm_epsilon", "at least 0", [](auto& c) { c.set_norm_epsilon(-1); }},
       {"config.norm_epsilon", "finite", [](auto& c) { c.set_norm_epsilon(NAN); }},
+      {"config.norm_epsilon", "beyond the largest float32", [](auto& c) { c.set_norm_epsilon(1e39); }},
+      {"config.rotary_embedding.linear_factor", "at least 2^-64",
+       [](auto& c) { c.mutable_rotary_embedding()->set_linear_factor(1e-30); }},
       {"config.norm_kind", "NORM_KIND_RMS", [](auto& c) { c.set_norm_kind(static_cast<v1::NormKind>(9)); }},
       {"config.options.mask", "a request's, not a layer's", [](auto& c) { c.mutable_options()->mutable_mask(); }},
       {"config.options.bias", "a request's", [](auto& c) { c.mutable_options()->mutable_bias(); }},

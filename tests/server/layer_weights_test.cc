@@ -26,9 +26,9 @@ CheckpointBuilder T5() {
   std::mt19937 random(1);
   CheckpointBuilder builder;
   for (const char* const name : {"q", "k", "v"}) {
-    builder.Add(std::string(name) + ".weight", RandomMatrix(name[0] == 'q' ? 6 : 3, 5, random));
+    builder.Add(std::string("SelfAttention.") + name + ".weight", RandomMatrix(name[0] == 'q' ? 6 : 3, 5, random));
   }
-  return builder.Add("o.weight", RandomMatrix(5, 6, random));
+  return builder.Add("SelfAttention.o.weight", RandomMatrix(5, 6, random));
 }
 
 TEST(LayerWeights, MetadataGoBeforeTheModelsFile) {
@@ -56,6 +56,28 @@ TEST(LayerWeights, MetadataCanSayThatThereIsNoMask) {
   EXPECT_EQ(found->config.options().causal(), v1::CAUSAL_MODE_NONE);
   EXPECT_EQ(found->config.options().scale(), 1);  // T5's.
   EXPECT_THAT(found->notes, ElementsAre("no rotary embedding (assumed: nothing says otherwise)"));
+}
+
+// Gemma 3's window is halved for bidirectional layers alone.
+TEST(LayerWeights, AWindowFollowsTheMaskThatTheConfigurationSays) {
+  const CheckpointBuilder builder = T5();
+  const auto find = [&](v1::CausalMode causal) {
+    v1::LayerConfig config;
+    config.mutable_options()->set_causal(causal);
+    return FindLayer(builder.Checkpoint(), "", config, R"({"model_type": "gemma3_text", "num_attention_heads": 2,
+        "num_key_value_heads": 1, "sliding_window": 512, "layer_types": ["sliding_attention"]})");
+  };
+  for (const v1::CausalMode causal :
+       {v1::CAUSAL_MODE_UNSPECIFIED, v1::CAUSAL_MODE_BOTTOM_RIGHT, v1::CAUSAL_MODE_TOP_LEFT}) {
+    const absl::StatusOr<LayerWeights> found = find(causal);
+    ASSERT_TRUE(found.ok()) << found.status();
+    EXPECT_EQ(found->config.options().sliding_window_left(), 511) << causal;
+    EXPECT_FALSE(found->config.options().has_sliding_window_right()) << causal;
+  }
+  const absl::StatusOr<LayerWeights> both_sides = find(v1::CAUSAL_MODE_NONE);
+  ASSERT_TRUE(both_sides.ok()) << both_sides.status();
+  EXPECT_EQ(both_sides->config.options().sliding_window_left(), 256);
+  EXPECT_EQ(both_sides->config.options().sliding_window_right(), 256);
 }
 
 TEST(LayerWeights, MetadataAreChecked) {
