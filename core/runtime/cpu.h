@@ -1,4 +1,4 @@
-// What the operating system grants this process's threads: cores and time slices.
+// What the operating system grants this process's threads: cores, time slices, and the time that one has used.
 //
 // All functions may be called concurrently.
 #ifndef ATTEND_CORE_RUNTIME_CPU_H_

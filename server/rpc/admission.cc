@@ -93,9 +93,10 @@ absl::Status Admission::Verdict(const Request& request) {
 
 double Admission::WaitMs(const Request& request) {
   const double threads = executor_.num_threads();
+  const double backlog_ms = BacklogMs(request.account) / threads;
   // What interrupts has the thread for half of the time at least.
-  if (WouldInterrupt(request)) return 2 * queue_.AheadMs(request.account, NowMs()) / threads;
-  return BacklogMs(request.account) / threads;
+  const double interruption_ms = UntilInterruptionMs(request) + 2 * queue_.AheadMs(request.account, NowMs()) / threads;
+  return std::min(backlog_ms, interruption_ms);
 }
 
 absl::Status Admission::QueueFull() {

@@ -9,8 +9,7 @@
 // several (see FairQueue): nobody is let in who could not be done in time, so that under overload those inside are
 // served within their deadlines and all others hear so at once. The verdicts:
 //   - UNAVAILABLE, QUEUE_FULL: `max_queued` tasks wait already. A caller takes the place of the newest task of the
-//   caller
-//     with the most, if that one has more than a quarter of those and then still no fewer than the first;
+//     caller with the most, if that one has more than a quarter of those and then still no fewer than the first;
 //   - UNAVAILABLE, DEADLINE_UNREACHABLE: what is before it would take too long;
 //   - DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT: it would not be done in time on an idle server either.
 // A wrong prediction must not refuse what is feasible: the last verdict is given when all threads together, at the best
@@ -21,7 +20,7 @@
 // is that tenant's turn as if the computing task ended now. That one is interrupted by none. So a long request delays
 // other tenants by milliseconds, and no tenant by more than its part of the thread.
 //
-// Thread-safe. The lock is held for a few additions; where a caller may have another's place, for a look at the queue.
+// Thread-safe. The lock is held for a few additions, and for a look at each tenant, or caller, that has tasks waiting.
 #ifndef ATTEND_SERVER_RPC_ADMISSION_H_
 #define ATTEND_SERVER_RPC_ADMISSION_H_
 
@@ -134,12 +133,12 @@ class Admission {
     RunningTask* const interrupts_;
     const std::thread::id thread_ = std::this_thread::get_id();
     const Clock::time_point start_ = Clock::now();
-    const std::chrono::nanoseconds cpu_start_ = ThreadCpuTime();
     std::atomic<Clock::rep> next_look_{0};
     std::atomic<Clock::rep> interrupted_{0};       // Of `thread_`.
     std::chrono::nanoseconds cpu_interrupted_{0};  // The same, of processor time.
     // From here on set by Take, under the lock; without it until then, and in a task that was displaced.
     bool taken_ = false;
+    std::chrono::nanoseconds cpu_start_{};
     absl::Status admitted_;
     Deadline deadline_ = Deadline::max();
     AccountRef account_;
@@ -189,8 +188,8 @@ class Admission {
   // Runs a task in place of `running`, if it may interrupt that one. Returns whether it did.
   bool Interrupt(RunningTask& running) ABSL_LOCKS_EXCLUDED(mu_);
   static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms);
-  // Whether `request`, as far as is known, would interrupt a task that computes.
-  bool WouldInterrupt(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // How long until `request`, as far as is known, would interrupt a task that computes; infinite when it would not.
+  double UntilInterruptionMs(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double WaitMs(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Has a task learn that it lost its place.
   void Tell(Waiting displaced) ABSL_LOCKS_EXCLUDED(mu_);

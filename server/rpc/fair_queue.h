@@ -1,9 +1,10 @@
 // Which of the waiting tasks is next: weighted fair queueing between tenants, first in first out within one.
 //
-// Each tenant has a virtual time: the processor time that its tasks have used, divided by its weight. The next task is one of the
-// tenant with the least (start-time fair queueing, Goyal, Vin and Cheng 1996). Tasks that run count as they are: for
-// whose turn it is by the time that they are expected to take, or have taken where that is more; for where others begin
-// by what they have taken so far. So neither a wrong prediction nor a long task that is cancelled moves anybody.
+// Each tenant has a virtual time: the processor time that its tasks have used, divided by its weight. The next task is
+// one of the tenant with the least (start-time fair queueing, Goyal, Vin and Cheng 1996). Tasks that run count as they
+// are: for whose turn it is by the time that they are expected to take, or have taken where that is more; for where
+// others begin by what they have taken so far. So neither a wrong prediction nor a long task that is cancelled moves
+// anybody.
 //
 // Nobody saves up more than a moment: a tenant without a task that waits begins 50 ms before the others, whether it
 // comes back after a pause or has had something running all the time. What was used while nobody else was there is not
@@ -36,7 +37,8 @@
 
 namespace attend::server {
 
-// `Item` is movable. Everything is linear in the number of tenants that have tasks waiting.
+// `Item` is movable. Everything is linear in the number of tenants that have tasks waiting or running; but for Largest
+// and TakeFromLargest, which look at every account that has some waiting.
 template <typename Item>
 class FairQueue {
  private:
@@ -58,6 +60,7 @@ class FairQueue {
     double virtual_ms = 0;          // Of what has ended, and of what was used without the queue.
     double weight = 1;              // By which virtual_ms counts; its tenant's may be another since.
     double mean_ms = kFirstMeanMs;  // Moving average of what its tasks took.
+    double start_ms = 0;            // Where it began when it last had nothing waiting.
     // Of the tasks that run: how many, what they are expected to take, what they have taken up to their latest pauses,
     // and of those that are not paused how many and the sum of the times since when.
     int running = 0;
@@ -102,14 +105,14 @@ class FairQueue {
   void Push(const AccountRef& account, double expected_ms, Item item, double now) {
     Flow& flow = Activate(account, now);
     flow.waiting.push_back({std::move(item), account, expected_ms, next_number_++});
-    Added(flow, expected_ms);
+    Added(flow, account.get(), expected_ms);
   }
-  // Puts back what was taken, before the tenant's others; nothing is charged for it.
+  // Puts back what was taken, before the tenant's others; what it has used so far is charged by Finish.
   void PutBack(const Charge& charge, const AccountRef& account, double expected_ms, Item item) {
     Flow& flow = *charge.flow_;
     if (flow.waiting.empty()) active_.push_back(&flow);
     flow.waiting.push_front({std::move(item), account, expected_ms, 0});
-    Added(flow, expected_ms);
+    Added(flow, account.get(), expected_ms);
   }
 
   // Takes the next task; of those that `may` be taken alone.
@@ -117,7 +120,9 @@ class FairQueue {
     return Pop(now, [](const Next&) { return true; });
   }
   std::optional<Taken> Pop(double now, absl::FunctionRef<bool(const Next&)> may) {
-    for (Flow* const each : active_) Reweigh(*each);
+    for (auto* const flows : {&active_, &running_}) {
+      for (Flow* const each : *flows) Reweigh(*each, now);
+    }
     Flow* const flow = Best(now, may);
     if (flow == nullptr) return std::nullopt;
     level_ms_ = std::max(level_ms_, UsedMs(*flow, now));
@@ -156,7 +161,8 @@ class FairQueue {
   // nothing.
   void Finish(Charge& charge, double used_ms, std::optional<double> took_ms, double now) {
     Flow& flow = *std::exchange(charge.flow_, nullptr);
-    Reweigh(flow);
+    Reweigh(flow, now);
+    const double before = UsedMs(flow, now);
     flow.virtual_ms += used_ms / flow.weight;
     if (took_ms) flow.mean_ms += kAverageWeight * (*took_ms - flow.mean_ms);
     if (--flow.running == 0) {
@@ -169,22 +175,27 @@ class FairQueue {
       if (charge.pauses_ == 0) flow.since_ms -= charge.since_ms_;
       if (charge.pauses_ == 0) --flow.going;
     }
+    KeepStart(flow, before, now);
     highest_ms_ = std::max(highest_ms_, UsedMs(flow, now));
     if (active_.empty() && running_.empty()) level_ms_ = std::max(level_ms_, highest_ms_);
   }
   // The virtual time of the tenant of a task that runs, as if all its tasks ended now.
   static double UsedMs(const Charge& charge, double now) { return UsedMs(*charge.flow_, now); }
 
+  // How long, by what `charge`'s tenant uses, until a task that `account` pushed now might interrupt that one.
+  double UntilTurnMs(const AccountRef& account, const Charge& charge, double now) const {
+    const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
+    const double turn = NextTurnMs(found == flows_.end() ? nullptr : found->second.get(), now);
+    return std::max(0.0, turn - UsedMs(charge, now)) * charge.flow_->weight;
+  }
+
   // How much of what waits would be taken before a task that `account` pushed now.
   double AheadMs(const AccountRef& account, double now) {
     const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
     Flow* const own = found == flows_.end() ? nullptr : found->second.get();
-    if (own != nullptr) Reweigh(*own);  // Also when the task is refused because of it, and never pushed.
+    if (own != nullptr) Reweigh(*own, now);  // Also when the task is refused because of it, and never pushed.
     double ahead = own == nullptr ? 0 : own->waiting_ms;
-    // The virtual time at which it is this task's turn.
-    double turn = own == nullptr ? StartMs(nullptr, now) : TurnMs(*own, now);
-    if (own != nullptr && own->waiting.empty()) turn = std::max(turn, StartMs(own, now));
-    turn += ahead / (own == nullptr ? 1 : own->weight);
+    const double turn = NextTurnMs(own, now) + ahead / (own == nullptr ? 1 : own->weight);
     for (const Flow* const flow : active_) {
       const double others_turn = TurnMs(*flow, now);
       if (flow == own || others_turn > turn) continue;
@@ -202,11 +213,8 @@ class FairQueue {
 
   // How many tasks of `account` wait.
   std::size_t CountOf(const Account* account) const {
-    std::size_t count = 0;
-    for (const Flow* const flow : active_) {
-      for (const Entry& entry : flow->waiting) count += entry.account.get() == account ? 1 : 0;
-    }
-    return count;
+    const auto found = counts_.find(account);
+    return found == counts_.end() ? 0 : found->second;
   }
   // Whether TakeFromLargest(share) would take one.
   bool HasLargerThan(std::size_t share) const { return Largest(share) != nullptr; }
@@ -238,6 +246,11 @@ class FairQueue {
   static double TurnMs(const Flow& flow, double now) {
     return flow.virtual_ms + std::max(flow.expected_ms, RanMs(flow, now)) / flow.weight;
   }
+  // The virtual time at which it is the turn of `own`, which may be null, with one more task.
+  double NextTurnMs(const Flow* own, double now) const {
+    if (own == nullptr) return StartMs(nullptr, now);
+    return own->waiting.empty() ? std::max(TurnMs(*own, now), StartMs(own, now)) : TurnMs(*own, now);
+  }
   // Where a flow begins that has nothing waiting, if it is not further: where the last was that was taken, and where
   // the least of all others is that wait or run now, but for what it may save up. `own` may be null.
   double StartMs(const Flow* own, double now) const {
@@ -251,12 +264,23 @@ class FairQueue {
     return std::isinf(least) ? level_ms_ : std::max(level_ms_, least);
   }
 
+  // At the end of a task, which counted by the clock and by what was expected of it up to then. Others have begun by
+  // that: the flow gets nothing back beyond where it would begin itself, and nothing beyond where it began.
+  void KeepStart(Flow& flow, double before, double now) const {
+    flow.virtual_ms += std::max(0.0, std::min(before, StartMs(&flow, now)) - UsedMs(flow, now));
+    flow.virtual_ms += std::max(0.0, flow.start_ms - TurnMs(flow, now));
+  }
+
   // Counts by the weight that the tenant has now. What one weight charged is not to be given back by another, nor to
   // keep a tenant behind for a thousand times as long as it computed.
-  void Reweigh(Flow& flow) const {
+  void Reweigh(Flow& flow, double now) const {
     const double weight = flow.tenant == nullptr ? 1 : flow.tenant->weight();
     if (weight == flow.weight) return;
-    flow.virtual_ms = level_ms_ + (flow.virtual_ms - level_ms_) * (flow.weight / weight);
+    const double level = LevelMs(&flow, now);
+    const double ratio = flow.weight / weight;
+    // By its own time, of which what runs counts by the new weight from then on.
+    flow.virtual_ms = level + (UsedMs(flow, now) - level) * ratio - RanMs(flow, now) / weight;
+    flow.start_ms = level + (flow.start_ms - level) * ratio;
     flow.weight = weight;
   }
 
@@ -266,20 +290,22 @@ class FairQueue {
       flow = std::make_unique<Flow>();
       if (account != nullptr) flow->tenant = account->tenant;
     }
-    Reweigh(*flow);
+    Reweigh(*flow, now);
+    if (flow->waiting.empty()) {
+      flow->start_ms = StartMs(flow.get(), now);
+      flow->virtual_ms += std::max(0.0, flow->start_ms - TurnMs(*flow, now));
+      active_.push_back(flow.get());
+    }
     if (flow->tenant != nullptr) {
       const std::chrono::duration<double, std::milli> unqueued = flow->tenant->TakeUnqueued();
       flow->virtual_ms += std::min(unqueued, kMostUnqueued).count() / flow->weight;
     }
-    if (flow->waiting.empty()) {
-      flow->virtual_ms += std::max(0.0, StartMs(flow.get(), now) - TurnMs(*flow, now));
-      active_.push_back(flow.get());
-    }
     return *flow;
   }
 
-  void Added(Flow& flow, double expected_ms) {
+  void Added(Flow& flow, const Account* account, double expected_ms) {
     ++size_;
+    ++counts_[account];
     flow.waiting_ms += expected_ms;
     waiting_ms_ = size_ == 1 ? expected_ms : waiting_ms_ + expected_ms;
   }
@@ -288,6 +314,7 @@ class FairQueue {
     Entry entry = std::move(*at);
     flow.waiting.erase(at);
     --size_;
+    if (const auto count = counts_.find(entry.account.get()); --count->second == 0) counts_.erase(count);
     // Sums begin anew with an empty queue, so that no rounding stays.
     flow.waiting_ms = flow.waiting.empty() ? 0 : flow.waiting_ms - entry.expected_ms;
     waiting_ms_ -= entry.expected_ms;
@@ -296,17 +323,12 @@ class FairQueue {
   }
 
   const Account* Largest(std::size_t share) const {
-    absl::flat_hash_map<const Account*, std::size_t> counts;
     const Account* largest = nullptr;
     std::size_t most = share;
-    for (const Flow* const flow : active_) {
-      for (const Entry& entry : flow->waiting) {
-        if (entry.account == nullptr || entry.account->exempt) continue;
-        const std::size_t count = ++counts[entry.account.get()];
-        if (count <= most) continue;
-        most = count;
-        largest = entry.account.get();
-      }
+    for (const auto& [account, count] : counts_) {
+      if (account == nullptr || account->exempt || count <= most) continue;
+      most = count;
+      largest = account;
     }
     return largest;
   }
@@ -323,8 +345,9 @@ class FairQueue {
   }
 
   absl::flat_hash_map<const Tenant*, std::unique_ptr<Flow>> flows_;
-  std::vector<Flow*> active_;   // Those with tasks that wait.
-  std::vector<Flow*> running_;  // Those with tasks that run.
+  absl::flat_hash_map<const Account*, std::size_t> counts_;  // Of the tasks that wait: how many are whose.
+  std::vector<Flow*> active_;                                // Those with tasks that wait.
+  std::vector<Flow*> running_;                               // Those with tasks that run.
   std::size_t size_ = 0;
   double waiting_ms_ = 0;
   double level_ms_ = 0;    // Where tenants begin: never less than where one was when a task of it was taken.

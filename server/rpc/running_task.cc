@@ -1,6 +1,7 @@
 // Admission's tasks while a thread has them.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -122,7 +123,7 @@ bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting
 
 bool Admission::Interrupt(RunningTask& running) {
   const Clock::time_point start = Clock::now();
-  const std::chrono::nanoseconds cpu_start = ThreadCpuTime();
+  std::chrono::nanoseconds cpu_start{};
   {
     std::optional<Waiting> next;  // What it owns, maybe the last reference to its call, outlives `nested`.
     RunningTask nested(*this, &running);
@@ -134,6 +135,7 @@ bool Admission::Interrupt(RunningTask& running) {
       next = Take(nested, queue_.Pop(now_ms, may));
       if (!next.has_value()) return false;
       ++spare_tickets_;
+      cpu_start = nested.cpu_start_;
       // Also on a thread that helps: the task's own may have nothing left but to wait for this one.
       queue_.Pause(running.charge_, now_ms);
     }
@@ -150,12 +152,17 @@ bool Admission::Interrupt(RunningTask& running) {
   return true;
 }
 
-bool Admission::WouldInterrupt(const Request& request) const {
-  if (request.undecoded_bytes > kMostInterruptionBytes) return false;
-  if (request.cost && ModelOf(request.account).Milliseconds(*request.cost) > kMostInterruptionMs) return false;
+double Admission::UntilInterruptionMs(const Request& request) const {
+  double soonest = HUGE_VAL;
+  if (request.undecoded_bytes > kMostInterruptionBytes) return soonest;
+  if (request.cost && ModelOf(request.account).Milliseconds(*request.cost) > kMostInterruptionMs) return soonest;
   const Tenant* const tenant = request.account == nullptr ? nullptr : request.account->tenant.get();
-  return std::any_of(computing_.begin(), computing_.end(),
-                     [tenant](const RunningTask* task) { return !task->charge_.is_of(tenant); });
+  const double now_ms = NowMs();
+  for (const RunningTask* const task : computing_) {
+    if (task->charge_.is_of(tenant)) continue;
+    soonest = std::min(soonest, queue_.UntilTurnMs(request.account, task->charge_, now_ms));
+  }
+  return soonest;
 }
 
 std::optional<Admission::Waiting> Admission::Take(RunningTask& running,
@@ -163,6 +170,7 @@ std::optional<Admission::Waiting> Admission::Take(RunningTask& running,
   if (!taken.has_value()) return std::nullopt;
   waiting_.store(static_cast<int>(queue_.size()), std::memory_order_relaxed);
   running.taken_ = true;
+  running.cpu_start_ = ThreadCpuTime();
   running.deadline_ = taken->item.deadline;
   running.account_ = taken->item.account;
   running.charge_ = taken->charge;

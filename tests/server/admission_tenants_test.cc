@@ -115,11 +115,16 @@ class AdmissionTenantsTest : public ::testing::Test {
 TEST_F(AdmissionTenantsTest, ASecondTenantIsServedBeforeTheFirstOnesQueue) {
   Make(100);
   HoldThread(/*with_tiles=*/false);
-  for (int i = 0; i < 4; ++i) ASSERT_TRUE(admission_->Submit(Asking(a_, 1e6), Note("a")).ok());
+  const auto works = [this](RunningTask& task) {
+    Work(milliseconds(60));
+    Note("a")(task);
+  };
+  for (int i = 0; i < 4; ++i) ASSERT_TRUE(admission_->Submit(Asking(a_, 1e6), works).ok());
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1e6), Note("b")).ok());
   Open();
   WaitUntilIdle();
-  EXPECT_EQ(events(), "bbaaaa") << "a has had the thread all the time";
+  // Where other programs had a's core meanwhile, it has not used what the clock says, and gets 50 ms of that.
+  EXPECT_TRUE(events() == "bbaaaa" || events() == "abbaaa") << events() << ": a has had the thread all the time";
 }
 
 // Whoever knocks at a full queue uses the polling threads, and has that much less of the others.

@@ -30,6 +30,9 @@ class Queue : public FairQueue<std::string> {
   void Pause(Charge& charge) { Base::Pause(charge, now_); }
   void Resume(Charge& charge) { Base::Resume(charge, now_); }
   double UsedMs(const Charge& charge) const { return Base::UsedMs(charge, now_); }
+  double UntilTurnMs(const AccountRef& account, const Charge& charge) const {
+    return Base::UntilTurnMs(account, charge, now_);
+  }
   void Finish(Charge& charge, double ms, bool counts) {
     Base::Finish(charge, ms, counts ? std::optional(ms) : std::nullopt, now_);
   }
@@ -251,6 +254,112 @@ TEST(FairQueueTest, WhoHasSomethingRunningSavesNothingUp) {
   for (Queue::Taken& each : running) queue.Finish(each.charge, 10'000, /*counts=*/false);
   const std::string order = Serve(queue, 20, {{'a', 100}, {'b', 100}});
   EXPECT_NEAR(std::count(order.begin(), order.end(), 'a'), 10, 1) << order << ": level, though b has had 40 s more";
+}
+
+TEST(FairQueueTest, NorByAPredictionThatIsWithdrawn) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 1);
+  auto long_one = queue.Pop();
+  queue.Expect(long_one->charge, 600'000);
+  Push(queue, b, 1000);
+  for (int i = 0; i < 60; ++i) {  // Seven threads for b, for a minute.
+    std::vector<Queue::Taken> others;
+    for (int thread = 0; thread < 7; ++thread) others.push_back(*queue.Pop());
+    queue.Wait(1000);
+    for (Queue::Taken& other : others) queue.Finish(other.charge, 1000, /*counts=*/true);
+  }
+  Push(queue, a, 100);
+  queue.Finish(long_one->charge, 60'000, /*counts=*/false);
+  const std::string order = Serve(queue, 20, {{'a', 1000}, {'b', 1000}});
+  EXPECT_NEAR(std::count(order.begin(), order.end(), 'a'), 10, 1) << order << ": not 360 s of its own first";
+}
+
+// A task counts by the clock while it runs, and by processor time in the end: on half a core by half of it. Others that
+// began by the former are not behind then.
+TEST(FairQueueTest, WhatATaskDidNotUseMovesNobodyBack) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  double longest = 0;
+  Push(queue, a, 10);
+  for (int round = 0; round < 5; ++round) {
+    auto long_one = *queue.Pop([](const Queue::Next& next) { return next.item == "a"; });
+    queue.Expect(long_one.charge, 10'000);
+    double waits = -1;  // Of b's next call: as long as the long one computes meanwhile.
+    for (int ms = 0; ms < 10'000; ms += 5) {
+      queue.Wait(5);
+      if (ms % 20 == 0) Push(queue, b, 1);
+      if (ms % 20 == 0) waits = std::max(waits, 0.0);
+      while (auto short_one = queue.Pop([&](const Queue::Next& next) {
+        return next.item == "b" && next.virtual_ms <= queue.UsedMs(long_one.charge);
+      })) {
+        queue.Pause(long_one.charge);
+        queue.Wait(1);
+        queue.Finish(short_one->charge, 1, /*counts=*/true);
+        queue.Resume(long_one.charge);
+        longest = std::max(longest, waits);
+        waits = 0;
+      }
+      waits += 5;
+    }
+    queue.Finish(long_one.charge, 5'000, /*counts=*/true);
+  }
+  EXPECT_LE(longest, 60) << "ms, of 10 s";
+}
+
+TEST(FairQueueTest, TenantsHaveTheSameProcessorTimeWhateverElseTheirTasksTake) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 100);
+  Push(queue, b, 100);
+  std::map<std::string, double> used;
+  for (int i = 0; i < 100; ++i) {
+    auto taken = *queue.Pop();
+    const double used_ms = taken.item == "a" ? 10 : 30;
+    queue.Wait(30);  // The polling threads have a's core for two thirds of the time.
+    queue.Finish(taken.charge, used_ms, /*counts=*/false);
+    used[taken.item] += used_ms;
+  }
+  EXPECT_NEAR(used["a"], used["b"], 31);
+}
+
+TEST(FairQueueTest, ANewWeightMovesNobodyBesideALongTask) {
+  for (const double weight : {0.001, 1000.0}) {
+    Queue queue;
+    const AccountRef a = MakeAccount("a");
+    const AccountRef b = MakeAccount("b");
+    Push(queue, a, 1);
+    auto alone = queue.Pop();
+    queue.Wait(600'000);
+    Push(queue, b, 2);
+    b->tenant->SetLimits({.weight = weight});
+    EXPECT_EQ(queue.UntilTurnMs(b, alone->charge), 0) << weight;
+    EXPECT_TRUE(queue.Pop([&](const Queue::Next& next) { return next.virtual_ms <= queue.UsedMs(alone->charge); }))
+        << weight;
+    a->tenant->SetLimits({.weight = weight});
+    Push(queue, b, 1);
+    EXPECT_NEAR(queue.UntilTurnMs(b, alone->charge), 0, 1 + 1e-6) << weight;
+  }
+}
+
+TEST(FairQueueTest, ATenantThatIsBehindMayNotInterruptAsYet) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  Push(queue, a, 1);
+  auto alone = queue.Pop();
+  queue.Wait(100);
+  EXPECT_EQ(queue.UntilTurnMs(b, alone->charge), 0);
+  Push(queue, b, 1);
+  queue.Pause(alone->charge);
+  EXPECT_EQ(Serve(queue, 1, {{'b', 80}}), "b");
+  queue.Resume(alone->charge);
+  EXPECT_EQ(queue.UntilTurnMs(b, alone->charge), 30) << "80 ms, but for 50";
+  queue.Wait(20);
+  EXPECT_EQ(queue.UntilTurnMs(b, alone->charge), 10);
 }
 
 TEST(FairQueueTest, WhatATaskTookWhileNobodyWaitedIsNotOwed) {
