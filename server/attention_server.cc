@@ -307,7 +307,9 @@ void AttentionServer::Reload() { reloader_->Now(); }
 void AttentionServer::ReloadFiles() {
   audit_.RecordLeftOut();
   if (tls_reload_.has_value()) {
+    const bool was_behind = tls_reload_->door_is_behind();
     const absl::StatusOr<bool> reloaded = tls_reload_->Run();
+    if (was_behind && !tls_reload_->door_is_behind() && !reloaded.ok()) audit_.DoorCaughtUp("TLS files");
     AuditReload("TLS files", reloaded, tls_reload_->door_is_behind(), tls_error_);
   }
   AuditReload("principals", authenticator_->Reload(), /*door_is_behind=*/false, principals_error_);

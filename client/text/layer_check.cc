@@ -46,7 +46,7 @@ std::string Rotary(const v1::LayerConfig& config) {
   if (!rotary.long_frequencies().empty()) absl::StrAppend(&text, ", others");
   if (rotary.has_dynamic_factor())
     absl::StrAppend(&text, ", another base (dynamic NTK, ", rotary.dynamic_factor(), ")");
-  if (rotary.original_context_length() > 0) {
+  if (rotary.has_dynamic_factor() || !rotary.long_frequencies().empty()) {
     absl::StrAppend(&text, " beyond ", rotary.original_context_length(), " tokens");
   }
   if (rotary.has_attention_factor()) absl::StrAppend(&text, ", times ", rotary.attention_factor());

@@ -205,6 +205,7 @@ constexpr absl::string_view kInert[] = {
     "use_batch_norm_in_fusion_residual",
     "use_bias_in_fusion_residual",
     "use_flash_attention",
+    "use_gated_activation",
     "use_gated_mlp",
     "use_guided_attention_loss",
     "use_learned_position_embeddings",
@@ -216,6 +217,22 @@ constexpr absl::string_view kInert[] = {
     "use_mid_position_embeddings",
     "use_normalized_answer_loss",
     "vision_use_head",
+};
+
+// Keys that published files have with the value that says what the type's code does, and that this code does not read.
+struct AsTheCodeHasIt {
+  absl::string_view types;  // Separated by spaces.
+  absl::string_view key;
+  absl::string_view value;  // JSON.
+};
+constexpr AsTheCodeHasIt kAsTheCodeHasThem[] = {
+    {"qwen2", "use_mrope", "false"},  // Qwen2.5 and what was made of it.
+    {"phi3", "full_attn_mod", "1"},   // Phi-4-mini: every layer is whole.
+    {"gptj codegen", "rotary", "true"},
+    {"gptj codegen", "scale_attn_weights", "true"},
+    {"cohere2 cohere2_moe", "rotary_pct", "1"},
+    {"cohere2 cohere2_moe", "use_qk_norm", "false"},
+    {"cohere2 cohere2_moe", "position_embedding_type", R"("rope_gptj")"},  // The interleaved form.
 };
 
 bool Contains(absl::Span<const absl::string_view> list, absl::string_view key) {
@@ -246,6 +263,15 @@ bool IsApplied(absl::string_view key, const ModelConfig& config) {
   if (config.rules()->rotary != RotaryForm::kNone && Contains(kRotaryKeys, key)) return true;
   if (key == "is_decoder") return config.rules()->mask != MaskRule::kNone;
   return false;
+}
+
+// Whether the key has the value that says what the code of the type does.
+bool IsAsTheCodeHasIt(absl::string_view key, const nlohmann::json& value, const ModelConfig& config) {
+  return std::any_of(std::begin(kAsTheCodeHasThem), std::end(kAsTheCodeHasThem), [&](const AsTheCodeHasIt& known) {
+    const std::vector<std::string> types = absl::StrSplit(known.types, ' ');
+    return key == known.key && std::find(types.begin(), types.end(), config.model_type()) != types.end() &&
+           value == nlohmann::json::parse(known.value.begin(), known.value.end());
+  });
 }
 
 // Whether the key, beside the parts' configurations, is known to be about none of them.
@@ -309,6 +335,7 @@ absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& cal
       if (!IsLive(value) || !may_matter || IsConfiguration(lower, config)) continue;
       if (Contains(kInert, key) || HasInertEnding(lower)) continue;
       if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
+      if (json == &config.json() && IsAsTheCodeHasIt(key, value, config)) continue;
       if (json == &config.outer() && IsJoint(key, config)) continue;
       if (key == "is_decoder" && value == false) continue;
       return NotKnown(key, config);

@@ -266,15 +266,25 @@ absl::Status ScaleNotSaid(const std::string& who) {
 
 // T5 and GPT-Neo do not divide their scores by sqrt(E). Others have T5's short names, or GPT-Neo's, and do: without the
 // model's config.json only T5's module says which.
-absl::Status SetNamingsScale(const NamingFit& fit, const CallerSettings& caller, bool has_config,
-                             LayerSettings& settings) {
-  if (caller.scale || has_config) return absl::OkStatus();
+absl::Status SetNamingsScale(const NamingFit& fit, const LayerRequest& request, LayerSettings& settings) {
+  if (request.caller.scale || request.config_json) return absl::OkStatus();
   if (fit.naming->name == "opt" && absl::EndsWith(fit.module, "attn.attention.")) {
+    if (request.is_stored) {
+      settings.notes.emplace_back(
+          "a scale of 1/sqrt(E), as until now (assumed: a GPT-Neo has 1, and nothing says which it is)");
+      return absl::OkStatus();
+    }
     return ScaleNotSaid(absl::StrCat("named q_proj, k_proj, v_proj and out_proj in '", fit.module, "' are GPT-Neo's"));
   }
   if (!fit.naming->unit_scale) return absl::OkStatus();
   if (absl::EndsWith(fit.module, "SelfAttention.") || absl::EndsWith(fit.module, "EncDecAttention.")) {
     settings.scale.Set(1, absl::StrCat("naming ", std::string(fit.naming->name)));
+    return absl::OkStatus();
+  }
+  if (request.is_stored && fit.module.empty()) {
+    settings.scale.Set(1, absl::StrCat("naming ", std::string(fit.naming->name)));
+    settings.notes.emplace_back(
+        "a scale of 1, as until now (assumed: models but T5 have others, and nothing says which it is)");
     return absl::OkStatus();
   }
   const std::string where = fit.module.empty() ? "without a module's name" : absl::StrCat("in '", fit.module, "'");
@@ -316,7 +326,7 @@ absl::StatusOr<AttentionLayer> ReadLayer(const Checkpoint& checkpoint, const Lay
   AttentionLayer layer;
   layer.naming = std::string(fit->naming->name);
   layer.module = fit->module;
-  absl::Status status = SetNamingsScale(*fit, caller, request.config_json.has_value(), layer.settings);
+  absl::Status status = SetNamingsScale(*fit, request, layer.settings);
   if (!status.ok()) return status;
   if (config) {
     status = ReadModelHeads(*config, fit->module, caller, layer.settings);

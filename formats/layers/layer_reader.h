@@ -39,6 +39,9 @@ struct LayerRequest {
   std::optional<std::string> config_json;   // The text of the model's config.json.
   std::string config_name = "config.json";  // What to call it in errors.
   MayCopy may_copy = CopyAnything;          // Asked before weights are copied.
+  // A server has served this layer already, and goes on as it did: a scale that nothing says is the one that was taken
+  // then, with a note, and refuses nothing.
+  bool is_stored = false;
 };
 
 // Every tensor below the attention module is read, is known to change nothing, or refuses the layer. Matrices are views

@@ -63,6 +63,10 @@ class Audit {
     log_.Record("audit", {{"event", what + " not reloaded at the HTTP door, which has older ones than gRPC"},
                           {"reason", reason}});
   }
+  // The door has what gRPC has since then, though the files on the disk are wrong now.
+  void DoorCaughtUp(const std::string& what) {
+    log_.Record("audit", {{"event", what + " reloaded at the HTTP door, which has those of gRPC"}});
+  }
 
  private:
   static constexpr int kMostDenials = 100;

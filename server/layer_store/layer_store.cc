@@ -125,7 +125,7 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   // One layer after the other is loaded, and nothing else takes memory as yet.
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       LoadLayer(stored.record, stored.payload, options_.instruction_set, log_,
-                {.may_keep = may_keep, .may_copy = formats::CopyAnything});
+                {.may_keep = may_keep, .may_copy = formats::CopyAnything}, /*executor=*/nullptr, /*is_stored=*/true);
   if (!layer.ok()) return layer.status();
   bytes_.Take(key.tenant, (*layer)->description().memory_bytes());
   bytes_.Register((*layer)->description().memory_bytes());

@@ -78,10 +78,12 @@ struct LayerMemory {
 };
 
 // Finds the weights, makes the layer and logs how long each took. Idle threads of `executor` help to pack, if there is
-// one. Errors: INVALID_ARGUMENT; those of `memory`. Thread-safe.
+// one. One that `is_stored` has been served before, and what is refused of new ones alone does not refuse it. Errors:
+// INVALID_ARGUMENT; those of `memory`. Thread-safe.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       const LayerMemory& memory, Executor* executor = nullptr);
+                                                       const LayerMemory& memory, Executor* executor = nullptr,
+                                                       bool is_stored = false);
 
 }  // namespace attend::server
 

@@ -30,11 +30,12 @@ absl::Status AboutUpload(const absl::Status& status, const v1::LayerConfig& give
 }
 
 absl::StatusOr<LayerWeights> FindWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload,
-                                         LayerMemory::May may_copy) {
+                                         LayerMemory::May may_copy, bool is_stored) {
   const absl::StatusOr<formats::Checkpoint> checkpoint = formats::Checkpoint::FromBytes(payload.bytes, payload.memory);
   if (!checkpoint.ok()) return AboutUpload(checkpoint.status(), {}, {});
-  absl::StatusOr<LayerWeights> weights = FindLayer(*checkpoint, header.prefix(), header.config(),
-                                                   /*config_json=*/std::nullopt, /*config_name=*/"", may_copy);
+  absl::StatusOr<LayerWeights> weights =
+      FindLayer(*checkpoint, header.prefix(), header.config(),
+                /*config_json=*/std::nullopt, /*config_name=*/"", may_copy, is_stored);
   return weights.ok() ? std::move(weights) : AboutUpload(weights.status(), header.config(), {});
 }
 
@@ -51,7 +52,7 @@ std::int64_t MemoryBytes(const LayerWeights& weights, InstructionSet instruction
 
 // Weights are views of bytes that are there already or copies, which ask before; those of `init` are made.
 absl::StatusOr<LayerWeights> LoadWeights(const v1::CreateLayerHeader& header, const SharedBytes& payload,
-                                         InstructionSet instruction_set, const LayerMemory& memory) {
+                                         InstructionSet instruction_set, const LayerMemory& memory, bool is_stored) {
   const std::int64_t dim = header.init().embed_dim();
   if (header.has_init() && dim >= 1 && dim <= kMaxSeededEmbedDim) {
     const float any = 0;  // Never read.
@@ -62,7 +63,7 @@ absl::StatusOr<LayerWeights> LoadWeights(const v1::CreateLayerHeader& header, co
     absl::StatusOr<LayerWeights> weights = SeededLayer(header.init());
     return weights.ok() ? std::move(weights) : PrefixField("header", weights.status());
   }
-  absl::StatusOr<LayerWeights> weights = FindWeights(header, payload, memory.may_copy);
+  absl::StatusOr<LayerWeights> weights = FindWeights(header, payload, memory.may_copy, is_stored);
   if (!weights.ok()) return weights;
   if (absl::Status may = memory.may_keep(MemoryBytes(*weights, instruction_set)); !may.ok()) return may;
   return weights;
@@ -76,10 +77,10 @@ std::string Origin(const v1::CreateLayerHeader& header) {
 
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       const LayerMemory& memory, Executor* executor) {
+                                                       const LayerMemory& memory, Executor* executor, bool is_stored) {
   const absl::Time start = absl::Now();
   const v1::CreateLayerHeader& header = record.header;
-  const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, memory);
+  const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, memory, is_stored);
   if (!weights.ok()) return weights.status();
   Layer::Identity identity{.name = header.name(),
                            .origin = Origin(header),

@@ -233,6 +233,9 @@ void Layer::DescribeConfig(const v1::LayerConfig& config) {
     complete.clear_norm_adds_one();
     complete.clear_norm_after_rotary();
   }
+  if (!CheckRotaryHasEffect(complete).ok()) {  // A stored layer's: what is described here may be given again.
+    complete.mutable_rotary_embedding()->clear_original_context_length();
+  }
   AddFloatFields(complete);
 }
 

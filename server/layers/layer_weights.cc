@@ -55,7 +55,7 @@ void DrawUniform(double bound, std::mt19937& generator, absl::Span<float> number
 
 absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller, const std::optional<std::string>& config_json,
-                                       const std::string& config_name, formats::MayCopy may_copy) {
+                                       const std::string& config_name, formats::MayCopy may_copy, bool is_stored) {
   const absl::StatusOr<v1::LayerConfig> metadata =
       formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint.metadata(), ParseLayerConfig);
   if (!metadata.ok()) return metadata.status();
@@ -64,8 +64,8 @@ absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, st
     if (absl::Status status = ReplaceFloatFields(*part); !status.ok()) return status;
   }
   const v1::LayerConfig said = MergeLayerConfig(of_file, given);
-  absl::StatusOr<formats::AttentionLayer> layer =
-      formats::ReadLayer(checkpoint, {prefix, formats::CallerSettingsOf(said), config_json, config_name, may_copy});
+  absl::StatusOr<formats::AttentionLayer> layer = formats::ReadLayer(
+      checkpoint, {prefix, formats::CallerSettingsOf(said), config_json, config_name, may_copy, is_stored});
   if (!layer.ok()) {
     const std::string field = formats::FieldOf(layer.status());
     const bool is_of_file = !IsSetIn(given, field) && IsSetIn(of_file, field);

@@ -36,13 +36,14 @@ struct LayerWeights {
 
 // Reads a layer (formats/layers/layer_reader.h). The file's metadata go before `config_json`, the text of the model's
 // config.json if there is one, which is called `config_name` in errors, and `caller` before both.
-// `may_copy` is asked before weights are copied that cannot be used where they are. Errors: INVALID_ARGUMENT, those of
+// `may_copy` is asked before weights are copied that cannot be used where they are; `is_stored` says that a server has
+// served the layer already (LayerRequest). Errors: INVALID_ARGUMENT, those of
 // ReadLayer.
 absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, std::string_view prefix,
                                        const v1::LayerConfig& caller = {},
                                        const std::optional<std::string>& config_json = std::nullopt,
                                        const std::string& config_name = "config.json",
-                                       formats::MayCopy may_copy = formats::CopyAnything);
+                                       formats::MayCopy may_copy = formats::CopyAnything, bool is_stored = false);
 
 // The teaching notebook's layer, without a file: what PyTorch would draw, bit for bit.
 

@@ -16,6 +16,7 @@ namespace {
 
 using ::attend::testing::Message;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 TEST(LayerRefusals, WhatCannotBeComputedIsSaidBeforeNamesAreLookedFor) {
@@ -293,6 +294,24 @@ TEST(LayerRefusals, WeightsThatMayBeGptNeosNeedAScaleOrItsFile) {
     ASSERT_TRUE(found.ok()) << found.status();
     EXPECT_EQ(*found->settings.scale, 1);
   }
+}
+
+// It may be the only copy, and whoever uses it may know its scale.
+TEST(LayerRefusals, AStoredLayerWithoutAScaleStaysAsItWas) {
+  const Layer layer(2, 2);
+  const auto scale = [&](const std::string& module, const std::string& last, bool is_stored) {
+    const Checkpoint checkpoint = Separate(layer, module + "q" + last, module + "k" + last, module + "v" + last,
+                                           last.empty() ? module + "o" : module + "out" + last, Biases::kNone)
+                                      .Checkpoint();
+    const auto found = ReadLayer(checkpoint, {.prefix = module, .caller = HeadsOf(2), .is_stored = is_stored});
+    if (!found.ok()) return -1.0;
+    EXPECT_THAT(found->settings.notes, Contains(HasSubstr("as until now")));
+    return double{found->settings.scale.value.value_or(0)};
+  };
+  EXPECT_EQ(scale("", "", true), 1);
+  EXPECT_EQ(scale("", "", false), -1);
+  EXPECT_EQ(scale("h.0.attn.attention.", "_proj", true), 0) << "1/sqrt(E)";
+  EXPECT_EQ(scale("h.0.attn.attention.", "_proj", false), -1);
 }
 
 }  // namespace

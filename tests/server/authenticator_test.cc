@@ -167,6 +167,8 @@ TEST(AuditTest, SaysWhoHasOlderFiles) {
   audit.DoorIsBehind("TLS files", "no descriptors");
   EXPECT_THAT(out.str(), HasSubstr("TLS files not reloaded at the HTTP door, which has older ones than gRPC"));
   EXPECT_THAT(out.str(), HasSubstr("no descriptors"));
+  audit.DoorCaughtUp("TLS files");
+  EXPECT_THAT(out.str(), HasSubstr("TLS files reloaded at the HTTP door, which has those of gRPC"));
 }
 
 TEST(RolesTest, EachNeedsOneOfItsOwn) {

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "formats/files/sha256.h"
 #include "server/layers/layer_config.h"
 #include "tests/support/checkpoint_builder.h"
 #include "tests/support/temporary_folder.h"
@@ -212,6 +213,36 @@ TEST_F(LayerStoreTest, WhatTheTenantsQuotaRefusesIsCounted) {
   EXPECT_EQ(caller->tenant->refusals(), 1);
   EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, caller, bytes - 1).status())) << "by itself";
   EXPECT_EQ(caller->tenant->refusals(), 2);
+}
+
+// Version 0.1 took such a layer without a scale, and served it with 1.
+TEST_F(LayerStoreTest, AStoredLayerThatWouldBeRefusedNowIsServedOn) {
+  std::mt19937 random(1);
+  CheckpointBuilder bare;
+  for (const char* const name : {"q.weight", "k.weight", "v.weight", "o.weight"}) {
+    bare.Add(name, RandomMatrix(8, 8, random));
+  }
+  const std::string payload = bare.Build();
+  {
+    const auto storage = LayerStorage::Open({.data_dir = folder_.path() + "/data"}, log_);
+    ASSERT_TRUE(storage.ok()) << storage.status();
+    auto file = (*storage)->Create();
+    const std::string_view piece = payload;
+    ASSERT_TRUE(file.ok() && file->Append({&piece, 1}).ok());
+    LayerRecord record;
+    record.tenant = "shop";
+    record.header.set_name("a");
+    record.header.set_etag("etag");
+    record.header.set_sha256(formats::ToHex(file->FinishHash()));
+    record.header.mutable_config()->set_num_heads(2);
+    bool renamed = false;
+    ASSERT_TRUE(file->Seal(record).ok() && file->Publish(LayerFileName({"shop", "a"}), renamed).ok());
+  }
+  Open({});
+  const auto layer = store_->registry().Find({"shop", "a"});
+  ASSERT_NE(layer, nullptr) << "in quarantine";
+  EXPECT_EQ(layer->description().config().options().scale(), 1);
+  EXPECT_TRUE(absl::IsInvalidArgument(Upload("b", payload, memory_).status()));
 }
 
 // Weights behind a header of an odd length, across and in groups cannot be packed where they are.

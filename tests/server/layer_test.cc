@@ -12,6 +12,7 @@
 
 #include "core/base/error.h"
 #include "core/layer/compute_attend.h"
+#include "server/layers/layer_config.h"
 #include "server/layers/layer_weights.h"
 #include "tests/support/checkpoint_builder.h"
 
@@ -234,6 +235,7 @@ TEST(Layer, ALengthThatNothingDependsOnIsNoReasonToRefuseAStoredLayer) {
   const auto layer = Create(Weights(), config);
   ASSERT_TRUE(layer.ok()) << layer.status();
   EXPECT_EQ((*layer)->FrequenciesFor(9), nullptr);
+  EXPECT_TRUE(CheckRotaryHasEffect((*layer)->description().config()).ok()) << "what it shows may be given again";
 }
 
 TEST(Layer, ThatThereIsNoRotaryEmbeddingCanBeSaid) {

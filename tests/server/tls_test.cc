@@ -116,6 +116,17 @@ TEST(TlsReloadTest, FilesThatAreWrongAreNamedAlsoWhileTheDoorIsBehind) {
   EXPECT_TRUE(reload.door_is_behind());
 }
 
+TEST(TlsReloadTest, TheDoorTakesWhatIsInForceAlsoWhenTheFilesAreWrong) {
+  absl::StatusOr<bool> files = true;
+  absl::Status door = absl::ResourceExhaustedError("no descriptors");
+  server::TlsReload reload([&files] { return files; }, [&door] { return door; });
+  ASSERT_FALSE(reload.Run().ok());
+  files = absl::InvalidArgumentError("another key");
+  door = absl::OkStatus();
+  EXPECT_EQ(reload.Run().status(), files.status());
+  EXPECT_FALSE(reload.door_is_behind());
+}
+
 TEST(TlsReloadTest, FilesThatAreWrongLeaveBothWithTheLast) {
   server::TlsReload reload([] { return absl::StatusOr<bool>(absl::InvalidArgumentError("another key")); },
                            [] { return absl::OkStatus(); });
