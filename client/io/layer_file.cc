@@ -74,6 +74,14 @@ absl::StatusOr<LayerFile> ReadWith(const std::string& path, const std::string& p
   return file;
 }
 
+bool IsSameLayer(const LayerFile& a, const LayerFile& b) {
+  const auto settings = [](v1::LayerConfig config) {
+    config.clear_ignored_tensors();  // Of the file's metadata and of the caller, whose list then has both.
+    return config.SerializeAsString();
+  };
+  return a.layer.naming == b.layer.naming && settings(a.config) == settings(b.config);
+}
+
 // What a layer has that a request with weights cannot say; empty for nothing.
 std::string NeedsName(const LayerFile& file) {
   const v1::RotaryEmbedding& rotary = file.config.rotary_embedding();
@@ -108,15 +116,11 @@ absl::StatusOr<v1::LayerConfig> ConfigOfUpload(const std::string& path, const st
   absl::StatusOr<LayerFile> file = ReadWith(path, prefix, caller, *beside);
   if (!file.ok()) return file.status();
   const absl::StatusOr<LayerFile> alone = ReadWith(path, prefix, file->config, ConfigJson());
-  if (!alone.ok()) return alone.status();
-  if (alone->layer.naming == file->layer.naming &&
-      alone->config.SerializeAsString() == file->config.SerializeAsString()) {
-    return std::move(file->config);
-  }
+  if (alone.ok() && IsSameLayer(*alone, *file)) return std::move(file->config);
   return absl::InvalidArgumentError(
-      absl::StrCat(path,
-                   ": the config.json beside it says what an upload cannot: without it the file is another layer; "
-                   "have the server load both (attend-server --layer)"));
+      absl::StrCat(path, ": the config.json beside it says what an upload cannot, and without it the file is ",
+                   alone.ok() ? "another layer" : absl::StrCat("no layer (", alone.status().message(), ")"),
+                   "; have the server load both (attend-server --layer)"));
 }
 
 absl::StatusOr<InlineLayer> LoadInlineLayer(const std::string& path, const std::string& prefix,

@@ -373,7 +373,9 @@ class RealServerTest(CliTestCase):
         self.assertEqual((uploaded["num_heads"], uploaded["rotary_embedding"]["base"]), (4, 100))
         self.assertEqual(uploaded["options"]["causal"], "CAUSAL_MODE_BOTTOM_RIGHT")
         model.write_text(json.dumps({**says, "model_type": "nobody"}))
-        self.assert_fails(self.attend("layers", "upload", "cli/unknown", file, "--num-heads", 4), 2, "nobody")
+        unknown = ("layers", "upload", "cli/unknown", file, "--num-heads", 4)
+        self.assert_fails(self.attend(*unknown), 2, "nobody", "--ignore-config-json")
+        self.attend_ok(*unknown, "--ignore-config-json")
         model.write_text(json.dumps({"num_heads": 2}))
         self.attend_ok("layers", "upload", "cli/own", file, "--config", model)
 

@@ -42,6 +42,7 @@ struct LayersFlags {
   std::string config;     // A file
   v1::LayerConfig heads;  // Their numbers alone
   bool replace = false;
+  bool ignore_config_json = false;
   std::string sha256;  // 64 digits, or `auto`
   std::string etag;    // upload, delete
   std::string format;  // `json` or `table`
@@ -82,6 +83,8 @@ void AddUploadFlags(CLI::App* command, LayersFlags* flags) {
       "A .safetensors file with the weights, in any common naming; what the config.json beside it says is "
       "sent with it");
   AddFileFlags(command, flags);
+  command->add_flag("--ignore-config-json", flags->ignore_config_json,
+                    "Upload FILE as if there were no config.json beside it");
   command->add_option("--init", flags->init,
                       "Instead of FILE: SEED:DIM, the weights of torch.manual_seed(SEED); SimpleAttention(DIM)");
   command->add_flag("--replace", flags->replace, "Replace the layer of this name, if there is one");
@@ -165,9 +168,8 @@ bool IsConfigBeside(const std::string& config, const std::string& file) {
 }
 
 // What an upload with these flags is to become; reads the files that they name. Errors: INVALID_ARGUMENT, naming the
-// flag; those of reading files.
+// flag; those of reading files. REQUIRES: CheckSource(flags) is OK.
 absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
-  if (absl::Status status = CheckSource(flags); !status.ok()) return status;
   v1::CreateLayerHeader header;
   header.set_name(flags.name);
   header.set_prefix(flags.prefix);
@@ -178,10 +180,14 @@ absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
     if (absl::Status status = ReadInit(flags.init, header.mutable_init()); !status.ok()) return status;
   }
   absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
-  if (config.ok() && !flags.file.empty() && !IsConfigBeside(flags.config, flags.file)) {
-    config = ConfigOfUpload(flags.file, flags.prefix, *config);
-  }
   if (!config.ok()) return config.status();
+  if (!flags.file.empty() && !flags.ignore_config_json && !IsConfigBeside(flags.config, flags.file)) {
+    config = ConfigOfUpload(flags.file, flags.prefix, *config);
+    if (!config.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          config.status().message(), "; --ignore-config-json uploads the file without the config.json beside it"));
+    }
+  }
   if (config->ByteSizeLong() > 0) *header.mutable_config() = *std::move(config);
   if (header.sha256() != "auto") return header;
   absl::StatusOr<std::string> digest = Sha256OfFile(flags.file);
@@ -266,11 +272,12 @@ absl::StatusOr<std::ifstream> OpenUpload(const std::string& path) {
 
 ExitCode RunUpload(const Call& call) {
   const LayersFlags& flags = call.flags;
-  const absl::StatusOr<v1::CreateLayerHeader> header = BuildHeader(flags);
-  if (!header.ok()) return ReportUsage(header.status());
+  if (absl::Status status = CheckSource(flags); !status.ok()) return ReportUsage(status);
   absl::StatusOr<std::ifstream> file = std::ifstream();
   if (!flags.file.empty()) file = OpenUpload(flags.file);
   if (!file.ok()) return ReportUsage(file.status());
+  const absl::StatusOr<v1::CreateLayerHeader> header = BuildHeader(flags);
+  if (!header.ok()) return ReportUsage(header.status());
   const LayerClient::Created created =
       flags.file.empty() ? call.client.CreateSeeded(*header, CallOf(call.connection)) : Send(call, *header, &*file);
   if (absl::IsDataLoss(created.status()) && !AnsweredByServer(created.status())) {
