@@ -36,6 +36,9 @@ absl::Status Validate(absl::Span<const PartialAttention> parts, const MergedAtte
   return absl::OkStatus();
 }
 
+// exp(log_sum_exp - max), also where both are infinite.
+double Share(double log_sum_exp, double max) { return log_sum_exp == max ? 1 : std::exp(log_sum_exp - max); }
+
 // The softmax denominator of one row over all parts, as exp(max) * sum; sum is 0 when no part saw a key.
 struct Denominator {
   double max = -kInfinity;
@@ -46,8 +49,10 @@ Denominator MergeDenominators(absl::Span<const PartialAttention> parts, std::siz
   Denominator merged;
   for (const PartialAttention& part : parts) merged.max = std::max(merged.max, double{part.log_sum_exp[row]});
   for (const PartialAttention& part : parts) {
-    if (part.log_sum_exp[row] != -kInfinity) merged.sum += std::exp(part.log_sum_exp[row] - merged.max);
+    if (part.log_sum_exp[row] != -kInfinity) merged.sum += Share(part.log_sum_exp[row], merged.max);
   }
+  // One part beyond float32's range has all the weight; of two nobody knows which has how much.
+  if (merged.max == kInfinity && merged.sum > 1) merged.sum = std::numeric_limits<double>::quiet_NaN();
   return merged;
 }
 
@@ -58,7 +63,7 @@ void MergeRow(absl::Span<const PartialAttention> parts, std::size_t row, const M
   std::fill(sum.begin(), sum.end(), 0.0);
   for (const PartialAttention& part : parts) {
     if (part.log_sum_exp[row] == -kInfinity) continue;
-    const double weight = std::exp(part.log_sum_exp[row] - denominator.max) / denominator.sum;
+    const double weight = Share(part.log_sum_exp[row], denominator.max) / denominator.sum;
     const float* output = &part.output[row * sum.size()];
     for (std::size_t v = 0; v < sum.size(); ++v) sum[v] += weight * output[v];
   }

@@ -102,6 +102,20 @@ Heads<T> ProjectHeads(const AttendProblem& problem, const ComputeContext& contex
   return heads;
 }
 
+// Copies a row of another type, a piece at a time by way of float32.
+void ConvertRow(DataType from, const std::byte* row, std::int64_t dim, DataType type, std::byte* to,
+                const ConvertKernels& convert) {
+  constexpr std::int64_t kPiece = 256;
+  float wide[kPiece];
+  for (std::int64_t i = 0; i < dim; i += kPiece) {
+    const std::int64_t count = std::min(kPiece, dim - i);
+    const std::byte* const piece = row + i * ElementSize(from);
+    if (from != DataType::kFloat32) convert.widen(from, piece, count, wide);
+    const float* const numbers = from == DataType::kFloat32 ? reinterpret_cast<const float*>(piece) : wide;
+    convert.narrow(type, numbers, count, to + i * ElementSize(type));
+  }
+}
+
 // Copies a view to dense [batch, heads, length, dim] of `type`; nothing if `to` is null.
 void CopyHeads(const TypedHeadsView& from, DataType type, void* to, const ConvertKernels& convert) {
   if (to == nullptr) return;
@@ -112,7 +126,7 @@ void CopyHeads(const TypedHeadsView& from, DataType type, void* to, const Conver
         if (from.type == type) {
           std::memcpy(next, from.Row(b, h, t), static_cast<std::size_t>(from.dim * ElementSize(type)));
         } else {
-          convert.narrow(type, reinterpret_cast<const float*>(from.Row(b, h, t)), from.dim, next);
+          ConvertRow(from.type, from.Row(b, h, t), from.dim, type, next, convert);
         }
       }
     }

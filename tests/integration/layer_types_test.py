@@ -150,9 +150,14 @@ class LayerTypesTest(ServerTestCase):
                 x = rounded(rng.standard_normal((2, 5, 8)), token_type)
                 context = rounded(rng.standard_normal((2, 11, 8)), context_type)
                 request = pb.AttendRequest(
-                    embeddings=to_tensor(x, data_type=token_type), context=to_tensor(context, data_type=context_type)
-                )
-                answer = self.stub.Attend(request, timeout=60).output
+                    embeddings=to_tensor(x, data_type=token_type), context=to_tensor(context, data_type=context_type),
+                    outputs=[OUTPUT, QUERY, KEY, VALUE],
+                )  # fmt: skip
+                response = self.stub.Attend(request, timeout=60)
+                answer = response.output
+                for name, asked in (("query", x), ("key", context), ("value", context)):
+                    got = from_tensor(getattr(response, name)).reshape(asked.shape)
+                    np.testing.assert_array_equal(got, rounded(asked, token_type), name)
                 self.assertEqual(answer.data_type, token_type)
                 expected = oracle.attend(x[:, None], context[:, None], context[:, None]).output[:, 0]
                 near = tolerance.attention(context) if token_type != F64 else tolerance.DOUBLE * np.abs(context).max()
