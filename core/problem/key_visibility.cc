@@ -77,4 +77,15 @@ double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape
   return same_for_all ? pairs * static_cast<double>(shape.batch) : pairs;
 }
 
+double AllPairs(const AttentionOptions& options, const AttentionShape& shape) {
+  const auto product = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a) * static_cast<double>(b); };
+  if (!IsRagged(options)) return product(shape.query_length, shape.key_length) * static_cast<double>(shape.batch);
+  double pairs = 0;
+  for (std::int64_t n = 0; n < NumSequences(options); ++n) {
+    const Sequence sequence = GetSequence(options, n);
+    pairs += product(sequence.num_queries(), sequence.num_keys());
+  }
+  return pairs;
+}
+
 }  // namespace attend

@@ -34,6 +34,9 @@ KeyRange VisibleKeyRange(const AttentionOptions& options, std::int64_t valid_key
 // entry or sequence.
 double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape);
 
+// The same of all pairs, visible or not: as many as a head has weights, the zeros among them.
+double AllPairs(const AttentionOptions& options, const AttentionShape& shape);
+
 }  // namespace attend
 
 #endif  // ATTEND_CORE_PROBLEM_KEY_VISIBILITY_H_

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/error.h"
 #include "core/base/limits.h"
+#include "core/problem/key_visibility.h"
 #include "core/tensor/aligned_buffer.h"
 #include "server/requests/decoders.h"
 #include "server/requests/length_list.h"
@@ -121,6 +122,9 @@ class AttentionJob final : public Job {
   }
 
  private:
+  // As long as the passes over a weight take that is averaged or compared.
+  static constexpr double kFlopsOfWeight = 32;
+
   using Inputs = typename Method::Inputs;
   using Problem = typename Method::Problem;
 
@@ -172,11 +176,17 @@ class AttentionJob final : public Job {
                                   (outputs.Has(v1::OUTPUT_KIND_ATTENTION_WEIGHTS) && !inputs.options.weights.per_head);
     const auto lists = static_cast<double>(ListBytes(inputs.Lists()));
     const double gathered = GatheredBytes(inputs.Tensors()) + lists;
-    return {.flops = problem_.Flops(),
+    return {.flops = problem_.Flops() + (consumes_weights ? kFlopsOfWeight * Weights() : 0),
             .memory_bytes = gathered + response_.MemoryBytes() + Method::ExtraBytes(problem_, inputs) +
                             ScratchBytes(problem_, num_threads, consumes_weights, inputs.options.weights.top_k),
             .list_bytes = lists,
             .response_bytes = response_.SerializedBytes()};
+  }
+
+  // Of all heads, with those of hidden keys, which averages and top weights go through as well.
+  double Weights() const {
+    const AttentionShape shape{problem_.batch(), problem_.num_heads(), problem_.query_length(), problem_.key_length()};
+    return static_cast<double>(shape.heads) * AllPairs(problem_.options(), shape);
   }
 
   // Copies the tensors and lets the problem view the copies.
