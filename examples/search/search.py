@@ -34,7 +34,7 @@ class Search:
                 prefix = f"encoder.layer.{layer}.attention."
                 weights = self._encoder.weights.file_of(prefix)
                 heads = self._encoder.config["num_attention_heads"]
-                client.layers.create(f"{name}/{layer}", weights, prefix=prefix, num_heads=heads, replace=True)
+                client.layers.create(f"{name}/{layer}", weights, prefix=prefix, num_heads=heads, replace=True, ignore_config_json=True)
         self._texts, self._keys = [], None
 
     def _attend(self, layer, x, ends):

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import copy
 import threading
 import time
 import unittest
@@ -325,6 +326,48 @@ class DetailsTest(unittest.TestCase):
         self.assertEqual((error.code, error.reason), (grpc.StatusCode.UNKNOWN, ""))
 
 
+class CloseTest(unittest.TestCase):
+    def test_a_closed_client_says_so(self):
+        async def asynchronous(target):
+            client = attend.aio.Client(target)
+            await client.close()
+            with self.assertRaisesRegex(ValueError, "the client is closed"):
+                await client.attend(X)
+            with self.assertRaisesRegex(ValueError, "the client is closed"):
+                [answer async for answer in client.stream([])]
+
+        with serving(Fake()) as target:
+            client = attend.Client(target)
+            client.close()
+            with self.assertRaisesRegex(ValueError, "the client is closed"):
+                client.attend(X)
+            with self.assertRaisesRegex(ValueError, "the client is closed"):
+                list(client.stream([]))
+            asyncio.run(asynchronous(target))
+
+    def test_closing_during_a_call_fails_the_call_and_does_not_cancel_the_task(self):
+        async def asynchronous(target):
+            client = attend.aio.Client(target)
+            call = asyncio.ensure_future(client.attend(X, layer="slow"))
+            await asyncio.sleep(0.2)
+            await client.close()
+            with self.assertRaisesRegex(attend.AttendError, "the client was closed"):
+                await call
+            async with attend.aio.Client(target) as client:
+                cancelled = asyncio.ensure_future(client.attend(X, layer="slow"))
+                await asyncio.sleep(0.2)
+                cancelled.cancel()
+                with self.assertRaises(asyncio.CancelledError):
+                    await cancelled
+
+        with serving(Fake()) as target:
+            asyncio.run(asynchronous(target))
+
+    def test_copies_of_what_holds_a_client_hold_the_same(self):
+        with serving(Fake()) as target, attend.Client(target) as client:
+            self.assertIs(copy.deepcopy({"client": client})["client"], client)
+
+
 class StreamTest(unittest.TestCase):
     def test_answers_name_their_requests_and_failures_end_nothing(self):
         fake = Fake()
@@ -350,6 +393,10 @@ class StreamTest(unittest.TestCase):
             yield attend.requests.attend(X)
             raise KeyError("mine")
 
+        def stops():
+            yield attend.requests.attend(X)
+            raise SystemExit(3)
+
         async def asynchronous(requests):
             async with attend.aio.Client(target) as client:
                 return [answer async for answer in client.stream(requests)]
@@ -358,6 +405,7 @@ class StreamTest(unittest.TestCase):
             for requests, error in (
                 (lambda: [attend.requests.attend(X, layer="end")], attend.UnavailableError),
                 (broken, KeyError),
+                (stops, SystemExit),
                 (lambda: [X], TypeError),
             ):
                 with self.assertRaises(error):

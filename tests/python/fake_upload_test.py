@@ -36,7 +36,7 @@ class UploadTest(unittest.TestCase):
             np.testing.assert_array_equal(read, arrays[name])
 
     def test_what_is_not_below_the_prefix_stays_here(self):
-        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "position_ids": np.arange(3)}
+        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "position_ids": np.arange(3), "phase": np.zeros(1, complex)}
         fake = Fake()
         with serving(fake) as target, attend.Client(target) as client:
             for prefix in ("a.1.", "a.1"):
@@ -45,8 +45,31 @@ class UploadTest(unittest.TestCase):
                 self.assertEqual(list(json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])), ["a.1.x"])
             with self.assertRaisesRegex(ValueError, r"no name in `source` has the prefix 'b\.'; the first are 'a.1.x', 'a.10.x'"):
                 client.layers.create("a", arrays, prefix="b")
-            with self.assertRaisesRegex(TypeError, "position_ids has the type int64"):
+            with self.assertRaisesRegex(TypeError, "phase has the type complex128"):
                 client.layers.create("a", arrays)
+
+    def test_masks_and_positions_that_a_module_carries_are_for_the_server_to_know(self):
+        arrays = {"w": np.zeros(1, np.float32), "mask": np.array([[True, False]]), "masked_bias": np.arange(2, dtype=">i8")}
+        fake = Fake()
+        with serving(fake) as target, attend.Client(target) as client:
+            client.layers.create("a", arrays)
+        content = b"".join(message.chunk for message in fake.uploaded[1:])
+        size = int.from_bytes(content[:8], "little")
+        header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
+        self.assertEqual({name: entry["dtype"] for name, entry in header.items()}, {"w": "F32", "mask": "BOOL", "masked_bias": "I64"})
+        self.assertEqual(data[4:6], b"\1\0")
+        self.assertEqual(list(np.frombuffer(data[6:], "<i8")), [0, 1])
+
+    def test_a_path_with_a_models_configuration_beside_it_is_refused(self):
+        fake = Fake()
+        with tempfile.TemporaryDirectory() as folder, serving(fake) as target, attend.Client(target) as client:
+            path = pathlib.Path(folder) / "model.safetensors"
+            path.write_bytes(b"weights")
+            client.layers.create("a", path)
+            (path.parent / "config.json").write_text("{}")
+            with self.assertRaisesRegex(ValueError, "attend layers upload NAME .*ignore_config_json=True"):
+                client.layers.create("a", path)
+            client.layers.create("a", path, ignore_config_json=True)
 
     def test_frequencies_around_the_prefix_go_with_it(self):
         names = ["a.1.x", "a.1.rotary_emb.inv_freq", "a.rotary_emb.inv_freq", "rotary_emb.inv_freq", "b.rotary_emb.inv_freq"]

@@ -5,8 +5,10 @@ Neither torch nor ml_dtypes is imported here: whoever gives us one of theirs has
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +45,7 @@ class Tensor(NamedTuple):
             return _torch_buffer(array, name)
         if self.type == "bfloat16":
             array = np.ascontiguousarray(array).view(np.dtype(np.uint16).newbyteorder(array.dtype.byteorder))
-        return np.ascontiguousarray(array, _STORED_TYPES[self.type])
+        return np.ascontiguousarray(array, _STORED_TYPES.get(self.type) or np.dtype(self.type).newbyteorder("<"))
 
 
 def is_torch(array: Any) -> bool:
@@ -62,6 +64,17 @@ def refuse_torch(tensor: Any, name: str) -> None:
         raise ValueError(
             f"{name} requires a gradient, and attend computes none: call it within torch.no_grad(), or give {name}.detach()"
         )
+
+
+def modes_of_torch() -> Callable[[], contextlib.AbstractContextManager[Any]]:
+    """Makes contexts in which another thread computes with or without gradients as this one does now."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return contextlib.nullcontext
+    if torch.is_inference_mode_enabled():
+        return lambda: torch.inference_mode()
+    enabled = torch.is_grad_enabled()
+    return lambda: torch.set_grad_enabled(enabled)
 
 
 def _torch_buffer(tensor: Any, name: str) -> Any:

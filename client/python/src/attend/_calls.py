@@ -152,6 +152,7 @@ class LayerCalls(Generic[LayerT, LayersT, NoneT]):
         replace: bool = False,
         etag: str | None = None,
         sha256: str | None = None,
+        ignore_config_json: bool = False,
         timeout: float | None = None,
     ) -> LayerT:
         """Uploads a layer, and returns its description.
@@ -167,12 +168,14 @@ class LayerCalls(Generic[LayerT, LayersT, NoneT]):
         replace: whether a layer of this name is replaced. Default: AlreadyExistsError.
         etag: with `replace`, only when the layer there has this etag, else AbortedError.
         sha256: the SHA-256 of the source's bytes in hexadecimal, in either case; another content is refused. Default: not compared.
+        ignore_config_json: whether a path is taken although a config.json beside it may say more: scale, softcap, window, rotary
+            embedding. It is not read here; the command `attend layers upload` reads it. Default: ValueError.
         timeout: seconds. Default: the client's, and one more for each MiB.
 
         Raises OSError for a file that cannot be read, as open() does; AttendError, TypeError and ValueError as attend does.
         """
         message = _layer_flows.make_config(config, num_heads, num_kv_heads)
-        flow = _layer_flows.create_layer(name, source, init, message, prefix, replace, etag, sha256, timeout)
+        flow = _layer_flows.create_layer(name, source, init, message, prefix, replace, etag, sha256, ignore_config_json, timeout)
         return self._client._drive(flow)
 
     def delete(self, name: str, *, etag: str | None = None) -> NoneT:

@@ -8,11 +8,12 @@ from typing import Any
 
 import grpc
 
+from attend._arrays import modes_of_torch
 from attend._calls import ClientCalls, LayerCalls
 from attend._channel import Tls, make_channel
 from attend._deadline import optional_seconds, seconds
 from attend._errors import error_of_call
-from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
+from attend._flows import Call, Flow, Reply, T, refuse_closed, refuse_old_server, server_timing_of
 from attend._protocol import ATTENTION
 from attend._requests import Request
 from attend._results import Estimate, LayerInfo, Result, ServerInfo
@@ -67,9 +68,15 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         self._channel, self._uploads = self._setup.open(grpc)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
+        self._closed = False
+
+    def __deepcopy__(self, _: Any) -> Client:
+        """A connection has no copy: copies of a module use the same one."""
+        return self
 
     def close(self) -> None:
-        """Closes the connection; calls under way are cancelled."""
+        """Closes the connection; calls under way are cancelled, and further ones raise ValueError."""
+        self._closed = True
         self._channel.close()
         self._uploads.close()
 
@@ -86,6 +93,7 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         return self._methods[call.method]
 
     def _call(self, call: Call, begun: float) -> Reply:
+        refuse_closed(self._closed)
         metadata = self._setup.metadata() + call.metadata
         timeout = call.seconds_left(self._timeout, begun)
         try:
@@ -112,22 +120,31 @@ class Client(ClientCalls[Result, ServerInfo, Estimate]):
         """Computes many requests over one stream, for the price of a message each; yields answers as they are done.
 
         requests: made by attend.requests.sdpa and attend.requests.attend. They are taken from another thread, as fast as the
-            server reads them, while answers are read. The `timeout` of each (default: the client's) is how long it may wait
+            server reads them, while answers are read; there with torch's gradients and inference mode as they are here, but
+            without torch.autocast. The `timeout` of each (default: the client's) is how long it may wait
             for a compute thread.
         timeout: seconds for the whole stream. Default: as long as it takes.
 
         A request that fails gives an answer with its error, and the others go on. What ends the stream as a whole is raised
         here, also an exception of `requests` itself. Stopping to iterate cancels what has not been answered.
         """
+        refuse_closed(self._closed)
         timeout, begun = optional_seconds(timeout), time.monotonic()
         conversation = Conversation(self._timeout)
         failures: list[BaseException] = []
 
+        torch_modes = modes_of_torch()
+
         def messages() -> Iterator[list[Any]]:
             try:
-                for request in requests:
-                    yield conversation.ask(request)
-            except Exception as failure:  # gRPC would only log it.
+                each = iter(requests)
+                while True:
+                    with torch_modes():
+                        message = conversation.ask(next(each))
+                    yield message
+            except (StopIteration, GeneratorExit):
+                return
+            except BaseException as failure:  # gRPC would only log it, or wait for ever.
                 failures.append(failure)
                 call.cancel()
 

@@ -90,6 +90,11 @@ def compute(request: Request) -> Flow[Result]:
     return result
 
 
+def refuse_closed(closed: bool) -> None:
+    if closed:
+        raise ValueError("the client is closed")
+
+
 def refuse_old_server(fields: Iterable[str], timeout: float | None) -> Flow[None]:
     """Raises ServerTooOldError, with the server's version if it says so within what is left of `timeout`."""
     version = ""

@@ -24,7 +24,11 @@ Source = Union[str, os.PathLike[str], bytes, Mapping[str, Any]]
 
 _CHUNK = 1 << 20  # Bytes of an upload's messages.
 _NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-_SAFETENSORS_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+# The last ones are those of masks and positions that modules carry along, which the server knows by name.
+_SAFETENSORS_TYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16",
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
+}  # fmt: skip
 
 
 def _message(message: str, /, **fields: Any) -> Any:
@@ -110,12 +114,26 @@ def _refuse_if_old(fields: list[str], timeout: float | None) -> Flow[None]:
             raise
 
 
+def _refuse_config_beside(source: Source) -> None:
+    """What a model's config.json says changes the layer; the rules of all models are in `attend`, the command."""
+    if isinstance(source, (bytes, Mapping)):
+        return
+    beside = os.path.join(os.path.dirname(os.fspath(source)), "config.json")
+    if os.path.exists(beside):
+        raise ValueError(
+            f"{beside} may say more of the layer, and is not read here. `attend layers upload NAME {os.fspath(source)}` sends what it "
+            "says; ignore_config_json=True uploads the file with num_heads and config alone"
+        )
+
+
 def create_layer(
     name: str, source: Source | None, init: tuple[int, int] | None, config: Any, prefix: str, replace: bool,
-    etag: str | None, sha256: str | None, timeout: float | None,
+    etag: str | None, sha256: str | None, ignore_config_json: bool, timeout: float | None,
 ) -> Flow[LayerInfo]:  # fmt: skip
     if (source is None) == (init is None):
         raise ValueError("a layer is made from `source` or from `init`: exactly one of them must be given")
+    if source is not None and not ignore_config_json:
+        _refuse_config_beside(source)
     refuse_empty(etag, "etag")
     refuse_empty(sha256, "sha256")
     timeout = optional_seconds(timeout)

@@ -134,6 +134,7 @@ def _causal(value: Any, options: Options, extent: Extent) -> int:
 
 
 def _index(value: Any) -> int:
+    value = _plain(value)
     if isinstance(value, bool):  # Python would take it for 0 or 1.
         raise TypeError
     return operator.index(value)

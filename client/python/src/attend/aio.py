@@ -13,8 +13,8 @@ import grpc.aio
 from attend._calls import ClientCalls, LayerCalls
 from attend._channel import Tls, make_channel
 from attend._deadline import optional_seconds, seconds
-from attend._errors import error_of_call
-from attend._flows import Call, Flow, Reply, T, refuse_old_server, server_timing_of
+from attend._errors import AttendError, error_of_call
+from attend._flows import Call, Flow, Reply, T, refuse_closed, refuse_old_server, server_timing_of
 from attend._protocol import ATTENTION
 from attend._requests import Request
 from attend._results import Estimate, LayerInfo, Result, ServerInfo
@@ -48,9 +48,15 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         self._channel, self._uploads = self._setup.open(grpc.aio)
         self._methods: dict[str, Any] = {}
         self.layers = Layers(self)
+        self._closed = False
+
+    def __deepcopy__(self, _: Any) -> Client:
+        """A connection has no copy: copies of a module use the same one."""
+        return self
 
     async def close(self) -> None:
-        """Closes the connection; calls under way are cancelled."""
+        """Closes the connection; calls under way are cancelled (AttendError), and further ones raise ValueError."""
+        self._closed = True
         await self._channel.close()
         await self._uploads.close()
 
@@ -67,6 +73,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         return self._methods[call.method]
 
     async def _call(self, call: Call, begun: float) -> Reply:
+        refuse_closed(self._closed)
         metadata = self._setup.metadata() + call.metadata
         timeout = call.seconds_left(self._timeout, begun)
         under_way = self._method(call)(call.pieces, timeout=timeout, metadata=metadata)
@@ -75,9 +82,11 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         except grpc.RpcError as error:
             raise call.failure or error_of_call(error) from None
         except asyncio.CancelledError:  # gRPC cancels an upload whose messages raise.
-            if call.failure is None:
-                raise
-            raise call.failure from None
+            if call.failure is not None:
+                raise call.failure from None
+            if self._closed and not _is_cancelled():
+                raise AttendError(grpc.StatusCode.CANCELLED, "the client was closed") from None
+            raise
         return Reply(content, server_timing_of(await under_way.trailing_metadata()))
 
     async def _drive(self, flow: Flow[T], begun: float | None = None) -> T:
@@ -98,6 +107,7 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
         self, requests: Iterable[Request] | AsyncIterable[Request], *, timeout: float | None = None
     ) -> AsyncIterator[Answer]:
         """As attend.Client.stream; `requests` may be an asynchronous iterable, and is taken within the event loop."""
+        refuse_closed(self._closed)
         timeout, begun = optional_seconds(timeout), time.monotonic()
         conversation = Conversation(self._timeout)
         failures: list[BaseException] = []
@@ -106,7 +116,9 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
             try:
                 async for request in _each(requests):
                     yield conversation.ask(request)
-            except Exception as failure:
+            except GeneratorExit:
+                raise
+            except BaseException as failure:
                 failures.append(failure)
                 call.cancel()
 
@@ -125,6 +137,12 @@ class Client(ClientCalls[Awaitable[Result], Awaitable[ServerInfo], Awaitable[Est
             raise
         finally:
             call.cancel()
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels this task. Before Python 3.11 it does not say."""
+    task = asyncio.current_task()
+    return task is not None and hasattr(task, "cancelling") and task.cancelling() > 0
 
 
 async def _each(requests: Iterable[Request] | AsyncIterable[Request]) -> AsyncIterator[Request]:

@@ -92,8 +92,6 @@ def _refuse_what_does_not_go_together(query: torch.Tensor, key: torch.Tensor, va
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (query, key, value))
         raise ValueError(f"query and key have one size, key and value one length; the shapes are {shapes}")
-    if not query.dtype == key.dtype == value.dtype:
-        raise ValueError(f"query, key and value have one type; they have {query.dtype}, {key.dtype} and {value.dtype}")
 
 
 def scaled_dot_product_attention(
@@ -126,6 +124,8 @@ def scaled_dot_product_attention(
         raise ValueError("is_causal and attn_mask exclude each other, as in torch")
     if min(query.dim(), key.dim(), value.dim()) < 2:
         raise ValueError(f"query, key and value need two axes or more; they have {query.dim()}, {key.dim()} and {value.dim()}")
+    if not query.dtype == key.dtype == value.dtype:
+        raise ValueError(f"query, key and value have one type; they have {query.dtype}, {key.dtype} and {value.dtype}")
     batch, heads, kv_heads = _leading_axes((query, key, value), enable_gqa)
     lead = (*batch, heads) if max(query.dim(), key.dim(), value.dim()) > 2 else ()
     if attn_mask is not None:
