@@ -259,7 +259,11 @@ class FairQueue {
   double LevelMs(const Flow* own, double now) const {
     double least = std::numeric_limits<double>::infinity();
     for (const auto* const flows : {&active_, &running_}) {
-      for (const Flow* const flow : *flows) least = flow == own ? least : std::min(least, UsedMs(*flow, now));
+      for (const Flow* const flow : *flows) {
+        // What a flow has saved up and not used does not put others before it.
+        const double reached = std::max(UsedMs(*flow, now), flow->start_ms + kMostSavedMs / flow->weight);
+        if (flow != own) least = std::min(least, reached);
+      }
     }
     return std::isinf(least) ? level_ms_ : std::max(level_ms_, least);
   }

@@ -390,6 +390,19 @@ TEST(FairQueueTest, WhatATaskTookWhileNobodyWaitedIsNotOwed) {
   queue.Finish(alone->charge, 600'010, /*counts=*/false);
 }
 
+TEST(FairQueueTest, NobodyIsBeforeThoseWhoCameBefore) {
+  Queue queue;
+  Push(queue, MakeAccount("a"), 1);
+  auto alone = queue.Pop();
+  queue.Wait(1000);
+  for (const char* name : {"b", "c", "d"}) {
+    Push(queue, MakeAccount(name), 1);
+    queue.Wait(1);
+  }
+  EXPECT_EQ(Serve(queue, 3, {{'b', 1}, {'c', 1}, {'d', 1}}), "bcd");
+  queue.Finish(alone->charge, 1006, /*counts=*/true);
+}
+
 TEST(FairQueueTest, NobodyOwesAnythingOnceTheQueueWasEmpty) {
   Queue queue;
   const AccountRef a = MakeAccount("a");
