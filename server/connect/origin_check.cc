@@ -11,9 +11,10 @@
 namespace attend::server {
 namespace {
 
-// What a page of another origin may send beside the body.
+// What a page of another origin may send beside the body: the headers of docs/http.md.
 constexpr char kAllowedHeaders[] =
-    "authorization, connect-protocol-version, connect-timeout-ms, content-type, traceparent, x-request-id";
+    "attend-cost-flops, authorization, connect-protocol-version, connect-timeout-ms, content-encoding, content-type, "
+    "traceparent, x-request-id";
 constexpr char kPreflightSeconds[] = "7200";
 
 std::string Lower(std::string_view text) { return absl::AsciiStrToLower(absl::string_view(text.data(), text.size())); }

@@ -26,7 +26,7 @@ constexpr std::size_t kReadBytes = 4096;
 constexpr std::size_t kMostReadBytes = 64 << 10;  // Of a body that comes fast.
 constexpr std::size_t kWatchBytes = 512;
 
-// How long a refused request is read on before the connection is closed.
+// How long nothing more may come of a refused request before the connection is closed.
 constexpr std::chrono::seconds kLingerTime(1);
 
 constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -323,13 +323,16 @@ void HttpConnection::OnWritten(bool keep_alive) {
 void HttpConnection::Linger() {
   Error ignored;
   stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
-  stream_.tcp().expires_after(kLingerTime);
+  end_of_linger_ = std::chrono::steady_clock::now() + options_.body_timeout;
   Discard();
 }
 
 // What still comes is read past TLS: nobody looks at it.
 void HttpConnection::Discard() {
+  const HttpServer::Duration left = end_of_linger_ - std::chrono::steady_clock::now();
+  if (left <= HttpServer::Duration::zero()) return Close();
   buffer_.clear();
+  stream_.tcp().expires_after(std::min<HttpServer::Duration>(kLingerTime, left));
   stream_.tcp().async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](Error error, std::size_t) {
     if (error || self->closed_) return self->Close();
     self->Discard();

@@ -99,7 +99,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Refuse(HttpResponse answer);
   void Write(HttpResponse answer, bool keep_alive);
   void OnWritten(bool keep_alive);
-  // Ends the connection so that the peer can read the last response: an end with unread bytes would reset it.
+  // Ends the connection so that the peer can read the last response: an end with unread bytes would reset it. What
+  // still comes is discarded, for a body's time at most.
   void Linger();
   void Discard();
 
@@ -129,6 +130,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::beast::http::response<SlicesBody> response_;
   // When its first byte was written; max(): no answer is on its way.
   std::chrono::steady_clock::time_point writing_since_ = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point end_of_linger_;  // Set by Linger().
   bool closed_ = false;
 };
 

@@ -110,6 +110,21 @@ test('a person without a mouse types a text, sets every switch, steps, and reads
   await visitor.close();
 });
 
+test('the link to the input leads there, and leaves the state as it is', async () => {
+  const visitor = await openPage(browser);
+  const {page} = visitor;
+  await visit(page, server.origin, 'text=red+fish&heads=2');
+  await tabTo(page, ({tag}) => tag === 'A');
+  await page.keyboard.press('Enter');
+  assert.equal((await focused(page)).id, 'controls');
+  assert.equal(new URL(page.url()).hash, '#text=red+fish&heads=2');
+  assert.equal(await page.getByLabel('Your text').inputValue(), 'red fish');
+  assert.equal(await page.locator('#link-message').textContent(), '');
+  assert.deepEqual((await readFigures(page))['weights-2'].rows, ['red', 'fish']);
+  assertQuiet(visitor, server.origin);
+  await visitor.close();
+});
+
 test('every control and every cell has a name for screen readers', async () => {
   const {page, close} = await openPage(browser);
   await visit(page, server.origin, 'heads=2');

@@ -22,6 +22,8 @@ const LINKS = {
   search: 'input=search',
   meaning: 'vectors=meaning&layer=spelling&temperature=2&text=Cats+and+dogs+eat+meat%2C+bread+and+cheese',
   long: `text=${'one+two+three+four+five+six+'.repeat(4)}`,
+  word: `step=3&text=${'incomprehensibility'.repeat(8)}`,
+  address: `input=search&documents=${'a'.repeat(200)}+%7C+${'b'.repeat(200)}`,
   refused: 'text=%3F&heads=9',
 };
 

@@ -197,7 +197,7 @@ pageTest('another fragment in the address bar is followed', '', async (page) => 
 pageTest('a wrong link says so in a sentence, and the rest of it counts', 'heads=9&text=x+y', async (page) => {
   assert.equal(
     await page.locator('#link-message').textContent(),
-    'The link says heads=9; heads is a whole number from 1 to 4.',
+    'The link says heads=9; heads is 1 or 2 or 4.',
   );
   assert.deepEqual((await readFigures(page)).x.rows, ['x', 'y']);
 });
@@ -210,6 +210,43 @@ pageTest('input that is no problem is refused with a sentence, without a call', 
   assert.equal(count(), calls);
   assert.equal(await changed(page, () => page.getByLabel('Your text').fill('fine')), 'ready');
   assert.equal(await page.locator('#message').isVisible(), false);
+});
+
+pageTest('after a refusal the old numbers are dim and stay what they were, also for who follows a step', '', async (page) => {
+  const said = () => page.locator('#honest-layer, #honest-vectors').allTextContents();
+  const dim = () => page.locator('#scores').evaluate((one) => getComputedStyle(one.closest('.shown')).opacity);
+  const before = await said();
+  assert.equal(await dim(), '1');
+  assert.equal(await changed(page, () => page.getByLabel('Your text').fill('?')), 'refused');
+  assert.equal(await changed(page, () => page.getByLabel('Seed').fill('7')), 'refused');
+  await page.getByRole('button', {name: '3 Softmax'}).click();
+  assert.deepEqual(await said(), before);
+  assert.equal(await dim(), '0.6');
+});
+
+pageTest('a browser that lets no page change its address so often draws all the same', '', async (page) => {
+  await page.evaluate(() => {
+    history.replaceState = () => {
+      throw new DOMException('too often', 'SecurityError');
+    };
+  });
+  assert.equal(await changed(page, () => page.getByLabel('Your text').fill('one two')), 'ready');
+  assert.deepEqual((await readFigures(page)).x.rows, ['one', 'two']);
+  await page.getByRole('button', {name: 'Copy link'}).click();
+  assert.match(await page.evaluate(() => navigator.clipboard.readText()), /#text=one\+two$/);
+  await page.evaluate(() => delete history.replaceState);
+  await page.waitForFunction(() => location.hash === '#text=one+two');
+});
+
+test('an answer that is none of attend is a sentence, and the page goes on', async () => {
+  const {page, close} = await openPage(browser);
+  await visit(page, server.origin);
+  await page.route('**/Attend', (route) => route.fulfill({json: {}}));
+  assert.equal(await changed(page, () => page.getByLabel('Your text').fill('one two')), 'refused');
+  assert.match(await page.locator('#message').textContent(), /^The page could not compute this \(.+\)\.$/);
+  await page.unroute('**/Attend');
+  assert.equal(await changed(page, () => page.getByLabel('Your text').fill('one')), 'ready');
+  await close();
 });
 
 test("what the server refuses is a sentence with the server's reason", async () => {

@@ -12,8 +12,9 @@ import {format, formatCell, readNumber} from '../../server/http/page/format.mjs'
 import {meaningOf, readWords, unknownWords} from '../../server/http/page/meaning.mjs';
 import {picture} from '../../server/http/page/picture.mjs';
 import {isVisible, labelsOf, problemOf, Refusal} from '../../server/http/page/problem.mjs';
-import {rankingOf, sentenceOf, strongest} from '../../server/http/page/reading.mjs';
+import {rankingOf, sentenceOf, stepSentence, strongest} from '../../server/http/page/reading.mjs';
 import {requestOf, resultOf} from '../../server/http/page/request.mjs';
+import {CallError, load} from '../../server/http/page/server.mjs';
 import {curlCode, pythonCode} from '../../server/http/page/snippets.mjs';
 import {defaultState, readLink, writeLink} from '../../server/http/page/state.mjs';
 import {gramsOf, hashOf, identityLayer, randomLayer, vectorOf, wordsOf} from '../../server/http/page/vectors.mjs';
@@ -124,8 +125,35 @@ test('what a link says wrongly is named and left at its default', () => {
   const {state, complaints} = readLink('#heads=5&window=9&seed=1.5&colour=red&temperature=abc&constructor=1&causal=maybe');
   assert.deepEqual(state, defaultState());
   assert.equal(complaints.length, 7);
-  assert.match(complaints[0], /heads=5; heads is a whole number from 1 to 4/);
+  assert.match(complaints[0], /heads=5; heads is 1 or 2 or 4\./);
   assert.match(complaints[3], /“colour”, which this page does not know/);
+});
+
+test('a link says nothing that the controls cannot show', () => {
+  const {state, complaints} = readLink('#heads=3&temperature=0.15');
+  assert.deepEqual(state, defaultState());
+  assert.deepEqual(complaints, [
+    'The link says heads=3; heads is 1 or 2 or 4.',
+    'The link says temperature=0.15; temperature is a number from 0.1 to 4, with 1 decimal at most.',
+  ]);
+  for (let tenths = 1; tenths <= 40; ++tenths)
+    assert.equal(readLink(`#temperature=${tenths / 10}`).state.temperature, tenths / 10);
+});
+
+test('line ends of any kind may stand between numbers', () => {
+  const {rows} = problemOf({...defaultState(), input: 'numbers', numbers: 'a: 1\u20282\n3\r4'});
+  assert.deepEqual(
+    rows.map(({label, values}) => [label, values]),
+    [
+      ['a', [1, 2]],
+      ['2', [3, 4]],
+    ],
+  );
+});
+
+test('a file that breaks off is a sentence', async (context) => {
+  context.mock.method(globalThis, 'fetch', async () => ({ok: true, text: () => Promise.reject(new TypeError('network'))}));
+  await assert.rejects(load('words.txt'), CallError);
 });
 
 const REFUSED = [
@@ -257,6 +285,15 @@ test('sentences name the strongest key, all of them when they are equal, and non
   assert.equal(sentenceOf(problem, 0, [[1, 0]]), '“it” attends most to itself (1.00)');
   assert.equal(sentenceOf(problem, 0, [[0, 0]]), '“it” attends to nothing');
   assert.deepEqual(strongest([0.2, 0.4, 0.4]), [1, 2]);
+});
+
+test('the narration names all of the strongest keys', () => {
+  const problem = {kind: 'attend', heads: 1, queries: ['it'], keys: ['it', 'cat', 'dog']};
+  const said = (step, weights) => stepSentence(problem, {weights: [[weights]]}, step, 0);
+  assert.match(said(2, [0.4, 0.2, 0.4]), /it fits the keys of “it” and “dog” best\.$/);
+  assert.match(said(3, [0.4, 0.2, 0.4]), /add up to 1; “it” and “dog” get the largest\.$/);
+  assert.match(said(2, [0.6, 0.2, 0.2]), /it fits the key of “it” best\.$/);
+  assert.match(said(3, [0, 0, 0]), /; nothing gets the largest\.$/);
 });
 
 test('documents are ranked by weight, equal ones in their order', () => {

@@ -140,6 +140,23 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"LengthAndChunks", kPost + "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "4"}),
     [](const auto& refusal) { return std::string(refusal.param.name); });
 
+TEST(HttpServer, ARefusedBodyIsReadOnWhileItComesForABodysTime) {
+  using Clock = std::chrono::steady_clock;
+  HttpServer::Options options = SmallOptions();
+  options.body_timeout = std::chrono::seconds(3);
+  const auto server = Start(options);
+  const Socket socket(server->port());
+  socket.Send(kPost + "Content-Length: 99999999999999\r\n\r\n");
+  EXPECT_THAT(socket.ReadUntil("too long\n"), StartsWith("HTTP/1.1 413"));
+  const auto start = Clock::now(), end = start + std::chrono::milliseconds(kPatienceMs);
+  while (server->connections() > 0 && Clock::now() < end) {
+    socket.Send("more");
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_GT(Clock::now() - start, std::chrono::seconds(2));
+  EXPECT_EQ(server->connections(), 0);
+}
+
 TEST(HttpServer, ARequestOfTheFullLengthIsRead) {
   const auto server = Start(SmallOptions());
   const Socket socket(server->port());

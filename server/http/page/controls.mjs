@@ -3,7 +3,7 @@
 import {byId} from './dom.mjs';
 import {figuresOf} from './figures.mjs';
 import {picture} from './picture.mjs';
-import {defaultState} from './state.mjs';
+import {defaultState, writeLink} from './state.mjs';
 
 const fields = () => document.querySelectorAll('[data-field]');
 const NUMBERS = new Set(['seed', 'heads', 'temperature']);
@@ -73,7 +73,7 @@ export function bindControls(update, current) {
         );
     });
   }
-  byId('copy-link').addEventListener('click', () => copy(location.href, 'Link'));
+  byId('copy-link').addEventListener('click', () => copy(new URL(`#${writeLink(current().state)}`, location.href).href, 'Link'));
   byId('download').addEventListener('click', () => current().shown && download(current().shown));
   byId('reset').addEventListener('click', () => update({...defaultState(), input: current().state.input}));
   for (const button of document.querySelectorAll('[data-copies]')) {

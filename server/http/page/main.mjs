@@ -13,11 +13,13 @@ import {clearInspector} from './inspector.mjs';
 import {draw, drawSteps} from './view.mjs';
 
 const TYPING_PAUSE_MS = 150;
+const ADDRESS_PAUSE_MS = 1000;
 
 let state = defaultState();
-let shown = null; // {problem, request, result, timing}: what the page draws.
+let shown = null; // {state, problem, request, result, timing}: what the page draws, and the state that it is for.
 let running = null; // Aborts the call that is under way.
 let pause = 0;
+let addressPause = 0;
 let table = null; // Words by meaning; loaded when they are first asked for.
 
 function say(message) {
@@ -38,39 +40,54 @@ function repaired(wanted) {
   return {...wanted, heads: size && size % wanted.heads !== 0 ? 1 : wanted.heads};
 }
 
+function refuse(error) {
+  const isKnown = error instanceof Refusal || error instanceof CallError;
+  say(isKnown ? error.message : `The page could not compute this (${error.message}).`);
+  mark('refused');
+  if (!isKnown) throw error;
+}
+
 async function compute() {
   running?.abort();
   const mine = (running = new AbortController());
+  const wanted = state;
   try {
-    if (needsTable(state)) table ??= readWords(await load('words.txt'));
+    if (needsTable(wanted)) table ??= readWords(await load('words.txt'));
     if (mine.signal.aborted) return;
-    const problem = problemOf(state, table);
+    const problem = problemOf(wanted, table);
     const request = requestOf(problem);
     const {answer, timing} = await call(request.method, request.body, mine.signal);
-    shown = {problem, request, timing, result: resultOf(problem, answer)};
+    shown = {state: wanted, problem, request, timing, result: resultOf(problem, answer)};
     say('');
     redraw();
     mark('ready');
   } catch (error) {
-    if (error.name === 'AbortError') return;
-    if (!(error instanceof Refusal || error instanceof CallError)) throw error;
-    if (mine.signal.aborted) return;
-    say(error.message);
-    mark('refused');
+    if (!mine.signal.aborted) refuse(error);
   }
 }
 
+// A result keeps the switches that it was computed with, whatever the state says by now.
 function redraw() {
   if (!shown) return;
-  draw(shown, state, {follow: (word) => update({word})});
+  draw(shown, {...shown.state, step: state.step, word: state.word}, {follow: (word) => update({word})});
   clearInspector();
+}
+
+// Browsers bound how often a page may do this, and WebKit throws; the address then follows later.
+function writeAddress() {
+  clearTimeout(addressPause);
+  try {
+    history.replaceState(null, '', `#${writeLink(state)}`);
+  } catch {
+    addressPause = setTimeout(writeAddress, ADDRESS_PAUSE_MS);
+  }
 }
 
 const VIEW_ONLY = new Set(['step', 'word']);
 
 function update(changes, {typing = false} = {}) {
   state = repaired({...state, ...changes});
-  history.replaceState(null, '', `#${writeLink(state)}`);
+  writeAddress();
   showControls(state, sizeOf(state));
   if (shown && Object.keys(changes).every((name) => VIEW_ONLY.has(name))) {
     redraw();
@@ -83,6 +100,7 @@ function update(changes, {typing = false} = {}) {
 }
 
 function openLink() {
+  clearTimeout(addressPause);
   const {state: linked, complaints} = readLink(location.hash);
   state = repaired(linked);
   showControls(state, sizeOf(state));
@@ -92,6 +110,11 @@ function openLink() {
   compute();
 }
 
+// The address is the state's, so this link must not change it.
+byId('skip').addEventListener('click', (event) => {
+  event.preventDefault();
+  byId('controls').focus();
+});
 bindControls(update, () => ({state, shown}));
 followTheme(redraw);
 window.addEventListener('hashchange', openLink);

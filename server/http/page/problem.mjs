@@ -58,7 +58,7 @@ function wordRows(state, table) {
 }
 
 function numberRow(line, index) {
-  const [, label, rest] = /^(?:([^:]*):)?(.*)$/.exec(line);
+  const [, label, rest] = /^(?:([^:]*):)?(.*)$/s.exec(line);
   const parts = rest.split(/[\s,;]+/).filter(Boolean);
   const values = parts.map(readNumber);
   const wrong = values.findIndex((value) => !(Math.abs(value) <= 1e6));

@@ -23,7 +23,9 @@ const SILENT = 'The server does not answer. Is attend-server still running?';
 export async function load(name) {
   const response = await fetch(name).catch(() => null);
   if (!response?.ok) throw new CallError(response ? `The server has no ${name}.` : SILENT);
-  return response.text();
+  return response.text().catch(() => {
+    throw new CallError(`The server stopped sending ${name}.`);
+  });
 }
 
 // {answer, timing}: the response as JSON, and the milliseconds that the server says it computed, or null. Throws CallError, and

@@ -4,7 +4,7 @@ import {readNumber} from './format.mjs';
 
 const oneOf = (standard, ...choices) => ({
   standard,
-  read: (text) => (choices.includes(text) ? text : undefined),
+  read: (text) => choices.find((choice) => String(choice) === text),
   means: choices.join(' or '),
 });
 const text = (standard) => ({
@@ -12,13 +12,13 @@ const text = (standard) => ({
   read: (given) => (given.length <= 8000 ? given : undefined),
   means: 'a text of at most 8000 characters',
 });
-const number = (standard, least, most, whole = true) => ({
+const number = (standard, least, most, decimals = 0) => ({
   standard,
   read: (given) => {
     const value = readNumber(given);
-    return value >= least && value <= most && (!whole || Number.isInteger(value)) ? value : undefined;
+    return value >= least && value <= most && Number(value.toFixed(decimals)) === value ? value : undefined;
   },
-  means: `a ${whole ? 'whole ' : ''}number from ${least} to ${most}`,
+  means: `a ${decimals ? '' : 'whole '}number from ${least} to ${most}${decimals ? `, with ${decimals} decimal at most` : ''}`,
 });
 
 const FIELDS = {
@@ -39,11 +39,11 @@ const FIELDS = {
   vectors: oneOf('spelling', 'spelling', 'meaning'),
   layer: oneOf('random', 'random', 'spelling'),
   seed: number(42, 0, 999999),
-  heads: number(1, 1, 4),
+  heads: oneOf(1, 1, 2, 4),
   causal: oneOf('no', 'no', 'yes'),
   // How many words before and after its own a word sees.
   window: oneOf('all', 'all', '0', '1', '2', '3', '4'),
-  temperature: number(1, 0.1, 4, false),
+  temperature: number(1, 0.1, 4, 1),
   // 0 shows all steps at once.
   step: number(0, 0, 4),
   // The query whose row is picked out.
