@@ -36,7 +36,7 @@ class UploadTest(unittest.TestCase):
             np.testing.assert_array_equal(read, arrays[name])
 
     def test_what_is_not_below_the_prefix_stays_here(self):
-        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "position_ids": np.arange(3), "phase": np.zeros(1, complex)}
+        arrays = {"a.1.x": np.zeros(1, np.float32), "a.10.x": np.zeros(1, np.float32), "phase": np.zeros(1, complex)}
         fake = Fake()
         with serving(fake) as target, attend.Client(target) as client:
             for prefix in ("a.1.", "a.1"):
