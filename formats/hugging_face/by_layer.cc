@@ -52,9 +52,9 @@ bool HasRotaryBySmolLm(ModelConfig& config, const LayerPlace& place) {
     const nlohmann::json* const entry = EntryFor(config, place, "no_rope_layers", *list);
     if (entry == nullptr) return false;
     if (entry->is_boolean()) return entry->get<bool>();
-    const bool is_number = entry->is_number_integer() && (*entry == 0 || *entry == 1);
-    if (!is_number) RefuseEntry(config, "no_rope_layers", *entry, "neither 0 nor 1");
-    return is_number && *entry == 1;
+    const std::int64_t number = entry->is_number_integer() ? entry->get<std::int64_t>() : -1;
+    if (number != 0 && number != 1) RefuseEntry(config, "no_rope_layers", *entry, "neither 0 nor 1");
+    return number == 1;
   }
   const std::int64_t interval = config.Integer({"no_rope_layer_interval"}).value_or(0);
   if (interval < 1) config.Fail("no_rope_layer_interval", "must be at least 1");

@@ -77,10 +77,22 @@ def visible_pairs(options, batch, queries, keys, self_attention=False):
     return pairs
 
 
+def weight_flops(request, heads, batch, queries, keys):
+    """Averaged and top weights: 32 for each, whatever options hide."""
+    averaged = WEIGHTS in request.outputs and request.options.attention_weights_form != PER_HEAD
+    if not averaged and TOP not in request.outputs:
+        return 0
+    nothing_hidden = pb.AttentionOptions()
+    nothing_hidden.cumulative_query_lengths.extend(request.options.cumulative_query_lengths)
+    nothing_hidden.cumulative_key_lengths.extend(request.options.cumulative_key_lengths)
+    return 32 * heads * visible_pairs(nothing_hidden, batch, queries, keys)
+
+
 def sdpa_flops(request):
     batch, heads, queries, size = request.query.shape
     keys, value_size = request.value.shape[2:]
-    return 2 * (size + value_size) * heads * visible_pairs(request.options, batch, queries, keys)
+    flops = 2 * (size + value_size) * heads * visible_pairs(request.options, batch, queries, keys)
+    return flops + weight_flops(request, heads, batch, queries, keys)
 
 
 def attend_flops(request):
@@ -95,7 +107,7 @@ def attend_flops(request):
     if layer.HasField("output_projection"):
         out, inner = layer.output_projection.weight.shape
         flops += 2 * batch * queries * out * inner
-    return flops
+    return flops + weight_flops(request, layer.num_heads, batch, queries, keys)
 
 
 def described(message):
