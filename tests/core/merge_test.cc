@@ -154,6 +154,16 @@ TEST(Merge, ExtremeDenominatorsDoNotOverflow) {
   }
 }
 
+TEST(Merge, APartBeyondFloat32HasAllTheWeight) {
+  const float beyond = std::numeric_limits<float>::infinity();
+  const Part merged = Merge({{{2}, {0}}, {{5}, {beyond}}, {{3}, {-beyond}}}, 1, 1);
+  EXPECT_EQ(merged.output[0], 5);
+  EXPECT_EQ(merged.log_sum_exp[0], beyond);
+  const Part two = Merge({{{2}, {beyond}}, {{5}, {beyond}}}, 1, 1);
+  EXPECT_TRUE(std::isnan(two.output[0])) << "nobody knows their shares";
+  EXPECT_TRUE(std::isnan(two.log_sum_exp[0]));
+}
+
 // The sink goes to one part, here one that sees no key at all, and counts once.
 TEST_F(MergeSplitKeys, SinkInOneEmptyPartCountsOnce) {
   const std::vector<float> sinks = {0.5f, 3.0f, -1.0f};
