@@ -34,7 +34,7 @@ KeyRange VisibleKeyRange(const AttentionOptions& options, std::int64_t valid_key
 // entry or sequence.
 double VisiblePairs(const AttentionOptions& options, const AttentionShape& shape);
 
-// The same of all pairs, visible or not: as many as a head has weights, the zeros among them.
+// The number of all pairs, visible or not: a head's weights, with those that are 0 because their key is hidden.
 double AllPairs(const AttentionOptions& options, const AttentionShape& shape);
 
 }  // namespace attend

@@ -19,7 +19,7 @@ int AvailableCores();
 // text of /proc/self/cgroup. Empty when nothing limits.
 std::optional<double> CgroupCpuQuota(const std::string& cgroup_root, std::string_view self_cgroup);
 
-// The processor time that the calling thread has used: without what it waited for, be it a core.
+// The processor time that the calling thread has used. Waiting, for a core too, does not count.
 std::chrono::nanoseconds ThreadCpuTime();
 
 // Requests a shorter scheduler slice for the calling thread (EEVDF, Linux 6.12 and later; needs no privilege). The

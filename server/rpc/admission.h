@@ -9,7 +9,7 @@
 // several (see FairQueue): nobody is let in who could not be done in time, so that under overload those inside are
 // served within their deadlines and all others hear so at once. The verdicts:
 //   - UNAVAILABLE, QUEUE_FULL: `max_queued` tasks wait already. A caller takes the place of the newest task of the
-//     caller with the most, if that one has more than a quarter of those and then still no fewer than the first;
+//     caller with the most, if that one has more than a quarter of all and, after that, still as many as the first;
 //   - UNAVAILABLE, DEADLINE_UNREACHABLE: what is before it would take too long;
 //   - DEADLINE_EXCEEDED, DEADLINE_TOO_SHORT: it would not be done in time on an idle server either.
 // A wrong prediction must not refuse what is feasible: the last verdict is given when all threads together, at the best
@@ -197,7 +197,7 @@ class Admission {
   bool SendTicket() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool IsFull() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::size_t Share() const { return static_cast<std::size_t>(std::max(max_queued_ / 4, 1)); }
-  // Who has more tasks waiting than these gives `account` the place of one.
+  // A caller with more tasks waiting than this gives up the place of its newest to `account`.
   std::size_t MostBeside(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool MayDisplace(const AccountRef& account) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

@@ -1,10 +1,10 @@
 // Which of the waiting tasks is next: weighted fair queueing between tenants, first in first out within one.
 //
 // Each tenant has a virtual time: the processor time that its tasks have used, divided by its weight. The next task is
-// one of the tenant with the least (start-time fair queueing, Goyal, Vin and Cheng 1996). Tasks that run count as they
-// are: for whose turn it is by the time that they are expected to take, or have taken where that is more; for where
-// others begin by what they have taken so far. So neither a wrong prediction nor a long task that is cancelled moves
-// anybody.
+// one of the tenant with the least (start-time fair queueing, Goyal, Vin and Cheng 1996). Running tasks
+// count in two ways. To decide whose turn it is, each counts the time that it is expected to take, or has taken if that
+// is more. To decide where other tenants begin, it counts the time that it has taken so far: neither a wrong prediction
+// nor a long task that is cancelled moves them.
 //
 // Nobody saves up more than a moment: a tenant without a task that waits begins 50 ms before the others, whether it
 // comes back after a pause or has had something running all the time. What was used while nobody else was there is not
@@ -141,7 +141,7 @@ class FairQueue {
     charge.flow_->expected_ms += ms - charge.expected_ms_;
     charge.expected_ms_ = ms;
   }
-  // It stands still until as many calls of Resume; that time is not its own. REQUIRES: not finished.
+  // Stops its clock until Resume has been called as often: another task has a thread of it. REQUIRES: not finished.
   void Pause(Charge& charge, double now) {
     if (charge.pauses_++ > 0) return;
     Flow& flow = *charge.flow_;
@@ -242,7 +242,7 @@ class FairQueue {
 
   static double RanMs(const Flow& flow, double now) { return flow.paused_ms + flow.going * now - flow.since_ms; }
   static double UsedMs(const Flow& flow, double now) { return flow.virtual_ms + RanMs(flow, now) / flow.weight; }
-  // By which the flow with the least is next.
+  // The flow with the least is next.
   static double TurnMs(const Flow& flow, double now) {
     return flow.virtual_ms + std::max(flow.expected_ms, RanMs(flow, now)) / flow.weight;
   }
@@ -282,7 +282,7 @@ class FairQueue {
     if (weight == flow.weight) return;
     const double level = LevelMs(&flow, now);
     const double ratio = flow.weight / weight;
-    // By its own time, of which what runs counts by the new weight from then on.
+    // The part that running tasks have used is divided by the new weight wherever it is read.
     flow.virtual_ms = level + (UsedMs(flow, now) - level) * ratio - RanMs(flow, now) / weight;
     flow.start_ms = level + (flow.start_ms - level) * ratio;
     flow.weight = weight;

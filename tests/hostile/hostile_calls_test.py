@@ -22,6 +22,25 @@ from attend_testing.tensors import WEIGHTS
 Code = grpc.StatusCode
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 METHOD = "/attend.v1.AttentionService/ScaledDotProductAttention"
+
+
+def wait_until_full_and_free_again(test, server, request, leave_unread):
+    """Leaves answers to `request` unread until one that is read finds no memory, then waits until it finds some."""
+
+    def is_served():
+        try:
+            server.channel.unary_unary(METHOD)(request, timeout=60)
+        except grpc.RpcError as error:
+            test.assertEqual(failure_of(error).reason, "MEMORY_BUDGET")
+            return False
+        return True
+
+    def is_full():
+        leave_unread()  # Again each time: one that met the call beside it in the budget was refused and holds nothing.
+        return not is_served()
+
+    wait_until(is_full, "the unread answers fill the budget")
+    wait_until(is_served, "they are given up")
 LONG = os.environ.get("ATTEND_HOSTILE") == "long"
 
 
@@ -158,20 +177,7 @@ class UnreadAnswersTest(unittest.TestCase):
                 connection = stack.enter_context(connect(server))
                 connection.sendall(headers_frame(1, METHOD) + data_frames(1, message(large)))
 
-            def is_served():
-                try:
-                    server.channel.unary_unary(METHOD)(large, timeout=60)
-                except grpc.RpcError as error:
-                    self.assertEqual(failure_of(error).reason, "MEMORY_BUDGET")
-                    return False
-                return True
-
-            def is_full():
-                leave_unread()  # Again each time: one that met the call beside it in the budget was refused and holds nothing.
-                return not is_served()
-
-            wait_until(is_full, "the unread answers fill the budget")
-            wait_until(is_served, "they are given up")
+            wait_until_full_and_free_again(self, server, large, leave_unread)
 
     def test_an_answer_that_is_read_slowly_arrives(self):
         """While nobody else is in need, its bytes give it time: 16 MiB at 64 KiB a second."""

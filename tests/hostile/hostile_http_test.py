@@ -8,17 +8,15 @@ import threading
 import time
 import unittest
 
-import grpc
 import numpy as np
 
 from attend_testing.admin import Scrape
-from attend_testing.errors import failure_of
 from attend_testing.http_door import ATTENTION, FLAGS, JSON, PROTO, Door
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, Server, is_sanitized
 from attend_testing.tensors import WEIGHTS
-from hostile_calls_test import METHOD, Wellbehaved
+from hostile_calls_test import Wellbehaved, wait_until_full_and_free_again
 
 LONG = os.environ.get("ATTEND_HOSTILE") == "long"
 SECONDS = 20 if LONG else 1.5
@@ -220,18 +218,7 @@ class HostileHttpTest(unittest.TestCase):
             def leave_unread():
                 raw = stack.enter_context(socket.create_connection(("127.0.0.1", server.http_port), PATIENCE))
                 raw.sendall(message)
-            def is_served():
-                try:
-                    server.channel.unary_unary(METHOD)(large, timeout=60)
-                except grpc.RpcError as error:
-                    self.assertEqual(failure_of(error).reason, "MEMORY_BUDGET")
-                    return False
-                return True
-            def is_full():
-                leave_unread()  # Again each time: one that met the call beside it in the budget was refused and holds nothing.
-                return not is_served()
-            wait_until(is_full, "the unread answers fill the budget")
-            wait_until(is_served, "they are given up")
+            wait_until_full_and_free_again(self, server, large, leave_unread)
 
 
 if __name__ == "__main__":

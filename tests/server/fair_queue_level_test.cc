@@ -11,6 +11,16 @@
 namespace attend::server {
 namespace {
 
+// Runs as many tasks at a time as there are threads, each of which takes `ms`.
+void ServeOn(Queue& queue, int threads, int rounds, double ms) {
+  for (int round = 0; round < rounds; ++round) {
+    std::vector<Queue::Taken> running;
+    for (int thread = 0; thread < threads; ++thread) running.push_back(*queue.Pop());
+    queue.Wait(ms);
+    for (Queue::Taken& each : running) queue.Finish(each.charge, ms, /*counts=*/true);
+  }
+}
+
 TEST(FairQueueLevelTest, WhoPausedSavesUpAMomentAndWhoOwesStillOwes) {
   Queue queue;
   const AccountRef a = MakeAccount("a");
@@ -53,19 +63,14 @@ TEST(FairQueueLevelTest, WhoHasSomethingRunningSavesNothingUp) {
   Push(queue, b, 1000);
   std::vector<Queue::Taken> running;
   for (int i = 0; i < 2; ++i) running.push_back(*queue.Pop([](const auto& next) { return next.item == "a"; }));
-  for (int i = 0; i < 100; ++i) {  // Six threads for b.
-    std::vector<Queue::Taken> others;
-    for (int thread = 0; thread < 6; ++thread) others.push_back(*queue.Pop());
-    queue.Wait(100);
-    for (Queue::Taken& other : others) queue.Finish(other.charge, 100, /*counts=*/true);
-  }
+  ServeOn(queue, /*threads=*/6, /*rounds=*/100, /*ms=*/100);  // b's.
   Push(queue, a, 100);
   for (Queue::Taken& each : running) queue.Finish(each.charge, 10'000, /*counts=*/false);
   const std::string order = Serve(queue, 20, {{'a', 100}, {'b', 100}});
   EXPECT_NEAR(std::count(order.begin(), order.end(), 'a'), 10, 1) << order << ": level, though b has had 40 s more";
 }
 
-TEST(FairQueueLevelTest, NorByAPredictionThatIsWithdrawn) {
+TEST(FairQueueLevelTest, APredictionThatIsWithdrawnSavesNothingUp) {
   Queue queue;
   const AccountRef a = MakeAccount("a");
   const AccountRef b = MakeAccount("b");
@@ -73,12 +78,7 @@ TEST(FairQueueLevelTest, NorByAPredictionThatIsWithdrawn) {
   auto long_one = queue.Pop();
   queue.Expect(long_one->charge, 600'000);
   Push(queue, b, 1000);
-  for (int i = 0; i < 60; ++i) {  // Seven threads for b, for a minute.
-    std::vector<Queue::Taken> others;
-    for (int thread = 0; thread < 7; ++thread) others.push_back(*queue.Pop());
-    queue.Wait(1000);
-    for (Queue::Taken& other : others) queue.Finish(other.charge, 1000, /*counts=*/true);
-  }
+  ServeOn(queue, /*threads=*/7, /*rounds=*/60, /*ms=*/1000);  // b's.
   Push(queue, a, 100);
   queue.Finish(long_one->charge, 60'000, /*counts=*/false);
   const std::string order = Serve(queue, 20, {{'a', 1000}, {'b', 1000}});
