@@ -15,7 +15,7 @@ from attend_testing.http2 import connect, data_frames, headers_frame, message
 from attend_testing.layers import Weights, header, upload
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
-from attend_testing.server import PATIENCE, Server, is_sanitized
+from attend_testing.server import PATIENCE, Server, resident_growth
 from attend_testing.stubs import health_pb2, health_pb2_grpc, pb, reflection_pb2
 from attend_testing.tensors import WEIGHTS
 
@@ -100,7 +100,7 @@ class SilentCallsTest(unittest.TestCase):
                 for _ in range(connections):
                     self.open_calls(stack.enter_context(connect(server)))
                 good.wait_until_served()
-            self.assertLess(server.peak_rss_bytes() - before, (64 << 20) * (4 if is_sanitized() else 1))
+            self.assertLess(server.peak_rss_bytes() - before, resident_growth(64 << 20))
             self.assertTrue(server.alive(), server.log())
 
     def test_a_first_message_has_a_deadline(self):

@@ -14,7 +14,7 @@ from attend_testing.admin import Scrape
 from attend_testing.http_door import ATTENTION, FLAGS, JSON, PROTO, Door
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
-from attend_testing.server import PATIENCE, Server, is_sanitized
+from attend_testing.server import PATIENCE, Server, resident_growth
 from attend_testing.tensors import WEIGHTS
 from hostile_calls_test import Wellbehaved, wait_until_full_and_free_again
 
@@ -23,10 +23,6 @@ SECONDS = 20 if LONG else 1.5
 POST = f"POST {ATTENTION}Attend HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
 CHUNKED = (POST + JSON + "\r\nTransfer-Encoding: chunked\r\n\r\n").encode()
 SMALL = b'{"embeddings": {"shape": [2, 2], "values": [1, 0, 0, 1]}}'
-
-# AddressSanitizer adds to each piece of memory, and keeps 256 MiB of what was freed.
-ROOM = 4 if is_sanitized() else 1
-FREED = (256 << 20) if is_sanitized() else 0
 
 
 def raise_descriptors(wanted):
@@ -92,7 +88,7 @@ class HostileHttpTest(unittest.TestCase):
             grown = server.peak_rss_bytes() - before
             others = f"{good.served} calls of others served, {len(good.failures)} not"
             print(f"{self._testMethodName}: +{grown / (1 << 20):.0f} MiB; {others}", flush=True)
-            self.assertLess(grown, (megabytes << 20) * ROOM + FREED)
+            self.assertLess(grown, resident_growth(megabytes << 20))
             with Door(server.http_port) as door:
                 self.assertEqual(door.post("Attend", SMALL).status, 200, "the door goes on")
 

@@ -14,15 +14,12 @@ from attend_testing.errors import call_failure
 from attend_testing.http2 import connect, data_frames, headers_frame, message
 from attend_testing.layers import Weights, chunks, header, upload, upload_failure
 from attend_testing.requests import sdpa_request
-from attend_testing.server import Server, is_sanitized
+from attend_testing.server import Server, resident_growth
 from attend_testing.stubs import layers_pb, pb, reflection_pb2
 
 Code = grpc.StatusCode
 MIB = 1 << 20
 LONG = os.environ.get("ATTEND_HOSTILE") == "long"
-# A sanitizer has a shadow of all memory and keeps 256 MiB of what was freed.
-ROOM = 4 if is_sanitized() else 1
-FREED = 256 * MIB if is_sanitized() else 0
 
 
 def small_request():
@@ -38,7 +35,7 @@ def at_most(server, growth, test):
     before = server.rss_bytes()
     yield
     test.assertTrue(server.alive(), server.log())
-    test.assertLess(server.peak_rss_bytes() - before, growth * ROOM + FREED)
+    test.assertLess(server.peak_rss_bytes() - before, resident_growth(growth))
     server.stub.ScaledDotProductAttention(small_request(), timeout=60)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from attend_testing.http2 import SETTINGS, WINDOW_UPDATE, connect, frame, headers_frame
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
-from attend_testing.server import PATIENCE, Server, is_sanitized
+from attend_testing.server import PATIENCE, Server, resident_growth
 
 METHOD = "/attend.v1.AttentionService/ScaledDotProductAttention"
 LONG = os.environ.get("ATTEND_HOSTILE") == "long"
@@ -88,7 +88,7 @@ class FramesTest(unittest.TestCase):
             sent = self.flood(server, flood, connections=4, seconds=60 if LONG else 2)
             print(f"{sent / 1e9:.2f} GB of frames")
             self.assertTrue(server.alive(), server.log())
-            self.assertLess(server.rss_bytes() - before, (128 << 20) * (4 if is_sanitized() else 1))
+            self.assertLess(server.rss_bytes() - before, resident_growth(128 << 20))
             wait_until(lambda: is_served(server), "others are served")
 
     def test_odd_headers_end_no_process(self):

@@ -15,7 +15,7 @@ import numpy as np
 from attend_testing.errors import call_failure, failure_of
 from attend_testing.load import seconds_until_idle, wait_until
 from attend_testing.requests import sdpa_request
-from attend_testing.server import CHANNEL_OPTIONS, PATIENCE, Server, ServerTestCase, is_sanitized
+from attend_testing.server import CHANNEL_OPTIONS, PATIENCE, Server, ServerTestCase, is_sanitized, resident_growth
 from attend_testing.stubs import pb_grpc
 from attend_testing.tensors import WEIGHTS, assert_same_bits, from_tensor
 
@@ -115,7 +115,7 @@ def descriptors(server):
 
 class RudeClientsTest(ServerTestCase):
     FLAGS = ("--threads", "2")
-    ALLOWED = (256 if is_sanitized() else 64) << 20  # AddressSanitizer keeps what was freed for a while.
+    ALLOWED = resident_growth(64 << 20)
 
     def setUp(self):
         self.expected = from_tensor(self.stub.ScaledDotProductAttention(request(), timeout=60).output)

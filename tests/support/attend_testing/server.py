@@ -35,6 +35,12 @@ def is_sanitized():
     return "ATTEND_SANITIZE:STRING=address" in (BUILD_DIR / "CMakeCache.txt").read_text()
 
 
+def resident_growth(product_bytes):
+    """What a server's resident memory may grow by when what the product holds grows by `product_bytes`. AddressSanitizer adds
+    to each piece of memory, has a shadow of it, and keeps 256 MiB of what was freed."""
+    return 4 * product_bytes + (256 << 20) if is_sanitized() else product_bytes
+
+
 class Server:
     """Started on construction and ready for calls; use as a context manager, or call stop()."""
 
