@@ -25,7 +25,7 @@ headline "attend-server on a free port"
 "$bin/attend-server" --listen 127.0.0.1:0 --port-file "$work/ports" --drain-wait 0s \
   >"$work/server.log" 2>&1 &
 server=$!
-for _ in $(seq 100); do
+for _ in $(seq 600); do
   [[ -s $work/ports ]] && break
   kill -0 "$server" 2>/dev/null || break
   sleep 0.1

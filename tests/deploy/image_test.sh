@@ -91,7 +91,7 @@ start_server() {
   (in_image /usr/local/bin/attend-server --listen "127.0.0.1:$port" --drain-wait 0s) >"$work/server.log" 2>&1 &
   server=$!
   export ATTEND_ENDPOINTS=127.0.0.1:$port
-  for _ in $(seq 100); do
+  for _ in $(seq 600); do
     ! (in_image /usr/local/bin/attend health) >"$work/health" 2>&1 || return 0
     kill -0 "$server" 2>/dev/null || fail 'the server ended'
     sleep 0.1

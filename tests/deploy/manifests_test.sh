@@ -18,6 +18,6 @@ skip() {
 
 go=$(../../../scripts/find-go.sh) || skip 'no Go'
 export PATH=$go:$PATH
-go mod download || skip 'the Go modules cannot be fetched'
+go mod download || { sleep 10; go mod download; } || skip 'the Go modules cannot be fetched'
 go vet ./...
 go test -count=1 ./...
