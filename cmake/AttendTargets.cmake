@@ -28,6 +28,14 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(attend_flags INTERFACE -Wthread-safety -Werror=thread-safety)
 endif()
 
+# The seconds after which a test counts as hanging. A sanitized one takes several times as long.
+function(attend_timeout variable seconds)
+  if(ATTEND_SANITIZE)
+    math(EXPR seconds "3 * ${seconds}")
+  endif()
+  set(${variable} ${seconds} PARENT_SCOPE)
+endfunction()
+
 # All that the build generates for the compiler to read: enough for `make lint`, which compiles nothing.
 add_custom_target(attend_generated)
 function(attend_generated name)
@@ -83,6 +91,7 @@ function(attend_test)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
+  attend_timeout(timeout ${ARG_TIMEOUT})
   if("attend_server_test_support" IN_LIST ARG_DEPS)
     list(APPEND ARG_LABELS slow)
   endif()
@@ -91,7 +100,7 @@ function(attend_test)
   # The test's own code compiles in three quarters of the time so; what it tests keeps -O3.
   target_compile_options(${ARG_NAME} PRIVATE $<$<CONFIG:Release>:-O1>)
   add_test(NAME ${ARG_NAME} COMMAND ${ARG_NAME} WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
-  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${timeout})
 endfunction()
 
 # The tests' Python is Debian's, because that is the one that Debian's grpcio, protobuf and NumPy are installed for.
@@ -104,6 +113,7 @@ function(attend_python_test)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 300)
   endif()
+  attend_timeout(timeout ${ARG_TIMEOUT})
   # Compiling the server's program takes longer than such a test.
   if(ARG_NEEDS MATCHES "attend-server")
     list(APPEND ARG_LABELS slow)
@@ -114,7 +124,7 @@ function(attend_python_test)
   endif()
   add_test(NAME ${ARG_NAME} COMMAND ${ATTEND_PYTHON} ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_SCRIPT}
            WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
-  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} ENVIRONMENT
+  set_tests_properties(${ARG_NAME} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${timeout} ENVIRONMENT
     "ATTEND_SOURCE_DIR=${PROJECT_SOURCE_DIR};ATTEND_BUILD_DIR=${PROJECT_BINARY_DIR};ATTEND_PROTOC=$<TARGET_FILE:protobuf::protoc>;PYTHONPATH=${PROJECT_SOURCE_DIR}/tests/support:${PROJECT_BINARY_DIR}/generated/python;PYTHONDONTWRITEBYTECODE=1")
 endfunction()
 
@@ -153,7 +163,8 @@ function(attend_fuzz_target)
   add_executable(${ARG_NAME}_replay ${ARG_SRCS} ${PROJECT_SOURCE_DIR}/tests/fuzz/replay_main.cc)
   target_link_libraries(${ARG_NAME}_replay PRIVATE attend_flags ${ARG_DEPS})
   add_test(NAME ${ARG_NAME}_replay COMMAND ${ARG_NAME}_replay ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${ARG_CORPUS})
-  set_tests_properties(${ARG_NAME}_replay PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 300)
+  attend_timeout(timeout 300)
+  set_tests_properties(${ARG_NAME}_replay PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${timeout})
   if(ATTEND_FUZZ)
     add_executable(${ARG_NAME} ${ARG_SRCS})
     target_link_libraries(${ARG_NAME} PRIVATE attend_flags ${ARG_DEPS})
