@@ -262,7 +262,10 @@ TEST_F(AdmissionTenantsTest, AThreadThatHelpsComesBack) {
   std::atomic<int> inside{0}, done{0};
   std::atomic<bool> others_wait{false};
   std::atomic<int> done_by_then{0};
+  // By the clock, as it is charged while it runs: a machine that stands still gives the others as much.
+  std::atomic<Clock::rep> theirs{0}, own_by_then{0};
   const auto help = [&](RunningTask& task) {
+    const Clock::time_point begin = Clock::now();
     ++inside;
     EXPECT_TRUE(WaitFor([&] { return inside == 2; })) << "both threads have one iteration";
     if (std::this_thread::get_id() == thread_) return;
@@ -272,6 +275,7 @@ TEST_F(AdmissionTenantsTest, AThreadThatHelpsComesBack) {
       Work(std::chrono::microseconds(200));
     }
     done_by_then = done.load();
+    own_by_then = (Clock::now() - begin).count() - theirs.load();
   };
   ASSERT_TRUE(admission_
                   ->Submit(Asking(a_, 1e7),
@@ -285,8 +289,10 @@ TEST_F(AdmissionTenantsTest, AThreadThatHelpsComesBack) {
   ASSERT_TRUE(WaitFor([&] { return inside == 2; }));
   for (int i = 0; i < 2000; ++i) {
     const auto busy = [&](RunningTask& task) {
+      const Clock::time_point begin = Clock::now();
       EXPECT_TRUE(task.Begin({.flops = 1000}).ok());
       Work(milliseconds(1));
+      theirs += (Clock::now() - begin).count();
       ++done;
     };
     ASSERT_TRUE(admission_->Submit(Asking(b_, 1000), busy).ok());
@@ -295,7 +301,8 @@ TEST_F(AdmissionTenantsTest, AThreadThatHelpsComesBack) {
   WaitUntilIdle();
   EXPECT_EQ(done, 2000);
   EXPECT_GT(done_by_then, 0) << "they interrupt here too";
-  EXPECT_LT(done_by_then, 1000) << "its own 100 ms, and as much again and 50 ms of the others: about 150";
+  const auto own_ms = std::chrono::duration_cast<milliseconds>(Clock::duration(own_by_then.load())).count();
+  EXPECT_LT(done_by_then, own_ms + 900) << "its own 100 ms, and as much again and 50 ms of the others: about 150";
 }
 
 TEST_F(AdmissionTenantsTest, AFalseHintRefusesNobodyElse) {
