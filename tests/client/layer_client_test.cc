@@ -269,6 +269,11 @@ std::int64_t StatusBytes(const std::string& field) {
 }
 
 TEST(LayerClient, AnUploadIsNotKeptInMemory) {
+#ifdef __SANITIZE_ADDRESS__
+  constexpr int kTimes = 2;  // It keeps 256 MiB of what is freed, and gives back what the tests before this one freed.
+#else
+  constexpr int kTimes = 1;
+#endif
   std::int64_t bytes = 0;
   FakeLayerServer server({.create = [&](grpc::ServerContext*, grpc::ServerReader<v1::CreateLayerRequest>* reader,
                                         v1::CreateLayerResponse*) {
@@ -278,11 +283,11 @@ TEST(LayerClient, AnUploadIsNotKeptInMemory) {
   }});
   std::ofstream("/proc/self/clear_refs") << "5";  // Starts the peak anew.
   const std::int64_t before = StatusBytes("VmHWM");
-  Zeros zeros(512 * kMebibyte);
+  Zeros zeros(kTimes * 512 * kMebibyte);
   std::istream in(&zeros);
-  ASSERT_TRUE(Connect(server).Create(HeaderOf("a"), in, UploadOptions(absl::Minutes(2))).ok());
-  EXPECT_EQ(bytes, 512 * kMebibyte);
-  EXPECT_LT(StatusBytes("VmHWM") - before, 256 * kMebibyte) << "client and server together";
+  ASSERT_TRUE(Connect(server).Create(HeaderOf("a"), in, UploadOptions(kTimes * absl::Minutes(2))).ok());
+  EXPECT_EQ(bytes, kTimes * 512 * kMebibyte);
+  EXPECT_LT(StatusBytes("VmHWM") - before, kTimes * 256 * kMebibyte) << "client and server together";
 }
 
 v1::ListLayersResponse PageOf(const std::vector<std::string>& names, const std::string& next) {
