@@ -244,7 +244,7 @@ class LayerTest(GuardedTestCase):
 
 
 def has_ipv6():
-    with socket.socket(socket.AF_INET6) as test, contextlib.suppress(OSError):
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as test:
         test.bind(("::1", 0))
         return True
     return False

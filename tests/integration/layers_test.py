@@ -13,7 +13,7 @@ from attend_testing.element_types import F32, F64
 from attend_testing.errors import call_failure, failure_of
 from attend_testing.layers import BAD_NAMES, Weights, attend, chunks, embeddings, header, sha256, upload, upload_failure
 from attend_testing.load import wait_until
-from attend_testing.server import PATIENCE, SOURCE_DIR, Server, ServerTestCase
+from attend_testing.server import PATIENCE, SOURCE_DIR, Server, ServerTestCase, is_sanitized
 from attend_testing.stubs import health_pb2, health_pb2_grpc, layers_pb, pb
 from attend_testing.tensors import OUTPUT, QUERY, WEIGHTS, assert_same_bits, from_tensor, to_tensor
 
@@ -391,7 +391,9 @@ class LimitsTest(unittest.TestCase):
                 failure = upload_failure(server.layers, messages)
                 self.assertEqual(failure.code, Code.RESOURCE_EXHAUSTED, failure.message)
                 self.assertIn("--max-layers-bytes", failure.message)
-                self.assertLess(server.peak_rss_bytes() - before, limit)
+                # AddressSanitizer keeps the pieces in which a file came. The seeded weights are 588 MB, and what is
+                # packed for 16 lanes is 192 MiB.
+                self.assertLess(server.peak_rss_bytes() - before, limit * (2 if is_sanitized() else 1))
 
     def test_uploads_at_a_time(self):
         with Server(*ADMIN, "--max-uploads", "1") as server:
