@@ -240,6 +240,8 @@ void HttpConnection::ReadBody() {
 void HttpConnection::EndUnread(HttpResponse answer) {
   body_.reset();
   deadline_.reset();
+  buffer_.clear();  // Nothing counts it, and a peer may take its time from here on.
+  buffer_.shrink_to_fit();
   answered_ = true;
   Write(std::move(answer), /*keep_alive=*/false);
 }
@@ -248,7 +250,8 @@ void HttpConnection::OnBody() {
   grpc::ByteBuffer body = body_->TakeBody();
   body_.reset();
   deadline_.reset();
-  late_ = false;  // It was there in the same moment.
+  late_ = false;            // It was there in the same moment.
+  buffer_.shrink_to_fit();  // Nothing counts it, and the answer may take its time.
   const std::shared_ptr<HttpCall> call = call_;
   const std::uint64_t request = request_;
   call->OnBody(body);
