@@ -3,6 +3,7 @@
 #ifndef ATTEND_FORMATS_LAYERS_LAYER_MESSAGE_H_
 #define ATTEND_FORMATS_LAYERS_LAYER_MESSAGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -17,6 +18,12 @@
 #include "formats/layers/layer_settings.h"
 
 namespace attend::formats {
+
+// Bytes of the configuration in a file's metadata, as a message: a layer keeps it, also what it ignores of it.
+inline constexpr std::size_t kMaxFileConfigBytes = 64 << 10;
+
+// Tensors that a configuration leaves out; an honest one names a few. Each name takes far more memory than its bytes.
+inline constexpr int kMaxIgnoredTensors = 1024;
 
 // The mode of a CausalMode's number. Nothing for 0; a number that is no mode is refused where options are checked.
 inline std::optional<Causality> CausalityOf(int number) {
@@ -120,14 +127,33 @@ LayerConfig MergeLayerConfig(const LayerConfig& base, const LayerConfig& over) {
   return merged;
 }
 
+// Refuses more than kMaxIgnoredTensors. Errors: FieldError. Pure.
+template <typename LayerConfig>
+absl::Status CheckIgnoredTensors(const LayerConfig& config) {
+  if (config.ignored_tensors_size() <= kMaxIgnoredTensors) return absl::OkStatus();
+  return FieldError("config.ignored_tensors", absl::StrCat("config.ignored_tensors has ", config.ignored_tensors_size(),
+                                                           " names; at most ", kMaxIgnoredTensors, " are read"));
+}
+
+// Refuses more than kMaxFileConfigBytes and what CheckIgnoredTensors refuses. Errors: INVALID_ARGUMENT. Pure.
+template <typename LayerConfig>
+absl::Status CheckFileConfig(const LayerConfig& config) {
+  if (const std::size_t bytes = config.ByteSizeLong(); bytes > kMaxFileConfigBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("it has ", bytes, " bytes as a message; at most ", kMaxFileConfigBytes, " are read"));
+  }
+  return CheckIgnoredTensors(config);
+}
+
 // What the `__metadata__` of a .safetensors file says about a layer:
 //   num_heads, num_kv_heads   decimal numbers
 //   causal                    `bottom_right`, `top_left` or `none`
 //   attend.layer_config       a LayerConfig in JSON, which `parse` reads; the keys above go before it
-// Errors: INVALID_ARGUMENT naming the key.
+// `is_stored`: a server has served the layer already (LayerRequest), however much its file says. Errors:
+// INVALID_ARGUMENT naming the key.
 template <typename LayerConfig, typename Parse>
 absl::StatusOr<LayerConfig> LayerConfigOfMetadata(const std::map<std::string, std::string>& metadata,
-                                                  const Parse& parse) {
+                                                  const Parse& parse, bool is_stored = false) {
   const auto invalid = [](const std::string& key, const std::string& value, const char* expected) {
     return absl::InvalidArgumentError(
         absl::StrCat("the file's metadata '", key, "' is '", value.substr(0, 64), "'; it must be ", expected));
@@ -135,9 +161,11 @@ absl::StatusOr<LayerConfig> LayerConfigOfMetadata(const std::map<std::string, st
   LayerConfig config;
   if (const auto json = metadata.find("attend.layer_config"); json != metadata.end()) {
     absl::StatusOr<LayerConfig> parsed = parse(json->second);
-    if (!parsed.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("the file's metadata 'attend.layer_config': ", parsed.status().message()));
+    const absl::Status status = !parsed.ok() ? parsed.status()
+                                : is_stored  ? absl::OkStatus()
+                                             : CheckFileConfig(*parsed);
+    if (!status.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("the file's metadata 'attend.layer_config': ", status.message()));
     }
     config = *std::move(parsed);
   }

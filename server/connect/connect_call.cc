@@ -126,13 +126,20 @@ void ConnectCall::ReleaseBody() {
   body_memory_.ShrinkTo(0);
 }
 
-HttpResponse ConnectCall::OnUnreadableBody(bool too_long) {
+absl::Status ConnectCall::WhyUnreadable(BodyFault fault) const {
+  switch (fault) {
+    case BodyFault::kTooLong: return TooLong(max_body_bytes_ + 1);
+    case BodyFault::kLate: return NoMessageError(services_.body_timeout);
+    case BodyFault::kMalformed: break;
+  }
+  return WithDetails(absl::InvalidArgumentError("the body is not in chunks as HTTP has them"),
+                     {.reason = reason::kMalformedRequest, .field = "", .metadata = {}});
+}
+
+HttpResponse ConnectCall::OnUnreadableBody(BodyFault fault) {
   ReleaseBody();
-  absl::Status status = too_long ? TooLong(max_body_bytes_ + 1)
-                                 : WithDetails(absl::InvalidArgumentError("the body is not in chunks as HTTP has them"),
-                                               {.reason = reason::kMalformedRequest, .field = "", .metadata = {}});
   finished_.store(true);
-  return Refusal(status);
+  return Refusal(WhyUnreadable(fault));
 }
 
 void ConnectCall::OnBody(grpc::ByteBuffer& body) {

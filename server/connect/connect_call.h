@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "server/connect/body_quota.h"
 #include "server/http/http_service.h"
 #include "server/identity/authenticator.h"
@@ -39,6 +40,7 @@ struct ConnectServices {
   bool mutual_tls = false;                 // Connections show verified certificates.
   TrustedProxies proxies;
   std::size_t max_json_bytes = 0;
+  absl::Duration body_timeout = absl::InfiniteDuration();  // For errors: the HTTP server waits.
   // As those of CallEngine::Options.
   std::function<void(const InboundCall&)> on_started;
   std::function<void(const InboundCall&, const absl::Status&)> on_denied;
@@ -74,7 +76,7 @@ class ConnectCall final : public InboundCall, public HttpCall, public RequestRun
   std::optional<std::chrono::system_clock::time_point> watched_deadline() const override;
   void OnDeadline() override;
   void OnGone() override;
-  HttpResponse OnUnreadableBody(bool too_long) override;
+  HttpResponse OnUnreadableBody(BodyFault fault) override;
   std::size_t max_body_bytes() const override { return max_body_bytes_; }
 
   void OnResponse(const grpc::ByteBuffer& response) override;
@@ -90,6 +92,7 @@ class ConnectCall final : public InboundCall, public HttpCall, public RequestRun
   absl::Status CheckCallerOf(const MethodEntry& entry);
   absl::Status CheckLength() const;
   absl::Status TooLong(std::uint64_t bytes) const;
+  absl::Status WhyUnreadable(BodyFault fault) const;
   // Errors: MemoryBudget's.
   absl::Status GrowBody(double memory);
   void ReleaseBody();

@@ -47,6 +47,7 @@ HttpDoor::HttpDoor(const Options& options, const MethodTable& methods, const Req
   calls_.mutual_tls = engine.mutual_tls;
   calls_.proxies = engine.proxies;
   calls_.max_json_bytes = options.max_json_bytes;
+  calls_.body_timeout = absl::FromChrono(options.http.body_timeout);
   calls_.on_started = engine.on_started;
   calls_.on_denied = engine.on_denied;
   calls_.on_finished = engine.on_finished;

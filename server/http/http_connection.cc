@@ -79,7 +79,8 @@ void HttpConnection::Start() {
 
 void HttpConnection::Read(std::size_t size, void (HttpConnection::*next)()) {
   stream_.async_read_some(buffer_.prepare(size), [self = shared_from_this(), next](Error error, std::size_t read) {
-    if (error || self->closed_) return self->Close();
+    const bool is_late = self->late_ && error == boost::asio::error::operation_aborted;
+    if (self->closed_ || (error && !is_late)) return self->Close();
     self->buffer_.commit(read);
     (self.get()->*next)();
   });
@@ -188,6 +189,7 @@ void HttpConnection::AnswerWithoutBody(HttpResponse answer) {
 void HttpConnection::StartBody() {
   body_.emplace(length_, call_->max_body_bytes(), options_.max_header_bytes);
   read_bytes_ = kReadBytes;
+  late_ = false;
   stream_.tcp().expires_after(options_.body_timeout);
   if (expects_continue_) return Continue();
   ReadBody();
@@ -201,6 +203,18 @@ void HttpConnection::Continue() {
                            });
 }
 
+// By a timer of its own: the stream's closes the connection, and the body's caller would get no answer.
+void HttpConnection::WatchBody() {
+  stream_.tcp().expires_never();
+  deadline_.emplace(stream_.get_executor());
+  deadline_->expires_after(options_.body_timeout);
+  deadline_->async_wait([self = shared_from_this(), request = request_](Error error) {
+    if (error || self->closed_ || !self->body_.has_value() || self->request_ != request) return;
+    self->late_ = true;
+    self->stream_.tcp().cancel();  // The read under way, which goes on to ReadBody.
+  });
+}
+
 void HttpConnection::ReadBody() {
   for (;;) {
     const auto read = buffer_.data();
@@ -209,12 +223,13 @@ void HttpConnection::ReadBody() {
     buffer_.consume(read.size() - bytes.size());
     switch (result) {
       case HttpBodyReader::Result::kMore:
+        if (late_) return EndUnread(call_->OnUnreadableBody(BodyFault::kLate));
+        if (!deadline_.has_value()) WatchBody();
         if (read.size() >= read_bytes_) read_bytes_ = std::min(2 * read_bytes_, kMostReadBytes);
         return Read(read_bytes_, &HttpConnection::ReadBody);
       case HttpBodyReader::Result::kDone: return OnBody();
-      case HttpBodyReader::Result::kTooLong:
-      case HttpBodyReader::Result::kMalformed:
-        return EndUnread(call_->OnUnreadableBody(result == HttpBodyReader::Result::kTooLong));
+      case HttpBodyReader::Result::kTooLong: return EndUnread(call_->OnUnreadableBody(BodyFault::kTooLong));
+      case HttpBodyReader::Result::kMalformed: return EndUnread(call_->OnUnreadableBody(BodyFault::kMalformed));
       case HttpBodyReader::Result::kGrow:
         if (auto refused = call_->OnBodyGrows(body_->bytes_after_growth())) return EndUnread(*std::move(refused));
         body_->Grow();
@@ -224,6 +239,9 @@ void HttpConnection::ReadBody() {
 
 void HttpConnection::EndUnread(HttpResponse answer) {
   body_.reset();
+  deadline_.reset();
+  buffer_.clear();  // Nothing counts it, and a peer may take its time from here on.
+  buffer_.shrink_to_fit();
   answered_ = true;
   Write(std::move(answer), /*keep_alive=*/false);
 }
@@ -231,6 +249,9 @@ void HttpConnection::EndUnread(HttpResponse answer) {
 void HttpConnection::OnBody() {
   grpc::ByteBuffer body = body_->TakeBody();
   body_.reset();
+  deadline_.reset();
+  late_ = false;            // It was there in the same moment.
+  buffer_.shrink_to_fit();  // Nothing counts it, and the answer may take its time.
   const std::shared_ptr<HttpCall> call = call_;
   const std::uint64_t request = request_;
   call->OnBody(body);

@@ -86,6 +86,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void AnswerWithoutBody(HttpResponse answer);
   void StartBody();
   void Continue();
+  // Ends the wait for a body that does not come whole in its time.
+  void WatchBody();
   // Takes what has been read of the body.
   void ReadBody();
   // Answers in place of a body that is not read to its end.
@@ -121,12 +123,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::optional<std::uint64_t> length_;  // Of its body; nothing for one in chunks.
   bool expects_continue_ = false;
   std::optional<HttpBodyReader> body_;
-  std::size_t read_bytes_ = 0;      // How much of it is asked for at a time.
-  std::shared_ptr<HttpCall> call_;  // Until its answer is written.
-  bool answered_ = false;           // That is under way.
-  std::optional<boost::asio::steady_timer> deadline_;
-  bool watching_ = false;  // A read is under way that only looks whether the peer is there.
-  bool waiting_ = false;   // The next request is waited for as soon as that read has ended.
+  std::size_t read_bytes_ = 0;                         // How much of it is asked for at a time.
+  bool late_ = false;                                  // Its time is up.
+  std::shared_ptr<HttpCall> call_;                     // Until its answer is written.
+  bool answered_ = false;                              // That is under way.
+  std::optional<boost::asio::steady_timer> deadline_;  // Of the body, then of the call.
+  bool watching_ = false;                              // A read is under way that only looks whether the peer is there.
+  bool waiting_ = false;                               // The next request is waited for as soon as that read has ended.
   boost::beast::http::response<SlicesBody> response_;
   // When its first byte was written; max(): no answer is on its way.
   std::chrono::steady_clock::time_point writing_since_ = std::chrono::steady_clock::time_point::max();

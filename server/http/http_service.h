@@ -21,6 +21,9 @@ namespace attend::server {
 
 class HttpConnection;
 
+// Why a body is read no further.
+enum class BodyFault : std::uint8_t { kTooLong, kMalformed, kLate };
+
 // The way back for one request. May be used from any thread as long as the server lives.
 class HttpReply {
  public:
@@ -50,8 +53,9 @@ class HttpCall {
   virtual void OnDeadline() = 0;
   // The connection has ended before the answer was written. The last that a call hears.
   virtual void OnGone() = 0;
-  // The body is longer than max_body_bytes or, if not `too_long`, malformed: returns the answer, the last of the call.
-  virtual HttpResponse OnUnreadableBody(bool too_long) = 0;
+  // The body is longer than max_body_bytes, in no chunks as HTTP has them, or not there when its time is up: returns
+  // the answer, the last of the call.
+  virtual HttpResponse OnUnreadableBody(BodyFault fault) = 0;
   virtual std::size_t max_body_bytes() const = 0;
 };
 

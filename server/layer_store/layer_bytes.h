@@ -66,8 +66,6 @@ class LayerBytes {
     std::int64_t bytes_ = 0;
   };
 
-  // Of the layers that can be called.
-  std::int64_t registered() const { return registered_.load(std::memory_order_relaxed); }
   // Of a tenant's layers: as held().
   std::int64_t OfTenant(const std::string& tenant) const { return taken_->OfTenant(tenant); }
   // Of the layers that can be called, of those being made, and of deleted ones that requests still use.
@@ -75,16 +73,10 @@ class LayerBytes {
 
   // A layer of `tenant` takes `bytes` more.
   void Take(const std::string& tenant, std::int64_t bytes) { taken_->Add(tenant, bytes); }
-  // So many of what was taken belong to layers that can be called now.
-  void Register(std::int64_t bytes) { registered_.fetch_add(bytes, std::memory_order_relaxed); }
   // A layer was deleted. Its last user lets go of the result.
-  Left Leave(const std::string& tenant, std::int64_t bytes) {
-    Register(-bytes);
-    return {taken_, tenant, bytes};
-  }
+  Left Leave(const std::string& tenant, std::int64_t bytes) { return {taken_, tenant, bytes}; }
 
  private:
-  std::atomic<std::int64_t> registered_{0};
   const std::shared_ptr<Taken> taken_ = std::make_shared<Taken>();
 };
 

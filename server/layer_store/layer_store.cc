@@ -99,7 +99,6 @@ absl::StatusOr<std::unique_ptr<LayerStore>> LayerStore::Open(Options options,
   std::unique_ptr<LayerStore> store(new LayerStore(std::move(options), *std::move(storage), log));
   for (std::shared_ptr<const Layer>& layer : configured) {
     store->bytes_.Take(kSharedTenant, layer->description().memory_bytes());
-    store->bytes_.Register(layer->description().memory_bytes());
     const LayerKey key{kSharedTenant, layer->description().name()};
     store->registry_.Put(key, std::move(layer));
   }
@@ -128,7 +127,6 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
                 {.may_keep = may_keep, .may_copy = formats::CopyAnything}, /*executor=*/nullptr, /*is_stored=*/true);
   if (!layer.ok()) return layer.status();
   bytes_.Take(key.tenant, (*layer)->description().memory_bytes());
-  bytes_.Register((*layer)->description().memory_bytes());
   registry_.Put(key, Tracked(*std::move(layer)));
   return absl::OkStatus();
 }
@@ -249,7 +247,6 @@ absl::StatusOr<LayerStore::Created> LayerStore::Commit(LayerUpload& upload, std:
   absl::Status published = upload.file().Publish(LayerFileName(key), renamed);
   // Where the file has its name, memory follows, whatever else went wrong: the two never disagree.
   if (!renamed) return published;
-  bytes_.Register(bytes - old_bytes);
   bytes_.Take(key.tenant, bytes - old_bytes - std::exchange(claim.bytes_, 0));
   if (old != nullptr) LeavingOf(old).memory = std::move(meanwhile);  // Requests may use it for a while yet.
   registry_.Put(key, layer);

@@ -28,6 +28,7 @@ absl::Status CheckSeeded(const v1::CreateLayerHeader& header, const LayerLimits&
   const char* why = "there are no bytes that it could be about, because `init` makes the weights";
   if (!header.prefix().empty()) return WithoutMeaning("header.prefix", why);
   if (!header.sha256().empty()) return WithoutMeaning("header.sha256", why);
+  if (!header.config().ignored_tensors().empty()) return WithoutMeaning("header.config.ignored_tensors", why);
   const std::int64_t dim = header.init().embed_dim();
   if (dim < 1 || dim > kMaxSeededEmbedDim || SeededWeightBytes(dim) <= limits.max_layer_bytes) return absl::OkStatus();
   return LimitExceeded("--max-layer-bytes", absl::StrCat("the weights would have ", SeededWeightBytes(dim),
@@ -50,6 +51,7 @@ absl::Status CheckUploadHeader(const v1::CreateLayerHeader& header, const LayerL
     return PrefixField("header", options);
   }
   if (absl::Status rotary = CheckRotaryHasEffect(header.config()); !rotary.ok()) return PrefixField("header", rotary);
+  if (absl::Status names = CheckIgnoredTensors(header.config()); !names.ok()) return PrefixField("header", names);
   return header.has_init() ? CheckSeeded(header, limits) : absl::OkStatus();
 }
 

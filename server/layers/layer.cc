@@ -17,6 +17,12 @@
 namespace attend::server {
 namespace {
 
+// A configuration that takes no more is not counted: an honest one has some hundred bytes, or kilobytes of frequencies.
+constexpr std::size_t kUncountedConfigBytes = 8 << 10;
+
+// What a name takes beside its bytes.
+constexpr std::size_t kBytesOfName = 64;
+
 std::int64_t WeightBytes(const LinearView& linear) {
   return linear.out_features * linear.in_features * ElementSize(linear.weight_type);
 }
@@ -144,6 +150,7 @@ absl::StatusOr<std::shared_ptr<const Layer>> Layer::Create(const LayerWeights& w
   layer->Describe(config, weights, std::move(identity));  // Before packing, which replaces the views.
   layer->Pack(instruction_set, executor);
   layer->KeepNorms();
+  layer->CountConfig();
   return layer;
 }
 
@@ -256,6 +263,15 @@ void Layer::DescribeWeights() {
     description_.add_weight_types(ToWire(type));
     description_.set_weight_bytes(description_.weight_bytes() + size);
   }
+}
+
+// Its caller may have written much of it, also what has no effect.
+void Layer::CountConfig() {
+  const v1::LayerConfig& config = description_.config();
+  const std::size_t bytes =
+      config.ByteSizeLong() + kBytesOfName * static_cast<std::size_t>(config.ignored_tensors_size());
+  if (bytes <= kUncountedConfigBytes) return;
+  description_.set_memory_bytes(description_.memory_bytes() + static_cast<std::int64_t>(bytes));
 }
 
 }  // namespace attend::server

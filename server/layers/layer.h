@@ -70,6 +70,8 @@ class Layer {
   void Describe(const v1::LayerConfig& config, const LayerWeights& weights, Identity identity);
   void DescribeConfig(const v1::LayerConfig& config);
   void DescribeWeights();
+  // Counts what the configuration takes, if that is much.
+  void CountConfig();
 
   LayerView view_;
   LayerOptions options_;

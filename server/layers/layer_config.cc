@@ -230,6 +230,11 @@ absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status CheckIgnoredTensors(const v1::LayerConfig& config) {
+  const absl::Status status = formats::CheckIgnoredTensors(config);
+  return status.ok() ? status : InvalidField(formats::FieldOf(status), std::string(status.message()));
+}
+
 bool IsSetIn(const v1::LayerConfig& config, absl::string_view field) {
   const google::protobuf::Message* message = &config;
   const std::vector<absl::string_view> path = absl::StrSplit(absl::StripPrefix(field, "config."), '.');

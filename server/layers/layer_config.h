@@ -46,6 +46,10 @@ void AddFloatFields(v1::LayerConfig& config);
 // INVALID_ARGUMENT with the field (`config.options.mask`).
 absl::Status CheckAreLayerOptions(const v1::AttentionOptions& options);
 
+// Refuses more names than a layer may leave out tensors. Errors: INVALID_ARGUMENT with the field
+// (`config.ignored_tensors`). Pure.
+absl::Status CheckIgnoredTensors(const v1::LayerConfig& config);
+
 // Whether `config` itself says what an error about `field` (`config.options.scale`) is about. Pure.
 bool IsSetIn(const v1::LayerConfig& config, absl::string_view field);
 

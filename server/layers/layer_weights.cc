@@ -57,8 +57,9 @@ absl::StatusOr<LayerWeights> FindLayer(const formats::Checkpoint& checkpoint, st
                                        const v1::LayerConfig& caller, const std::optional<std::string>& config_json,
                                        const std::string& config_name, formats::MayCopy may_copy, bool is_stored) {
   const absl::StatusOr<v1::LayerConfig> metadata =
-      formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint.metadata(), ParseLayerConfig);
+      formats::LayerConfigOfMetadata<v1::LayerConfig>(checkpoint.metadata(), ParseLayerConfig, is_stored);
   if (!metadata.ok()) return metadata.status();
+  if (absl::Status ignored = CheckIgnoredTensors(caller); !ignored.ok() && !is_stored) return ignored;
   v1::LayerConfig of_file = *metadata, given = caller;
   for (v1::LayerConfig* const part : {&of_file, &given}) {
     if (absl::Status status = ReplaceFloatFields(*part); !status.ok()) return status;

@@ -25,13 +25,6 @@ absl::Status TooManyCalls(int max_calls) {
                    kRetryDelayMs);
 }
 
-absl::Status NoMessage(absl::Duration timeout) {
-  return WithDetails(
-      absl::DeadlineExceededError(absl::StrCat("the call's first message did not arrive within ",
-                                               absl::FormatDuration(timeout), " (--first-message-timeout)")),
-      {.reason = reason::kNoMessage, .field = "", .metadata = {}});
-}
-
 }  // namespace
 
 void CallWatch::Move(Call& call, CallList& to) {
@@ -123,7 +116,7 @@ bool CallWatch::IsStalled(const Call& call, Clock::time_point now, bool memory_i
 void CallWatch::Look(Clock::time_point now) {
   for (Call* call = silent_.first(); call != nullptr; call = silent_.first()) {
     if (absl::FromChrono(now - call->arrival()) <= limits_.first_message_timeout) break;
-    GiveUp(*call, NoMessage(limits_.first_message_timeout));
+    GiveUp(*call, NoMessageError(limits_.first_message_timeout));
   }
   const bool memory_is_short = shortage_.Look();
   CancelStalled(held_, now, memory_is_short);

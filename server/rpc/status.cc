@@ -86,6 +86,13 @@ absl::Status BusyError(std::string_view reason, std::string_view why, std::int64
       {.reason = std::string(reason), .field = "", .metadata = {{kRetryDelayKey, absl::StrCat(delay_ms)}}});
 }
 
+absl::Status NoMessageError(absl::Duration timeout) {
+  return WithDetails(
+      absl::DeadlineExceededError(absl::StrCat("the call's first message did not arrive within ",
+                                               absl::FormatDuration(timeout), " (--first-message-timeout)")),
+      {.reason = reason::kNoMessage, .field = "", .metadata = {}});
+}
+
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   google::rpc::Status rich;
   if (status.ok()) return rich;

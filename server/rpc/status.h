@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "google/rpc/status.pb.h"
 
 namespace attend::server {
@@ -29,6 +30,10 @@ inline constexpr char kRetryDelayKey[] = "retry_delay_ms";
 
 // UNAVAILABLE: not now, but in `delay_ms` milliseconds perhaps. `why` is a sentence without its end.
 absl::Status BusyError(std::string_view reason, std::string_view why, std::int64_t delay_ms);
+
+// DEADLINE_EXCEEDED, reason NO_MESSAGE: a call's first message has not come whole within --first-message-timeout, which
+// is `timeout`.
+absl::Status NoMessageError(absl::Duration timeout);
 
 // Every serialized google.rpc.Status is smaller. Clients accept 8 KiB of metadata by default, and a trailer that does
 // not fit loses the whole error, so that longer texts are cut (between characters) and end in an ellipsis.

@@ -19,6 +19,9 @@ namespace {
 constexpr int kDefaultPageSize = 100;
 constexpr int kMaxPageSize = 1000;
 
+// Of the layers of a page, which is made before its memory is asked for; one layer alone may have more.
+constexpr std::size_t kMaxPageBytes = 1 << 20;
+
 absl::StatusOr<v1::GetLayerResponse> Get(const LayerRegistry& layers, const std::string& tenant,
                                          const v1::GetLayerRequest& request) {
   if (absl::Status name = CheckLayerName(request.name(), "name"); !name.ok()) return name;
@@ -46,14 +49,20 @@ absl::StatusOr<v1::ListLayersResponse> List(const LayerRegistry& layers, const s
                                             const v1::ListLayersRequest& request) {
   if (absl::Status checked = CheckListRequest(request); !checked.ok()) return checked;
   const auto size = static_cast<std::size_t>(request.page_size() == 0 ? kDefaultPageSize : request.page_size());
-  std::vector<std::shared_ptr<const Layer>> page =
+  const std::vector<std::shared_ptr<const Layer>> page =
       layers.Page(tenant, request.name_prefix(), request.page_token(), size + 1);
   v1::ListLayersResponse response;
-  if (page.size() > size) {
-    page.pop_back();
-    response.set_next_page_token(page.back()->description().name());
+  std::size_t bytes = 0;
+  for (const std::shared_ptr<const Layer>& layer : page) {
+    const v1::Layer& description = layer->description();
+    bytes += description.ByteSizeLong();
+    const auto listed = static_cast<std::size_t>(response.layers_size());
+    if (listed == size || (listed > 0 && bytes > kMaxPageBytes)) {
+      response.set_next_page_token(response.layers(response.layers_size() - 1).name());
+      break;
+    }
+    *response.add_layers() = description;
   }
-  for (const std::shared_ptr<const Layer>& layer : page) *response.add_layers() = layer->description();
   return response;
 }
 

@@ -152,7 +152,9 @@ class SuiteCall final : public server::HttpCall {
   }
   void OnDeadline() override { call_->OnDeadline(); }
   void OnGone() override { call_->OnGone(); }
-  HttpResponse OnUnreadableBody(bool too_long) override { return WithoutDetails(call_->OnUnreadableBody(too_long)); }
+  HttpResponse OnUnreadableBody(server::BodyFault fault) override {
+    return WithoutDetails(call_->OnUnreadableBody(fault));
+  }
   std::size_t max_body_bytes() const override { return call_->max_body_bytes(); }
 
   void OnBody(grpc::ByteBuffer& body) override {

@@ -64,7 +64,7 @@ class Call final : public HttpCall {
   std::optional<std::chrono::system_clock::time_point> watched_deadline() const override { return std::nullopt; }
   void OnDeadline() override { Require(false, "there is no deadline"); }
   void OnGone() override {}
-  HttpResponse OnUnreadableBody(bool /*too_long*/) override { return End({.status = 400}); }
+  HttpResponse OnUnreadableBody(attend::server::BodyFault /*fault*/) override { return End({.status = 400}); }
   std::size_t max_body_bytes() const override { return kMaxBody; }
 
  private:

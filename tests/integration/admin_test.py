@@ -18,7 +18,7 @@ from attend_testing.admin import Scrape, ask
 from attend_testing.errors import call_failure
 from attend_testing.layers import Weights, upload
 from attend_testing.load import endless_request, wait_until
-from attend_testing.server import BINARY, Server, ServerTestCase
+from attend_testing.server import BINARY, PATIENCE, Server, ServerTestCase
 from attend_testing.stubs import layers_pb, pb, pb_grpc
 from attend_testing.tensors import to_tensor
 
@@ -238,6 +238,24 @@ class CountsTest(unittest.TestCase):
         answers = [layers_pb.CreateLayerResponse(layer=layer) for layer in layers]
         self.assertEqual(page.value("grpc_server_msg_sent_total", **create), 3)
         self.assertEqual(page.value("grpc_server_msg_sent_bytes_total", **create), sum(each.ByteSize() for each in answers))
+
+    def test_a_deleted_layer_counts_until_its_last_request_has_ended(self):
+        with Server(*ADMIN, "--threads", "1", "--inline-flops", "0") as server:
+            def taken():
+                return Scrape(server.admin_port).value("attend_memory_bytes", user="layers")
+
+            layer = upload(server.layers, "gone", Weights(1).file())
+            ahead = server.stub.ScaledDotProductAttention.future(endless_request())
+            wait_until(lambda: Scrape(server.admin_port).value("attend_computing_requests") == 1, "it computes")
+            request = attend_request()
+            request.layer_name = "gone"
+            waiting = server.stub.Attend.future(request)
+            wait_until(lambda: Scrape(server.admin_port).value("attend_queue_depth") == 1, "a request has the layer")
+            server.layers.DeleteLayer(layers_pb.DeleteLayerRequest(name="gone"), timeout=60)
+            self.assertEqual(taken(), layer.memory_bytes)
+            ahead.cancel()
+            waiting.result(PATIENCE)
+            wait_until(lambda: taken() == 0, "its memory is given back")
 
     def test_refusals_by_reason_and_cancelled_work(self):
         with Server(*ADMIN, "--threads", "1", "--max-queued-requests", "0") as server:

@@ -11,7 +11,7 @@ import unittest
 import grpc
 import numpy as np
 
-from attend_testing.http_door import FLAGS, FORMS, Door, HttpError
+from attend_testing.http_door import ATTENTION, FLAGS, FORMS, JSON, Answer, Door, HttpError
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, Server
@@ -81,6 +81,23 @@ class IdentityTest(unittest.TestCase):
                 refused = self.assertRaises((OSError, http.client.HTTPException))
                 with self.subTest(certificate), refused, Door(server.http_port, connect(server, certificate)) as door:
                     door.post("Attend", SMALL)
+
+    def test_a_body_that_is_too_slow_is_answered_over_tls(self):
+        certificates = Certificates(self.folder)
+        certificates.authority("authority")
+        certificates.leaf("server", "authority", "IP:127.0.0.1")
+        path = certificates.path
+        context = ssl.create_default_context(cafile=path("authority.crt"))
+        tls = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"))
+        with Server(*FLAGS, *tls, "--first-message-timeout", "300ms") as server:
+            connection = http.client.HTTPSConnection("127.0.0.1", server.http_port, timeout=PATIENCE, context=context)
+            with contextlib.closing(connection):
+                connection.putrequest("POST", ATTENTION + "Attend")
+                connection.putheader("Content-Type", JSON)
+                connection.putheader("Content-Length", str(len(SMALL)))
+                connection.endheaders(SMALL[:-1])
+                failure = HttpError(Answer(connection.getresponse())).failure
+        self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.DEADLINE_EXCEEDED, "NO_MESSAGE"))
 
     def test_a_renewed_certificate_is_shown_to_new_connections(self):
         certificates = Certificates(self.folder)

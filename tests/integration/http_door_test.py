@@ -5,6 +5,7 @@ import http.client
 import json
 import pathlib
 import re
+import select
 import socket
 import tempfile
 import threading
@@ -19,7 +20,7 @@ import field_errors_test
 import golden_cases
 from attend_testing.admin import Scrape
 from attend_testing.errors import call_failure
-from attend_testing.http_door import ATTENTION, FLAGS, FORMS, JSON, PROTO, Door, HttpError
+from attend_testing.http_door import ATTENTION, FLAGS, FORMS, JSON, PROTO, Answer, Door, HttpError
 from attend_testing.layers import Weights
 from attend_testing.load import endless_request, wait_until, wait_until_computing
 from attend_testing.refusals import attend, sdpa
@@ -392,6 +393,36 @@ class LifeTest(unittest.TestCase):
                     answer = http.client.HTTPResponse(raw)
                     answer.begin()
                     self.assertEqual((answer.status, json.loads(answer.read())["code"]), (504, "deadline_exceeded"))
+
+    def test_a_body_that_is_too_slow_is_answered(self):
+        """A byte now and then does not prolong its time; nor does a body before it, or waiting to be told to send."""
+        def head(length, expect=""):
+            return (f"POST {ATTENTION}Attend HTTP/1.1\r\nHost: localhost\r\nContent-Type: {JSON}\r\n"
+                    f"{expect}Content-Length: {length}\r\n\r\n".encode())  # fmt: skip
+
+        def answer(raw):
+            response = http.client.HTTPResponse(raw)
+            response.begin()
+            return Answer(response)
+
+        with Server(*FLAGS, "--admin-listen", "127.0.0.1:0", "--first-message-timeout", "2s") as server:
+            for expect in ("", "Expect: 100-continue\r\n"):
+                with self.subTest(expect), socket.create_connection(("127.0.0.1", server.http_port), PATIENCE) as raw:
+                    raw.sendall(head(len(SMALL)) + SMALL[:9])
+                    time.sleep(0.05)
+                    raw.sendall(SMALL[9:])
+                    self.assertEqual(answer(raw).status, 200)
+                    raw.sendall(head(1000, expect))
+                    if expect:
+                        self.assertEqual(raw.recv(100), b"HTTP/1.1 100 Continue\r\n\r\n")
+                    while not select.select([raw], [], [], 0.1)[0]:
+                        raw.sendall(b" ")
+                    failure = HttpError(answer(raw)).failure
+                    self.assertEqual((failure.code, failure.reason), (grpc.StatusCode.DEADLINE_EXCEEDED, "NO_MESSAGE"))
+                    self.assertIn("within 2s (--first-message-timeout)", failure.message)
+            page = Scrape(server.admin_port)
+        self.assertEqual(page.value("attend_refusals_total", reason="NO_MESSAGE"), 2)
+        self.assertEqual(page.sum("grpc_server_handled_total", grpc_code="Canceled"), 0)
 
     def test_a_caller_who_goes_cancels_the_work(self):
         with Server(*FLAGS, "--admin-listen", "127.0.0.1:0", "--threads", "1") as server:

@@ -1,5 +1,8 @@
 """LayerService: layers created, described, replaced, deleted and called by name."""
 
+import json
+import pathlib
+import tempfile
 import threading
 import time
 import unittest
@@ -129,6 +132,14 @@ class CreateTest(ServerTestCase):
             "chunks behind init": ([header("refused", init=init), *chunks(data)], "chunk"),
             "init with a prefix": ([header("refused", init=init, prefix="a")], "header.prefix"),
             "init with a checksum": ([header("refused", init=init, sha256=sha256(b""))], "header.sha256"),
+            "init without what to ignore": (
+                [header("refused", init=init, config=layers_pb.LayerConfig(ignored_tensors=["a"]))],
+                "header.config.ignored_tensors",
+            ),
+            "too many to ignore": (
+                [header("refused", config=layers_pb.LayerConfig(ignored_tensors=["a"] * 1025))],
+                "header.config.ignored_tensors",
+            ),
             "init of nothing": ([header("refused", init=layers_pb.SeededWeights())], "header.init.embed_dim"),
             "etag without replace": ([header("refused", etag="x"), *chunks(data)], "header.etag"),
             "a checksum that is none": ([header("refused", sha256="ABC"), *chunks(data)], "header.sha256"),
@@ -336,6 +347,35 @@ class ListTest(ServerTestCase):
         for fields, field in (({"page_size": -1}, "page_size"), ({"page_size": 1001}, "page_size"), ({"page_token": "X"}, "page_token")):
             failure = call_failure(self.server.layers.ListLayers, ListLayers(**fields))
             self.assertEqual((failure.code, failure.fields), (Code.INVALID_ARGUMENT, [field]))
+
+    def test_a_page_has_a_bound_in_bytes(self):
+        """It is made before its memory is asked for: here thirty layers whose configurations take 60 KB each."""
+        none = layers_pb.RotaryEmbedding(form=layers_pb.ROTARY_FORM_NONE, frequencies=[0.0] * 7500)
+        names, token = [], ""
+        with Server() as server:
+            for i in range(30):
+                upload(server.layers, f"{i:02}", Weights(i).file(), config=layers_pb.LayerConfig(rotary_embedding=none))
+            while not names or token:
+                page = server.layers.ListLayers(ListLayers(page_size=1000, page_token=token), timeout=60)
+                self.assertLess(page.ByteSize(), (1 << 20) + 1000)
+                self.assertTrue(page.layers)
+                names, token = names + [layer.name for layer in page.layers], page.next_page_token
+        self.assertEqual(names, [f"{i:02}" for i in range(30)])
+
+    def test_a_layer_that_is_larger_than_a_page_is_listed(self):
+        """As it can be on a server that started with it."""
+        config = json.dumps({"rotary_embedding": {"form": "ROTARY_FORM_NONE", "frequencies": [0] * 150_000}})
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("a", "b"):
+                path = pathlib.Path(folder) / name
+                path.mkdir()
+                (path / "layer.safetensors").write_bytes(Weights(1).file())
+                (path / "layer.json").write_text(config)
+            with Server("--layer-dir", folder) as server:
+                first = server.layers.ListLayers(ListLayers(), timeout=60)
+                second = server.layers.ListLayers(ListLayers(page_token=first.next_page_token), timeout=60)
+        self.assertEqual([[layer.name for layer in page.layers] for page in (first, second)], [["a"], ["b"]])
+        self.assertEqual((first.next_page_token, second.next_page_token), ("a", ""))
 
 
 class DeleteTest(ServerTestCase):

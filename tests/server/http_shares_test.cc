@@ -99,7 +99,7 @@ class Endless final : public HttpService {
     std::optional<std::chrono::system_clock::time_point> watched_deadline() const override { return std::nullopt; }
     void OnDeadline() override {}
     void OnGone() override { service_.gone.fetch_add(1); }
-    HttpResponse OnUnreadableBody(bool /*too_long*/) override { return {.status = 400}; }
+    HttpResponse OnUnreadableBody(BodyFault /*fault*/) override { return {.status = 400}; }
     std::size_t max_body_bytes() const override { return 0; }
 
    private:

@@ -14,7 +14,11 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/base/error.h"
 #include "formats/files/sha256.h"
 #include "server/layers/layer_config.h"
@@ -62,6 +66,23 @@ class LayerStoreTest : public ::testing::Test {
     const std::string_view piece = file;
     EXPECT_TRUE(upload->Append({&piece, 1}).ok());
     return store_->FinishUpload(*upload, cancelled_, executor_, memory);
+  }
+
+  // Puts the layer `a` where a server finds it at its start. REQUIRES: not open.
+  void Store(const std::string& payload, const v1::LayerConfig& config) {
+    const auto storage = LayerStorage::Open({.data_dir = folder_.path() + "/data"}, log_);
+    ASSERT_TRUE(storage.ok()) << storage.status();
+    auto file = (*storage)->Create();
+    const std::string_view piece = payload;
+    ASSERT_TRUE(file.ok() && file->Append({&piece, 1}).ok());
+    LayerRecord record;
+    record.tenant = "shop";
+    record.header.set_name("a");
+    record.header.set_etag("etag");
+    record.header.set_sha256(formats::ToHex(file->FinishHash()));
+    *record.header.mutable_config() = config;
+    bool renamed = false;
+    ASSERT_TRUE(file->Seal(record).ok() && file->Publish(LayerFileName({"shop", "a"}), renamed).ok());
   }
 
   const attend::testing::TemporaryFolder folder_;
@@ -141,22 +162,20 @@ TEST_F(LayerStoreTest, MemoryIsReadWhileAnotherThreadWaitsForTheDisk) {
   int waited = 0;
   Open([&](StorageStep step) {
     if (step != StorageStep::kRenamed && step != StorageStep::kRemoved) return;
-    read = std::async(std::launch::async, [this] {
-      return store_->bytes().registered() + store_->bytes().OfTenant("shop") + store_->bytes().held();
-    });
+    read = std::async(std::launch::async, [this] { return store_->bytes().OfTenant("shop") + store_->bytes().held(); });
     EXPECT_EQ(read.wait_for(std::chrono::seconds(10)), std::future_status::ready) << static_cast<int>(step);
     ++waited;
   });
   ASSERT_TRUE(Create("a", 1).ok());
-  const std::int64_t bytes = store_->bytes().registered();
+  const std::int64_t bytes = store_->bytes().held();
   EXPECT_GT(bytes, 0);
   EXPECT_EQ(store_->bytes().OfTenant("shop"), bytes);
   EXPECT_EQ(store_->bytes().OfTenant("other"), 0);
   ASSERT_TRUE(Create("a", 2).ok());
-  EXPECT_EQ(store_->bytes().registered(), bytes);
+  EXPECT_EQ(store_->bytes().held(), bytes);
   ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
   EXPECT_EQ(waited, 3);
-  EXPECT_EQ(store_->bytes().registered() + store_->bytes().OfTenant("shop") + store_->bytes().held(), 0);
+  EXPECT_EQ(store_->bytes().OfTenant("shop") + store_->bytes().held(), 0);
 }
 
 TEST_F(LayerStoreTest, WhatAnUploadTakesForAWhileIsItsCallers) {
@@ -189,7 +208,7 @@ TEST_F(LayerStoreTest, ADeletedLayerIsItsTenantsUntilItsLastUseEnds) {
   const std::int64_t bytes = store_->bytes().OfTenant("shop");
   ASSERT_GT(bytes, 0);
   ASSERT_TRUE(store_->Delete({"shop", "a"}, "").ok());
-  EXPECT_EQ(store_->bytes().registered(), 0);
+  EXPECT_EQ(store_->bytes().held(), bytes);
   EXPECT_EQ(store_->bytes().OfTenant("shop"), bytes);
   EXPECT_TRUE(absl::IsResourceExhausted(Create("b", 1, nullptr, bytes).status()));
   created->layer.reset();
@@ -223,26 +242,101 @@ TEST_F(LayerStoreTest, AStoredLayerThatWouldBeRefusedNowIsServedOn) {
     bare.Add(name, RandomMatrix(8, 8, random));
   }
   const std::string payload = bare.Build();
-  {
-    const auto storage = LayerStorage::Open({.data_dir = folder_.path() + "/data"}, log_);
-    ASSERT_TRUE(storage.ok()) << storage.status();
-    auto file = (*storage)->Create();
-    const std::string_view piece = payload;
-    ASSERT_TRUE(file.ok() && file->Append({&piece, 1}).ok());
-    LayerRecord record;
-    record.tenant = "shop";
-    record.header.set_name("a");
-    record.header.set_etag("etag");
-    record.header.set_sha256(formats::ToHex(file->FinishHash()));
-    record.header.mutable_config()->set_num_heads(2);
-    bool renamed = false;
-    ASSERT_TRUE(file->Seal(record).ok() && file->Publish(LayerFileName({"shop", "a"}), renamed).ok());
-  }
+  v1::LayerConfig two;
+  two.set_num_heads(2);
+  Store(payload, two);
   Open({});
   const auto layer = store_->registry().Find({"shop", "a"});
   ASSERT_NE(layer, nullptr) << "in quarantine";
   EXPECT_EQ(layer->description().config().options().scale(), 1);
   EXPECT_TRUE(absl::IsInvalidArgument(Upload("b", payload, memory_).status()));
+}
+
+// Configurations of a layer that has a tensor to ignore, in JSON.
+class LayerConfigs : public LayerStoreTest {
+ protected:
+  // Names it so many times.
+  static std::string Names(int count) {
+    return absl::StrCat(R"({"num_heads": 1, "ignored_tensors": [)", List(R"("junk")", count), "]}");
+  }
+  // With so many numbers that have no effect.
+  static std::string Vain(int count) {
+    return absl::StrCat(R"({"ignored_tensors": ["junk"], "rotary_embedding": {"form": "ROTARY_FORM_NONE", )",
+                        R"("frequencies": [)", List("0", count), "]}}");
+  }
+  static std::string File(const std::string& metadata) {
+    std::mt19937 random(1);
+    CheckpointBuilder layer;
+    for (const char* const name : {"query.weight", "key.weight", "value.weight", "junk"}) {
+      layer.Add(name, RandomMatrix(8, 8, random));
+    }
+    return layer.Metadata("attend.layer_config", metadata).Build();
+  }
+  // The memory that the layer takes which an upload makes.
+  absl::StatusOr<std::int64_t> MemoryOf(const std::string& metadata, const std::string& given) {
+    v1::CreateLayerHeader header;
+    header.set_name("a");
+    header.set_replace(true);
+    *header.mutable_config() = *ParseLayerConfig(given);
+    auto upload = store_->BeginUpload({.tenant = "shop"}, header);
+    if (!upload.ok()) return upload.status();
+    const std::string file = File(metadata);
+    const std::string_view piece = file;
+    EXPECT_TRUE(upload->Append({&piece, 1}).ok());
+    const auto created = store_->FinishUpload(*upload, cancelled_, executor_, memory_);
+    if (!created.ok()) return created.status();
+    const std::int64_t bytes = created->layer->description().memory_bytes();
+    EXPECT_EQ(store_->bytes().OfTenant("shop"), bytes);
+    return bytes;
+  }
+  std::string FieldOfRefusal(const std::string& metadata, const std::string& given) {
+    const absl::Status status = MemoryOf(metadata, given).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+    return GetErrorDetails(status).field;
+  }
+
+ private:
+  static std::string List(const std::string& each, int count) {
+    return absl::StrJoin(std::vector<std::string>(static_cast<std::size_t>(count), each), ",");
+  }
+};
+
+TEST_F(LayerConfigs, ThoseThatAreLargeCount) {
+  Open({});
+  const auto little = MemoryOf("{}", Names(1)), some = MemoryOf(Vain(500), Names(1));
+  ASSERT_TRUE(little.ok() && some.ok()) << little.status() << some.status();
+  EXPECT_EQ(*some, *little);
+  for (const auto& [metadata, given] : {std::pair(Vain(8000), Names(1)), std::pair(std::string("{}"), Vain(8000)),
+                                        std::pair(Names(1024), Names(1)), std::pair(Names(1024), Names(1024))}) {
+    const auto much = MemoryOf(metadata, given);
+    ASSERT_TRUE(much.ok()) << much.status();
+    EXPECT_GE(*much, *little + 64'000);
+    EXPECT_LE(*much, *little + 200'000);
+  }
+}
+
+// A mebibyte of a file could become ten in memory, for as long as there is the layer.
+TEST_F(LayerConfigs, ThoseThatAreTooLargeAreRefused) {
+  Open({});
+  EXPECT_EQ(FieldOfRefusal(Vain(9000), Names(1)), "chunk");
+  EXPECT_EQ(FieldOfRefusal(Names(1025), Names(1)), "chunk");
+  EXPECT_EQ(FieldOfRefusal("{}", Names(1025)), "header.config.ignored_tensors");
+  v1::CreateLayerHeader seeded;
+  seeded.set_name("a");
+  seeded.mutable_init()->set_embed_dim(8);
+  *seeded.mutable_config() = *ParseLayerConfig(Names(1));
+  EXPECT_EQ(GetErrorDetails(store_->BeginUpload({.tenant = "shop"}, seeded).status()).field,
+            "header.config.ignored_tensors");
+}
+
+TEST_F(LayerConfigs, ThoseThatAreStoredAreServedOn) {
+  Store(File(Vain(9000)), *ParseLayerConfig(Names(1025)));
+  Open({});
+  const auto layer = store_->registry().Find({"shop", "a"});
+  ASSERT_NE(layer, nullptr) << "in quarantine";
+  EXPECT_EQ(layer->description().config().rotary_embedding().frequencies_size(), 9000);
+  EXPECT_EQ(layer->description().config().ignored_tensors_size(), 1026);
+  EXPECT_EQ(store_->bytes().OfTenant("shop"), layer->description().memory_bytes());
 }
 
 // Weights behind a header of an odd length, across and in groups cannot be packed where they are.

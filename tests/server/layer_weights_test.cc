@@ -89,6 +89,15 @@ TEST(LayerWeights, MetadataAreChecked) {
   }
 }
 
+// Those of an upload are looked at before its bytes come.
+TEST(LayerWeights, NamesOfAConfigurationAreCounted) {
+  v1::LayerConfig config;
+  for (int i = 0; i < 1025; ++i) config.add_ignored_tensors("junk");
+  const absl::Status status = FindLayer(T5().Checkpoint(), "", config).status();
+  EXPECT_EQ(GetErrorDetails(status).field, "config.ignored_tensors");
+  EXPECT_THAT(Message(status), HasSubstr("has 1025 names; at most 1024 are read"));
+}
+
 TEST(LayerWeights, ErrorsAboutTheConfigurationNameItsField) {
   EXPECT_EQ(GetErrorDetails(FindLayer(T5().Checkpoint(), "").status()).field, "config.num_heads");
 }
