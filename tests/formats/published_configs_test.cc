@@ -70,6 +70,41 @@ TEST(PublishedConfigs, AreRead) {
   }
 }
 
+// The files of models of several parts say of a part what differs from the defaults of its type.
+TEST(PublishedConfigs, NumbersOfHeadsThatTheyLeaveOutAreTheTypes) {
+  const LayerSettings gemma = Parse(R"({"model_type": "gemma3", "mm_tokens_per_image": 256, "text_config": {
+      "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+      "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}, "vision_config": {
+      "model_type": "siglip_vision_model", "num_attention_heads": 16}})",
+                                    "language_model.model.layers.5.self_attn.", 256);
+  EXPECT_EQ(*gemma.num_heads, 8);
+  EXPECT_EQ(gemma.num_heads.origin, "model type gemma3_text: num_attention_heads");
+  EXPECT_EQ(*gemma.num_kv_heads, 4);
+  EXPECT_EQ(*gemma.rotary->linear_factor, 8);
+  const LayerSettings llava = Parse(R"({"model_type": "llava", "image_token_index": 32000, "text_config": {
+      "max_position_embeddings": 4096, "model_type": "llama", "rms_norm_eps": 1e-05, "vocab_size": 32064},
+      "vision_config": {"hidden_size": 1024, "model_type": "clip_vision_model", "num_attention_heads": 16}})",
+                                    "language_model.model.layers.0.self_attn.", 128);
+  EXPECT_EQ(*llava.num_heads, 32);
+  EXPECT_FALSE(llava.num_kv_heads);  // As many.
+  const LayerSettings pixtral = Parse(R"({"model_type": "llava", "text_config": {"head_dim": 128, "hidden_size": 5120,
+      "model_type": "mistral", "num_key_value_heads": 8, "rope_theta": 1e9, "sliding_window": null}})",
+                                      "language_model.model.layers.0.self_attn.", 128);
+  EXPECT_EQ(*pixtral.num_heads, 32);
+  const std::string siglip = R"({"model_type": "siglip", "text_config": {"model_type": "siglip_text_model"},
+                                 "vision_config": {"model_type": "siglip_vision_model"}})";
+  EXPECT_EQ(*Parse(siglip, "text_model.encoder.layers.0.self_attn.", 64).num_heads, 12);
+  EXPECT_EQ(*Parse(siglip, "vision_model.encoder.layers.0.self_attn.", 64).num_heads, 12);
+}
+
+// transformers makes a picture part of 14 heads where Aya Vision's file has none, and of 12 where it is empty.
+TEST(PublishedConfigs, ThoseOfAPartThatIsNotThereAreNotItsTypes) {
+  const std::string text = R"({"model_type": "aya_vision", "text_config": {"model_type": "cohere2"})";
+  const std::string layer = "vision_tower.vision_model.encoder.layers.0.self_attn.";
+  EXPECT_FALSE(Parse(text + "}", layer, 72).num_heads);
+  EXPECT_EQ(*Parse(text + R"(, "vision_config": {}})", layer, 64).num_heads, 12);
+}
+
 // Keys that their types' code does not read.
 TEST(PublishedConfigs, KeysOfOtherCodeChangeNothing) {
   const struct {
