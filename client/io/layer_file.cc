@@ -102,7 +102,8 @@ absl::StatusOr<v1::LayerConfig> ParseLayerConfig(const std::string& json) {
 }
 
 absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
-                                        const v1::LayerConfig& caller) {
+                                        const v1::LayerConfig& caller, bool reads_config_json) {
+  if (!reads_config_json) return ReadWith(path, prefix, caller, ConfigJson());
   const absl::StatusOr<ConfigJson> beside = ReadConfigBeside(path);
   if (!beside.ok()) return beside.status();
   return ReadWith(path, prefix, caller, *beside);

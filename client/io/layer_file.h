@@ -18,10 +18,10 @@ struct LayerFile {
 };
 
 // The layer in `path`, a .safetensors file or the index of a sharded model, at `prefix`. The config.json beside it is
-// read, as a server does; `caller` goes before it. Errors: INVALID_ARGUMENT and NOT_FOUND with the path, for whatever a
-// server refuses.
+// read, as a server does, unless `reads_config_json` is false; `caller` goes before it. Errors: INVALID_ARGUMENT and
+// NOT_FOUND with the path, for whatever a server refuses.
 absl::StatusOr<LayerFile> ReadLayerFile(const std::string& path, const std::string& prefix,
-                                        const v1::LayerConfig& caller);
+                                        const v1::LayerConfig& caller, bool reads_config_json = true);
 
 // What an upload of `path` says beside the file, because the file alone is sent: `caller`, and what a config.json
 // beside it says where the caller leaves it open. Errors: as ReadLayerFile, where there is a config.json;

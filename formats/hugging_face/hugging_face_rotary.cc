@@ -94,6 +94,20 @@ void RefuseTwoPlaces(ModelConfig& config, RotaryParameters& source, bool is_slid
   if (share && *share != ShareBeside(config).value_or(1)) config.Fail(kShare, kWhy);
 }
 
+// ChatGLM2's code divides positions by the ratio, ChatGLM3's and GLM-4's multiplies the base by it. Their files have
+// the same keys; only the vocabulary says that a file is GLM-4's.
+void RefuseRatio(ModelConfig& config) {
+  constexpr const char* kRatio = "rope_ratio";
+  constexpr std::int64_t kVocabularyOfGlm4 = 151552;  // The others' is 65024, also without the key.
+  if (!config.Reads(kRatio) || config.Number({kRatio}).value_or(1) == 1) return;
+  if (config.Integer({"padded_vocab_size"}).value_or(0) >= kVocabularyOfGlm4) return;
+  config.Fail(kRatio,
+              "is not 1: the code of ChatGLM2 divides positions by it, that of ChatGLM3 multiplies the base by it, and "
+              "nothing says which of them this is. Set rotary_embedding in the layer's configuration: form "
+              "ROTARY_FORM_INTERLEAVED, dim half a head, and for ChatGLM2 linear_factor the ratio, for ChatGLM3 base "
+              "10000 times the ratio");
+}
+
 // How many elements of a head are turned; 0: all.
 std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_t head_dim) {
   if (config.Reads("rotary_dim")) {
@@ -150,6 +164,7 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   RefuseOtherBeside(config, source);
   RefuseTwoNames(config);
   RefuseUnread(config, source);
+  RefuseRatio(config);
   const auto within = config.HasTrait(kFixedRotary) ? std::nullopt : source.values.Number({kBase});
   rotary.base = base ? *base : within ? *within : BaseBeside(config, is_sliding);
   RefuseTwoBases(config, source, rotary.base, is_sliding);

@@ -134,6 +134,8 @@ absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view text, std::strin
   if (composite != nullptr) config.joint_keys_ = composite->joint_keys;
   config.rules_ = FindModelRules(config.model_type_);
   if (config.rules_ != nullptr) config.defaults_ = nlohmann::json::parse(config.rules_->keys);
+  // Of a part that the file does not have, transformers does not always make what the part's type is by default.
+  if (composite != nullptr && config.outer_.is_null()) config.defaults_.erase("num_attention_heads");
   return config;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,11 +55,13 @@ constexpr absl::string_view kInert[] = {
     "_attn_implementation",
     "_attn_implementation_autoset",
     "_attn_implementation_internal",
+    "_flash_attn_2_enabled",
     "_remove_final_layer_norm",
     "adapter_attn_dim",
     "adapter_layer_norm",
     "adapter_reuse_layer_norm",
     "add_cross_attention",
+    "add_final_layer_norm",
     "add_qkv_bias",
     "aggregation_temperature",
     "apply_layernorm",
@@ -76,6 +79,9 @@ constexpr absl::string_view kInert[] = {
     "attn_layer_offset",
     "attn_layer_period",
     "block_ffn_dim_multiplier",
+    "block_mlp_init_scale",
+    "block_out_init_scale",
+    "block_sequence_parallel_norm_across_tp",
     "chunk_size",
     "chunk_size_feed_forward",
     "contrastive_logits_temperature",
@@ -86,6 +92,7 @@ constexpr absl::string_view kInert[] = {
     "decoder_num_attention_heads",
     "decoder_sparse_step",
     "deterministic_flash_attn",
+    "do_blenderbot_90_layernorm",
     "do_layer_norm_before",
     "do_stable_layer_norm",
     "emb_layer_norm_before",
@@ -133,6 +140,11 @@ constexpr absl::string_view kInert[] = {
     "mamba_norm_before_gate",
     "mamba_num_heads",
     "mamba_rms_norm",
+    "mask_channel_length",
+    "mask_channel_min_space",
+    "mask_channel_other",
+    "mask_channel_prob",
+    "mask_channel_selection",
     "mask_feature_length",
     "mask_feature_min_masks",
     "mask_feature_prob",
@@ -140,8 +152,12 @@ constexpr absl::string_view kInert[] = {
     "mask_ratio",
     "mask_time_length",
     "mask_time_min_masks",
+    "mask_time_min_space",
+    "mask_time_other",
     "mask_time_prob",
+    "mask_time_selection",
     "mask_token",
+    "masked_softmax_fusion",
     "max_2d_position_embeddings",
     "max_position_embeddings",
     "max_source_positions",
@@ -150,8 +166,11 @@ constexpr absl::string_view kInert[] = {
     "mit_num_attention_heads",
     "mlp_layer_types",
     "mlp_multipliers",
+    "moe_gate",
     "moe_norm_min",
     "n_positions",
+    "no_mask_channel_overlap",
+    "no_mask_time_overlap",
     "norm_bias",
     "norm_eps",
     "norm_epsilon",
@@ -169,11 +188,14 @@ constexpr absl::string_view kInert[] = {
     "output_a3_attentions",
     "output_attentions",
     "pool_scales",
+    "pooler_num_attention_heads",
+    "pooler_size_per_head",
     "num_ln_in_parallel_attn",
     "parallel_attn",
     "position_id_per_seconds",
     "prediction_head_size",
     "post_layer_norm",
+    "pre_allocate_kv_cache",
     "pre_norm",
     "qkv_bias",
     "query_bias",
@@ -192,12 +214,14 @@ constexpr absl::string_view kInert[] = {
     "scale_embedding",
     "scale_factor",
     "scale_sqrt_depth",
+    "sequence_parallel_norm_across_tp",
     "share_layernorm",
     "sparse_pred_ignore_index",
     "sparse_prediction",
     "ssm_in_multiplier",
     "ssm_multipliers",
     "ssm_out_multiplier",
+    "static_position_embeddings",
     "swin_norm",
     "temperature",
     "use_absolute_position_embeddings",
@@ -226,13 +250,36 @@ struct AsTheCodeHasIt {
   absl::string_view value;  // JSON.
 };
 constexpr AsTheCodeHasIt kAsTheCodeHasThem[] = {
-    {"qwen2", "use_mrope", "false"},  // Qwen2.5 and what was made of it.
-    {"phi3", "full_attn_mod", "1"},   // Phi-4-mini: every layer is whole.
+    {"llama", "rope_interleaved", "false"},  // SmolLM2.
+    {"qwen2", "use_mrope", "false"},         // Qwen2.5 and what was made of it.
+    {"phi3", "full_attn_mod", "1"},          // Phi-4-mini: every layer is whole.
     {"gptj codegen", "rotary", "true"},
-    {"gptj codegen", "scale_attn_weights", "true"},
+    {"gptj codegen starcoder2", "scale_attn_weights", "true"},
     {"cohere2 cohere2_moe", "rotary_pct", "1"},
     {"cohere2 cohere2_moe", "use_qk_norm", "false"},
     {"cohere2 cohere2_moe", "position_embedding_type", R"("rope_gptj")"},  // The interleaved form.
+    {"apertus", "post_norm", "false"},
+    {"apertus", "qk_norm", "true"},
+    {"albert", "down_scale_factor", "1"},
+    {"blenderbot", "extra_layer_norm", "false"},
+    {"blenderbot", "layernorm_variant", R"("prelayernorm")"},
+    {"bloom", "offset_alibi", "100"},
+    {"bloom", "skip_bias_add_qkv", "false"},
+    {"granitemoehybrid", "normalization_function", R"("rmsnorm")"},
+    {"modernbert modernbert-decoder", "position_embedding_type", R"("absolute")"},
+    {"modernbert modernbert-decoder", "position_embedding_type", R"("sans_pos")"},  // mmBERT.
+    {"umt5", "scalable_attention", "true"},
+};
+
+// Keys that published files have beside the one that the type's code reads, with its value.
+struct SecondName {
+  absl::string_view types;  // Separated by spaces.
+  absl::string_view key;
+  const char* read;
+};
+constexpr SecondName kSecondNames[] = {
+    {"gemma2", "sliding_window_size", "sliding_window"},
+    {"lfm2 lfm2_moe", "block_norm_eps", "norm_eps"},
 };
 
 bool Contains(absl::Span<const absl::string_view> list, absl::string_view key) {
@@ -265,12 +312,26 @@ bool IsApplied(absl::string_view key, const ModelConfig& config) {
   return false;
 }
 
+bool IsOneOf(absl::string_view types, const ModelConfig& config) {
+  const std::vector<std::string> list = absl::StrSplit(types, ' ');
+  return std::find(list.begin(), list.end(), config.model_type()) != list.end();
+}
+
 // Whether the key has the value that says what the code of the type does.
 bool IsAsTheCodeHasIt(absl::string_view key, const nlohmann::json& value, const ModelConfig& config) {
   return std::any_of(std::begin(kAsTheCodeHasThem), std::end(kAsTheCodeHasThem), [&](const AsTheCodeHasIt& known) {
-    const std::vector<std::string> types = absl::StrSplit(known.types, ' ');
-    return key == known.key && std::find(types.begin(), types.end(), config.model_type()) != types.end() &&
+    return key == known.key && IsOneOf(known.types, config) &&
            value == nlohmann::json::parse(known.value.begin(), known.value.end());
+  });
+}
+
+// Whether the key has the number of the other key that the code of the type reads.
+bool IsSecondName(absl::string_view key, const nlohmann::json& value, const ModelConfig& config) {
+  return std::any_of(std::begin(kSecondNames), std::end(kSecondNames), [&](const SecondName& known) {
+    if (key != known.key || !IsOneOf(known.types, config)) return false;
+    if (config.Has(known.read)) return value == config.json().at(known.read);
+    const std::optional<double> standard = config.Standard(known.read);
+    return standard && value == nlohmann::json(*standard);
   });
 }
 
@@ -335,7 +396,9 @@ absl::Status CheckModelKeys(const ModelConfig& config, const CallerSettings& cal
       if (!IsLive(value) || !may_matter || IsConfiguration(lower, config)) continue;
       if (Contains(kInert, key) || HasInertEnding(lower)) continue;
       if ((json == &config.json() && IsApplied(key, config)) || IsSettled(lower, caller)) continue;
-      if (json == &config.json() && IsAsTheCodeHasIt(key, value, config)) continue;
+      if (json == &config.json() && (IsAsTheCodeHasIt(key, value, config) || IsSecondName(key, value, config))) {
+        continue;
+      }
       if (json == &config.outer() && IsJoint(key, config)) continue;
       if (key == "is_decoder" && value == false) continue;
       return NotKnown(key, config);

@@ -9,8 +9,10 @@ namespace attend::formats {
 namespace {
 
 constexpr ModelRules kRules[] = {
-    {"llama arcee aria_text jais2 deepseek_ocr2_text gradium_phonon_tts", MaskRule::kCausal, RotaryForm::kHalf,
-     WindowRule::kNever, 0, R"({"num_key_value_heads":null,"rope_theta":10000.0})"},
+    {"llama arcee aria_text deepseek_ocr2_text", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
+     R"({"num_attention_heads":32,"num_key_value_heads":null,"rope_theta":10000.0})"},
+    {"jais2 gradium_phonon_tts", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
+     R"({"num_key_value_heads":null,"rope_theta":10000.0})"},
     {"emu3_text_model solar_open", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"num_key_value_heads":8,"rope_theta":1000000.0})"},
     {"exaone", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
@@ -31,7 +33,7 @@ constexpr ModelRules kRules[] = {
     {"higgs_audio_v2", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kNever, 0,
      R"({"num_key_value_heads":8,"rope_scaling":"?","rope_theta":10000.0})"},
     {"mistral", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kAll, 0,
-     R"({"num_key_value_heads":8,"rope_theta":10000.0,"sliding_window":4096})"},
+     R"({"num_attention_heads":32,"num_key_value_heads":8,"rope_theta":10000.0,"sliding_window":4096})"},
     {"mixtral", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kAll, 0,
      R"({"num_key_value_heads":8,"rope_theta":1000000.0,"sliding_window":null})"},
     {"phimoe", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kAll, kLongRopeAlone | kTwoMagnitudes,
@@ -64,7 +66,7 @@ constexpr ModelRules kRules[] = {
      R"({"attn_logit_softcapping":50.0,"layer_types":null,"num_key_value_heads":4,"query_pre_attn_scalar":256,"rope_theta":10000.0,"sliding_window":4096})"},
     {"gemma3_text", MaskRule::kCausal, RotaryForm::kHalf, WindowRule::kPattern,
      kAddsOne | kHalvesWindow | kScalesWhereFull,
-     R"({"attn_logit_softcapping":null,"layer_types":null,"num_key_value_heads":4,"query_pre_attn_scalar":256,"rms_norm_eps":1e-06,"rope_local_base_freq":10000.0,"rope_theta":1000000.0,"sliding_window":4096,"sliding_window_pattern":6})"},
+     R"({"attn_logit_softcapping":null,"layer_types":null,"num_attention_heads":8,"num_key_value_heads":4,"query_pre_attn_scalar":256,"rms_norm_eps":1e-06,"rope_local_base_freq":10000.0,"rope_theta":1000000.0,"sliding_window":4096,"sliding_window_pattern":6})"},
     {"t5_gemma_module", MaskRule::kSeq2Seq, RotaryForm::kHalf, WindowRule::kEven, 0,
      R"({"attn_logit_softcapping":50.0,"layer_types":null,"num_key_value_heads":4,"query_pre_attn_scalar":256,"rope_theta":10000.0,"sliding_window":4096})"},
     {"t5gemma2_text", MaskRule::kNone, RotaryForm::kHalf, WindowRule::kPattern,
@@ -191,8 +193,8 @@ constexpr ModelRules kRules[] = {
      "bert-generation megatron-bert xmod dpr",
      MaskRule::kDecoder, RotaryForm::kNone, WindowRule::kNever, 0, R"({"position_embedding_type":"absolute"})"},
     {"layoutlm markuplm splinter distilbert vit deit dinov2 dinov2_with_registers ijepa vit_mae vit_msn vivit yolos "
-     "vitpose_backbone audio-spectrogram-transformer dpt videomae clip_vision_model siglip_text_model "
-     "siglip_vision_model siglip2_text_model siglip2_vision_model clipseg_vision_model mllama_vision_model wav2vec2 "
+     "vitpose_backbone audio-spectrogram-transformer dpt videomae clip_vision_model clipseg_vision_model "
+     "mllama_vision_model wav2vec2 "
      "hubert unispeech unispeech-sat data2vec-audio sew aimv2_vision_model altclip_vision_model "
      "chinese_clip_vision_model metaclip_2_vision_model git_vision_model groupvit_vision_model idefics2_vision "
      "idefics3_vision smolvlm_vision kosmos_2_vision_model owlvit_vision_model owlv2_vision_model eomt "
@@ -203,6 +205,8 @@ constexpr ModelRules kRules[] = {
      "cosmos3_edge_vision glm_image_vision moss_transcribe_diarize_audio "
      "hy_v4_vl_vision tipsv2_text_model",
      MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, 0, R"({})"},
+    {"siglip_text_model siglip_vision_model siglip2_text_model siglip2_vision_model", MaskRule::kNone,
+     RotaryForm::kNone, WindowRule::kNever, 0, R"({"num_attention_heads":12})"},
     {"albert align_text_model altclip_text_model chinese_clip_text_model clap_text_model flava_text_model "
      "blip_2_qformer instructblip_qformer instructblipvideo_qformer bridgetower_text_model",
      MaskRule::kNone, RotaryForm::kNone, WindowRule::kNever, 0, R"({"position_embedding_type":"absolute"})"},

@@ -132,6 +132,19 @@ class CheckTest(CliTestCase):
             self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{self.folder(config, **extra)}:model.layers.0."),
                               2, needle)
 
+    def test_tells_what_an_upload_takes_that_reads_no_config_json(self):
+        file = self.folder({"model_type": "nova"})
+        ignoring = self.check(file, "--num-heads", 4, "--ignore-config-json")
+        facts = {fact["name"]: fact["value"] for fact in ignoring["facts"]}
+        self.assertEqual((facts["heads"], facts["rotary"]), ("4", "none"))
+        own, copy = file.with_name("config.json"), file.with_name("layer.json")
+        for path in (own, copy):
+            path.write_text(json.dumps({"num_heads": 2}))
+        facts = {fact["name"]: fact["value"] for fact in self.check(file, "--config", own)["facts"]}
+        self.assertEqual(facts["heads"], "2")
+        run = attend("layers", "check", file, "--prefix", "model.layers.0.", "--config", copy)
+        self.assert_fails(run, 2, "'model_type' is missing")
+
     def test_weights_that_need_more_than_a_request_has_are_not_sent(self):
         file = self.folder({"model_type": "llama", "num_attention_heads": 2})
         self.assert_fails(attend("compute", "--input", f"{NOTEBOOK}:x", "--layer", f"{file}:model.layers.0."), 2, "a rotary embedding",

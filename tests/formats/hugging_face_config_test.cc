@@ -204,7 +204,8 @@ TEST(HuggingFaceConfig, ChatGlmIsGlmByOtherKeys) {
       R"("multi_query_attention": true, "multi_query_group_num": 2, "kv_channels": 16, "add_qkv_bias": true,
       "apply_query_key_layer_scaling": true, "original_rope": true, "post_layer_norm": true, "rmsnorm": true,
       "layernorm_epsilon": 1e-5, "seq_length": 131072, "attention_softmax_in_fp32": true, "pre_seq_len": null)";
-  const std::string start = R"({"model_type": "chatglm", "num_attention_heads": 4, "rope_ratio": 500, )";
+  const std::string start =
+      R"({"model_type": "chatglm", "num_attention_heads": 4, "padded_vocab_size": 151552, "rope_ratio": 500, )";
   const LayerSettings chat = Parse(start + keys + "}", "transformer.encoder.layers.1.self_attention.", 16);
   const LayerSettings glm =
       Parse(R"({"model_type": "glm", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,

@@ -224,7 +224,8 @@ TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
 
 // GPT-J's code reads rotary_dim and no other key of these, whatever a file has.
 TEST(HuggingFaceRotary, WhatTheCodeOfAModelDoesNotReadIsRefusedUnlessItSaysWhatThatCodeDoes) {
-  const std::string chat = R"(chatglm", "multi_query_attention": true, "kv_channels": 64, "rope_ratio": 2, "x": ")";
+  const std::string chat = R"(chatglm", "multi_query_attention": true, "kv_channels": 64, "padded_vocab_size": 151552,
+                              "rope_ratio": 2, "x": ")";
   for (const std::string& type : {std::string("gptj"), std::string("codegen"), std::string("roformer"), chat,
                                   std::string(R"(esm", "position_embedding_type": "rotary)")}) {
     const auto refusal = [&](const std::string& more, const CallerSettings& caller = {}) {
@@ -248,11 +249,33 @@ TEST(HuggingFaceRotary, WhatTheCodeOfAModelDoesNotReadIsRefusedUnlessItSaysWhatT
         << type;
     EXPECT_THAT(refusal(R"(, "rotary_emb_base": 10000)"), HasSubstr("'rotary_emb_base' is set")) << type;
   }
-  // ChatGLM's code multiplies by the ratio, whatever else there is.
+  // GLM-4's code multiplies by the ratio, whatever else there is.
   EXPECT_EQ(Parse(R"({"model_type": ")" + chat + R"(", "rope_parameters": {"rope_theta": 1e4}})", "", 64).rotary->base,
             20000);
   EXPECT_THAT(Refusal(R"({"model_type": "gptj", "partial_rotary_factor": 1.0})", "h.0.", {}, 64),
               HasSubstr("'partial_rotary_factor' is set, and the code of gptj models reads rotary_dim alone"));
+}
+
+// chatglm2-6b-32k divides positions by the ratio, chatglm3-6b-32k and glm-4-9b multiply the base by it.
+TEST(HuggingFaceRotary, ARatioOfChatGlmIsReadWhereTheVocabularySaysThatItIsGlm4s) {
+  const std::string layer = "transformer.encoder.layers.0.self_attention.";
+  const auto json = [](const std::string& more) {
+    return R"({"model_type": "chatglm", "num_attention_heads": 32, "kv_channels": 128, "multi_query_attention": true,
+               "multi_query_group_num": 2, )" +
+           more + "}";
+  };
+  for (const char* const vocabulary : {"", R"("padded_vocab_size": 65024, )", R"("padded_vocab_size": 65280, )"}) {
+    const std::string file = json(vocabulary + std::string(R"("rope_ratio": 16)"));
+    EXPECT_THAT(Refusal(file, layer, {}, 128), HasSubstr("'rope_ratio' is not 1: the code of ChatGLM2"));
+    CallerSettings caller;
+    caller.rotary = true;
+    EXPECT_EQ(Refusal(file, layer, caller, 128), "");
+  }
+  EXPECT_EQ(Parse(json(R"("padded_vocab_size": 65024)"), layer, 128).rotary->base, 10000);
+  EXPECT_EQ(Parse(json(R"("padded_vocab_size": 65024, "rope_ratio": 1)"), layer, 128).rotary->base, 10000);
+  EXPECT_EQ(Parse(json(R"("padded_vocab_size": 151552, "rope_ratio": 500)"), layer, 128).rotary->base, 5e6);
+  EXPECT_THAT(Refusal(json(R"("padded_vocab_size": "151552", "rope_ratio": 500)"), layer, {}, 128),
+              HasSubstr("'padded_vocab_size' is not a whole number"));
 }
 
 TEST(HuggingFaceRotary, ANumberBesideRopeParametersMustBeTheOneWithin) {

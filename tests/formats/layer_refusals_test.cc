@@ -41,7 +41,7 @@ TEST(LayerRefusals, NumbersOfHeadsInAConfigAreCheckedToo) {
   EXPECT_EQ(FieldOf(status("llama", R"(, "num_attention_heads": 2, "num_key_value_heads": 0)")), "config.num_kv_heads");
   EXPECT_EQ(FieldOf(status("llama", R"(, "num_attention_heads": 0)")), "config.num_heads");
   // A model's default is not one head, whatever its weights are called.
-  EXPECT_EQ(FieldOf(status("notebook", "")), "config.num_heads");
+  EXPECT_EQ(FieldOf(status("notebook", R"(, "num_attention_heads": null)")), "config.num_heads");
   EXPECT_TRUE(status("notebook", R"(, "num_attention_heads": 2)").ok());
 }
 

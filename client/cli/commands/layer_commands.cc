@@ -74,6 +74,8 @@ void AddCheckFlags(CLI::App* command, LayersFlags* flags) {
           "read")
       ->required();
   AddFileFlags(command, flags);
+  command->add_flag("--ignore-config-json", flags->ignore_config_json,
+                    "Check FILE as if there were no config.json beside it");
 }
 
 void AddUploadFlags(CLI::App* command, LayersFlags* flags) {
@@ -161,10 +163,11 @@ absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
   return formats::ToHex(hash.Finish());
 }
 
-// Whether `config`, a LayerConfig, stands where a model's config.json would.
-bool IsConfigBeside(const std::string& config, const std::string& file) {
+// Whether a config.json beside the file is read as a model's: not if the flags say so, or --config names it.
+bool ReadsConfigJson(const LayersFlags& flags) {
   std::error_code error;
-  return std::filesystem::equivalent(config, std::filesystem::path(file).replace_filename("config.json"), error);
+  const std::filesystem::path beside = std::filesystem::path(flags.file).replace_filename("config.json");
+  return !flags.ignore_config_json && !std::filesystem::equivalent(flags.config, beside, error);
 }
 
 // What an upload with these flags is to become; reads the files that they name. Errors: INVALID_ARGUMENT, naming the
@@ -181,7 +184,7 @@ absl::StatusOr<v1::CreateLayerHeader> BuildHeader(const LayersFlags& flags) {
   }
   absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
   if (!config.ok()) return config.status();
-  if (!flags.file.empty() && !flags.ignore_config_json && !IsConfigBeside(flags.config, flags.file)) {
+  if (!flags.file.empty() && ReadsConfigJson(flags)) {
     config = ConfigOfUpload(flags.file, flags.prefix, *config);
     if (!config.ok()) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -289,7 +292,7 @@ ExitCode RunUpload(const Call& call) {
 ExitCode RunCheck(const LayersFlags& flags) {
   const absl::StatusOr<v1::LayerConfig> config = BuildLayerConfig(flags);
   if (!config.ok()) return ReportUsage(config.status());
-  const absl::StatusOr<LayerFile> file = ReadLayerFile(flags.file, flags.prefix, *config);
+  const absl::StatusOr<LayerFile> file = ReadLayerFile(flags.file, flags.prefix, *config, ReadsConfigJson(flags));
   if (!file.ok()) return ReportUsage(file.status());
   const Json check = CheckJson(*file);
   Print(flags.format, check, CheckTable(check));
