@@ -10,7 +10,6 @@
 #include <cstring>
 #include <deque>
 
-#include "absl/base/config.h"
 #include "absl/base/thread_annotations.h"
 #include "core/base/mutex.h"
 #include "core/base/round.h"
@@ -20,17 +19,10 @@ namespace {
 
 constexpr std::size_t kAlignment = kCacheLine;
 
-// Sanitizers guard the ends of blocks that they know, so they get each block as it is.
-#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 // As std::aligned_alloc, in a fifth of its time, which small requests notice: malloc's own address is stored right
 // before the aligned one.
 void* AllocateFromMalloc(std::size_t bytes) {
-  if (kSanitized) return std::aligned_alloc(kAlignment, RoundUp(bytes, kAlignment));
+  if (kIsSanitized) return std::aligned_alloc(kAlignment, RoundUp(bytes, kAlignment));
   char* start = static_cast<char*>(std::malloc(bytes + kAlignment));
   if (start == nullptr) return nullptr;
   const std::size_t before = kAlignment - reinterpret_cast<std::uintptr_t>(start) % kAlignment;
@@ -40,7 +32,7 @@ void* AllocateFromMalloc(std::size_t bytes) {
 }
 
 void FreeToMalloc(void* memory) {
-  if (kSanitized) return std::free(memory);
+  if (kIsSanitized) return std::free(memory);
   char* start = nullptr;
   std::memcpy(&start, static_cast<char*>(memory) - sizeof(start), sizeof(start));
   std::free(start);
@@ -70,7 +62,7 @@ class ThreadCache {
 
   // Whether blocks of `bytes` are kept by this thread, now.
   static bool Covers(std::size_t bytes) {
-    return bytes > kSmallest / 2 && bytes <= kLargest && !kSanitized && !ThreadCacheEnded();
+    return bytes > kSmallest / 2 && bytes <= kLargest && !kIsSanitized && !ThreadCacheEnded();
   }
 
   // REQUIRES: Covers(bytes).
@@ -122,7 +114,7 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // Smaller blocks come from malloc, which does not ask the system each time.
 constexpr std::size_t kLarge = 4 * kHugePage;
 
-constexpr bool IsMapped(std::size_t bytes) { return bytes >= kLarge && !kSanitized; }
+constexpr bool IsMapped(std::size_t bytes) { return bytes >= kLarge && !kIsSanitized; }
 
 // Whole pages that begin at a multiple of a huge page, which the system needs in order to use one. Null on failure.
 void* Map(std::size_t size) {
