@@ -71,18 +71,21 @@ class ThreadCache {
     return size.count > 0 ? size.blocks[--size.count] : AllocateFromMalloc(std::bit_ceil(bytes));
   }
   void Give(void* memory, std::size_t bytes) {
-    SizeClass& size = sizes_[ClassOf(bytes)];
-    if (size.count == kBlocks) return FreeToMalloc(memory);
+    const std::size_t number = ClassOf(bytes);
+    SizeClass& size = sizes_[number];
+    if (size.count == kBlocks[number]) return FreeToMalloc(memory);
     size.blocks[size.count++] = memory;
   }
 
  private:
   static constexpr std::size_t kSmallest = std::size_t{1} << 10, kLargest = std::size_t{1} << 14;
   static constexpr std::size_t kClasses = std::bit_width(kLargest / kSmallest);
-  static constexpr std::size_t kBlocks = 8;  // Of each size: 250 KiB in all.
+  // Calls that arrive together hold a small block or two each until all of them are answered. 425 KiB in all.
+  static constexpr std::size_t kMostBlocks = 32;
+  static constexpr std::array<std::size_t, kClasses> kBlocks = {kMostBlocks, kMostBlocks, kMostBlocks, 8, 8};
 
   struct SizeClass {
-    std::array<void*, kBlocks> blocks;
+    std::array<void*, kMostBlocks> blocks;
     std::size_t count = 0;
   };
 

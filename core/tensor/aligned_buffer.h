@@ -31,7 +31,7 @@ inline constexpr bool kIsSanitized = false;
 // larger block is never kept.
 inline constexpr std::size_t kMaxPooledBytes = std::size_t{64} << 20;
 
-// The bytes of large blocks kept at the moment. Small ones come to 250 KiB for each thread at most.
+// The bytes of large blocks kept at the moment. Small ones come to 425 KiB for each thread at most.
 std::size_t PooledBytes();
 
 // At least `bytes` bytes at a multiple of kCacheLine, uninitialised. Ends the process when there are none. REQUIRES:
