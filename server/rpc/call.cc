@@ -25,11 +25,15 @@ constexpr std::int64_t kEntryBytes = 32;
 // 126 years.
 constexpr std::int64_t kLongestDeadline = 4'000'000'000;
 
-// The conversion looks at two clocks, so that it is done once for each call.
-std::chrono::system_clock::time_point DeadlineOf(const grpc::ServerContext& context) {
+// Done once for each call. gRPC's own conversion looks at two clocks; its deadlines are counted on the monotonic one,
+// which is Clock's, so that `now` spares a look at that.
+std::chrono::system_clock::time_point DeadlineOf(const grpc::ServerContext& context, Clock::time_point now) {
+  const gpr_timespec deadline = context.raw_deadline();
   // gRPC 1.51 counts nanoseconds, and what they do not hold becomes a time in the past.
-  return context.raw_deadline().tv_sec > kLongestDeadline ? std::chrono::system_clock::time_point::max()
-                                                          : context.deadline();
+  if (deadline.tv_sec > kLongestDeadline) return std::chrono::system_clock::time_point::max();
+  if (deadline.clock_type != GPR_CLOCK_MONOTONIC || deadline.tv_sec < 0) return context.deadline();
+  const auto since_start = std::chrono::seconds(deadline.tv_sec) + std::chrono::nanoseconds(deadline.tv_nsec);
+  return std::chrono::system_clock::now() + (since_start - now.time_since_epoch());
 }
 
 absl::Status TooMuchMetadata(std::int64_t limit) {
@@ -192,7 +196,7 @@ void Call::HandleArrival() {
 
 void Call::HandleRequest() {
   arrival_ = Clock::now();
-  deadline_ = DeadlineOf(context_);
+  deadline_ = DeadlineOf(context_, arrival_);
   const MethodEntry* method = engine_.methods_.Find(context_.method());
   if (method != nullptr) {
     method_id_ = method->id;

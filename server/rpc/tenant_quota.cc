@@ -38,7 +38,7 @@ absl::Status BeyondQuota(const std::string& tenant, const char* quota, std::int6
 }
 
 absl::Status TenantRequest::CheckRate(const AccountRef& account) {
-  if (account == nullptr) return absl::OkStatus();
+  if (account == nullptr || !account->tenant->has_rate()) return absl::OkStatus();
   const Tenant::Clock::duration delay = account->tenant->ComputeDelay(Tenant::Clock::now());
   if (delay == Tenant::Clock::duration::zero()) return absl::OkStatus();
   const std::int64_t ms = std::chrono::ceil<std::chrono::milliseconds>(delay).count();
