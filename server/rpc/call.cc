@@ -92,10 +92,11 @@ void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
   // The first message travels with the initial metadata, and gRPC 1.51 does not call it written before that has left:
   // held back, it would wait for ever.
   more_follow = more_follow && response_bytes_ > 0;
-  response_bytes_ += static_cast<std::int64_t>(message.Length());
-  TellStreamMessage(/*received=*/false, message.Length());
+  const std::size_t bytes = message.Length();
+  response_bytes_ += static_cast<std::int64_t>(bytes);
+  TellStreamMessage(/*received=*/false, bytes);
   writing_ = true;
-  BeginSend(message.Length());
+  BeginSend(bytes);
   Ref();
   grpc::WriteOptions options;
   if (more_follow) options.set_buffer_hint();
@@ -128,11 +129,12 @@ void Call::SendStatus(const absl::Status& status) {
 
 void Call::FinishWithResponse(const grpc::ByteBuffer& response) {
   if (!BeginFinish()) return;
-  response_bytes_ = static_cast<std::int64_t>(response.Length());
-  TellStreamMessage(/*received=*/false, response.Length());
+  const std::size_t bytes = response.Length();
+  response_bytes_ = static_cast<std::int64_t>(bytes);
+  TellStreamMessage(/*received=*/false, bytes);
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, absl::OkStatus());
-  BeginSend(response.Length());
+  BeginSend(bytes);
   Ref();
   stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, &finish_tag_);
 }
@@ -269,8 +271,9 @@ void Call::HandleRead(bool ok) {
   if (ok && engine_.handed_calls_.counting()) CountMessage(is_first);
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {
-    request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());
-    TellStreamMessage(/*received=*/true, read_buffer_.Length());
+    const std::size_t bytes = read_buffer_.Length();
+    request_bytes_ += static_cast<std::int64_t>(bytes);
+    TellStreamMessage(/*received=*/true, bytes);
     handler_->OnRead(*this, &read_buffer_);
   } else {
     handler_->OnRead(*this, nullptr);

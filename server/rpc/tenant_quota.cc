@@ -49,7 +49,7 @@ absl::StatusOr<TenantRequest> TenantRequest::Begin(const AccountRef& account) {
   if (account == nullptr) return TenantRequest();
   if (absl::Status rate = CheckRate(account); !rate.ok()) return rate;
   if (!account->tenant->TakeRequest()) return QuotaError(*account->tenant, "max_requests_in_flight", kRetryDelayMs);
-  return TenantRequest(account);
+  return TenantRequest(*account->tenant);
 }
 
 }  // namespace attend::server
