@@ -74,9 +74,9 @@ void CallList::Remove(Call& call) {
   call.listed_before_ = call.listed_after_ = nullptr;
 }
 
-void Call::BeginSend(std::size_t bytes) {
+void Call::BeginSend(std::size_t bytes, Clock::time_point now) {
   sending_bytes_.store(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
-  sending_since_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+  sending_since_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
 void Call::GiveUp(const absl::Status& status) {
@@ -96,7 +96,7 @@ void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
   response_bytes_ += static_cast<std::int64_t>(bytes);
   TellStreamMessage(/*received=*/false, bytes);
   writing_ = true;
-  BeginSend(bytes);
+  BeginSend(bytes, Clock::now());
   Ref();
   grpc::WriteOptions options;
   if (more_follow) options.set_buffer_hint();
@@ -122,19 +122,19 @@ void Call::SendStatus(const absl::Status& status) {
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (!status.ok()) AddRetryPushback(status, context_);
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, status);
-  BeginSend(/*bytes=*/0);
+  BeginSend(/*bytes=*/0, Clock::now());
   Ref();
   stream_.Finish(ToGrpcStatus(status), &finish_tag_);
 }
 
-void Call::FinishWithResponse(const grpc::ByteBuffer& response) {
+void Call::FinishWithResponse(const grpc::ByteBuffer& response, Clock::time_point now) {
   if (!BeginFinish()) return;
   const std::size_t bytes = response.Length();
   response_bytes_ = static_cast<std::int64_t>(bytes);
   TellStreamMessage(/*received=*/false, bytes);
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, absl::OkStatus());
-  BeginSend(bytes);
+  BeginSend(bytes, now);
   Ref();
   stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, &finish_tag_);
 }
