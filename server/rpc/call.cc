@@ -1,6 +1,7 @@
 #include "server/rpc/call.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
@@ -8,6 +9,7 @@
 #include "server/rpc/admission.h"
 #include "server/rpc/call_credentials.h"
 #include "server/rpc/call_engine.h"
+#include "server/rpc/known_peers.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -251,9 +253,28 @@ bool Call::HasTooMuchMetadata() const {
 absl::Status Call::CheckMethodCaller(const MethodEntry& method) {
   const CallEngine::Options& options = engine_.options_;
   if (options.authenticator == nullptr || method.roles.empty()) return absl::OkStatus();
-  absl::Status status =
-      CheckCaller(*options.authenticator, CredentialsOf(context_, options.mutual_tls, options.proxies), method.roles);
+  absl::Status status = FindCaller(*options.authenticator, method.roles);
   if (!status.ok() && options.on_denied) options.on_denied(*this, status);
+  return status;
+}
+
+absl::Status Call::FindCaller(Authenticator& authenticator, Roles needed) {
+  const CallEngine::Options& options = engine_.options_;
+  const bool shows_peer_alone = !options.mutual_tls && options.proxies.empty() && !ShowsToken(context_);
+  if (!shows_peer_alone) {
+    return CheckCaller(authenticator, CredentialsOf(context_, options.mutual_tls, options.proxies), needed);
+  }
+  std::string peer = context_.peer();
+  if (const KnownPeer* const known = poller_.known_peers().Find(peer); known != nullptr) {
+    principal_ = known->principal;
+    absl::Status status = Authenticator::Authorize(*principal_, needed);
+    if (status.ok()) account_ = known->account;
+    return status;
+  }
+  absl::Status status = CheckCaller(authenticator, CredentialsOfPeer(peer), needed);
+  if (status.ok()) {
+    poller_.known_peers().Add({.peer = std::move(peer), .principal = principal_, .account = account_});
+  }
   return status;
 }
 

@@ -156,6 +156,7 @@ class Call final : public InboundCall {
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
   // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
   absl::Status CheckMethodCaller(const MethodEntry& method);
+  absl::Status FindCaller(Authenticator& authenticator, Roles needed);
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);
