@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <deque>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -76,10 +79,40 @@ class GroupCut {
   std::int64_t in_turns_ = 1;
 };
 
+// The workspace of this thread's last small problem, for its next: malloc joins and splits memory of that size each
+// time, which is a good part of what the problem takes. What is computed between two tiles of another problem finds
+// none and makes its own.
+class KeptWorkspace {
+ public:
+  KeptWorkspace() : workspace_(std::move(Kept())) {
+    if (workspace_ == nullptr) workspace_ = std::make_unique<Workspace>();
+    workspace_->key_bounds.clear();  // They are of other keys.
+  }
+  ~KeptWorkspace() {
+    if (!kIsSanitized && workspace_->num_bytes() <= kMostKeptBytes) Kept() = std::move(workspace_);
+  }
+  KeptWorkspace(const KeptWorkspace&) = delete;
+  KeptWorkspace& operator=(const KeptWorkspace&) = delete;
+  Workspace& operator*() const { return *workspace_; }
+
+ private:
+  // Twice what eight rows of 64 numbers and a block of keys take.
+  static constexpr std::size_t kMostKeptBytes = std::size_t{48} << 10;
+
+  static std::unique_ptr<Workspace>& Kept() {
+    thread_local std::unique_ptr<Workspace> kept;
+    return kept;
+  }
+
+  std::unique_ptr<Workspace> workspace_;
+};
+
 void ComputeGroups(const SdpaRun& run, const GroupCut& cut) {
-  if (cut.num_groups() == 1) {  // A small problem, whose memory is a good part of its time.
-    Workspace workspace;
-    RowGroup(run, cut.Group(0), workspace).Compute();
+  if (cut.num_groups() == 1 || run.context.executor == nullptr) {
+    const KeptWorkspace workspace;
+    for (std::int64_t i = 0; i < cut.num_groups() && !run.Cancelled(); ++i) {
+      RowGroup(run, cut.Group(i), *workspace).Compute();
+    }
     return;
   }
   WorkspacePool pool;

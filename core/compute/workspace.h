@@ -2,6 +2,7 @@
 #ifndef ATTEND_CORE_COMPUTE_WORKSPACE_H_
 #define ATTEND_CORE_COMPUTE_WORKSPACE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -52,6 +53,12 @@ class Workspace {
   std::vector<QueryRow> rows;
   std::vector<GroupPanel> panels;
   std::vector<KeyBound> key_bounds;  // Of each tile of keys, kept for the next group of the same head.
+
+  // What all of it takes.
+  std::size_t num_bytes() const {
+    return static_cast<std::size_t>(floats_.size()) * sizeof(float) + rows.capacity() * sizeof(QueryRow) +
+           panels.capacity() * sizeof(GroupPanel) + key_bounds.capacity() * sizeof(KeyBound);
+  }
 
  private:
   AlignedBuffer<float> floats_;

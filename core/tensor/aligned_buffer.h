@@ -15,15 +15,23 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/base/config.h"
 #include "core/base/round.h"
 
 namespace attend {
+
+// Sanitizers guard the ends of blocks that they know, so they get each block as it is, and none is kept from them.
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
+inline constexpr bool kIsSanitized = true;
+#else
+inline constexpr bool kIsSanitized = false;
+#endif
 
 // The most bytes of freed large blocks that are kept, in all; they count as resident until the system takes them. A
 // larger block is never kept.
 inline constexpr std::size_t kMaxPooledBytes = std::size_t{64} << 20;
 
-// The bytes of large blocks kept at the moment. Small ones come to 250 KiB for each thread at most.
+// The bytes of large blocks kept at the moment. Small ones come to 425 KiB for each thread at most.
 std::size_t PooledBytes();
 
 // At least `bytes` bytes at a multiple of kCacheLine, uninitialised. Ends the process when there are none. REQUIRES:

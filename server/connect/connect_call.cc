@@ -176,7 +176,7 @@ absl::StatusOr<HttpBody> ConnectCall::BodyOf(const grpc::ByteBuffer& response) {
   return body;
 }
 
-void ConnectCall::OnResponse(const grpc::ByteBuffer& response) {
+void ConnectCall::OnResponse(const grpc::ByteBuffer& response, Clock::time_point /*now*/) {
   absl::StatusOr<HttpBody> body = BodyOf(response);
   run_->ShrinkMemoryTo(body.ok() ? static_cast<std::int64_t>(response.Length()) : 0);
   if (!body.ok()) return OnError(body.status());

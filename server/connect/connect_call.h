@@ -79,7 +79,7 @@ class ConnectCall final : public InboundCall, public HttpCall, public RequestRun
   HttpResponse OnUnreadableBody(BodyFault fault) override;
   std::size_t max_body_bytes() const override { return max_body_bytes_; }
 
-  void OnResponse(const grpc::ByteBuffer& response) override;
+  void OnResponse(const grpc::ByteBuffer& response, Clock::time_point now) override;
   void OnError(const absl::Status& status) override;
 
  private:

@@ -74,6 +74,7 @@ class Authenticator {
   const Options options_;
   Tenants tenants_;
   Accounts accounts_;
+  // Callers without a credential, whatever file is in force: KnownPeers remembers them.
   const PrincipalRef local_anonymous_;
   const PrincipalRef remote_anonymous_;
   const PrincipalRef any_certificate_;  // Without a file.

@@ -65,6 +65,8 @@ class Tenant {
   std::int64_t max_memory_bytes() const { return max_memory_bytes_.load(std::memory_order_relaxed); }
   void GiveMemory(std::int64_t bytes) { memory_bytes_.fetch_sub(bytes, std::memory_order_relaxed); }
 
+  // Whether it has a compute rate; without one, ComputeDelay is zero.
+  bool has_rate() const { return has_rate_.load(std::memory_order_relaxed); }
   // How long until its compute rate lets it begin again; zero: it may. A tenant may use what it has not used in the
   // last second before, and what runs too long is paid back by waiting.
   Clock::duration ComputeDelay(Clock::time_point now) ABSL_LOCKS_EXCLUDED(mu_);

@@ -185,6 +185,10 @@ absl::StatusOr<InputTensor> CheckTensor(const RawTensor& raw, const TensorRule& 
 }
 
 absl::Status CheckTensorInto(const RawTensor& raw, const TensorRule& rule, InputTensor& tensor) {
+  if (!raw.present) {
+    tensor = InputTensor();
+    return absl::OkStatus();
+  }
   absl::StatusOr<InputTensor> checked = CheckTensor(raw, rule);
   if (checked.ok()) tensor = *checked;
   return checked.status();

@@ -1,6 +1,7 @@
 #include "server/rpc/call.h"
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/base/error.h"
@@ -8,6 +9,7 @@
 #include "server/rpc/admission.h"
 #include "server/rpc/call_credentials.h"
 #include "server/rpc/call_engine.h"
+#include "server/rpc/known_peers.h"
 #include "server/rpc/status.h"
 
 namespace attend::server {
@@ -25,11 +27,15 @@ constexpr std::int64_t kEntryBytes = 32;
 // 126 years.
 constexpr std::int64_t kLongestDeadline = 4'000'000'000;
 
-// The conversion looks at two clocks, so that it is done once for each call.
-std::chrono::system_clock::time_point DeadlineOf(const grpc::ServerContext& context) {
+// Done once for each call. gRPC's own conversion looks at two clocks; its deadlines are counted on the monotonic one,
+// which is Clock's, so that `now` spares a look at that.
+std::chrono::system_clock::time_point DeadlineOf(const grpc::ServerContext& context, Clock::time_point now) {
+  const gpr_timespec deadline = context.raw_deadline();
   // gRPC 1.51 counts nanoseconds, and what they do not hold becomes a time in the past.
-  return context.raw_deadline().tv_sec > kLongestDeadline ? std::chrono::system_clock::time_point::max()
-                                                          : context.deadline();
+  if (deadline.tv_sec > kLongestDeadline) return std::chrono::system_clock::time_point::max();
+  if (deadline.clock_type != GPR_CLOCK_MONOTONIC || deadline.tv_sec < 0) return context.deadline();
+  const auto since_start = std::chrono::seconds(deadline.tv_sec) + std::chrono::nanoseconds(deadline.tv_nsec);
+  return std::chrono::system_clock::now() + (since_start - now.time_since_epoch());
 }
 
 absl::Status TooMuchMetadata(std::int64_t limit) {
@@ -70,9 +76,9 @@ void CallList::Remove(Call& call) {
   call.listed_before_ = call.listed_after_ = nullptr;
 }
 
-void Call::BeginSend(std::size_t bytes) {
+void Call::BeginSend(std::size_t bytes, Clock::time_point now) {
   sending_bytes_.store(static_cast<std::int64_t>(bytes), std::memory_order_relaxed);
-  sending_since_.store(Clock::now().time_since_epoch().count(), std::memory_order_relaxed);
+  sending_since_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
 void Call::GiveUp(const absl::Status& status) {
@@ -88,10 +94,11 @@ void Call::Write(const grpc::ByteBuffer& message, bool more_follow) {
   // The first message travels with the initial metadata, and gRPC 1.51 does not call it written before that has left:
   // held back, it would wait for ever.
   more_follow = more_follow && response_bytes_ > 0;
-  response_bytes_ += static_cast<std::int64_t>(message.Length());
-  TellStreamMessage(/*received=*/false, message.Length());
+  const std::size_t bytes = message.Length();
+  response_bytes_ += static_cast<std::int64_t>(bytes);
+  TellStreamMessage(/*received=*/false, bytes);
   writing_ = true;
-  BeginSend(message.Length());
+  BeginSend(bytes, Clock::now());
   Ref();
   grpc::WriteOptions options;
   if (more_follow) options.set_buffer_hint();
@@ -117,18 +124,19 @@ void Call::SendStatus(const absl::Status& status) {
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (!status.ok()) AddRetryPushback(status, context_);
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, status);
-  BeginSend(/*bytes=*/0);
+  BeginSend(/*bytes=*/0, Clock::now());
   Ref();
   stream_.Finish(ToGrpcStatus(status), &finish_tag_);
 }
 
-void Call::FinishWithResponse(const grpc::ByteBuffer& response) {
+void Call::FinishWithResponse(const grpc::ByteBuffer& response, Clock::time_point now) {
   if (!BeginFinish()) return;
-  response_bytes_ = static_cast<std::int64_t>(response.Length());
-  TellStreamMessage(/*received=*/false, response.Length());
+  const std::size_t bytes = response.Length();
+  response_bytes_ = static_cast<std::int64_t>(bytes);
+  TellStreamMessage(/*received=*/false, bytes);
   context_.AddTrailingMetadata(kServerTimingKey, FormatServerTiming(timing_));
   if (engine_.options_.on_finished) engine_.options_.on_finished(*this, absl::OkStatus());
-  BeginSend(response.Length());
+  BeginSend(bytes, now);
   Ref();
   stream_.WriteAndFinish(response, grpc::WriteOptions(), grpc::Status::OK, &finish_tag_);
 }
@@ -192,7 +200,7 @@ void Call::HandleArrival() {
 
 void Call::HandleRequest() {
   arrival_ = Clock::now();
-  deadline_ = DeadlineOf(context_);
+  deadline_ = DeadlineOf(context_, arrival_);
   const MethodEntry* method = engine_.methods_.Find(context_.method());
   if (method != nullptr) {
     method_id_ = method->id;
@@ -245,9 +253,28 @@ bool Call::HasTooMuchMetadata() const {
 absl::Status Call::CheckMethodCaller(const MethodEntry& method) {
   const CallEngine::Options& options = engine_.options_;
   if (options.authenticator == nullptr || method.roles.empty()) return absl::OkStatus();
-  absl::Status status =
-      CheckCaller(*options.authenticator, CredentialsOf(context_, options.mutual_tls, options.proxies), method.roles);
+  absl::Status status = FindCaller(*options.authenticator, method.roles);
   if (!status.ok() && options.on_denied) options.on_denied(*this, status);
+  return status;
+}
+
+absl::Status Call::FindCaller(Authenticator& authenticator, Roles needed) {
+  const CallEngine::Options& options = engine_.options_;
+  const bool shows_peer_alone = !options.mutual_tls && options.proxies.empty() && !ShowsToken(context_);
+  if (!shows_peer_alone) {
+    return CheckCaller(authenticator, CredentialsOf(context_, options.mutual_tls, options.proxies), needed);
+  }
+  std::string peer = context_.peer();
+  if (const KnownPeer* const known = poller_.known_peers().Find(peer); known != nullptr) {
+    principal_ = known->principal;
+    absl::Status status = Authenticator::Authorize(*principal_, needed);
+    if (status.ok()) account_ = known->account;
+    return status;
+  }
+  absl::Status status = CheckCaller(authenticator, CredentialsOfPeer(peer), needed);
+  if (status.ok()) {
+    poller_.known_peers().Add({.peer = std::move(peer), .principal = principal_, .account = account_});
+  }
   return status;
 }
 
@@ -265,8 +292,9 @@ void Call::HandleRead(bool ok) {
   if (ok && engine_.handed_calls_.counting()) CountMessage(is_first);
   // What comes for a call that has ended is not looked at.
   if (ok && !finished()) {
-    request_bytes_ += static_cast<std::int64_t>(read_buffer_.Length());
-    TellStreamMessage(/*received=*/true, read_buffer_.Length());
+    const std::size_t bytes = read_buffer_.Length();
+    request_bytes_ += static_cast<std::int64_t>(bytes);
+    TellStreamMessage(/*received=*/true, bytes);
     handler_->OnRead(*this, &read_buffer_);
   } else {
     handler_->OnRead(*this, nullptr);

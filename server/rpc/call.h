@@ -98,9 +98,10 @@ class Call final : public InboundCall {
   // `more_follow`: another will be written as soon as this one is, so that both may travel together.
   void Write(const grpc::ByteBuffer& message, bool more_follow = false);
   // Ends the call with a status and, for a unary call that went well, its one response. Only the first of several has
-  // an effect. While a write is under way the end waits for it. Any thread, but for streams the polling thread.
+  // an effect. While a write is under way the end waits for it. `now`: what the clock has just said. Any thread, but
+  // for streams the polling thread.
   void Finish(const absl::Status& status);
-  void FinishWithResponse(const grpc::ByteBuffer& response);
+  void FinishWithResponse(const grpc::ByteBuffer& response, Clock::time_point now = Clock::now());
   // Has the handler's OnIdle called once. REQUIRES: polling thread.
   void WakeWhenIdle();
   // Has the handler's OnWake called on the polling thread. Any thread.
@@ -150,11 +151,12 @@ class Call final : public InboundCall {
   // Whether its metadata are beyond what this server takes. gRPC 1.51 holds a peer to that once it has acknowledged the
   // server's SETTINGS; one that never does may name a large entry of the HPACK table thousands of times.
   bool HasTooMuchMetadata() const;
-  void BeginSend(std::size_t bytes);
+  void BeginSend(std::size_t bytes, Clock::time_point now);
   void TellStreamMessage(bool received, std::size_t bytes) const;
   void EndSend() { sending_since_.store(0, std::memory_order_relaxed); }
   // Finds out who calls. Errors: UNAUTHENTICATED, PERMISSION_DENIED.
   absl::Status CheckMethodCaller(const MethodEntry& method);
+  absl::Status FindCaller(Authenticator& authenticator, Roles needed);
   // True for the one caller that ends the call.
   bool BeginFinish();
   void SendStatus(const absl::Status& status);

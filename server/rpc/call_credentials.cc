@@ -130,4 +130,13 @@ absl::StatusOr<Credentials> CredentialsOf(const grpc::ServerContext& context, bo
                        mutual_tls, proxies);
 }
 
+bool ShowsToken(const grpc::ServerContext& context) { return context.client_metadata().count(kAuthorization) != 0; }
+
+absl::StatusOr<Credentials> CredentialsOfPeer(const std::string& peer) {
+  return CredentialsOf({.header = [](const char* /*name*/) { return SentHeader(); },
+                        .certificate = [] { return std::vector<std::string>(); },
+                        .peer = [&peer] { return peer; }},
+                       /*mutual_tls=*/false, TrustedProxies());
+}
+
 }  // namespace attend::server

@@ -38,6 +38,12 @@ absl::StatusOr<Credentials> CredentialsOf(const CallerEvidence& shown, bool mutu
 absl::StatusOr<Credentials> CredentialsOf(const grpc::ServerContext& context, bool mutual_tls,
                                           const TrustedProxies& proxies);
 
+// Whether a call shows a token, or more than one.
+bool ShowsToken(const grpc::ServerContext& context);
+
+// Of a caller without a token, where nobody shows a certificate and no proxy is trusted: `peer` is then all there is.
+absl::StatusOr<Credentials> CredentialsOfPeer(const std::string& peer);
+
 // The address of a peer as gRPC writes them, without its port: `127.0.0.1`. Of IPv6 the first 64 bits, which are one
 // site's; `unix` for every Unix socket.
 std::string PeerAddress(const std::string& peer);

@@ -31,6 +31,7 @@
 #include "server/base/limits.h"
 #include "server/rpc/call.h"
 #include "server/rpc/call_watch.h"
+#include "server/rpc/known_peers.h"
 #include "server/rpc/memory_budget.h"
 #include "server/rpc/reading_thread.h"
 #include "server/rpc/server_timing.h"
@@ -96,6 +97,7 @@ class Poller {
   // Of those who handle an event, which is with the lock held:
 
   CallWatch& watch() { return watch_; }
+  KnownPeers& known_peers() { return known_peers_; }
   // Has the call's OnIdle called once there is a moment without events, or soon.
   void WakeWhenIdle(Call& call) { wait_for_idle_.emplace_back(call); }
 
@@ -139,6 +141,7 @@ class Poller {
   // Held while an event is handled. What handlers touch is not annotated, because they are virtual.
   Mutex mu_;
   CallWatch watch_;
+  KnownPeers known_peers_;
   Clock::time_point next_look_ = Clock::now() + CallWatch::kInterval;
   std::vector<CallRef> wait_for_idle_;  // Who asked for a moment without events,
   int events_waited_ = 0;               // and the events since the first of them did.

@@ -26,7 +26,9 @@ class UnaryCall final : public CallHandler, public RequestRun::Owner {
 
   void OnStart(Call& call) override;
   void OnRead(Call& call, grpc::ByteBuffer* message) override;
-  void OnResponse(const grpc::ByteBuffer& response) override { call_->FinishWithResponse(response); }
+  void OnResponse(const grpc::ByteBuffer& response, Clock::time_point now) override {
+    call_->FinishWithResponse(response, now);
+  }
   void OnError(const absl::Status& status) override { call_->Finish(status); }
 
  private:
@@ -128,7 +130,8 @@ bool RequestRun::Decode(grpc::ByteBuffer& request) {
     status = job.ok() ? memory_.Resize(MemoryOf(**job)) : job.status();
     if (status.ok()) job_ = *std::move(job);
   }
-  timing_.receive += Clock::now() - start;
+  decoded_ = Clock::now();
+  timing_.receive += decoded_ - start;
   if (status.ok()) return true;
   request.Clear();  // Or what was made of it, which may be too long.
   Fail(status);
@@ -153,7 +156,8 @@ void RequestRun::Compute(Admission::RunningTask* task) {
     if (absl::Status begun = task->Begin(Cost()); !begun.ok()) return Fail(begun);
   }
   Executor* const helpers = task != nullptr ? &services_.admission->executor() : nullptr;
-  const Clock::time_point start = Clock::now();
+  // Without a task it was decoded just now.
+  const Clock::time_point start = task != nullptr ? Clock::now() : decoded_;
   const ComputeContext context{.executor = helpers,
                                .cancelled = &call_.cancelled(),
                                .instruction_set = services_.kernels.instruction_set,
@@ -182,8 +186,9 @@ void RequestRun::Compute(Admission::RunningTask* task) {
 void RequestRun::Respond(const grpc::ByteBuffer& response, Clock::time_point computed) {
   memory_.ShrinkTo(static_cast<std::int64_t>(method_.answer_memory * static_cast<double>(response.Length())));
   tenant_request_ = TenantRequest();
-  timing_.send = Clock::now() - computed;
-  owner_.OnResponse(response);
+  const Clock::time_point now = Clock::now();
+  timing_.send = now - computed;
+  owner_.OnResponse(response, now);
 }
 
 void RequestRun::Fail(const absl::Status& status) {

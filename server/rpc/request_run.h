@@ -82,7 +82,8 @@ class RequestRun {
   class Owner {
    public:
     virtual ~Owner() = default;
-    virtual void OnResponse(const grpc::ByteBuffer& response) = 0;
+    // `now`: what the clock has just said.
+    virtual void OnResponse(const grpc::ByteBuffer& response, Clock::time_point now) = 0;
     virtual void OnError(const absl::Status& status) = 0;
   };
 
@@ -131,6 +132,7 @@ class RequestRun {
   Owner& owner_;
   CallTiming& timing_;
   std::chrono::system_clock::time_point deadline_;
+  Clock::time_point decoded_;     // When its decoding ended.
   TenantRequest tenant_request_;  // Until it is answered, whether or not the answer is read.
   MemoryBudget::Reservation memory_;
   std::unique_ptr<Job> job_;

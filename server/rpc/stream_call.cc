@@ -34,7 +34,7 @@ class StreamItem final : public RequestRun::Owner {
   // Does all that can be done on this thread. REQUIRES: polling thread; called once.
   void Start(StreamRequest& request, Clock::time_point arrival);
 
-  void OnResponse(const grpc::ByteBuffer& response) override;
+  void OnResponse(const grpc::ByteBuffer& response, Clock::time_point now) override;
   void OnError(const absl::Status& status) override;
 
   // REQUIRES: finished.
@@ -118,7 +118,7 @@ void StreamItem::Start(StreamRequest& request, Clock::time_point arrival) {
   run_->Start(request.request->bytes, deadline);
 }
 
-void StreamItem::OnResponse(const grpc::ByteBuffer& response) {
+void StreamItem::OnResponse(const grpc::ByteBuffer& response, Clock::time_point /*now*/) {
   message_ = StreamResponse(id_, FormatServerTiming(timing_), kind_, response);
   if (stream_.services().on_stream_answer) stream_.services().on_stream_answer(absl::OkStatus());
   stream_.OnFinished(call_, *this);

@@ -38,7 +38,7 @@ absl::Status BeyondQuota(const std::string& tenant, const char* quota, std::int6
 }
 
 absl::Status TenantRequest::CheckRate(const AccountRef& account) {
-  if (account == nullptr) return absl::OkStatus();
+  if (account == nullptr || !account->tenant->has_rate()) return absl::OkStatus();
   const Tenant::Clock::duration delay = account->tenant->ComputeDelay(Tenant::Clock::now());
   if (delay == Tenant::Clock::duration::zero()) return absl::OkStatus();
   const std::int64_t ms = std::chrono::ceil<std::chrono::milliseconds>(delay).count();
@@ -49,7 +49,7 @@ absl::StatusOr<TenantRequest> TenantRequest::Begin(const AccountRef& account) {
   if (account == nullptr) return TenantRequest();
   if (absl::Status rate = CheckRate(account); !rate.ok()) return rate;
   if (!account->tenant->TakeRequest()) return QuotaError(*account->tenant, "max_requests_in_flight", kRetryDelayMs);
-  return TenantRequest(account);
+  return TenantRequest(*account->tenant);
 }
 
 }  // namespace attend::server

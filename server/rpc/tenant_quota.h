@@ -20,17 +20,18 @@ absl::Status QuotaError(Tenant& tenant, const char* quota, std::int64_t delay_ms
 // Without a retry delay: `wanted` bytes alone are more than the `most` that the quota ever allows.
 absl::Status BeyondQuota(const std::string& tenant, const char* quota, std::int64_t wanted, std::int64_t most);
 
-// One request of a tenant while it is in flight. A default or moved-from one is nobody's. Thread-compatible.
+// One request of a tenant while it is in flight. A default or moved-from one is nobody's. Must not outlive the tenant,
+// which the account of its call holds. Thread-compatible.
 class TenantRequest {
  public:
   TenantRequest() = default;
-  TenantRequest(TenantRequest&& other) noexcept : account_(std::move(other.account_)) {}
+  TenantRequest(TenantRequest&& other) noexcept : tenant_(std::exchange(other.tenant_, nullptr)) {}
   TenantRequest& operator=(TenantRequest&& other) noexcept {
-    std::swap(account_, other.account_);
+    std::swap(tenant_, other.tenant_);
     return *this;
   }
   ~TenantRequest() {
-    if (account_ != nullptr) account_->tenant->GiveRequest();
+    if (tenant_ != nullptr) tenant_->GiveRequest();
   }
 
   // Whether a request of `account` may begin now, by its tenant's compute rate; null: always. Errors: QuotaError.
@@ -39,9 +40,9 @@ class TenantRequest {
   static absl::StatusOr<TenantRequest> Begin(const AccountRef& account);
 
  private:
-  explicit TenantRequest(AccountRef account) : account_(std::move(account)) {}
+  explicit TenantRequest(Tenant& tenant) : tenant_(&tenant) {}
 
-  AccountRef account_;
+  Tenant* tenant_ = nullptr;
 };
 
 }  // namespace attend::server

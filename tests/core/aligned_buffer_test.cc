@@ -1,7 +1,9 @@
 #include "core/tensor/aligned_buffer.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
@@ -99,6 +101,20 @@ std::int64_t ResidentBytes() {
   std::int64_t total = 0, resident = 0;
   statm >> total >> resident;
   return resident * 4096;
+}
+
+// In a thread of its own, which has kept nothing before.
+TEST(AlignedBufferTest, AThreadKeepsTheSmallBlocksOfManyCallsAtATimeAndNoMore) {
+  std::thread([] {
+    const std::size_t before = mallinfo2().uordblks;
+    {
+      std::vector<AlignedBuffer<std::uint8_t>> buffers;
+      for (int i = 0; i < 100; ++i) buffers.emplace_back(3000);
+    }
+    const std::size_t kept = mallinfo2().uordblks - before;
+    EXPECT_GE(kept, std::size_t{32} * 4096);
+    EXPECT_LT(kept, std::size_t{40} * 4096);
+  }).join();
 }
 
 TEST(AlignedBufferTest, MemoryLargerThanThePoolGoesBackToTheSystem) {

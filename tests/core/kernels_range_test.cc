@@ -192,6 +192,28 @@ TEST(KernelsRange, OnlyTheRowThatOverflowsIsComputedAgain) {
   }
 }
 
+// A thread keeps the memory of a small problem for its next, but not what it found out about keys.
+TEST(KernelsRange, KeysOfTheProblemBeforeSayNothing) {
+  for (const std::int64_t queries : {3, 40}) {
+    SdpaCaseSpec spec;
+    spec.queries = queries, spec.keys = 70;
+    SdpaCase sdpa_case(spec);
+    std::fill(sdpa_case.query.begin(), sdpa_case.query.end(), 0.0f);
+    for (const std::size_t dim : {0, 1}) testing::edge::Set(sdpa_case.query, dim, 8, 4e19f);
+    const std::vector<float> small = sdpa_case.key;
+    std::vector<float> cancels(small.size());  // Key 1's products are -1.6e39 and 1.6e39, all others 0.
+    cancels[8] = -4e19f, cancels[9] = 4e19f;
+    const SdpaProblem problem = sdpa_case.Problem();
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      sdpa_case.key = small;
+      Compute(problem, set, nullptr, Ask::kOutput);
+      sdpa_case.key = cancels;
+      const SdpaResult actual = Compute(problem, set, nullptr, Ask::kOutput);
+      EXPECT_TRUE(Near("output", actual.output, ReferenceSdpa(problem).output, 0, 3e-6)) << InstructionSetName(set);
+    }
+  }
+}
+
 // What a value, key or bias that is infinite does to a row is as it is without other rows that overflow.
 TEST(KernelsRange, InfiniteInputsBesideOverflowKeepTheirMeaning) {
   for (const std::int64_t queries : {3, 40}) {

@@ -1,6 +1,8 @@
-// The bounds on scratch memory that the server refuses requests by, against the address space that computing takes.
+// The bounds on scratch memory that the server refuses requests by, against the address space that computing takes; and
+// what stays of it.
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +11,7 @@
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/compute/compute_sdpa.h"
@@ -16,6 +19,7 @@
 #include "core/layer/attend_problem.h"
 #include "core/layer/compute_attend.h"
 #include "core/problem/sdpa_problem.h"
+#include "core/tensor/aligned_buffer.h"
 
 namespace attend {
 namespace {
@@ -154,6 +158,34 @@ TEST(ScratchBytes, CountsTheKeysAndValuesThatANarrowContextIsWidenedTo) {
                         1, false);
   };
   EXPECT_GE(bytes(DataType::kBFloat16) - bytes(DataType::kFloat32), 2 * 4.0 * 64 * 64);
+}
+
+// Of malloc's memory, what is in use.
+std::size_t UsedBytes() {
+  const auto info = mallinfo2();
+  return info.uordblks + info.hblkhd;
+}
+
+TEST(ScratchBytes, AThreadKeepsThoseOfASmallProblemAlone) {
+  if (kIsSanitized) GTEST_SKIP() << "nothing is kept from sanitizers";
+  const auto compute = [](std::int64_t dim) {
+    const std::vector<float> x(static_cast<std::size_t>(5 * dim), 0.001f);
+    std::vector<float> output(x.size());
+    const HeadsView view = SplitHeads(x.data(), 1, 1, 5, dim);
+    const SdpaProblem problem = *SdpaProblem::Create({.query = view, .key = view, .value = view});
+    EXPECT_TRUE(ComputeSdpa(problem, {.output = SplitHeads(output.data(), 1, 1, 5, dim)}, {}).ok());
+  };
+  compute(64);  // What the process keeps from its first on.
+  // A thread that has kept nothing before.
+  std::thread([&compute] {
+    constexpr std::size_t kLeast = std::size_t{16} << 10, kMost = std::size_t{64} << 10;
+    const std::size_t before = UsedBytes();
+    compute(64);
+    EXPECT_GT(UsedBytes(), before + kLeast);
+    EXPECT_LT(UsedBytes(), before + kMost);
+    compute(std::int64_t{1} << 16);
+    EXPECT_LT(UsedBytes(), before + kMost) << "of a large one";
+  }).join();
 }
 
 }  // namespace

@@ -152,6 +152,25 @@ class TokenTest(AuthTestCase):
                 refused = (Code.UNAUTHENTICATED, "NO_CREDENTIAL")
                 self.check(server.channel, (), lambda needs: not needs, refused, roles)
 
+    def test_callers_of_one_connection_are_told_apart(self):
+        known = self.write("principals.json", principals(layers=["uri:spiffe://x/layers"]))
+        forwarded = (("x-forwarded-client-cert", "By=spiffe://x/proxy;Hash=0a;URI=spiffe://x/layers"),)
+        missing, bad = (Code.PERMISSION_DENIED, "MISSING_ROLE"), (Code.UNAUTHENTICATED, "BAD_CREDENTIAL")
+        for proxies in ((), ("--trusted-proxies", "127.0.0.1")):
+            callers = {
+                (): {"observe"},
+                forwarded: {"layers"} if proxies else {"observe"},
+                bearer(SECRETS["layers"]): {"layers"},
+                bearer("garbage"): set(),
+            }
+            flags = ("--principals", known, "--anonymous-roles", "observe", *proxies)
+            with self.subTest(proxies), Server(*flags) as server:
+                for metadata, roles in (*callers.items(), *reversed(callers.items())):
+                    def allowed(needs, roles=roles):
+                        return not needs or needs & roles
+
+                    self.check(server.channel, metadata, allowed, missing if roles else bad, metadata)
+
     def test_plaintext_beyond_this_machine_has_to_be_wanted(self):
         for listen in ("0.0.0.0:0", "[::]:0", "10.1.2.3:0", "example.org:0"):
             with self.assertRaisesRegex(RuntimeError, "--insecure"):

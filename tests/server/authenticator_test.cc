@@ -19,6 +19,7 @@
 #include "server/base/logging.h"
 #include "server/identity/audit.h"
 #include "server/rpc/call_credentials.h"
+#include "server/rpc/known_peers.h"
 #include "tests/support/temporary_folder.h"
 
 namespace attend::server {
@@ -204,6 +205,47 @@ TEST(IsLocalPeerTest, LoopbackAndUnixSocketsAre) {
                             "ipv6:%5B::ffff:127.0.0.1%5D:1"}) {
     EXPECT_FALSE(IsLocalPeer(other)) << other;
   }
+}
+
+TEST(KnownPeersTest, APeerIsItselfOrUnknown) {
+  const auto name = [](int port) { return absl::StrCat("ipv4:10.0.0.7:", port); };
+  KnownPeers peers;
+  for (const std::string& unknown : {std::string(), name(0)}) EXPECT_EQ(peers.Find(unknown), nullptr) << unknown;
+  constexpr int kPeers = 1000;
+  for (int i = 0; i < kPeers; ++i) {
+    peers.Add({.peer = name(i), .principal = std::make_shared<Principal>(Principal{.name = name(i)})});
+    ASSERT_NE(peers.Find(name(i)), nullptr);
+  }
+  int known = 0;
+  for (int i = 0; i < 2 * kPeers; ++i) {
+    const KnownPeer* const found = peers.Find(name(i));
+    if (found == nullptr) continue;
+    ++known;
+    EXPECT_EQ(found->principal->name, name(i));
+  }
+  EXPECT_GT(known, 1);
+  EXPECT_LE(known, 64) << "it is bounded";
+}
+
+// So that one answer serves all calls of a peer.
+TEST_F(AuthenticatorTest, APeerWithoutACredentialIsTheSameWhateverFileIsInForce) {
+  const auto authenticator = Make(R"({"principals": [{"name": "a", "roles": ["compute"]}]})");
+  const auto caller = [&authenticator](const char* peer) {
+    const Credentials credentials = *CredentialsOfPeer(peer);
+    const PrincipalRef principal = *authenticator->Authenticate(credentials, absl::InfiniteFuture());
+    return std::pair(principal, authenticator->AccountOf(*principal, credentials.peer_address, credentials.from_proxy));
+  };
+  for (const char* peer : {"ipv4:127.0.0.1:1", "ipv4:10.0.0.7:1", "ipv6:%5B2001:db8::1%5D:1", "unix:"}) {
+    const auto before = caller(peer);
+    folder_.Write("principals.json", R"({"tenants": [{"name": "t"}], "principals": []})");
+    EXPECT_TRUE(*authenticator->Reload());
+    EXPECT_EQ(caller(peer), before) << peer;
+    folder_.Write("principals.json", R"({"principals": [{"name": "a", "tenant": "b", "roles": ["layers"]}]})");
+    EXPECT_TRUE(*authenticator->Reload());
+    EXPECT_EQ(caller(peer), before) << peer;
+  }
+  EXPECT_NE(caller("ipv4:127.0.0.1:1").first, caller("ipv4:10.0.0.7:1").first) << "from elsewhere";
+  EXPECT_EQ(caller("ipv4:10.0.0.7:1").second, caller("ipv4:10.0.0.7:2").second) << "one address";
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -81,6 +82,7 @@ class EngineFixture : public ::testing::Test {
     int threads = 1;
     int polling_threads = 1;
     server::Limits limits;
+    std::function<void(const server::InboundCall&)> on_started = nullptr;  // See CallEngine::Options.
   };
 
   void Start(const Settings& settings) {
@@ -113,6 +115,7 @@ class EngineFixture : public ::testing::Test {
     server::CallEngine::Options options;
     options.listen = {"127.0.0.1:0"};
     options.num_polling_threads = settings.polling_threads;
+    options.on_started = settings.on_started;
     options.credentials = grpc::InsecureServerCredentials();
     options.configure = [](grpc::ServerBuilder& builder) { builder.SetMaxReceiveMessageSize(-1); };
     auto engine = server::CallEngine::Start(std::move(options), std::move(methods));

@@ -39,7 +39,7 @@ class Caller final : public InboundCall {
 // Keeps the answer, as a transport whose peer does not read.
 class Sender final : public RequestRun::Owner {
  public:
-  void OnResponse(const grpc::ByteBuffer& response) override { answer_ = response; }
+  void OnResponse(const grpc::ByteBuffer& response, Clock::time_point /*now*/) override { answer_ = response; }
   void OnError(const absl::Status& status) override { answer_ = status; }
   const absl::StatusOr<grpc::ByteBuffer>& answer() const { return answer_; }
 

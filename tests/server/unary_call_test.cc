@@ -217,6 +217,17 @@ TEST_F(UnaryCallTest, AJobWhoseDeadlinePassesInTheQueueNeverStarts) {
   EXPECT_EQ(admission_->counts().dropped, admission_->counts().queued - 1);
 }
 
+TEST_F(UnaryCallTest, ADeadlineIsTheCallers) {
+  using Time = std::chrono::system_clock;
+  Time::time_point deadline;
+  Start({.on_started = [&deadline](const server::InboundCall& call) { deadline = call.deadline(); }});
+  const Time::time_point before = Time::now();
+  EXPECT_TRUE(CallRaw(channel_, kEcho, "small", {.timeout = std::chrono::hours(1)}).status.ok());
+  const std::chrono::seconds rounding(1);
+  EXPECT_GE(deadline, before + std::chrono::hours(1) - rounding);
+  EXPECT_LE(deadline, Time::now() + std::chrono::hours(1) + rounding);
+}
+
 // 2562047H is Go's longest time; 99999999H the longest of gRPC's protocol. Neither fits nanoseconds since 1970.
 TEST_F(UnaryCallTest, ADeadlineInAFarFutureIsNone) {
   Start({.threads = 1, .limits = {.max_queued_requests = 4}});
