@@ -320,6 +320,41 @@ TEST(KernelsRange, Float64ScoresBeyondItsRangeAreNotTakenForMasked) {
   }
 }
 
+// What a softcap makes of an infinite product is finite, and not the score where only the way to it was too long.
+TEST(KernelsRange, Float64SoftcapCapsTheScoreAndNotTheOverflow) {
+  for (const InstructionSet set : SupportedInstructionSets()) {
+    // Scores of 1e5 and 2e5 by way of 1e310 and 2e310.
+    const DoubleRowResult scaled =
+        ComputeDouble({1e155}, {1e155, 2e155}, {1, 2}, {.scale = 1e-305, .softcap = 5e4}, set);
+    EXPECT_NEAR(scaled.scores[0] / 5e4, std::tanh(2.0), 1e-14);
+    EXPECT_NEAR(scaled.scores[1] / 5e4, std::tanh(4.0), 1e-14);
+    EXPECT_EQ(scaled.output[0], 2);
+    // One of the sums that are added up in the end is infinite, the score is not.
+    const DoubleRowResult cancels =
+        ComputeDouble({2e154, 1.5e154}, {1e154, -1e154}, {1}, {.scale = 1, .softcap = 5e307}, set);
+    EXPECT_NEAR(cancels.scores[0] / 5e307, std::tanh(1.0), 1e-14);
+    // A score of 2e308, beyond the range, of which the softcap leaves a number.
+    const DoubleRowResult capped = ComputeDouble({2e154}, {1e154}, {1}, {.scale = 1, .softcap = 1.6e308}, set);
+    EXPECT_NEAR(capped.scores[0] / 1.6e308, std::tanh(1.25), 1e-14);
+    // A key that is infinite has the score that the softcap leaves of it, as in FLOAT32.
+    const DoubleRowResult infinite = ComputeDouble({1}, {kInf, 1}, {1, 2}, {.scale = 1, .softcap = 1e3}, set);
+    EXPECT_EQ(infinite.scores[0], 1e3);
+    EXPECT_EQ(infinite.output[0], 1);
+  }
+}
+
+// FLOAT32 takes a scale and a softcap as they are that it cannot hold: scores of 2e308 and 4e308 before the softcap.
+TEST(KernelsRange, ASoftcapNearFloat64sLargestNumberCapsFloat32Too) {
+  const float query = 2e4f;
+  const std::vector<float> key = {1e4f, 2e4f}, value = {5, 7};
+  const SdpaProblem problem = *SdpaProblem::Create({SplitHeads(&query, 1, 1, 1, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+                                                    SplitHeads(value.data(), 1, 1, 2, 1),
+                                                    AttentionOptions{.scale = 1e300, .softcap = 1.6e308}});
+  for (const InstructionSet set : SupportedInstructionSets()) {
+    EXPECT_EQ(Compute(problem, set, nullptr, Ask::kOutput).output[0], 7);
+  }
+}
+
 TEST(KernelsRange, Float64KeepsMaskedKeysMaskedBesideOverflow) {
   const std::vector<double> bias = {-kInf, 0};
   const AttentionOptions masked{.scale = 1, .bias = SplitHeads(bias.data(), 1, 1, 1, 2)};
