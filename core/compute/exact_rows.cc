@@ -11,10 +11,13 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kSmallestNormal = std::numeric_limits<float>::min();
 
-// Beyond this softcap, errors of float32's smallest numbers matter. Beyond this product of slope and distance, ALiBi
-// could move a bias from one end of float32's range to the other.
+// Beyond this softcap, errors of float32's smallest numbers matter.
 constexpr double kLargestSoftcap = 0x1p60;
-constexpr double kLargestAlibi = 0x1p120;
+
+// Beyond this product of slope and distance, ALiBi could lift a score that a bias took below float32's range above one
+// that is within it. Up to it, it could not even if float32 had larger exponents: log2(e) times it is less than half of
+// 2^104, the distance of the range's last numbers, so that the sum would be rounded to what it was.
+constexpr double kLargestAlibi = 0x1p100;
 
 // Sums of 2^24 terms of at most this size, with weights of at most 2^8, stay in float32's range.
 constexpr double kSurelyInRange = 0x1p90;

@@ -172,6 +172,28 @@ TEST(KernelsRange, ScoresBelowFloat64sRangeAreNotTakenForMasked) {
   }
 }
 
+// ALiBi lifts the first key, whose bias is just below what float32 holds in units of log2, above the second, whose bias
+// is just within. Not one of kEdgesOfRange, because bits of all those are on record.
+TEST(KernelsRange, AlibiLiftsWhatABiasTookBelowTheRange) {
+  const std::vector<float> key(2, 0.0f), value = {5, 7}, bias = {-2.35867e38f, -2.35865e38f}, slopes = {-3e34f};
+  for (const std::int64_t queries : {3, 40}) {
+    const std::vector<float> query(static_cast<std::size_t>(queries), 0.0f);
+    const SdpaProblem problem = *SdpaProblem::Create(
+        {SplitHeads(query.data(), 1, 1, queries, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+         SplitHeads(value.data(), 1, 1, 2, 1),
+         AttentionOptions{
+             .causal = CausalMode::kTopLeft, .bias = SplitHeads(bias.data(), 1, 1, 1, 2), .alibi_slopes = slopes}});
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      const SdpaResult result = Compute(problem, set, nullptr, Ask::kPerHead);
+      for (std::int64_t t = 0; t < queries; ++t) {
+        EXPECT_EQ(result.output[t], 5) << t;
+        EXPECT_EQ(result.weights[2 * t], 1) << t;
+      }
+      EXPECT_EQ(Compute(problem, set, nullptr, Ask::kOutput).output, result.output);
+    }
+  }
+}
+
 // One row of many leaves the range: its neighbours keep the bits that they have without it.
 TEST(KernelsRange, OnlyTheRowThatOverflowsIsComputedAgain) {
   for (const std::int64_t queries : {3, 40}) {
