@@ -215,12 +215,12 @@ void ExactRows::WidenValue(std::int64_t j) {
 }
 
 // As in FLOAT64 (compute_double.cc): a row without any weight that sees a key of finite numbers becomes NaN, because
-// its scores are below float64's range and nothing says by how much.
+// its scores are below float64's range and nothing says by how much; but not beside a finite sink.
 void ExactRows::RefuseScoresBelowRange(const RowCoordinates& at, const DoubleRow& row, DoubleSoftmax& softmax) {
   const auto are_finite = [this](const auto* numbers) {
     return std::all_of(numbers, numbers + task_.head_dim, [](auto x) { return std::isfinite(x); });
   };
-  if (!are_finite(row.query) || !std::isfinite(row.alibi_slope)) return;
+  if (std::isfinite(row.sink) || !are_finite(row.query) || !std::isfinite(row.alibi_slope)) return;
   for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
     if (!Sees(at, j) || !std::isfinite(Bias(at, j)) || !are_finite(Floats(KeysOf(problem_), kv_.head, j))) continue;
     exponentials_[j] = softmax.max = softmax.sum = std::numeric_limits<double>::quiet_NaN();

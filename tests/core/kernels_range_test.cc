@@ -172,6 +172,29 @@ TEST(KernelsRange, ScoresBelowFloat64sRangeAreNotTakenForMasked) {
   }
 }
 
+// What is within the range, however low, has all the weight.
+TEST(KernelsRange, ScoresBelowFloat64sRangeWeighNothingBesideASink) {
+  const float query = 1e38f;
+  const std::vector<float> key = {-1, -2}, value = {5, 7};
+  for (const float sink : {2.0f, -kLargest, std::numeric_limits<float>::infinity()}) {
+    const std::vector<float> sinks = {sink};
+    const SdpaProblem problem =
+        *SdpaProblem::Create({SplitHeads(&query, 1, 1, 1, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+                              SplitHeads(value.data(), 1, 1, 2, 1), AttentionOptions{.scale = 1e300, .sinks = sinks}});
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      const SdpaResult result = Compute(problem, set);
+      if (std::isinf(sink)) {
+        EXPECT_TRUE(std::isnan(result.output[0])) << "as beside any key";
+        continue;
+      }
+      EXPECT_EQ(result.output[0], 0);
+      EXPECT_EQ(result.weights, (std::vector<float>{0, 0}));
+      EXPECT_EQ(result.averaged, (std::vector<float>{0, 0}));
+      EXPECT_EQ(result.log_sum_exp[0], sink);
+    }
+  }
+}
+
 // ALiBi lifts the first key, whose bias is just below what float32 holds in units of log2, above the second, whose bias
 // is just within. Not one of kEdgesOfRange, because bits of all those are on record.
 TEST(KernelsRange, AlibiLiftsWhatABiasTookBelowTheRange) {
@@ -374,6 +397,17 @@ TEST(KernelsRange, ASoftcapNearFloat64sLargestNumberCapsFloat32Too) {
                                                     AttentionOptions{.scale = 1e300, .softcap = 1.6e308}});
   for (const InstructionSet set : SupportedInstructionSets()) {
     EXPECT_EQ(Compute(problem, set, nullptr, Ask::kOutput).output[0], 7);
+  }
+}
+
+TEST(KernelsRange, Float64ScoresBelowItsRangeWeighNothingBesideASink) {
+  for (const double sink : {2.0, std::numeric_limits<double>::lowest()}) {
+    const std::vector<double> sinks = {sink};
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      const DoubleRowResult result = ComputeDouble({-1e200}, {1e200, 2e200}, {1, 2}, {.scale = 1, .sinks = sinks}, set);
+      EXPECT_EQ(result.output[0], 0);
+      EXPECT_EQ(result.log_sum_exp, static_cast<float>(sink));
+    }
   }
 }
 
