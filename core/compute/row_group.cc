@@ -190,7 +190,10 @@ bool RowGroup::FinishOrRepeat() {
   std::uint64_t not_finite = 0;
   for (const GroupPanel& panel : workspace_.panels) not_finite |= panel.doubtful.not_finite;
   if (not_finite != 0 && !Repeat()) return false;
-  CompleteScores();
+  if (HasScoresToComplete()) {
+    ExactRows exact(run_, range_.kv);
+    CompleteScores(exact);
+  }
   if (FindDoubtfulRows() != 0 && !ComputeDoubtfulRows()) return false;
   widened_.NarrowOutputs(workspace_.rows.data());
   return true;
@@ -264,7 +267,7 @@ bool RowGroup::ComputeDoubtfulRows() {
   if (repeat) {
     task_.notice_overflow = false;
     if (!Repeat()) return false;
-    CompleteScores();
+    if (HasScoresToComplete()) CompleteScores(exact);  // Not another one: one is counted for each thread.
   }
   for (const std::int64_t i : rows) {
     const RowCoordinates at = CoordinatesOfRow(run_.problem, range_.kv, range_.first + i);
@@ -273,9 +276,9 @@ bool RowGroup::ComputeDoubtfulRows() {
   return true;
 }
 
-void RowGroup::CompleteScores() {
-  if (!run_.outputs.scores || !(task_.has_bias || task_.has_alibi)) return;
-  ExactRows exact(run_, range_.kv);
+bool RowGroup::HasScoresToComplete() const { return run_.outputs.scores && (task_.has_bias || task_.has_alibi); }
+
+void RowGroup::CompleteScores(ExactRows& exact) const {
   for (const GroupPanel& panel : workspace_.panels) {
     for (std::int64_t r = 0; r < panel.num_rows; ++r) exact.CompleteScores(CoordinatesOf(panel, r), panel.rows[r]);
   }
