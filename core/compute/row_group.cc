@@ -203,9 +203,11 @@ RowCoordinates RowGroup::CoordinatesOf(const GroupPanel& panel, std::int64_t r) 
   return CoordinatesOfRow(run_.problem, range_.kv, range_.first + (panel.rows - workspace_.rows.data()) + r);
 }
 
-// Products that a kernel takes for 0 are lost where the scale makes numbers of them.
+// Products that a kernel takes for 0 are lost where the scale makes numbers of them. With a softcap, it is divided by
+// that in `query_scale`.
 bool RowGroup::LeavesRange(std::int64_t head) const {
-  const double flushed = std::abs(static_cast<double>(task_.query_scale)) * static_cast<double>(task_.head_dim);
+  const double scale = std::abs(double{task_.query_scale}) * std::max(1.0, double{task_.softcap});
+  const double flushed = scale * static_cast<double>(task_.head_dim);
   return (kernels_.flushes_products && flushed > kLargestFlushedScale) || LeavesFloatRange(run_.problem, task_, head);
 }
 
