@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/base/round.h"
 #include "core/compute/exact_rows.h"
 
 namespace attend {
@@ -106,9 +107,9 @@ void RowGroup::Merge(const float* states) {
 
 // The largest magnitude among `keys`, which are those of the tile that begins with key `tile`.
 float RowGroup::LargestKey(std::int64_t tile, const KeyRange& keys) {
-  const auto i = static_cast<std::size_t>(tile / kKeysPerTile);
-  if (workspace_.key_bounds.size() <= i) workspace_.key_bounds.resize(i + 1);
-  KeyBound& bound = workspace_.key_bounds[i];
+  std::vector<KeyBound>& bounds = workspace_.key_bounds;
+  if (bounds.empty()) bounds.resize(static_cast<std::size_t>(CeilDiv(task_.key_length, kKeysPerTile)));
+  KeyBound& bound = bounds[static_cast<std::size_t>(tile / kKeysPerTile)];
   const bool known = bound.kv.batch == range_.kv.batch && bound.kv.head == range_.kv.head &&
                      bound.keys.begin == keys.begin && bound.keys.end == keys.end;
   if (!known) bound = {range_.kv, keys, kernels_.largest_key(task_, keys.begin, keys.end)};

@@ -67,6 +67,8 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
     const auto heads = static_cast<double>(std::min(kMaxHeadsInTurns, extents.kv_heads));
     per_thread = std::max(per_thread, heads * GroupFloats(extents, std::min(all_rows, kLanes)));
   }
+  // The bounds of tiles of keys.
+  per_thread += static_cast<double>(CeilDiv(extents.key_length, kKeysPerTile)) * sizeof(KeyBound) / sizeof(float);
   // A row computed again in float64.
   per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));
   per_thread += static_cast<double>(ExactRowsFloats(extents.head_dim, extents.value_dim));

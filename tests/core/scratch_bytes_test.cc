@@ -14,6 +14,7 @@
 
 #include "absl/base/config.h"
 #include "core/compute/compute_sdpa.h"
+#include "core/compute/workspace.h"
 #include "core/kernels/kernel_table.h"
 #include "core/layer/attend_problem.h"
 #include "core/layer/compute_attend.h"
@@ -60,6 +61,23 @@ TEST(ScratchBytes, CoversWhatWideEmbeddingsTake) {
   const double taken = PeakBytes() - before;
   EXPECT_GT(taken, 4.0 * kWide) << "nothing was measured";
   EXPECT_LE(taken, ScratchBytes(problem, 1, false) + kSlack);
+}
+
+TEST(ScratchBytes, AWorkspaceThatGrowsHoldsItsOldMemoryNoLonger) {
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
+  GTEST_SKIP() << "sanitizers keep freed memory";
+#endif
+  // Both larger than freed blocks that are kept.
+  constexpr std::int64_t kFirst = std::int64_t{20} << 20, kSecond = std::int64_t{24} << 20;
+  const auto grow = [] {
+    Workspace workspace;
+    const double before = PeakBytes();
+    const bool grown = workspace.Floats(kFirst) != nullptr && workspace.Floats(kSecond) != nullptr;
+    const double taken = PeakBytes() - before;
+    std::cerr << "took " << taken << " bytes\n";
+    std::exit(grown && taken > 3.9 * kSecond && taken <= 4.0 * kSecond + kSlack ? 0 : 1);
+  };
+  EXPECT_EXIT(grow(), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(ScratchBytes, GrowsWithThreadsAndWithConsumedWeights) {
