@@ -100,10 +100,11 @@ class TileRows {
   }
 
   // For a row without any weight. If it sees a key of finite numbers, all its scores are below float64's range, nothing
-  // says by how much, and the row becomes NaN.
+  // says by how much, and the row becomes NaN. Not beside a finite sink: that is at least 2^970 above any of them, and
+  // has all the weight.
   void RefuseScoresBelowRange(std::size_t i, DoubleSoftmax& softmax) const {
     const DoubleRow& row = rows_[i];
-    if (!AllFinite(row.query, task_.head_dim) || !std::isfinite(row.alibi_slope)) return;
+    if (std::isfinite(row.sink) || !AllFinite(row.query, task_.head_dim) || !std::isfinite(row.alibi_slope)) return;
     for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
       if (!IsUnmasked(task_, row, j) || !HasFiniteBias(row, j) ||
           !AllFinite(task_.key + j * task_.key_stride, task_.head_dim)) {

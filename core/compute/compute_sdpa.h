@@ -38,6 +38,8 @@ struct SdpaExtents {
   bool has_narrow = false;        // Something is FLOAT16, BFLOAT16 or INT8.
   bool consumes_weights = false;  // Averaged or top weights are wanted.
   std::int64_t top_k = 0;         // How many top weights of a row.
+  // Of a ragged batch, whose sequences are computed each by itself; rows and keys are those of all.
+  std::int64_t sequences = 1;
 };
 
 // Upper bounds of the bytes that computing a problem allocates beyond inputs and outputs, with `num_threads` threads,

@@ -11,10 +11,13 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kSmallestNormal = std::numeric_limits<float>::min();
 
-// Beyond this softcap, errors of float32's smallest numbers matter. Beyond this product of slope and distance, ALiBi
-// could move a bias from one end of float32's range to the other.
+// Beyond this softcap, errors of float32's smallest numbers matter.
 constexpr double kLargestSoftcap = 0x1p60;
-constexpr double kLargestAlibi = 0x1p120;
+
+// Beyond this product of slope and distance, ALiBi could lift a score that a bias took below float32's range above one
+// that is within it. Up to it, it could not even if float32 had larger exponents: log2(e) times it is less than half of
+// 2^104, the distance of the range's last numbers, so that the sum would be rounded to what it was.
+constexpr double kLargestAlibi = 0x1p100;
 
 // Sums of 2^24 terms of at most this size, with weights of at most 2^8, stay in float32's range.
 constexpr double kSurelyInRange = 0x1p90;
@@ -212,12 +215,12 @@ void ExactRows::WidenValue(std::int64_t j) {
 }
 
 // As in FLOAT64 (compute_double.cc): a row without any weight that sees a key of finite numbers becomes NaN, because
-// its scores are below float64's range and nothing says by how much.
+// its scores are below float64's range and nothing says by how much; but not beside a finite sink.
 void ExactRows::RefuseScoresBelowRange(const RowCoordinates& at, const DoubleRow& row, DoubleSoftmax& softmax) {
   const auto are_finite = [this](const auto* numbers) {
     return std::all_of(numbers, numbers + task_.head_dim, [](auto x) { return std::isfinite(x); });
   };
-  if (!are_finite(row.query) || !std::isfinite(row.alibi_slope)) return;
+  if (std::isfinite(row.sink) || !are_finite(row.query) || !std::isfinite(row.alibi_slope)) return;
   for (std::int64_t j = row.key_begin; j < row.key_end; ++j) {
     if (!Sees(at, j) || !std::isfinite(Bias(at, j)) || !are_finite(Floats(KeysOf(problem_), kv_.head, j))) continue;
     exponentials_[j] = softmax.max = softmax.sum = std::numeric_limits<double>::quiet_NaN();

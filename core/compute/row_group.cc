@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/base/round.h"
 #include "core/compute/exact_rows.h"
 
 namespace attend {
@@ -106,9 +107,9 @@ void RowGroup::Merge(const float* states) {
 
 // The largest magnitude among `keys`, which are those of the tile that begins with key `tile`.
 float RowGroup::LargestKey(std::int64_t tile, const KeyRange& keys) {
-  const auto i = static_cast<std::size_t>(tile / kKeysPerTile);
-  if (workspace_.key_bounds.size() <= i) workspace_.key_bounds.resize(i + 1);
-  KeyBound& bound = workspace_.key_bounds[i];
+  std::vector<KeyBound>& bounds = workspace_.key_bounds;
+  if (bounds.empty()) bounds.resize(static_cast<std::size_t>(CeilDiv(task_.key_length, kKeysPerTile)));
+  KeyBound& bound = bounds[static_cast<std::size_t>(tile / kKeysPerTile)];
   const bool known = bound.kv.batch == range_.kv.batch && bound.kv.head == range_.kv.head &&
                      bound.keys.begin == keys.begin && bound.keys.end == keys.end;
   if (!known) bound = {range_.kv, keys, kernels_.largest_key(task_, keys.begin, keys.end)};
@@ -190,7 +191,10 @@ bool RowGroup::FinishOrRepeat() {
   std::uint64_t not_finite = 0;
   for (const GroupPanel& panel : workspace_.panels) not_finite |= panel.doubtful.not_finite;
   if (not_finite != 0 && !Repeat()) return false;
-  CompleteScores();
+  if (HasScoresToComplete()) {
+    ExactRows exact(run_, range_.kv);
+    CompleteScores(exact);
+  }
   if (FindDoubtfulRows() != 0 && !ComputeDoubtfulRows()) return false;
   widened_.NarrowOutputs(workspace_.rows.data());
   return true;
@@ -200,9 +204,11 @@ RowCoordinates RowGroup::CoordinatesOf(const GroupPanel& panel, std::int64_t r) 
   return CoordinatesOfRow(run_.problem, range_.kv, range_.first + (panel.rows - workspace_.rows.data()) + r);
 }
 
-// Products that a kernel takes for 0 are lost where the scale makes numbers of them.
+// Products that a kernel takes for 0 are lost where the scale makes numbers of them. With a softcap, it is divided by
+// that in `query_scale`.
 bool RowGroup::LeavesRange(std::int64_t head) const {
-  const double flushed = std::abs(static_cast<double>(task_.query_scale)) * static_cast<double>(task_.head_dim);
+  const double scale = std::abs(double{task_.query_scale}) * std::max(1.0, double{task_.softcap});
+  const double flushed = scale * static_cast<double>(task_.head_dim);
   return (kernels_.flushes_products && flushed > kLargestFlushedScale) || LeavesFloatRange(run_.problem, task_, head);
 }
 
@@ -264,7 +270,7 @@ bool RowGroup::ComputeDoubtfulRows() {
   if (repeat) {
     task_.notice_overflow = false;
     if (!Repeat()) return false;
-    CompleteScores();
+    if (HasScoresToComplete()) CompleteScores(exact);  // Not another one: one is counted for each thread.
   }
   for (const std::int64_t i : rows) {
     const RowCoordinates at = CoordinatesOfRow(run_.problem, range_.kv, range_.first + i);
@@ -273,9 +279,9 @@ bool RowGroup::ComputeDoubtfulRows() {
   return true;
 }
 
-void RowGroup::CompleteScores() {
-  if (!run_.outputs.scores || !(task_.has_bias || task_.has_alibi)) return;
-  ExactRows exact(run_, range_.kv);
+bool RowGroup::HasScoresToComplete() const { return run_.outputs.scores && (task_.has_bias || task_.has_alibi); }
+
+void RowGroup::CompleteScores(ExactRows& exact) const {
   for (const GroupPanel& panel : workspace_.panels) {
     for (std::int64_t r = 0; r < panel.num_rows; ++r) exact.CompleteScores(CoordinatesOf(panel, r), panel.rows[r]);
   }

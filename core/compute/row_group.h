@@ -65,7 +65,8 @@ class RowGroup {
   bool FailsInFloat32(const GroupPanel& panel, std::int64_t r, ExactRows& exact) const;
   std::vector<std::int64_t> RowsToComputeAgain(ExactRows& exact, bool& repeat) const;
   bool ComputeDoubtfulRows();
-  void CompleteScores();
+  bool HasScoresToComplete() const;
+  void CompleteScores(ExactRows& exact) const;
 
   const SdpaRun& run_;
   const RowRange range_;

@@ -9,6 +9,7 @@
 #include "core/compute/widened_rows.h"
 #include "core/compute/workspace.h"
 #include "core/kernels/kernel_table.h"
+#include "core/problem/sequences.h"
 
 namespace attend {
 namespace {
@@ -36,27 +37,38 @@ double TopBytes(const SdpaExtents& extents) {
   return sizeof(std::pair<T, std::int32_t>) * static_cast<double>(std::min(extents.top_k, extents.key_length));
 }
 
-double FloatBytes(const SdpaExtents& extents, int num_threads) {
-  const auto rows = static_cast<double>(std::min(RoundUp(extents.rows, kLanes), kPanelRows * kPanelsPerGroup));
-  const auto head_dim = static_cast<double>(extents.head_dim);
-  // Packed queries, the states of all keys and of one chunk, and a block of scores per thread; of few rows for each
-  // head that takes turns.
-  double per_thread = rows * head_dim + 2 * StateFloats(rows, extents.value_dim) +
-                      static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
-  const bool takes_turns = extents.rows <= kLanes && extents.key_length > kKeyChunk;
-  const auto heads = takes_turns ? static_cast<double>(std::min(kMaxHeadsInTurns, extents.kv_heads)) : 1.0;
-  per_thread *= heads;
+// Of a group of `num_rows` rows of one key/value head.
+double GroupFloats(const SdpaExtents& extents, std::int64_t num_rows) {
+  const auto rows = static_cast<double>(num_rows);
+  // Packed queries, the states of all keys and of one chunk, and a block of scores.
+  double floats = rows * static_cast<double>(extents.head_dim) + 2 * StateFloats(rows, extents.value_dim) +
+                  static_cast<double>(kKeyBlock + 1) * kPanelRows + kFloatsBesides;
   // Float copies of queries, outputs, and the keys and values of a tile.
   if (extents.has_narrow) {
     const auto keys = static_cast<double>(std::min(kKeysPerTile, extents.key_length));
-    per_thread += heads * (rows + keys) *
-                  (static_cast<double>(PadToCacheLine(extents.head_dim)) +
-                   static_cast<double>(PadToCacheLine(extents.value_dim)));
+    floats += (rows + keys) * (static_cast<double>(PadToCacheLine(extents.head_dim)) +
+                               static_cast<double>(PadToCacheLine(extents.value_dim)));
   }
   // Values of a block that the kernels for few rows copy.
   if (extents.has_narrow || extents.value_dim % kLanes != 0) {
-    per_thread += heads * static_cast<double>(kKeyBlock) * static_cast<double>(PadToCacheLine(extents.value_dim));
+    floats += static_cast<double>(kKeyBlock) * static_cast<double>(PadToCacheLine(extents.value_dim));
   }
+  return floats;
+}
+
+double FloatBytes(const SdpaExtents& extents, int num_threads) {
+  const std::int64_t all_rows = RoundUp(extents.rows, kLanes);
+  const std::int64_t rows = std::min(all_rows, kPanelRows * kPanelsPerGroup);
+  const bool has_chunks = extents.key_length > kKeyChunk;
+  // Of each thread: one group, or one of few rows for each head that takes turns. A sequence may have few rows where
+  // all together have many.
+  double per_thread = GroupFloats(extents, rows);
+  if (has_chunks && (extents.rows <= kLanes || extents.sequences > 1)) {
+    const auto heads = static_cast<double>(std::min(kMaxHeadsInTurns, extents.kv_heads));
+    per_thread = std::max(per_thread, heads * GroupFloats(extents, std::min(all_rows, kLanes)));
+  }
+  // The bounds of tiles of keys.
+  per_thread += static_cast<double>(CeilDiv(extents.key_length, kKeysPerTile)) * sizeof(KeyBound) / sizeof(float);
   // A row computed again in float64.
   per_thread += 2 * static_cast<double>(ExactRowsDoubles(extents.key_length, extents.head_dim, extents.value_dim));
   per_thread += static_cast<double>(ExactRowsFloats(extents.head_dim, extents.value_dim));
@@ -64,12 +76,16 @@ double FloatBytes(const SdpaExtents& extents, int num_threads) {
   if (extents.consumes_weights) {
     per_thread += 2 * static_cast<double>(std::min(kPanelRows, extents.rows)) * static_cast<double>(extents.key_length);
   }
-  // The states of chunks computed side by side, which happens for few rows only.
-  const std::int64_t num_chunks = CeilDiv(extents.key_length, kKeyChunk);
-  const auto chunks = static_cast<double>(num_chunks);
-  const auto chunked_rows = std::min(rows, static_cast<double>(kKeyChunk) / 8);
-  const double states =
-      chunks > 1 ? static_cast<double>(extents.kv_heads) * chunks * StateFloats(chunked_rows, extents.value_dim) : 0;
+  // The states of chunks computed side by side, which happens for few rows only. The last chunk of each sequence that a
+  // thread computes may be short.
+  double states = 0;
+  if (has_chunks) {
+    const std::int64_t threads = num_threads, longer_than_chunk = extents.key_length / (kKeyChunk + 1);
+    const std::int64_t side_by_side = std::min({extents.sequences, threads, longer_than_chunk});
+    const auto chunks = static_cast<double>(CeilDiv(extents.key_length, kKeyChunk) + side_by_side - 1);
+    const auto chunked_rows = static_cast<double>(std::min(rows, kKeyChunk / 8));
+    states = static_cast<double>(extents.kv_heads) * chunks * StateFloats(chunked_rows, extents.value_dim);
+  }
   return sizeof(float) * (num_threads * per_thread + states) + num_threads * TopBytes<float>(extents);
 }
 
@@ -98,7 +114,8 @@ double ScratchBytes(const SdpaProblem& problem, int num_threads, bool consumes_w
        .is_double = problem.is_double(),
        .has_narrow = is_narrow(problem.query()) || is_narrow(problem.key()) || is_narrow(problem.value()),
        .consumes_weights = consumes_weights,
-       .top_k = top_k},
+       .top_k = top_k,
+       .sequences = IsRagged(problem.options()) ? NumSequences(problem.options()) : 1},
       num_threads);
 }
 

@@ -46,13 +46,16 @@ class Workspace {
  public:
   // At least `size` floats, uninitialised, aligned to 64 bytes. Ends the validity of what the last call returned.
   float* Floats(std::int64_t size) {
-    if (floats_.size() < size) floats_ = AlignedBuffer<float>(size);
+    if (floats_.size() < size) {
+      floats_ = AlignedBuffer<float>();  // First, so that there are never both.
+      floats_ = AlignedBuffer<float>(size);
+    }
     return floats_.data();
   }
 
   std::vector<QueryRow> rows;
   std::vector<GroupPanel> panels;
-  std::vector<KeyBound> key_bounds;  // Of each tile of keys, kept for the next group of the same head.
+  std::vector<KeyBound> key_bounds;  // Of each tile of keys, kept for the next group of the same head; or none yet.
 
   // What all of it takes.
   std::size_t num_bytes() const {

@@ -3,7 +3,8 @@
 //   c[i][lane] = sum over s ascending of a(i, s) . b[s][lane]
 //
 // where a(i, s) and b[s][lane] are pairs and . adds the products of both their numbers to the sum, in the order and
-// with the rounding of the instruction VDPBF16PS, which takes subnormal numbers as 0. Included for AVX-512 alone.
+// with the rounding of the instruction VDPBF16PS, which takes and gives subnormal numbers as 0. Included for AVX-512
+// alone.
 #ifndef ATTEND_CORE_KERNELS_DOT_INL_H_
 #define ATTEND_CORE_KERNELS_DOT_INL_H_
 

@@ -108,7 +108,12 @@ double ScoreOnTheEdge(const DoubleTask& task, const DoubleRow& row, int64_t key,
   const double product = std::frexp(task.scale, &exponent) * dot;
   exponent += query_exponent + key_exponent;
   double units = std::ldexp(product, exponent - 80);
-  if (task.softcap != 0) units = task.softcap * Tanh(std::ldexp(product, exponent) / task.softcap) * kUnit;
+  if (task.softcap != 0) {
+    // Divided before it is scaled: the quotient may be a number where the product is none.
+    int cap_exponent = 0;
+    const double cap = std::frexp(task.softcap, &cap_exponent);
+    units = task.softcap * Tanh(std::ldexp(product / cap, exponent - cap_exponent)) * kUnit;
+  }
   return (units + bias * kUnit - Alibi(row, key, row.alibi_slope * kUnit)) / kUnit;
 }
 
@@ -118,11 +123,14 @@ void Scores(const DoubleTask& task, const DoubleRow& row, int64_t begin, int64_t
       scores[j] = -kInfinity;
       continue;
     }
-    double score = task.scale * Dot(row.query, task.key + j * task.key_stride, task.head_dim);
-    if (task.softcap != 0) score = task.softcap * Tanh(score / task.softcap);
+    const double product = task.scale * Dot(row.query, task.key + j * task.key_stride, task.head_dim);
+    double score = product;
+    if (task.softcap != 0) score = task.softcap * Tanh(product / task.softcap);
     if (row.bias != nullptr) score += Bias(task, row, j);
     score -= Alibi(row, j, row.alibi_slope);
-    scores[j] = std::isfinite(score) ? score : ScoreOnTheEdge(task, row, j, score);
+    // A softcap makes a finite score of an infinite product too, which says nothing of the score.
+    const bool in_range = std::isfinite(product) && std::isfinite(score);
+    scores[j] = in_range ? score : ScoreOnTheEdge(task, row, j, score);
   }
 }
 

@@ -9,6 +9,7 @@
 #include "core/compute/compute_sdpa.h"
 #include "core/layer/norm_and_rotary.h"
 #include "core/layer/projection.h"
+#include "core/problem/sequences.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace attend {
@@ -223,6 +224,7 @@ double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes
   const std::int64_t batch = problem.batch(), queries = problem.query_length(), keys = problem.key_length();
   const EmbeddingsView &tokens = problem.embeddings(), &context = problem.context();
   const bool is_narrow = ElementSize(tokens.type) == 2 || ElementSize(context.type) == 2;
+  const bool is_ragged = IsRagged(problem.options());
   const double attention = SdpaScratchBytes({.rows = queries * problem.num_heads() / problem.num_kv_heads(),
                                              .kv_heads = batch * problem.num_kv_heads(),
                                              .key_length = keys,
@@ -231,7 +233,8 @@ double ScratchBytes(const AttendProblem& problem, int num_threads, bool consumes
                                              .is_double = problem.is_double(),
                                              .has_narrow = is_narrow,
                                              .consumes_weights = consumes_weights,
-                                             .top_k = top_k},
+                                             .top_k = top_k,
+                                             .sequences = is_ragged ? NumSequences(problem.options()) : 1},
                                             num_threads);
   if (!problem.layer()) return attention;
   const LayerView& layer = *problem.layer();

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <vector>
 
 #include "core/layer/compute_attend.h"
@@ -100,23 +101,25 @@ void ExpectAccurate(const FastCase& fast) {
   EXPECT_TRUE(AllNear(actual.log_sum_exp, expected.log_sum_exp, 1e-5 + 3 * score_error));
 }
 
-// Each product is below float32's smallest number, and the scale makes 1.28 of their sum.
+// Each product is below float32's smallest number, and the scale makes 1.28 of their sum, which a large softcap leaves.
 TEST(FastKernels, AHugeScaleBringsTinyProductsBack) {
   for (std::int64_t queries : {1, 20}) {
-    SdpaCaseSpec spec;
-    spec.queries = queries, spec.keys = 3, spec.head_dim = 64;
-    spec.scale = 2e38f;
-    FastCase fast(spec);
-    std::fill(fast.base.query.begin(), fast.base.query.end(), 1e-20f);
-    for (std::size_t i = 0; i < fast.base.key.size(); ++i) fast.base.key[i] = i < 64 ? 1e-20f : -1e-20f;
-    fast.query = TypedTensor::From(fast.base.query, kBF16);
-    fast.key = TypedTensor::From(fast.base.key, kBF16);
-    const SdpaProblem problem = fast.Problem();
-    const ReferenceResult expected = ReferenceSdpa(problem);
-    ASSERT_GT(expected.scores[0], 1.2);
-    const SdpaResult actual = Compute(problem, Here());
-    EXPECT_TRUE(AllNear(actual.weights, expected.attention_weights, 1e-5));
-    EXPECT_TRUE(AllNear(actual.log_sum_exp, expected.log_sum_exp, 1e-5));
+    for (const std::optional<float> softcap : {std::optional<float>(), std::optional<float>(1e18f)}) {
+      SdpaCaseSpec spec;
+      spec.queries = queries, spec.keys = 3, spec.head_dim = 64;
+      spec.scale = 2e38f, spec.softcap = softcap;
+      FastCase fast(spec);
+      std::fill(fast.base.query.begin(), fast.base.query.end(), 1e-20f);
+      for (std::size_t i = 0; i < fast.base.key.size(); ++i) fast.base.key[i] = i < 64 ? 1e-20f : -1e-20f;
+      fast.query = TypedTensor::From(fast.base.query, kBF16);
+      fast.key = TypedTensor::From(fast.base.key, kBF16);
+      const SdpaProblem problem = fast.Problem();
+      const ReferenceResult expected = ReferenceSdpa(problem);
+      ASSERT_GT(expected.scores[0], 1.2);
+      const SdpaResult actual = Compute(problem, Here());
+      EXPECT_TRUE(AllNear(actual.weights, expected.attention_weights, 1e-5)) << "softcap " << softcap.has_value();
+      EXPECT_TRUE(AllNear(actual.log_sum_exp, expected.log_sum_exp, 1e-5)) << "softcap " << softcap.has_value();
+    }
   }
 }
 

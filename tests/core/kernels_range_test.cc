@@ -172,6 +172,51 @@ TEST(KernelsRange, ScoresBelowFloat64sRangeAreNotTakenForMasked) {
   }
 }
 
+// What is within the range, however low, has all the weight.
+TEST(KernelsRange, ScoresBelowFloat64sRangeWeighNothingBesideASink) {
+  const float query = 1e38f;
+  const std::vector<float> key = {-1, -2}, value = {5, 7};
+  for (const float sink : {2.0f, -kLargest, std::numeric_limits<float>::infinity()}) {
+    const std::vector<float> sinks = {sink};
+    const SdpaProblem problem =
+        *SdpaProblem::Create({SplitHeads(&query, 1, 1, 1, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+                              SplitHeads(value.data(), 1, 1, 2, 1), AttentionOptions{.scale = 1e300, .sinks = sinks}});
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      const SdpaResult result = Compute(problem, set);
+      if (std::isinf(sink)) {
+        EXPECT_TRUE(std::isnan(result.output[0])) << "as beside any key";
+        continue;
+      }
+      EXPECT_EQ(result.output[0], 0);
+      EXPECT_EQ(result.weights, (std::vector<float>{0, 0}));
+      EXPECT_EQ(result.averaged, (std::vector<float>{0, 0}));
+      EXPECT_EQ(result.log_sum_exp[0], sink);
+    }
+  }
+}
+
+// ALiBi lifts the first key, whose bias is just below what float32 holds in units of log2, above the second, whose bias
+// is just within. Not one of kEdgesOfRange, because bits of all those are on record.
+TEST(KernelsRange, AlibiLiftsWhatABiasTookBelowTheRange) {
+  const std::vector<float> key(2, 0.0f), value = {5, 7}, bias = {-2.35867e38f, -2.35865e38f}, slopes = {-3e34f};
+  for (const std::int64_t queries : {3, 40}) {
+    const std::vector<float> query(static_cast<std::size_t>(queries), 0.0f);
+    const SdpaProblem problem = *SdpaProblem::Create(
+        {SplitHeads(query.data(), 1, 1, queries, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+         SplitHeads(value.data(), 1, 1, 2, 1),
+         AttentionOptions{
+             .causal = CausalMode::kTopLeft, .bias = SplitHeads(bias.data(), 1, 1, 1, 2), .alibi_slopes = slopes}});
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      const SdpaResult result = Compute(problem, set, nullptr, Ask::kPerHead);
+      for (std::int64_t t = 0; t < queries; ++t) {
+        EXPECT_EQ(result.output[t], 5) << t;
+        EXPECT_EQ(result.weights[2 * t], 1) << t;
+      }
+      EXPECT_EQ(Compute(problem, set, nullptr, Ask::kOutput).output, result.output);
+    }
+  }
+}
+
 // One row of many leaves the range: its neighbours keep the bits that they have without it.
 TEST(KernelsRange, OnlyTheRowThatOverflowsIsComputedAgain) {
   for (const std::int64_t queries : {3, 40}) {
@@ -339,6 +384,52 @@ TEST(KernelsRange, Float64ScoresBeyondItsRangeAreNotTakenForMasked) {
     EXPECT_EQ(within.output[0], 3);
     // A softcap caps what is beyond the range.
     EXPECT_EQ(ComputeDouble({1e200}, {1e200, -1e200}, {1, 2}, {.scale = 1, .softcap = 1e3}, set).output[0], 1);
+  }
+}
+
+// What a softcap makes of an infinite product is finite, and not the score where only the way to it was too long.
+TEST(KernelsRange, Float64SoftcapCapsTheScoreAndNotTheOverflow) {
+  for (const InstructionSet set : SupportedInstructionSets()) {
+    // Scores of 1e5 and 2e5 by way of 1e310 and 2e310.
+    const DoubleRowResult scaled =
+        ComputeDouble({1e155}, {1e155, 2e155}, {1, 2}, {.scale = 1e-305, .softcap = 5e4}, set);
+    EXPECT_NEAR(scaled.scores[0] / 5e4, std::tanh(2.0), 1e-14);
+    EXPECT_NEAR(scaled.scores[1] / 5e4, std::tanh(4.0), 1e-14);
+    EXPECT_EQ(scaled.output[0], 2);
+    // One of the sums that are added up in the end is infinite, the score is not.
+    const DoubleRowResult cancels =
+        ComputeDouble({2e154, 1.5e154}, {1e154, -1e154}, {1}, {.scale = 1, .softcap = 5e307}, set);
+    EXPECT_NEAR(cancels.scores[0] / 5e307, std::tanh(1.0), 1e-14);
+    // A score of 2e308, beyond the range, of which the softcap leaves a number.
+    const DoubleRowResult capped = ComputeDouble({2e154}, {1e154}, {1}, {.scale = 1, .softcap = 1.6e308}, set);
+    EXPECT_NEAR(capped.scores[0] / 1.6e308, std::tanh(1.25), 1e-14);
+    // A key that is infinite has the score that the softcap leaves of it, as in FLOAT32.
+    const DoubleRowResult infinite = ComputeDouble({1}, {kInf, 1}, {1, 2}, {.scale = 1, .softcap = 1e3}, set);
+    EXPECT_EQ(infinite.scores[0], 1e3);
+    EXPECT_EQ(infinite.output[0], 1);
+  }
+}
+
+// FLOAT32 takes a scale and a softcap as they are that it cannot hold: scores of 2e308 and 4e308 before the softcap.
+TEST(KernelsRange, ASoftcapNearFloat64sLargestNumberCapsFloat32Too) {
+  const float query = 2e4f;
+  const std::vector<float> key = {1e4f, 2e4f}, value = {5, 7};
+  const SdpaProblem problem = *SdpaProblem::Create({SplitHeads(&query, 1, 1, 1, 1), SplitHeads(key.data(), 1, 1, 2, 1),
+                                                    SplitHeads(value.data(), 1, 1, 2, 1),
+                                                    AttentionOptions{.scale = 1e300, .softcap = 1.6e308}});
+  for (const InstructionSet set : SupportedInstructionSets()) {
+    EXPECT_EQ(Compute(problem, set, nullptr, Ask::kOutput).output[0], 7);
+  }
+}
+
+TEST(KernelsRange, Float64ScoresBelowItsRangeWeighNothingBesideASink) {
+  for (const double sink : {2.0, std::numeric_limits<double>::lowest()}) {
+    const std::vector<double> sinks = {sink};
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      const DoubleRowResult result = ComputeDouble({-1e200}, {1e200, 2e200}, {1, 2}, {.scale = 1, .sinks = sinks}, set);
+      EXPECT_EQ(result.output[0], 0);
+      EXPECT_EQ(result.log_sum_exp, static_cast<float>(sink));
+    }
   }
 }
 
