@@ -187,6 +187,8 @@ class Admission {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Runs a task in place of `running`, if it may interrupt that one. Returns whether it did.
   bool Interrupt(RunningTask& running) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether such a task is, as far as is known, short enough to interrupt another tenant's.
+  static bool IsShort(double undecoded_bytes, double expected_ms);
   static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms);
   // How long until `request`, as far as is known, would interrupt a task that computes; infinite when it would not.
   double UntilInterruptionMs(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -184,31 +184,28 @@ class FairQueue {
 
   // How long, by what `charge`'s tenant uses, until a task that `account` pushed now might interrupt that one.
   double UntilTurnMs(const AccountRef& account, const Charge& charge, double now) const {
-    const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
-    const double turn = NextTurnMs(found == flows_.end() ? nullptr : found->second.get(), now);
+    const double turn = NextTurnMs(Find(account), now);
     return std::max(0.0, turn - UsedMs(charge, now)) * charge.flow_->weight;
   }
 
   // How much of what waits would be taken before a task that `account` pushed now.
   double AheadMs(const AccountRef& account, double now) {
-    const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
-    Flow* const own = found == flows_.end() ? nullptr : found->second.get();
-    if (own != nullptr) Reweigh(*own, now);  // Also when the task is refused because of it, and never pushed.
-    double ahead = own == nullptr ? 0 : own->waiting_ms;
-    const double turn = NextTurnMs(own, now) + ahead / (own == nullptr ? 1 : own->weight);
-    for (const Flow* const flow : active_) {
-      const double others_turn = TurnMs(*flow, now);
-      if (flow == own || others_turn > turn) continue;
-      const double before = (turn - others_turn) * flow->weight + flow->waiting.front().expected_ms;
-      ahead += std::min(flow->waiting_ms, before);
+    return AheadOf(Find(account), now, [](const Next&) { return true; });
+  }
+  // The same where only those are taken that `may` be: infinite when one of the same tenant may not.
+  double AheadMs(const AccountRef& account, double now, absl::FunctionRef<bool(const Next&)> may) {
+    Flow* const own = Find(account);
+    const auto may_be_taken = [&](const Entry& entry) { return may(NextOf(*own, entry, now)); };
+    if (own != nullptr && !std::all_of(own->waiting.begin(), own->waiting.end(), may_be_taken)) {
+      return std::numeric_limits<double>::infinity();
     }
-    return ahead;
+    return AheadOf(own, now, may);
   }
 
   // What a task of `account` takes, by its tenant's latest ones.
   double MeanMs(const AccountRef& account) const {
-    const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
-    return found == flows_.end() ? kFirstMeanMs : found->second->mean_ms;
+    const Flow* const own = Find(account);
+    return own == nullptr ? kFirstMeanMs : own->mean_ms;
   }
 
   // How many tasks of `account` wait.
@@ -288,6 +285,25 @@ class FairQueue {
     flow.weight = weight;
   }
 
+  // As AheadMs; `own` may be null.
+  double AheadOf(Flow* own, double now, absl::FunctionRef<bool(const Next&)> may) const {
+    if (own != nullptr) Reweigh(*own, now);  // Also when the task is refused because of it, and never pushed.
+    double ahead = own == nullptr ? 0 : own->waiting_ms;
+    const double turn = NextTurnMs(own, now) + ahead / (own == nullptr ? 1 : own->weight);
+    for (const Flow* const flow : active_) {
+      const double others_turn = TurnMs(*flow, now);
+      const Entry& first = flow->waiting.front();
+      if (flow == own || others_turn > turn || !may(NextOf(*flow, first, now))) continue;
+      ahead += std::min(flow->waiting_ms, (turn - others_turn) * flow->weight + first.expected_ms);
+    }
+    return ahead;
+  }
+
+  // Null when nobody of its tenant was there. `account` may be null.
+  Flow* Find(const AccountRef& account) const {
+    const auto found = flows_.find(account == nullptr ? nullptr : account->tenant.get());
+    return found == flows_.end() ? nullptr : found->second.get();
+  }
   Flow& Activate(const AccountRef& account, double now) {
     std::unique_ptr<Flow>& flow = flows_[account == nullptr ? nullptr : account->tenant.get()];
     if (flow == nullptr) {
@@ -337,13 +353,16 @@ class FairQueue {
     return largest;
   }
 
+  static Next NextOf(const Flow& flow, const Entry& entry, double now) {
+    return {entry.item, flow.tenant.get(), entry.expected_ms, TurnMs(flow, now)};
+  }
+
   Flow* Best(double now, absl::FunctionRef<bool(const Next&)> may) const {
     const auto rank = [now](const Flow& flow) { return std::pair(TurnMs(flow, now), flow.waiting.front().number); };
     Flow* best = nullptr;
     for (Flow* const flow : active_) {
-      const Entry& first = flow->waiting.front();
       if (best != nullptr && rank(*best) < rank(*flow)) continue;
-      if (may({first.item, flow->tenant.get(), first.expected_ms, TurnMs(*flow, now)})) best = flow;
+      if (may(NextOf(*flow, flow->waiting.front(), now))) best = flow;
     }
     return best;
   }

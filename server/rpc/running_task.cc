@@ -114,10 +114,13 @@ void Admission::RunningTask::Look() {
   }
 }
 
+bool Admission::IsShort(double undecoded_bytes, double expected_ms) {
+  if (undecoded_bytes > 0) return undecoded_bytes <= kMostInterruptionBytes;
+  return expected_ms <= kMostInterruptionMs;
+}
+
 bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms) {
-  if (running.charge_.is_of(next.tenant)) return false;
-  if (next.item.undecoded_bytes > kMostInterruptionBytes) return false;
-  if (next.item.undecoded_bytes == 0 && next.expected_ms > kMostInterruptionMs) return false;
+  if (running.charge_.is_of(next.tenant) || !IsShort(next.item.undecoded_bytes, next.expected_ms)) return false;
   return next.virtual_ms <= FairQueue<Waiting>::UsedMs(running.charge_, now_ms);
 }
 

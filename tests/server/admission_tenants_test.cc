@@ -342,5 +342,18 @@ TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
       << "too long to interrupt, and a task runs for 10 s";
 }
 
+TEST_F(AdmissionTenantsTest, WhatMayNotInterruptIsBeforeNobodyWhoMay) {
+  Make(100);
+  HoldThread(/*with_tiles=*/true);
+  ASSERT_TRUE(admission_->Submit(Asking(MakeAccount("d"), 2e7), Note("d")).ok());  // 20 s.
+  Admission::Request soon = Asking(b_, 1000);
+  soon.deadline = system_clock::now() + milliseconds(4000);
+  EXPECT_TRUE(admission_->Check(soon).ok()) << "d does not interrupt, b does";
+  ASSERT_TRUE(admission_->Submit(Asking(c_, 1e5), Note("c")).ok());  // 100 ms: too long to interrupt.
+  soon.account = c_;
+  soon.deadline = system_clock::now() + milliseconds(4000);
+  EXPECT_EQ(Reason(admission_->Check(soon)), "DEADLINE_UNREACHABLE") << "behind its own, which waits for 10 s";
+}
+
 }  // namespace
 }  // namespace attend::server

@@ -33,6 +33,9 @@ class Queue : public FairQueue<std::string> {
     Base::Finish(charge, ms, counts ? std::optional(ms) : std::nullopt, now_);
   }
   double AheadMs(const AccountRef& account) { return Base::AheadMs(account, now_); }
+  double AheadMs(const AccountRef& account, absl::FunctionRef<bool(const Next&)> may) {
+    return Base::AheadMs(account, now_, may);
+  }
   void Wait(double ms) { now_ += ms; }
 
  private:
