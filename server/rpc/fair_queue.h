@@ -182,10 +182,12 @@ class FairQueue {
   // The virtual time of the tenant of a task that runs, as if all its tasks ended now.
   static double UsedMs(const Charge& charge, double now) { return UsedMs(*charge.flow_, now); }
 
-  // How long, by what `charge`'s tenant uses, until a task that `account` pushed now might interrupt that one.
+  // How long until a task that `account` pushed now might interrupt `charge`'s: its tenant uses as much time each
+  // millisecond as it has tasks that run. Those that are paused go on in a moment, and count too.
   double UntilTurnMs(const AccountRef& account, const Charge& charge, double now) const {
     const double turn = NextTurnMs(Find(account), now);
-    return std::max(0.0, turn - UsedMs(charge, now)) * charge.flow_->weight;
+    const Flow& flow = *charge.flow_;
+    return std::max(0.0, turn - UsedMs(flow, now)) * flow.weight / flow.running;
   }
 
   // How much of what waits would be taken before a task that `account` pushed now.

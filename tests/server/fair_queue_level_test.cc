@@ -171,6 +171,26 @@ TEST(FairQueueLevelTest, ATenantThatIsBehindMayNotInterruptAsYet) {
   EXPECT_EQ(queue.UntilTurnMs(b, alone->charge), 10);
 }
 
+TEST(FairQueueLevelTest, ATenantOnSeveralThreadsIsCaughtUpWithSooner) {
+  Queue queue;
+  const AccountRef b = MakeAccount("b");
+  Push(queue, MakeAccount("a"), 4);
+  std::vector<Queue::Taken> running;
+  for (int i = 0; i < 4; ++i) running.push_back(*queue.Pop());
+  queue.Wait(100);
+  Push(queue, b, 1);
+  auto taken = queue.Pop();
+  queue.Finish(taken->charge, 450, /*counts=*/false);
+  EXPECT_EQ(queue.UntilTurnMs(b, running[0].charge), 100) << "400 ms, of four threads";
+  queue.Pause(running[1].charge);
+  queue.Pause(running[2].charge);
+  EXPECT_EQ(queue.UntilTurnMs(b, running[0].charge), 100) << "two of them are interrupted, for a moment";
+  queue.Resume(running[1].charge);
+  queue.Resume(running[2].charge);
+  queue.Wait(100);
+  EXPECT_EQ(queue.UntilTurnMs(b, running[0].charge), 0);
+}
+
 TEST(FairQueueLevelTest, WhatATaskTookWhileNobodyWaitedIsNotOwed) {
   Queue queue;
   const AccountRef a = MakeAccount("a");
