@@ -32,10 +32,13 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   const double left_ms = LeftMs(deadline_);
   const double expected_ms = admission_.ModelOf(account_).Milliseconds(cost);
   const double least_ms = admission_.LeastMs(account_, cost);
+  // What a free thread is about to take does not wait.
+  const int tasks = static_cast<int>(admission_.queue_.size()) + admission_.running_;
+  const bool others_wait = tasks > admission_.executor_.num_threads();
   absl::Status verdict;
   if (least_ms > left_ms * kHopeless) {
     verdict = admission_.TooShort(least_ms, left_ms);
-  } else if (admission_.queue_.size() > 0 && expected_ms > left_ms) {
+  } else if (others_wait && expected_ms > left_ms) {
     verdict = admission_.Unreachable(account_, expected_ms);
   }
   if (!verdict.ok()) return verdict;

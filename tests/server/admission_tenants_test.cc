@@ -342,6 +342,24 @@ TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
       << "too long to interrupt, and a task runs for 10 s";
 }
 
+TEST_F(AdmissionTenantsTest, WhatAFreeThreadIsAboutToTakeRefusesNobody) {
+  Make(10, /*threads=*/2);
+  ASSERT_TRUE(executor_->Submit([this] { gate_.WaitForNotification(); }));  // A thread that has not come as yet.
+  absl::Status begun = absl::UnknownError("not run");
+  Admission::Request request = Asking(a_, 2e7);  // 20 s on one thread, 10 s on both.
+  request.deadline = system_clock::now() + milliseconds(15'000);
+  ASSERT_TRUE(admission_
+                  ->Submit(request,
+                           [&](RunningTask& task) {
+                             EXPECT_TRUE(admission_->Submit(Asking(b_, 1), Note("b")).ok());
+                             begun = task.Begin({.flops = 2e7});
+                             task.Stopped();
+                           })
+                  .ok());
+  WaitUntilIdle();  // The thread that computed takes b's.
+  EXPECT_TRUE(begun.ok()) << begun;
+}
+
 TEST_F(AdmissionTenantsTest, WhatMayNotInterruptIsBeforeNobodyWhoMay) {
   Make(100);
   HoldThread(/*with_tiles=*/true);
