@@ -46,9 +46,9 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   cost_ = cost;
   ++admission_.counts_.started;
   admission_.queue_.Expect(charge_, expected_ms);
+  alone_on_its_core_ = admission_.running_ >= admission_.executor_.num_threads();
   if (interrupts_ != nullptr) return verdict;
   admission_.computing_.push_back(this);
-  alone_on_its_core_ = admission_.running_ >= admission_.executor_.num_threads();
   const double end_ms = NowMs() + expected_ms;
   admission_.running_end_ms_ += end_ms - expected_end_ms_;
   expected_end_ms_ = end_ms;

@@ -327,6 +327,22 @@ TEST_F(AdmissionTenantsTest, WhatOneTenantsTasksTakeIsNotExpectedOfAnothers) {
   EXPECT_TRUE(WaitForEvents("c")) << "short enough to interrupt";
 }
 
+TEST_F(AdmissionTenantsTest, WhatInterruptsTeachesWhatItTakes) {
+  Make(100);
+  HoldThread(/*with_tiles=*/true);
+  std::atomic<int> done{0};
+  const auto slow = [&](RunningTask& task) {
+    EXPECT_TRUE(task.Begin({.flops = 1000}).ok());  // A millisecond, by the model.
+    Work(milliseconds(5));
+    ++done;
+  };
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1000), slow).ok());
+  EXPECT_TRUE(WaitFor([&] { return done == 10; })) << done << ": 50 ms";
+  Open();
+  WaitUntilIdle();
+  EXPECT_GT(admission_->PredictedMs({.flops = 1000}, "b"), 1.2);
+}
+
 TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
   Make(100);
   HoldThread(/*with_tiles=*/false);
