@@ -44,9 +44,12 @@ absl::Status Admission::Submit(const Request& request, Task task) {
       ++counts_.dropped;
     }
     if (!SendTicket()) return QueueFull();
-    queue_.Push(request.account, ExpectedMs(request),
+    const double expected_ms = ExpectedMs(request);
+    const bool may_be_due = MayBeDue(request, expected_ms);
+    queue_.Push(request.account, expected_ms,
                 {std::move(task), request.deadline, request.account, request.undecoded_bytes}, NowMs());
     waiting_.store(static_cast<int>(queue_.size()), std::memory_order_relaxed);
+    if (may_be_due) arrivals_.fetch_add(1, std::memory_order_relaxed);
     ++counts_.queued;
   }
   if (displaced.has_value()) Tell(*std::move(displaced));

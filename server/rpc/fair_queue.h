@@ -230,6 +230,11 @@ class FairQueue {
     return own == nullptr ? kFirstMeanMs : own->mean_ms;
   }
 
+  // Whether any task of `account`'s tenant waits.
+  bool HasWaiting(const AccountRef& account) const {
+    const Flow* const own = Find(account);
+    return own != nullptr && !own->waiting.empty();
+  }
   // How many tasks of `account` wait.
   std::size_t CountOf(const Account* account) const {
     const auto found = counts_.find(account);

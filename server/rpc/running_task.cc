@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -14,7 +15,7 @@
 namespace attend::server {
 namespace {
 
-// How often a computing task asks for the lock to see whether it is to be interrupted.
+// How often a computing task asks for the lock to see whether it is to be interrupted, if nothing has come that may.
 constexpr Clock::duration kLookInterval = std::chrono::microseconds(200);
 
 // What a caller that lost its place waits before it tries again.
@@ -110,9 +111,10 @@ void Admission::RunningTask::Look() {
   if (interrupts_ != nullptr || admission_.waiting_.load(std::memory_order_relaxed) == 0) return;
   const Clock::rep now = Clock::now().time_since_epoch().count();
   Clock::rep next = next_look_.load(std::memory_order_relaxed);
-  if (now < next || !next_look_.compare_exchange_strong(next, now + kLookInterval.count(), std::memory_order_relaxed)) {
-    return;
-  }
+  const std::uint32_t arrivals = admission_.arrivals_.load(std::memory_order_relaxed);
+  if (now < next && seen_arrivals_.load(std::memory_order_relaxed) == arrivals) return;
+  if (!next_look_.compare_exchange_strong(next, now + kLookInterval.count(), std::memory_order_relaxed)) return;
+  seen_arrivals_.store(arrivals, std::memory_order_relaxed);
   while (admission_.Interrupt(*this)) {
   }
 }
@@ -159,6 +161,14 @@ bool Admission::Interrupt(RunningTask& running) {
     running.cpu_interrupted_ += ThreadCpuTime() - cpu_start;
   }
   return true;
+}
+
+bool Admission::MayBeDue(const Request& request, double expected_ms) const {
+  if (static_cast<int>(queue_.size()) + running_ < executor_.num_threads()) return false;  // A free thread takes it.
+  if (!IsShort(request.undecoded_bytes, expected_ms) || queue_.HasWaiting(request.account)) return false;
+  const Tenant* const tenant = request.account == nullptr ? nullptr : request.account->tenant.get();
+  return std::any_of(computing_.begin(), computing_.end(),
+                     [tenant](const RunningTask* task) { return !task->charge_.is_of(tenant); });
 }
 
 double Admission::UntilInterruptionMs(const Request& request) const {
