@@ -198,7 +198,7 @@ absl::Status compute_internal::ComputeDouble(const SdpaProblem& problem, const S
     const QueryTile tile{i / tiles / heads_apart, first, std::min(first + kRowsPerTile, queries)};
     ComputeHeads(run, tile, head, head + heads_together);
   });
-  return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
+  return WasCancelled(context) ? CancelledStatus() : absl::OkStatus();
 }
 
 }  // namespace attend

@@ -80,10 +80,10 @@ absl::Status compute_internal::ComputeRagged(const SdpaProblem& problem, const S
   alone.executor = nullptr;
   ForEach(context, num_sequences, [&](std::int64_t n) {
     if (is_large(n)) return;
-    // The only error is CANCELLED, which IsCancelled reports below.
+    // The only error is CANCELLED, which WasCancelled reports below.
     ComputeSequence(problem, outputs, n, alone).IgnoreError();
   });
-  return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
+  return WasCancelled(context) ? CancelledStatus() : absl::OkStatus();
 }
 
 }  // namespace attend

@@ -238,7 +238,7 @@ absl::Status ComputeSdpa(const SdpaProblem& problem, const SdpaOutputs& outputs,
       ComputeGroups(run, cut);
     }
   }
-  return run.Cancelled() ? CancelledStatus() : absl::OkStatus();
+  return WasCancelled(own) ? CancelledStatus() : absl::OkStatus();
 }
 
 }  // namespace attend

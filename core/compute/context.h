@@ -43,10 +43,15 @@ inline ComputeContext ContextFor(const ComputeContext& context, double flops) {
   return own;
 }
 
+// At the end: nobody is let in any more, for whom a result that is complete would wait.
+inline bool WasCancelled(const ComputeContext& context) {
+  return context.cancelled != nullptr && context.cancelled->load(std::memory_order_relaxed);
+}
+
 // Between tiles: lets others have the thread for a moment, then says whether to go on.
 inline bool IsCancelled(const ComputeContext& context) {
   if (context.tile_break != nullptr) context.tile_break->Look();
-  return context.cancelled != nullptr && context.cancelled->load(std::memory_order_relaxed);
+  return WasCancelled(context);
 }
 
 inline absl::Status CancelledStatus() { return absl::CancelledError("the computation was cancelled before its end"); }

@@ -185,7 +185,7 @@ absl::Status Compute(const AttendProblem& problem, const AttendOutputs& outputs,
   const AlignedBuffer<T> merged(Rows(problem.embeddings()) * problem.num_heads() * problem.value_dim());
   if (absl::Status s = Attend(problem, heads, outputs, merged.data(), kDataTypeOf<T>, context); !s.ok()) return s;
   ProjectOutput(problem, merged.data(), outputs.output, context, pool);
-  return IsCancelled(context) ? CancelledStatus() : absl::OkStatus();
+  return WasCancelled(context) ? CancelledStatus() : absl::OkStatus();
 }
 
 double Product(std::int64_t a, std::int64_t b, std::int64_t c = 1) {

@@ -44,9 +44,12 @@ absl::Status Admission::Submit(const Request& request, Task task) {
       ++counts_.dropped;
     }
     if (!SendTicket()) return QueueFull();
-    queue_.Push(request.account, ExpectedMs(request),
+    const double expected_ms = ExpectedMs(request);
+    const bool may_be_due = MayBeDue(request, expected_ms);
+    queue_.Push(request.account, expected_ms,
                 {std::move(task), request.deadline, request.account, request.undecoded_bytes}, NowMs());
     waiting_.store(static_cast<int>(queue_.size()), std::memory_order_relaxed);
+    if (may_be_due) arrivals_.fetch_add(1, std::memory_order_relaxed);
     ++counts_.queued;
   }
   if (displaced.has_value()) Tell(*std::move(displaced));
@@ -94,9 +97,12 @@ absl::Status Admission::Verdict(const Request& request) {
 double Admission::WaitMs(const Request& request) {
   const double threads = executor_.num_threads();
   const double backlog_ms = BacklogMs(request.account) / threads;
+  const double soonest_ms = UntilInterruptionMs(request);
+  if (std::isinf(soonest_ms)) return backlog_ms;
+  const auto may_interrupt = [](const auto& next) { return IsShort(next.item.undecoded_bytes, next.expected_ms); };
   // What interrupts has the thread for half of the time at least.
-  const double interruption_ms = UntilInterruptionMs(request) + 2 * queue_.AheadMs(request.account, NowMs()) / threads;
-  return std::min(backlog_ms, interruption_ms);
+  const double ahead_ms = 2 * queue_.AheadMs(request.account, NowMs(), may_interrupt) / threads;
+  return std::min(backlog_ms, soonest_ms + ahead_ms);
 }
 
 absl::Status Admission::QueueFull() {

@@ -17,8 +17,8 @@
 // who may come again. A caller's estimate of its own cost can only ever refuse that caller.
 //
 // While a task computes, its thread may run one that waits and is short, of another tenant, between two tiles: when it
-// is that tenant's turn as if the computing task ended now. That one is interrupted by none. So a long request delays
-// other tenants by milliseconds, and no tenant by more than its part of the thread.
+// is that tenant's turn as if the computing task ended now (see FairQueue::IsDue). That one is interrupted by none. So
+// a long request delays other tenants by milliseconds, and no tenant by more than its part of the thread.
 //
 // Thread-safe. The lock is held for a few additions, and for a look at each tenant, or caller, that has tasks waiting.
 #ifndef ATTEND_SERVER_RPC_ADMISSION_H_
@@ -134,6 +134,7 @@ class Admission {
     const std::thread::id thread_ = std::this_thread::get_id();
     const Clock::time_point start_ = Clock::now();
     std::atomic<Clock::rep> next_look_{0};
+    std::atomic<std::uint32_t> seen_arrivals_{0};  // Admission::arrivals_ at the latest look.
     std::atomic<Clock::rep> interrupted_{0};       // Of `thread_`.
     std::chrono::nanoseconds cpu_interrupted_{0};  // The same, of processor time.
     // From here on set by Take, under the lock; without it until then, and in a task that was displaced.
@@ -187,7 +188,12 @@ class Admission {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Runs a task in place of `running`, if it may interrupt that one. Returns whether it did.
   bool Interrupt(RunningTask& running) ABSL_LOCKS_EXCLUDED(mu_);
-  static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms);
+  // Whether such a task is, as far as is known, short enough to interrupt another tenant's.
+  static bool IsShort(double undecoded_bytes, double expected_ms);
+  static bool MayInterrupt(const FairQueue<Waiting>& queue, const RunningTask& running,
+                           const FairQueue<Waiting>::Next& next, double now_ms);
+  // Whether a task that is pushed now is the next of its tenant and may interrupt one that computes.
+  bool MayBeDue(const Request& request, double expected_ms) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // How long until `request`, as far as is known, would interrupt a task that computes; infinite when it would not.
   double UntilInterruptionMs(const Request& request) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double WaitMs(const Request& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -229,8 +235,9 @@ class Admission {
   TenantCostModels models_ ABSL_GUARDED_BY(mu_);
   Counts counts_ ABSL_GUARDED_BY(mu_);
   FairQueue<Waiting> queue_ ABSL_GUARDED_BY(mu_);
-  std::atomic<int> waiting_{0};                                     // The queue's size, for a look without the lock.
-  int spare_tickets_ ABSL_GUARDED_BY(mu_) = 0;                      // Of tasks that others took or displaced.
+  std::atomic<int> waiting_{0};                 // The queue's size, for a look without the lock.
+  std::atomic<std::uint32_t> arrivals_{0};      // Of tasks that may be due at once, for looks before their time.
+  int spare_tickets_ ABSL_GUARDED_BY(mu_) = 0;  // Of tasks that others took or displaced.
   std::vector<const RunningTask*> computing_ ABSL_GUARDED_BY(mu_);  // Begun, and interrupting none.
   int running_ ABSL_GUARDED_BY(mu_) = 0;                            // Those that interrupt another do not count.
   double running_end_ms_ ABSL_GUARDED_BY(mu_) = 0;                  // The sum of the expected ends of those that run.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -14,7 +15,7 @@
 namespace attend::server {
 namespace {
 
-// How often a computing task asks for the lock to see whether it is to be interrupted.
+// How often a computing task asks for the lock to see whether it is to be interrupted, if nothing has come that may.
 constexpr Clock::duration kLookInterval = std::chrono::microseconds(200);
 
 // What a caller that lost its place waits before it tries again.
@@ -32,10 +33,13 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   const double left_ms = LeftMs(deadline_);
   const double expected_ms = admission_.ModelOf(account_).Milliseconds(cost);
   const double least_ms = admission_.LeastMs(account_, cost);
+  // What a free thread is about to take does not wait.
+  const int tasks = static_cast<int>(admission_.queue_.size()) + admission_.running_;
+  const bool others_wait = tasks > admission_.executor_.num_threads();
   absl::Status verdict;
   if (least_ms > left_ms * kHopeless) {
     verdict = admission_.TooShort(least_ms, left_ms);
-  } else if (admission_.queue_.size() > 0 && expected_ms > left_ms) {
+  } else if (others_wait && expected_ms > left_ms) {
     verdict = admission_.Unreachable(account_, expected_ms);
   }
   if (!verdict.ok()) return verdict;
@@ -43,9 +47,9 @@ absl::Status Admission::RunningTask::Begin(const WorkCost& cost) {
   cost_ = cost;
   ++admission_.counts_.started;
   admission_.queue_.Expect(charge_, expected_ms);
+  alone_on_its_core_ = admission_.running_ >= admission_.executor_.num_threads();
   if (interrupts_ != nullptr) return verdict;
   admission_.computing_.push_back(this);
-  alone_on_its_core_ = admission_.running_ >= admission_.executor_.num_threads();
   const double end_ms = NowMs() + expected_ms;
   admission_.running_end_ms_ += end_ms - expected_end_ms_;
   expected_end_ms_ = end_ms;
@@ -107,39 +111,46 @@ void Admission::RunningTask::Look() {
   if (interrupts_ != nullptr || admission_.waiting_.load(std::memory_order_relaxed) == 0) return;
   const Clock::rep now = Clock::now().time_since_epoch().count();
   Clock::rep next = next_look_.load(std::memory_order_relaxed);
-  if (now < next || !next_look_.compare_exchange_strong(next, now + kLookInterval.count(), std::memory_order_relaxed)) {
-    return;
-  }
+  const std::uint32_t arrivals = admission_.arrivals_.load(std::memory_order_relaxed);
+  if (now < next && seen_arrivals_.load(std::memory_order_relaxed) == arrivals) return;
+  if (!next_look_.compare_exchange_strong(next, now + kLookInterval.count(), std::memory_order_relaxed)) return;
+  seen_arrivals_.store(arrivals, std::memory_order_relaxed);
   while (admission_.Interrupt(*this)) {
   }
 }
 
-bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms) {
-  if (running.charge_.is_of(next.tenant)) return false;
-  if (next.item.undecoded_bytes > kMostInterruptionBytes) return false;
-  if (next.item.undecoded_bytes == 0 && next.expected_ms > kMostInterruptionMs) return false;
-  return next.virtual_ms <= FairQueue<Waiting>::UsedMs(running.charge_, now_ms);
+bool Admission::IsShort(double undecoded_bytes, double expected_ms) {
+  if (undecoded_bytes > 0) return undecoded_bytes <= kMostInterruptionBytes;
+  return expected_ms <= kMostInterruptionMs;
+}
+
+bool Admission::MayInterrupt(const FairQueue<Waiting>& queue, const RunningTask& running,
+                             const FairQueue<Waiting>::Next& next, double now_ms) {
+  if (running.charge_.is_of(next.tenant) || !IsShort(next.item.undecoded_bytes, next.expected_ms)) return false;
+  return queue.IsDue(next, running.charge_, now_ms);
 }
 
 bool Admission::Interrupt(RunningTask& running) {
   const Clock::time_point start = Clock::now();
   std::chrono::nanoseconds cpu_start{};
   {
-    std::optional<Waiting> next;  // What it owns, maybe the last reference to its call, outlives `nested`.
+    std::optional<Waiting> taken;  // What it owns, maybe the last reference to its call, outlives `nested`.
     RunningTask nested(*this, &running);
     {
       MutexLock lock(mu_);
       if (!running.begun_) return false;
       const double now_ms = NowMs();
-      const auto may = [&running, now_ms](const auto& waiting) { return MayInterrupt(running, waiting, now_ms); };
-      next = Take(nested, queue_.Pop(now_ms, may));
-      if (!next.has_value()) return false;
+      const auto may = [&running, &queue = std::as_const(queue_), now_ms](const auto& next) {
+        return MayInterrupt(queue, running, next, now_ms);
+      };
+      taken = Take(nested, queue_.Pop(now_ms, may));
+      if (!taken.has_value()) return false;
       ++spare_tickets_;
       cpu_start = nested.cpu_start_;
       // Also on a thread that helps: the task's own may have nothing left but to wait for this one.
       queue_.Pause(running.charge_, now_ms);
     }
-    std::move(next->task)(nested);
+    std::move(taken->task)(nested);
   }
   {
     const MutexLock lock(mu_);
@@ -150,6 +161,14 @@ bool Admission::Interrupt(RunningTask& running) {
     running.cpu_interrupted_ += ThreadCpuTime() - cpu_start;
   }
   return true;
+}
+
+bool Admission::MayBeDue(const Request& request, double expected_ms) const {
+  if (static_cast<int>(queue_.size()) + running_ < executor_.num_threads()) return false;  // A free thread takes it.
+  if (!IsShort(request.undecoded_bytes, expected_ms) || queue_.HasWaiting(request.account)) return false;
+  const Tenant* const tenant = request.account == nullptr ? nullptr : request.account->tenant.get();
+  return std::any_of(computing_.begin(), computing_.end(),
+                     [tenant](const RunningTask* task) { return !task->charge_.is_of(tenant); });
 }
 
 double Admission::UntilInterruptionMs(const Request& request) const {

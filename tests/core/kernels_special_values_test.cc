@@ -6,16 +6,21 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "core/runtime/executor.h"
 #include "gtest/gtest.h"
+#include "tests/support/attend_case.h"
 #include "tests/support/sdpa_case.h"
 
 namespace attend {
 namespace {
 
+using testing::AttendCase;
+using testing::AttendSpec;
 using testing::SameBits;
 using testing::SdpaCase;
 using testing::SdpaCaseSpec;
@@ -312,6 +317,77 @@ TEST(KernelsSpecialValues, CancellationIsNoticedBeforeTheEnd) {
     EXPECT_EQ(ComputeSdpa(problem, result.Outputs(), context).code(), absl::StatusCode::kCancelled);
     EXPECT_LT(some.count, all.count / 4) << "every group of rows looks once, and then no more";
   }
+}
+
+// Notes whether it was asked when there was nothing left to do.
+class LooksAtTheEnd final : public TileBreak {
+ public:
+  explicit LooksAtTheEnd(std::function<bool()> is_complete) : is_complete_(std::move(is_complete)) {}
+  void Look() override {
+    ++count;
+    at_the_end = at_the_end || is_complete_();
+  }
+
+  int count = 0;
+  bool at_the_end = false;
+
+ private:
+  const std::function<bool()> is_complete_;
+};
+
+// `compute` writes `output`: the second time, whoever is let in must find a part of it missing.
+template <typename T, typename Compute>
+void ExpectNobodyLetInAtTheEnd(std::vector<T>& output, const Compute& compute) {
+  ComputeContext context;
+  ASSERT_TRUE(compute(context).ok());
+  const std::vector<T> complete = output;
+  std::fill(output.begin(), output.end(), T{kNan});
+  LooksAtTheEnd looks([&] { return std::memcmp(output.data(), complete.data(), complete.size() * sizeof(T)) == 0; });
+  context.tile_break = &looks;
+  ASSERT_TRUE(compute(context).ok());
+  EXPECT_GT(looks.count, 1);
+  EXPECT_FALSE(looks.at_the_end);
+}
+
+TEST(KernelsSpecialValues, NobodyIsLetInBeforeAResultThatIsComplete) {
+  constexpr std::int64_t kTokens = 600, kDim = 64;
+  SdpaCaseSpec spec;
+  spec.queries = spec.keys = kTokens;
+  spec.head_dim = spec.value_dim = kDim;
+  const SdpaCase sdpa_case(spec);
+  const std::vector<std::int64_t> offsets = {0, 250, kTokens};
+  for (const bool ragged : {false, true}) {
+    SCOPED_TRACE(ragged ? "ragged" : "whole");
+    AttentionOptions options = sdpa_case.options;
+    if (ragged) options.cumulative_query_lengths = options.cumulative_key_lengths = offsets;
+
+    const auto problem = SdpaProblem::Create({sdpa_case.query_view, sdpa_case.key_view, sdpa_case.value_view, options});
+    ASSERT_TRUE(problem.ok()) << problem.status();
+    std::vector<float> output(kTokens * kDim);
+    SdpaOutputs outputs;
+    outputs.output = SplitHeads(output.data(), 1, 1, kTokens, kDim);
+    ExpectNobodyLetInAtTheEnd(output,
+                              [&](const ComputeContext& context) { return ComputeSdpa(*problem, outputs, context); });
+
+    const std::vector<double> numbers(sdpa_case.query.begin(), sdpa_case.query.end());
+    const auto view = SplitHeads(numbers.data(), 1, 1, kTokens, kDim);
+    const auto in_double = SdpaProblem::Create({view, view, view, options});
+    ASSERT_TRUE(in_double.ok()) << in_double.status();
+    std::vector<double> doubles(kTokens * kDim);
+    outputs.output = SplitHeads(doubles.data(), 1, 1, kTokens, kDim);
+    ExpectNobodyLetInAtTheEnd(doubles,
+                              [&](const ComputeContext& context) { return ComputeSdpa(*in_double, outputs, context); });
+  }
+  AttendSpec layer;
+  layer.queries = layer.keys = kTokens;
+  layer.output_dim = layer.embed;
+  const AttendCase attend_case(layer);
+  const AttendProblem problem = attend_case.Problem();
+  std::vector<float> output(kTokens * static_cast<std::size_t>(layer.output_dim));
+  AttendOutputs outputs;
+  outputs.output = output.data();
+  ExpectNobodyLetInAtTheEnd(output,
+                            [&](const ComputeContext& context) { return ComputeAttend(problem, outputs, context); });
 }
 
 }  // namespace

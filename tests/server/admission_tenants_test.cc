@@ -212,6 +212,27 @@ TEST_F(AdmissionTenantsTest, AShortTaskOfAnotherTenantInterruptsALongOneAndNothi
   EXPECT_GE(interrupted_, milliseconds(5));
 }
 
+// Green by chance where the machine stands still for 0.2 ms between the two looks.
+TEST_F(AdmissionTenantsTest, WhatJustCameIsSeenAtTheNextTile) {
+  Make(100);
+  std::string seen;
+  ASSERT_TRUE(admission_
+                  ->Submit(Asking(a_, 1e7),
+                           [&](RunningTask& task) {
+                             EXPECT_TRUE(task.Begin({.flops = 1e7}).ok());
+                             Work(milliseconds(100));
+                             EXPECT_TRUE(admission_->Submit(Asking(c_, 1e6), Note("c")).ok());  // Does not interrupt.
+                             task.Look();
+                             EXPECT_TRUE(admission_->Submit(Asking(b_, 1), Note("b")).ok());
+                             task.Look();
+                             seen = events();
+                             task.Stopped();
+                           })
+                  .ok());
+  WaitUntilIdle();
+  EXPECT_EQ(seen, "b");
+}
+
 TEST_F(AdmissionTenantsTest, WhatTurnsOutTooLongToInterruptWaitsForItsTurn) {
   Make(100);
   HoldThread(/*with_tiles=*/true);
@@ -334,6 +355,22 @@ TEST_F(AdmissionTenantsTest, WhatOneTenantsTasksTakeIsNotExpectedOfAnothers) {
   EXPECT_TRUE(WaitForEvents("c")) << "short enough to interrupt";
 }
 
+TEST_F(AdmissionTenantsTest, WhatInterruptsTeachesWhatItTakes) {
+  Make(100);
+  HoldThread(/*with_tiles=*/true);
+  std::atomic<int> done{0};
+  const auto slow = [&](RunningTask& task) {
+    EXPECT_TRUE(task.Begin({.flops = 1000}).ok());  // A millisecond, by the model.
+    Work(milliseconds(5));
+    ++done;
+  };
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(admission_->Submit(Asking(b_, 1000), slow).ok());
+  EXPECT_TRUE(WaitFor([&] { return done == 10; })) << done << ": 50 ms";
+  Open();
+  WaitUntilIdle();
+  EXPECT_GT(admission_->PredictedMs({.flops = 1000}, "b"), 1.2);
+}
+
 TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
   Make(100);
   HoldThread(/*with_tiles=*/false);
@@ -347,6 +384,37 @@ TEST_F(AdmissionTenantsTest, ADeadlineIsPlannedWithWhatIsReallyBeforeIt) {
   soon.cost = WorkCost{.flops = 1e5};
   EXPECT_EQ(Reason(admission_->Check(soon)), "DEADLINE_UNREACHABLE")
       << "too long to interrupt, and a task runs for 10 s";
+}
+
+TEST_F(AdmissionTenantsTest, WhatAFreeThreadIsAboutToTakeRefusesNobody) {
+  Make(10, /*threads=*/2);
+  ASSERT_TRUE(executor_->Submit([this] { gate_.WaitForNotification(); }));  // A thread that has not come as yet.
+  absl::Status begun = absl::UnknownError("not run");
+  Admission::Request request = Asking(a_, 2e7);  // 20 s on one thread, 10 s on both.
+  request.deadline = system_clock::now() + milliseconds(15'000);
+  ASSERT_TRUE(admission_
+                  ->Submit(request,
+                           [&](RunningTask& task) {
+                             EXPECT_TRUE(admission_->Submit(Asking(b_, 1), Note("b")).ok());
+                             begun = task.Begin({.flops = 2e7});
+                             task.Stopped();
+                           })
+                  .ok());
+  WaitUntilIdle();  // The thread that computed takes b's.
+  EXPECT_TRUE(begun.ok()) << begun;
+}
+
+TEST_F(AdmissionTenantsTest, WhatMayNotInterruptIsBeforeNobodyWhoMay) {
+  Make(100);
+  HoldThread(/*with_tiles=*/true);
+  ASSERT_TRUE(admission_->Submit(Asking(MakeAccount("d"), 2e7), Note("d")).ok());  // 20 s.
+  Admission::Request soon = Asking(b_, 1000);
+  soon.deadline = system_clock::now() + milliseconds(4000);
+  EXPECT_TRUE(admission_->Check(soon).ok()) << "d does not interrupt, b does";
+  ASSERT_TRUE(admission_->Submit(Asking(c_, 1e5), Note("c")).ok());  // 100 ms: too long to interrupt.
+  soon.account = c_;
+  soon.deadline = system_clock::now() + milliseconds(4000);
+  EXPECT_EQ(Reason(admission_->Check(soon)), "DEADLINE_UNREACHABLE") << "behind its own, which waits for 10 s";
 }
 
 }  // namespace

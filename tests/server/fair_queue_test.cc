@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <random>
 #include <string>
@@ -191,6 +192,24 @@ TEST(FairQueueTest, WhatIsAheadIsOnesOwnAndTheOthersPartMeanwhile) {
   EXPECT_EQ(queue.AheadMs(b), 30 + 40);
   EXPECT_EQ(queue.AheadMs(a), 1000 + 30);
   EXPECT_EQ(queue.AheadMs(nullptr), 0) << "who was never there is 50 ms before them";
+}
+
+TEST(FairQueueTest, WhatMayNotBeTakenIsAheadOfItsOwnAlone) {
+  Queue queue;
+  const AccountRef a = MakeAccount("a");
+  const AccountRef b = MakeAccount("b");
+  const auto is_short = [](const Queue::Next& next) { return next.expected_ms < 10; };
+  Push(queue, MakeAccount("c"), 1);
+  const auto running = queue.Pop();
+  queue.Wait(1000);
+  Push(queue, a, 2, 1000);
+  EXPECT_EQ(queue.AheadMs(b), 1000) << "both begin where they may: a's first";
+  EXPECT_EQ(queue.AheadMs(b, is_short), 0);
+  Push(queue, b, 3, 5);
+  EXPECT_EQ(queue.AheadMs(b, is_short), 15);
+  EXPECT_EQ(queue.AheadMs(a, is_short), HUGE_VAL);
+  Push(queue, b, 1, 100);
+  EXPECT_EQ(queue.AheadMs(b, is_short), HUGE_VAL) << "also when it is not the first";
 }
 
 TEST(FairQueueTest, TheCallerWithTheMostLosesItsNewestTask) {
