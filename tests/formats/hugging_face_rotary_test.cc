@@ -86,6 +86,8 @@ TEST(HuggingFaceRotary, YarnIsGivenAsFrequencies) {
   EXPECT_EQ(factor(R"(, "mscale": 1.0, "mscale_all_dim": 1.0)"), 1);
   EXPECT_NEAR(factor(R"(, "mscale": 0.7, "mscale_all_dim": 1.0)"), (0.07 * std::log(4) + 1) / (0.1 * std::log(4) + 1),
               1e-15);
+  for (const char* const alone : {R"(, "mscale": 0.7)", R"(, "mscale_all_dim": 0.7)"})
+    EXPECT_NEAR(factor(alone), 0.1 * std::log(4) + 1, 1e-15) << alone;
   // Without `truncate` the ramp begins and ends between pairs.
   const Rotary exact =
       *Parse(R"({"model_type": "qwen2", )" + scaling + R"(, "truncate": false}})", "layers.0.", 16).rotary;
@@ -146,6 +148,10 @@ TEST(HuggingFaceRotary, TheFactorOfLongRopeIsThatOfItsLengths) {
   EXPECT_EQ(of_lengths(32, 32), 1);
   EXPECT_EQ(of_lengths(16, 32), 1);
   EXPECT_EQ(of_lengths(1, 1), 1);
+  const std::string original = R"("original_max_position_embeddings": 32)";
+  EXPECT_THAT(Refusal(json(original, ""), "layers.0.", {}, 4), HasSubstr("'max_position_embeddings' is needed"));
+  EXPECT_NEAR(Parse(json(original, R"(, "factor": 4)"), "layers.0.", 4).rotary->attention_factor,
+              std::sqrt(1 + std::log(4) / std::log(32)), 1e-15);
   // One millionth beside the lengths' own is the same.
   const std::string lengths = R"("max_position_embeddings": 1000000, "original_max_position_embeddings": 2)";
   for (const char* const factor : {"499999.5", "500000", "500000.5"})
@@ -273,6 +279,7 @@ TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
   // Frequencies of so many elements would take all memory.
   for (const char* const dim : {"0", "17", "2147483647", "null"})
     EXPECT_THAT(refusal(dim), HasSubstr("'rotary_dim' is"));
+  EXPECT_THAT(refusal("null"), HasSubstr("'rotary_dim' is 0;"));
 }
 
 // GPT-J's code reads rotary_dim and no other key of these, whatever a file has.
