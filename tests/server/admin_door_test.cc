@@ -225,6 +225,11 @@ std::pair<double, double> Used() {
   return {seconds(usage.ru_utime), seconds(usage.ru_stime)};
 }
 
+std::ptrdiff_t NumThreads() {
+  const std::filesystem::directory_iterator threads("/proc/self/task");
+  return std::distance(begin(threads), end(threads));
+}
+
 TEST(ProcessMetrics, AreWhatTheSystemSays) {
   // So much of both that neither is nothing.
   const auto latest = std::chrono::steady_clock::now() + std::chrono::seconds(5);
@@ -235,8 +240,7 @@ TEST(ProcessMetrics, AreWhatTheSystemSays) {
 
   const auto [user, system] = Used();
   EXPECT_NEAR(Sample(page, "process_cpu_seconds_total"), user + system, 0.05);
-  const std::filesystem::directory_iterator threads("/proc/self/task");
-  EXPECT_EQ(Sample(page, "process_threads"), static_cast<double>(std::distance(begin(threads), end(threads))));
+  EXPECT_EQ(Sample(page, "process_threads"), static_cast<double>(NumThreads()));
   rlimit limit{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
   EXPECT_DOUBLE_EQ(Sample(page, "process_max_fds"), static_cast<double>(limit.rlim_cur));
