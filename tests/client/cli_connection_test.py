@@ -141,6 +141,25 @@ class ConnectionTest(unittest.TestCase):
         """localhost may be ::1 too, where nothing listens; the server on 127.0.0.1 is the cause."""
         self.check(f"localhost:{self.tls.port}", (), "speaks TLS")
 
+    def test_each_address_is_asked_once(self):
+        """The system lists an address for each kind of socket, unless the kind is said."""
+        said = []
+
+        def talk(connection):
+            said.append(connection.recv(1 << 16))
+            connection.sendall(b"220 mail.example ESMTP\r\n")
+            connection.close()
+
+        with peer(talk) as address:
+            for _ in range(10):
+                said.clear()
+                run = cli_harness.attend("health", "--endpoints", address, "--timeout", "10s")
+                if not any(text in run.err for text in DOUBTFUL):
+                    break
+        self.assertIn(f"{address} speaks a protocol that is not gRPC", run.err)
+        # gRPC's own connections do not speak HTTP/1.
+        self.assertEqual(sum(words.startswith(b"HEAD ") for words in said), 1, said)
+
     def test_unix_sockets(self):
         with tempfile.TemporaryDirectory(prefix="attend-unix-") as folder:
             path = f"{folder}/s"

@@ -67,6 +67,25 @@ class BashTest(unittest.TestCase):
         self.assertEqual(self.complete("compute", "--input", ""), [])
         self.assertEqual(self.complete("--fast-kernels", "o", program="attend-server"), ["on", "off"])
 
+    def test_a_flag_without_a_value_is_followed_by_any_word(self):
+        for flag in ("--tls", "--insecure"):
+            self.assertEqual(self.complete(flag, "sd"), ["sdpa"])
+            self.assertEqual(self.complete("compute", flag, "--dty"), ["--dtype"])
+        self.assertEqual(self.complete("compute", "--weights", "--dty"), ["--dtype"])
+        self.assertEqual(self.complete("--check-config", "--print-c", program="attend-server"), ["--print-config"])
+
+    def test_zsh_and_fish_know_which_flags_take_a_value(self):
+        types = "float32 float64 float16 bfloat16"
+        zsh = script("attend", "zsh")
+        self.assertIn(f"\n    'compute:--dtype') compadd -- {types}; return ;;\n", zsh)
+        self.assertIn("\n    'compute:--input') _files; return ;;\n", zsh)
+        self.assertIn("\n    ':--timeout') _files; return ;;\n", zsh)
+        self.assertNotIn(":--tls')", zsh)
+        fish = script("attend", "fish")
+        self.assertRegex(fish, rf" -l dtype -x -a '{types}' -d 'Convert ")
+        self.assertIn("\ncomplete -c attend -l timeout -r -d 'Deadline of each call, as in 500ms, 30s or 2m'\n", fish)
+        self.assertIn("\ncomplete -c attend -l tls -d 'Encrypt, trusting this system\\'s certificate authorities'\n", fish)
+
     def test_the_other_shells_accept_their_scripts(self):
         for program in PROGRAMS:
             for shell, check in (("bash", ["-n"]), ("zsh", ["-n"]), ("fish", ["--no-execute"])):
@@ -101,6 +120,17 @@ class ManualTest(unittest.TestCase):
             text = re.sub(r"\x1b\[\d*m|.\x08", "", done.stdout)
             self.assertIn("NAME", text)
             self.assertEqual(help_flags(program=program) - set(re.findall(r"--[a-z0-9-]+", text)), set())
+
+    def test_a_flag_has_the_type_of_its_value_if_it_has_one(self):
+        text = self.page("attend").read_text().replace("\\-", "-")
+        self.assertIn("\n.TP\n.B --tls\nEncrypt, trusting this system's certificate authorities. Also read from ATTEND_TLS.\n", text)
+        self.assertIn("\n.TP\n.B --timeout \\fITEXT\\fR\nDeadline of each call, as in 500ms, 30s or 2m. Default: 30s. "
+                      "Also read from ATTEND_TIMEOUT.\n", text)  # fmt: skip
+        self.assertRegex(text, r"\n\.TP\n\.B --dtype \\fITEXT\\fR\nConvert .* One of float32, float64, float16, bfloat16\.\n")
+        self.assertIn("\n.TP\n.B --num-heads, --heads \\fIINT\\fR\n", text)
+        self.assertIn("\n.TP\n.B --bias \\fIFILE\\fR\n", text)
+        self.assertIn("\n.TP\n.B --weights\nReturn attention_weights as well.\n", text)
+        self.assertIn("\n.TP\n.B NAME\nThe layer's name, as in minilm/0.\n", text)  # An argument without a flag.
 
     def test_every_flag_of_every_command_is_in_the_page(self):
         text = self.page("attend").read_text().replace("\\-", "-")

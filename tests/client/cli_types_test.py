@@ -107,11 +107,14 @@ class TypesTest(cli_harness.CliTestCase):
         narrow, wide = self.save("n.npy", x), self.save("w.npy", x.astype(np.float64))
         bias = self.save("b.npy", self.rng.standard_normal((3, 5)))
         shared = ("--context", context, "--layer", layer, "--bias", bias)
-        run = self.attend_ok("compute", "--input", narrow, "--input", wide, "--input", narrow, *shared, "-o", "json")
-        self.assertIn("has float64 weights, sent as float32", run.err)
-        self.assertIn(f"{bias} is float64, sent as float32", run.err)
+        inputs = [word for path in (narrow, narrow, wide, narrow) for word in ("--input", path)]
+        run = self.attend_ok("compute", *inputs, *shared, "-o", "json")
+        # Layer and options are read for the first input and where the precision is another than before, not for each.
+        self.assertEqual(run.err.count("has float64 weights, sent as float32"), 2, run.err)
+        self.assertEqual(run.err.count(f"{bias} is float64, sent as float32"), 2, run.err)
         outputs = [json.loads(line)["tensors"]["output"] for line in run.text.splitlines()]
-        first, second, third = (np.array(output["values"], output["data_type"]).reshape(output["shape"]) for output in outputs)
+        first, again, second, third = (np.array(output["values"], output["data_type"]).reshape(output["shape"]) for output in outputs)
+        np.testing.assert_array_equal(first, again)
         np.testing.assert_array_equal(first, third)
         self.assertEqual([first.dtype, second.dtype], [np.float32, np.float64])
         (alone,) = self.attend_npz("compute", "--input", wide, *shared).arrays
@@ -120,6 +123,15 @@ class TypesTest(cli_harness.CliTestCase):
         q, k, v = (oracle.project(source, weights[f"{name}.weight"])[None, None] for name, source in sources)
         expected = oracle.attend(q, k, v, oracle.Options(bias=np.load(bias))).output[0, 0]
         np.testing.assert_allclose(second, expected, rtol=0, atol=1e-12 * np.abs(v).max())
+
+    def test_a_float64_context_takes_every_input_along(self):
+        layer = self.directory / "layer.safetensors"
+        cli_harness.write_safetensors(layer, {f"{name}.weight": self.random(4, 4) for name in ("query", "key", "value")})
+        narrow, context = self.save("n.npy", self.random(3, 4)), self.save("c.npy", self.rng.standard_normal((5, 4)))
+        shared = ("--context", context, "--layer", layer)
+        run = self.attend_ok("compute", "--input", narrow, "--input", narrow, *shared, "-o", "json")
+        first, second = (json.loads(line)["tensors"]["output"] for line in run.text.splitlines())
+        self.assertEqual((first["data_type"], second), ("float64", first))
 
     def test_verify_of_everything_in_every_type(self):
         path, bias = GOLDEN / "mha_self_causal.safetensors", self.random(1, 4, 1, 50)

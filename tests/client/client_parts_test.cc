@@ -236,6 +236,10 @@ TEST(Endpoints, NamesInAListAreResolved) {
   const absl::StatusOr<Target> target = ResolveTarget({"10.0.0.1:1", "localhost:2"});
   ASSERT_TRUE(target.ok()) << target.status();
   EXPECT_THAT(target->uri, ::testing::AnyOf(HasSubstr("127.0.0.1:2"), HasSubstr("[::1]:2")));
+  // Each address once, and not once for each kind of socket. `10.2` is 10.0.0.2, which the system reads alone.
+  const absl::StatusOr<Target> short_form = ResolveTarget({"10.0.0.1:1", "10.2:2"});
+  ASSERT_TRUE(short_form.ok()) << short_form.status();
+  EXPECT_EQ(short_form->uri, "ipv4:10.0.0.1:1,10.0.0.2:2");
   // An empty label: no resolver asks a DNS server for it.
   EXPECT_EQ(ResolveTarget({"10.0.0.1:1", "no..name:2"}).status().code(), absl::StatusCode::kUnavailable);
 }
@@ -292,15 +296,57 @@ TEST(Token, IsOneWordOfPrintableAscii) {
   }
 }
 
-TEST(Arguments, PingAServerThatIsSilent) {
-  const grpc::ChannelArguments arguments = internal::Arguments({}, {}, /*watch_health=*/true);
+// Whole numbers and texts that gRPC is told, by their names.
+struct Told {
   std::map<std::string, int> integers;
+  std::map<std::string, std::string> texts;
+};
+
+Told Tell(const ClientOptions& options, const Target& target, bool watch_health = false) {
+  const grpc::ChannelArguments arguments = internal::Arguments(options, target, watch_health);
   const grpc_channel_args all = arguments.c_channel_args();
+  Told told;
   for (std::size_t i = 0; i < all.num_args; ++i) {
-    if (all.args[i].type == GRPC_ARG_INTEGER) integers[all.args[i].key] = all.args[i].value.integer;
+    if (all.args[i].type == GRPC_ARG_INTEGER) told.integers[all.args[i].key] = all.args[i].value.integer;
+    if (all.args[i].type == GRPC_ARG_STRING) told.texts[all.args[i].key] = all.args[i].value.string;
   }
-  EXPECT_EQ(integers["grpc.keepalive_time_ms"], 40000);
-  EXPECT_EQ(integers["grpc.keepalive_timeout_ms"], 20000);
+  return told;
+}
+
+TEST(Arguments, PingAServerThatIsSilent) {
+  const Told told = Tell({}, {}, /*watch_health=*/true);
+  EXPECT_EQ(told.integers.at("grpc.keepalive_time_ms"), 40000);
+  EXPECT_EQ(told.integers.at("grpc.keepalive_timeout_ms"), 20000);
+}
+
+TEST(Arguments, SayWhatAChannelDoes) {
+  ClientOptions options;
+  options.max_message_bytes = 12345;
+  const Told told = Tell(options, {"ipv4:10.0.0.1:1", "10.0.0.1"});
+  for (const char* const key :
+       {"grpc.max_send_message_length", "grpc.max_receive_message_length", "grpc.per_rpc_retry_buffer_size"}) {
+    EXPECT_EQ(told.integers.at(key), 12345) << key;
+  }
+  EXPECT_EQ(told.integers.at("grpc.service_config_disable_resolution"), 1);
+  EXPECT_EQ(told.integers.at("grpc.enable_http_proxy"), 0);
+  EXPECT_EQ(told.integers.at("grpc.initial_reconnect_backoff_ms"), 100);
+  EXPECT_EQ(told.integers.at("grpc.max_reconnect_backoff_ms"), 5000);
+  EXPECT_THAT(told.texts.at("grpc.service_config"),
+              ::testing::AllOf(HasSubstr("round_robin"), ::testing::Not(HasSubstr("healthCheckConfig"))));
+  EXPECT_THAT(Tell({}, {}, /*watch_health=*/true).texts.at("grpc.service_config"),
+              HasSubstr(R"("healthCheckConfig": {"serviceName": ""})"));
+}
+
+TEST(Arguments, NameTheServerThatACertificateIsFor) {
+  constexpr char kName[] = "grpc.ssl_target_name_override";
+  const Target target{"ipv4:10.0.0.1:1", "10.0.0.1"};
+  ClientOptions options;
+  EXPECT_EQ(Tell(options, target).texts.count(kName), 0U) << "without TLS";
+  options.tls.emplace();
+  EXPECT_EQ(Tell(options, target).texts.at(kName), "10.0.0.1");
+  EXPECT_EQ(Tell(options, {"unix:/a", ""}).texts.count(kName), 0U);
+  options.tls->server_name = "attend.example";
+  EXPECT_EQ(Tell(options, target).texts.at(kName), "attend.example");
 }
 
 }  // namespace

@@ -246,6 +246,14 @@ TEST(HuggingFaceConfig, ScalesAreTheModels) {
     EXPECT_EQ(*Parse(json).scale, 0.0625) << type;
   }
   EXPECT_EQ(*Parse(R"({"model_type": "falcon_h1", "key_multiplier": 0.5, "rope_theta": 1e4})", "", 16).scale, 0.125);
+  EXPECT_EQ(*Parse(R"({"model_type": "gemma2", "query_pre_attn_scalar": 0.25})").scale, 2);
+  for (const char* const scalar : {"0", "-0.25", "null"}) {
+    EXPECT_THAT(
+        Refusal(std::string(R"({"model_type": "gemma2", "query_pre_attn_scalar": )") + scalar + "}", "layers.0."),
+        HasSubstr("'query_pre_attn_scalar' must be positive"));
+  }
+  EXPECT_THAT(Refusal(R"({"model_type": "falcon_h1", "key_multiplier": 0.5, "rope_theta": 1e4})"),
+              HasSubstr("'key_multiplier' needs the size of a head"));
   EXPECT_THAT(Refusal(R"({"model_type": "llama", "attention_multiplier": 0.0625})"),
               HasSubstr("'attention_multiplier'"));
 }
@@ -290,7 +298,13 @@ TEST(HuggingFaceConfig, AlibiHasTheSlopesOfItsPaper) {
     caller.alibi_slopes = true;
     EXPECT_EQ(Refusal(json, "", caller), "");
   }
-  EXPECT_THAT(Refusal(R"({"model_type": "bloom"})"), HasSubstr("'n_head'"));
+  EXPECT_THAT(slopes(R"({"model_type": "mpt", "n_heads": 4})"), ElementsAre(0.25, 0.0625, 0.015625, 0.00390625));
+  EXPECT_THAT(slopes(R"({"model_type": "bloom", "n_head": 1})"), ElementsAre(0.00390625));
+  EXPECT_EQ(slopes(R"({"model_type": "bloom", "n_head": 1024})").size(), 1024U);
+  for (const char* const heads : {"0", "1025", "null"}) {
+    EXPECT_THAT(Refusal(std::string(R"({"model_type": "bloom", "n_head": )") + heads + "}"),
+                HasSubstr("'n_head' must be between 1 and 1024"));
+  }
 }
 
 TEST(HuggingFaceConfig, FalconsKeyHeadsDependOnItsAge) {
@@ -315,6 +329,8 @@ TEST(HuggingFaceConfig, AnUnknownTypeIsRefusedUnlessTheCallerKnowsBetter) {
   caller.scale = true;
   EXPECT_THAT(Refusal(json, "", caller), HasSubstr("'sliding_window' is set"));
   caller.window = true;
+  EXPECT_EQ(Refusal(json, "", caller), "");
+  caller.num_heads = 1;
   EXPECT_EQ(Refusal(json, "", caller), "");
 }
 
@@ -347,6 +363,8 @@ TEST(HuggingFaceConfig, WhatCannotBeComputedSaysWhy) {
   EXPECT_THAT(Refusal(R"({"model_type": "beit", "use_relative_position_bias": true})"),
               HasSubstr("relative position biases are not supported"));
   EXPECT_THAT(Refusal(R"({"model_type": "llama", "head_dim": 64})", "", {}, 32), HasSubstr("'head_dim' is 64"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llama", "head_dim": 64})", "", {}, 1), HasSubstr("'head_dim' is 64"));
+  EXPECT_EQ(Refusal(R"({"model_type": "llama", "head_dim": 64})", "", {}, 0), "") << "the size is not known";
 }
 
 TEST(HuggingFaceConfig, WhatIsNoConfigIsRefused) {
@@ -356,6 +374,8 @@ TEST(HuggingFaceConfig, WhatIsNoConfigIsRefused) {
   const auto llama = [](const std::string& rest) { return Refusal(R"({"model_type": "llama", )" + rest + "}"); };
   EXPECT_THAT(llama(R"("num_attention_heads": "12")"), HasSubstr("'num_attention_heads' is not a whole number"));
   EXPECT_THAT(llama(R"("num_attention_heads": -1)"), HasSubstr("'num_attention_heads'"));
+  EXPECT_EQ(llama(R"("num_attention_heads": 2147483647)"), "");
+  EXPECT_THAT(llama(R"("num_attention_heads": 2147483648)"), HasSubstr("'num_attention_heads' is not a whole number"));
   EXPECT_THAT(llama(R"("num_attention_heads": 1e300)"), HasSubstr("'num_attention_heads'"));
   EXPECT_THAT(llama(R"("num_attention_heads": 18446744073709551615)"), HasSubstr("'num_attention_heads'"));
   EXPECT_THAT(llama(R"("rope_theta": [])"), HasSubstr("'rope_theta' is not a number"));
@@ -402,6 +422,8 @@ TEST(HuggingFaceConfig, DeepNestingIsRefusedAndDoesNotOverflowTheStack) {
 
 TEST(HuggingFaceConfig, APrefixesNumberThatIsNoLayersIsNotCounted) {
   EXPECT_THAT(Refusal(R"({"model_type": "gemma3_text", "sliding_window": 4})", "layers.9223372036854775807."),
+              HasSubstr("no number that says which one"));
+  EXPECT_THAT(Refusal(R"({"model_type": "gemma3_text", "sliding_window": 4})", "layers.-1."),
               HasSubstr("no number that says which one"));
 }
 

@@ -49,6 +49,9 @@ TEST(HuggingFaceRotary, ASmallShareIsNotTheWholeHead) {
   EXPECT_EQ(refusal("0.04"), "");  // Two elements.
   for (const char* const share : {"0.01", "1e-300"})
     EXPECT_THAT(refusal(share), HasSubstr("turns no element of a head of 64"));
+  EXPECT_THAT(refusal("0.02"), HasSubstr("turns 1 elements of a head; odd numbers are not supported"));
+  for (const char* const share : {"0", "-0.5", "1.5"})
+    EXPECT_THAT(refusal(share), HasSubstr("'partial_rotary_factor' is not a share of a known size of a head"));
 }
 
 TEST(HuggingFaceRotary, UnknownScalingIsRefusedUnlessTheCallerKnowsBetter) {
@@ -83,6 +86,8 @@ TEST(HuggingFaceRotary, YarnIsGivenAsFrequencies) {
   EXPECT_EQ(factor(R"(, "mscale": 1.0, "mscale_all_dim": 1.0)"), 1);
   EXPECT_NEAR(factor(R"(, "mscale": 0.7, "mscale_all_dim": 1.0)"), (0.07 * std::log(4) + 1) / (0.1 * std::log(4) + 1),
               1e-15);
+  for (const char* const alone : {R"(, "mscale": 0.7)", R"(, "mscale_all_dim": 0.7)"})
+    EXPECT_NEAR(factor(alone), 0.1 * std::log(4) + 1, 1e-15) << alone;
   // Without `truncate` the ramp begins and ends between pairs.
   const Rotary exact =
       *Parse(R"({"model_type": "qwen2", )" + scaling + R"(, "truncate": false}})", "layers.0.", 16).rotary;
@@ -92,6 +97,25 @@ TEST(HuggingFaceRotary, YarnIsGivenAsFrequencies) {
   EXPECT_THAT(Refusal(R"({"model_type": "qwen2", )" + scaling + "}}"), HasSubstr("needs the size of a head"));
   EXPECT_THAT(Refusal(R"({"model_type": "llama", "rope_scaling": {"type": "yarn", "factor": 2}})", "", {}, 16),
               HasSubstr("'original_max_position_embeddings' is needed"));
+}
+
+TEST(HuggingFaceRotary, TheRampOfYarnIsWithinTheTurnedElements) {
+  const auto frequencies = [](int base, int length, int head_dim) {
+    return Parse(R"({"model_type": "qwen2", "rope_theta": )" + std::to_string(base) +
+                     R"(, "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": )" +
+                     std::to_string(length) + "}}",
+                 "layers.0.", head_dim)
+        .rotary->frequencies;
+  };
+  // high = ceil(4 ln(256 / 2 pi) / (2 ln 10)) = ceil(3.22), one more than there are.
+  const std::vector<double> cut = frequencies(10, 256, 4);
+  ASSERT_EQ(cut.size(), 2U);
+  EXPECT_NEAR(cut[1], std::pow(10, -0.5) * (2 / 3.0 + 1 / 3.0 / 4), 1e-15);
+  // Both ends are 0: only the first pair is not divided.
+  const std::vector<double> steep = frequencies(10000, 4, 16);
+  ASSERT_EQ(steep.size(), 8U);
+  EXPECT_EQ(steep[0], 1);
+  for (int i = 1; i < 8; ++i) EXPECT_NEAR(steep[i], std::pow(10000, -i / 8.0) / 4, 1e-15) << i;
 }
 
 TEST(HuggingFaceRotary, LongRopeHasFactorsForShortAndLongTexts) {
@@ -106,6 +130,36 @@ TEST(HuggingFaceRotary, LongRopeHasFactorsForShortAndLongTexts) {
   EXPECT_THAT(Refusal(json + R"(, "factor": 3.0}})", "layers.0.", {}, 4), HasSubstr("'factor' is not"));
   EXPECT_EQ(Refusal(json + R"(, "factor": 3.0, "attention_factor": 1.0}})", "layers.0.", {}, 4), "");
   EXPECT_THAT(Refusal(json + "}}", "layers.0.", {}, 8), HasSubstr("must be a list of 4 numbers"));
+}
+
+TEST(HuggingFaceRotary, TheFactorOfLongRopeIsThatOfItsLengths) {
+  const auto json = [](const std::string& lengths, const std::string& factor) {
+    return R"({"model_type": "phi3", )" + lengths +
+           R"(, "rope_scaling": {"type": "longrope", "short_factor": [1, 1], "long_factor": [2, 2])" + factor + "}}";
+  };
+  const auto of_lengths = [&](int longest, int original) {
+    return Parse(json(R"("max_position_embeddings": )" + std::to_string(longest) +
+                          R"(, "original_max_position_embeddings": )" + std::to_string(original),
+                      ""),
+                 "layers.0.", 4)
+        .rotary->attention_factor;
+  };
+  EXPECT_NEAR(of_lengths(64, 32), std::sqrt(1 + std::log(2) / std::log(32)), 1e-15);
+  EXPECT_EQ(of_lengths(32, 32), 1);
+  EXPECT_EQ(of_lengths(16, 32), 1);
+  EXPECT_EQ(of_lengths(1, 1), 1);
+  const std::string original = R"("original_max_position_embeddings": 32)";
+  EXPECT_THAT(Refusal(json(original, ""), "layers.0.", {}, 4), HasSubstr("'max_position_embeddings' is needed"));
+  EXPECT_NEAR(Parse(json(original, R"(, "factor": 4)"), "layers.0.", 4).rotary->attention_factor,
+              std::sqrt(1 + std::log(4) / std::log(32)), 1e-15);
+  // One millionth beside the lengths' own is the same.
+  const std::string lengths = R"("max_position_embeddings": 1000000, "original_max_position_embeddings": 2)";
+  for (const char* const factor : {"499999.5", "500000", "500000.5"})
+    EXPECT_EQ(Refusal(json(lengths, std::string(R"(, "factor": )") + factor), "layers.0.", {}, 4), "") << factor;
+  for (const char* const factor : {"499999.25", "500000.75"}) {
+    EXPECT_THAT(Refusal(json(lengths, std::string(R"(, "factor": )") + factor), "layers.0.", {}, 4),
+                HasSubstr("'factor' is not max_position_embeddings by original_max_position_embeddings"));
+  }
 }
 
 // Phi-3.5-MoE's own config.json, with heads of 4 in place of 128. `PhimoeRotaryEmbedding` of transformers multiplies by
@@ -127,6 +181,8 @@ TEST(HuggingFaceRotary, PhiMoeMultipliesByItsOwnNumbers) {
   EXPECT_THAT(layer.notes, ElementsAre(HasSubstr("transformers 5 keeps short_factor")));
   const std::string more = R"("short_mscale": 1.5, "long_mscale": 1.5, "attention_factor": 3.0, )";
   EXPECT_EQ(Parse(PhiMoe(more, ""), "layers.0.", 4).rotary->attention_factor, 1.5);
+  const std::string small = R"("short_mscale": 0.001, "long_mscale": 0.001, )";
+  EXPECT_EQ(Parse(PhiMoe(small, ""), "layers.0.", 4).rotary->attention_factor, 0.001);
 }
 
 TEST(HuggingFaceRotary, PhiMoeWithoutOneNumberForAllLengthsIsRefused) {
@@ -217,9 +273,13 @@ TEST(HuggingFaceRotary, WhatIsTurnedFitsIntoAHead) {
     return Refusal(R"({"model_type": "gptj", "n_head": 1, "rotary_dim": )" + dim + "}", "h.0.", {}, 16);
   };
   EXPECT_EQ(refusal("16"), "");
+  EXPECT_EQ(refusal("1"), "");
+  EXPECT_THAT(Refusal(R"({"model_type": "gptj", "n_head": 1, "rotary_dim": 2})", "h.0.", {}, 1),
+              HasSubstr("'rotary_dim' is 2; it must be at least 1 and at most the size of a head"));
   // Frequencies of so many elements would take all memory.
   for (const char* const dim : {"0", "17", "2147483647", "null"})
     EXPECT_THAT(refusal(dim), HasSubstr("'rotary_dim' is"));
+  EXPECT_THAT(refusal("null"), HasSubstr("'rotary_dim' is 0;"));
 }
 
 // GPT-J's code reads rotary_dim and no other key of these, whatever a file has.
@@ -264,7 +324,8 @@ TEST(HuggingFaceRotary, ARatioOfChatGlmIsReadWhereTheVocabularySaysThatItIsGlm4s
                "multi_query_group_num": 2, )" +
            more + "}";
   };
-  for (const char* const vocabulary : {"", R"("padded_vocab_size": 65024, )", R"("padded_vocab_size": 65280, )"}) {
+  for (const char* const vocabulary :
+       {"", R"("padded_vocab_size": 65024, )", R"("padded_vocab_size": 65280, )", R"("padded_vocab_size": 151551, )"}) {
     const std::string file = json(vocabulary + std::string(R"("rope_ratio": 16)"));
     EXPECT_THAT(Refusal(file, layer, {}, 128), HasSubstr("'rope_ratio' is not 1: the code of ChatGLM2"));
     CallerSettings caller;

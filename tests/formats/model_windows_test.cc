@@ -33,7 +33,11 @@ TEST(ModelWindows, TheDecoderOfModernBertHasHalfOfItsWindow) {
   EXPECT_EQ(Sides(Parse(json(R"("global_attn_every_n_layers": 2)"), "model.layers.2.")), std::pair(-1L, -1L));
   EXPECT_THAT(Refusal(json(R"("local_attention": 128, "sliding_window": 128)"), "model.layers.1."),
               HasSubstr("'sliding_window' is not half of local_attention"));
-  EXPECT_THAT(Refusal(json(R"("local_attention": 1)"), "model.layers.1."), HasSubstr("'local_attention' must be"));
+  EXPECT_EQ(Sides(Parse(json(R"("local_attention": 2)"), "model.layers.1.")), std::pair(0L, -1L));
+  for (const char* const too_small : {"0", "1", "null"}) {
+    EXPECT_THAT(Refusal(json(std::string(R"("local_attention": )") + too_small), "model.layers.1."),
+                HasSubstr("'local_attention' must be at least 2"));
+  }
 }
 
 TEST(ModelWindows, TheDecoderOfModernBertIsReadWhereVersionsAgreeOnItsBases) {
@@ -71,6 +75,57 @@ TEST(ModelWindows, EncodersCountTheirWindowsInThreeWays) {
               HasSubstr("'rope_theta' is missing"));
 }
 
+TEST(ModelWindows, AWindowHasTheQueryItselfAtLeast) {
+  const auto neo = [](const std::string& window) {
+    return OfType("gpt_neo", R"("attention_layers": ["local"], "window_size": )" + window);
+  };
+  EXPECT_EQ(Sides(Parse(neo("1"), "h.0.")), std::pair(0L, -1L));
+  for (const char* const too_small : {"0", "null"}) {
+    EXPECT_THAT(Refusal(neo(too_small), "h.0."), HasSubstr("'window_size' must be at least 1"));
+  }
+  EXPECT_EQ(Sides(Parse(OfType("mistral", R"("sliding_window": 1)"))), std::pair(0L, -1L));
+  EXPECT_THAT(Refusal(OfType("mistral", R"("sliding_window": 0)")), HasSubstr("'sliding_window' must be at least 1"));
+}
+
+TEST(ModelWindows, ThePeriodOfTheLayersWithoutAWindowIsAtLeastOne) {
+  struct Model {
+    const char* type;
+    const char* key;
+    const char* sliding;  // With a period of 2.
+    const char* full;
+  };
+  const Model models[] = {{"gemma3_text", "sliding_window_pattern", "layers.0.", "layers.1."},
+                          {"modernbert", "global_attn_every_n_layers", "layers.1.", "layers.0."}};
+  for (const Model& model : models) {
+    const auto json = [&](const std::string& period) {
+      return OfType(model.type, std::string("\"") + model.key + "\": " + period);
+    };
+    EXPECT_NE(Left(Parse(json("2"), model.sliding)), -1) << model.type;
+    EXPECT_EQ(Left(Parse(json("2"), model.full)), -1) << model.type;
+    EXPECT_EQ(Left(Parse(json("1"), model.sliding)), -1) << model.type;
+    EXPECT_EQ(Left(Parse(json("1"), model.full)), -1) << model.type;
+    EXPECT_THAT(Refusal(json("1"), "self_attn."), HasSubstr("the prefix has no number")) << model.type;
+    for (const char* const too_small : {"0", "null"}) {
+      EXPECT_THAT(Refusal(json(too_small), model.full),
+                  HasSubstr(std::string("'") + model.key + "' must be at least 1"));
+    }
+  }
+}
+
+TEST(ModelWindows, ThePeriodOfTheLayersWithoutARotaryEmbeddingIsAtLeastOne) {
+  const auto json = [](const std::string& period) {
+    return OfType("smollm3", R"("no_rope_layer_interval": )" + period);
+  };
+  EXPECT_TRUE(Turns(Parse(json("2"), "layers.0.")));
+  EXPECT_FALSE(Turns(Parse(json("2"), "layers.1.")));
+  EXPECT_FALSE(Turns(Parse(json("1"), "layers.0.")));
+  EXPECT_FALSE(Turns(Parse(json("1"), "layers.1.")));
+  EXPECT_THAT(Refusal(json("1"), "self_attn."), HasSubstr("the prefix has no number"));
+  for (const char* const too_small : {"0", "null"}) {
+    EXPECT_THAT(Refusal(json(too_small), "layers.0."), HasSubstr("'no_rope_layer_interval' must be at least 1"));
+  }
+}
+
 // The window of its encoder is one token larger to both sides in transformers 5 than in 4.
 TEST(ModelWindows, TheEncoderOfT5GemmaIsReadWhereItHasNoWindow) {
   const std::string json = R"({"model_type": "t5gemma", "is_encoder_decoder": true,
@@ -100,10 +155,17 @@ TEST(ModelWindows, KindsOfLayersThatGptNeosCodeDoesNotKnowAreRefused) {
   EXPECT_EQ(Sides(Parse(types, "h.0.")), std::pair(-1L, -1L));
   EXPECT_EQ(Sides(Parse(types, "h.1.")), std::pair(7L, -1L));
   EXPECT_EQ(Sides(Parse(types, "h.4.")), std::pair(-1L, -1L));
+  const std::string none = json(R"("attention_types": [[["global"], 0], [["local"], 1]])");
+  EXPECT_EQ(Sides(Parse(none, "h.0.")), std::pair(7L, -1L));
+  const std::string many = json(R"("attention_types": [[["local"], 5000]])");  // More layers than any model has.
+  EXPECT_EQ(Sides(Parse(many, "h.4095.")), std::pair(7L, -1L));
+  EXPECT_THAT(Refusal(many, "h.4096."), HasSubstr("'attention_types' has fewer entries"));
   const std::string layers = json(R"("attention_types": [[["global"], 2]], "attention_layers": ["local", "Local"])");
   EXPECT_EQ(Sides(Parse(layers, "h.0.")), std::pair(7L, -1L));
   EXPECT_THAT(Refusal(layers, "h.1."),
               HasSubstr(R"('attention_layers' has the entry "Local", which is neither local nor global)"));
+  EXPECT_THAT(Refusal(json(R"("attention_layers": [")" + std::string(100, 'x') + R"("])"), "h.0."),
+              HasSubstr("the entry \"" + std::string(63, 'x') + ", which is neither"));
   EXPECT_THAT(Refusal(json(R"("attention_types": [[["sparse"], 2]])"), "h.1."),
               HasSubstr(R"('attention_types' has the entry "sparse", which is neither local nor global)"));
   // What is left out would move all layers behind it.

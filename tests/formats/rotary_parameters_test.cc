@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <string>
 
 #include "tests/formats/parsed_config.h"
@@ -90,6 +91,73 @@ TEST(RotaryParameters, NumbersOfAScalingMustBeThere) {
   EXPECT_THAT(llama3(R"("factor": 8, "high_freq_factor": 4)"), HasSubstr("'low_freq_factor' of llama3"));
   EXPECT_THAT(llama3(R"("factor": 8, "low_freq_factor": 1)"), HasSubstr("'high_freq_factor' of llama3"));
   EXPECT_THAT(RefusalOf(With(kYarn, R"("attention_factor": 0)")), HasSubstr("'attention_factor' must be positive"));
+}
+
+// Just inside of each bound and just outside of it.
+TEST(RotaryParameters, NumbersOfAScalingHaveBounds) {
+  const auto linear = [](const std::string& factor) {
+    return RefusalOf(R"({"type": "linear", "factor": )" + factor + "}");
+  };
+  EXPECT_EQ(linear("0.001"), "");
+  EXPECT_THAT(linear("-0.001"), HasSubstr("'factor' of a linear scaling must be"));
+  const auto yarn = [](const std::string& numbers) { return RefusalOf(With(R"("type": "yarn")", numbers)); };
+  EXPECT_EQ(yarn(R"("factor": 1)"), "");
+  EXPECT_THAT(yarn(R"("factor": 0.999)"), HasSubstr("'factor' of yarn must be at least 1"));
+  EXPECT_THAT(yarn(R"("mscale": 1.0)"), HasSubstr("'factor' of yarn must be at least 1"));
+  EXPECT_EQ(yarn(R"("factor": 2, "attention_factor": 0.001)"), "");
+  EXPECT_EQ(yarn(R"("factor": 2, "original_max_position_embeddings": 1)"), "");
+  EXPECT_THAT(yarn(R"("factor": 2, "original_max_position_embeddings": 0)"),
+              HasSubstr("'original_max_position_embeddings' is needed for the scaling of rotary embeddings"));
+  const auto llama3 = [](const std::string& factor, const std::string& low, const std::string& high) {
+    return RefusalOf(R"({"type": "llama3", "factor": )" + factor + R"(, "low_freq_factor": )" + low +
+                     R"(, "high_freq_factor": )" + high + "}");
+  };
+  EXPECT_EQ(llama3("1", "0.001", "0.002"), "");
+  EXPECT_THAT(llama3("0.999", "1", "4"), HasSubstr("'factor' of llama3 must be at least 1"));
+  EXPECT_THAT(llama3("1", "0", "4"), HasSubstr("'low_freq_factor' of llama3 must be positive"));
+  EXPECT_THAT(llama3("1", "4", "4"), HasSubstr("'high_freq_factor' of llama3 must be above low_freq_factor"));
+  const auto longrope = [](const std::string& of_short, const std::string& of_long) {
+    return RefusalOf(R"({"type": "longrope", "short_factor": [1, )" + of_short + R"(], "long_factor": [1, )" + of_long +
+                     "]}");
+  };
+  EXPECT_EQ(longrope("0.001", "0.001"), "");
+  for (const char* const entry : {"0", "-1", "\"1\""}) {
+    EXPECT_THAT(longrope(entry, "1"), HasSubstr("'short_factor' has an entry that is not positive")) << entry;
+    EXPECT_THAT(longrope("1", entry), HasSubstr("'long_factor' has an entry that is not positive")) << entry;
+  }
+}
+
+TEST(RotaryParameters, NumbersThatAScalingTakesFromBesideItHaveBounds) {
+  const auto dynamic = [](const std::string& factor, const std::string& beside, std::int64_t head_dim = 4) {
+    return Refusal(R"({"model_type": "llama", )" + beside + R"(, "rope_scaling": {"type": "dynamic")" + factor + "}}",
+                   "layers.0.", {}, head_dim);
+  };
+  const std::string factor = R"(, "factor": 1)", length = R"("max_position_embeddings": 1)";
+  EXPECT_EQ(dynamic(factor, length), "");
+  for (const char* const other : {R"(, "factor": 0.999)", ""}) {
+    EXPECT_THAT(dynamic(other, length), HasSubstr("needs a factor of at least 1, and max_position_embeddings"));
+  }
+  EXPECT_THAT(dynamic(factor, R"("max_position_embeddings": 0)"), HasSubstr("needs a factor of at least 1, and max_"));
+  EXPECT_EQ(dynamic(factor, length + R"(, "rope_theta": 1.001)"), "");
+  EXPECT_THAT(dynamic(factor, length + R"(, "rope_theta": 1)"), HasSubstr("'rope_theta' must be above 1 for a scal"));
+  EXPECT_EQ(dynamic(factor, length, 2), "");
+  EXPECT_THAT(dynamic(factor, length, 1), HasSubstr("'rope_scaling' needs the size of a head"));
+}
+
+TEST(RotaryParameters, WhatIsQuotedOfAFileIsCut) {
+  const std::string x(100, 'x');
+  EXPECT_THAT(RefusalOf(R"({"type": ")" + x + "\"}"), HasSubstr("the type '" + std::string(32, 'x') + "'; default"));
+  EXPECT_THAT(RefusalOf(R"({"rope_type": ")" + x + R"(", "type": "y)" + x + "\"}"),
+              HasSubstr("the rope_type '" + std::string(32, 'x') + "' and the type 'y" + std::string(31, 'x') + "'."));
+  EXPECT_THAT(RefusalOf("{\"" + x + "\": 1}"), HasSubstr("the key '" + std::string(64, 'x') + "', and what"));
+  EXPECT_THAT(RefusalOf(R"({"full_attention": {}, ")" + x + "\": 1}"),
+              HasSubstr("beside them '" + std::string(64, 'x') + "', which"));
+  EXPECT_THAT(Refusal(R"({"model_type": ")" + x + "\"}"),
+              HasSubstr("type '" + std::string(64, 'x') + "' is not known"));
+  EXPECT_THAT(Refusal(R"({"model_type": "bert", "position_embedding_type": ")" + x + "\"}"),
+              HasSubstr("is " + std::string(32, 'x') + ", which is not supported"));
+  EXPECT_THAT(Refusal(R"({"model_type": "llava", "text_config": {"model_type": "llama"}})", "projector." + x + x + x),
+              HasSubstr("the layer at 'projector." + std::string(190, 'x') + "' joins"));
 }
 
 TEST(RotaryParameters, TwoDictionariesMustBeTheSame) {

@@ -69,6 +69,8 @@ ALWAYS = {
     "attend_log_dropped_lines": set(),
     "process_cpu_seconds": set(),
     "process_resident_memory_bytes": set(),
+    "process_virtual_memory_bytes": set(),
+    "process_threads": set(),
     "process_open_fds": set(),
     "process_max_fds": set(),
     "process_start_time_seconds": set(),
@@ -106,10 +108,12 @@ class PagesTest(ServerTestCase):
 
     def test_all_series_exist_from_the_start(self):
         page = Scrape(self.server.admin_port)
+        self.assertEqual(set(page.families), set(ALWAYS))
         for name, labels in ALWAYS.items():
             family = page.families[name]
             self.assertTrue(family.documentation, name)
             self.assertNotEqual(family.type, "unknown", name)
+            self.assertTrue(family.samples, f"{name} has no number")
             for sample in family.samples:
                 self.assertEqual(set(sample.labels) - {"le"}, labels, name)
         started = page.labels("grpc_server_started_total")
@@ -320,6 +324,8 @@ class CountsTest(unittest.TestCase):
             self.assertLessEqual(page.value("process_cpu_seconds_total"), server.cpu_seconds())
             descriptors = len(list(pathlib.Path(f"/proc/{server.pid}/fd").iterdir()))
             self.assertAlmostEqual(page.value("process_open_fds"), descriptors, delta=3)
+            threads = len(list(pathlib.Path(f"/proc/{server.pid}/task").iterdir()))
+            self.assertAlmostEqual(page.value("process_threads"), threads, delta=3)
             self.assertAlmostEqual(page.value("process_start_time_seconds"), time.time(), delta=120)
             wait_until(lambda: Scrape(server.admin_port).value("attend_loop_delay_seconds_count") > 2, "loops are measured")
 

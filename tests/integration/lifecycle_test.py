@@ -245,10 +245,17 @@ class UnreadLogTest(unittest.TestCase):
         """A line for each call, into a pipe that takes about 300 of them."""
         read_end, write_end = os.pipe()
         self.addCleanup(os.close, read_end)
-        with Server(log_level="debug", prepare=lambda: os.dup2(write_end, 2)) as server:
+        with Server("--admin-listen", "127.0.0.1:0", log_level="debug", prepare=lambda: os.dup2(write_end, 2)) as server:
             os.close(write_end)
+            metadata = (("x-request-id", "x" * 128),)  # For longer lines.
+
+            def drops():
+                server.stub.ScaledDotProductAttention(small_request(), timeout=60, metadata=metadata)
+                return Scrape(server.admin_port).value("attend_log_dropped_lines_total") > 0
+
             for _ in range(3000):
-                server.stub.ScaledDotProductAttention(small_request(), timeout=60)
+                server.stub.ScaledDotProductAttention(small_request(), timeout=60, metadata=metadata)
+            wait_until(drops, "lines that nobody reads are dropped, and counted")
 
 
 class OverloadTest(ServerTestCase):

@@ -6,8 +6,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <future>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -315,6 +317,82 @@ TEST(HttpServer, NothingIsReadOfAPeerThatHasGone) {
   server.reset();
   EXPECT_EQ(peers.size(), 2U);
   for (const std::string& peer : peers) EXPECT_THAT(peer, StartsWith("ipv4:127.0.0.1:"));
+}
+
+// Has calls that have `time` and, when it is up, answer so; one call for each object.
+class Dated final : public HttpService {
+ public:
+  explicit Dated(std::chrono::milliseconds time) : time_(time) {}
+
+  Outcome OnHeader(HttpRequest request, const HttpReply& reply) override {
+    if (request.path == "/served") return Echo(request);
+    return std::make_shared<Call>(*this, reply);
+  }
+
+  // Of the call, once it has begun.
+  HttpReply Reply() { return begun_.get_future().get(); }
+
+  std::atomic<int> deadlines{0};
+
+ private:
+  class Call final : public HttpCall {
+   public:
+    Call(Dated& service, const HttpReply& reply) : service_(service), reply_(reply) {}
+    std::optional<HttpResponse> OnBodyGrows(std::size_t /*bytes*/) override { return std::nullopt; }
+    void OnBody(grpc::ByteBuffer& /*body*/) override {
+      end_ = std::chrono::system_clock::now() + service_.time_;
+      service_.begun_.set_value(reply_);
+    }
+    std::optional<std::chrono::system_clock::time_point> watched_deadline() const override { return end_; }
+    void OnDeadline() override {
+      service_.deadlines.fetch_add(1);
+      reply_.Send({.body = "late;"});
+    }
+    void OnGone() override {}
+    HttpResponse OnUnreadableBody(BodyFault /*fault*/) override { return {.status = 400}; }
+    std::size_t max_body_bytes() const override { return 0; }
+
+   private:
+    Dated& service_;
+    const HttpReply reply_;
+    std::chrono::system_clock::time_point end_;
+  };
+
+  const std::chrono::milliseconds time_;
+  std::promise<HttpReply> begun_;
+};
+
+TEST(HttpServer, ACallHearsOnceThatItsTimeIsUp) {
+  Dated service(std::chrono::milliseconds(20));
+  const auto server = *HttpServer::Start(SmallOptions(), service);
+  const Socket socket(server->port());
+  socket.Send(Get("/call"));
+  EXPECT_THAT(socket.ReadUntil("late;"), StartsWith("HTTP/1.1 200 OK"));
+  EXPECT_TRUE(IsServed(socket));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  EXPECT_TRUE(IsServed(socket));
+  EXPECT_EQ(service.deadlines.load(), 1);
+}
+
+TEST(HttpServer, AnAnsweredCallHearsNothingOfItsTime) {
+  constexpr std::chrono::milliseconds kTime(300);
+  bool in_time = false;
+  for (int tries = 0; tries < 20 && !in_time; ++tries) {  // A machine may stand still meanwhile.
+    Dated service(kTime);
+    const auto server = *HttpServer::Start(SmallOptions(), service);
+    const Socket socket(server->port());
+    const auto start = std::chrono::steady_clock::now();
+    socket.Send(Get("/call"));
+    service.Reply().Send({.body = "soon;"});
+    const std::string answer = socket.ReadUntil(";");
+    in_time = std::chrono::steady_clock::now() - start < kTime / 2;
+    if (!in_time) continue;
+    EXPECT_THAT(answer, EndsWith("\r\n\r\nsoon;"));
+    std::this_thread::sleep_for(kTime);
+    EXPECT_EQ(service.deadlines.load(), 0);
+    EXPECT_TRUE(IsServed(socket));
+  }
+  EXPECT_TRUE(in_time);
 }
 
 TEST(HttpServer, TicksAndEndsWithConnectionsOpen) {
