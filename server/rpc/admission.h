@@ -17,8 +17,8 @@
 // who may come again. A caller's estimate of its own cost can only ever refuse that caller.
 //
 // While a task computes, its thread may run one that waits and is short, of another tenant, between two tiles: when it
-// is that tenant's turn as if the computing task ended now (see FairQueue::IsDue). That one is interrupted by none. So
-// a long request delays other tenants by milliseconds, and no tenant by more than its part of the thread.
+// is that tenant's turn as if the computing task ended now. That one is interrupted by none. So a long request delays
+// other tenants by milliseconds, and no tenant by more than its part of the thread.
 //
 // Thread-safe. The lock is held for a few additions, and for a look at each tenant, or caller, that has tasks waiting.
 #ifndef ATTEND_SERVER_RPC_ADMISSION_H_
@@ -190,8 +190,7 @@ class Admission {
   bool Interrupt(RunningTask& running) ABSL_LOCKS_EXCLUDED(mu_);
   // Whether such a task is, as far as is known, short enough to interrupt another tenant's.
   static bool IsShort(double undecoded_bytes, double expected_ms);
-  static bool MayInterrupt(const FairQueue<Waiting>& queue, const RunningTask& running,
-                           const FairQueue<Waiting>::Next& next, double now_ms);
+  static bool MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms);
   // Whether a task that is pushed now is the next of its tenant and may interrupt one that computes.
   bool MayBeDue(const Request& request, double expected_ms) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // How long until `request`, as far as is known, would interrupt a task that computes; infinite when it would not.

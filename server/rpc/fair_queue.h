@@ -10,10 +10,6 @@
 // comes back after a pause or has had something running all the time. What was used while nobody else was there is not
 // owed.
 //
-// A tenant whose first task may not be taken in place of one that runs, while others' may, is passed over; later it
-// catches up. Its loss was another one's gain, and is not made up by those who had no more than their part of the
-// threads: these need not wait for it until it is level (IsDue).
-//
 // A task is expected to take what its tenant's tasks took lately, then what it costs once it is decoded, and at its end
 // counts what it took. What callers say about their tasks is never charged, so that a false hint gains nothing. A
 // tenant that is given another weight owes as much time of its own as before.
@@ -65,7 +61,6 @@ class FairQueue {
     double weight = 1;              // By which virtual_ms counts; its tenant's may be another since.
     double mean_ms = kFirstMeanMs;  // Moving average of what its tasks took.
     double start_ms = 0;            // Where it began when it last had nothing waiting.
-    double part_ms = 0;             // How long it had a thread, by its weight, but for the tasks that run: see PartMs.
     // Of the tasks that run: how many, what they are expected to take, what they have taken up to their latest pauses,
     // and of those that are not paused how many and the sum of the times since when.
     int running = 0;
@@ -125,14 +120,12 @@ class FairQueue {
     return Pop(now, [](const Next&) { return true; });
   }
   std::optional<Taken> Pop(double now, absl::FunctionRef<bool(const Next&)> may) {
-    Advance(now);
     for (auto* const flows : {&active_, &running_}) {
       for (Flow* const each : *flows) Reweigh(*each, now);
     }
     Flow* const flow = Best(now, may);
     if (flow == nullptr) return std::nullopt;
     level_ms_ = std::max(level_ms_, UsedMs(*flow, now));
-    flow->part_ms = HadMs(*flow, now) - RanMs(*flow, now) / flow->weight;
     Entry entry = Remove(*flow, flow->waiting.begin());
     if (flow->running++ == 0) running_.push_back(flow);
     Taken taken{std::move(entry.item), entry.expected_ms, {}};
@@ -151,8 +144,6 @@ class FairQueue {
   // Stops its clock until Resume has been called as often: another task has a thread of it. REQUIRES: not finished.
   void Pause(Charge& charge, double now) {
     if (charge.pauses_++ > 0) return;
-    Advance(now);
-    --going_;
     Flow& flow = *charge.flow_;
     charge.paused_ms_ += now - charge.since_ms_;
     flow.paused_ms += now - charge.since_ms_;
@@ -161,8 +152,6 @@ class FairQueue {
   }
   void Resume(Charge& charge, double now) {
     if (--charge.pauses_ > 0) return;
-    Advance(now);
-    ++going_;
     Flow& flow = *charge.flow_;
     charge.since_ms_ = now;
     flow.since_ms += now;
@@ -172,12 +161,10 @@ class FairQueue {
   // nothing.
   void Finish(Charge& charge, double used_ms, std::optional<double> took_ms, double now) {
     Flow& flow = *std::exchange(charge.flow_, nullptr);
-    Advance(now);
     Reweigh(flow, now);
-    const double before = UsedMs(flow, now), had_ms = HadMs(flow, now);
+    const double before = UsedMs(flow, now);
     flow.virtual_ms += used_ms / flow.weight;
     if (took_ms) flow.mean_ms += kAverageWeight * (*took_ms - flow.mean_ms);
-    if (charge.pauses_ == 0) --going_;
     if (--flow.running == 0) {
       flow.expected_ms = flow.paused_ms = flow.since_ms = 0;  // No rounding stays.
       flow.going = 0;
@@ -188,25 +175,18 @@ class FairQueue {
       if (charge.pauses_ == 0) flow.since_ms -= charge.since_ms_;
       if (charge.pauses_ == 0) --flow.going;
     }
-    flow.part_ms = had_ms - RanMs(flow, now) / flow.weight;
     KeepStart(flow, before, now);
     highest_ms_ = std::max(highest_ms_, UsedMs(flow, now));
     if (active_.empty() && running_.empty()) level_ms_ = std::max(level_ms_, highest_ms_);
   }
-  // Whether a task is due in place of `charge`'s, which runs: if it would be its turn had all tasks of that one's
-  // tenant ended now; or if that tenant catches up and has had its part of the threads, and the task's tenant has not.
-  bool IsDue(const Next& next, const Charge& charge, double now) const {
-    if (next.virtual_ms <= UsedMs(*charge.flow_, now)) return true;
-    return CatchesUp(*charge.flow_, now) && HasPartLeft(flows_.find(next.tenant)->second.get(), now);
-  }
+  // The virtual time of the tenant of a task that runs, as if all its tasks ended now.
+  static double UsedMs(const Charge& charge, double now) { return UsedMs(*charge.flow_, now); }
 
   // How long until a task that `account` pushed now might interrupt `charge`'s: its tenant uses as much time each
   // millisecond as it has tasks that run. Those that are paused go on in a moment, and count too.
   double UntilTurnMs(const AccountRef& account, const Charge& charge, double now) const {
-    const Flow* const own = Find(account);
+    const double turn = NextTurnMs(Find(account), now);
     const Flow& flow = *charge.flow_;
-    if (CatchesUp(flow, now) && HasPartLeft(own, now)) return 0;
-    const double turn = NextTurnMs(own, now);
     return std::max(0.0, turn - UsedMs(flow, now)) * flow.weight / flow.running;
   }
 
@@ -270,37 +250,6 @@ class FairQueue {
   static double TurnMs(const Flow& flow, double now) {
     return flow.virtual_ms + std::max(flow.expected_ms, RanMs(flow, now)) / flow.weight;
   }
-  // The time that a tenant would have had a thread, by its weight, that always has what belongs to it: as long as all
-  // tasks together run, divided by the weights of the tenants that have some. By the clock, so that it never goes back.
-  double PartMs(double now) const {
-    if (going_ == 0 || now == part_at_ms_) return part_ms_;
-    return part_ms_ + going_ * (now - part_at_ms_) / Weights();
-  }
-  void Advance(double now) {
-    part_ms_ = PartMs(now);
-    part_at_ms_ = now;
-  }
-  double Weights() const {
-    double sum = 0;
-    for (const Flow* const flow : active_) sum += flow->weight;
-    for (const Flow* const flow : running_) sum += flow->waiting.empty() ? flow->weight : 0;
-    return sum;
-  }
-  // What a flow has had of that; it is never further behind than by what it may save up.
-  double HadMs(const Flow& flow, double now) const {
-    return std::max(flow.part_ms + RanMs(flow, now) / flow.weight, PartMs(now) - kMostSavedMs / flow.weight);
-  }
-  // Whether a flow, which may be null, has had no more than its part, together with what its running tasks will take.
-  bool HasPartLeft(const Flow* own, double now) const {
-    if (own == nullptr) return true;
-    const double to_come_ms = std::max(0.0, own->expected_ms - RanMs(*own, now));
-    return HadMs(*own, now) + to_come_ms / own->weight <= PartMs(now);
-  }
-  // Whether a flow that runs was passed over, and has had its part again.
-  bool CatchesUp(const Flow& flow, double now) const {
-    return UsedMs(flow, now) < level_ms_ - kMostSavedMs / flow.weight && HadMs(flow, now) > PartMs(now);
-  }
-
   // The virtual time at which it is the turn of `own`, which may be null, with one more task.
   double NextTurnMs(const Flow* own, double now) const {
     if (own == nullptr) return StartMs(nullptr, now);
@@ -340,8 +289,6 @@ class FairQueue {
     // The part that running tasks have used is divided by the new weight wherever it is read.
     flow.virtual_ms = level + (UsedMs(flow, now) - level) * ratio - RanMs(flow, now) / weight;
     flow.start_ms = level + (flow.start_ms - level) * ratio;
-    const double part = PartMs(now);
-    flow.part_ms = part + (flow.part_ms + RanMs(flow, now) / flow.weight - part) * ratio - RanMs(flow, now) / weight;
     flow.weight = weight;
   }
 
@@ -372,7 +319,6 @@ class FairQueue {
     }
     Reweigh(*flow, now);
     if (flow->waiting.empty()) {
-      Advance(now);
       flow->start_ms = StartMs(flow.get(), now);
       flow->virtual_ms += std::max(0.0, flow->start_ms - TurnMs(*flow, now));
       active_.push_back(flow.get());
@@ -436,9 +382,6 @@ class FairQueue {
   double waiting_ms_ = 0;
   double level_ms_ = 0;    // Where tenants begin: never less than where one was when a task of it was taken.
   double highest_ms_ = 0;  // Where one was at the end of a task.
-  double part_ms_ = 0;     // PartMs at
-  double part_at_ms_ = 0;  // this time.
-  int going_ = 0;          // Tasks that run and are not paused.
   std::uint64_t next_number_ = 1;
 };
 

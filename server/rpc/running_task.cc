@@ -124,33 +124,30 @@ bool Admission::IsShort(double undecoded_bytes, double expected_ms) {
   return expected_ms <= kMostInterruptionMs;
 }
 
-bool Admission::MayInterrupt(const FairQueue<Waiting>& queue, const RunningTask& running,
-                             const FairQueue<Waiting>::Next& next, double now_ms) {
+bool Admission::MayInterrupt(const RunningTask& running, const FairQueue<Waiting>::Next& next, double now_ms) {
   if (running.charge_.is_of(next.tenant) || !IsShort(next.item.undecoded_bytes, next.expected_ms)) return false;
-  return queue.IsDue(next, running.charge_, now_ms);
+  return next.virtual_ms <= FairQueue<Waiting>::UsedMs(running.charge_, now_ms);
 }
 
 bool Admission::Interrupt(RunningTask& running) {
   const Clock::time_point start = Clock::now();
   std::chrono::nanoseconds cpu_start{};
   {
-    std::optional<Waiting> taken;  // What it owns, maybe the last reference to its call, outlives `nested`.
+    std::optional<Waiting> next;  // What it owns, maybe the last reference to its call, outlives `nested`.
     RunningTask nested(*this, &running);
     {
       MutexLock lock(mu_);
       if (!running.begun_) return false;
       const double now_ms = NowMs();
-      const auto may = [&running, &queue = std::as_const(queue_), now_ms](const auto& next) {
-        return MayInterrupt(queue, running, next, now_ms);
-      };
-      taken = Take(nested, queue_.Pop(now_ms, may));
-      if (!taken.has_value()) return false;
+      const auto may = [&running, now_ms](const auto& waiting) { return MayInterrupt(running, waiting, now_ms); };
+      next = Take(nested, queue_.Pop(now_ms, may));
+      if (!next.has_value()) return false;
       ++spare_tickets_;
       cpu_start = nested.cpu_start_;
       // Also on a thread that helps: the task's own may have nothing left but to wait for this one.
       queue_.Pause(running.charge_, now_ms);
     }
-    std::move(taken->task)(nested);
+    std::move(next->task)(nested);
   }
   {
     const MutexLock lock(mu_);

@@ -25,7 +25,7 @@ class Queue : public FairQueue<std::string> {
   std::optional<Taken> Pop(absl::FunctionRef<bool(const Next&)> may) { return Base::Pop(now_, may); }
   void Pause(Charge& charge) { Base::Pause(charge, now_); }
   void Resume(Charge& charge) { Base::Resume(charge, now_); }
-  bool IsDue(const Next& next, const Charge& charge) const { return Base::IsDue(next, charge, now_); }
+  double UsedMs(const Charge& charge) const { return Base::UsedMs(charge, now_); }
   double UntilTurnMs(const AccountRef& account, const Charge& charge) const {
     return Base::UntilTurnMs(account, charge, now_);
   }
@@ -37,7 +37,6 @@ class Queue : public FairQueue<std::string> {
     return Base::AheadMs(account, now_, may);
   }
   void Wait(double ms) { now_ += ms; }
-  double now() const { return now_; }
 
  private:
   double now_ = 1e6;  // Since the machine started.

@@ -2,11 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <deque>
-#include <limits>
 #include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "tests/server/fair_queue_case.h"
@@ -104,8 +101,9 @@ TEST(FairQueueLevelTest, WhatATaskDidNotUseMovesNobodyBack) {
       queue.Wait(5);
       if (ms % 20 == 0) Push(queue, b, 1);
       if (ms % 20 == 0) waits = std::max(waits, 0.0);
-      while (auto short_one = queue.Pop(
-                 [&](const Queue::Next& next) { return next.item == "b" && queue.IsDue(next, long_one.charge); })) {
+      while (auto short_one = queue.Pop([&](const Queue::Next& next) {
+        return next.item == "b" && next.virtual_ms <= queue.UsedMs(long_one.charge);
+      })) {
         queue.Pause(long_one.charge);
         queue.Wait(1);
         queue.Finish(short_one->charge, 1, /*counts=*/true);
@@ -148,7 +146,8 @@ TEST(FairQueueLevelTest, ANewWeightMovesNobodyBesideALongTask) {
     Push(queue, b, 2);
     b->tenant->SetLimits({.weight = weight});
     EXPECT_EQ(queue.UntilTurnMs(b, alone->charge), 0) << weight;
-    EXPECT_TRUE(queue.Pop([&](const Queue::Next& next) { return queue.IsDue(next, alone->charge); })) << weight;
+    EXPECT_TRUE(queue.Pop([&](const Queue::Next& next) { return next.virtual_ms <= queue.UsedMs(alone->charge); }))
+        << weight;
     a->tenant->SetLimits({.weight = weight});
     Push(queue, b, 1);
     EXPECT_NEAR(queue.UntilTurnMs(b, alone->charge), 0, 1 + 1e-6) << weight;
@@ -200,7 +199,7 @@ TEST(FairQueueLevelTest, WhatATaskTookWhileNobodyWaitedIsNotOwed) {
   auto alone = queue.Pop();
   queue.Expect(alone->charge, 1e6);
   queue.Wait(600'000);
-  const auto may_interrupt = [&](const Queue::Next& next) { return queue.IsDue(next, alone->charge); };
+  const auto may_interrupt = [&](const Queue::Next& next) { return next.virtual_ms <= queue.UsedMs(alone->charge); };
   Push(queue, b, 3);
   auto interrupts = queue.Pop(may_interrupt);
   ASSERT_TRUE(interrupts.has_value()) << "at once";
@@ -244,153 +243,6 @@ TEST(FairQueueLevelTest, NobodyOwesAnythingOnceTheQueueWasEmpty) {
   const std::string order = Serve(queue, 15, {{'a', 10}, {'b', 10}});
   EXPECT_EQ(order.substr(0, 5), "bbbbb") << "of a tenant that was never there";
   EXPECT_EQ(std::count(order.begin(), order.end(), 'a'), 5) << order;
-}
-
-constexpr double kNever = std::numeric_limits<double>::infinity();
-
-// What a tenant sends: tasks of `ms`, one each `every`; or so that some wait at all times.
-struct Load {
-  double ms;
-  double every = 0;
-  double from = 0;
-  double weight = 1;
-};
-
-// A thread of which tasks of at most 15 ms interrupt others.
-class OneThread {
- public:
-  explicit OneThread(std::map<std::string, Load> loads) : loads_(std::move(loads)) {
-    for (const auto& [name, load] : loads_) tenants_[name] = {MakeAccount(name, load.weight), start_ + load.from, {}};
-  }
-
-  void Run(double ms) {
-    while (queue_.now() < start_ + ms) {
-      Arrive();
-      if (auto task = queue_.Pop()) {
-        Compute(*task);
-      } else {
-        queue_.Wait(1);
-      }
-    }
-  }
-
-  std::map<std::string, double> used;
-  std::map<std::string, double> longest_wait;
-
- private:
-  struct Sender {
-    AccountRef account;
-    double next = 0;
-    std::deque<double> waiting;  // Since when.
-  };
-
-  void Arrive() {
-    for (auto& [name, tenant] : tenants_) {
-      const Load& load = loads_[name];
-      if (queue_.now() < start_ + load.from) continue;
-      while (load.every > 0 ? tenant.next <= queue_.now() : tenant.waiting.size() < 3) {
-        queue_.Push(tenant.account, load.ms, name);
-        tenant.waiting.push_back(load.every > 0 ? tenant.next : queue_.now());
-        tenant.next += load.every;
-      }
-    }
-  }
-
-  // What the task takes.
-  double Begin(Queue::Taken& task) {
-    std::deque<double>& waiting = tenants_[task.item].waiting;
-    longest_wait[task.item] = std::max(longest_wait[task.item], queue_.now() - waiting.front());
-    waiting.pop_front();
-    const double ms = loads_[task.item].ms;
-    queue_.Expect(task.charge, ms);
-    return ms;
-  }
-
-  void End(Queue::Taken& task) {
-    used[task.item] += loads_[task.item].ms;
-    queue_.Finish(task.charge, loads_[task.item].ms, /*counts=*/true);
-  }
-
-  void Compute(Queue::Taken& task) {
-    const auto may = [&](const Queue::Next& next) {
-      return !task.charge.is_of(next.tenant) && next.expected_ms <= 15 && queue_.IsDue(next, task.charge);
-    };
-    for (double left = Begin(task); left > 0; --left) {
-      queue_.Wait(1);
-      Arrive();
-      while (auto other = queue_.Pop(may)) {
-        queue_.Pause(task.charge);
-        queue_.Wait(Begin(*other));
-        End(*other);
-        queue_.Resume(task.charge);
-        Arrive();
-      }
-    }
-    End(task);
-  }
-
-  Queue queue_;
-  const double start_ = queue_.now();
-  std::map<std::string, Load> loads_;
-  std::map<std::string, Sender> tenants_;
-};
-
-TEST(FairQueueLevelTest, WhoIsPassedOverHasItsPartInTheEnd) {
-  for (const double weight : {1.0, 2.0}) {
-    OneThread thread({{"long", {500}}, {"medium", {20, 0, 0, weight}}, {"short", {3}}});
-    thread.Run(60'000);
-    const double part = 60'000 / (2 + weight);
-    EXPECT_NEAR(thread.used["long"], part, 1000) << weight;
-    EXPECT_NEAR(thread.used["medium"], part * weight, 1000) << weight;
-    EXPECT_NEAR(thread.used["short"], part, 1000) << weight;
-  }
-}
-
-// It was the long one that had the thread for more than its part: nobody else waits until that is made up for.
-TEST(FairQueueLevelTest, WhoHadNoMoreThanItsPartDoesNotWaitForIt) {
-  OneThread thread(
-      {{"long", {20'000, kNever}}, {"medium", {20, 0, 10'000}}, {"short", {3, 10}}, {"newcomer", {1, 100, 31'000}}});
-  thread.Run(60'000);
-  EXPECT_LE(thread.longest_wait["short"], 150);
-  EXPECT_LE(thread.longest_wait["newcomer"], 150);
-  EXPECT_NEAR(thread.used["short"], 18'000, 100) << "all that it sent";
-}
-
-TEST(FairQueueLevelTest, WhoHadMoreThanItsPartWaits) {
-  OneThread thread({{"long", {20'000, kNever}}, {"medium", {20, 0, 100}}, {"short", {3}}});
-  thread.Run(60'000);
-  // Of the last 20 s a half, and half of the 6.7 s that the short ones had beyond a third of the 40 s before.
-  EXPECT_NEAR(thread.used["medium"], 16'667, 200);
-}
-
-TEST(FairQueueLevelTest, ADeadlineIsPlannedWithoutWhoCatchesUp) {
-  Queue queue;
-  const AccountRef a = MakeAccount("a");
-  Push(queue, MakeAccount("c"), 1);
-  auto running = queue.Pop();
-  queue.Wait(1000);
-  Push(queue, MakeAccount("b"), 100, 20);
-  const auto a_is_due = [&](const Queue::Next& next) { return next.item == "a" && queue.IsDue(next, running->charge); };
-  for (int i = 0; i < 500; ++i) {
-    queue.Wait(10);
-    Push(queue, a, 1);
-    while (auto short_one = queue.Pop(a_is_due)) {
-      queue.Pause(running->charge);
-      queue.Wait(3);
-      queue.Finish(short_one->charge, 3, /*counts=*/true);
-      queue.Resume(running->charge);
-    }
-  }
-  queue.Finish(running->charge, 6000, /*counts=*/false);
-  running = queue.Pop();
-  EXPECT_EQ(running->item, "b");
-  Push(queue, a, 1);
-  queue.Wait(90);
-  EXPECT_GT(queue.UntilTurnMs(a, running->charge), 1000) << "b has waited for 5 s, and has not had 50 ms more than a";
-  EXPECT_FALSE(queue.Pop(a_is_due).has_value());
-  queue.Wait(20);
-  EXPECT_EQ(queue.UntilTurnMs(a, running->charge), 0);
-  EXPECT_TRUE(queue.Pop(a_is_due).has_value());
 }
 
 }  // namespace
