@@ -290,7 +290,10 @@ absl::Status ReadModelHeads(ModelConfig& config, std::string_view prefix, const 
   if (config.Reads("num_heads")) set(layer.num_heads, {"num_heads"});
   for (const char* const key : {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}) {
     const auto number = config.Integer({key});
-    if (number && other && *number != *other) config.Fail(key, "is another number than another name for it has");
+    if (number && other && *number != *other && caller.num_heads == 0) {
+      config.Fail(key, absl::StrCat("is another number than another name for it has, in the file or in the code of ",
+                                    config.model_type(), " models. Set num_heads in the layer's configuration"));
+    }
     if (number) other = number;
     set(layer.num_heads, {key});
   }

@@ -148,6 +148,10 @@ class Loader {
       source.prefix = std::move(folder->prefix);
       source.config = MergeLayerConfig(folder->config, source.config);
     }
+    if (source.init && !source.config.ignored_tensors().empty()) {
+      return absl::InvalidArgumentError(
+          "config.ignored_tensors is set, and there are no tensors, because `init` makes the weights");
+    }
     const absl::StatusOr<LayerWeights> weights = source.init ? SeededLayer(*source.init) : ReadWeights(source);
     if (!weights.ok()) return weights.status();
     absl::StatusOr<std::shared_ptr<const Layer>> layer =

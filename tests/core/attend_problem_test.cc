@@ -195,8 +195,7 @@ std::vector<Case> Cases() {
          s.layer->query.out_features = 18, s.layer->key.out_features = 9;
          s.layer->rotary.frequencies = kFrequencies;
        },
-       "layer.rotary.frequencies",
-       "has 2 entries, which rotate 4 elements; a head has 3, so there may be at most 1"},
+       "layer.rotary.frequencies", "has 2 entries, which rotate 4 elements; a head has 3, so there may be at most 1"},
       {"FrequencyNan", [](Spec& s) { s.layer->rotary.frequencies = kNanFrequency; }, "layer.rotary.frequencies[1]",
        "nan"},
       {"FrequencyInfinite", [](Spec& s) { s.layer->rotary.frequencies = kInfiniteFrequency; },

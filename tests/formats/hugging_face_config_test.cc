@@ -230,6 +230,9 @@ TEST(HuggingFaceConfig, NumbersOfHeadsUnderSeveralNamesMustAgree) {
   EXPECT_EQ(*Parse(R"({"model_type": "pop2piano", "num_attention_heads": 8})", "encoder.block.0.").num_heads, 8);
   EXPECT_THAT(Refusal(R"({"model_type": "pop2piano", "num_attention_heads": 4})", "encoder.block.0."),
               HasSubstr("is another number"));
+  const std::string llama = R"({"model_type": "llama", "n_heads": 40})";  // Its code has 32.
+  EXPECT_THAT(Refusal(llama), HasSubstr("in the code of llama models"));
+  EXPECT_EQ(Refusal(llama, "", {.num_heads = 40}), "");
   const LayerSettings code = Parse(R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": false,
                                        "num_key_value_heads": 2})");
   EXPECT_FALSE(code.num_kv_heads);  // As many as heads: transformers makes it of multi_query.

@@ -134,6 +134,8 @@ TEST(ConfiguredLayers, AFailureNamesFlagLayerFileAndReason) {
               AllOf(HasSubstr("--layer: the layer 'b' cannot be loaded: " + good + ": config.num_heads is not set"),
                     HasSubstr("--layer-config")));
   EXPECT_THAT(Refusal({.layers = {"b=init:1:0"}}), HasSubstr("init.embed_dim is 0"));
+  EXPECT_THAT(Refusal({.layers = {"b=init:1:2"}, .configs = {R"(b={"ignored_tensors": ["w"]})"}}),
+              HasSubstr("config.ignored_tensors is set"));
   folder.Write("config.json", "[]");
   EXPECT_THAT(Refusal({.layers = {"b=" + good}}), HasSubstr(folder.path() + "/config.json: it is not a JSON object"));
 }
