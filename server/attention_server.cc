@@ -78,19 +78,17 @@ double Milliseconds(Clock::duration duration) { return std::chrono::duration<dou
 // One line per call, for those who asked for debug.
 void LogCall(Log& log, const InboundCall& call, const absl::Status& status) {
   const CallTiming& timing = call.timing();
-  std::vector<LogField> fields = {{"method", call.method()},
-                                  {"code", absl::StatusCodeToString(status.code())},
-                                  {"peer", call.peer()},
-                                  {"duration_ms", Milliseconds(Clock::now() - call.arrival())},
-                                  {"receive_ms", Milliseconds(timing.receive)},
-                                  {"queue_ms", Milliseconds(timing.queue)},
-                                  {"compute_ms", Milliseconds(timing.compute)},
-                                  {"send_ms", Milliseconds(timing.send)},
-                                  {"request_bytes", call.request_bytes()},
-                                  {"response_bytes", call.response_bytes()}};
-  TraceContext trace = TraceContextOf(call);
-  if (!trace.request_id.empty()) fields.push_back({"request_id", std::move(trace.request_id)});
-  if (!trace.traceparent.empty()) fields.push_back({"traceparent", std::move(trace.traceparent)});
+  const std::vector<LogField> fields =
+      TraceContextOf(call).With({{"method", call.method()},
+                                 {"code", absl::StatusCodeToString(status.code())},
+                                 {"peer", call.peer()},
+                                 {"duration_ms", Milliseconds(Clock::now() - call.arrival())},
+                                 {"receive_ms", Milliseconds(timing.receive)},
+                                 {"queue_ms", Milliseconds(timing.queue)},
+                                 {"compute_ms", Milliseconds(timing.compute)},
+                                 {"send_ms", Milliseconds(timing.send)},
+                                 {"request_bytes", call.request_bytes()},
+                                 {"response_bytes", call.response_bytes()}});
   log.WriteFields(spdlog::level::debug, "call finished", fields);
 }
 
@@ -277,7 +275,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(const Se
   options.proxies = std::move(settings->proxies);
   options.mutual_tls = !config.tls.client_ca_path.empty();
   options.on_denied = [&audit = server->audit_](const InboundCall& call, const absl::Status& status) {
-    audit.Denied(call.principal(), call.peer(), call.method(), GetErrorDetails(status).reason);
+    audit.Denied(call, GetErrorDetails(status).reason);
   };
   options.max_metadata_bytes = config.transport.max_metadata_bytes;
   if (config.transport.end_unexplained_connections) options.guard = server->MakeGuard();

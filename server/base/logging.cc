@@ -134,10 +134,9 @@ void Log::WriteDropped() {
   }
 }
 
-void Log::Record(std::string_view message, std::initializer_list<LogField> fields) {
+void Log::Record(std::string_view message, absl::Span<const LogField> fields) {
   WriteDropped();
-  const absl::Span<const LogField> all(fields.begin(), fields.size());
-  const std::string line = format_ == LogFormat::kJson ? RenderJson(message, all) : RenderText(message, all);
+  const std::string line = format_ == LogFormat::kJson ? RenderJson(message, fields) : RenderText(message, fields);
   // The logger would leave it out; its sinks do not.
   const spdlog::details::log_msg record(logger_.name(), spdlog::level::info, spdlog::string_view_t(line));
   for (const spdlog::sink_ptr& sink : logger_.sinks()) {

@@ -60,7 +60,7 @@ class Log {
   void WriteFields(LogLevel level, std::string_view message, absl::Span<const LogField> fields);
   // A line that is written whatever the least level is, and says that it is of level info: for what has to be on
   // record.
-  void Record(std::string_view message, std::initializer_list<LogField> fields);
+  void Record(std::string_view message, absl::Span<const LogField> fields);
   // Waits a moment for what was written so far: for lines that may be the last.
   void Flush();
   // Lines that were dropped because nobody read them.

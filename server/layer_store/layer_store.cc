@@ -123,7 +123,7 @@ absl::Status LayerStore::LoadStored(const StoredLayer& stored) {
   };
   // One layer after the other is loaded, and nothing else takes memory as yet.
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
-      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_,
+      LoadLayer(stored.record, stored.payload, options_.instruction_set, log_, /*trace=*/{},
                 {.may_keep = may_keep, .may_copy = formats::CopyAnything}, /*executor=*/nullptr, /*is_stored=*/true);
   if (!layer.ok()) return layer.status();
   bytes_.Take(key.tenant, (*layer)->description().memory_bytes());
@@ -206,8 +206,8 @@ absl::StatusOr<std::shared_ptr<const Layer>> LayerStore::MakeLayer(LayerUpload& 
   const auto may_copy = [&](std::int64_t bytes) {
     return cancelled.load() ? Cancelled() : copies.Resize(static_cast<double>(bytes));
   };
-  return LoadLayer(record, *payload, options_.instruction_set, log_, {.may_keep = may_keep, .may_copy = may_copy},
-                   &executor);
+  return LoadLayer(record, *payload, options_.instruction_set, log_, upload.owner().trace,
+                   {.may_keep = may_keep, .may_copy = may_copy}, &executor);
 }
 
 absl::StatusOr<LayerStore::Created> LayerStore::FinishUpload(LayerUpload& upload, const std::atomic<bool>& cancelled,

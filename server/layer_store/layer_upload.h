@@ -20,14 +20,17 @@
 #include "server/layer_store/layer_file.h"
 #include "server/layers/layer.h"
 #include "server/layers/layer_registry.h"
+#include "server/rpc/trace_context.h"
 
 namespace attend::server {
 
-// Whose layer an upload makes, who takes memory for that, and how much all of that tenant's layers may take.
+// Whose layer an upload makes, who takes memory for that, how much all of that tenant's layers may take, and what the
+// log says of the call.
 struct LayerOwner {
   std::string tenant;
   AccountRef account = nullptr;
   std::int64_t max_layers_bytes = TenantLimits::kNone;
+  TraceContext trace = {};
 };
 
 // Whether an upload may begin with `header`, as far as the header alone says. Errors: INVALID_ARGUMENT with its field,
@@ -77,13 +80,13 @@ struct LayerMemory {
   May may_copy;
 };
 
-// Finds the weights, makes the layer and logs how long each took. Idle threads of `executor` help to pack, if there is
-// one. One that `is_stored` has been served before, and what is refused of new ones alone does not refuse it. Errors:
-// INVALID_ARGUMENT; those of `memory`. Thread-safe.
+// Finds the weights, makes the layer and logs how long each took, for the call of `trace`. Idle threads of `executor`
+// help to pack, if there is one. One that `is_stored` has been served before, and what is refused of new ones alone
+// does not refuse it. Errors: INVALID_ARGUMENT; those of `memory`. Thread-safe.
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       const LayerMemory& memory, Executor* executor = nullptr,
-                                                       bool is_stored = false);
+                                                       const TraceContext& trace, const LayerMemory& memory,
+                                                       Executor* executor = nullptr, bool is_stored = false);
 
 }  // namespace attend::server
 

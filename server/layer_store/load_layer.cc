@@ -77,7 +77,8 @@ std::string Origin(const v1::CreateLayerHeader& header) {
 
 absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record, const SharedBytes& payload,
                                                        InstructionSet instruction_set, Log& log,
-                                                       const LayerMemory& memory, Executor* executor, bool is_stored) {
+                                                       const TraceContext& trace, const LayerMemory& memory,
+                                                       Executor* executor, bool is_stored) {
   const absl::Time start = absl::Now();
   const v1::CreateLayerHeader& header = record.header;
   const absl::StatusOr<LayerWeights> weights = LoadWeights(header, payload, instruction_set, memory, is_stored);
@@ -92,12 +93,13 @@ absl::StatusOr<std::shared_ptr<const Layer>> LoadLayer(const LayerRecord& record
   absl::StatusOr<std::shared_ptr<const Layer>> layer =
       Layer::Create(*weights, header.config(), std::move(identity), instruction_set, executor);
   if (!layer.ok()) return AboutUpload(layer.status(), header.config(), weights->config);
-  log.Info("layer loaded", {{"layer", header.name()},
-                            {"tenant", record.tenant},
-                            {"origin", Origin(header)},
-                            {"memory_bytes", std::int64_t{(*layer)->description().memory_bytes()}},
-                            {"finding_ms", absl::ToDoubleMilliseconds(found - start)},
-                            {"packing_ms", absl::ToDoubleMilliseconds(absl::Now() - found)}});
+  log.WriteFields(spdlog::level::info, "layer loaded",
+                  trace.With({{"layer", header.name()},
+                              {"tenant", record.tenant},
+                              {"origin", Origin(header)},
+                              {"memory_bytes", std::int64_t{(*layer)->description().memory_bytes()}},
+                              {"finding_ms", absl::ToDoubleMilliseconds(found - start)},
+                              {"packing_ms", absl::ToDoubleMilliseconds(absl::Now() - found)}}));
   return layer;
 }
 

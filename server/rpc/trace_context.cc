@@ -28,6 +28,12 @@ bool IsTraceparent(std::string_view text) {
   return text.substr(0, 2) != "ff" && !IsZero(text.substr(3, 32)) && !IsZero(text.substr(36, 16));
 }
 
+std::vector<LogField> TraceContext::With(std::vector<LogField> fields) const {
+  if (!request_id.empty()) fields.push_back({"request_id", request_id});
+  if (!traceparent.empty()) fields.push_back({"traceparent", traceparent});
+  return fields;
+}
+
 TraceContext TraceContextOf(const InboundCall& call) {
   const std::string_view request_id = call.Metadata("x-request-id"), traceparent = call.Metadata("traceparent");
   TraceContext trace;

@@ -1,5 +1,7 @@
 // What a caller says of the request that its call is part of, for the log: `x-request-id` and W3C's `traceparent`
-// (https://www.w3.org/TR/trace-context/). Looked for only where a line is written.
+// (https://www.w3.org/TR/trace-context/). Looked for only where a line is written. Every line that is about one call
+// has them by TraceContext::With; they are strangers' words, so that no metric has them, and nothing is counted by
+// them.
 //
 // Pure; may be called concurrently.
 #ifndef ATTEND_SERVER_RPC_TRACE_CONTEXT_H_
@@ -7,7 +9,9 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "server/base/logging.h"
 #include "server/rpc/inbound_call.h"
 
 namespace attend::server {
@@ -16,6 +20,9 @@ namespace attend::server {
 struct TraceContext {
   std::string request_id;
   std::string traceparent;
+
+  // The fields of a line and, behind them, `request_id` and `traceparent`, those that are not empty.
+  std::vector<LogField> With(std::vector<LogField> fields) const;
 };
 
 TraceContext TraceContextOf(const InboundCall& call);

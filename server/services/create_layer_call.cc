@@ -13,6 +13,7 @@
 #include "server/base/protocol.h"
 #include "server/layer_store/layer_upload.h"
 #include "server/rpc/status.h"
+#include "server/rpc/trace_context.h"
 #include "server/services/attend_services.h"
 #include "server/services/control_method.h"
 #include "server/wire/stream_messages.h"
@@ -236,7 +237,7 @@ absl::Status CreateLayerCall::Consume(const Call& call, const grpc::ByteBuffer& 
     return InvalidField("header", "a second header came; an upload has one, in its first message");
   }
   if (part->header.has_value()) {
-    LayerOwner owner{.tenant = call.tenant(), .account = call.account()};
+    LayerOwner owner{.tenant = call.tenant(), .account = call.account(), .trace = TraceContextOf(call)};
     if (call.account() != nullptr) owner.max_layers_bytes = call.account()->tenant->limits().max_layers_bytes;
     absl::StatusOr<LayerUpload> upload = services_.store->BeginUpload(std::move(owner), *std::move(part->header));
     if (!upload.ok()) return upload.status();
@@ -274,8 +275,7 @@ void CreateLayerCall::Complete(Call& call) {
   created->layer.reset();  // A layer counts for as long as somebody holds it, also when it is deleted at once.
   const v1::Layer& layer = response.layer();
   if (services_.audit != nullptr) {
-    services_.audit->Layer(created->replaced ? "layer replaced" : "layer created", call.principal(), call.tenant(),
-                           call.peer(), layer.name(), layer.etag());
+    services_.audit->Layer(created->replaced ? "layer replaced" : "layer created", call, layer.name(), layer.etag());
   }
   if (!created->kept.ok()) return End(call, created->kept);
   ReleaseSlot(call);  // Before the answer: who hears it may begin the next upload.

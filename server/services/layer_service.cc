@@ -97,10 +97,7 @@ class DeleteLayerCall final : public CallHandler {
     const absl::StatusOr<LayerStore::Deleted> deleted = DeleteUnlessCancelled(call);
     deletions_.fetch_sub(1);
     if (!deleted.ok()) return call.Finish(deleted.status());
-    if (services_.audit != nullptr) {
-      services_.audit->Layer("layer deleted", call.principal(), call.tenant(), call.peer(), request_.name(),
-                             deleted->etag);
-    }
+    if (services_.audit != nullptr) services_.audit->Layer("layer deleted", call, request_.name(), deleted->etag);
     if (!deleted->kept.ok()) return call.Finish(deleted->kept);
     call.FinishWithResponse(SerializeControlMessage(v1::DeleteLayerResponse()));
   }

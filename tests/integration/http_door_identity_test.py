@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.client
+import json
 import pathlib
 import ssl
 import tempfile
@@ -15,7 +16,7 @@ from attend_testing.http_door import ATTENTION, FLAGS, FORMS, JSON, Answer, Door
 from attend_testing.load import wait_until
 from attend_testing.requests import sdpa_request
 from attend_testing.server import PATIENCE, Server
-from attend_testing.stubs import pb, pb_grpc
+from attend_testing.stubs import layers_pb, pb, pb_grpc
 from auth_test import SECRETS, Certificates, principals
 from http_door_test import SMALL
 
@@ -43,6 +44,41 @@ class IdentityTest(unittest.TestCase):
                     self.assertEqual(answer.status, status, answer.body)
                     if reason:
                         self.assertEqual(HttpError(answer).failure.reason, reason)
+
+    def test_the_audit_and_the_log_have_the_ids_of_each_call(self):
+        """By whatever door it came."""
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        compute, layers = (f"Bearer {SECRETS[name]}" for name in ("compute", "layers"))
+
+        def metadata(authorization, request_id):
+            return (("authorization", authorization), ("x-request-id", request_id), ("traceparent", trace))
+
+        flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none")
+        with Server(*FLAGS, *flags, "--log-format", "json", log_level="info") as server, Door(server.http_port) as door:
+            deletion = layers_pb.DeleteLayerRequest(name="a")
+            with self.assertRaises(grpc.RpcError):
+                server.layers.DeleteLayer(deletion, metadata=metadata(compute, "denied"), timeout=PATIENCE)
+            headers = {"Authorization": layers, "X-Request-Id": "denied-by-http", "TraceParent": trace}
+            self.assertEqual(door.post("Attend", SMALL, headers=headers).status, 403)
+            header = layers_pb.CreateLayerHeader(name="a", init=layers_pb.SeededWeights(embed_dim=4))
+            upload = iter([layers_pb.CreateLayerRequest(header=header)])
+            server.layers.CreateLayer(upload, metadata=metadata(layers, "uploaded"), timeout=PATIENCE)
+            server.layers.DeleteLayer(deletion, metadata=metadata(layers, "deleted"), timeout=PATIENCE)
+            headers.update({"X-Request-Id": "two words", "TraceParent": trace.upper()})
+            self.assertEqual(door.post("Attend", SMALL, headers=headers).status, 403)
+
+            def lines():  # The last one may be half-written.
+                return [
+                    (line.get("event", line["message"]), line.get("request_id"), line.get("traceparent"))
+                    for line in map(json.loads, server.log().split("\n")[:-1])
+                    if line["message"] in ("audit", "layer loaded")
+                ]
+
+            wait_until(lambda: len(lines()) == 6, "six lines")
+            self.assertEqual(lines(), [
+                ("denied", "denied", trace), ("denied", "denied-by-http", trace), ("layer loaded", "uploaded", trace),
+                ("layer created", "uploaded", trace), ("layer deleted", "deleted", trace), ("denied", None, None),
+            ])  # fmt: skip
 
     def test_tls_and_client_certificates(self):
         certificates = Certificates(self.folder)

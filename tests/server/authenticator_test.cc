@@ -6,10 +6,12 @@
 #include <spdlog/sinks/ostream_sink.h>
 
 #include <chrono>
+#include <cstddef>
 #include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,8 +19,9 @@
 #include "core/base/error.h"
 #include "formats/files/sha256.h"
 #include "server/base/logging.h"
-#include "server/identity/audit.h"
+#include "server/rpc/audit.h"
 #include "server/rpc/call_credentials.h"
+#include "server/rpc/inbound_call.h"
 #include "server/rpc/known_peers.h"
 #include "tests/support/temporary_folder.h"
 
@@ -26,6 +29,7 @@ namespace attend::server {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using testing::TemporaryFolder;
 
@@ -137,16 +141,43 @@ TEST_F(AuthenticatorTest, AFileWithAKeyTwiceIsRefused) {
   }
 }
 
-// A flood that ends leaves no further denial that would bring the count.
+// A call of nobody that is known.
+class SomeCall final : public InboundCall {
+ public:
+  explicit SomeCall(std::string request_id, std::string traceparent = "")
+      : request_id_(std::move(request_id)), traceparent_(std::move(traceparent)) {}
+  std::chrono::system_clock::time_point deadline() const override { return {}; }
+  const std::string& method() const override { return method_; }
+  std::string peer() const override { return "ipv4:10.0.0.1:1"; }
+  std::string_view Metadata(const char* name) const override {
+    const std::string_view wanted = name;
+    if (wanted == "x-request-id") return request_id_;
+    return wanted == "traceparent" ? std::string_view(traceparent_) : std::string_view();
+  }
+
+ private:
+  void Delete() override {}
+  const std::string request_id_, traceparent_;
+  const std::string method_ = "/Method";
+};
+
+int Count(const std::string& text, const std::string& part) {
+  int count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
+}
+
+// A flood that ends leaves no further denial that would bring the count. Ids of their own make no denial another one.
 TEST(AuditTest, DenialsThatAreLeftOutAreCountedAlthoughNoneFollows) {
   std::ostringstream out;
   Log log({.format = LogFormat::kText}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
   const auto flood = [](Audit& audit, int denials) {
-    for (int i = 0; i < denials; ++i) audit.Denied("ann", "ipv4:10.0.0.1:1", "/Method", "MISSING_ROLE");
+    for (int i = 0; i < denials; ++i) audit.Denied(SomeCall(absl::StrCat(i)), "MISSING_ROLE");
   };
   {
     Audit audit(log);
     flood(audit, 2000);
+    EXPECT_LE(Count(out.str(), "event=denied"), 500) << "even if the flood takes longer than a window";
     audit.RecordLeftOut(Audit::Clock::now() + std::chrono::hours(1));
     EXPECT_THAT(out.str(), HasSubstr("denials left out"));
     out.str("");
@@ -159,6 +190,28 @@ TEST(AuditTest, DenialsThatAreLeftOutAreCountedAlthoughNoneFollows) {
     out.str("");
   }
   EXPECT_THAT(out.str(), HasSubstr("denials left out")) << "at the end at the latest";
+}
+
+TEST(AuditTest, ACallHasTheIdsThatItsCallerSentWellFormed) {
+  const std::string trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  std::ostringstream out;
+  Log log({.format = LogFormat::kText}, std::make_shared<spdlog::sinks::ostream_sink_mt>(out));
+  Audit audit(log);
+  const auto denied = [&](const std::string& request_id, const std::string& traceparent) {
+    out.str("");
+    audit.Denied(SomeCall(request_id, traceparent), "NO_CREDENTIAL");
+    return out.str();
+  };
+  EXPECT_THAT(denied("a=\"b\"", trace),
+              EndsWith("principal=anonymous peer=ipv4:10.0.0.1:1 method=/Method reason=NO_CREDENTIAL "
+                       "request_id=\"a=\\\"b\\\"\" traceparent=" +
+                       trace + "\n"));
+  EXPECT_THAT(denied(std::string(129, 'a'), trace + "-"), EndsWith("reason=NO_CREDENTIAL\n"));
+  EXPECT_THAT(denied("a\nb", trace), EndsWith("reason=NO_CREDENTIAL traceparent=" + trace + "\n"));
+  EXPECT_THAT(denied("", ""), EndsWith("reason=NO_CREDENTIAL\n"));
+  out.str("");
+  audit.Layer("layer deleted", SomeCall("order-17"), "a", "etag");
+  EXPECT_THAT(out.str(), EndsWith("tenant=shared peer=ipv4:10.0.0.1:1 layer=a etag=etag request_id=order-17\n"));
 }
 
 TEST(AuditTest, SaysWhoHasOlderFiles) {

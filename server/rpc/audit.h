@@ -1,13 +1,15 @@
 // The audit: one line of the log, with the message `audit`, for each event that a security review asks about. It is
-// written whatever --log-level is.
-#ifndef ATTEND_SERVER_IDENTITY_AUDIT_H_
-#define ATTEND_SERVER_IDENTITY_AUDIT_H_
+// written whatever --log-level is. Of a call it says what the call says of its trace, if anything.
+#ifndef ATTEND_SERVER_RPC_AUDIT_H_
+#define ATTEND_SERVER_RPC_AUDIT_H_
 
 #include <chrono>
 #include <cstdint>
 #include <string>
 
 #include "server/base/logging.h"
+#include "server/rpc/inbound_call.h"
+#include "server/rpc/trace_context.h"
 
 namespace attend::server {
 
@@ -23,33 +25,32 @@ class Audit {
   Audit& operator=(const Audit&) = delete;
 
   // A call was refused for want of a credential or a role. Callers cause these at will: at most a hundred in ten
-  // seconds, with a line that counts the others: it comes with the next denial or by RecordLeftOut.
-  void Denied(const std::string& principal, const std::string& peer, const std::string& method,
-              const std::string& reason) {
+  // seconds, whatever they say of themselves, with a line that counts the others: it comes with the next denial or by
+  // RecordLeftOut.
+  void Denied(const InboundCall& call, const std::string& reason) {
     const LogRateLimit::Verdict verdict = denials_.Ask(Clock::now());
     RecordCount(verdict.held_back);
     if (!verdict.pass) return;
-    log_.Record("audit", {{"event", std::string("denied")},
-                          {"principal", principal},
-                          {"peer", peer},
-                          {"method", method},
-                          {"reason", reason}});
+    log_.Record("audit", TraceContextOf(call).With({{"event", std::string("denied")},
+                                                    {"principal", call.principal()},
+                                                    {"peer", call.peer()},
+                                                    {"method", call.method()},
+                                                    {"reason", reason}}));
   }
 
   // Counts the denials that were left out and not counted as yet, unless some may still be left out of the same ten
   // seconds. To be called now and then: there may be no further denial.
   void RecordLeftOut(Clock::time_point now = Clock::now()) { RecordCount(denials_.TakeHeldBack(now)); }
 
-  // A layer was created, replaced or deleted, which `event` says; `etag` is that of the new layer, or of the deleted
+  // A call created, replaced or deleted a layer, which `event` says; `etag` is that of the new layer, or of the deleted
   // one.
-  void Layer(const std::string& event, const std::string& principal, const std::string& tenant, const std::string& peer,
-             const std::string& layer, const std::string& etag) {
-    log_.Record("audit", {{"event", event},
-                          {"principal", principal},
-                          {"tenant", tenant},
-                          {"peer", peer},
-                          {"layer", layer},
-                          {"etag", etag}});
+  void Layer(const std::string& event, const InboundCall& call, const std::string& layer, const std::string& etag) {
+    log_.Record("audit", TraceContextOf(call).With({{"event", event},
+                                                    {"principal", call.principal()},
+                                                    {"tenant", call.tenant()},
+                                                    {"peer", call.peer()},
+                                                    {"layer", layer},
+                                                    {"etag", etag}}));
   }
 
   // Files were read again: what they are, and why they were refused; empty when they are in force.
@@ -81,4 +82,4 @@ class Audit {
 
 }  // namespace attend::server
 
-#endif  // ATTEND_SERVER_IDENTITY_AUDIT_H_
+#endif  // ATTEND_SERVER_RPC_AUDIT_H_
