@@ -159,7 +159,7 @@ format:  ## Format the C++ files in place
 	git ls-files '*.cc' '*.h' | xargs clang-format-14 -i
 
 .PHONY: bench
-bench: bench-core bench-rpc bench-layers  ## Measure attend
+bench: bench-core bench-rpc bench-layers bench-scrape  ## Measure attend
 
 .PHONY: bench-core
 bench-core:  ## Measure the kernels against this machine's peak and oneDNN; results in build/bench/summary.json
@@ -179,6 +179,10 @@ bench-rpc: build-release  ## Measure what a call costs, against a bare echo of t
 .PHONY: bench-layers
 bench-layers: build-release  ## Measure uploading and loading a layer of 256 MiB
 	/usr/bin/python3 tests/bench/rpc/layer_bench.py --bin build/release/bin
+
+.PHONY: bench-scrape
+bench-scrape: build-release  ## Measure calls while /metrics is read every second, over calls while it is not (3 minutes)
+	/usr/bin/python3 tests/bench/rpc/scrape_bench.py --bin build/release/bin $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: bench-peers
 bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime and NumPy (fetches 600 MB of packages)
