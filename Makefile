@@ -171,10 +171,10 @@ bench-core:  ## Measure the kernels against this machine's peak and oneDNN; resu
 	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json $(RESULTS)
 
 .PHONY: bench-rpc
-bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes, and overload
+bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes, overload, and tenants beside each other
 	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
-	/usr/bin/python3 tests/bench/rpc/tenants_bench.py --bin build/release/bin
 	/usr/bin/python3 tests/load/overload.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
+	/usr/bin/python3 tests/bench/rpc/tenants_bench.py --bin build/release/bin
 
 .PHONY: bench-layers
 bench-layers: build-release  ## Measure uploading and loading a layer of 256 MiB

@@ -7,6 +7,7 @@ import http.server
 import io
 import pathlib
 import sys
+import tempfile
 import threading
 import time
 import unittest
@@ -14,6 +15,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import scrape_bench
 import scraper
+import tenants_bench
 
 PAGE = """# TYPE grpc_server_started_total counter
 grpc_server_started_total{grpc_type="unary",grpc_service="attend.v1.AttentionService",grpc_method="Attend"} 1234567
@@ -127,6 +129,39 @@ class ScrapeTest(unittest.TestCase):
     def test_the_runs_take_turns_as_abba(self):
         order = [first ^ i for first in map(scrape_bench.is_scraped_first, range(4)) for i in (False, True)]
         self.assertEqual(order, [False, True, True, False] * 2)
+
+
+class FloodTest(unittest.TestCase):
+    def report(self, *achieved):
+        """(figures by what they are, names that are not valid) of rounds that differ in what the flood achieved."""
+        alone = {"rps": 100.0, "codes": {"0": {"p99": 2.0}}}
+        beside = {"rps": 99.0, "codes": {"0": {"p99": 3.0}}}
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            bench = tenants_bench.TenantsBench(argparse.Namespace(bin="nowhere"), folder)
+            bench.report_flood("10x", [(alone, beside, part) for part in achieved])
+        return {figure["name"].rsplit("/", 1)[1]: figure for figure in bench.figures}, bench.not_valid
+
+    def test_one_that_sent_what_it_should_is_valid(self):
+        figures, not_valid = self.report(0.99, 0.91, 1.0)
+        self.assertEqual(not_valid, [])
+        self.assertEqual({name: figure["value"] for name, figure in figures.items()},
+                         {"goodput_over_alone": 0.99, "p99_over_alone": 1.5, "p99_added": 1.0, "achieved_over_wanted": 0.91})  # fmt: skip
+        self.assertFalse(any("note" in figure for figure in figures.values()))
+
+    def test_one_that_fell_short_in_a_single_round_is_not_and_every_figure_says_so(self):
+        figures, not_valid = self.report(1.0, 0.89, 1.0)
+        self.assertEqual(not_valid, ["tenants/flood/10x"])
+        for figure in figures.values():
+            self.assertEqual(figure["note"], "NOT valid: the flood sent 0.89 of what it should have")
+
+    def test_the_other_tenants_calls_are_not_the_floods(self):
+        with Door() as door:
+            arrivals = tenants_bench.Arrivals(door.target)
+            door.page = PAGE.replace("1234567", "1235567").encode()
+            time.sleep(0.05)
+            rate, longest = arrivals.rate_without(400), time.monotonic() - arrivals.start
+        self.assertGreaterEqual(rate, 600 / longest)
+        self.assertLessEqual(rate, 600 / 0.05)
 
 
 if __name__ == "__main__":
