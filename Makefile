@@ -191,7 +191,7 @@ bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime
 	build/venv/bin/python tests/bench/peers.py --bin build/release/bin --results tests/bench/RESULTS.md
 
 .PHONY: bench-compare
-bench-compare:  ## Is this tree as fast as BASE=<commit>? [ROWS=regex] [ROUNDS=10] [LIMIT=0.98] (10 minutes)
+bench-compare:  ## Is this tree as fast as BASE=<commit>? [ROWS=regex] [ROUNDS=10] [LIMIT=0.98] (13 minutes)
 	@[[ -n "$(BASE)" ]] || { echo 'bench-compare: say which commit to compare with: BASE=<commit>' >&2; exit 2; }
 	/usr/bin/python3 tests/bench/compare.py --base '$(BASE)' --jobs $(JOBS) $(if $(ROWS),--rows '$(ROWS)') \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LIMIT),--limit $(LIMIT))
