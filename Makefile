@@ -159,7 +159,7 @@ format:  ## Format the C++ files in place
 	git ls-files '*.cc' '*.h' | xargs clang-format-14 -i
 
 .PHONY: bench
-bench: bench-core bench-rpc bench-layers  ## Measure attend
+bench: bench-core bench-rpc bench-layers bench-scrape  ## Measure attend
 
 .PHONY: bench-core
 bench-core:  ## Measure the kernels against this machine's peak and oneDNN; results in build/bench/summary.json
@@ -171,14 +171,18 @@ bench-core:  ## Measure the kernels against this machine's peak and oneDNN; resu
 	/usr/bin/python3 tests/bench/core/summarize.py build/bench/core.json build/bench/summary.json $(RESULTS)
 
 .PHONY: bench-rpc
-bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes, and overload
+bench-rpc: build-release  ## Measure what a call costs, against a bare echo of the same bytes, overload, and tenants beside each other
 	/usr/bin/python3 tests/bench/rpc/rpc_bench.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
-	/usr/bin/python3 tests/bench/rpc/tenants_bench.py --bin build/release/bin
 	/usr/bin/python3 tests/load/overload.py --bin build/release/bin $(if $(RESULTS),--results $(RESULTS))
+	/usr/bin/python3 tests/bench/rpc/tenants_bench.py --bin build/release/bin
 
 .PHONY: bench-layers
 bench-layers: build-release  ## Measure uploading and loading a layer of 256 MiB
 	/usr/bin/python3 tests/bench/rpc/layer_bench.py --bin build/release/bin
+
+.PHONY: bench-scrape
+bench-scrape: build-release  ## Measure calls while /metrics is read every second, over calls while it is not (3 minutes)
+	/usr/bin/python3 tests/bench/rpc/scrape_bench.py --bin build/release/bin $(if $(ROUNDS),--rounds $(ROUNDS))
 
 .PHONY: bench-peers
 bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime and NumPy (fetches 600 MB of packages)
@@ -187,7 +191,7 @@ bench-peers: build-release  ## Measure the kernels against PyTorch, ONNX Runtime
 	build/venv/bin/python tests/bench/peers.py --bin build/release/bin --results tests/bench/RESULTS.md
 
 .PHONY: bench-compare
-bench-compare:  ## Is this tree as fast as BASE=<commit>? [ROWS=regex] [ROUNDS=10] [LIMIT=0.98] (10 minutes)
+bench-compare:  ## Is this tree as fast as BASE=<commit>? [ROWS=regex] [ROUNDS=10] [LIMIT=0.98] (13 minutes)
 	@[[ -n "$(BASE)" ]] || { echo 'bench-compare: say which commit to compare with: BASE=<commit>' >&2; exit 2; }
 	/usr/bin/python3 tests/bench/compare.py --base '$(BASE)' --jobs $(JOBS) $(if $(ROWS),--rows '$(ROWS)') \
 	  $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(LIMIT),--limit $(LIMIT))

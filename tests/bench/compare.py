@@ -14,9 +14,9 @@ is faster, and its 95 % interval: Student's t interval over the pairs' log-ratio
 machine's peak counts as the inverse of a time. Rows that BASE does not have are listed as "new" and not judged; rows that
 only BASE has are "gone". With LIMIT, the run fails when a row's lower limit is below it, or when a row is gone.
 
-The rows of a plain run are those of speed, some 17, and take about 10 minutes on an idle machine. ROWS chooses others:
-all that `core_bench --benchmark_list_tests` names, and the rpc/ rows below. Everything is written into
-build/bench/compare.json, with all the values measured.
+The rows of a plain run are those of speed, some 17, and of overload, and take about 13 minutes on an idle machine. ROWS
+chooses others: all that `core_bench --benchmark_list_tests` names, and the rpc/ and overload/ rows below. Everything is
+written into build/bench/compare.json, with all the values measured.
 """
 
 import argparse
@@ -38,9 +38,10 @@ import results
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MIN_ROUNDS = 9
 WIRE_SECONDS = 1.0
+OVERLOAD_SECONDS = 2.0
 
 # What a plain run measures: how fast, not how much memory or how soon a cancelled call stops, and not oneDNN.
-SPEED = r"^core/.*(/peak_fraction|/bandwidth_fraction|/2t_over_1t|/attend_us)$|^rpc/"
+SPEED = r"^core/.*(/peak_fraction|/bandwidth_fraction|/2t_over_1t|/attend_us)$|^rpc/|^overload/"
 
 # The last part of a row's name says what it is. These are better when they are smaller, all others when larger.
 SMALLER_IS_BETTER = re.compile(r"(_us|_ms|p50|_per_call|_per_request|_share|_over_io)$")
@@ -83,6 +84,54 @@ def _small(wire):
     return wire.attend_request(5, 64)
 
 
+class OverloadLoad(WireLoad):
+    """What tests/load/overload.py sends, in short: eight callers in a closed loop, then twice and ten times their rate.
+
+    Each side gets multiples of its own peak, with a deadline of twice its median then, which varies less than the 99th
+    percentile that overload.py takes.
+    """
+
+    def __init__(self):
+        super().__init__("Attend", self.tokens, 8, dict.fromkeys(
+            ("overload/peak/rps", "overload/2x/goodput", "overload/10x/goodput", "overload/10x/accepted_p99_ms")))
+
+    @staticmethod
+    def tokens(wire):
+        """4096 tokens of 8 BFLOAT16 values: milliseconds of arithmetic for 64 KiB."""
+        shape = b"".join(wire.varint(axis) for axis in (4096, 8))
+        data = bytes([0x3C, 0x3D]) * (4096 * 8)
+        return wire.field(1, b"\x08\x04" + wire.field(2, shape) + wire.field(3, data))
+
+    def measure(self, side):
+        with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+            file.write(self.request(side.wire))
+            file.flush()
+            bench = side.wire.Bench(argparse.Namespace(bin=side.bin, rounds=1, seconds=OVERLOAD_SECONDS))
+            server = bench.attend_server()
+            try:
+                def load(**flags):
+                    return self.answers(side, server, file.name, **flags)
+                peak = load(concurrency=self.concurrency, deadline=10)
+                deadline = 2 * _p50(peak) / 1000
+                twice, tenfold = (load(rate=factor * _rps(peak), deadline=deadline, concurrency=2000) for factor in (2, 10))
+            finally:
+                server.stop()
+        values = (_rps(peak), _rps(twice), _rps(tenfold), tenfold["codes"]["0"]["p99"])
+        return dict(zip(self.rows, values, strict=True))
+
+    def answers(self, side, server, request_file, **flags):
+        """As Bench.load, but calls may be refused or late."""
+        command = ["taskset", "-c", side.wire.CLIENT_CORE, side.bin / "attend-load", "--target", server.target, "--method",
+                   SERVICE + self.method, "--request", request_file, "--seconds", OVERLOAD_SECONDS, "--warmup", 0.5]
+        for name, value in flags.items():
+            command += ["--" + name, value]
+        run = subprocess.run([str(word) for word in command], check=True, stdout=subprocess.PIPE, text=True)
+        result = json.loads(run.stdout)
+        if "0" not in result["codes"]:
+            raise RuntimeError(f"{side.name}: no call was answered: {result}")
+        return result
+
+
 WIRE_LOADS = [
     WireLoad("Attend", _small, 1, {"rpc/attend/T5/D64/c1/p50": _p50}),
     WireLoad("Attend", _small, 32,
@@ -91,6 +140,7 @@ WIRE_LOADS = [
              {"rpc/stream/T5/D64/rps": _rps, "rpc/stream/T5/D64/server_cpu_per_request": _cpu_us}, stream="true"),
     WireLoad("ScaledDotProductAttention", lambda wire: wire.sdpa_request(21, 64, 64), 4,
              {"rpc/sdpa/1MiB/c4/p50": _p50}),
+    OverloadLoad(),
 ]
 
 
@@ -248,7 +298,7 @@ def main():
     targets = ["core_bench", "attend-server", "attend-load"]
     if not any(options.rows.search(row) for load in WIRE_LOADS for row in load.rows):
         targets = ["core_bench"]
-    elif options.rows.pattern.startswith("^rpc/"):
+    elif options.rows.pattern.startswith(("^rpc/", "^overload/")):
         targets = ["attend-server", "attend-load"]
     commit = git("rev-parse", "--verify", options.base + "^{commit}")
     with base_tree(commit) as root:

@@ -4,6 +4,7 @@
 import math
 import pathlib
 import random
+import re
 import sys
 import typing
 import unittest
@@ -72,6 +73,13 @@ class JudgementTest(unittest.TestCase):
         found = {row["name"]: row for row in compare.judge(self.ROWS)}
         self.assertAlmostEqual(found["core/a/peak_fraction"]["ratio"], 0.5, places=12)
         self.assertAlmostEqual(found["core/b/attend_us"]["ratio"], 2, places=12)
+
+    def test_overload_is_better_with_more_answers_and_shorter_waits(self):
+        rows = {row: {"base": [50.0, 51.0, 50.0], "new": [100.0, 102.0, 100.0]} for row in compare.OverloadLoad().rows}
+        faster = {row["name"]: row["ratio"] > 1 for row in compare.judge(rows)}
+        self.assertEqual(faster, {"overload/peak/rps": True, "overload/2x/goodput": True, "overload/10x/goodput": True,
+                                  "overload/10x/accepted_p99_ms": False})
+        self.assertTrue(all(re.search(compare.SPEED, row) for row in rows))
 
     def test_what_the_base_lacks_is_new_and_what_this_tree_lacks_is_gone(self):
         found = {row["name"]: row["verdict"] for row in compare.judge(self.ROWS)}

@@ -110,9 +110,10 @@ class Bench:
         result["cpu_us"] = 1e6 * (server.cpu_seconds() - before) / result["all_calls"]
         return result
 
-    def report(self, name, value, unit, goal):
-        self.figures.append({"name": name, "value": round(value, 4), "unit": unit, "goal": goal})
-        print(f"{name:55s} {value:10.4g} {unit:10s} goal {goal}", flush=True)
+    def report(self, name, value, unit, goal, **more):
+        """`more`: an aim, a note, as core/summarize.py says."""
+        self.figures.append({"name": name, "value": round(value, 4), "unit": unit, "goal": goal, **more})
+        print(f"{name:55s} {value:10.4g} {unit:10s} goal {goal}", *(f"{key} {said}" for key, said in more.items()), sep="; ", flush=True)
 
     def attend_server(self, *flags):
         return Server([self.bin / "attend-server", "--listen", "127.0.0.1:0", "--threads", "1", "--log-level", "warn",
