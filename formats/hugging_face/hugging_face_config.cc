@@ -73,6 +73,9 @@ void SetCausality(ModelConfig& config, const LayerPlace& place, LayerSettings& l
   for (const char* const key : {"is_causal", "causal"}) {
     if (key == std::string_view("causal") && !config.Reads(key)) continue;
     const auto says = config.Boolean(key);
+    if (!says && is_causal && config.Has(key)) {
+      config.Fail(key, "is null, which is false to transformers 5 and nothing to others' code. Write true or false");
+    }
     if (!says) continue;
     is_causal = *says;
     origin = config.Origin(key);
@@ -110,7 +113,7 @@ void SetScale(ModelConfig& config, const LayerPlace& place, std::int64_t head_di
     layer.scale.Set(multiplier * root("key_multiplier"), config.Origin("key_multiplier"));
   }
   if (!config.Reads("scale_attn_weights")) return;
-  const bool is_scaled = config.Boolean("scale_attn_weights").value_or(true);
+  const bool is_scaled = config.Boolean("scale_attn_weights").value_or(false);  // Null is as false.
   const bool by_layer = config.Reads("scale_attn_by_inverse_layer_idx") &&
                         config.Boolean("scale_attn_by_inverse_layer_idx").value_or(false);
   if (is_scaled && !by_layer) return;

@@ -20,7 +20,7 @@ constexpr const char* kNeoxShare = "rotary_pct";
 
 // What the file says outside of the parameters of rotary embeddings.
 double BaseBeside(ModelConfig& config, bool is_sliding) {
-  if (is_sliding && !config.Has("rope_parameters")) {
+  if (is_sliding && !config.Says("rope_parameters")) {
     if (const auto base = config.Number({"rope_local_base_freq", "local_rope_theta"})) return *base;
   }
   if (is_sliding && config.Reads("rope_local_base_freq")) return 10000;
@@ -39,7 +39,7 @@ std::optional<double> ShareBeside(ModelConfig& config) {
 void RefuseTwoNames(ModelConfig& config) {
   constexpr std::pair<const char*, const char*> kNames[] = {{kNeoxBase, kBase}, {kNeoxShare, kShare}};
   for (const auto& [own, usual] : kNames) {
-    if (!config.Reads(own) || !config.Has(usual)) continue;
+    if (!config.Reads(own) || !config.Says(usual)) continue;
     const auto read = config.Number({own}), beside = config.Number({usual});
     if (!beside || read == beside) continue;
     config.Fail(usual, absl::StrCat("is not what ", own, " is, which the code of ", config.model_type(),
@@ -75,7 +75,7 @@ void RefuseOtherBeside(ModelConfig& config, RotaryParameters& source) {
   const std::pair<const char*, const char*> names[] = {{config.Reads(kNeoxBase) ? kNeoxBase : kBase, kBase},
                                                        {config.Reads(kNeoxShare) ? kNeoxShare : kShare, kShare}};
   for (const auto& [beside_name, within_name] : names) {
-    if (!config.Has(beside_name)) continue;
+    if (!config.Says(beside_name)) continue;
     const auto beside = config.Number({beside_name}), within = source.values.Number({within_name});
     if (!beside || !within || *beside == *within) continue;
     config.Fail(beside_name, absl::StrCat("is not the ", within_name,
@@ -140,7 +140,7 @@ std::int64_t TurnedDim(ModelConfig& config, ModelConfig& parameters, std::int64_
 // Refuses what transformers 4, which turns all layers of such a model with one base, and 5 read differently.
 void RefuseTwoBases(ModelConfig& config, const RotaryParameters& source, double base, bool is_sliding) {
   if (!config.HasTrait(kOneBase) || !config.status().ok()) return;
-  if (config.Has("rope_parameters")) {
+  if (config.Says("rope_parameters")) {
     if (!source.is_nested) config.Fail("rope_parameters", "must have an object for each kind of layer");
     return;
   }
@@ -171,7 +171,7 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   rotary.dim = TurnedDim(config, source.values, head_dim);
   if (!config.status().ok()) return {};
   // Before transformers 5 the one `rope_scaling` of some models was that of the layers without a window.
-  const bool is_of_full = config.HasTrait(kScalesWhereFull) && !config.Has("rope_parameters");
+  const bool is_of_full = config.HasTrait(kScalesWhereFull) && !config.Says("rope_parameters");
   const bool scales = !is_sliding || !is_of_full;
   const bool is_of_four = is_of_full || (config.HasTrait(kScalesWhereFull) && !within);
   if (is_sliding && is_of_four && !config.Reads("rope_local_base_freq") && rotary.base != kOlmo3Base) {
@@ -182,7 +182,7 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   if (scales) SetScaling(config, source, head_dim, rotary);
   config.Update(source.values.status());
   Setting<Rotary> setting;
-  const char* const name = config.Has(source.key) ? source.key : config.Reads(kNeoxBase) ? kNeoxBase : kBase;
+  const char* const name = config.Says(source.key) ? source.key : config.Reads(kNeoxBase) ? kNeoxBase : kBase;
   setting.Set(std::move(rotary), absl::StrCat(OfType(config), ", config.json: ", name));
   return setting;
 }

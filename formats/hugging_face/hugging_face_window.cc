@@ -39,7 +39,7 @@ std::optional<bool> IsSlidingByType(ModelConfig& config, const LayerPlace& place
 // The code of some models follows `layer_types` whatever `use_sliding_window` says: refuses files in which they differ.
 void RefuseContradiction(ModelConfig& config, const LayerPlace& place) {
   const WindowRule rule = config.rules()->window;
-  if ((rule != WindowRule::kSmolLm && rule != WindowRule::kByTypes) || !config.Has("layer_types")) return;
+  if ((rule != WindowRule::kSmolLm && rule != WindowRule::kByTypes) || !config.Says("layer_types")) return;
   if (!IsSlidingByType(config, place).value_or(false)) return;
   config.Fail("use_sliding_window",
               "is false, but layer_types says that this layer has a window. Set the window in the "

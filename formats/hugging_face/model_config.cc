@@ -1,7 +1,9 @@
 #include "formats/hugging_face/model_config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <iterator>
 #include <limits>
 
 #include "absl/strings/match.h"
@@ -41,6 +43,15 @@ const PartPlace kParts[] = {
     {{"decoder_config", "decoder"}, {"decoder"}},
     {{"encoder_config", "encoder"}, {"encoder"}},
 };
+
+// Keys of which null says something to the code that reads them, whatever they are when missing: no cap, no window, no
+// rotary embedding, a factor of 1, as many heads as the queries have, a base or a length from elsewhere. Where the code
+// computes with any other number, null fails.
+constexpr std::string_view kMayBeNull[] = {"attn_logit_softcapping", "key_multiplier",
+                                           "local_rope_theta",       "num_attention_heads",
+                                           "num_key_value_heads",    "original_max_position_embeddings",
+                                           "rope_parameters",        "sliding_window"};
+
 constexpr const char* kTextParts[] = {"text_config", "llm_config", "language_config"};
 constexpr const char* kVisionWords[] = {"vision", "visual", "image"};
 
@@ -48,6 +59,11 @@ constexpr const char* kVisionWords[] = {"vision", "visual", "image"};
 const nlohmann::json* FindIn(const nlohmann::json& json, const char* key) {
   const auto found = json.find(key);
   return found == json.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool MayBeNull(std::string_view key, const nlohmann::json& standard) {
+  if (!standard.is_number() && standard != "?") return true;
+  return std::find(std::begin(kMayBeNull), std::end(kMayBeNull), key) != std::end(kMayBeNull);
 }
 
 std::string TypeOf(const nlohmann::json& json) {
@@ -140,11 +156,22 @@ absl::StatusOr<ModelConfig> ModelConfig::Parse(std::string_view text, std::strin
 }
 
 const nlohmann::json* ModelConfig::Find(const char* key) {
-  if (json_.contains(key)) return FindIn(json_, key);
+  const nlohmann::json* const said = FindIn(json_, key);
   const nlohmann::json* const standard = FindIn(defaults_, key);
-  if (standard == nullptr || *standard != "?") return standard;
-  Fail(key, absl::StrCat("is missing, and what it stands for depends on the version of transformers that made the ",
-                         model_type_, " model; add it"));
+  const bool is_open = standard != nullptr && *standard == "?";
+  // An empty dictionary is none to transformers 5.
+  const bool says_nothing = said == nullptr || (is_open && said->is_object() && said->empty());
+  if (standard == nullptr || !says_nothing || (Has(key) && MayBeNull(key, *standard))) return said;
+  if (is_open) {
+    const char* const what = said != nullptr ? "empty" : Has(key) ? "null" : "missing";
+    Fail(key,
+         absl::StrCat("is ", what, ", and what it stands for depends on the version of transformers that made the ",
+                      model_type_, " model; add it"));
+    return nullptr;
+  }
+  if (!Has(key)) return standard;
+  Fail(key, absl::StrCat("is null, and the code of ", model_type_,
+                         " models computes with a number. Write it, or leave the key out"));
   return nullptr;
 }
 

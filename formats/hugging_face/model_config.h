@@ -29,7 +29,8 @@ class ModelConfig {
   static absl::StatusOr<ModelConfig> Parse(std::string_view text, std::string_view prefix);
 
   // The first of `keys` that is there and not null, in the file or, if the file is silent, in the rules. A value of
-  // another kind or out of range sets the status.
+  // another kind or out of range sets the status; so does null where the rules have a number or "?", unless the type's
+  // code is known to read it for something.
   std::optional<std::int64_t> Integer(std::initializer_list<const char*> keys);
   std::optional<double> Number(std::initializer_list<const char*> keys);
   std::optional<bool> Boolean(const char* key);
@@ -43,6 +44,8 @@ class ModelConfig {
   bool empty() const { return json_.empty(); }
   // Whether the file itself has it, also as null.
   bool Has(const char* key) const { return json_.contains(key); }
+  // Whether the file itself has it, and not as null.
+  bool Says(const char* key) const { return Has(key) && !json_.at(key).is_null(); }
   // Whether the rules say that this type of model reads it.
   bool Reads(const char* key) const { return defaults_.contains(key); }
   // What the rules say is the number at `key`, whatever the file says.

@@ -305,7 +305,7 @@ bool IsSettled(absl::string_view key, const CallerSettings& caller) {
 bool IsApplied(absl::string_view key, const ModelConfig& config) {
   if (config.rules() == nullptr) return false;
   // What `layer_types` was made of.
-  if (key == "_sliding_window_pattern") return config.Reads("layer_types") && config.Has("layer_types");
+  if (key == "_sliding_window_pattern") return config.Reads("layer_types") && config.Says("layer_types");
   if (config.Reads(std::string(key).c_str()) || Contains(kApplied, key)) return true;
   if (config.rules()->rotary != RotaryForm::kNone && Contains(kRotaryKeys, key)) return true;
   if (key == "is_decoder") return config.rules()->mask != MaskRule::kNone;

@@ -65,7 +65,8 @@ struct ModelRules {
   std::uint32_t traits;
   // A JSON object: the keys of config.json that this model's attention reads, beside those that all models have
   // (hugging_face_config.h), and the default of transformers 4.57 and 5. "?": their defaults differ or cannot be used,
-  // so a file without the key is refused. `num_attention_heads` is there where published files leave it out.
+  // so a file without the key, or with null, is refused. `num_attention_heads` is there where published files leave it
+  // out.
   std::string_view keys;
   std::string_view refused = {};  // Why no layer of the model can be computed; empty for one that can.
 };

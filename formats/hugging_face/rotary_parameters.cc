@@ -42,8 +42,6 @@ bool HasWord(const std::string& words, const std::string& word) {
 
 bool IsLive(const nlohmann::json& value) { return !value.is_null(); }
 
-bool HasLive(const ModelConfig& config, const char* key) { return config.Has(key) && IsLive(config.json().at(key)); }
-
 // What `rope_type` and `type` say; empty when they are silent.
 std::string SaidType(ModelConfig& config, RotaryParameters& parameters) {
   std::string types[] = {parameters.values.Text("rope_type"), parameters.values.Text("type")};
@@ -61,7 +59,8 @@ std::string SaidType(ModelConfig& config, RotaryParameters& parameters) {
 bool MayHave(const ModelConfig& config, const RotaryParameters& parameters, const char* of_type,
              const std::string& name) {
   if (HasWord(kAlways, name) || HasWord(of_type, name)) return true;
-  if (name == "interleaved") return parameters.values.Has("mrope_section");  // Qwen3-Omni's word for mrope_interleaved.
+  // Qwen3-Omni's word for mrope_interleaved.
+  if (name == "interleaved") return parameters.values.Says("mrope_section");
   return config.HasTrait(kTwoMagnitudes) && parameters.type == "longrope" && HasWord("short_mscale long_mscale", name);
 }
 
@@ -86,7 +85,7 @@ void CheckKeys(ModelConfig& config, const RotaryParameters& parameters, bool is_
 
 // Transformers 4 does not know `rope_parameters`, and 5 takes `rope_scaling` if it has both.
 void RefuseTwoDictionaries(ModelConfig& config) {
-  if (!HasLive(config, kOfFive) || !HasLive(config, kOfFour)) return;
+  if (!config.Says(kOfFive) || !config.Says(kOfFour)) return;
   const nlohmann::json& of_four = config.json().at(kOfFour);
   if (of_four.empty() || of_four == config.json().at(kOfFive)) return;
   config.Fail(kOfFour, "is not what rope_parameters is. Leave one of them out");
@@ -100,7 +99,7 @@ void CheckKinds(ModelConfig& config, const RotaryParameters& all, const char* ki
                                              name.substr(0, 64), "', which none of them reads"));
   }
   // Transformers completes the others' alone.
-  if (HasLive(all.values, kind) || config.HasTrait(kScalesWhereFull | kOneBase)) return;
+  if (all.values.Says(kind) || config.HasTrait(kScalesWhereFull | kOneBase)) return;
   config.Fail(all.key, absl::StrCat("has parameters for kinds of layers and none for '", kind, "'"));
 }
 
@@ -108,11 +107,12 @@ void CheckKinds(ModelConfig& config, const RotaryParameters& all, const char* ki
 
 RotaryParameters FindRotaryParameters(ModelConfig& config, bool is_sliding) {
   RefuseTwoDictionaries(config);
-  const char* const key = HasLive(config, kOfFive) ? kOfFive : kOfFour;
+  const char* const key = config.Says(kOfFive) ? kOfFive : kOfFour;
   const char* const kind = is_sliding ? "sliding_attention" : "full_attention";
   RotaryParameters all{.values = config.Object(key), .key = key};
   all.is_nested = all.values.Has("full_attention") || all.values.Has("sliding_attention");
-  all.truncates = all.values.Boolean("truncate").value_or(true);
+  // True unless it is there; null is as false.
+  all.truncates = all.values.Boolean("truncate").value_or(!all.values.Has("truncate"));
   RotaryParameters found = all;
   if (all.is_nested) {
     CheckKinds(config, all, kind);

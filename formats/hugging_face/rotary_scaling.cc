@@ -108,8 +108,9 @@ void SetLongFactor(ModelConfig& config, ModelConfig& parameters, std::int64_t or
   }
   const auto length = config.Integer({"max_position_embeddings"});
   const double ratio = static_cast<double>(length.value_or(0)) / static_cast<double>(original);
-  const double factor = parameters.Number({"factor"}).value_or(ratio);
-  if (!length && !parameters.Has("factor")) {
+  const std::optional<double> said = parameters.Number({"factor"});
+  const double factor = said.value_or(ratio);
+  if (!length && !said) {
     return config.Fail("max_position_embeddings", "is needed for the scaling of rotary embeddings");
   }
   if (length && std::abs(factor - ratio) > 1e-6 * ratio) {

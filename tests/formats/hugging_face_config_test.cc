@@ -150,7 +150,7 @@ TEST(HuggingFaceConfig, AWindowIsThatOfTheMaskThatTheCallerSays) {
     for (const std::string& json :
          {gemma3, std::string(R"({"model_type": "mistral", "sliding_window": 512})"),
           std::string(R"({"model_type": "gemma2", "sliding_window": 512})"),
-          std::string(R"({"model_type": "gpt_oss", "rope_scaling": null, "sliding_window": 512})"),
+          std::string(R"({"model_type": "gpt_oss", "rope_scaling": {"rope_type": "default"}, "sliding_window": 512})"),
           std::string(R"({"model_type": "qwen2", "sliding_window": 512, "use_sliding_window": true,
                           "max_window_layers": 0})"),
           std::string(R"({"model_type": "modernbert-decoder", "local_attention": 1024, "layer_types":
@@ -250,7 +250,7 @@ TEST(HuggingFaceConfig, ScalesAreTheModels) {
   }
   EXPECT_EQ(*Parse(R"({"model_type": "falcon_h1", "key_multiplier": 0.5, "rope_theta": 1e4})", "", 16).scale, 0.125);
   EXPECT_EQ(*Parse(R"({"model_type": "gemma2", "query_pre_attn_scalar": 0.25})").scale, 2);
-  for (const char* const scalar : {"0", "-0.25", "null"}) {
+  for (const char* const scalar : {"0", "-0.25"}) {
     EXPECT_THAT(
         Refusal(std::string(R"({"model_type": "gemma2", "query_pre_attn_scalar": )") + scalar + "}", "layers.0."),
         HasSubstr("'query_pre_attn_scalar' must be positive"));

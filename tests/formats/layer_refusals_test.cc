@@ -232,7 +232,9 @@ TEST(LayerRefusals, NormsThatTheModelDoesNotHaveAreRefused) {
   EXPECT_EQ(refusal(R"({"model_type": "internvl_vision", "num_attention_heads": 2, "use_qk_norm": true})"), "");
   const std::string janus = R"({"model_type": "janus_vision_model", "num_attention_heads": 2, "use_qk_norm": )";
   EXPECT_THAT(refusal(janus + "true}"), HasSubstr("'use_qk_norm' is true, and which norms"));
-  EXPECT_THAT(refusal(janus + "false}"), HasSubstr("'use_qk_norm' is false, but the file has norms"));
+  for (const char* const no : {"false}", "null}"}) {
+    EXPECT_THAT(refusal(janus + no), HasSubstr("'use_qk_norm' is false, but the file has norms")) << no;
+  }
   CallerSettings caller;
   caller.norms = true;
   EXPECT_EQ(Message(FindLayer(builder.Checkpoint(), "", caller, janus + "true}").status()), "");

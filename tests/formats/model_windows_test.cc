@@ -34,7 +34,7 @@ TEST(ModelWindows, TheDecoderOfModernBertHasHalfOfItsWindow) {
   EXPECT_THAT(Refusal(json(R"("local_attention": 128, "sliding_window": 128)"), "model.layers.1."),
               HasSubstr("'sliding_window' is not half of local_attention"));
   EXPECT_EQ(Sides(Parse(json(R"("local_attention": 2)"), "model.layers.1.")), std::pair(0L, -1L));
-  for (const char* const too_small : {"0", "1", "null"}) {
+  for (const char* const too_small : {"0", "1"}) {
     EXPECT_THAT(Refusal(json(std::string(R"("local_attention": )") + too_small), "model.layers.1."),
                 HasSubstr("'local_attention' must be at least 2"));
   }
@@ -80,9 +80,7 @@ TEST(ModelWindows, AWindowHasTheQueryItselfAtLeast) {
     return OfType("gpt_neo", R"("attention_layers": ["local"], "window_size": )" + window);
   };
   EXPECT_EQ(Sides(Parse(neo("1"), "h.0.")), std::pair(0L, -1L));
-  for (const char* const too_small : {"0", "null"}) {
-    EXPECT_THAT(Refusal(neo(too_small), "h.0."), HasSubstr("'window_size' must be at least 1"));
-  }
+  EXPECT_THAT(Refusal(neo("0"), "h.0."), HasSubstr("'window_size' must be at least 1"));
   EXPECT_EQ(Sides(Parse(OfType("mistral", R"("sliding_window": 1)"))), std::pair(0L, -1L));
   EXPECT_THAT(Refusal(OfType("mistral", R"("sliding_window": 0)")), HasSubstr("'sliding_window' must be at least 1"));
 }
@@ -105,10 +103,7 @@ TEST(ModelWindows, ThePeriodOfTheLayersWithoutAWindowIsAtLeastOne) {
     EXPECT_EQ(Left(Parse(json("1"), model.sliding)), -1) << model.type;
     EXPECT_EQ(Left(Parse(json("1"), model.full)), -1) << model.type;
     EXPECT_THAT(Refusal(json("1"), "self_attn."), HasSubstr("the prefix has no number")) << model.type;
-    for (const char* const too_small : {"0", "null"}) {
-      EXPECT_THAT(Refusal(json(too_small), model.full),
-                  HasSubstr(std::string("'") + model.key + "' must be at least 1"));
-    }
+    EXPECT_THAT(Refusal(json("0"), model.full), HasSubstr(std::string("'") + model.key + "' must be at least 1"));
   }
 }
 
@@ -121,9 +116,7 @@ TEST(ModelWindows, ThePeriodOfTheLayersWithoutARotaryEmbeddingIsAtLeastOne) {
   EXPECT_FALSE(Turns(Parse(json("1"), "layers.0.")));
   EXPECT_FALSE(Turns(Parse(json("1"), "layers.1.")));
   EXPECT_THAT(Refusal(json("1"), "self_attn."), HasSubstr("the prefix has no number"));
-  for (const char* const too_small : {"0", "null"}) {
-    EXPECT_THAT(Refusal(json(too_small), "layers.0."), HasSubstr("'no_rope_layer_interval' must be at least 1"));
-  }
+  EXPECT_THAT(Refusal(json("0"), "layers.0."), HasSubstr("'no_rope_layer_interval' must be at least 1"));
 }
 
 // The window of its encoder is one token larger to both sides in transformers 5 than in 4.

@@ -16,6 +16,8 @@ function(attend_instrument)
     endforeach()
   endforeach()
   target_link_options(attend_flags INTERFACE --coverage)
+  # Programs outside of the tree that link the installed library (docs/clients/cpp.md) have no attend_flags.
+  target_link_options(attend_client INTERFACE --coverage)
 endfunction()
 
 cmake_language(DEFER DIRECTORY ${PROJECT_SOURCE_DIR} CALL attend_instrument)

@@ -380,6 +380,17 @@ TEST_F(UnaryCallTest, DrainCancelsWhatDoesNotFinishInTime) {
   EXPECT_EQ(log_.stopped_by_flag, 1);
 }
 
+// gRPC gives one that is told to go elsewhere, and says nothing, 20 seconds.
+TEST_F(UnaryCallTest, DrainClosesConnectionsWithoutCallsAtOnce) {
+  Start({.threads = 1});
+  RawHttp2Call silent(engine_->ports()[0], kEcho, {}, std::string("\0\0\0\0\x05", 5) + "small");
+  ASSERT_TRUE(silent.Receives("small"));
+  ASSERT_TRUE(WaitFor([&] { return engine_->calls_in_flight() == 0; }));
+  const absl::Time start = absl::Now();
+  engine_->Drain(absl::Hours(1));
+  EXPECT_LT(absl::Now() - start, absl::Seconds(10));
+}
+
 TEST_F(UnaryCallTest, ForceStopEndsADrainThatWaits) {
   Start({.threads = 1});
   std::thread client([this] { EXPECT_FALSE(CallRaw(channel_, kEcho, "large").status.ok()); });
