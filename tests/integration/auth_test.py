@@ -68,6 +68,24 @@ def principals(**certificates):
     return json.dumps({"principals": entries})
 
 
+def bearer(secret):
+    return (("authorization", f"Bearer {secret}"),)
+
+
+# Metadata, or headers, that are nobody's: each is BAD_CREDENTIAL.
+WRONG_TOKENS = {
+    "garbage": bearer("garbage"),
+    "empty": bearer(""),
+    "nothing at all": (("authorization", ""),),
+    "another scheme": (("authorization", "Basic Og=="),),
+    "expired": bearer(SECRETS["expired"]),
+    "the hash itself": bearer(hashlib.sha256(SECRETS["compute"].encode()).hexdigest()),
+    "two": bearer(SECRETS["compute"]) + bearer(SECRETS["layers"]),
+    "one twice": 2 * bearer(SECRETS["compute"]),
+    "two in one": bearer(f"{SECRETS['compute']}, Bearer {SECRETS['compute']}"),
+}
+
+
 def outcome(channel, method, metadata=()):
     """(code, reason) of a call with one empty message. Whatever the method itself says of it, nobody was refused."""
     call = channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=60)
@@ -103,10 +121,6 @@ class AuthTestCase(unittest.TestCase):
                 self.assertEqual(got, otherwise, f"{note}: {method}")
 
 
-def bearer(secret):
-    return (("authorization", f"Bearer {secret}"),)
-
-
 class TokenTest(AuthTestCase):
     def test_every_method_with_every_kind_of_token(self):
         flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none")
@@ -114,14 +128,7 @@ class TokenTest(AuthTestCase):
             def nobody(needs):
                 return not needs
             self.check(server.channel, (), nobody, (Code.UNAUTHENTICATED, "NO_CREDENTIAL"), "none")
-            for note, metadata in {
-                "garbage": bearer("garbage"),
-                "empty": bearer(""),
-                "another scheme": (("authorization", "Basic Og=="),),
-                "expired": bearer(SECRETS["expired"]),
-                "the hash itself": bearer(hashlib.sha256(SECRETS["compute"].encode()).hexdigest()),
-                "two": bearer(SECRETS["compute"]) + bearer(SECRETS["layers"]),
-            }.items():
+            for note, metadata in WRONG_TOKENS.items():
                 self.check(server.channel, metadata, nobody, (Code.UNAUTHENTICATED, "BAD_CREDENTIAL"), note)
             for role in (*ROLES, "nothing"):
                 def allowed(needs, role=role):
