@@ -1,10 +1,14 @@
 """Who may call what: every method with every kind of credential; files that change under load; what is written down."""
 
+import collections
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
+import http.client
 import json
 import pathlib
+import ssl
 import tempfile
 import threading
 import time
@@ -14,8 +18,10 @@ import grpc
 
 from attend_testing.certificates import Certificates
 from attend_testing.errors import failure_of
+from attend_testing.http_door import FLAGS as HTTP_DOOR
+from attend_testing.http_door import Door
 from attend_testing.load import wait_until
-from attend_testing.server import CHANNEL_OPTIONS, Server
+from attend_testing.server import CHANNEL_OPTIONS, PATIENCE, Server
 from attend_testing.stubs import health_pb2, layers_pb, pb, reflection_alpha_pb2, reflection_pb2
 
 Code = grpc.StatusCode
@@ -68,6 +74,24 @@ def principals(**certificates):
     return json.dumps({"principals": entries})
 
 
+def bearer(secret):
+    return (("authorization", f"Bearer {secret}"),)
+
+
+# Metadata, or headers, that are nobody's: each is BAD_CREDENTIAL.
+WRONG_TOKENS = {
+    "garbage": bearer("garbage"),
+    "empty": bearer(""),
+    "nothing at all": (("authorization", ""),),
+    "another scheme": (("authorization", "Basic Og=="),),
+    "expired": bearer(SECRETS["expired"]),
+    "the hash itself": bearer(hashlib.sha256(SECRETS["compute"].encode()).hexdigest()),
+    "two": bearer(SECRETS["compute"]) + bearer(SECRETS["layers"]),
+    "one twice": 2 * bearer(SECRETS["compute"]),
+    "two in one": bearer(f"{SECRETS['compute']}, Bearer {SECRETS['compute']}"),
+}
+
+
 def outcome(channel, method, metadata=()):
     """(code, reason) of a call with one empty message. Whatever the method itself says of it, nobody was refused."""
     call = channel.stream_stream(method)(iter([b""]), metadata=metadata, timeout=60)
@@ -103,10 +127,6 @@ class AuthTestCase(unittest.TestCase):
                 self.assertEqual(got, otherwise, f"{note}: {method}")
 
 
-def bearer(secret):
-    return (("authorization", f"Bearer {secret}"),)
-
-
 class TokenTest(AuthTestCase):
     def test_every_method_with_every_kind_of_token(self):
         flags = ("--principals", self.write("principals.json", principals()), "--anonymous-roles", "none")
@@ -114,14 +134,7 @@ class TokenTest(AuthTestCase):
             def nobody(needs):
                 return not needs
             self.check(server.channel, (), nobody, (Code.UNAUTHENTICATED, "NO_CREDENTIAL"), "none")
-            for note, metadata in {
-                "garbage": bearer("garbage"),
-                "empty": bearer(""),
-                "another scheme": (("authorization", "Basic Og=="),),
-                "expired": bearer(SECRETS["expired"]),
-                "the hash itself": bearer(hashlib.sha256(SECRETS["compute"].encode()).hexdigest()),
-                "two": bearer(SECRETS["compute"]) + bearer(SECRETS["layers"]),
-            }.items():
+            for note, metadata in WRONG_TOKENS.items():
                 self.check(server.channel, metadata, nobody, (Code.UNAUTHENTICATED, "BAD_CREDENTIAL"), note)
             for role in (*ROLES, "nothing"):
                 def allowed(needs, role=role):
@@ -314,6 +327,86 @@ class CertificateTest(AuthTestCase):
             self.write("authority.crl", "nothing")
             wait_until(lambda: "TLS files not reloaded" in server.log(), "a file that is no list is noticed")
             self.assertEqual([code("compute"), code("layers")], [Code.UNAVAILABLE, Code.OK], "the last list stays")
+
+    def by_grpc(self, server, name):
+        """Whether a new connection's call is served: True, or what came instead."""
+        with self.channel(server, name) as channel:
+            got = outcome(channel, ATTENTION + "GetServerInfo")
+        return got == (Code.OK, "") or got
+
+    def by_http(self, server, name):
+        context = ssl.create_default_context(cafile=self.certificates.path("authority.crt"))
+        context.load_cert_chain(*(self.certificates.path(f"{name}.{kind}") for kind in ("crt", "key")))
+        port = server.http_port
+        connect = functools.partial(http.client.HTTPSConnection, "127.0.0.1", port, timeout=PATIENCE, context=context)
+        try:
+            with Door(port, connect) as door:
+                status = door.post("GetServerInfo", b"{}").status
+        except (OSError, http.client.HTTPException) as error:
+            return repr(error)
+        return status == 200 or status
+
+    def test_no_handshake_and_no_call_fails_while_authorities_lists_and_principals_are_swapped(self):
+        """At both doors, by new connections and by one that stays open, whether the files are good or bad."""
+        self.certificates.leaf("server", "authority", "DNS:localhost,IP:127.0.0.1")
+        self.certificates.leaf("guest", "stranger", names="URI:spiffe://example/guest")
+        path, text = self.certificates.path, self.certificates.text
+        own, known = text("authority.crt"), ["uri:spiffe://example/compute", "dns:layers.example"]
+        self.certificates.revoke("authority")
+        first = {"ca": own, "crl": text("authority.crl"), "known": principals(compute=known).encode()}
+        self.certificates.revoke("authority", "layers")
+        known.append("uri:spiffe://example/guest")
+        both = own + text("stranger.crt")
+        second = {"ca": both, "crl": text("authority.crl"), "known": principals(compute=known).encode()}
+
+        def put(**files):  # One after the other, each whole. Whichever are there together fit.
+            for name, contents in files.items():
+                (self.folder / "next").write_bytes(contents)
+                (self.folder / "next").rename(path(name))
+
+        put(**first)
+        flags = ("--tls-cert", path("server.crt"), "--tls-key", path("server.key"), "--tls-client-ca", path("ca"),
+                 "--tls-client-crl", path("crl"), "--principals", path("known"),
+                 "--tls-refresh-interval", "1s")  # fmt: skip
+        with Server(*HTTP_DOOR, *flags, log_level="info") as server, self.channel(server, "compute") as held:
+            def by_held(server, name):
+                got = outcome(held, ATTENTION + "GetServerInfo")
+                return got == (Code.OK, "") or got
+
+            def serves(there, gone):
+                doors = (self.by_grpc, self.by_http)
+                return all(ask(server, there) is True and ask(server, gone) is not True for ask in doors)
+
+            asked, failures, stop = collections.Counter(), [], threading.Event()
+
+            def load(ask):
+                while not stop.is_set():
+                    if (got := ask(server, "compute")) is not True:
+                        failures.append((ask.__name__, got))
+                    asked[ask.__name__] += 1
+
+            self.assertTrue(serves("layers", "guest"))
+            with concurrent.futures.ThreadPoolExecutor(3) as pool, contextlib.ExitStack() as end:
+                end.callback(stop.set)
+                jobs = [pool.submit(load, ask) for ask in (by_held, self.by_grpc, self.by_http)]
+                for files, there, gone in 2 * ((second, "guest", "layers"), (first, "layers", "guest")):
+                    before = dict(asked)
+                    put(**files)
+                    server.hang_up()
+                    wait_until(lambda there=there, gone=gone: serves(there, gone), f"{there} is served, {gone} is not")
+                    wait_until(lambda before=before: len(asked - collections.Counter(before)) == 3, "all go on")
+                for name, what in (("ca", "TLS files"), ("crl", "TLS files"), ("known", "principals")):
+                    line = f"{what} not reloaded"
+                    seen = server.log().count(line)
+                    put(**{name: b"nothing"})
+                    server.hang_up()
+                    wait_until(lambda line=line, seen=seen: server.log().count(line) > seen, f"{name} is noticed")
+                    self.assertTrue(serves("layers", "guest"), "the last good files stay in force")
+                    put(**first)
+                end.close()
+                for job in jobs:
+                    job.result()
+        self.assertEqual(failures, [])
 
     def test_a_list_of_revoked_certificates_that_is_none_is_refused(self):
         self.certificates.revoke("authority")
