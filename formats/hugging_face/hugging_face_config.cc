@@ -194,6 +194,16 @@ bool IsTurnedForItsMlp(ModelConfig& config, const LayerPlace& place) {
          IsWordAt(config, place, "mlp_layer_types", *kinds, "dense", "sparse");
 }
 
+// Whether OLMo Hybrid's parameters have null as the base, by which its code has no rotary embedding: so its published
+// files do. Without parameters transformers 5 takes the base 10000, whatever its documentation says; `rope_scaling`
+// goes before them.
+bool HasNullBase(ModelConfig& config) {
+  const nlohmann::json* const parameters = config.Find("rope_parameters");
+  if (parameters == nullptr || !parameters->is_object() || config.Says("rope_scaling")) return false;
+  const auto base = parameters->find("rope_theta");
+  return base != parameters->end() && base->is_null();
+}
+
 // Whether the layer has a rotary embedding, and the origin of that.
 std::pair<bool, std::string> HasRotary(ModelConfig& config, const LayerPlace& place, bool is_sliding) {
   if (place.is_cross) return {false, "attention to another sequence, by the prefix"};
@@ -203,9 +213,7 @@ std::pair<bool, std::string> HasRotary(ModelConfig& config, const LayerPlace& pl
     return {type == "rope" || type == "rotary", config.Origin("position_embedding_type")};
   }
   if (config.Reads("alibi") && config.Boolean("alibi").value_or(false)) return {false, config.Origin("alibi")};
-  if (config.Reads("rope_parameters") && config.Find("rope_parameters") == nullptr) {
-    return {false, config.Origin("rope_parameters")};
-  }
+  if (config.Reads("rope_parameters") && HasNullBase(config)) return {false, config.Origin("rope_parameters")};
   if (config.Reads("no_rope_layers")) return {HasRotaryBySmolLm(config, place), config.Origin("no_rope_layers")};
   if (!config.HasTrait(kRotaryWhereSliding)) return {true, OfType(config)};
   const bool everywhere = config.HasTrait(kRotaryWithoutWindow) && config.Find("sliding_window") == nullptr;

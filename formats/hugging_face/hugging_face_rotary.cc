@@ -94,6 +94,14 @@ void RefuseTwoPlaces(ModelConfig& config, RotaryParameters& source, bool is_slid
   if (share && *share != ShareBeside(config).value_or(1)) config.Fail(kShare, kWhy);
 }
 
+// Refuses a base of null within the parameters: transformers 5, which puts its own there where the key is missing,
+// keeps it and fails.
+void RefuseNullBase(ModelConfig& config, const RotaryParameters& source) {
+  if (config.HasTrait(kFixedRotary) || !source.values.Has(kBase) || source.values.Says(kBase)) return;
+  config.Fail(kBase, absl::StrCat("is null in ", source.key,
+                                  ", and transformers 5 computes with a number. Write it, or leave the key out"));
+}
+
 // ChatGLM2's code divides positions by the ratio, ChatGLM3's and GLM-4's multiplies the base by it. Their files have
 // the same keys; only the vocabulary says that a file is GLM-4's.
 void RefuseRatio(ModelConfig& config) {
@@ -164,6 +172,7 @@ Setting<Rotary> RotaryOf(ModelConfig& config, std::int64_t head_dim, bool is_sli
   RefuseOtherBeside(config, source);
   RefuseTwoNames(config);
   RefuseUnread(config, source);
+  if (!base) RefuseNullBase(config, source);
   RefuseRatio(config);
   const auto within = config.HasTrait(kFixedRotary) ? std::nullopt : source.values.Number({kBase});
   rotary.base = base ? *base : within ? *within : BaseBeside(config, is_sliding);

@@ -44,13 +44,13 @@ const PartPlace kParts[] = {
     {{"encoder_config", "encoder"}, {"encoder"}},
 };
 
-// Keys of which null says something to the code that reads them, whatever they are when missing: no cap, no window, no
-// rotary embedding, a factor of 1, as many heads as the queries have, a base or a length from elsewhere. Where the code
-// computes with any other number, null fails.
+// Keys of which null says something to the code that reads them, whatever they are when missing: no cap, no window, a
+// factor of 1, as many heads as the queries have, a base or a length from elsewhere. Where the code computes with any
+// other number, null fails.
 constexpr std::string_view kMayBeNull[] = {"attn_logit_softcapping", "key_multiplier",
                                            "local_rope_theta",       "num_attention_heads",
                                            "num_key_value_heads",    "original_max_position_embeddings",
-                                           "rope_parameters",        "sliding_window"};
+                                           "sliding_window"};
 
 constexpr const char* kTextParts[] = {"text_config", "llm_config", "language_config"};
 constexpr const char* kVisionWords[] = {"vision", "visual", "image"};

@@ -460,7 +460,8 @@ TEST(HuggingFaceConfig, KeysThatAFewTypesReadAreApplied) {
       Refusal(R"({"model_type": "mvp", "use_prompt": true, "encoder_attention_heads": 4})", "encoder.layers.0."),
       HasSubstr("'use_prompt' is true"));
   const auto plain = ParseHuggingFaceConfig(
-      R"({"model_type": "olmo_hybrid", "num_attention_heads": 4, "rope_parameters": null})", "layers.3.self_attn.");
+      R"({"model_type": "olmo_hybrid", "num_attention_heads": 4, "rope_parameters": {"rope_theta": null}})",
+      "layers.3.self_attn.");
   ASSERT_TRUE(plain.ok()) << plain.status();
   EXPECT_EQ(plain->rotary->form, RotaryForm::kNone);
 }
@@ -482,9 +483,10 @@ TEST(ModelRules, EveryRowCanBeUsed) {
         (first == "canary_decoder" || first == "voxtral_realtime_text" ? R"(, "num_key_value_heads": 4)" : "") +
         (first == "cohere2_moe" ? R"(, "mlp_layer_types": ["dense"])" : "") +
         (first == "modernbert-decoder" ? R"(, "rope_parameters": {"full_attention": {}})"
+         : first == "olmo_hybrid"      ? R"(, "rope_parameters": {"rope_theta": null})"
                                        : R"(, "rope_scaling": {"rope_type": "default"})") +
         (first == "moonshine" || first == "nemotron3_diarization_audio" ? R"(, "partial_rotary_factor": 0.5)" : "") +
-        (first == "olmo_hybrid" ? R"(, "rope_parameters": null)" : "") + "}";
+        "}";
     const bool is_decoder_alone = (rules.traits & kDecoderAlone) != 0;
     const std::string refusal = Refusal(json, is_decoder_alone ? "decoder.layers.0." : "encoder.layers.0.", {}, 64);
     // Keys of other models are named, and nothing else is wrong.

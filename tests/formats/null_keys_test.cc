@@ -88,6 +88,22 @@ TEST(NullKeys, NoneToTheCodeIsNone) {
   EXPECT_EQ(Parse(OfType("llama", R"("rope_theta": null, "rope_parameters": {"rope_theta": 5e5})")).rotary->base, 5e5);
 }
 
+// allenai/Olmo-Hybrid-7B has {"rope_theta": null}, and its fine-tuned ones the type beside it.
+TEST(NullKeys, TheBaseOfOlmoHybridIsNullWhereItHasNoRotaryEmbedding) {
+  const auto form = [](const std::string& parameters) {
+    return Parse(OfType("olmo_hybrid", R"("rope_parameters": )" + parameters), "layers.3.self_attn.", 64).rotary->form;
+  };
+  EXPECT_EQ(form(R"({"rope_theta": null})"), RotaryForm::kNone);
+  EXPECT_EQ(form(R"({"rope_theta": null, "rope_type": "default"})"), RotaryForm::kNone);
+  EXPECT_EQ(form(R"({"rope_theta": null}, "rope_theta": 1e4)"), RotaryForm::kNone);
+  EXPECT_EQ(form(R"({"rope_theta": 5e5})"), RotaryForm::kHalf);
+  // Its documentation says that there is none, and its code has one of the base 10000.
+  EXPECT_THAT(Refusal(OfType("olmo_hybrid", R"("rope_parameters": null)"), "layers.3.self_attn.", {}, 64),
+              HasSubstr("'rope_parameters' is null, and what it stands for"));
+  EXPECT_THAT(Refusal(OfType("llama", R"("rope_parameters": {"rope_theta": null})"), "layers.0.", {}, 64),
+              HasSubstr("'rope_theta' is null in rope_parameters"));
+}
+
 TEST(NullKeys, FalseToTheCodeIsFalse) {
   EXPECT_EQ(*Parse(OfType("gpt2", R"("n_head": 2, "scale_attn_weights": null)")).scale, 1);
   EXPECT_THAT(Refusal(OfType("mpt", R"("n_heads": 4, "attn_config": {"alibi": null})")),

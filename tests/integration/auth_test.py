@@ -377,7 +377,9 @@ class CertificateTest(AuthTestCase):
                 doors = (self.by_grpc, self.by_http)
                 return all(ask(server, there) is True and ask(server, gone) is not True for ask in doors)
 
-            asked, failures, stop = collections.Counter(), [], threading.Event()
+            asks = (by_held, self.by_grpc, self.by_http)
+            # All keys from the start: a new one would fail who counts meanwhile.
+            asked, failures, stop = collections.Counter({ask.__name__: 0 for ask in asks}), [], threading.Event()
 
             def load(ask):
                 while not stop.is_set():
@@ -388,7 +390,7 @@ class CertificateTest(AuthTestCase):
             self.assertTrue(serves("layers", "guest"))
             with concurrent.futures.ThreadPoolExecutor(3) as pool, contextlib.ExitStack() as end:
                 end.callback(stop.set)
-                jobs = [pool.submit(load, ask) for ask in (by_held, self.by_grpc, self.by_http)]
+                jobs = [pool.submit(load, ask) for ask in asks]
                 for files, there, gone in 2 * ((second, "guest", "layers"), (first, "layers", "guest")):
                     before = dict(asked)
                     put(**files)
