@@ -14,9 +14,9 @@ is faster, and its 95 % interval: Student's t interval over the pairs' log-ratio
 machine's peak counts as the inverse of a time. Rows that BASE does not have are listed as "new" and not judged; rows that
 only BASE has are "gone". With LIMIT, the run fails when a row's lower limit is below it, or when a row is gone.
 
-The rows of a plain run are those of speed, some 17, and take about 10 minutes on an idle machine; overload is left to ROWS,
-because a machine on which a round has no answered call ends the run. ROWS chooses all that `core_bench --benchmark_list_tests` names, and the rpc/ and overload/ rows below. Everything is
-written into build/bench/compare.json, with all the values measured.
+The rows of a plain run are those of speed, some 17, and take about 10 minutes on an idle machine. ROWS chooses others: all
+that `core_bench --benchmark_list_tests` names, and the rpc/ and overload/ rows below. A round of overload in which no call is
+answered ends the run. Everything is written into build/bench/compare.json, with all the values measured.
 """
 
 import argparse
