@@ -79,7 +79,7 @@ class JudgementTest(unittest.TestCase):
         faster = {row["name"]: row["ratio"] > 1 for row in compare.judge(rows)}
         self.assertEqual(faster, {"overload/peak/rps": True, "overload/2x/goodput": True, "overload/10x/goodput": True,
                                   "overload/10x/accepted_p99_ms": False})
-        self.assertTrue(all(re.search(compare.SPEED, row) for row in rows))
+        self.assertFalse(any(re.search(compare.SPEED, row) for row in rows), "no part of a plain run")
 
     def test_what_the_base_lacks_is_new_and_what_this_tree_lacks_is_gone(self):
         found = {row["name"]: row["verdict"] for row in compare.judge(self.ROWS)}
