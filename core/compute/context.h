@@ -43,7 +43,7 @@ inline ComputeContext ContextFor(const ComputeContext& context, double flops) {
   return own;
 }
 
-// At the end: nobody is let in any more, for whom a result that is complete would wait.
+// At the end of a computation, where it no longer lets others have the thread: the complete result is sent first.
 inline bool WasCancelled(const ComputeContext& context) {
   return context.cancelled != nullptr && context.cancelled->load(std::memory_order_relaxed);
 }

@@ -68,7 +68,7 @@ void ReadMptAttention(ModelConfig& config, std::int64_t heads, const CallerSetti
   if (const auto scale = attention.Number({"softmax_scale"}); scale && !caller.scale) {
     layer.scale.Set(*scale, "config.json: attn_config.softmax_scale");
   }
-  // Null is as false to MPT's own code.
+  // MPT's own code takes null for false.
   const bool has_alibi = attention.Boolean("alibi").value_or(!attention.Has("alibi"));
   const bool is_usual = has_alibi && attention.Number({"alibi_bias_max"}).value_or(8) == 8;
   config.Update(attention.status());

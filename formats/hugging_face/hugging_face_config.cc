@@ -113,7 +113,7 @@ void SetScale(ModelConfig& config, const LayerPlace& place, std::int64_t head_di
     layer.scale.Set(multiplier * root("key_multiplier"), config.Origin("key_multiplier"));
   }
   if (!config.Reads("scale_attn_weights")) return;
-  const bool is_scaled = config.Boolean("scale_attn_weights").value_or(false);  // Null is as false.
+  const bool is_scaled = config.Boolean("scale_attn_weights").value_or(false);  // Null counts as false.
   const bool by_layer = config.Reads("scale_attn_by_inverse_layer_idx") &&
                         config.Boolean("scale_attn_by_inverse_layer_idx").value_or(false);
   if (is_scaled && !by_layer) return;

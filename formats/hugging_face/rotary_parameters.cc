@@ -111,7 +111,7 @@ RotaryParameters FindRotaryParameters(ModelConfig& config, bool is_sliding) {
   const char* const kind = is_sliding ? "sliding_attention" : "full_attention";
   RotaryParameters all{.values = config.Object(key), .key = key};
   all.is_nested = all.values.Has("full_attention") || all.values.Has("sliding_attention");
-  // True unless it is there; null is as false.
+  // True without the key; null counts as false.
   all.truncates = all.values.Boolean("truncate").value_or(!all.values.Has("truncate"));
   RotaryParameters found = all;
   if (all.is_nested) {

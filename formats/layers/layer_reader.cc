@@ -220,7 +220,7 @@ absl::Status CheckModelHas(ModelConfig& config, const AttentionLayer& layer, con
   const bool may_have = layer.settings.norm_epsilon.value.has_value();
   for (const char* const key : {"use_qk_norm", "qk_layernorm"}) {
     if (!config.Reads(key)) continue;
-    const bool says = config.Boolean(key).value_or(false);  // Null is as false.
+    const bool says = config.Boolean(key).value_or(false);  // Null counts as false.
     if (says != has_norms) {
       config.Fail(key, absl::StrCat("is ", says ? "true" : "false", ", but the file has ", has_norms ? "" : "no ",
                                     "norms of query and key"));

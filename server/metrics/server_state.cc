@@ -37,8 +37,8 @@ void WriteMemory(const MetricSources& sources, Exposition& page) {
   page.Gauge("attend_memory_bytes", "Memory that is accounted for, by what takes it.");
   page.Add({{"user", "requests"}}, static_cast<double>(sources.memory->in_use_bytes(User::kRequests)));
   page.Add({{"user", "uploads"}}, static_cast<double>(sources.memory->in_use_bytes(User::kUploads)));
-  // As --max-layers-bytes counts them: also those being made, and deleted ones that requests still use. Above it while
-  // one is replaced, whose bytes the limit leaves out.
+  // As --max-layers-bytes counts them: also those being made, and deleted ones that requests still use. Exceeds the
+  // limit while a layer is replaced, because the limit leaves out the old one's bytes.
   page.Add({{"user", "layers"}}, static_cast<double>(sources.layers->bytes().held()));
   page.Gauge(
       "attend_memory_limit_bytes",

@@ -55,16 +55,22 @@ class WireLoad:
     def __init__(self, method, request, concurrency, rows, **flags):
         self.method, self.request, self.concurrency, self.rows, self.flags = method, request, concurrency, rows, flags
 
-    def measure(self, side):
+    @contextlib.contextmanager
+    def serving(self, side, seconds):
+        """The side's benchmark, a server of its own and the file with the request."""
         with tempfile.NamedTemporaryFile(suffix=".bin") as file:
             file.write(self.request(side.wire))
             file.flush()
-            bench = side.wire.Bench(argparse.Namespace(bin=side.bin, rounds=1, seconds=WIRE_SECONDS))
+            bench = side.wire.Bench(argparse.Namespace(bin=side.bin, rounds=1, seconds=seconds))
             server = bench.attend_server()
             try:
-                result = bench.load(server, SERVICE + self.method, file.name, self.concurrency, WIRE_SECONDS, **self.flags)
+                yield bench, server, file.name
             finally:
                 server.stop()
+
+    def measure(self, side):
+        with self.serving(side, WIRE_SECONDS) as (bench, server, file):
+            result = bench.load(server, SERVICE + self.method, file, self.concurrency, WIRE_SECONDS, **self.flags)
         return {name: value(result) for name, value in self.rows.items()}
 
 
@@ -103,19 +109,12 @@ class OverloadLoad(WireLoad):
         return wire.field(1, b"\x08\x04" + wire.field(2, shape) + wire.field(3, data))
 
     def measure(self, side):
-        with tempfile.NamedTemporaryFile(suffix=".bin") as file:
-            file.write(self.request(side.wire))
-            file.flush()
-            bench = side.wire.Bench(argparse.Namespace(bin=side.bin, rounds=1, seconds=OVERLOAD_SECONDS))
-            server = bench.attend_server()
-            try:
-                def load(**flags):
-                    return self.answers(side, server, file.name, **flags)
-                peak = load(concurrency=self.concurrency, deadline=10)
-                deadline = 2 * _p50(peak) / 1000
-                twice, tenfold = (load(rate=factor * _rps(peak), deadline=deadline, concurrency=2000) for factor in (2, 10))
-            finally:
-                server.stop()
+        with self.serving(side, OVERLOAD_SECONDS) as (_, server, file):
+            def load(**flags):
+                return self.answers(side, server, file, **flags)
+            peak = load(concurrency=self.concurrency, deadline=10)
+            deadline = 2 * _p50(peak) / 1000
+            twice, tenfold = (load(rate=factor * _rps(peak), deadline=deadline, concurrency=2000) for factor in (2, 10))
         values = (_rps(peak), _rps(twice), _rps(tenfold), tenfold["codes"]["0"]["p99"])
         return dict(zip(self.rows, values, strict=True))
 

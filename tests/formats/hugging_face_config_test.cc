@@ -223,21 +223,6 @@ TEST(HuggingFaceConfig, ChatGlmIsGlmByOtherKeys) {
   EXPECT_THAT(Refusal(start + keys + "}", "layers.1.", {}, 8), HasSubstr("'kv_channels' is 16"));
 }
 
-TEST(HuggingFaceConfig, NumbersOfHeadsUnderSeveralNamesMustAgree) {
-  EXPECT_EQ(*Parse(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 8})").num_heads, 8);
-  EXPECT_THAT(Refusal(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 4})"),
-              HasSubstr("'n_head' is another number"));
-  EXPECT_EQ(*Parse(R"({"model_type": "pop2piano", "num_attention_heads": 8})", "encoder.block.0.").num_heads, 8);
-  EXPECT_THAT(Refusal(R"({"model_type": "pop2piano", "num_attention_heads": 4})", "encoder.block.0."),
-              HasSubstr("is another number"));
-  const std::string llama = R"({"model_type": "llama", "n_heads": 40})";  // Its code has 32.
-  EXPECT_THAT(Refusal(llama), HasSubstr("in the code of llama models"));
-  EXPECT_EQ(Refusal(llama, "", {.num_heads = 40}), "");
-  const LayerSettings code = Parse(R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": false,
-                                       "num_key_value_heads": 2})");
-  EXPECT_FALSE(code.num_kv_heads);  // As many as heads: transformers makes it of multi_query.
-}
-
 TEST(HuggingFaceConfig, ListsOfNothingEnd) {
   EXPECT_THAT(Refusal(R"({"model_type": "gpt_neo", "attention_types": [[[], 9000000000000000000]]})", "h.0."),
               HasSubstr("'attention_types' has fewer entries"));

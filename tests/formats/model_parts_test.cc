@@ -1,4 +1,5 @@
-// Models of several parts: which part's configuration a prefix means, and what is about none of them.
+// Models of several parts: which part's configuration a prefix means, and what is about none of them. Heads that the
+// file, its part or its type's code have under several names.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -136,6 +137,21 @@ TEST(ModelParts, AnEncoderThatIsNotPlainIsRefusedAndItsDecoderIsNot) {
   EXPECT_THAT(Refusal(json, "model.encoder.layers.0.self_attn.", caller), HasSubstr("encoder of such a model"));
   EXPECT_THAT(Refusal(json, "layers.0.self_attn.", caller), HasSubstr("encoder of such a model"));
   EXPECT_EQ(Refusal(json, "model.decoder.layers.0.self_attn.", caller), "");
+}
+
+TEST(ModelParts, NumbersOfHeadsUnderSeveralNamesMustAgree) {
+  EXPECT_EQ(*Parse(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 8})").num_heads, 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "bloom", "n_head": 8, "num_attention_heads": 4})"),
+              HasSubstr("'n_head' is another number"));
+  EXPECT_EQ(*Parse(R"({"model_type": "pop2piano", "num_attention_heads": 8})", "encoder.block.0.").num_heads, 8);
+  EXPECT_THAT(Refusal(R"({"model_type": "pop2piano", "num_attention_heads": 4})", "encoder.block.0."),
+              HasSubstr("is another number"));
+  const std::string llama = R"({"model_type": "llama", "n_heads": 40})";  // Its code has 32.
+  EXPECT_THAT(Refusal(llama), HasSubstr("in the code of llama models"));
+  EXPECT_EQ(Refusal(llama, "", {.num_heads = 40}), "");
+  const LayerSettings code = Parse(R"({"model_type": "gpt_bigcode", "n_head": 4, "multi_query": false,
+                                       "num_key_value_heads": 2})");
+  EXPECT_FALSE(code.num_kv_heads);  // As many as heads: transformers makes it of multi_query.
 }
 
 }  // namespace
