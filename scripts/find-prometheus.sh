@@ -19,7 +19,7 @@ exec {lock}>build/tools/find-prometheus.lock
 flock "$lock"
 if [[ ! -x $unpacked/usr/bin/promtool ]]; then
   work=$(mktemp -d build/tools/prometheus.XXXXXX)
-  (cd "$work" && apt-get download -qq prometheus >&2 && dpkg-deb -x prometheus_*.deb unpacked) ||
+  (cd "$work" && apt-get download -qq -o Acquire::Retries=5 prometheus >&2 && dpkg-deb -x prometheus_*.deb unpacked) ||
     { rm -rf "$work"; printf 'error: no prometheus here, and its Debian package cannot be fetched\n' >&2; exit 1; }
   rm -rf "$unpacked"
   mv "$work/unpacked" "$unpacked"

@@ -4,6 +4,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -204,12 +207,15 @@ TEST(Client, EndsACallAtItsDeadlineAndTellsTheServer) {
 }
 
 TEST(Client, AnUnreachableServerIsUnavailableAndNotAnAnswer) {
-  std::string endpoint;
-  {
-    FakeServer gone(Ok);
-    endpoint = gone.endpoint();
-  }
+  // Bound, so that no server of another test gets the port while the call is repeated; nothing listens on it.
+  const int bound = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in own{.sin_family = AF_INET, .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
+  socklen_t size = sizeof own;
+  ASSERT_EQ(bind(bound, reinterpret_cast<const sockaddr*>(&own), size), 0);
+  ASSERT_EQ(getsockname(bound, reinterpret_cast<sockaddr*>(&own), &size), 0);
+  const std::string endpoint = "127.0.0.1:" + std::to_string(ntohs(own.sin_port));
   const absl::Status status = Connect({endpoint}).Attend({}, kCall).status();
+  close(bound);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_FALSE(AnsweredByServer(status));
 }

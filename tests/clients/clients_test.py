@@ -22,6 +22,9 @@ from attend_testing.server import BUILD_DIR, SOURCE_DIR, TIMING, ServerTestCase
 sys.path.append(str(SOURCE_DIR / "tests" / "integration"))
 from readme_blocks import all_blocks, write_files
 
+if "CI" in os.environ:  # A package index that is away for a minute is waited for.
+    os.environ.setdefault("PIP_RETRIES", "8")
+
 PAGES = SOURCE_DIR / "docs" / "clients"
 NOTEBOOK = SOURCE_DIR / "tests" / "data" / "golden" / "notebook_5x64.safetensors"
 OUT = BUILD_DIR / "clients"

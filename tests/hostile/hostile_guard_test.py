@@ -234,9 +234,9 @@ class LayerTest(GuardedTestCase):
         # Of messages that take two seconds, so that one is always on its way.
         with connect(server) as idle, slow_way(server.port, 4 * MIB) as port, Door(port).channel() as channel:
             idle.sendall(frame(SETTINGS) * 500)  # What a connection of some age has sent.
-            upload_of_another = type(server.layers)(channel).CreateLayer.future(piecewise(), timeout=PATIENCE)
+            upload_of_another = type(server.layers)(channel).CreateLayer.future(piecewise(), timeout=7 * PATIENCE)
             for i in range(3):
-                upload(server.layers, f"a{i}", init=layers_pb.SeededWeights(seed=i, embed_dim=4096))
+                upload(server.layers, f"a{i}", init=layers_pb.SeededWeights(seed=i, embed_dim=4096), timeout=2 * PATIENCE)
             made.set()
             # It is no layer, which is told to who has a connection.
             self.assertEqual(upload_of_another.code(), grpc.StatusCode.INVALID_ARGUMENT)

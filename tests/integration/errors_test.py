@@ -10,7 +10,7 @@ from attend_testing.element_types import BOOL
 from attend_testing.errors import call_failure
 from attend_testing.refusals import RefusalTestCase, attend, boolean, ones, raw, sdpa
 from attend_testing.requests import sdpa_request
-from attend_testing.server import Server, ServerTestCase, is_sanitized
+from attend_testing.server import Server, ServerTestCase, resident_growth
 from attend_testing.stubs import pb, tensor_pb2
 from attend_testing.tensors import OUTPUT, QUERY, WEIGHTS, from_tensor, to_linear, to_tensor
 
@@ -345,7 +345,7 @@ class LimitTest(unittest.TestCase):
 class MemoryTest(ServerTestCase):
     """A small request must not make the server take much memory, whatever it claims."""
 
-    ALLOWED = (64 if is_sanitized() else 16) << 20
+    ALLOWED = resident_growth(16 << 20)
 
     def growth(self, calls):
         self.stub.ScaledDotProductAttention(sdpa(), timeout=60)

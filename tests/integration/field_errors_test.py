@@ -8,7 +8,7 @@ import numpy as np
 from attend_testing.element_types import BF16, BOOL, F16, F32, F64, INT32, name_of
 from attend_testing.errors import call_failure
 from attend_testing.refusals import RefusalTestCase, attend, boolean, ones, raw, sdpa
-from attend_testing.server import ServerTestCase, is_sanitized
+from attend_testing.server import ServerTestCase, resident_growth
 from attend_testing.stubs import pb
 from attend_testing.tensors import LOG_SUM_EXP, OUTPUT, SCORES, TOP, WEIGHTS, to_tensor
 
@@ -241,7 +241,7 @@ class FieldErrorsTest(RefusalTestCase):
 class MemoryTest(ServerTestCase):
     """Small requests that claim much, in fields that a server must not believe before it has checked them."""
 
-    ALLOWED = (64 if is_sanitized() else 16) << 20
+    ALLOWED = resident_growth(16 << 20)
 
     CLAIMS: typing.ClassVar = {
         "parts": sdpa(partials=pb.PartialAttention(output=raw([1024, 2, 2, 2**30, 8], b"\0"))),

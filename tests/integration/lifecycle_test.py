@@ -45,15 +45,17 @@ def small_request():
 
 class StartTest(unittest.TestCase):
     def test_ready_soon_after_the_start(self):
-        """Within 200 ms of processor time: the best of three, because what shares the core stretches that too."""
-        least = float("inf")
-        for _ in range(3):
+        """Within 200 ms of processor time: the best of ten at most, because what shares the core stretches that too."""
+        least, most = float("inf"), 5 if is_sanitized() else 0.2
+        for _ in range(10):
             with Server() as server:
                 used, passed = server.startup_cpu_seconds, server.startup_seconds
                 self.assertEqual(health(server).Check(health_pb2.HealthCheckRequest(), timeout=60).status, SERVING)
             print(f"from start to ready: {1000 * passed:.0f} ms, of them {1000 * used:.0f} ms of processor time")
             least = min(least, used)
-        self.assertLess(least, 5 if is_sanitized() else 0.2)
+            if least < most:
+                break
+        self.assertLess(least, most)
 
     def test_the_port_file_holds_a_port_that_answers(self):
         with Server("--listen", "127.0.0.1:0") as server:

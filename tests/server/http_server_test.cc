@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -147,16 +148,25 @@ TEST(HttpServer, ARefusedBodyIsReadOnWhileItComesForABodysTime) {
   HttpServer::Options options = SmallOptions();
   options.body_timeout = std::chrono::seconds(3);
   const auto server = Start(options);
-  const Socket socket(server->port());
-  socket.Send(kPost + "Content-Length: 99999999999999\r\n\r\n");
-  EXPECT_THAT(socket.ReadUntil("too long\n"), StartsWith("HTTP/1.1 413"));
-  const auto start = Clock::now(), end = start + std::chrono::milliseconds(kPatienceMs);
-  while (server->connections() > 0 && Clock::now() < end) {
-    socket.Send("more");
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  EXPECT_GT(Clock::now() - start, std::chrono::seconds(2));
-  EXPECT_EQ(server->connections(), 0);
+  Clock::duration took{}, pause{};
+  int tries = 0;
+  // A second in which nothing comes ends it too: a machine that stands still for half of one tries again.
+  do {
+    const Socket socket(server->port());
+    auto last = Clock::now();  // Before its time begins.
+    const auto start = last, end = start + std::chrono::milliseconds(kPatienceMs);
+    pause = {};
+    socket.Send(kPost + "Content-Length: 99999999999999\r\n\r\n");
+    EXPECT_THAT(socket.ReadUntil("too long\n"), StartsWith("HTTP/1.1 413"));
+    while (server->connections() > 0 && Clock::now() < end) {
+      socket.Send("more");
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      pause = std::max(pause, Clock::now() - std::exchange(last, Clock::now()));
+    }
+    took = Clock::now() - start;
+    EXPECT_EQ(server->connections(), 0);
+  } while (took <= std::chrono::seconds(2) && pause > std::chrono::milliseconds(500) && ++tries < 10);
+  EXPECT_GT(took, std::chrono::seconds(2));
 }
 
 TEST(HttpServer, ARequestOfTheFullLengthIsRead) {

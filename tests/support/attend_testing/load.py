@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from attend_testing.requests import sdpa_request
-from attend_testing.server import PATIENCE
+from attend_testing.server import PATIENCE, is_sanitized
 
 
 def heavy_request(length, dim=16):
@@ -29,10 +29,13 @@ def wait_until(condition, what):
         time.sleep(0.002)
 
 
-def wait_until_computing(server, cpu_seconds=0.2, start=None):
-    """Returns when the server has used so much processor time from now on. What ends by itself may have ended before that: then
-    `start` is what the server had used before it was asked."""
-    start = server.cpu_seconds() if start is None else start
+# More than it takes to read and decode an endless request, which a sanitized server is several times slower at.
+COMPUTING_SECONDS = 1.0 if is_sanitized() else 0.2
+
+
+def wait_until_computing(server, cpu_seconds=COMPUTING_SECONDS):
+    """Returns when the server has used so much processor time from now on. REQUIRES: a request that does not end by itself."""
+    start = server.cpu_seconds()
     wait_until(lambda: server.cpu_seconds() - start >= cpu_seconds, "the server computes")
 
 
