@@ -61,6 +61,20 @@ class CreateTest(ServerTestCase):
         upload(self.server.layers, "prefixed", data, prefix="encoder.layer.3")
         self.assertEqual(upload_failure(self.server.layers, [header("p2", prefix="other"), *chunks(data)]).code, Code.INVALID_ARGUMENT)
 
+    def test_an_upload_says_how_long_it_was_received(self):
+        def slowly():
+            yield header("slow")
+            time.sleep(0.2)
+            yield from chunks(Weights(1).file())
+
+        start = time.monotonic()
+        _, call = self.server.layers.CreateLayer.with_call(slowly(), timeout=60)
+        took = 1000 * (time.monotonic() - start)
+        stages = dict(stage.split(";dur=") for stage in dict(call.trailing_metadata())["server-timing"].split(", "))
+        self.assertGreaterEqual(float(stages["receive"]), 100)
+        self.assertGreater(float(stages["compute"]), 0)
+        self.assertLessEqual(float(stages["receive"]) + float(stages["compute"]), took)
+
     def test_init_makes_the_golden_layer(self):
         tensors, _ = safetensors.load(SOURCE_DIR / "tests/data/golden/init_seed42_64.safetensors")
         golden = Weights(0, dim=64)
