@@ -5,6 +5,7 @@ then carries that on; log-sum-exp within 1e-5.
 """
 
 import dataclasses
+import itertools
 import json
 import pathlib
 import tempfile
@@ -274,21 +275,41 @@ class ModelsTest(ModelsCase):
         nameless = pb.AttendRequest(embeddings=to_tensor(self.tokens("llama", 2, 9)), position_offsets=[1, 2])
         self.assertEqual(call_failure(self.server.stub.Attend, nameless).fields, ["position_offsets"])
 
-    def test_frequencies_that_depend_on_the_length_are_those_of_one_length(self):
+    def upload_dynamic(self, name):
+        """Makes a layer whose rotary embeddings depend on the length of a text of more than 16 tokens; returns its name."""
         one = MODELS["llama"]
         config = layer_files.config(one.layer)
         config.rotary_embedding.dynamic_factor, config.rotary_embedding.original_context_length = 2.0, 16
-        data = (self.directory / "llama.safetensors").read_bytes()
-        upload(self.layers, "llama/dynamic", data, prefix=one.prefix, config=config)
+        upload(self.layers, name, (self.directory / "llama.safetensors").read_bytes(), prefix=one.prefix, config=config)
+        return name
+
+    def check_is_refused(self, name, tokens, field, **request):
+        failure = call_failure(self.server.stub.Attend, request_of(name, tokens, **request))
+        self.assertEqual((failure.code, failure.fields), (grpc.StatusCode.INVALID_ARGUMENT, [field]))
+        self.assertIn("send the sequences in requests of their own", failure.message)
+
+    def test_frequencies_that_depend_on_the_length_are_those_of_one_length(self):
+        name = self.upload_dynamic("llama/dynamic")
         tokens = self.tokens("llama", 2, 9)
         for offsets in ([0, 7], [20, 20]):  # Within 16 tokens, and as long as each other.
-            whole = self.attend("llama/dynamic", tokens, offset=offsets)
+            whole = self.attend(name, tokens, offset=offsets)
             for b, offset in enumerate(offsets):
-                alone = self.attend("llama/dynamic", tokens[b : b + 1], offset=offset)
+                alone = self.attend(name, tokens[b : b + 1], offset=offset)
                 assert_same_bits(from_tensor(whole.key)[b : b + 1], from_tensor(alone.key), f"{offsets}: entry {b}")
-        failure = call_failure(self.server.stub.Attend, request_of("llama/dynamic", tokens, offset=[0, 8]))
-        self.assertEqual((failure.code, failure.fields), (grpc.StatusCode.INVALID_ARGUMENT, ["position_offsets"]))
-        self.assertIn("send the sequences in requests of their own", failure.message)
+        self.check_is_refused(name, tokens, "position_offsets", offset=[0, 8])
+
+    def test_ragged_frequencies_that_depend_on_the_length_are_those_of_one_length(self):
+        name = self.upload_dynamic("llama/dynamic-ragged")
+        # Within 16 tokens, beyond and as long as each other, and beyond by what is before them.
+        all_tokens = self.tokens("llama", 1, 34)
+        for ends, offset in (([0, 5, 21], 0), ([0, 17, 34], 0), ([0, 9, 18], 8)):
+            whole = self.attend(name, all_tokens[:, : ends[-1]], options=Options(cumulative_query_lengths=ends), offset=offset)
+            for first, last in itertools.pairwise(ends):
+                alone = self.attend(name, all_tokens[:, first:last], offset=offset)
+                assert_same_bits(from_tensor(whole.output)[:, first:last], from_tensor(alone.output), f"{ends}: from {first}")
+        for ends, offset in (([0, 16, 33], 0), ([0, 17, 33], 0), ([0, 8, 17], 8)):
+            request = {"options": Options(cumulative_query_lengths=ends), "offset": offset}
+            self.check_is_refused(name, all_tokens[:, : ends[-1]], "options.cumulative_query_lengths", **request)
 
     def test_the_farthest_position_gives_what_the_first_gives(self):
         for name in ("llama", "llama3", "gpt-j", "gemma3"):

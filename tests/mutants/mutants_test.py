@@ -71,6 +71,9 @@ class MutationsTest(unittest.TestCase):
         self.assertIn("x = (-1);", changed("x = 0;"))
         self.assertEqual(changed("x = 0x1p-3f;"), [])
 
+    def test_a_number_without_room_for_one_more_is_doubled(self):
+        self.assertEqual(changed("x = 1e30f;"), ["x = 2e+30f;", "x = 5e+29f;"])
+
     def test_lines_are_those_that_the_mutation_touches(self):
         text = "a;\nb = (c &&\n     d);\ne;\n"
         (mutation,) = [m for m in mutations.mutations(text) if m.replacement == "||"]

@@ -165,7 +165,8 @@ class _Finder:
             around = [value + 1, value - 1]
         elif real:
             value, suffix = float(real[1]), real[2]
-            around = [value + 1, value - 1]
+            # 1 more is the same number where a float has no room for it.
+            around = [value + 1, value - 1] if abs(value) < 2**24 else [2 * value, value / 2]
         else:
             return  # Octal, hexadecimal floating point, or a literal of the user's.
         for other in around:
