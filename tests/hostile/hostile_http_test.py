@@ -109,6 +109,16 @@ class HostileHttpTest(unittest.TestCase):
                 self.assertEqual(door.post("Attend", SMALL).status, 200)
             self.assertLess(len(os.listdir(f"/proc/{server.pid}/fd")), 4096 + 200)
 
+    def test_connections_that_stay_after_a_long_body(self):
+        """What they were read with is not kept: 64 KiB each otherwise."""
+        connections = 1000
+        if not raise_descriptors(2 * connections):
+            self.skipTest("this system gives a process too few descriptors")
+        with self.attacked(megabytes=32) as server, contextlib.ExitStack() as stack:
+            for _ in range(connections):
+                door = stack.enter_context(Door(server.http_port))
+                self.assertEqual(door.post("Attend", SMALL + b" " * 200_000).status, 200)
+
     def test_slow_headers(self):
         def make(_):
             for byte in (POST + JSON + "\r\nX: " + "x" * 4000).encode():
