@@ -8,6 +8,8 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -107,6 +109,54 @@ TEST(StreamThreads, EveryRequestIsAnsweredOnce) {
     for (const auto& [id, times] : seen) EXPECT_EQ(times, 1) << id;
     EXPECT_TRUE(call.Finish().status.ok());
   });
+}
+
+// Calls that arrive without a pause: each begins the next before it is handled, and cancels the last.
+class Arrivals {
+ public:
+  explicit Arrivals(int port) : port_(port) { Next(); }
+  ~Arrivals() { End(); }
+  Arrivals(const Arrivals&) = delete;
+  Arrivals& operator=(const Arrivals&) = delete;
+
+  int count() const { return count_.load(); }
+  // Returns when no more will come.
+  void End() {
+    const std::lock_guard<std::mutex> lock(mu_);
+    ended_ = true;
+    latest_.reset();
+  }
+
+ private:
+  void Next() {
+    const std::lock_guard<std::mutex> lock(mu_);
+    if (ended_ || ++count_ == kMost) return;
+    latest_ = std::make_unique<ClientCall>(port_, fake_grpc::CallStart{.method = kUnary,
+                                                                       .deadline = fake_grpc::CallStart().deadline,
+                                                                       .metadata = {},
+                                                                       .before_arrival = [this] { Next(); }});
+  }
+
+  const int port_;
+  std::atomic<int> count_{0};
+  std::mutex mu_;
+  bool ended_ = false;
+  std::unique_ptr<ClientCall> latest_;
+
+ public:
+  static constexpr int kMost = 20000;
+};
+
+TEST(StreamThreads, AnAnswerIsNotHeldBackForEverWithoutAPause) {
+  BusyEngine engine({.polling_threads = 1});
+  Arrivals arrivals(engine.port());
+  ClientCall call(engine.port(), {.method = kStream});
+  for (int i = 1; i <= 3; ++i) {
+    ASSERT_TRUE(call.Send(Message(i, "small")));
+    EXPECT_TRUE(call.Receive().has_value()) << i;
+  }
+  EXPECT_LT(arrivals.count(), Arrivals::kMost) << "answered when nothing arrived any more";
+  arrivals.End();
 }
 
 TEST(StreamThreads, CallersGoAwayInTheMiddle) {
