@@ -365,8 +365,9 @@ def main():
     (WORK / "report.txt").write_text(text)
     (WORK / "report.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")
     print(text)
-    if options.planted and any(entry["verdict"] != "killed" for entry in entries):
-        sys.exit(f"not every mutant of {options.planted} was noticed: see {WORK}/report.txt")
+    if options.planted and (left := [entry for entry in entries if entry["verdict"] != "killed"]):
+        sys.exit(f"{options.planted}: {len(left)} of {len(entries)} mutants were not noticed: " + "".join(
+            f"\n    {entry['file']}:{entry['line']} {entry['verdict']}: {entry['after']}" for entry in left))
     if survived > SURVIVORS_ALLOWED * judged:
         sys.exit(f"{survived} of {judged} mutants survived, more than {SURVIVORS_ALLOWED:.0%}: see {WORK}/report.txt")
 
