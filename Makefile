@@ -231,7 +231,8 @@ fuzz: build-fuzz  ## Fuzz every parser for FUZZ_SECONDS (60) each
 .PHONY: mutants
 mutants:  ## Plant N=100 small faults, one at a time: would a test notice? (45 minutes; see mutants.py for more)
 	/usr/bin/python3 tests/mutants/mutants.py --jobs $(JOBS) $(if $(N),--count $(N)) $(if $(FILES),--files '$(FILES)') \
-	  $(if $(TESTS),--tests '$(TESTS)') $(if $(COMMIT),--commit $(COMMIT)) $(if $(AGAIN),--again $(AGAIN)) $(if $(QUICK),--quick)
+	  $(if $(TESTS),--tests '$(TESTS)') $(if $(COMMIT),--commit $(COMMIT)) $(if $(AGAIN),--again $(AGAIN)) $(if $(QUICK),--quick) \
+	  $(if $(PLANTED),--planted $(PLANTED))
 
 .PHONY: verify-bare
 verify-bare:  ## Run README's first commands in a fresh, bare Debian 12 (needs root; about 35 minutes)

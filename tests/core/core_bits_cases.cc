@@ -92,16 +92,7 @@ constexpr Poison kPoisons[] = {
 };
 
 std::vector<Part> ComputeSdpaCase(const SdpaCase& sdpa_case, InstructionSet set) {
-  const SdpaProblem problem = sdpa_case.Problem();
-  SdpaResult result(problem);
-  ComputeContext context;
-  context.instruction_set = set;
-  if (!ComputeSdpa(problem, result.Outputs(), context).ok()) return {};
-  return {{"output", Widened(result.output)},
-          {"log_sum_exp", Widened(result.log_sum_exp)},
-          {"weights", Widened(result.weights)},
-          {"scores", Widened(result.scores)},
-          {"averaged", Widened(result.averaged)}};
+  return PartsOf(sdpa_case.Problem(), set);
 }
 
 SdpaCaseSpec SpecOf(const Shape& shape) {
@@ -200,6 +191,18 @@ void AddLayers(std::vector<BitsCase>& cases) {
 
 }  // namespace
 
+std::vector<Part> PartsOf(const SdpaProblem& problem, InstructionSet set) {
+  SdpaResult result(problem);
+  ComputeContext context;
+  context.instruction_set = set;
+  if (!ComputeSdpa(problem, result.Outputs(), context).ok()) return {};
+  return {{"output", Widened(result.output)},
+          {"log_sum_exp", Widened(result.log_sum_exp)},
+          {"weights", Widened(result.weights)},
+          {"scores", Widened(result.scores)},
+          {"averaged", Widened(result.averaged)}};
+}
+
 std::vector<BitsCase> BitsCases() {
   std::vector<BitsCase> cases;
   for (const Shape& shape : kShapes) AddVariants(shape, cases);
@@ -214,6 +217,8 @@ std::vector<BitsCase> BitsCases() {
   AddLayers(cases);
   AddTypedCases(cases);
   AddLayerCases(cases);
+  AddInt8Cases(cases);
+  AddNumberEdgeCases(cases);
   return cases;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/kernels/instruction_set.h"
+#include "core/problem/sdpa_problem.h"
 
 namespace attend::testing {
 
@@ -29,6 +30,9 @@ struct BitsCase {
       emulate;  // The same without special instructions; empty where that is not written.
 };
 
+// What a problem with results of FLOAT32 computes; nothing if it is refused.
+std::vector<Part> PartsOf(const SdpaProblem& problem, InstructionSet set);
+
 // The same on every machine: inputs come from integers and from operations that round the same everywhere.
 std::vector<BitsCase> BitsCases();
 
@@ -40,6 +44,12 @@ void AddTypedCases(std::vector<BitsCase>& cases);
 
 // And those of layers with norms and rotary embedding, and of packed weights.
 void AddLayerCases(std::vector<BitsCase>& cases);
+
+// And those of INT8 keys and values.
+void AddInt8Cases(std::vector<BitsCase>& cases);
+
+// And those at the edges of float32 and float64 that a product, a bias or a sink reaches alone.
+void AddNumberEdgeCases(std::vector<BitsCase>& cases);
 
 }  // namespace attend::testing
 

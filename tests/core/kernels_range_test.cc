@@ -387,6 +387,24 @@ TEST(KernelsRange, Float64ScoresBeyondItsRangeAreNotTakenForMasked) {
   }
 }
 
+// It may be the first or the last of the keys.
+TEST(KernelsRange, TheOnlyVisibleKeyBelowFloat64sRangeIsNotTakenForMasked) {
+  const std::vector<float> query(1, 1e38f), key(3, -1.0f), value = {5, 7, 9};
+  for (const std::size_t visible : {0, 1, 2}) {
+    std::vector<std::uint8_t> mask(3, 0);
+    mask[visible] = 1;
+    AttentionOptions options{.scale = 1e300};
+    options.mask = SplitHeads<const std::uint8_t>(mask.data(), 1, 1, 1, 3);
+    const SdpaProblem problem =
+        *SdpaProblem::Create({SplitHeads(query.data(), 1, 1, 1, 1), SplitHeads(key.data(), 1, 1, 3, 1),
+                              SplitHeads(value.data(), 1, 1, 3, 1), options});
+    for (const InstructionSet set : SupportedInstructionSets()) {
+      EXPECT_TRUE(std::isnan(Compute(problem, set, nullptr, Ask::kOutput).output[0])) << visible;
+      EXPECT_TRUE(std::isnan(ComputeDouble({1e200}, {-1, -1, -1}, {5, 7, 9}, options, set).output[0])) << visible;
+    }
+  }
+}
+
 // What a softcap makes of an infinite product is finite, and not the score where only the way to it was too long.
 TEST(KernelsRange, Float64SoftcapCapsTheScoreAndNotTheOverflow) {
   for (const InstructionSet set : SupportedInstructionSets()) {

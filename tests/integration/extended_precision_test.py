@@ -39,7 +39,24 @@ class ExtendedPrecisionTest(ServerTestCase):
             if (array := getattr(options, name)) is not None:
                 getattr(request.options, name).CopyFrom(to_tensor(array, data_type=data_type))
         response = self.stub.ScaledDotProductAttention(request)
-        return tuple(from_tensor(x) for x in (response.output, response.attention_weights, response.scores))
+        parts = (response.output, response.attention_weights, response.scores, response.log_sum_exp)
+        return tuple(from_tensor(x) for x in parts)
+
+    def check_float64(self, rng, batch, kv_heads, group, queries, keys):
+        heads, (dim, value_dim) = kv_heads * group, rng.integers(1, 40, 2)
+        query = rng.standard_normal((batch, heads, queries, dim))
+        key, value = (rng.standard_normal((batch, kv_heads, keys, n)) for n in (dim, value_dim))
+        options = random_options(rng, batch, heads, queries, keys)
+        expected = oracle.attend(query, key, value, options, precision=np.longdouble)
+        output, weights, scores, log_sum_exp = self.answer(query, key, value, options=options)
+        self.assertEqual((output.dtype, log_sum_exp.dtype), (np.float64, np.float32))
+        name = f"{query.shape} {key.shape}"
+        assert_near(output, expected.output, tolerance.DOUBLE * np.abs(value).max(), f"output {name}")
+        assert_near(weights, expected.weights, tolerance.DOUBLE, f"weights {name}")
+        assert_near(scores, expected.scores, 1e-11, f"scores {name}")
+        # Rounded once to float32.
+        rounding = np.spacing(np.abs(expected.log_sum_exp).astype(np.float32)).astype(np.float64) / 2
+        assert_near(log_sum_exp, expected.log_sum_exp, rounding + 1e-11, f"log-sum-exp {name}")
 
     def test_long_double_has_more_bits_than_float64(self):
         self.assertLess(np.finfo(np.longdouble).eps, 1e-18)
@@ -47,19 +64,15 @@ class ExtendedPrecisionTest(ServerTestCase):
     def test_float64_with_every_option_explicit(self):
         rng = np.random.default_rng(29)
         for _ in range(40):
-            batch, kv_heads, queries, keys = rng.integers(1, 3), rng.integers(1, 3), rng.integers(1, 40), rng.integers(1, 90)
-            heads = kv_heads * rng.integers(1, 4)
-            dim, value_dim = rng.integers(1, 40, 2)
-            query = rng.standard_normal((batch, heads, queries, dim))
-            key, value = (rng.standard_normal((batch, kv_heads, keys, n)) for n in (dim, value_dim))
-            options = random_options(rng, batch, heads, queries, keys)
-            expected = oracle.attend(query, key, value, options, precision=np.longdouble)
-            output, weights, scores = self.answer(query, key, value, options=options)
-            self.assertEqual(output.dtype, np.float64)
-            name = f"{query.shape} {key.shape}"
-            assert_near(output, expected.output, tolerance.DOUBLE * np.abs(value).max(), f"output {name}")
-            assert_near(weights, expected.weights, tolerance.DOUBLE, f"weights {name}")
-            assert_near(scores, expected.scores, 1e-11, f"scores {name}")
+            batch, kv_heads, group, queries, keys = rng.integers(1, (3, 3, 4, 40, 90))
+            self.check_float64(rng, batch, kv_heads, group, queries, keys)
+
+    def test_float64_beyond_a_tile_and_a_chunk_of_keys(self):
+        """FLOAT64 walks 128 keys at a time and FLOAT32 splits them at 1024."""
+        rng = np.random.default_rng(31)
+        for keys in (127, 128, 129, 255, 257, 300, 1023, 1024, 1025, 1153, 2050):
+            for queries in (1, 9):  # Of a tile there are eight.
+                self.check_float64(rng, *rng.integers(1, (3, 3, 3)), queries, keys)
 
     def test_float32_on_the_edge(self):
         rng = np.random.default_rng(30)
@@ -79,7 +92,7 @@ class ExtendedPrecisionTest(ServerTestCase):
         }
         for name, options in cases.items():
             expected = oracle.attend(query, key, value, options, precision=np.longdouble)
-            output, weights, scores = self.answer(query, key, value, options=options)
+            output, weights, scores, _ = self.answer(query, key, value, options=options)
             assert_near(output, expected.output, tolerance.attention(value), f"output, {name}")
             assert_near(weights, expected.weights, tolerance.WEIGHTS, f"weights, {name}")
             with np.errstate(over="ignore"):

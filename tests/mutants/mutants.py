@@ -2,6 +2,7 @@
 """Would a test notice? Plants small faults in the product, one at a time, and runs the tests that execute the line.
 
     make mutants [N=100] [FILES=regex] [TESTS=regex] [COMMIT=HEAD] [AGAIN=build/mutants/report.json] [QUICK=1]
+    make mutants PLANTED=tests/mutants/off_by_one.toml [TESTS=core] [QUICK=1]
 
 Mutants of a commit are drawn with a seed that its hash gives, so that a run can be repeated: a line of C++ of core/,
 server/, client/ or formats/ that has a mutation (mutations.py), all lines alike, then one of its mutations. Each is built
@@ -14,6 +15,10 @@ notice it.
 Writes build/mutants/report.txt: the mutants that survived, each with its line before and after and the tests that ran;
 and report.json, from which AGAIN=report.json runs the survivors once more, against the commit's tests. Fails when more than
 one mutant in twenty survives. A run that was interrupted goes on where it was when it is started again at the same commit.
+
+PLANTED=FILE judges the mutants of a list and no others, for example an off-by-one in each function that decides which keys a
+query sees. Fails when one of them survives, does not compile or is no longer in the code. A line that a file has several times
+is a mutant at each place.
 
 QUICK=1 leaves out sanitizers, threads and the few tests that take long, so that a mutant takes a minute and not ten, and more
 survive. A run without it, or with AGAIN, judges those survivors.
@@ -38,6 +43,7 @@ import tomllib
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import covering
 import mutations
+import planted
 import processes
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -244,7 +250,7 @@ def run_all(trial, mutants, wanted, equivalent, results):
     done = {}
     if results.exists():
         for entry in map(json.loads, results.read_text().splitlines()):
-            done[key_of(entry["file"], entry["before"], entry["after"])] = entry
+            done[entry["line"], key_of(entry["file"], entry["before"], entry["after"])] = entry
     entries, judged = [], 0
     for mutant in mutants:
         if judged == wanted:
@@ -252,8 +258,8 @@ def run_all(trial, mutants, wanted, equivalent, results):
         if mutant.key in equivalent:
             entry = {"verdict": "equivalent", "file": mutant.file, "line": mutant.line, "before": mutant.before,
                      "after": mutant.after, "reason": equivalent[mutant.key]}
-        elif mutant.key in done:
-            entry = done[mutant.key]
+        elif (mutant.line, mutant.key) in done:
+            entry = done[mutant.line, mutant.key]
         else:
             entry = trial.run(mutant)
             if entry["verdict"] != "survived" or trial.sanitized is not None:
@@ -285,13 +291,23 @@ def report(commit, entries, left_out):
     return "\n".join(lines) + "\n", judged, count["survived"]
 
 
+def find_planted(path, source, files):
+    """Those of the list whose file matches; all must be in the code."""
+    found, missing = planted.find(source.texts, [entry for entry in planted.read(path) if files.search(entry[0])])
+    if missing:
+        sys.exit(f"{path}: no longer in the code: " + "".join(f"\n    {file}: {line}" for file, line, _ in missing))
+    return [Mutant(*one) for one in found]
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--commit", default="HEAD", help="whose mutants, and whose tests")
     parser.add_argument("--files", type=re.compile, default=re.compile(""), help="only files whose path matches")
     parser.add_argument("--tests", type=re.compile, default=re.compile(""), help="only tests whose name or label matches")
-    parser.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--again", type=pathlib.Path, help="the survivors of this report.json instead of a draw")
+    instead.add_argument("--planted", type=pathlib.Path, help="the mutants of this list instead of a draw; none may survive")
     parser.add_argument("--quick", action="store_true", help="without sanitizers and without the tests that take long")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--list", action="store_true", help="print the draw and do nothing")
@@ -321,6 +337,11 @@ def main():
         drawn = [source.find(entry["file"], entry["before"], entry["after"]) for entry in survivors]
         say(f"{drawn.count(None)} of {len(drawn)} survivors are no longer in the code")
         drawn, wanted = [mutant for mutant in drawn if mutant], len(drawn)
+    equivalent, results = read_equivalent(HERE / "equivalent.toml"), WORK / f"results-{commit}.jsonl"
+    if options.planted:
+        drawn = find_planted(options.planted, source, options.files)
+        # Of a file of its own, because few tests are asked; and no test may be excused from noticing these.
+        wanted, equivalent, results = len(drawn), {}, WORK / f"planted-{commit}.jsonl"
     if options.list:
         for mutant in itertools.islice(drawn, wanted):
             print(mutant)
@@ -338,13 +359,15 @@ def main():
     longest = covering.QUICK_CPU_SECONDS if options.quick else covering.MAX_CPU_SECONDS
     coverage = covering.Coverage(TREE, plain.folder, kept / commit, longest)
     coverage.collect(tests, say)
-    results = WORK / f"results-{commit}.jsonl"
     trial = Trial(plain, coverage, sanitized=sanitized, threads=threads)
-    entries = run_all(trial, drawn, wanted, read_equivalent(HERE / "equivalent.toml"), results)
+    entries = run_all(trial, drawn, wanted, equivalent, results)
     text, judged, survived = report(commit, entries, coverage.left_out)
     (WORK / "report.txt").write_text(text)
     (WORK / "report.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")
     print(text)
+    if options.planted and (left := [entry for entry in entries if entry["verdict"] != "killed"]):
+        sys.exit(f"{options.planted}: {len(left)} of {len(entries)} mutants were not noticed: " + "".join(
+            f"\n    {entry['file']}:{entry['line']} {entry['verdict']}: {entry['after']}" for entry in left))
     if survived > SURVIVORS_ALLOWED * judged:
         sys.exit(f"{survived} of {judged} mutants survived, more than {SURVIVORS_ALLOWED:.0%}: see {WORK}/report.txt")
 

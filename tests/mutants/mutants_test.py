@@ -9,13 +9,17 @@ import tempfile
 import time
 import typing
 import unittest
+import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import covering
 import cpp_tokens
 import mutants
 import mutations
+import planted
 import processes
+
+SOURCES = pathlib.Path(os.environ.get("ATTEND_SOURCE_DIR", mutants.ROOT))
 
 
 def changed(text):
@@ -82,8 +86,7 @@ class MutationsTest(unittest.TestCase):
 
 class TokensTest(unittest.TestCase):
     def test_every_file_of_the_product_is_read_with_its_brackets_in_pairs(self):
-        root = pathlib.Path(os.environ.get("ATTEND_SOURCE_DIR", mutants.ROOT))
-        files = [path for folder in ("core", "server", "client", "formats") for path in (root / folder).rglob("*.[ch]*")
+        files = [path for folder in ("core", "server", "client", "formats") for path in (SOURCES / folder).rglob("*.[ch]*")
                  if path.suffix in (".cc", ".h")]
         self.assertGreater(len(files), 100)
         for path in files:
@@ -127,6 +130,53 @@ class DrawTest(unittest.TestCase):
     def test_every_entry_of_the_list_of_equivalent_mutants_has_a_reason(self):
         for key, reason in mutants.read_equivalent(mutants.HERE / "equivalent.toml").items():
             self.assertGreater(len(reason.split()), 2, key)
+
+
+class PlantedTest(unittest.TestCase):
+    TEXT = "{\n  a(b,  c);\n\ta(b, c);\n  a(b, c);  // d\n}\n"
+
+    def test_a_line_is_planted_at_each_of_its_places_and_nothing_else_changes(self):
+        found = planted.places(self.TEXT, "a(b, c);", "a(b, d);")
+        self.assertEqual([one.line(self.TEXT) for one in found], [2, 3])
+        self.assertEqual(found[0].apply(self.TEXT), self.TEXT.replace("a(b,  c)", "a(b, d)"))
+        self.assertEqual(found[1].lines(self.TEXT), ("a(b, c);", "a(b, d);"))
+
+    def test_what_is_no_longer_in_the_code_is_said(self):
+        gone = [("core/a.cc", "a(b);", "a(c);"), ("core/b.cc", "a(b, c);", "a(c);")]
+        found, missing = planted.find({"core/a.cc": self.TEXT}, [("core/a.cc", "a(b, c);", "a(c);"), *gone])
+        self.assertEqual(([file for file, _, _ in found], missing), (["core/a.cc"] * 2, gone))
+
+    def test_each_place_is_judged_by_itself_and_what_was_judged_is_not_again(self):
+        class Trial:
+            sanitized, ran = None, 0
+
+            def run(self, mutant):
+                self.ran += 1
+                return {"verdict": "killed", "file": mutant.file, "line": mutant.line, "before": mutant.before, "after": mutant.after}
+
+        found = [mutants.Mutant("core/a.cc", self.TEXT, one) for one in planted.places(self.TEXT, "a(b, c);", "a(b, d);")]
+        trial = Trial()
+        with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.object(mutants, "say"):
+            for _ in range(2):
+                entries = mutants.run_all(trial, found, 2, {}, pathlib.Path(folder, "results"))
+                self.assertEqual([entry["line"] for entry in entries], [2, 3])
+        self.assertEqual(trial.ran, 2)
+
+    def test_every_off_by_one_is_in_the_code_and_can_be_planted(self):
+        entries = planted.read(mutants.HERE / "off_by_one.toml")
+        self.assertEqual(len(set(entries)), len(entries))
+        for file, line, mutated in entries:
+            with self.subTest(file=file, line=line, mutated=mutated):
+                self.assertRegex(file, mutants.PRODUCT)
+                text = (SOURCES / file).read_text()
+                found = planted.places(text, line, mutated)
+                self.assertTrue(found)
+                before = cpp_tokens.tokenize(text)
+                for mutation in found:
+                    tokens = cpp_tokens.tokenize(mutation.apply(text))
+                    self.assertNotEqual([one.text for one in before], [one.text for one in tokens])
+                    brackets = [one for one in tokens if one.kind == "code" and one.text in "()[]{}"]
+                    self.assertEqual(len(cpp_tokens.match_brackets(tokens)), len(brackets))
 
 
 class CoveringTest(unittest.TestCase):

@@ -21,6 +21,7 @@
 #include "tests/support/http_get.h"
 #include "tests/support/raw_call.h"
 #include "tests/support/server_process.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/test_server.h"
 
 namespace attend::testing {
@@ -269,6 +270,42 @@ TEST(ServerProcessTest, CheckConfigMakesTheChecksOfAStart) {
       EXPECT_THAT(server.standard_error(), HasSubstr(c.error));
     }
   }
+}
+
+// A server with these files ends with 2, at the start as at --check-config, and `sentence` is all that it says.
+void ExpectTlsFilesRefused(const std::string& certificate, const std::string& key, const std::string& sentence) {
+  for (const bool check : {true, false}) {
+    std::vector<std::string> flags = {"--tls-cert=" + certificate, "--tls-key=" + key};
+    if (check) flags.emplace_back("--check-config");
+    ServerProcess server({.flags = flags, .wait_until_ready = false});
+    EXPECT_EQ(server.Wait(), 2);
+    EXPECT_EQ(server.standard_output(), "");
+    EXPECT_THAT(server.standard_error(), EndsWith((check ? "attend-server: " : " error ") + sentence + "\n"));
+  }
+}
+
+TEST(ServerProcessTest, ExchangedAndEncryptedTlsFilesAreNamedWithTheCause) {
+  const TemporaryFolder folder;
+  const std::string key = folder.path() + "/server.key", certificate = folder.path() + "/server.crt";
+  const std::string encrypted = folder.path() + "/encrypted.key";
+  for (const std::string& command :
+       {"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost -keyout " + key +
+            " -out " + certificate,
+        "pkcs8 -topk8 -v2 aes128 -passout pass:abcd -in " + key + " -out " + encrypted}) {
+    ASSERT_EQ(std::system(("openssl " + command + " 2>/dev/null").c_str()), 0) << command;
+  }
+  const std::vector<std::string> pair = {"--tls-cert=" + certificate, "--tls-key=" + key, "--check-config"};
+  EXPECT_EQ(ServerProcess({.flags = pair, .wait_until_ready = false}).Wait(), 0);
+  const std::string exchanged = "; are --tls-cert and --tls-key exchanged?";
+  const std::string no_certificate = "--tls-cert: '" + key + "' holds a private key and no certificate" + exchanged;
+  ExpectTlsFilesRefused(key, certificate, no_certificate);
+  ExpectTlsFilesRefused(key, key, no_certificate);
+  ExpectTlsFilesRefused(certificate, certificate,
+                        "--tls-key: '" + certificate + "' holds a certificate and no private key" + exchanged);
+  ExpectTlsFilesRefused(certificate, encrypted,
+                        "--tls-key: '" + encrypted +
+                            "' is encrypted, and nobody can be asked for its passphrase; write it without one: "
+                            "openssl pkey -in ENCRYPTED -out FILE");
 }
 
 TEST(ServerProcessTest, CheckConfigWarnsOfTypos) {
