@@ -13,7 +13,7 @@ with a library in it that loses both, when both have to be found. The judge is t
 
 The load is attend-load's: attention of 512 tokens through a layer by name, at 0.7 of the rate that it reaches by itself. Beside
 it, over and over: clients that are killed amid a call, clients that cancel, uploads that break off, layers that are replaced and
-deleted, and every attack of tests/hostile/attacks.py, three seconds each, one at a time. Figures go to build/bench/summary.json.
+deleted, and every attack of tests/hostile/attacks.py but one, three seconds each, one at a time. Figures go to build/bench/summary.json.
 """
 
 import argparse
@@ -47,6 +47,9 @@ from attend_testing.tensors import to_tensor
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 METHOD = "/attend.v1.AttentionService/Attend"
 SAMPLE_SECONDS = 5
+# What unfinished_headers takes, up to 1.1 GiB, stays with the process, more of it each time up to the plan of its memory
+# (docs/hostile.md): beside that no leak would be seen.
+SOAK_ATTACKS = [name for name in attacks.ATTACKS if name != "unfinished_headers"]
 
 PLANTED_SECONDS, PLANTED_WARM_UP = 120, 40
 PLANTED_ATTACKS = ("odd_headers", "impossible_messages")
@@ -193,7 +196,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=1800)
     parser.add_argument("--warm-up", type=int, default=400)
     parser.add_argument("--max-growth", type=float, default=1, help="MiB of resident memory an hour")
-    parser.add_argument("--attacks", default=",".join(attacks.ATTACKS))
+    parser.add_argument("--attacks", default=",".join(SOAK_ATTACKS))
     parser.add_argument("--planted-leak", type=pathlib.Path, metavar="LIBRARY", help="only ask whether a leak is found (4 minutes)")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("build/bench/summary.json"))
     options = parser.parse_args()
