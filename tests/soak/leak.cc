@@ -32,7 +32,7 @@ void Leak() {
                       descriptors_an_hour = Rate("PLANTED_LEAK_DESCRIPTORS");
   static std::size_t bytes = 0;
   static int descriptors = 0;
-  [[maybe_unused]] static void* volatile lost = nullptr;  // So that the compiler leaves the allocations in.
+  [[maybe_unused]] static const void* volatile lost = nullptr;  // So that the compiler leaves the allocations in.
 
   const std::lock_guard<std::mutex> lock(mutex);
   const double hours =
