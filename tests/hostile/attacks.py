@@ -145,6 +145,12 @@ def headers_only(attack):
     attack.hold_open(100, b"".join(headers_frame(2 * i + 1, METHOD) for i in range(256)))
 
 
+def unfinished_headers(attack):
+    """Headers that stop in the middle, on 3000 connections: 4 KiB, nearly all of it references to one entry of the table. Each looks
+    like an honest connection that is idle."""
+    attack.hold_open(3000, frame(HEADERS, 1, b"\x40\1a\1b" + b"\xbe" * 4096))
+
+
 # Floods of frames.
 
 
@@ -370,7 +376,8 @@ ATTACKS = {
         idle_tcp, preface_only, half_a_preface, ten_thousand_idle, slow_upload, headers_only, rapid_reset, made_you_reset,
         window_updates_of_a_stream, window_updates, empty_data, priorities, pings, settings, unknown_frames, continuations,
         hpack_table_bomb, hpack_string, hpack_varint, tiny_data_frames, odd_headers, announced_4_gib, compressed_bomb,
-        impossible_messages, fragmented_stream_message, unread_answers, unread_reflection, uploads_without_bytes, many_uploads,
+        impossible_messages, fragmented_stream_message, uploads_without_bytes, many_uploads,
+        unread_answers, unread_reflection, unfinished_headers,
     )
 }  # fmt: skip
 
