@@ -62,6 +62,7 @@ ConnectionGuard::Surroundings CallEngine::GuardSurroundings() {
       .next_number = [this] { return acceptor_->connections().next_number(); },
       .shut_down = [this](std::int64_t number) { return acceptor_->connections().Abort(number); },
       .give_back_memory = [] { malloc_trim(0); },
+      .free_bytes = [] { return static_cast<std::int64_t>(mallinfo2().fordblks); },
       .questions = questions,
       .is_any_kept =
           [this] {

@@ -172,6 +172,7 @@ Clock::duration ConnectionGuard::Look(Clock::time_point now) {
     if (IsAnswered(now, is_kept)) Close(now);
   } else {
     tolerated_ = std::max<std::int64_t>(std::min(tolerated_, uncounted_), 0);
+    if (uncounted_ >= limits_.growth_bytes) GiveBackWhatIsFree(now);
     if (uncounted_ - tolerated_ >= limits_.growth_bytes) {
       Open(EndReason::kMemory, now);
     } else if (is_kept && now >= no_thread_before_) {
@@ -342,6 +343,17 @@ void ConnectionGuard::EndBeyondPlan(bool some, Clock::time_point now) {
     const std::int64_t bytes = handed.calls == 0 ? traffic.read : Unexplained(traffic, handed, /*receiving=*/false);
     return !traffic.is_of_many && bytes >= kGreeting;
   });
+}
+
+// What a flood took and freed stays with the allocator, and the next flood would come on top of it.
+void ConnectionGuard::GiveBackWhatIsFree(Clock::time_point now) {
+  if (now < next_gift_) return;
+  next_gift_ = now + kPeriod;
+  const std::int64_t free = around_.free_bytes();
+  given_back_ = std::min(given_back_, free);
+  if (free - given_back_ < limits_.growth_bytes) return;
+  around_.give_back_memory();
+  given_back_ = free;
 }
 
 void ConnectionGuard::GiveBack(Clock::time_point now) {

@@ -60,6 +60,7 @@ class GuardFixture : public ::testing::Test {
   bool is_any_kept_ = false;
   int given_back_ = 0;
   std::int64_t gives_back_ = 0;          // When memory is given back.
+  std::int64_t free_ = 0;                // With the allocator.
   std::vector<std::string> open_calls_;  // Those that wait for a message, by peer.
   std::vector<std::string> ended_;
   std::vector<server::EndedConnection> told_;
@@ -92,6 +93,7 @@ class GuardFixture : public ::testing::Test {
              ++given_back_;
              memory_ -= gives_back_;
            },
+       .free_bytes = [this] { return free_; },
        .questions =
            [this] {
              if (asks_) ++questions_[0];

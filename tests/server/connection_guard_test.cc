@@ -131,6 +131,34 @@ TEST_F(GuardTest, MemoryOfThoseWhoEndedIsAskedBack) {
   EXPECT_FALSE(calls_.counting()) << "the inquiry is over";
 }
 
+TEST_F(GuardTest, WhatIsFreeIsGivenBackWithoutAnInquiryToo) {
+  constexpr std::chrono::seconds kPause(2);
+  free_ = 40 * kMib;
+  Grow(31 * kMib);
+  LookFor(2 * kPause);
+  EXPECT_EQ(given_back_, 0) << "so little stays";
+  Grow(1 * kMib);
+  LookFor(std::chrono::seconds(11));  // The inquiry finds nobody.
+  EXPECT_EQ(given_back_, 1);
+  free_ = 71 * kMib;
+  LookFor(2 * kPause);
+  EXPECT_EQ(given_back_, 1) << "of it 40 MiB are no memory any more";
+  free_ = 72 * kMib;
+  LookFor(2 * kPause);
+  EXPECT_EQ(given_back_, 2);
+  free_ = 10 * kMib;  // Used again, and freed.
+  LookFor(2 * kPause);
+  free_ = 41 * kMib;
+  LookFor(2 * kPause);
+  EXPECT_EQ(given_back_, 2);
+  free_ = 42 * kMib;
+  Look(kPause);
+  EXPECT_EQ(given_back_, 3);
+  free_ = 200 * kMib;
+  LookFor(kPause - std::chrono::milliseconds(20));
+  EXPECT_EQ(given_back_, 3) << "at most each two seconds";
+}
+
 TEST_F(GuardTest, MemoryThatNoConnectionExplainsIsTolerated) {
   Ask();
   LookFor(milliseconds(9900));

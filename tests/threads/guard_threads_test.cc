@@ -81,6 +81,7 @@ TEST(GuardThreadsTest, TrafficWakesIt) {
                                  .next_number = [] { return std::int64_t{0}; },
                                  .shut_down = [](std::int64_t) { return false; },
                                  .give_back_memory = [] {},
+                                 .free_bytes = [] { return std::int64_t{0}; },
                                  .questions = [] { return std::vector<std::uint64_t>(); },
                                  .is_any_kept = [] { return false; },
                                  .look_at_threads = [] {},
