@@ -57,6 +57,7 @@ bits:  ## Record new fingerprints of the kernels (tests/core/core_bits.txt): onl
 	cmake --build --preset release --parallel $(JOBS) --target core_bits
 	build/release/bin/core_bits --write tests/core/core_bits.txt
 	build/release/bin/core_bits --fast --write tests/core/core_bits_fast.txt || test $$? -eq 77
+	build/release/bin/core_bits --amx --write tests/core/core_bits_amx.txt || test $$? -eq 77
 
 .PHONY: test-image
 test-image:  ## Build the container image and call the server in it (needs root)

@@ -26,7 +26,7 @@ constexpr double kFloatsBesides = 8192;
 
 // Of so many rows of one key/value head, for the kernels that need more.
 double StateFloats(double rows, std::int64_t value_dim) {
-  const double queries_in_lanes = rows * static_cast<double>(value_dim + 3);
+  const double queries_in_lanes = rows * static_cast<double>(PadToCacheLine(value_dim) + 3);
   const double panels = std::ceil(rows / kFewRowsPerPanel);
   return std::max(queries_in_lanes, rows * static_cast<double>(PadToCacheLine(value_dim)) + panels * kFewRowsHead);
 }

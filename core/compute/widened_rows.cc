@@ -25,7 +25,8 @@ WidenedRows::WidenedRows(const SdpaProblem& problem, const SdpaOutputs& outputs,
   queries_ = MakeCopy(is_narrow(problem.query().type), problem.head_dim(), range.count);
   keys_ = MakeCopy(!kernels.reads_narrow && is_narrow(problem.key().type), problem.head_dim(), tile);
   values_ = MakeCopy(!kernels.reads_narrow && is_narrow(problem.value().type), problem.value_dim(), tile);
-  value_pairs_ = MakeCopy(pack_values_ != nullptr, problem.value_dim(), CeilDiv<std::int64_t>(tile, 2));
+  // Some kernels fill blocks of 32 keys up.
+  value_pairs_ = MakeCopy(pack_values_ != nullptr, problem.value_dim(), RoundUp<std::int64_t>(tile, 32) / 2);
   results_ = MakeCopy(outputs.output && is_narrow(outputs.output.type), problem.value_dim(), range.count);
 }
 

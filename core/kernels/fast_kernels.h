@@ -5,10 +5,12 @@
 #ifndef ATTEND_CORE_KERNELS_FAST_KERNELS_H_
 #define ATTEND_CORE_KERNELS_FAST_KERNELS_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/kernels/instruction_set.h"
 #include "core/kernels/kernel_table.h"
@@ -22,18 +24,27 @@ enum class FastKernels : std::uint8_t {
   // BFLOAT16 queries, keys and values, and tokens and weights, by VDPBF16PS; of InstructionSet::kAvx512. Its linear
   // kernels take x and weights in BFLOAT16 and an even in_features alone; they pack weights as those of kAvx512 do.
   kAvx512Bf16,
+  // The same by TDPBF16PS, of AMX-BF16, whose sums are others.
+  kAvx512Amx,
 };
+
+// All but kNone.
+inline constexpr std::array<FastKernels, 2> kFastFamilies = {FastKernels::kAvx512Amx, FastKernels::kAvx512Bf16};
 
 enum class FastKernelsMode : std::uint8_t {
   kAuto,  // Where a table of processors says that they are faster.
-  kOn,    // Where the processor has the instructions, even if it executes them slowly.
+  kOn,    // Where the processor has the instructions, even if it executes them slowly; kAvx512Amx where it has both.
   kOff,
 };
 
 // The family for requests of PRECISION_FAST beside the kernels of `set`: a function of the processor alone, never of a
-// measurement, so that equal machines give equal bits.
+// measurement, so that equal machines give equal bits. The processor at hand has tile registers only if Linux lets this
+// process use them, which is asked for where they would be chosen.
 FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set);
 FastKernels ChooseFastKernels(FastKernelsMode mode, InstructionSet set, const Processor& processor);
+
+// The families that this machine can compute with beside `set`, the one that kOn chooses first.
+std::vector<FastKernels> SupportedFastKernels(InstructionSet set);
 
 // `auto`, `on`, `off`.
 std::optional<FastKernelsMode> ParseFastKernelsMode(std::string_view name);
@@ -45,16 +56,20 @@ struct KernelChoice {
 };
 
 // The name of kernels, as receipts have it: the instruction set in lower case, and behind it the family that computed:
-// `avx512`, `avx512-bf16-fast`.
+// `avx512`, `avx512-bf16-fast`, `avx512-amx-fast`.
 std::string KernelName(InstructionSet set, FastKernels used);
 
-// REQUIRES: the family is not kNone and this machine has it.
+// REQUIRES: SupportedFastKernels() or ChooseFastKernels() has named the family: it may need leave of the operating
+// system.
 const KernelTable& KernelsFor(FastKernels family);
 
 // The parts, each from its own translation unit; null where they are not compiled in.
 const RowKernels* FastQueryLaneKernels();
 const RowKernels* FastKeyLaneKernels();
 const LinearKernels* FastLinearKernels();
+const RowKernels* FastAmxQueryLaneKernels();
+const RowKernels* FastAmxKeyLaneKernels();
+const LinearKernels* FastAmxLinearKernels();
 
 }  // namespace attend
 

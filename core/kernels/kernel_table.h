@@ -55,7 +55,7 @@ struct AttentionTask {
   KeyRows keys;    // [.., head_dim]
   KeyRows values;  // [.., value_dim]
   // What RowKernels::pack_values has written: rows of pairs, `value_pairs_stride` apart, from the one that begins with
-  // key `first_value_pair` on.
+  // key `first_value_pair` on; or the kernels' own order of 16 of these rows.
   const std::uint32_t* value_pairs = nullptr;
   std::int64_t value_pairs_stride = 0;
   std::int64_t first_value_pair = 0;
@@ -152,7 +152,9 @@ struct RowKernels {
   std::int64_t (*scratch_size)(const AttentionTask& task, std::int64_t num_rows) = nullptr;
 
   // Null, or must have written the values of all keys that accumulate takes, to where task.value_pairs says: for keys
-  // `begin`, which is even, up to `end`, value_dim pairs per two keys, in rows `to_stride` apart, a multiple of 16.
+  // `begin`, a multiple of kKeyBlock, up to `end`, value_dim pairs per two keys, in rows `to_stride` apart, a multiple
+  // of
+  // 16. There is room for 16 rows per 32 keys or fewer.
   void (*pack_values)(const AttentionTask& task, std::int64_t begin, std::int64_t end, std::uint32_t* to,
                       std::int64_t to_stride) = nullptr;
   // Copies the scaled queries to panel.packed.

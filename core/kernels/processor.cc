@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cstring>
 #endif
@@ -21,6 +23,20 @@ Registers Cpuid(unsigned int leaf, unsigned int subleaf) {
   return r;
 }
 
+// Whether the operating system saves the state of tile registers with that of threads: its configuration and its data.
+bool SavesTiles(const Registers& leaf1) {
+  const bool has_xgetbv = (leaf1.c >> 27 & 1) != 0;
+  if (!has_xgetbv) return false;
+  unsigned int low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low >> 17 & 3) == 3;
+}
+
+bool HasAmxBf16(const Registers& leaf1) {
+  const unsigned int features = Cpuid(7, 0).d;
+  return (features >> 22 & 1) != 0 && (features >> 24 & 1) != 0 && SavesTiles(leaf1);
+}
+
 // Owns the name that Processor views.
 struct Named {
   Named() {
@@ -33,6 +49,7 @@ struct Named {
     processor.family = base_family + (base_family == 15 ? static_cast<int>(leaf1.a >> 20 & 0xff) : 0);
     processor.model = static_cast<int>(leaf1.a >> 4 & 0xf) | static_cast<int>(leaf1.a >> 12 & 0xf0);
     processor.has_avx512_bf16 = (leaf7.a >> 5 & 1) != 0;
+    processor.has_amx_bf16 = HasAmxBf16(leaf1);
   }
   char name[12];
   Processor processor;
@@ -44,11 +61,19 @@ const Processor& ThisProcessor() {
   static const Named here;
   return here.processor;
 }
+
+bool MayUseTiles() {
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, of asm/prctl.h of Linux 5.16.
+  static const bool may = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return may;
+}
 #else
 const Processor& ThisProcessor() {
   static constexpr Processor kOther;
   return kOther;
 }
+
+bool MayUseTiles() { return false; }
 #endif
 
 }  // namespace attend

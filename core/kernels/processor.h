@@ -14,10 +14,15 @@ struct Processor {
   int family = 0;
   int model = 0;
   bool has_avx512_bf16 = false;  // By CPUID; AVX-512 itself is asked for with the instruction set.
+  bool has_amx_bf16 = false;     // By CPUID, and the operating system keeps the tile registers of threads apart.
 };
 
 // Without a name where there is no CPUID.
 const Processor& ThisProcessor();
+
+// Whether this process may use tile registers. The first call asks Linux, for all threads and the programs they start;
+// it then saves the registers of a thread that uses them. REQUIRES: has_amx_bf16.
+bool MayUseTiles();
 
 }  // namespace attend
 

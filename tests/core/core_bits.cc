@@ -5,8 +5,9 @@
 //                                    is given (`NEON`), fails unless just these instruction sets took part
 //   core_bits --write FILE           writes that file: `make bits`, only when bits are meant to change
 //   core_bits --show NAME            every element of that problem, to find the one that differs
-//   core_bits --fast ...             the same of the fast kernels, with a file of their own; some of the problems are
-//                                    also emulated, and these alone where the machine has no fast kernels
+//   core_bits --fast ...             the same of the fast kernels for VDPBF16PS, and
+//   core_bits --amx ...              for AMX, each with a file of its own; some of the problems are also emulated, and
+//                                    these alone where the machine has no such kernels
 //
 // Every instruction set of this machine that promises its bits computes every problem, and each fails when two of them
 // disagree. Which they were goes to standard error. Exits with 77 when there is none.
@@ -61,12 +62,18 @@ std::vector<InstructionSet> ReproducibleSets() {
   return sets;
 }
 
-std::vector<InstructionSet> SetsWithFastKernels() {
+std::vector<InstructionSet> SetsWith(FastKernels family) {
   std::vector<InstructionSet> sets;
   for (InstructionSet set : SupportedInstructionSets()) {
-    if (ChooseFastKernels(FastKernelsMode::kOn, set) != FastKernels::kNone) sets.push_back(set);
+    const std::vector<FastKernels> families = SupportedFastKernels(set);
+    if (std::count(families.begin(), families.end(), family) != 0) sets.push_back(set);
   }
   return sets;
+}
+
+FastKernels FamilyOf(std::string_view flag) {
+  if (flag == "--fast") return FastKernels::kAvx512Bf16;
+  return flag == "--amx" ? FastKernels::kAvx512Amx : FastKernels::kNone;
 }
 
 std::string Names(const std::vector<InstructionSet>& sets) {
@@ -162,23 +169,24 @@ int Show(const std::vector<BitsCase>& cases, std::string_view name, InstructionS
 }
 
 int Main(int argc, char** argv) {
-  const bool fast = argc > 1 && std::string_view(argv[1]) == "--fast";
+  const FastKernels family = argc > 1 ? FamilyOf(argv[1]) : FastKernels::kNone;
+  const bool fast = family != FastKernels::kNone;
   if (fast) --argc, ++argv;
-  const std::vector<InstructionSet> sets = fast ? SetsWithFastKernels() : ReproducibleSets();
+  const std::vector<InstructionSet> sets = fast ? SetsWith(family) : ReproducibleSets();
   const std::string_view mode = argc > 2 ? argv[1] : "";
   if (sets.empty() && (!fast || mode != "--check")) {
     std::fprintf(stderr, "this machine has no %s; there are no bits to compare\n",
-                 fast ? "fast kernels" : "instruction set with fused multiply-add");
+                 fast ? "such fast kernels" : "instruction set with fused multiply-add");
     return kNothingToCompare;
   }
-  std::vector<BitsCase> cases = fast ? FastBitsCases() : BitsCases();
+  std::vector<BitsCase> cases = fast ? FastBitsCases(family) : BitsCases();
   if (sets.empty()) {
     cases.erase(std::remove_if(cases.begin(), cases.end(), [](const BitsCase& c) { return !c.emulate; }), cases.end());
   }
   if (mode == "--show" && argc == 3) return Show(cases, argv[2], sets[0]);
   const bool checks = mode == "--check" && argc <= 4, writes = mode == "--write" && argc == 3;
   if (argc > 1 && !checks && !writes) {
-    std::fprintf(stderr, "usage: core_bits [--fast] [--check FILE [SETS] | --write FILE | --show NAME]\n");
+    std::fprintf(stderr, "usage: core_bits [--fast | --amx] [--check FILE [SETS] | --write FILE | --show NAME]\n");
     return 2;
   }
   if (argc == 4 && Names(sets) != argv[3]) {

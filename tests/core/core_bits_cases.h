@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/kernels/fast_kernels.h"
 #include "core/kernels/instruction_set.h"
 #include "core/problem/sdpa_problem.h"
 
@@ -36,8 +37,8 @@ std::vector<Part> PartsOf(const SdpaProblem& problem, InstructionSet set);
 // The same on every machine: inputs come from integers and from operations that round the same everywhere.
 std::vector<BitsCase> BitsCases();
 
-// Those of PRECISION_FAST, whose bits belong to the fast kernels beside an instruction set.
-std::vector<BitsCase> FastBitsCases();
+// Those of PRECISION_FAST, whose bits belong to a family of fast kernels.
+std::vector<BitsCase> FastBitsCases(FastKernels family);
 
 // Those of BitsCases with other types than FLOAT32, ragged batches and top weights.
 void AddTypedCases(std::vector<BitsCase>& cases);

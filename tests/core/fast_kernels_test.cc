@@ -13,6 +13,7 @@
 
 #include "core/layer/compute_attend.h"
 #include "core/runtime/executor.h"
+#include "tests/support/fast_families.h"
 #include "tests/support/sdpa_case.h"
 #include "tests/support/typed_tensor.h"
 
@@ -29,7 +30,7 @@ using testing::TypedTensor;
 
 constexpr auto kBF16 = DataType::kBFloat16;
 
-FastKernels Here() { return ChooseFastKernels(FastKernelsMode::kOn, BestInstructionSet()); }
+class FastKernelsTest : public testing::ForEachFastFamily {};
 
 // An SdpaCase in BFLOAT16 that asks for PRECISION_FAST.
 struct FastCase {
@@ -86,11 +87,11 @@ SdpaCaseSpec WithOptions(SdpaCaseSpec spec, unsigned choice) {
 
 // The promise is 2^-7 of the largest value, with the output rounded to BFLOAT16. Before that rounding, weights that are
 // off by at most 2^-8 of themselves move the output by at most 2^-8 of the largest value; scores have float32's error.
-void ExpectAccurate(const FastCase& fast) {
+void ExpectAccurate(const FastCase& fast, FastKernels family) {
   SCOPED_TRACE(::testing::PrintToString(fast.spec));
   const SdpaProblem problem = fast.Problem();
   const ReferenceResult expected = ReferenceSdpa(problem);
-  const SdpaResult actual = Compute(problem, Here());
+  const SdpaResult actual = Compute(problem, family);
   const double largest_value = Largest(fast.value.Doubles());
   const double score_error = 0x1p-23 * Largest(expected.scores);
   EXPECT_TRUE(AllNear(actual.output, expected.output, (0x1p-8 + score_error) * largest_value + 3e-6));
@@ -102,7 +103,7 @@ void ExpectAccurate(const FastCase& fast) {
 }
 
 // Each product is below float32's smallest number, and the scale makes 1.28 of their sum, which a large softcap leaves.
-TEST(FastKernels, AHugeScaleBringsTinyProductsBack) {
+TEST_P(FastKernelsTest, AHugeScaleBringsTinyProductsBack) {
   for (std::int64_t queries : {1, 20}) {
     for (const std::optional<float> softcap : {std::optional<float>(), std::optional<float>(1e18f)}) {
       SdpaCaseSpec spec;
@@ -123,30 +124,51 @@ TEST(FastKernels, AHugeScaleBringsTinyProductsBack) {
   }
 }
 
-TEST(FastKernels, ATableOfProcessorsAndTheModeDecide) {
+TEST(ChooseFastKernels, ATableOfProcessorsAndTheModeDecide) {
   const Processor genoa{"AuthenticAMD", 25, 0x11, true}, turin{"AuthenticAMD", 26, 0x02, true};
-  const Processor milan{"AuthenticAMD", 25, 0x01, false}, emerald{"GenuineIntel", 6, 0xcf, true};
+  const Processor milan{"AuthenticAMD", 25, 0x01, false}, cooper_lake{"GenuineIntel", 6, 0x55, true};
   const Processor unknown{"AuthenticAMD", 27, 0x00, true}, masked{"AuthenticAMD", 25, 0x11, false};
+  const Processor measured{"GenuineIntel", 6, 0xa7, true, true}, emerald{"GenuineIntel", 6, 0xcf, true, true};
+  const Processor without_tiles{"GenuineIntel", 6, 0xa7, true, false},
+      tiles_alone{"GenuineIntel", 6, 0xa7, false, true};
+  constexpr auto kNone = FastKernels::kNone;
   const bool compiled = FastQueryLaneKernels() != nullptr;
-  const FastKernels bf16 = compiled ? FastKernels::kAvx512Bf16 : FastKernels::kNone;
-  const auto choose = [](FastKernelsMode mode, const Processor& processor) {
-    return ChooseFastKernels(mode, InstructionSet::kAvx512, processor);
-  };
-  for (const Processor& processor : {genoa, turin}) {
-    EXPECT_EQ(choose(FastKernelsMode::kAuto, processor), bf16);
-    EXPECT_EQ(choose(FastKernelsMode::kOff, processor), FastKernels::kNone);
+  const FastKernels bf16 = compiled ? FastKernels::kAvx512Bf16 : kNone;
+  const FastKernels amx = compiled ? FastKernels::kAvx512Amx : kNone;
+  const struct {
+    Processor processor;
+    FastKernels automatic, on;
+  } cases[] = {{genoa, bf16, bf16},        {turin, bf16, bf16},    {milan, kNone, kNone},
+               {cooper_lake, kNone, bf16}, {unknown, kNone, bf16}, {masked, kNone, kNone},
+               {measured, amx, amx},       {emerald, kNone, amx},  {without_tiles, kNone, bf16},
+               {tiles_alone, kNone, kNone}};
+  for (const auto& [processor, automatic, on] : cases) {
+    SCOPED_TRACE(::testing::Message() << processor.vendor << " " << processor.family << " " << processor.model);
+    const auto choose = [&](FastKernelsMode mode) {
+      return ChooseFastKernels(mode, InstructionSet::kAvx512, processor);
+    };
+    EXPECT_EQ(choose(FastKernelsMode::kAuto), automatic);
+    EXPECT_EQ(choose(FastKernelsMode::kOn), on);
+    EXPECT_EQ(choose(FastKernelsMode::kOff), kNone);
+    EXPECT_EQ(ChooseFastKernels(FastKernelsMode::kOn, InstructionSet::kAvx2, processor), kNone);
   }
-  for (const Processor& processor : {emerald, unknown}) {
-    EXPECT_EQ(choose(FastKernelsMode::kAuto, processor), FastKernels::kNone);
-    EXPECT_EQ(choose(FastKernelsMode::kOn, processor), bf16);
-  }
-  for (const Processor& processor : {milan, masked}) {
-    EXPECT_EQ(choose(FastKernelsMode::kOn, processor), FastKernels::kNone);
-  }
-  EXPECT_EQ(ChooseFastKernels(FastKernelsMode::kOn, InstructionSet::kAvx2, genoa), FastKernels::kNone);
 }
 
-TEST(FastKernels, OtherTypesAndExactProblemsAndMissingInstructionsComputeExactly) {
+TEST(ChooseFastKernels, ReceiptsNameTheFamily) {
+  EXPECT_EQ(KernelName(InstructionSet::kAvx512, FastKernels::kNone), "avx512");
+  EXPECT_EQ(KernelName(InstructionSet::kAvx512, FastKernels::kAvx512Bf16), "avx512-bf16-fast");
+  EXPECT_EQ(KernelName(InstructionSet::kAvx512, FastKernels::kAvx512Amx), "avx512-amx-fast");
+}
+
+TEST(ChooseFastKernels, OnIsTheFirstOfTheSupported) {
+  for (InstructionSet set : SupportedInstructionSets()) {
+    const std::vector<FastKernels> families = SupportedFastKernels(set);
+    const FastKernels on = ChooseFastKernels(FastKernelsMode::kOn, set);
+    EXPECT_EQ(on, families.empty() ? FastKernels::kNone : families.front());
+  }
+}
+
+TEST_P(FastKernelsTest, OtherTypesAndExactProblemsAndMissingInstructionsComputeExactly) {
   SdpaCaseSpec spec;
   spec.heads = 2, spec.queries = 20, spec.keys = 100;
   for (DataType type : {DataType::kFloat32, DataType::kFloat16, DataType::kFloat64, kBF16}) {
@@ -164,7 +186,7 @@ TEST(FastKernels, OtherTypesAndExactProblemsAndMissingInstructionsComputeExactly
 
 // Not only accurate: other bits than EXACT, so that the tests below test something; the same bits where the processor
 // does not multiply BFLOAT16 numbers.
-TEST(FastKernels, FastKernelsComputeWhereTheInstructionsAre) {
+TEST_P(FastKernelsTest, FastKernelsComputeWhereTheInstructionsAre) {
   SdpaCaseSpec spec;
   spec.keys = 100;
   for (std::int64_t queries : {1, 20}) {
@@ -177,7 +199,7 @@ TEST(FastKernels, FastKernelsComputeWhereTheInstructionsAre) {
   }
 }
 
-TEST(FastKernels, LengthsAndSizesAroundTheTiles) {
+TEST_P(FastKernelsTest, LengthsAndSizesAroundTheTiles) {
   constexpr std::int64_t kQueries[] = {1, 2, 3, 5, 8, 9, 16, 17, 48, 49, 130};
   constexpr std::int64_t kKeys[] = {1, 2, 15, 31, 63, 64, 65, 128, 129, 256, 257, 1025};
   constexpr std::int64_t kHeadDims[] = {2, 6, 16, 24, 64, 128, 130, 514};
@@ -191,12 +213,12 @@ TEST(FastKernels, LengthsAndSizesAroundTheTiles) {
       spec.value_dim = kValueDims[i % std::size(kValueDims)];
       spec.magnitude = spec.head_dim > 100 ? 0.5f : 1.7f;
       spec.seed = ++i;
-      ExpectAccurate(FastCase(spec));
+      ExpectAccurate(FastCase(spec), Here());
     }
   }
 }
 
-TEST(FastKernels, EveryCombinationOfOptions) {
+TEST_P(FastKernelsTest, EveryCombinationOfOptions) {
   for (unsigned choice = 0; choice < 256; ++choice) {
     SdpaCaseSpec spec;
     spec.batch = 2, spec.heads = 4, spec.kv_heads = choice % 2 == 0 ? 2 : 4;
@@ -205,12 +227,12 @@ TEST(FastKernels, EveryCombinationOfOptions) {
     spec.broadcast = choice % 5 == 0;
     spec.seed = choice;
     if (choice % 4 == 1) spec.valid_lengths = {spec.keys / 2, spec.keys};
-    ExpectAccurate(FastCase(WithOptions(spec, choice)));
+    ExpectAccurate(FastCase(WithOptions(spec, choice)), Here());
   }
 }
 
 // A few dimensions of keys and queries, and a few values, a hundred times the others; scores of 30 and more.
-TEST(FastKernels, OutlierChannelsAndLargeScores) {
+TEST_P(FastKernelsTest, OutlierChannelsAndLargeScores) {
   for (std::int64_t queries : {1, 4, 60}) {
     SdpaCaseSpec spec;
     spec.queries = queries, spec.keys = 700, spec.head_dim = 64, spec.value_dim = 64;
@@ -221,12 +243,12 @@ TEST(FastKernels, OutlierChannelsAndLargeScores) {
     fast.query = TypedTensor::From(fast.base.query, kBF16);
     fast.key = TypedTensor::From(fast.base.key, kBF16);
     fast.value = TypedTensor::From(fast.base.value, kBF16);
-    ExpectAccurate(fast);
+    ExpectAccurate(fast, Here());
   }
 }
 
 // Rounding weights moves no mean of equal values.
-TEST(FastKernels, EqualValuesGiveThatValue) {
+TEST_P(FastKernelsTest, EqualValuesGiveThatValue) {
   for (std::int64_t queries : {1, 4, 60}) {
     SdpaCaseSpec spec;
     spec.heads = 2, spec.queries = queries, spec.keys = 1500, spec.value_dim = 33;
@@ -252,7 +274,7 @@ std::vector<SdpaCaseSpec> BitSpecs() {
   return {few, many, rich};
 }
 
-TEST(FastKernels, SameBitsForAnyNumberOfThreads) {
+TEST_P(FastKernelsTest, SameBitsForAnyNumberOfThreads) {
   for (const SdpaCaseSpec& spec : BitSpecs()) {
     const FastCase fast(spec);
     const SdpaProblem problem = fast.Problem();
@@ -267,7 +289,7 @@ TEST(FastKernels, SameBitsForAnyNumberOfThreads) {
   }
 }
 
-TEST(FastKernels, SameBitsInAnyBatch) {
+TEST_P(FastKernelsTest, SameBitsInAnyBatch) {
   const FastCase fast(BitSpecs()[2]);
   const SdpaResult whole = Compute(fast.Problem(), Here(), nullptr, Ask::kOutput);
   SdpaProblem::Spec spec = fast.ProblemSpec();
@@ -285,7 +307,7 @@ TEST(FastKernels, SameBitsInAnyBatch) {
 }
 
 // Prefill in chunks, and decoding one by one, as in kernels_bits_test.cc.
-TEST(FastKernels, SameBitsForChunkedPrefillAndDecoding) {
+TEST_P(FastKernelsTest, SameBitsForChunkedPrefillAndDecoding) {
   for (std::int64_t head_dim : {24, 64, 130}) {
     for (std::int64_t piece : {1, 2, 3, 5, 13, 64}) {
       SdpaCaseSpec spec;
@@ -315,7 +337,7 @@ TEST(FastKernels, SameBitsForChunkedPrefillAndDecoding) {
   }
 }
 
-TEST(FastKernels, AttendWithoutALayerIsTheSameProblem) {
+TEST_P(FastKernelsTest, AttendWithoutALayerIsTheSameProblem) {
   SdpaCaseSpec spec;
   spec.queries = 20, spec.keys = 70;
   const FastCase fast(spec);
@@ -337,7 +359,7 @@ TEST(FastKernels, AttendWithoutALayerIsTheSameProblem) {
 }
 
 // A masked key's value may be NaN, also as one of a pair; the rows that see no such value keep their bits.
-TEST(FastKernels, MaskedValuesMayBeNaN) {
+TEST_P(FastKernelsTest, MaskedValuesMayBeNaN) {
   for (std::int64_t queries : {2, 60}) {
     SdpaCaseSpec spec;
     spec.queries = queries, spec.keys = 301, spec.value_dim = 32;
@@ -357,7 +379,7 @@ TEST(FastKernels, MaskedValuesMayBeNaN) {
 }
 
 // Products beyond float32's range are computed again in float64, as EXACT does.
-TEST(FastKernels, FiniteInputsOfAnySize) {
+TEST_P(FastKernelsTest, FiniteInputsOfAnySize) {
   for (std::int64_t queries : {1, 20}) {
     SdpaCaseSpec spec;
     spec.queries = queries, spec.keys = 70, spec.magnitude = 1e20f;
@@ -366,6 +388,47 @@ TEST(FastKernels, FiniteInputsOfAnySize) {
     EXPECT_TRUE(AllNear(Compute(problem, Here()).output, ReferenceSdpa(problem).output, 0x1p-8));
   }
 }
+
+// Products and sums that are subnormal count as 0 for few rows as for many.
+TEST_P(FastKernelsTest, SubnormalSumsHaveTheSameBitsForFewRowsAndMany) {
+  SdpaCaseSpec spec;
+  spec.queries = 20, spec.keys = 130, spec.value_dim = 64;
+  FastCase fast(spec);
+  for (float& x : fast.base.value) x *= 0x1p-124f;
+  fast.value = TypedTensor::From(fast.base.value, kBF16);
+  const SdpaResult many = Compute(fast.Problem(), Here(), nullptr, Ask::kOutput);
+  for (std::int64_t queries : {1, 2, 5}) {
+    SdpaProblem::Spec part = fast.ProblemSpec();
+    part.query.length = queries;
+    const SdpaResult few = Compute(*SdpaProblem::Create(part), Here(), nullptr, Ask::kOutput);
+    EXPECT_EQ(0, std::memcmp(few.output.data(), many.output.data(), few.output.size() * sizeof(float))) << queries;
+  }
+}
+
+// Masked keys and values need not be finite: what is then computed without them has the bits of any finite ones.
+TEST_P(FastKernelsTest, WhatIsMaskedChangesNoBit) {
+  for (std::int64_t queries : {1, 2, 7, 60}) {
+    SdpaCaseSpec spec;
+    spec.queries = queries, spec.keys = 301, spec.head_dim = 40, spec.value_dim = 64, spec.key_mask = true;
+    const FastCase clean(spec);
+    FastCase dirty(spec);
+    const auto mask = clean.base.options.key_mask;
+    std::int64_t masked = 0;
+    for (std::int64_t j = 0; j < spec.keys; ++j) {
+      if (mask.Row(0, 0, 0)[j] != 0) continue;
+      ++masked;
+      dirty.base.value[static_cast<std::size_t>(j * 64 + j % 64)] = std::numeric_limits<float>::infinity();
+      dirty.base.key[static_cast<std::size_t>(j * 40)] = std::numeric_limits<float>::quiet_NaN();
+    }
+    dirty.key = TypedTensor::From(dirty.base.key, kBF16);
+    ASSERT_GT(masked, 0);
+    dirty.value = TypedTensor::From(dirty.base.value, kBF16);
+    EXPECT_TRUE(SameBits(Compute(clean.Problem(), Here()), Compute(dirty.Problem(), Here()))) << queries << " queries";
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, FastKernelsTest, ::testing::ValuesIn(testing::FastFamiliesHere()),
+                         testing::NameOfFamily);
 
 }  // namespace
 }  // namespace attend

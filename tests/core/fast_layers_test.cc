@@ -12,6 +12,7 @@
 #include "core/layer/projection.h"
 #include "core/reference/reference.h"
 #include "core/runtime/executor.h"
+#include "tests/support/fast_families.h"
 #include "tests/support/layer_case.h"
 
 namespace attend {
@@ -27,7 +28,7 @@ using testing::TypedTensor;
 
 constexpr auto kBF16 = DataType::kBFloat16, kF32 = DataType::kFloat32, kF16 = DataType::kFloat16;
 
-FastKernels Here() { return ChooseFastKernels(FastKernelsMode::kOn, BestInstructionSet()); }
+class FastLayers : public testing::ForEachFastFamily {};
 
 LayerSpec Base() {
   LayerSpec spec;
@@ -65,8 +66,7 @@ struct FastLayer {
   AttendProblem::Spec spec;
 };
 
-void Compute(const AttendProblem& problem, LayerResult& result, FastKernels fast = Here(),
-             Executor* executor = nullptr) {
+void Compute(const AttendProblem& problem, LayerResult& result, FastKernels fast, Executor* executor = nullptr) {
   ASSERT_TRUE(ComputeAttend(problem, result.outputs, {.executor = executor, .fast_kernels = fast}).ok());
 }
 
@@ -86,7 +86,7 @@ std::vector<LayerSpec> Specs() {
   return {plain, one, wide, norms, ragged, cross};
 }
 
-TEST(FastLayers, AreThoseWhoseTokensAndWeightsAreBFloat16InPairs) {
+TEST_P(FastLayers, AreThoseWhoseTokensAndWeightsAreBFloat16InPairs) {
   const auto family = [](const FastLayer& layer) { return FastKernelsOf(layer.Problem(), Here()); };
   EXPECT_EQ(family(FastLayer(Base())), Here());
   LayerSpec tokens = Base(), weights = Base(), embed = Base(), head = Base(), value = Base();
@@ -101,7 +101,7 @@ TEST(FastLayers, AreThoseWhoseTokensAndWeightsAreBFloat16InPairs) {
   EXPECT_EQ(family(exact), FastKernels::kNone);
 }
 
-TEST(FastLayers, OthersHaveTheBitsOfExact) {
+TEST_P(FastLayers, OthersHaveTheBitsOfExact) {
   LayerSpec odd = Base();
   odd.embed = 131;
   for (const LayerSpec& spec : {odd, Base()}) {
@@ -109,28 +109,28 @@ TEST(FastLayers, OthersHaveTheBitsOfExact) {
     LayerResult fast(layer.Problem()), exact(layer.Problem());
     Compute(layer.Problem(), fast, spec.embed == 131 ? Here() : FastKernels::kNone);
     layer.spec.options.precision = Precision::kExact;
-    Compute(layer.Problem(), exact);
+    Compute(layer.Problem(), exact, Here());
     EXPECT_TRUE(fast == exact);
   }
 }
 
 // Otherwise the tests below would compare EXACT with itself.
-TEST(FastLayers, ComputeWhereTheInstructionsAre) {
+TEST_P(FastLayers, ComputeWhereTheInstructionsAre) {
   const FastLayer layer(Base());
   LayerResult fast(layer.Problem()), exact(layer.Problem());
-  Compute(layer.Problem(), fast);
+  Compute(layer.Problem(), fast, Here());
   Compute(layer.Problem(), exact, FastKernels::kNone);
   EXPECT_EQ(fast.output == exact.output, Here() == FastKernels::kNone);
 }
 
 // Queries, keys and values are the float64 ones rounded once: half a unit in the last place, and float32's own error.
-TEST(FastLayers, ProjectedNumbersAreRoundedOnce) {
+TEST_P(FastLayers, ProjectedNumbersAreRoundedOnce) {
   for (const LayerSpec& spec : Specs()) {
     const FastLayer layer(spec);
     const AttendProblem problem = layer.Problem();
     const ReferenceResult expected = ReferenceAttend(problem);
     LayerResult actual(problem);
-    Compute(problem, actual);
+    Compute(problem, actual, Here());
     const auto check = [&](const TypedTensor& tensor, const std::vector<double>& numbers) {
       const std::vector<double> rounded = tensor.Doubles();
       ASSERT_EQ(rounded.size(), numbers.size());
@@ -145,13 +145,13 @@ TEST(FastLayers, ProjectedNumbersAreRoundedOnce) {
 }
 
 // With what fast_kernels_test.cc says of attention, that bounds the error of the whole.
-TEST(FastLayers, AttendOverTheirRoundedNumbers) {
+TEST_P(FastLayers, AttendOverTheirRoundedNumbers) {
   for (const LayerSpec& spec : Specs()) {
     FastLayer layer(spec);
     layer.spec.layer->output = {};  // Heads side by side.
     const AttendProblem problem = layer.Problem();
     LayerResult actual(problem);
-    Compute(problem, actual);
+    Compute(problem, actual, Here());
     const auto heads = [&](const TypedTensor& tensor, std::int64_t count, std::int64_t length, std::int64_t dim) {
       return tensor.View(spec.batch, count, length, dim);
     };
@@ -213,7 +213,7 @@ std::vector<double> StepsInBFloat16(const FastLayer& layer, const ReferenceResul
   return Rounded(output);
 }
 
-TEST(FastLayers, AreAsExactAsStepsInBFloat16) {
+TEST_P(FastLayers, AreAsExactAsStepsInBFloat16) {
   for (std::int64_t keys : {16, 300}) {
     LayerSpec spec = Base();
     spec.queries = spec.keys = keys;
@@ -222,7 +222,7 @@ TEST(FastLayers, AreAsExactAsStepsInBFloat16) {
     const AttendProblem problem = layer.Problem();
     const ReferenceResult expected = ReferenceAttend(problem);
     LayerResult actual(problem);
-    Compute(problem, actual);
+    Compute(problem, actual, Here());
     const double ours = RootMeanSquare(actual.output.Doubles(), expected.output);
     const double theirs = RootMeanSquare(StepsInBFloat16(layer, expected), expected.output);
     EXPECT_LE(ours, 1.5 * theirs) << keys << " keys";
@@ -230,12 +230,12 @@ TEST(FastLayers, AreAsExactAsStepsInBFloat16) {
   }
 }
 
-TEST(FastLayers, SameBitsForAnyNumberOfThreads) {
+TEST_P(FastLayers, SameBitsForAnyNumberOfThreads) {
   for (const LayerSpec& spec : Specs()) {
     const FastLayer layer(spec);
     const AttendProblem problem = layer.Problem();
     LayerResult alone(problem);
-    Compute(problem, alone);
+    Compute(problem, alone, Here());
     for (int threads : {1, 2, 3, 7}) {
       Executor executor({.num_threads = threads});
       LayerResult result(problem);
@@ -246,13 +246,13 @@ TEST(FastLayers, SameBitsForAnyNumberOfThreads) {
 }
 
 // A token's projections know nothing of the others. Without a rotary embedding, whose angles count from the last key.
-TEST(FastLayers, SameBitsForAnyDivisionOfTheTokens) {
+TEST_P(FastLayers, SameBitsForAnyDivisionOfTheTokens) {
   LayerSpec spec = Base();
   spec.context = true, spec.keys = 70;
   const FastLayer layer(spec);
   LayerResult whole(layer.Problem());
-  Compute(layer.Problem(), whole);
-  for (std::int64_t piece : {1, 7, 33}) {
+  Compute(layer.Problem(), whole, Here());
+  for (std::int64_t piece : {1, 2, 7, 33}) {
     for (std::int64_t first = 0; first < spec.queries; first += piece) {
       AttendProblem::Spec part = layer.spec;
       part.embeddings.length = std::min(piece, spec.queries - first);
@@ -260,7 +260,7 @@ TEST(FastLayers, SameBitsForAnyDivisionOfTheTokens) {
       const absl::StatusOr<AttendProblem> problem = AttendProblem::Create(part);
       ASSERT_TRUE(problem.ok()) << problem.status();
       LayerResult actual(*problem);
-      Compute(*problem, actual);
+      Compute(*problem, actual, Here());
       EXPECT_EQ(0, std::memcmp(actual.output.bytes.data(), whole.output.bytes.data() + first * 50 * 2,
                                actual.output.bytes.size()))
           << "tokens from " << first << ", " << piece << " at a time";
@@ -268,11 +268,38 @@ TEST(FastLayers, SameBitsForAnyDivisionOfTheTokens) {
   }
 }
 
-TEST(FastLayers, PackedWeightsHaveTheBitsOfUnpackedOnes) {
+// Before they are rounded to BFLOAT16.
+TEST_P(FastLayers, SumsHaveTheSameBitsForAnyNumberOfRows) {
+  if (Here() == FastKernels::kNone) return;
+  constexpr std::int64_t kRows = 50, kFeatures = 75;
+  for (std::int64_t in_features : {2, 32, 46, 300}) {
+    const TypedTensor x = TypedTensor::From(FastLayer::Random(kRows * in_features, 1), kBF16);
+    const TypedTensor weight = TypedTensor::From(FastLayer::Random(kFeatures * in_features, 1), kBF16);
+    const auto sums = [&](std::int64_t num_rows) {
+      std::vector<float> y(static_cast<std::size_t>(num_rows * kFeatures));
+      LinearTask task;
+      task.x = x.bytes.data(), task.num_rows = num_rows, task.x_stride = task.in_features = in_features;
+      task.weight = weight.bytes.data(), task.weight_type = kBF16;
+      task.out_features = task.y_stride = kFeatures;
+      task.y = y.data();
+      const LinearKernels& kernels = KernelsFor(Here()).linear;
+      const AlignedBuffer<float> scratch(kernels.scratch_size(task));
+      kernels.linear(task, scratch.data());
+      return y;
+    };
+    const std::vector<float> all = sums(kRows);
+    for (std::int64_t rows : {1, 2, 3, 17, 49}) {
+      const std::vector<float> some = sums(rows);
+      EXPECT_EQ(0, std::memcmp(some.data(), all.data(), some.size() * sizeof(float))) << rows << " of " << in_features;
+    }
+  }
+}
+
+TEST_P(FastLayers, PackedWeightsHaveTheBitsOfUnpackedOnes) {
   for (const LayerSpec& spec : Specs()) {
     const FastLayer layer(spec);
     LayerResult expected(layer.Problem());
-    Compute(layer.Problem(), expected);
+    Compute(layer.Problem(), expected, Here());
     AttendProblem::Spec named = layer.spec;
     LayerView& view = *named.layer;
     const InstructionSet set = BestInstructionSet();
@@ -285,10 +312,12 @@ TEST(FastLayers, PackedWeightsHaveTheBitsOfUnpackedOnes) {
     ASSERT_TRUE(packed.ok()) << packed.status();
     EXPECT_EQ(FastKernelsOf(*packed, Here()), Here());
     LayerResult actual(*packed);
-    Compute(*packed, actual);
+    Compute(*packed, actual, Here());
     EXPECT_TRUE(actual == expected) << spec;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Families, FastLayers, ::testing::ValuesIn(testing::FastFamiliesHere()), testing::NameOfFamily);
 
 }  // namespace
 }  // namespace attend

@@ -158,8 +158,8 @@ bool IsOfModerateSize(const SdpaProblem& wide) {
 
 // PRECISION_FAST, where there are kernels for it: the output rounded to BFLOAT16 is within 2^-7 of the largest value,
 // all else as exact as ever.
-void CheckFast(const SdpaCase& input, const Judge& judge, InstructionSet set, const TopChoice& top) {
-  const FastKernels available = ChooseFastKernels(FastKernelsMode::kOn, set);
+void CheckFast(const SdpaCase& input, const Judge& judge, InstructionSet set, FastKernels available,
+               const TopChoice& top) {
   SdpaProblem::Spec spec = input.spec();
   spec.options.precision = Precision::kFast;
   const absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create(spec);
@@ -180,7 +180,9 @@ void CheckProblem(const SdpaCase& input, const SdpaProblem& problem) {
     for (const InstructionSet supported : SupportedInstructionSets()) {
       set = supported;
       Results actual = CheckOne(problem, judge, set, {input.top_k(), input.top_per_head()});
-      CheckFast(input, judge, set, {input.top_k(), input.top_per_head()});
+      for (const FastKernels fast : SupportedFastKernels(set)) {
+        CheckFast(input, judge, set, fast, {input.top_k(), input.top_per_head()});
+      }
       if (!IsBitReproducible(set)) continue;
       if (reproducible) CheckSameBits("of two instruction sets", *reproducible, actual);
       if (!reproducible) reproducible = std::move(actual);

@@ -26,6 +26,14 @@ def expected_receipt(stub, etag=""):
     return pb.Receipt(server_version=info.version, kernel=info.instruction_set.lower(), layer_etag=etag)
 
 
+def fast_family():
+    """What a receipt says behind the instruction set when `--fast-kernels=on`; empty where there are no fast kernels."""
+    flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    if "avx512_bf16" not in flags:
+        return ""
+    return "-amx-fast" if {"amx_tile", "amx_bf16"} <= set(flags) else "-bf16-fast"
+
+
 def bf16_request(precision, queries=20, seed=0):
     rng = np.random.default_rng(seed)
     arrays = [rng.standard_normal((1, 2, length, 64)) for length in (queries, 300, 300)]
@@ -53,7 +61,7 @@ class FastKernelsTest(unittest.TestCase):
             self.assertEqual(fast.receipt, exact.receipt)
 
     def test_on_is_named_in_the_receipt_and_within_its_bound_or_refused_at_the_start(self):
-        if "avx512_bf16" not in pathlib.Path("/proc/cpuinfo").read_text():
+        if not fast_family():
             with self.assertRaises(RuntimeError):  # It ends before it writes its port.
                 Server("--fast-kernels", "on").stop()
             return
@@ -61,7 +69,7 @@ class FastKernelsTest(unittest.TestCase):
             for queries in (1, 20, 200):
                 request, arrays = bf16_request(pb.PRECISION_FAST, queries)
                 answer = server.stub.ScaledDotProductAttention(request, timeout=60)
-                self.assertEqual(answer.receipt.kernel, "avx512-bf16-fast")
+                self.assertEqual(answer.receipt.kernel, "avx512" + fast_family())
                 q, k, v = (rounded(array, BF16) for array in arrays)
                 expected = oracle.attend(q, k, v, Options(), precision=np.float64).output
                 assert_near(from_tensor(answer.output), expected, 2.0**-7 * np.abs(v).max(), "output")
@@ -71,14 +79,13 @@ class FastKernelsTest(unittest.TestCase):
                 self.assertNotEqual(exact.output.data, answer.output.data)
 
     def test_a_layer_may_ask_for_it_and_a_request_for_exact(self):
-        has_instructions = "avx512_bf16" in pathlib.Path("/proc/cpuinfo").read_text()
         weights = Weights(1, heads=2)
         config = layers_pb.LayerConfig(num_heads=2, options=pb.AttentionOptions(precision=pb.PRECISION_FAST))
         tokens = to_tensor(embeddings(16), data_type=BF16)
         exact_options = pb.AttentionOptions(precision=pb.PRECISION_EXACT)
-        with Server("--fast-kernels", "on" if has_instructions else "auto") as server:
+        with Server("--fast-kernels", "on" if fast_family() else "auto") as server:
             exact = expected_receipt(server.stub).kernel
-            fast = exact + "-bf16-fast" if has_instructions else exact
+            fast = exact + fast_family()
             upload(server.layers, "narrow", bf16_file(weights), config=config)
             upload(server.layers, "wide", weights.file(), config=config)
             for name, options, kernel in (
