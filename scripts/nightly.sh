@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export FUZZ_SECONDS=${FUZZ_SECONDS:-600}
-[[ $# -gt 0 ]] || set -- deps test lint lint-tests test-image test-observability test-envoy test-kubernetes test-neon test-vectors test-python test-minilm test-clients test-page test-newcomer test-packages test-models mutants fuzz hostile soak load bench bench-peers
+[[ $# -gt 0 ]] || set -- deps test lint lint-tests test-image test-observability test-envoy test-kubernetes test-neon test-vectors test-python test-minilm test-clients test-page test-newcomer test-packages test-models mutants off-by-ones fuzz hostile soak load bench bench-peers
 
 readonly logs=build/nightly
 mkdir -p "$logs"

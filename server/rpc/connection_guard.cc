@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 #include "core/runtime/cpu.h"
@@ -172,12 +173,14 @@ Clock::duration ConnectionGuard::Look(Clock::time_point now) {
     if (IsAnswered(now, is_kept)) Close(now);
   } else {
     tolerated_ = std::max<std::int64_t>(std::min(tolerated_, uncounted_), 0);
-    if (uncounted_ >= limits_.growth_bytes) GiveBackWhatIsFree(now);
+    const bool is_much = uncounted_ >= limits_.growth_bytes;
     if (uncounted_ - tolerated_ >= limits_.growth_bytes) {
       Open(EndReason::kMemory, now);
     } else if (is_kept && now >= no_thread_before_) {
       Open(EndReason::kThread, now);
     }
+    // Afterwards, because it may take a tenth of a second and more, in which a flood goes on and the fence may pass.
+    if (is_much) GiveBackWhatIsFree(now);
   }
   if (inquiry_.has_value()) {
     around_.look_at_threads();
@@ -199,6 +202,7 @@ std::int64_t ConnectionGuard::Measure(Clock::time_point now) {
   }
   counted_now_ = std::max(counted_now_, use.counted);
   beyond_recent_ = use.anonymous - first_ - std::max(counted_now_, counted_before_);
+  least_since_gift_ = std::min(least_since_gift_, uncounted - first_);
   return uncounted - first_ - std::exchange(uncounted_, uncounted - first_);
 }
 
@@ -351,9 +355,13 @@ void ConnectionGuard::GiveBackWhatIsFree(Clock::time_point now) {
   next_gift_ = now + kPeriod;
   const std::int64_t free = around_.free_bytes();
   given_back_ = std::min(given_back_, free);
-  if (free - given_back_ < limits_.growth_bytes) return;
+  // Memory that was given back, used and freed again while nobody asked counts as given back. That it is here again
+  // shows in what has grown since.
+  const bool has_returned = free >= limits_.growth_bytes && uncounted_ - least_since_gift_ >= limits_.growth_bytes;
+  if (free - given_back_ < limits_.growth_bytes && !has_returned) return;
   around_.give_back_memory();
   given_back_ = free;
+  least_since_gift_ = std::numeric_limits<std::int64_t>::max();
 }
 
 void ConnectionGuard::GiveBack(Clock::time_point now) {

@@ -101,7 +101,8 @@ class ConnectionGuard {
     std::function<std::int64_t()> next_number;                // Of the next connection.
     std::function<bool(std::int64_t connection)> shut_down;
     std::function<void()> give_back_memory;
-    std::function<std::int64_t()> free_bytes;  // That the allocator holds for nobody, also what it has given back.
+    // What the allocator holds and nobody uses, whether it was given back to the system or not.
+    std::function<std::int64_t()> free_bytes;
     // For each polling thread how often it has asked gRPC for an event: at least once a second, unless it is kept; 0:
     // it does not ask.
     std::function<std::vector<std::uint64_t>()> questions;
@@ -181,7 +182,7 @@ class ConnectionGuard {
   // `receiving`: whether calls that may be receiving explain anything.
   std::int64_t Unexplained(const ConnectionTraffic& traffic, const Handed& handed, bool receiving) const;
   void GiveBack(Clock::time_point now);
-  // Without an inquiry.
+  // Gives back what is free, if that is much; whether or not somebody was ended.
   void GiveBackWhatIsFree(Clock::time_point now);
   // What has to be unexplained while the polling threads are kept.
   std::int64_t LeastWhenLate() const;
@@ -201,9 +202,10 @@ class ConnectionGuard {
   std::int64_t counted_now_ = 0;
   std::int64_t counted_before_ = 0;
   Clock::time_point period_end_;
-  std::int64_t beyond_recent_ = 0;  // What is there beyond the start and the most that was counted lately.
-  std::int64_t given_back_ = 0;     // Of the allocator's free memory, at most.
-  Clock::time_point next_gift_;     // When it may be given back again.
+  std::int64_t beyond_recent_ = 0;     // What is there beyond the start and the most that was counted lately.
+  std::int64_t given_back_ = 0;        // How much of the allocator's free memory has been given back, at most.
+  Clock::time_point next_gift_;        // When memory may be given back again without an inquiry.
+  std::int64_t least_since_gift_ = 0;  // The least of `uncounted_` since memory was given back without an inquiry.
   std::optional<Inquiry> inquiry_;
   std::vector<std::uint64_t> questions_;  // As last seen, and when each was another.
   std::vector<Clock::time_point> asked_;

@@ -49,7 +49,7 @@ void AddLayerCases(std::vector<BitsCase>& cases);
 // And those of INT8 keys and values.
 void AddInt8Cases(std::vector<BitsCase>& cases);
 
-// And those at the edges of float32 and float64 that a product, a bias or a sink reaches alone.
+// And those in which a product, a bias or a sink is at an edge of float32's or float64's range.
 void AddNumberEdgeCases(std::vector<BitsCase>& cases);
 
 }  // namespace attend::testing

@@ -1,5 +1,5 @@
-// The problems of core_bits whose products, biases or sinks reach the edges of float32 and float64 alone, though no
-// score need be there.
+// The problems of core_bits in which a product, a bias or a sink is at an edge of float32's or float64's range, also
+// where the scores themselves are not.
 #include <cmath>
 #include <cstdint>
 #include <limits>

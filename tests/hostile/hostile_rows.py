@@ -12,7 +12,7 @@ Ways in:
 Of each attack: whether the server lived, how much its memory grew, which part of the well-behaved client's calls (200 a second, a
 second's deadline, on a connection that was there before) was answered while it lasted, and how long after it a new connection was
 served. A server serves all attacks of one way, so that what they leave behind adds up; one that died is started anew. In the end
-`all_in_sequence` is the most that it took over what it had before the first attack, while those ran that complete no request.
+`all_in_sequence` is the most that it took, over what it had before the first attack, during those that have a goal for memory.
 
 A row that misses its goal is run again, once, and the better run counts: other work on the machine only takes from the
 well-behaved client. Figures go to build/bench/summary.json and the table to build/bench/hostile.md.
@@ -202,7 +202,10 @@ def run_way(way, names, seconds, again=True):
             if again and not row.meets():
                 second = run_attack(target, way, attack, seconds)
                 target.revive()
+                in_all = max(row.in_all, second.in_all)
                 row = max(row, second, key=lambda row: (row.meets(), row.survived, row.goodput)) if row.survived else row
+                # Also what the other run took was taken.
+                row = dataclasses.replace(row, in_all=in_all) if row.survived and second.survived else row
             rows.append(row)
             print(f"{way:8}{attack:28}{'lived' if row.survived else 'DIED':6}{row.growth:+8.0f}{row.in_all:+8.0f} MiB{row.goodput:8.3f}"
                   f"{row.recovery:7.2f} s{'' if row.meets() else '   missed'}", flush=True)  # fmt: skip
@@ -222,8 +225,12 @@ def seconds_without_descriptors():
                 stack.enter_context(Door(server.port).connect_tcp())
             time.sleep(1)
         start = time.monotonic()
-        with server.new_channel() as channel, contextlib.suppress(grpc.RpcError):
-            channel.unary_unary(METHOD)(small_request().SerializeToString(), timeout=60, wait_for_ready=True)
+        with server.new_channel() as channel:
+            try:
+                channel.unary_unary(METHOD)(small_request().SerializeToString(), timeout=60, wait_for_ready=True)
+            except grpc.RpcError as error:  # What fails sooner was not served either, and its time says nothing.
+                if error.code() != grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise
         return time.monotonic() - start
 
 

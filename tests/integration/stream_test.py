@@ -249,7 +249,8 @@ class StreamDrainTest(unittest.TestCase):
         stream = Stream(server.stub)
         stream.send(1, attend_request(np.zeros((1 << 14, 64), np.float32)))
 
-        def was_read():  # It computes, or is done. Processor time alone may still be that of a start, or of its bytes.
+        # The request is being computed, or was. Processor time alone may be that of the start, or of receiving the request.
+        def was_read():
             page = Scrape(server.admin_port)
             return page.value("attend_computing_requests") + page.sum("attend_computed_requests_total") > 0
 

@@ -18,7 +18,7 @@ one mutant in twenty survives. A run that was interrupted goes on where it was w
 
 PLANTED=FILE judges the mutants of a list and no others, for example an off-by-one in each function that decides which keys a
 query sees. Fails when one of them survives, does not compile or is no longer in the code. A line that a file has several times
-is a mutant at each place.
+is a mutant at each place. Writes planted.txt and planted.json instead.
 
 QUICK=1 leaves out sanitizers, threads and the few tests that take long, so that a mutant takes a minute and not ten, and more
 survive. A run without it, or with AGAIN, judges those survivors.
@@ -296,6 +296,8 @@ def find_planted(path, source, files):
     found, missing = planted.find(source.texts, [entry for entry in planted.read(path) if files.search(entry[0])])
     if missing:
         sys.exit(f"{path}: no longer in the code: " + "".join(f"\n    {file}: {line}" for file, line, _ in missing))
+    if not found:
+        sys.exit(f"{path}: no mutant is in a file that matches")
     return [Mutant(*one) for one in found]
 
 
@@ -337,11 +339,12 @@ def main():
         drawn = [source.find(entry["file"], entry["before"], entry["after"]) for entry in survivors]
         say(f"{drawn.count(None)} of {len(drawn)} survivors are no longer in the code")
         drawn, wanted = [mutant for mutant in drawn if mutant], len(drawn)
-    equivalent, results = read_equivalent(HERE / "equivalent.toml"), WORK / f"results-{commit}.jsonl"
+    equivalent, results, name = read_equivalent(HERE / "equivalent.toml"), WORK / f"results-{commit}.jsonl", "report"
     if options.planted:
         drawn = find_planted(options.planted, source, options.files)
-        # Of a file of its own, because few tests are asked; and no test may be excused from noticing these.
-        wanted, equivalent, results = len(drawn), {}, WORK / f"planted-{commit}.jsonl"
+        # In files of their own: fewer tests are asked, AGAIN finds none of these, and none counts as equivalent.
+        asked = re.sub(r"\W+", "-", options.tests.pattern)
+        wanted, equivalent, results, name = len(drawn), {}, WORK / f"planted-{commit}-{asked}.jsonl", "planted"
     if options.list:
         for mutant in itertools.islice(drawn, wanted):
             print(mutant)
@@ -362,8 +365,8 @@ def main():
     trial = Trial(plain, coverage, sanitized=sanitized, threads=threads)
     entries = run_all(trial, drawn, wanted, equivalent, results)
     text, judged, survived = report(commit, entries, coverage.left_out)
-    (WORK / "report.txt").write_text(text)
-    (WORK / "report.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")
+    (WORK / f"{name}.txt").write_text(text)
+    (WORK / f"{name}.json").write_text(json.dumps({"commit": commit, "mutants": entries}, indent=1) + "\n")
     print(text)
     if options.planted and (left := [entry for entry in entries if entry["verdict"] != "killed"]):
         sys.exit(f"{options.planted}: {len(left)} of {len(entries)} mutants were not noticed: " + "".join(

@@ -159,6 +159,17 @@ TEST_F(GuardTest, WhatIsFreeIsGivenBackWithoutAnInquiryToo) {
   EXPECT_EQ(given_back_, 3) << "at most each two seconds";
 }
 
+TEST_F(GuardTest, WhatTheNextFloodFreedIsGivenBackToo) {
+  gives_back_ = 100 * kMib;
+  for (int flood = 1; flood <= 4; ++flood) {
+    // It takes what the last one left and frees it before anybody asks.
+    free_ = 100 * kMib;
+    Grow(100 * kMib);
+    LookFor(std::chrono::seconds(15));
+    EXPECT_EQ(given_back_, flood);
+  }
+}
+
 TEST_F(GuardTest, MemoryThatNoConnectionExplainsIsTolerated) {
   Ask();
   LookFor(milliseconds(9900));

@@ -272,7 +272,7 @@ TEST(ServerProcessTest, CheckConfigMakesTheChecksOfAStart) {
   }
 }
 
-// A server with these files ends with 2, at the start as at --check-config, and `sentence` is all that it says.
+// A server with these files ends with 2, at the start as at --check-config, and `sentence` is the last that it says.
 void ExpectTlsFilesRefused(const std::string& certificate, const std::string& key, const std::string& sentence) {
   for (const bool check : {true, false}) {
     std::vector<std::string> flags = {"--tls-cert=" + certificate, "--tls-key=" + key};

@@ -47,8 +47,8 @@ from attend_testing.tensors import to_tensor
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 METHOD = "/attend.v1.AttentionService/Attend"
 SAMPLE_SECONDS = 5
-# What unfinished_headers takes, up to 1.1 GiB, stays with the process, more of it each time up to the plan of its memory
-# (docs/hostile.md): beside that no leak would be seen.
+# Without unfinished_headers: what it takes, up to 1.1 GiB, stays for some ten seconds after it (docs/hostile.md), and samples from
+# that time say nothing of a leak.
 SOAK_ATTACKS = [name for name in attacks.ATTACKS if name != "unfinished_headers"]
 
 PLANTED_SECONDS, PLANTED_WARM_UP = 120, 40

@@ -15,7 +15,8 @@ from attend_testing import stubs
 
 BUILD_DIR = pathlib.Path(os.environ["ATTEND_BUILD_DIR"])
 SOURCE_DIR = pathlib.Path(os.environ.get("ATTEND_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[3]))
-# With ATTEND_SERVER tests run against an older server: without limits that it does not have, and not where they need a door of its.
+# With ATTEND_SERVER tests run against an older server. Flags that it does not have are left out, and tests that need an admin or
+# HTTP door are skipped where it has none.
 OTHER_BINARY = os.environ.get("ATTEND_SERVER")
 BINARY = pathlib.Path(OTHER_BINARY) if OTHER_BINARY else BUILD_DIR / "bin" / "attend-server"
 # The trailer `server-timing` of every call: one duration for each station, in milliseconds.
