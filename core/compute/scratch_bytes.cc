@@ -21,7 +21,8 @@ constexpr std::int64_t kPanelsPerGroup = 4;
 constexpr std::int64_t kDoubleRowsPerTile = 8;
 // Of the kernels for few rows: rows of a panel, and floats of its state beside the output.
 constexpr double kFewRowsPerPanel = 8, kFewRowsHead = 32;
-// Rounding to cache lines, and the small parts of a panel: maximum, sum, masks.
+// Rounding to cache lines, and the small parts of a panel: maximum, sum, masks. Of kernels with tiles also the copy of
+// a block's keys (4096), and what fills pairs of fewer than 32 head dimensions up (14 for each of 192 rows at most).
 constexpr double kFloatsBesides = 8192;
 
 // Of so many rows of one key/value head, for the kernels that need more.

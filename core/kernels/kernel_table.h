@@ -153,8 +153,7 @@ struct RowKernels {
 
   // Null, or must have written the values of all keys that accumulate takes, to where task.value_pairs says: for keys
   // `begin`, a multiple of kKeyBlock, up to `end`, value_dim pairs per two keys, in rows `to_stride` apart, a multiple
-  // of
-  // 16. There is room for 16 rows per 32 keys or fewer.
+  // of 16. There is room for 16 rows per 32 keys or fewer.
   void (*pack_values)(const AttentionTask& task, std::int64_t begin, std::int64_t end, std::uint32_t* to,
                       std::int64_t to_stride) = nullptr;
   // Copies the scaled queries to panel.packed.

@@ -20,8 +20,9 @@ struct Processor {
 // Without a name where there is no CPUID.
 const Processor& ThisProcessor();
 
-// Whether this process may use tile registers. The first call asks Linux, for all threads and the programs they start;
-// it then saves the registers of a thread that uses them. REQUIRES: has_amx_bf16.
+// Whether this process may use tile registers. The first call asks Linux, for all threads of the process and what it
+// forks, but not for programs it starts; Linux then saves the registers of a thread that uses them. It refuses where a
+// thread has an alternate signal stack without room for them, and from then on such stacks. REQUIRES: has_amx_bf16.
 bool MayUseTiles();
 
 }  // namespace attend

@@ -9,10 +9,12 @@
 #include <cstring>
 #include <vector>
 
+#include "core/compute/workspace.h"
 #include "core/layer/projection.h"
 #include "core/reference/reference.h"
 #include "core/runtime/executor.h"
 #include "tests/support/fast_families.h"
+#include "tests/support/guarded_memory.h"
 #include "tests/support/layer_case.h"
 
 namespace attend {
@@ -268,31 +270,59 @@ TEST_P(FastLayers, SameBitsForAnyDivisionOfTheTokens) {
   }
 }
 
-// Before they are rounded to BFLOAT16.
+// The last rows, so many at a time, have the bits that they have among all. Memory is what the task says and no more.
+void ExpectSameSums(FastKernels family, const TypedTensor& numbers, const TypedTensor& weights,
+                    std::int64_t in_features, const std::vector<std::int64_t>& row_counts) {
+  const testing::GuardedMemory x(numbers.bytes), weight(weights.bytes);
+  const auto all_rows = static_cast<std::int64_t>(numbers.size()) / in_features;
+  const auto features = static_cast<std::int64_t>(weights.size()) / in_features;
+  const auto sums = [&](std::int64_t num_rows) {
+    const auto size = static_cast<std::size_t>(num_rows * features);
+    const testing::GuardedMemory y(size * sizeof(float));
+    LinearTask task;
+    task.x = x.data() + (all_rows - num_rows) * in_features * ElementSize(kBF16);
+    task.num_rows = num_rows, task.x_stride = task.in_features = in_features;
+    task.weight = weight.data(), task.weight_type = kBF16;
+    task.out_features = task.y_stride = features;
+    task.y = y.data();
+    const LinearKernels& kernels = KernelsFor(family).linear;
+    const auto floats = static_cast<std::size_t>(PadToCacheLine(kernels.scratch_size(task)));
+    const testing::GuardedMemory scratch(floats * sizeof(float));
+    kernels.linear(task, scratch.floats());
+    return std::vector<float>(y.floats(), y.floats() + size);
+  };
+  const std::vector<float> all = sums(all_rows);
+  for (std::int64_t rows : row_counts) {
+    const std::vector<float> some = sums(rows);
+    EXPECT_EQ(0, std::memcmp(some.data(), all.data() + all.size() - some.size(), some.size() * sizeof(float)))
+        << rows << " rows of " << in_features;
+  }
+}
+
+// Before they are rounded to BFLOAT16; also of products and sums around 2^-126, which count as 0 below it.
 TEST_P(FastLayers, SumsHaveTheSameBitsForAnyNumberOfRows) {
   if (Here() == FastKernels::kNone) return;
-  constexpr std::int64_t kRows = 50, kFeatures = 75;
-  for (std::int64_t in_features : {2, 32, 46, 300}) {
-    const TypedTensor x = TypedTensor::From(FastLayer::Random(kRows * in_features, 1), kBF16);
-    const TypedTensor weight = TypedTensor::From(FastLayer::Random(kFeatures * in_features, 1), kBF16);
-    const auto sums = [&](std::int64_t num_rows) {
-      std::vector<float> y(static_cast<std::size_t>(num_rows * kFeatures));
-      LinearTask task;
-      task.x = x.bytes.data(), task.num_rows = num_rows, task.x_stride = task.in_features = in_features;
-      task.weight = weight.bytes.data(), task.weight_type = kBF16;
-      task.out_features = task.y_stride = kFeatures;
-      task.y = y.data();
-      const LinearKernels& kernels = KernelsFor(Here()).linear;
-      const AlignedBuffer<float> scratch(kernels.scratch_size(task));
-      kernels.linear(task, scratch.data());
-      return y;
-    };
-    const std::vector<float> all = sums(kRows);
-    for (std::int64_t rows : {1, 2, 3, 17, 49}) {
-      const std::vector<float> some = sums(rows);
-      EXPECT_EQ(0, std::memcmp(some.data(), all.data(), some.size() * sizeof(float))) << rows << " of " << in_features;
+  for (const float magnitude : {1.0f, 0x1p-63f, 0x1p-64f}) {
+    SCOPED_TRACE(magnitude);
+    for (std::int64_t in_features : {2, 6, 32, 46, 300}) {
+      const auto tensor = [&](std::int64_t rows) {
+        return TypedTensor::From(FastLayer::Random(rows * in_features, magnitude), kBF16);
+      };
+      ExpectSameSums(Here(), tensor(50), tensor(75), in_features, {1, 2, 3, 17, 49});
     }
   }
+}
+
+// The sum is -2^-127 and so -0 before the last features, whose products are too. What fills their block up makes +0.
+TEST_P(FastLayers, SumsThatVanishHaveTheSameSignForAnyNumberOfRows) {
+  if (Here() == FastKernels::kNone) return;
+  constexpr std::int64_t kFeatures = 66;
+  std::vector<float> x(3 * kFeatures);
+  for (std::size_t row = 0; row < x.size(); row += kFeatures) {
+    x[row] = 0x1p-63f, x[row + 32] = -0x1.8p-63f, x[row + 64] = x[row + 65] = -0x1p-64f;
+  }
+  const std::vector<float> weight(kFeatures, 0x1p-63f);
+  ExpectSameSums(Here(), TypedTensor::From(x, kBF16), TypedTensor::From(weight, kBF16), kFeatures, {1, 2});
 }
 
 TEST_P(FastLayers, PackedWeightsHaveTheBitsOfUnpackedOnes) {
