@@ -30,7 +30,7 @@ class Tensors:
         self.window_left = command.get("window_left")
 
     def _read(self, name, heads):
-        flat = np.fromfile(self.command[name], "<f4")
+        flat = np.fromfile(self.command[name], "<f4" if self.command.get("type", "float32") == "float32" else "<u2")
         merged = self.command.get("merged", False)
         return flat.reshape((self.tokens, heads * self.dim) if merged else (heads, self.tokens, self.dim))
 
@@ -56,6 +56,8 @@ def torch_run(tensors, threads):
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     query, key, value = (torch.from_numpy(x)[None] for x in (tensors.query, tensors.key, tensors.value))
+    if tensors.command.get("type") == "bfloat16":
+        query, key, value = (x.view(torch.bfloat16) for x in (query, key, value))
     mask = tensors.mask()
     mask = None if mask is None else torch.from_numpy(mask)
     grouped = tensors.kv_heads != tensors.heads
@@ -69,7 +71,7 @@ def torch_run(tensors, threads):
         return torch.bmm(weights, value[0]), weights.mean(0)
 
     if not tensors.weights:
-        return lambda: fused()[0].numpy()
+        return (lambda: fused()[0].view(torch.uint16)) if query.dtype == torch.bfloat16 else (lambda: fused()[0].numpy())
     assert mask is None and not tensors.causal and not grouped
     scaled, transposed, zero = query[0] * tensors.dim**-0.5, key[0].transpose(1, 2), torch.zeros(1)
     return lambda: with_weights()[0].numpy()

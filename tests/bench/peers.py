@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -48,6 +49,7 @@ class Case:
     window: int = 0  # Keys that a query sees, itself included; 0: all.
     mask: bool = False
     weights: bool = False
+    bf16: bool = False  # BFLOAT16 and PRECISION_FAST.
     peers: tuple = ("torch", "onnxruntime", "numpy")
 
     @property
@@ -55,7 +57,7 @@ class Case:
         parts = [f"T{self.tokens}", f"D{self.dim}", f"H{self.heads}"]
         parts += [f"K{self.kv_heads}"] * bool(self.kv_heads)
         for label, given in (("causal", self.causal), (f"window{self.window}", self.window), ("mask", self.mask),
-                             ("weights", self.weights)):
+                             ("weights", self.weights), ("bf16-fast", self.bf16)):
             parts += [label] * bool(given)
         return "/".join(parts)
 
@@ -72,6 +74,8 @@ def all_cases(sizes):
     """Every combination of sizes, then one feature at a time."""
     cases = [Case(tokens, dim, heads, causal=causal)
              for tokens, dim, heads, causal in itertools.product(sizes, (64, 128), (1, 8), (False, True))]
+    cases += [Case(tokens, dim, 8, causal=causal, bf16=True, peers=("torch",))
+              for tokens, dim, causal in itertools.product(sizes, (64, 128), (False, True))]
     for tokens in (512, 2048):
         if tokens not in sizes:
             continue
@@ -108,6 +112,12 @@ class Program:
         self._process.wait(timeout=60)
 
 
+def to_bf16(array):
+    """The nearest BFLOAT16 numbers, ties to even, as their bits. Finite numbers alone."""
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    return ((bits + (0x7FFF + (bits >> 16 & 1))) >> 16).astype(np.uint16)
+
+
 class Inputs:
     """The files that a case's tensors are in, the same numbers whatever the layout."""
 
@@ -119,7 +129,7 @@ class Inputs:
             heads = case.heads if name == "query" else case.kv_heads or case.heads
             tensor = rng.standard_normal((heads, case.tokens, case.dim), dtype=np.float32)
             for merged, array in ((False, tensor), (True, tensor.transpose(1, 0, 2))):
-                self._files[name, merged] = self._write(f"{name}-{merged}", array)
+                self._files[name, merged] = self._write(f"{name}-{merged}", to_bf16(array) if case.bf16 else array)
         if case.mask:
             self._files["mask"] = self._write("mask", rng.random((case.tokens, case.tokens)) < 0.7)
 
@@ -133,7 +143,8 @@ class Inputs:
         command = {name: self._files[name, merged] for name in ("query", "key", "value")}
         command |= {"heads": case.heads, "kv_heads": case.kv_heads or case.heads, "tokens": case.tokens,
                     "dim": case.dim, "merged": merged, "causal": case.causal, "weights": case.weights,
-                    "threads": threads, "repeats": repeats}
+                    "threads": threads, "repeats": repeats, "type": "bfloat16" if case.bf16 else "float32",
+                    "fast": case.bf16}
         if case.window:
             command["window_left"] = case.window - 1
         if case.mask:
@@ -151,7 +162,7 @@ class Bench:
             programs = {"attend": Program([pathlib.Path(self._options.bin) / "attend-core-run"], threads)}
             for peer in PEERS:
                 programs[peer] = Program([sys.executable, HERE / "peer_worker.py", peer, "--threads", threads], threads)
-            for case in all_cases(self._options.tokens):
+            for case in filter(lambda case: self._options.cases.search(case.name), all_cases(self._options.tokens)):
                 inputs = Inputs(case, self._directory)
                 for peer in case.peers:
                     if peer != "numpy" or case.heads * case.tokens**2 <= NUMPY_SCORES:
@@ -178,8 +189,11 @@ class Bench:
         for name in ("attend", peer):
             path = self._directory / f"output-{name}"
             programs[name].ask(command | {"output": str(path), "repeats": 1})
-            outputs.append(np.fromfile(path, "<f4"))
-        np.testing.assert_allclose(*outputs, atol=1e-5, rtol=1e-4, err_msg=f"{case.name} by {peer}")
+            bits = np.fromfile(path, "<u2").astype(np.uint32) << 16 if case.bf16 else np.fromfile(path, "<u4")
+            outputs.append(bits.view(np.float32))
+        # Of BFLOAT16 each rounds its weights and its result.
+        bounds = {"atol": 0.02, "rtol": 0.02} if case.bf16 else {"atol": 1e-5, "rtol": 1e-4}
+        np.testing.assert_allclose(*outputs, **bounds, err_msg=f"{case.name} by {peer}")
 
 
 def table(rows):
@@ -200,7 +214,8 @@ def body(rows):
     versions = ", ".join(f"{title} {importlib.metadata.version(name)}" for name, title in PEERS.items())
     return f"""{results.machine()}. {versions}. Written by `make bench-peers`.
 
-T tokens (queries and keys), D head size, H heads, K key/value heads, float32. Each cell: the peer's time and, in bold, that
+T tokens (queries and keys), D head size, H heads, K key/value heads; float32, or `bf16-fast`: BFLOAT16 and PRECISION_FAST with what
+kernels the processor has for it. Each cell: the peer's time and, in bold, that
 time divided by attend's in the same layout: above 1, attend is faster. Causal cases count the live half of the work.
 
 {table(rows)}"""
@@ -215,6 +230,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.1, help="about what one measurement takes, if it can")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--tokens", type=int, nargs="+", default=[128, 512, 2048, 4096])
+    parser.add_argument("--cases", type=re.compile, default=re.compile(""), help="only cases whose name matches")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="attend-peers-") as directory:
         bench = Bench(options, directory)

@@ -4,7 +4,9 @@
 // computation in milliseconds, or {"error": "..."}. It stays alive between lines, so that its measurements can
 // alternate with those of other programs. Keys of a line:
 //
-//   query, key, value           files of little-endian float32; required
+//   query, key, value           files of little-endian numbers; required
+//   type                        float32 by default, or bfloat16; also of the output
+//   fast                        true: PRECISION_FAST, with what kernels this processor has for it
 //   heads, kv_heads             1 by default; kv_heads: `heads`
 //   tokens, dim                 query length, which is the key length too, and head size; required
 //   merged                      true: the files hold [tokens, heads * dim], else [heads, tokens, dim]
@@ -58,7 +60,8 @@ struct Shape {
   }
 };
 
-// One command: its tensors, and what to compute on them.
+// One command: its tensors, of T, and what to compute on them.
+template <typename T>
 class Measurement {
  public:
   explicit Measurement(const json& command)
@@ -66,10 +69,10 @@ class Measurement {
                      command.value("merged", false)},
         key_shape_(query_shape_) {
     key_shape_.heads = command.value("kv_heads", query_shape_.heads);
-    query_ = ReadFile<float>(command.at("query"), query_shape_.size());
-    key_ = ReadFile<float>(command.at("key"), key_shape_.size());
-    value_ = ReadFile<float>(command.at("value"), key_shape_.size());
-    output_ = AlignedBuffer<float>(query_shape_.size());
+    query_ = ReadFile<T>(command.at("query"), query_shape_.size());
+    key_ = ReadFile<T>(command.at("key"), key_shape_.size());
+    value_ = ReadFile<T>(command.at("value"), key_shape_.size());
+    output_ = AlignedBuffer<T>(query_shape_.size());
     outputs_.output = query_shape_.View(output_.data());
     if (command.value("weights", false)) AddWeights();
     ReadOptions(command);
@@ -77,11 +80,10 @@ class Measurement {
 
   // The median of `repeats` times in milliseconds, after one that does not count.
   double Run(const ComputeContext& context, int repeats) {
-    const absl::StatusOr<SdpaProblem> problem =
-        SdpaProblem::Create({.query = query_shape_.View<const float>(query_.data()),
-                             .key = key_shape_.View<const float>(key_.data()),
-                             .value = key_shape_.View<const float>(value_.data()),
-                             .options = options_});
+    const absl::StatusOr<SdpaProblem> problem = SdpaProblem::Create({.query = query_shape_.View<const T>(query_.data()),
+                                                                     .key = key_shape_.View<const T>(key_.data()),
+                                                                     .value = key_shape_.View<const T>(value_.data()),
+                                                                     .options = options_});
     if (!problem.ok()) throw std::runtime_error(std::string(problem.status().message()));
     std::vector<double> times;
     for (int i = 0; i <= repeats; ++i) {
@@ -97,7 +99,7 @@ class Measurement {
   void WriteOutput(const std::string& path) const {
     std::ofstream(path, std::ios::binary)
         .write(reinterpret_cast<const char*>(output_.data()),
-               static_cast<std::streamsize>(output_.size() * static_cast<std::int64_t>(sizeof(float))));
+               static_cast<std::streamsize>(output_.size() * static_cast<std::int64_t>(sizeof(T))));
   }
 
  private:
@@ -107,6 +109,7 @@ class Measurement {
   }
 
   void ReadOptions(const json& command) {
+    if (command.value("fast", false)) options_.precision = Precision::kFast;
     if (command.value("causal", false)) options_.causal = CausalMode::kBottomRight;
     if (command.contains("window_left")) options_.sliding_window_left = command["window_left"].get<std::int64_t>();
     if (!command.contains("mask")) return;
@@ -117,10 +120,10 @@ class Measurement {
 
   Shape query_shape_;
   Shape key_shape_;
-  AlignedBuffer<float> query_;
-  AlignedBuffer<float> key_;
-  AlignedBuffer<float> value_;
-  AlignedBuffer<float> output_;
+  AlignedBuffer<T> query_;
+  AlignedBuffer<T> key_;
+  AlignedBuffer<T> value_;
+  AlignedBuffer<T> output_;
   AlignedBuffer<float> weights_;
   AlignedBuffer<std::uint8_t> mask_;
   AttentionOptions options_;
@@ -128,13 +131,17 @@ class Measurement {
 };
 
 // Runs on one of the executor's threads, as in the server, so that the others help.
-double MeasureOnThreads(Measurement& measurement, int threads, int repeats) {
-  if (threads == 1) return measurement.Run({}, repeats);
+template <typename T>
+double MeasureOnThreads(Measurement<T>& measurement, int threads, int repeats) {
+  ComputeContext context;
+  context.fast_kernels = ChooseFastKernels(FastKernelsMode::kOn, context.instruction_set);
+  if (threads == 1) return measurement.Run(context, repeats);
   Executor executor({.num_threads = threads});
+  context.executor = &executor;
   std::promise<double> result;
   const bool submitted = executor.Submit([&] {
     try {
-      result.set_value(measurement.Run({.executor = &executor}, repeats));
+      result.set_value(measurement.Run(context, repeats));
     } catch (...) {
       result.set_exception(std::current_exception());
     }
@@ -143,13 +150,21 @@ double MeasureOnThreads(Measurement& measurement, int threads, int repeats) {
   return result.get_future().get();
 }
 
+template <typename T>
+json Measure(const json& command) {
+  Measurement<T> measurement(command);
+  const double ms = MeasureOnThreads(measurement, command.value("threads", 1), command.value("repeats", 1));
+  if (command.contains("output")) measurement.WriteOutput(command["output"]);
+  return {{"ms", ms}};
+}
+
 json Answer(const std::string& line) {
   try {
     const json command = json::parse(line);
-    Measurement measurement(command);
-    const double ms = MeasureOnThreads(measurement, command.value("threads", 1), command.value("repeats", 1));
-    if (command.contains("output")) measurement.WriteOutput(command["output"]);
-    return {{"ms", ms}};
+    const std::string type = command.value("type", "float32");
+    if (type == "float32") return Measure<float>(command);
+    if (type == "bfloat16") return Measure<BFloat16>(command);
+    return {{"error", type + ": not a type"}};
   } catch (const std::exception& error) {
     return {{"error", error.what()}};
   }
