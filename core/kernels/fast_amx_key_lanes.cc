@@ -262,10 +262,6 @@ HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
 namespace attend {
-#if HWY_TARGETS & HWY_AVX3
-const RowKernels* FastAmxKeyLaneKernels() { return &N_AVX3::FastAmxKeyLanes(); }
-#else
-const RowKernels* FastAmxKeyLaneKernels() { return nullptr; }
-#endif
+const RowKernels* FastAmxKeyLaneKernels() { return ATTEND_AVX512_OR_NULL(FastAmxKeyLanes); }
 }  // namespace attend
 #endif

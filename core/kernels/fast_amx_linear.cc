@@ -167,10 +167,6 @@ HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
 namespace attend {
-#if HWY_TARGETS & HWY_AVX3
-const LinearKernels* FastAmxLinearKernels() { return &N_AVX3::FastAmxLinearFunctions(); }
-#else
-const LinearKernels* FastAmxLinearKernels() { return nullptr; }
-#endif
+const LinearKernels* FastAmxLinearKernels() { return ATTEND_AVX512_OR_NULL(FastAmxLinearFunctions); }
 }  // namespace attend
 #endif

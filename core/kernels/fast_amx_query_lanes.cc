@@ -132,10 +132,6 @@ HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
 namespace attend {
-#if HWY_TARGETS & HWY_AVX3
-const RowKernels* FastAmxQueryLaneKernels() { return &N_AVX3::FastAmxQueryLanes(); }
-#else
-const RowKernels* FastAmxQueryLaneKernels() { return nullptr; }
-#endif
+const RowKernels* FastAmxQueryLaneKernels() { return ATTEND_AVX512_OR_NULL(FastAmxQueryLanes); }
 }  // namespace attend
 #endif

@@ -311,10 +311,6 @@ HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
 namespace attend {
-#if HWY_TARGETS & HWY_AVX3
-const RowKernels* FastKeyLaneKernels() { return &N_AVX3::FastKeyLanes(); }
-#else
-const RowKernels* FastKeyLaneKernels() { return nullptr; }
-#endif
+const RowKernels* FastKeyLaneKernels() { return ATTEND_AVX512_OR_NULL(FastKeyLanes); }
 }  // namespace attend
 #endif

@@ -72,10 +72,6 @@ HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
 namespace attend {
-#if HWY_TARGETS & HWY_AVX3
-const LinearKernels* FastLinearKernels() { return &N_AVX3::FastLinearFunctions(); }
-#else
-const LinearKernels* FastLinearKernels() { return nullptr; }
-#endif
+const LinearKernels* FastLinearKernels() { return ATTEND_AVX512_OR_NULL(FastLinearFunctions); }
 }  // namespace attend
 #endif

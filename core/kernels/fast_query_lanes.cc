@@ -84,10 +84,6 @@ HWY_POP_ATTRIBUTES
 
 #if HWY_ONCE
 namespace attend {
-#if HWY_TARGETS & HWY_AVX3
-const RowKernels* FastQueryLaneKernels() { return &N_AVX3::FastQueryLanes(); }
-#else
-const RowKernels* FastQueryLaneKernels() { return nullptr; }
-#endif
+const RowKernels* FastQueryLaneKernels() { return ATTEND_AVX512_OR_NULL(FastQueryLanes); }
 }  // namespace attend
 #endif

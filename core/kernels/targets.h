@@ -53,4 +53,11 @@
     default: return ATTEND_PLAINEST::F(); \
   }
 
+// The address of what F() compiled for AVX-512 returns, or null where that is not compiled.
+#if HWY_TARGETS & HWY_AVX3
+#define ATTEND_AVX512_OR_NULL(F) (&N_AVX3::F())
+#else
+#define ATTEND_AVX512_OR_NULL(F) nullptr
+#endif
+
 #endif  // ATTEND_CORE_KERNELS_TARGETS_H_

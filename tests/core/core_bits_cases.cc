@@ -191,6 +191,24 @@ void AddLayers(std::vector<BitsCase>& cases) {
 
 }  // namespace
 
+SdpaCaseSpec Spec(std::int64_t heads, std::int64_t kv_heads, std::int64_t queries, std::int64_t keys,
+                  std::int64_t head_dim, std::int64_t value_dim) {
+  SdpaCaseSpec spec;
+  spec.heads = heads, spec.kv_heads = kv_heads;
+  spec.queries = queries, spec.keys = keys;
+  spec.head_dim = head_dim, spec.value_dim = value_dim;
+  return spec;
+}
+
+std::vector<std::pair<const char*, SdpaCaseSpec>> FewShapes() {
+  return {{"tiny", Spec(1, 1, 1, 7, 3, 2)},
+          {"block_and_one", Spec(2, 1, 3, 65, 17, 5)},
+          {"grouped", Spec(6, 2, 17, 33, 20, 12)},
+          {"decode_1500_grouped", Spec(4, 1, 1, 1500, 65, 33)},
+          {"nine_rows_two_chunks", Spec(1, 1, 9, 1100, 7, 130)},
+          {"square", Spec(3, 1, 97, 201, 64, 64)}};
+}
+
 std::vector<Part> PartsOf(const SdpaProblem& problem, InstructionSet set) {
   SdpaResult result(problem);
   ComputeContext context;

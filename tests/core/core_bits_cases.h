@@ -2,14 +2,17 @@
 #ifndef ATTEND_TESTS_CORE_CORE_BITS_CASES_H_
 #define ATTEND_TESTS_CORE_CORE_BITS_CASES_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/kernels/fast_kernels.h"
 #include "core/kernels/instruction_set.h"
 #include "core/problem/sdpa_problem.h"
+#include "tests/support/sdpa_case.h"
 
 namespace attend::testing {
 
@@ -27,9 +30,16 @@ std::vector<double> Widened(const std::vector<T>& numbers) {
 struct BitsCase {
   std::string name;  // No spaces, for example `sdpa/decode_2500/softcap`.
   std::function<std::vector<Part>(InstructionSet)> compute;
-  std::function<std::vector<Part>()>
-      emulate;  // The same without special instructions; empty where that is not written.
+  // The same without special instructions; empty where that is not written.
+  std::function<std::vector<Part>()> emulate;
 };
+
+// A case without options.
+SdpaCaseSpec Spec(std::int64_t heads, std::int64_t kv_heads, std::int64_t queries, std::int64_t keys,
+                  std::int64_t head_dim, std::int64_t value_dim);
+
+// For each way through the kernels one of the shapes that FLOAT32 has, by its name.
+std::vector<std::pair<const char*, SdpaCaseSpec>> FewShapes();
 
 // What a problem with results of FLOAT32 computes; nothing if it is refused.
 std::vector<Part> PartsOf(const SdpaProblem& problem, InstructionSet set);

@@ -36,26 +36,11 @@ void Add(const std::string& name, const SdpaCaseSpec& spec, std::vector<BitsCase
   }
 }
 
-SdpaCaseSpec Spec(std::int64_t heads, std::int64_t kv_heads, std::int64_t queries, std::int64_t keys,
-                  std::int64_t head_dim, std::int64_t value_dim) {
-  SdpaCaseSpec spec;
-  spec.heads = heads, spec.kv_heads = kv_heads;
-  spec.queries = queries, spec.keys = keys;
-  spec.head_dim = head_dim, spec.value_dim = value_dim;
-  return spec;
-}
-
 }  // namespace
 
-// The shapes of core_bits_types.cc, plain and with all options.
+// Plain and with all options.
 void AddInt8Cases(std::vector<BitsCase>& cases) {
-  const std::pair<const char*, SdpaCaseSpec> shapes[] = {{"tiny", Spec(1, 1, 1, 7, 3, 2)},
-                                                         {"block_and_one", Spec(2, 1, 3, 65, 17, 5)},
-                                                         {"grouped", Spec(6, 2, 17, 33, 20, 12)},
-                                                         {"decode_1500_grouped", Spec(4, 1, 1, 1500, 65, 33)},
-                                                         {"nine_rows_two_chunks", Spec(1, 1, 9, 1100, 7, 130)},
-                                                         {"square", Spec(3, 1, 97, 201, 64, 64)}};
-  for (const auto& [shape, plain] : shapes) {
+  for (const auto& [shape, plain] : FewShapes()) {
     SdpaCaseSpec all = plain;
     all.batch = 2;
     all.causal = CausalMode::kBottomRight;
