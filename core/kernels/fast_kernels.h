@@ -59,8 +59,8 @@ struct KernelChoice {
 // `avx512`, `avx512-bf16-fast`, `avx512-amx-fast`.
 std::string KernelName(InstructionSet set, FastKernels used);
 
-// REQUIRES: SupportedFastKernels() or ChooseFastKernels() has named the family: it may need leave of the operating
-// system.
+// REQUIRES: SupportedFastKernels() or ChooseFastKernels() has named the family: it may need the operating
+// system's permission.
 const KernelTable& KernelsFor(FastKernels family);
 
 // The parts, each from its own translation unit; null where they are not compiled in.

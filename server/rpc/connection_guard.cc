@@ -202,7 +202,7 @@ std::int64_t ConnectionGuard::Measure(Clock::time_point now) {
   }
   counted_now_ = std::max(counted_now_, use.counted);
   beyond_recent_ = use.anonymous - first_ - std::max(counted_now_, counted_before_);
-  least_since_gift_ = std::min(least_since_gift_, uncounted - first_);
+  least_since_given_back_ = std::min(least_since_given_back_, uncounted - first_);
   return uncounted - first_ - std::exchange(uncounted_, uncounted - first_);
 }
 
@@ -351,17 +351,18 @@ void ConnectionGuard::EndBeyondPlan(bool some, Clock::time_point now) {
 
 // What a flood took and freed stays with the allocator, and the next flood would come on top of it.
 void ConnectionGuard::GiveBackWhatIsFree(Clock::time_point now) {
-  if (now < next_gift_) return;
-  next_gift_ = now + kPeriod;
+  if (now < next_give_back_) return;
+  next_give_back_ = now + kPeriod;
   const std::int64_t free = around_.free_bytes();
   given_back_ = std::min(given_back_, free);
   // Memory that was given back, used and freed again while nobody asked counts as given back. That it is here again
   // shows in what has grown since.
-  const bool has_returned = free >= limits_.growth_bytes && uncounted_ - least_since_gift_ >= limits_.growth_bytes;
+  const bool has_returned =
+      free >= limits_.growth_bytes && uncounted_ - least_since_given_back_ >= limits_.growth_bytes;
   if (free - given_back_ < limits_.growth_bytes && !has_returned) return;
   around_.give_back_memory();
   given_back_ = free;
-  least_since_gift_ = std::numeric_limits<std::int64_t>::max();
+  least_since_given_back_ = std::numeric_limits<std::int64_t>::max();
 }
 
 void ConnectionGuard::GiveBack(Clock::time_point now) {

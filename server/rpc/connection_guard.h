@@ -202,10 +202,11 @@ class ConnectionGuard {
   std::int64_t counted_now_ = 0;
   std::int64_t counted_before_ = 0;
   Clock::time_point period_end_;
-  std::int64_t beyond_recent_ = 0;     // What is there beyond the start and the most that was counted lately.
-  std::int64_t given_back_ = 0;        // How much of the allocator's free memory has been given back, at most.
-  Clock::time_point next_gift_;        // When memory may be given back again without an inquiry.
-  std::int64_t least_since_gift_ = 0;  // The least of `uncounted_` since memory was given back without an inquiry.
+  std::int64_t beyond_recent_ = 0;    // What is there beyond the start and the most that was counted lately.
+  std::int64_t given_back_ = 0;       // How much of the allocator's free memory has been given back, at most.
+  Clock::time_point next_give_back_;  // When memory may be given back again without an inquiry.
+  std::int64_t least_since_given_back_ =
+      0;  // The least of `uncounted_` since memory was given back without an inquiry.
   std::optional<Inquiry> inquiry_;
   std::vector<std::uint64_t> questions_;  // As last seen, and when each was another.
   std::vector<Clock::time_point> asked_;

@@ -37,7 +37,7 @@ def fast_family():
 
 
 def may_use_tiles():
-    """Whether Linux gives leave, which older versions do not although they list the instructions. It ends at exec."""
+    """Whether Linux permits it, which older versions do not although they list the instructions. The permission ends at exec."""
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
 
